@@ -1,0 +1,450 @@
+"""Where server, channel layers, transports and consumers meet.
+
+A message for a client is a `Payload`; what waits for one consumer lies in its `Inbox`; a consumer that can be
+reached through a channel layer is a `Member`; a server's own end of a socket is a `Connection`. The server knows
+nothing of layers and the layers nothing of sockets: both know this module, and this module knows only the
+standard library.
+
+Everything here belongs to one event loop and is called from it, except `Member.deliver` and
+`Member.broadcast`, which may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from types import MethodType
+from typing import Any, Protocol, TypeAlias, cast
+
+Message: TypeAlias = dict[str, Any]
+"""An ASGI event, or an event sent through a channel layer: a dict with a `type`."""
+
+get_running_loop = asyncio._get_running_loop
+
+
+class Encoder(Protocol):
+    """One way in which a transport puts a message on its wire. Compared by identity, so instances are shared."""
+
+    def encode_text(self, text: str) -> bytes: ...
+
+    def encode_bytes(self, data: bytes) -> bytes: ...
+
+
+class Payload:
+    """A message for many clients: text or bytes, encoded at most once for each encoder."""
+
+    __slots__ = ("_forms", "data", "text")
+
+    def __init__(self, text: str | None = None, data: bytes | None = None) -> None:
+        if (text is None) == (data is None):
+            raise ValueError("a payload has either text or bytes: pass one of them")
+        self.text = text
+        self.data = data
+        self._forms: dict[Encoder, bytes] = {}
+
+    def form(self, encoder: Encoder) -> bytes:
+        """The encoded message; the same `bytes` object for every caller with the same encoder."""
+        form = self._forms.get(encoder)
+        if form is None:
+            if self.text is not None:
+                form = encoder.encode_text(self.text)
+            else:
+                form = encoder.encode_bytes(cast(bytes, self.data))
+            self._forms[encoder] = form
+        return form
+
+    def as_event(self) -> Message:
+        """The keys of a `websocket.send` event."""
+        return {"text": self.text} if self.text is not None else {"bytes": self.data}
+
+    def as_message(self) -> Message:
+        """The message by which a consumer that cannot be reached in this process learns of the payload."""
+        return {"type": "fairway.broadcast", **self.as_event()}
+
+
+class Source(Protocol):
+    """Who fills the client lane of an inbox and can be asked to stop and go on."""
+
+    def resume_reading(self) -> None:
+        """Called when the lane has room again, after `Inbox.full` was seen and reading had been paused."""
+
+    def parking(self) -> None:
+        """Called when the consumer has nothing left to do and is about to wait."""
+
+
+class Inbox:
+    """What waits for one consumer: two bounded lanes, taken in turn, and one waiter.
+
+    The *client* lane holds what the client sent: `str` and `bytes` for messages, dicts for other events. It is
+    bounded by its source, which looks at `full` and pauses. The *layer* lane holds events and payloads from
+    channel layers; beyond its capacity `put_layer` refuses. Neither lane can hold up the other. Once a
+    disconnect has come, the client lane is emptied first, so no layer traffic delays it; messages that the client
+    had sent before it left keep their place.
+    """
+
+    __slots__ = (
+        "_client",
+        "_client_size",
+        "_ending",
+        "_layer",
+        "_layer_next",
+        "_paused",
+        "_waiter",
+        "loop",
+        "max_messages",
+        "max_size",
+        "source",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        source: Source | None = None,
+        max_messages: int = 64,
+        max_size: int = 1 << 20,
+    ) -> None:
+        self.loop = loop
+        self.source = source
+        self.max_messages = max_messages
+        self.max_size = max_size
+        self._client: deque[Any] | None = None
+        self._layer: deque[Any] | None = None
+        self._waiter: asyncio.Future[Any] | None = None
+        self._client_size = 0
+        self._layer_next = False
+        self._paused = False
+        self._ending = False
+
+    def put_client(self, item: Any) -> None:
+        """Add a message of the client (`str`, `bytes`) or an event (dict). Never refuses: see `full`."""
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(item)
+                return
+        if self._client is None:
+            self._client = deque()
+        self._client.append(item)
+        if type(item) is not dict:
+            self._client_size += len(item)
+
+    def put_disconnect(self, event: Message) -> None:
+        """Add the last event of the client."""
+        self._ending = True
+        self.put_client(event)
+
+    def put_layer(self, item: Any, capacity: int) -> bool:
+        """Add an event or a payload of a layer; False, and nothing kept, when `capacity` items wait already."""
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(item)
+                return True
+        layer = self._layer
+        if layer is None:
+            layer = self._layer = deque()
+        elif len(layer) >= capacity:
+            return False
+        layer.append(item)
+        return True
+
+    @property
+    def full(self) -> bool:
+        """Whether the client lane has reached its bound. `max_size` counts characters of text, bytes of data."""
+        client = self._client
+        return client is not None and (len(client) >= self.max_messages or self._client_size >= self.max_size)
+
+    @property
+    def parked(self) -> bool:
+        """Whether the consumer has seen everything and waits: no message queued, no handler running."""
+        return self._waiter is not None
+
+    @property
+    def layer_size(self) -> int:
+        """How many events and payloads of layers wait."""
+        return len(self._layer) if self._layer else 0
+
+    @property
+    def client_waiting(self) -> bool:
+        return bool(self._client)
+
+    def pause(self) -> None:
+        """Remember that the source has stopped reading: it is told to go on when the lane is half empty."""
+        self._paused = True
+
+    def take_nowait(self) -> Any | None:
+        """The next item, from the lanes in turn; None when there is none."""
+        layer, client = self._layer, self._client
+        if layer and (not client or (self._layer_next and not self._ending)):
+            self._layer_next = False
+            item = layer.popleft()
+            if not layer:
+                self._layer = None
+            return item
+        if not client:
+            return None
+        self._layer_next = True
+        item = client.popleft()
+        if type(item) is not dict:
+            self._client_size -= len(item)
+        if not client:
+            self._client = None
+        if self._paused and self._has_room():
+            self._paused = False
+            if self.source is not None:
+                self.source.resume_reading()
+        return item
+
+    def _has_room(self) -> bool:
+        client = self._client
+        return client is None or (len(client) * 2 <= self.max_messages and self._client_size * 2 <= self.max_size)
+
+    def wait(self) -> asyncio.Future[Any]:
+        """A future of the next item, for the one consumer of this inbox, when `take_nowait` gave None."""
+        if self.source is not None:
+            self.source.parking()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            raise RuntimeError("another task is waiting for this connection already: receive in one task only")
+        self._waiter = waiter = self.loop.create_future()
+        return waiter
+
+    async def get(self) -> Any:
+        """The next item. Cancelling loses nothing: an item that had just arrived is put back in front."""
+        item = self.take_nowait()
+        if item is not None:
+            return item
+        waiter = self.wait()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self._put_back(waiter.result())
+            elif self._waiter is waiter:
+                self._waiter = None
+            raise
+
+    def _put_back(self, item: Any) -> None:
+        # The order between the lanes is free, the order within a lane is not; an item put back goes in front
+        # of the client lane, and whichever lane it came from, nothing that came later overtakes it.
+        if self._client is None:
+            self._client = deque()
+        self._client.appendleft(item)
+        self._layer_next = False
+        if type(item) is not dict:
+            self._client_size += len(item) if isinstance(item, str | bytes) else 0
+
+    def clear(self) -> None:
+        """Forget everything that waits, and the source: the connection has ended."""
+        self._client = self._layer = self._waiter = self.source = None
+        self._client_size = 0
+
+
+class Connection:
+    """A server's own end of a WebSocket, as far as consumers and layers may know it.
+
+    Drivers derive from it. Its bound methods `receive` and `send` are the ASGI callables given to an
+    application; where an application gets them unwrapped, `connection_of` finds the connection again, and the
+    methods below save the message dicts, and for a broadcast the consumer's task.
+    """
+
+    __slots__ = ("inbox", "is_open")
+
+    inbox: Inbox
+    is_open: bool
+    """Accepted, and neither side has begun to close."""
+
+    async def receive(self) -> Message:
+        """ASGI `receive`."""
+        raise NotImplementedError
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """ASGI `send`: returns when the socket is below its high water mark."""
+        raise NotImplementedError
+
+    def send_nowait(self, message: Mapping[str, Any]) -> None:
+        """As `send`, without ever waiting: the bound of the outbox decides about a slow client."""
+        raise NotImplementedError
+
+    def send_text(self, text: str) -> Awaitable[None] | None:
+        """Send a text message. What is returned, if anything, is to be awaited before sending more."""
+        raise NotImplementedError
+
+    def send_bytes(self, data: bytes) -> Awaitable[None] | None:
+        """Send a binary message. What is returned, if anything, is to be awaited before sending more."""
+        raise NotImplementedError
+
+    def broadcast(self, payload: Payload) -> None:
+        """Write a payload that many connections share, at once and without waiting."""
+        raise NotImplementedError
+
+
+def connection_of(method: Callable[..., Any], name: str) -> Connection | None:
+    """The connection whose own `receive` or `send` (`name`) this callable is; None for anything wrapped.
+
+    The bound method itself is the proof: a wrapper may copy attributes, but not `__self__`.
+    """
+    if type(method) is not MethodType:
+        return None
+    owner = method.__self__
+    if isinstance(owner, Connection) and method.__func__ is getattr(type(owner), name):
+        return owner
+    return None
+
+
+class Member:
+    """A consumer as a channel layer sees it: a channel name, an inbox, the loop it lives in.
+
+    `connection` is set only where a broadcast may be written without asking the consumer. `put_nowait`,
+    `qsize`, `empty` and `full` make a member look like the queue that a channel of the in-memory layer is.
+    """
+
+    __slots__ = ("capacity", "closed", "connection", "dropped", "groups", "inbox", "loop", "name")
+
+    def __init__(self, name: str, inbox: Inbox, capacity: int = 100, connection: Connection | None = None) -> None:
+        self.name = name
+        self.inbox = inbox
+        self.loop = inbox.loop
+        self.capacity = capacity
+        self.connection = connection
+        self.closed = False
+        self.dropped = 0
+        self.groups: list[str] | None = None
+
+    def deliver(self, message: Message) -> bool:
+        """Hand over an event, which now belongs to the member; False when it had to be dropped.
+
+        From another thread or loop the hand-over happens later: then the answer is True, and an overflow is
+        only counted in `dropped`.
+        """
+        return self._put(message)
+
+    def broadcast(self, payload: Payload) -> bool:
+        """Write the payload to the socket if nothing is to come before it, else give it its place in the inbox."""
+        connection = self.connection
+        if (
+            connection is not None
+            and self.inbox._waiter is not None  # parked: a property would cost more than the write
+            and connection.is_open
+            and self.loop is get_running_loop()
+        ):
+            connection.broadcast(payload)
+            return True
+        return self._put(payload)
+
+    def _put(self, item: Any) -> bool:
+        if self.loop is get_running_loop():
+            return self._put_here(item)
+        if self.closed:
+            return False
+        try:
+            self.loop.call_soon_threadsafe(self._put_here, item)
+        except RuntimeError:  # the loop has been closed, and its members with it
+            self.closed = True
+            return False
+        return True
+
+    def _put_here(self, item: Any) -> bool:
+        if self.closed:
+            return False
+        if self.inbox.put_layer(item, self.capacity):
+            return True
+        self.dropped += 1
+        return False
+
+    def close(self) -> None:
+        """Take nothing more, and let go of inbox and connection."""
+        self.closed = True
+        self.connection = None
+
+    def put_nowait(self, item: tuple[float, Message]) -> None:
+        if not self.deliver(item[1]):
+            raise asyncio.QueueFull
+
+    def qsize(self) -> int:
+        return self.inbox.layer_size
+
+    def empty(self) -> bool:
+        return self.inbox.layer_size == 0
+
+    def full(self) -> bool:
+        return self.inbox.layer_size >= self.capacity
+
+
+class SourceFailed:
+    """What a pump puts in the inbox when its source raised: the consumer raises the error where it waits."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Pump:
+    """Fills an inbox from an awaitable source: a foreign server's `receive`, a foreign layer's `receive`.
+
+    The next message is fetched only after the last one was dispatched, so that a message that nobody will handle
+    stays where it is. Ends after a disconnect event, with the source's error (`SourceFailed`), or by `stop`.
+    """
+
+    __slots__ = ("_for_layer", "_gate", "_inbox", "_source", "_task")
+
+    def __init__(self, source: Callable[[], Awaitable[Message]], inbox: Inbox, for_layer: bool = False) -> None:
+        self._source = source
+        self._inbox = inbox
+        self._for_layer = for_layer
+        self._gate: asyncio.Future[None] | None = None
+        self._task = inbox.loop.create_task(self._run())
+
+    def _put(self, item: Any) -> None:
+        if self._for_layer:
+            self._inbox.put_layer(item, capacity=2)  # one message at a time, and the error that ends the source
+        else:
+            self._inbox.put_client(item)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                message = await self._source()
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                self._put(SourceFailed(error))
+                return
+            self._gate = gate = self._inbox.loop.create_future()
+            self._put(message)
+            if message.get("type") in ("websocket.disconnect", "http.disconnect"):
+                return
+            await gate
+
+    def proceed_if_taken(self) -> None:
+        """A message has been dispatched: fetch another, unless the one fetched last still waits."""
+        gate = self._gate
+        if self._inbox.layer_size if self._for_layer else self._inbox.client_waiting:
+            return
+        if gate is not None:
+            self._gate = None
+            if not gate.done():
+                gate.set_result(None)
+
+    async def stop(self) -> None:
+        """Cancel the fetching and wait until it has ended, so that the source may clean up."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.exception()
+
+
+class Statistics:
+    """Counts of what was not delivered, for this process."""
+
+    __slots__ = ("sends_after_close",)
+
+    def __init__(self) -> None:
+        self.sends_after_close = 0
+
+
+statistics = Statistics()

@@ -1,0 +1,183 @@
+"""One WebSocket after the handshake, without I/O: the closing handshake, pings, and when to give up.
+
+States: OPEN -> CLOSING (our Close is sent, the peer's is awaited) -> CLOSED. The peer's Close, a broken rule, a lost
+connection or a missed deadline leads to CLOSED from either. Bytes come in through `receive_data`; messages and at most
+one `Closed` come out; what the protocol itself has to say lies in `data_to_send`. Time is an argument, in seconds of any
+monotonic clock: `next_deadline` says when `handle_deadline` wants to be called.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeAlias, cast
+
+from fairway.protocols.websocket.decoder import Decoder, Item
+from fairway.protocols.websocket.events import Close, Failure, Ping, Pong
+from fairway.protocols.websocket.frames import (
+    ABNORMAL_CLOSURE,
+    NO_STATUS_RECEIVED,
+    close_frame,
+    is_valid_close_code,
+    ping_frame,
+    pong_frame,
+)
+
+
+class LocalProtocolError(Exception):
+    """The application asked for something that the protocol does not allow in this state."""
+
+
+class Closed:
+    """The connection has ended: the code and reason for the application, and whether the peer broke a rule."""
+
+    __slots__ = ("code", "fault", "reason")
+
+    def __init__(self, code: int, reason: str, fault: bool = False) -> None:
+        self.code = code
+        self.reason = reason
+        self.fault = fault
+
+
+class State(enum.IntEnum):
+    OPEN = 0
+    CLOSING = 1
+    CLOSED = 2
+
+
+OPEN, CLOSING, CLOSED = State.OPEN, State.CLOSING, State.CLOSED
+
+Event: TypeAlias = str | bytes | Closed
+
+
+class WebSocketConnection:
+    """The server's end of one WebSocket. `now` is the time of the handshake; `phase`, from 0 to 1, spreads out the pings.
+
+    `ping_interval`: a Ping after that many seconds without a byte from the peer, 0 for none; `ping_timeout`: the peer is given
+    up when nothing at all came for that long after it; `close_timeout`: how long the peer may take to answer our Close.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_out",
+        "_pinged_at",
+        "close_code",
+        "close_reason",
+        "decoder",
+        "heard_at",
+        "state",
+        "times",
+    )
+
+    def __init__(
+        self, decoder: Decoder, now: float, times: tuple[float, float, float] = (25, 20, 5), phase: float = 1.0
+    ) -> None:
+        self.decoder = decoder
+        self.state = OPEN
+        self.times = times  # ping interval, ping timeout, close timeout: one tuple for all connections
+        self.heard_at = now
+        self.close_code = ABNORMAL_CLOSURE
+        self.close_reason = ""
+        self._out: list[bytes] | None = None
+        self._pinged_at: float | None = None
+        self._deadline: float | None = now + times[0] * phase if times[0] else None
+
+    def receive_data(self, data: bytes, now: float, budget: int = 256) -> list[Event]:
+        """What these bytes complete. Nothing the peer sends raises; after the end, input is ignored."""
+        self.heard_at = now
+        items = self.decoder.decode(data, budget)
+        if self.decoder.controls or self.state is not OPEN:
+            return self._handle(items)
+        return cast("list[Event]", items)
+
+    def _handle(self, items: list[Item]) -> list[Event]:
+        events: list[Event] = []
+        for item in items:
+            if self.state is CLOSED:
+                break
+            if isinstance(item, str | bytes):
+                # After our Close the application has said that it wants nothing more.
+                if self.state is OPEN:
+                    events.append(item)
+            elif isinstance(item, Ping):
+                if self.state is OPEN:
+                    self._emit(pong_frame(item.data))
+            elif isinstance(item, Close):
+                events.append(self._peer_closes(item))
+            elif isinstance(item, Failure):
+                events.append(self._fail(item))
+            else:
+                assert isinstance(item, Pong)  # any byte from the peer proves it alive: nothing to do
+        return events
+
+    def _peer_closes(self, close: Close) -> Closed:
+        if self.state is CLOSING:
+            return self._end(Closed(self.close_code, self.close_reason))
+        self._emit(close_frame(None if close.code == NO_STATUS_RECEIVED else close.code))
+        return self._end(Closed(close.code, close.reason))
+
+    def _fail(self, failure: Failure) -> Closed:
+        if self.state is CLOSING:
+            return self._end(Closed(self.close_code, self.close_reason))
+        self._emit(close_frame(failure.code, failure.reason))
+        return self._end(Closed(failure.code, failure.reason, fault=True))
+
+    def receive_eof(self) -> list[Event]:
+        """The peer will send no more bytes: 1006 unless the closing handshake was complete, or is ours."""
+        if self.state is CLOSED:
+            return []
+        if self.state is CLOSING:
+            return [self._end(Closed(self.close_code, self.close_reason))]
+        return [self._end(Closed(ABNORMAL_CLOSURE, "connection lost"))]
+
+    def close(self, code: int, reason: str, now: float) -> None:
+        """Begin the closing handshake. ValueError for a code that may not be sent (RFC 6455 section 7.4)."""
+        if self.state is not OPEN:
+            raise LocalProtocolError("the connection is closing or closed already")
+        if code != NO_STATUS_RECEIVED and not is_valid_close_code(code):
+            raise ValueError(f"close code {code} may not be sent: use 1000 to 1003, 1007 to 1014 or 3000 to 4999")
+        self._emit(close_frame(code, reason))
+        self.state = CLOSING
+        self.close_code = code
+        self.close_reason = reason
+        self._deadline = now + self.times[2]
+
+    def _end(self, closed: Closed) -> Closed:
+        self.state = CLOSED
+        self._deadline = None
+        return closed
+
+    def _emit(self, data: bytes) -> None:
+        if self._out is None:
+            self._out = []
+        self._out.append(data)
+
+    def data_to_send(self) -> bytes:
+        """The control frames that are due, once; b"" when there are none. To be written in order with messages."""
+        out = self._out
+        if out is None:
+            return b""
+        self._out = None
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def next_deadline(self) -> float | None:
+        """When `handle_deadline` has something to judge; it may move later as bytes come in, never earlier in OPEN."""
+        return self._deadline
+
+    def handle_deadline(self, now: float, reading: bool = True) -> list[Event]:
+        """Send a Ping, or give up. While reading is paused (`reading` false) no missing Pong is held against the peer."""
+        if self._deadline is None or now < self._deadline:
+            return []
+        if self.state is CLOSING:
+            return [self._end(Closed(self.close_code, self.close_reason))]
+        interval, timeout, _ = self.times
+        quiet_since = self.heard_at
+        if self._pinged_at is not None and quiet_since <= self._pinged_at and reading and timeout:
+            return [self._end(Closed(ABNORMAL_CLOSURE, "no answer to a ping"))]
+        if reading and quiet_since + interval <= now:
+            self._emit(ping_frame())
+            self._pinged_at = now
+            self._deadline = now + (timeout or interval)
+            return []
+        self._pinged_at = None
+        self._deadline = (quiet_since if reading else now) + interval
+        return []

@@ -1,0 +1,348 @@
+"""From bytes to WebSocket messages: the server's side of RFC 6455 section 5.
+
+Theory of operation. `decode` walks over the bytes at hand. A frame that is there in full is handled in one go, and
+the most frequent one (a whole, unfragmented, uncompressed text or binary message) in a straight line at the top of the
+loop. When the last frame of the input is not complete, the decoder turns to *streaming*: what has arrived is unmasked
+and checked at once, so that bad UTF-8 fails in the middle of a frame (section 8.1) and a huge frame is refused from its
+header. Bytes are only ever kept raw when not even a header is complete, when a control frame is incomplete, or when
+`budget` messages have been decoded: then `pending` is True, and `decode(b"")` goes on. `controls` says whether the last
+result holds anything but messages.
+
+Nothing the peer sends raises: the last item of a result may be a `Failure`, and after it, or after a `Close`, input
+is ignored. Any split of the input gives the same items.
+"""
+
+from __future__ import annotations
+
+from codecs import IncrementalDecoder, getincrementaldecoder
+from typing import Any, TypeAlias
+
+from fairway.protocols.websocket.deflate import InflateError, TooLarge, inflate
+from fairway.protocols.websocket.events import Close, Failure, Ping, Pong
+from fairway.protocols.websocket.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    INVALID_DATA,
+    MAX_CONTROL_PAYLOAD,
+    MESSAGE_TOO_BIG,
+    NO_STATUS_RECEIVED,
+    PING,
+    POLICY_VIOLATION,
+    PROTOCOL_ERROR,
+    TEXT,
+    is_valid_close_code,
+)
+from fairway.protocols.websocket.masking import apply_mask
+
+Item: TypeAlias = str | bytes | Ping | Pong | Close | Failure
+
+_new_utf8_decoder = getincrementaldecoder("utf-8")
+
+# The longest header: two bytes, eight of length, four of mask.
+_MAX_HEADER = 14
+
+
+class _PeerError(Exception):
+    """Carries a Failure from where a rule is broken to the one place that reports it."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        self.failure = Failure(code, reason)
+
+
+class Decoder:
+    """Decodes what one client sends.
+
+    `max_frame_bytes` and `max_message_bytes` are payload sizes, the latter after decompression too; `max_fragments` bounds the
+    frames of one message. `deflate` says whether permessage-deflate was negotiated (without context takeover).
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_compressed",
+        "_finished",
+        "_fragments",
+        "_frame_fin",
+        "_frame_left",
+        "_mask",
+        "_message_opcode",
+        "_message_size",
+        "_parts",
+        "_utf8",
+        "controls",
+        "deflate",
+        "limits",
+        "pending",
+    )
+
+    def __init__(
+        self,
+        max_frame_bytes: int = 1 << 20,
+        max_message_bytes: int = 1 << 20,
+        max_fragments: int = 1024,
+        deflate: bool = False,
+    ) -> None:
+        # One tuple, shared by all decoders with the same limits, instead of three attributes.
+        self.limits = _shared_limits(max_frame_bytes, max_message_bytes, max_fragments)
+        self.deflate = deflate
+        self.pending = False
+        self.controls = False
+        self._buffer = b""
+        self._finished = False
+        # The message that is being put together; opcode 0 says: none.
+        self._message_opcode = 0
+        self._message_size = 0
+        self._fragments = 0
+        self._compressed = False
+        self._parts: list[Any] | None = None  # str for text that is checked as it comes, else bytes
+        self._utf8: IncrementalDecoder | None = None
+        # The data frame that is being streamed; -1 says: none.
+        self._frame_left = -1
+        self._frame_fin = False
+        self._mask = b""
+
+    def decode(self, data: bytes, budget: int = 256) -> list[Item]:
+        """The items that are complete now, in order; at most `budget` of them."""
+        items: list[Item] = []
+        if self._finished:
+            return items
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        self.pending = False
+        self.controls = False
+        try:
+            position = self._walk(data, items, budget)
+        except _PeerError as error:
+            self._finish()
+            self.controls = True
+            items.append(error.failure)
+            return items
+        if position < len(data) and not self._finished:
+            self._buffer = data[position:]
+        return items
+
+    def _walk(self, data: bytes, items: list[Item], budget: int) -> int:
+        position = 0
+        end = len(data)
+        if self._frame_left >= 0:
+            position = self._stream(data, 0, items)
+        limit = min(self.limits[0], self.limits[1])
+        while end - position >= 6:
+            if len(items) >= budget:
+                self.pending = True
+                return position
+            first = data[position]
+            second = data[position + 1]
+            # A whole, unfragmented, uncompressed message in one piece: nearly always.
+            if (first == 0x81 or first == 0x82) and second >= 0x80 and not self._message_opcode:
+                length = second & 0x7F
+                start = position + 6
+                if length >= 126:
+                    if length == 126 and end - position >= 8:
+                        length = data[position + 2] << 8 | data[position + 3]
+                        start = position + 8
+                    else:
+                        length = -1  # left to the general path
+                stop = start + length
+                if 0 <= length <= limit and stop <= end and (length > 125 or start == position + 6):
+                    payload = apply_mask(data[start:stop], data[start - 4 : start])
+                    position = stop
+                    if first == 0x82:
+                        items.append(payload)
+                        continue
+                    try:
+                        items.append(payload.decode())
+                    except UnicodeDecodeError:
+                        raise _bad_utf8() from None
+                    continue
+            following = self._frame(data, position, items)
+            if following is None:
+                return position
+            if self._finished:
+                return end
+            position = following
+        if 2 <= end - position < 6 and not self._finished:
+            # A header that is not complete may already be wrong: refuse it without waiting for the rest.
+            self._check_first_bytes(data[position], data[position + 1])
+        return position
+
+    def _frame(self, data: bytes, position: int, items: list[Item]) -> int | None:
+        """Handle the frame at `position`; the position behind it, or None when more bytes must come first."""
+        first, second = data[position], data[position + 1]
+        self._check_first_bytes(first, second)
+        length = second & 0x7F
+        start = position + 6
+        if length == 126:
+            start = position + 8
+        elif length == 127:
+            start = position + 14
+        if start > len(data):
+            return None
+        if length == 126:
+            length = data[position + 2] << 8 | data[position + 3]
+            if length < 126:
+                raise _PeerError(PROTOCOL_ERROR, "length not in the shortest form (RFC 6455 section 5.2)")
+        elif length == 127:
+            length = int.from_bytes(data[position + 2 : position + 10], "big")
+            if length < 0x10000 or length >> 63:
+                raise _PeerError(PROTOCOL_ERROR, "length not in the shortest form (RFC 6455 section 5.2)")
+        if first & 0x08:
+            stop = start + length
+            if stop > len(data):
+                return None
+            self._control(first & 0x0F, apply_mask(data[start:stop], data[start - 4 : start]), items)
+            return stop
+        self._begin_data_frame(first, length)
+        self._mask = data[start - 4 : start]
+        return self._stream(data, start, items)
+
+    def _check_first_bytes(self, first: int, second: int) -> None:
+        opcode = first & 0x0F
+        if opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, 0xA):
+            raise _PeerError(PROTOCOL_ERROR, f"reserved opcode {opcode} (RFC 6455 section 5.2)")
+        reserved = first & 0x70
+        if reserved and not (reserved == 0x40 and self.deflate and opcode in (TEXT, BINARY)):
+            raise _PeerError(PROTOCOL_ERROR, "reserved bits set (RFC 6455 section 5.2)")
+        if second < 0x80:
+            raise _PeerError(PROTOCOL_ERROR, "frame not masked (RFC 6455 section 5.1)")
+        if opcode & 0x08:
+            if not first & 0x80:
+                raise _PeerError(PROTOCOL_ERROR, "fragmented control frame (RFC 6455 section 5.5)")
+            if second & 0x7F > MAX_CONTROL_PAYLOAD:
+                raise _PeerError(PROTOCOL_ERROR, "control frame too long (RFC 6455 section 5.5)")
+        elif opcode == CONTINUATION:
+            if not self._message_opcode:
+                raise _PeerError(PROTOCOL_ERROR, "nothing to continue (RFC 6455 section 5.4)")
+        elif self._message_opcode:
+            raise _PeerError(PROTOCOL_ERROR, "new message inside a fragmented one (RFC 6455 section 5.4)")
+
+    def _begin_data_frame(self, first: int, length: int) -> None:
+        max_frame, max_message, max_fragments = self.limits
+        opcode = first & 0x0F
+        if opcode != CONTINUATION:
+            self._message_opcode = opcode
+            self._message_size = 0
+            self._fragments = 0
+            self._compressed = bool(first & 0x40)
+            self._parts = []
+            if opcode == TEXT and not self._compressed:
+                self._utf8 = _new_utf8_decoder("strict")
+        self._fragments += 1
+        self._message_size += length
+        if length > max_frame:
+            raise _PeerError(MESSAGE_TOO_BIG, f"frame longer than {max_frame} bytes (RFC 6455 section 10.4)")
+        if self._message_size > max_message:
+            raise _too_big(max_message)
+        if self._fragments > max_fragments:
+            raise _PeerError(
+                POLICY_VIOLATION, f"message of more than {max_fragments} fragments (RFC 6455 section 10.4)"
+            )
+        self._frame_left = length
+        self._frame_fin = bool(first & 0x80)
+
+    def _stream(self, data: bytes, position: int, items: list[Item]) -> int:
+        """Take what there is of the current data frame."""
+        stop = min(position + self._frame_left, len(data))
+        count = stop - position
+        if count:
+            mask = self._mask
+            self._append(apply_mask(data[position:stop], mask))
+            turn = count & 3
+            if turn:
+                self._mask = mask[turn:] + mask[:turn]
+            self._frame_left -= count
+        if self._frame_left == 0:
+            self._frame_left = -1
+            if self._frame_fin:
+                items.append(self._complete())
+        return stop
+
+    def _append(self, payload: bytes) -> None:
+        assert self._parts is not None
+        if self._utf8 is None:
+            self._parts.append(payload)
+            return
+        try:
+            self._parts.append(self._utf8.decode(payload))
+        except UnicodeDecodeError:
+            raise _bad_utf8() from None
+
+    def _complete(self) -> str | bytes:
+        parts, utf8 = self._parts or [], self._utf8
+        opcode, compressed = self._message_opcode, self._compressed
+        self._message_opcode = 0
+        self._parts = self._utf8 = None
+        if utf8 is not None:
+            try:
+                return "".join(parts) + utf8.decode(b"", True)
+            except UnicodeDecodeError:
+                raise _bad_utf8() from None
+        message: bytes = b"".join(parts)
+        if compressed:
+            message = self._inflate(message)
+            if opcode == TEXT:
+                try:
+                    return message.decode()
+                except UnicodeDecodeError:
+                    raise _bad_utf8() from None
+        return message
+
+    def _inflate(self, message: bytes) -> bytes:
+        try:
+            return inflate(message, self.limits[1])
+        except TooLarge:
+            raise _too_big(self.limits[1]) from None
+        except InflateError:
+            raise _PeerError(INVALID_DATA, "compressed data cannot be read (RFC 7692 section 7.2.2)") from None
+
+    def _control(self, opcode: int, payload: bytes, items: list[Item]) -> None:
+        self.controls = True
+        if opcode == PING:
+            items.append(Ping(payload))
+        elif opcode == CLOSE:
+            items.append(self._close(payload))
+            self._finish()
+        else:
+            items.append(Pong(payload))
+
+    def _close(self, payload: bytes) -> Close:
+        if not payload:
+            return Close(NO_STATUS_RECEIVED, "")
+        if len(payload) == 1:
+            raise _PeerError(PROTOCOL_ERROR, "close frame of one byte (RFC 6455 section 5.5.1)")
+        code = payload[0] << 8 | payload[1]
+        if not is_valid_close_code(code):
+            raise _PeerError(PROTOCOL_ERROR, f"close code {code} (RFC 6455 section 7.4)")
+        try:
+            return Close(code, payload[2:].decode())
+        except UnicodeDecodeError:
+            raise _PeerError(INVALID_DATA, "close reason is not UTF-8 (RFC 6455 section 5.5.1)") from None
+
+    def _finish(self) -> None:
+        self._finished = True
+        self.pending = False
+        self._buffer = b""
+        self._parts = self._utf8 = None
+
+    @property
+    def held_bytes(self) -> int:
+        """How much of unfinished frames and messages is kept: bounded by the limits."""
+        parts = self._parts or ()
+        return len(self._buffer) + sum(map(len, parts))
+
+
+_LIMITS: dict[tuple[int, int, int], tuple[int, int, int]] = {}
+
+
+def _shared_limits(*limits: int) -> tuple[int, int, int]:
+    key = (limits[0], limits[1], limits[2])
+    return _LIMITS.setdefault(key, key)
+
+
+def _bad_utf8() -> _PeerError:
+    return _PeerError(INVALID_DATA, "text is not UTF-8 (RFC 6455 section 8.1)")
+
+
+def _too_big(max_message: int) -> _PeerError:
+    return _PeerError(MESSAGE_TOO_BIG, f"message longer than {max_message} bytes (RFC 6455 section 7.4.1)")
