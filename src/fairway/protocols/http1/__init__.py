@@ -1,0 +1,21 @@
+"""HTTP/1.1 (RFC 9110, RFC 9112) as a pure state machine: a strict request parser and a response writer.
+
+It opens no socket, reads no clock and knows no ASGI. ``fairway.server`` drives it: one ``Http1Connection`` per
+TCP connection, until a WebSocket handshake takes the connection over.
+"""
+
+from __future__ import annotations
+
+from fairway.protocols.http1.connection import Http1Connection
+from fairway.protocols.http1.errors import LocalProtocolError
+from fairway.protocols.http1.events import BodyReceived, Event, RequestEnded, RequestFailed, RequestHead
+
+__all__ = [
+    "BodyReceived",
+    "Event",
+    "Http1Connection",
+    "LocalProtocolError",
+    "RequestEnded",
+    "RequestFailed",
+    "RequestHead",
+]

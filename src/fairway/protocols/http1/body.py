@@ -1,0 +1,177 @@
+"""The content of a request, by its length or in chunks.
+
+Both classes answer one call, ``receive(data, pieces)``: they append what of ``data`` is content to ``pieces`` and
+return the bytes behind the content, or ``None`` while more is to come. Content is never copied when a whole
+piece of input belongs to it. Trailers are checked like header fields and then dropped.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+
+from fairway.protocols.http1.errors import RemoteProtocolError
+from fairway.protocols.http1.fields import parse_line
+from fairway.protocols.http1.lines import LineReader
+
+# A chunk size and its extensions. 16 digits are 64 bits; the rest bounds what a peer may make the server read
+# without content (as in CVE-2023-39326): so much for each line, and so much for the whole of a body beyond one
+# sixteenth of the content.
+MAX_CHUNK_SIZE_DIGITS = 16
+MAX_CHUNK_LINE_BYTES = 1024
+MAX_EXTENSION_BYTES = 16384
+_EXTENSION_SHARE = 16
+
+# The white space that RFC 9112 section 7.1.1 calls bad is refused: no sender may send it, and implementations
+# disagree on what it means.
+_CHUNK_LINE = re.compile(
+    rb"([0-9A-Fa-f]+)"
+    rb"((?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+    rb"(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+    rb'|"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"))?)*)'
+)
+
+_PLAIN_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d})\r\n" % MAX_CHUNK_SIZE_DIGITS)
+
+_LONG_CHUNK_LINE = (400, "chunk extensions are too long: RFC 9112 section 7.1.1")
+_NO_CHUNK_END = (400, "chunk data is not followed by CRLF: RFC 9112 section 7.1")
+_TOO_LARGE_TRAILERS = (431, "trailer section is too large: RFC 6585 section 5")
+
+
+class LengthBody:
+    """Content of a known length (RFC 9112 section 6.2)."""
+
+    __slots__ = ("_remaining",)
+
+    def __init__(self, length: int) -> None:
+        self._remaining = length
+
+    def receive(self, data: bytes, pieces: list[bytes]) -> bytes | None:
+        """Take what belongs to the content; return what is behind it, or ``None`` while more is to come."""
+        remaining = self._remaining
+        if len(data) < remaining:
+            self._remaining = remaining - len(data)
+            pieces.append(data)
+            return None
+        self._remaining = 0
+        pieces.append(data[:remaining])
+        return data[remaining:]
+
+
+class ChunkState(enum.Enum):
+    """What the next byte of a chunked body belongs to."""
+
+    SIZE = enum.auto()
+    DATA = enum.auto()
+    DATA_END = enum.auto()
+    TRAILERS = enum.auto()
+
+
+class ChunkedBody:
+    """Content in chunks (RFC 9112 section 7.1)."""
+
+    __slots__ = (
+        "_extension_bytes",
+        "_lines",
+        "_max_trailer_bytes",
+        "_max_trailer_count",
+        "_remaining",
+        "_size",
+        "_state",
+        "_trailer_bytes",
+        "_trailer_count",
+    )
+
+    def __init__(self, max_trailer_bytes: int, max_trailer_count: int) -> None:
+        self._max_trailer_bytes = max_trailer_bytes
+        self._max_trailer_count = max_trailer_count
+        self._state = ChunkState.SIZE
+        self._lines = LineReader()
+        self._remaining = 0
+        self._size = 0
+        self._extension_bytes = 0
+        self._trailer_bytes = 0
+        self._trailer_count = 0
+
+    def receive(self, data: bytes, pieces: list[bytes]) -> bytes | None:
+        """Take what belongs to the content; return what is behind it, or ``None`` while more is to come.
+
+        If it raises, ``pieces`` holds the content before the fault.
+        """
+        position = 0
+        while position < len(data):
+            if self._state is ChunkState.DATA:
+                position = self._take_data(data, position, pieces)
+                continue
+            if self._state is ChunkState.SIZE and self._lines.is_empty:
+                position = self._take_whole_chunks(data, position, pieces)
+                if position == len(data):
+                    return None
+            line, position = self._take_line(data, position)
+            if line is None:
+                return None
+            if self._state is ChunkState.SIZE:
+                self._begin_chunk(line)
+            elif self._state is ChunkState.DATA_END:
+                self._state = ChunkState.SIZE
+            elif line:
+                self._check_trailer(line)
+            else:
+                return data[position:]
+        return None
+
+    def _take_whole_chunks(self, data: bytes, position: int, pieces: list[bytes]) -> int:
+        """Take chunks that are all there and have no extensions; what is not plain or not right is left alone.
+
+        It makes a body of tiny chunks seven times as fast (0.4 µs each), which a peer may send to cost time.
+        """
+        while (match := _PLAIN_CHUNK_LINE.match(data, position)) is not None:
+            start = match.end()
+            size = int(match[1], 16)
+            end = start + size
+            if not size or data[end : end + 2] != b"\r\n":
+                break
+            pieces.append(data[start:end])
+            self._size += size
+            position = end + 2
+        return position
+
+    def _take_data(self, data: bytes, position: int, pieces: list[bytes]) -> int:
+        end = position + self._remaining
+        if end > len(data):
+            end = len(data)
+        else:
+            self._state = ChunkState.DATA_END
+        # A slice of the whole is the object itself, not a copy.
+        pieces.append(data[position:end])
+        self._remaining -= end - position
+        return end
+
+    def _take_line(self, data: bytes, position: int) -> tuple[bytes | None, int]:
+        if self._state is ChunkState.SIZE:
+            return self._lines.take(data, position, MAX_CHUNK_LINE_BYTES, _LONG_CHUNK_LINE)
+        if self._state is ChunkState.DATA_END:
+            return self._lines.take(data, position, 0, _NO_CHUNK_END)
+        limit = self._max_trailer_bytes - self._trailer_bytes - 2
+        return self._lines.take(data, position, limit, _TOO_LARGE_TRAILERS)
+
+    def _begin_chunk(self, line: bytes) -> None:
+        match = _CHUNK_LINE.fullmatch(line)
+        if match is None:
+            raise RemoteProtocolError(400, "malformed chunk size or extension: RFC 9112 section 7.1")
+        digits, extensions = match.groups()
+        if len(digits) > MAX_CHUNK_SIZE_DIGITS:
+            raise RemoteProtocolError(400, "chunk size has too many digits: RFC 9112 section 7.1")
+        self._extension_bytes += len(extensions)
+        if self._extension_bytes > MAX_EXTENSION_BYTES + self._size // _EXTENSION_SHARE:
+            raise RemoteProtocolError(*_LONG_CHUNK_LINE)
+        self._remaining = int(digits, 16)
+        self._size += self._remaining
+        self._state = ChunkState.DATA if self._remaining else ChunkState.TRAILERS
+
+    def _check_trailer(self, line: bytes) -> None:
+        self._trailer_bytes += len(line) + 2
+        self._trailer_count += 1
+        if self._trailer_count > self._max_trailer_count:
+            raise RemoteProtocolError(431, "too many trailer fields: RFC 6585 section 5")
+        parse_line(line)

@@ -1,0 +1,135 @@
+"""Reads the head of a request: request line, header fields, and what they say about the rest of the message.
+
+Two paths give the same answer. A head that arrives in one piece is checked for forbidden characters all at once
+and split; anything else, and every head in which that finds a fault, goes line by line through ``LineReader``,
+which alone decides what is wrong and where. So the reason for a refusal does not depend on how the bytes came.
+
+Measured with bench/micro/http1_head.py (CPython 3.11, one core), for a browser's head of 8 fields: 5.0 µs, in two
+pieces 12 µs; httptools, which checks much less, 3.3 µs; h11 20 µs. For a WebSocket handshake of 13 fields: 6.4 µs.
+"""
+
+from __future__ import annotations
+
+from fairway.protocols.http1.errors import RemoteProtocolError
+from fairway.protocols.http1.events import RequestHead
+from fairway.protocols.http1.fields import INBOUND_CHARACTERS, KNOWN_NAMES, parse_line, parse_name
+from fairway.protocols.http1.framing import MEANINGFUL, Headers, interpret
+from fairway.protocols.http1.lines import LineReader
+from fairway.protocols.http1.target import RequestLine, parse_request_line
+
+# RFC 9112 section 2.2 asks for at least one: some old clients send a CRLF behind the content of a POST.
+MAX_EMPTY_LINES = 2
+
+_TOO_LONG_LINE = (414, "request line is too long: RFC 9112 section 3")
+_TOO_LARGE_HEAD = (431, "request head is too large: RFC 6585 section 5")
+_TOO_MANY_FIELDS = (431, "too many header fields: RFC 6585 section 5")
+
+
+class HeadReader:
+    """Reads one head after the other; holds at most ``max_header_bytes`` of an unfinished one."""
+
+    __slots__ = (
+        "_empty_lines",
+        "_headers",
+        "_is_fresh",
+        "_lines",
+        "_max_bytes",
+        "_max_count",
+        "_max_line",
+        "_request_line",
+        "_used",
+    )
+
+    def __init__(self, max_request_line_bytes: int, max_header_bytes: int, max_header_count: int) -> None:
+        self._max_line = max_request_line_bytes
+        self._max_bytes = max_header_bytes
+        self._max_count = max_header_count
+        self._reset()
+
+    def _reset(self) -> None:
+        self._is_fresh = True
+        self._request_line: RequestLine | None = None
+        self._headers: Headers = []
+        self._lines = LineReader()
+        self._used = 0
+        self._empty_lines = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of a request has arrived; empty lines do not count."""
+        return self._is_fresh or (self._request_line is None and self._lines.is_empty)
+
+    def receive(self, data: bytes) -> tuple[RequestHead | None, bytes]:
+        """Return the head and the bytes behind it, or ``None`` and nothing while it is not complete."""
+        if self._is_fresh:
+            end = data.find(b"\r\n\r\n")
+            if 0 < end <= self._max_bytes - 4:
+                head = self._parse_whole(data[:end])
+                if head is not None:
+                    return head, data[end + 4 :]
+        return self._receive_lines(data)
+
+    def _parse_whole(self, block: bytes) -> RequestHead | None:
+        lines = block.split(b"\r\n")
+        count = len(lines) - 1
+        # Nothing is left but one CRLF per line: so no control character, no bare CR, no bare LF.
+        if block.translate(None, INBOUND_CHARACTERS) != b"\r\n" * count or count > self._max_count:
+            return None
+        if not 0 < len(lines[0]) <= self._max_line:
+            return None
+        request_line = parse_request_line(lines[0])
+        del lines[0]
+        headers = []
+        meaningful = []
+        known_name = KNOWN_NAMES.get
+        for line in lines:
+            # parse_line(), in place: the call would cost a tenth of the whole head.
+            raw, colon, value = line.partition(b":")
+            name = known_name(raw)
+            if name is None:
+                name = parse_name(raw)
+            if not colon:
+                parse_line(line)
+            field = (name, value.strip(b" \t"))
+            headers.append(field)
+            if name in MEANINGFUL:
+                meaningful.append(field)
+        return interpret(request_line, headers, meaningful)
+
+    def _receive_lines(self, data: bytes) -> tuple[RequestHead | None, bytes]:
+        self._is_fresh = False
+        position = 0
+        while position < len(data):
+            line, position = self._take(data, position)
+            if line is None:
+                break
+            self._used += len(line) + 2
+            if self._request_line is None:
+                self._begin(line)
+            elif line:
+                self._add(line)
+            else:
+                meaningful = [field for field in self._headers if field[0] in MEANINGFUL]
+                head = interpret(self._request_line, self._headers, meaningful)
+                self._reset()
+                return head, data[position:]
+        return None, b""
+
+    def _take(self, data: bytes, position: int) -> tuple[bytes | None, int]:
+        limit, overflow = self._max_bytes - self._used - 2, _TOO_LARGE_HEAD
+        if self._request_line is None and self._max_line <= limit:
+            limit, overflow = self._max_line, _TOO_LONG_LINE
+        return self._lines.take(data, position, limit, overflow)
+
+    def _begin(self, line: bytes) -> None:
+        if line:
+            self._request_line = parse_request_line(line)
+            return
+        self._empty_lines += 1
+        if self._empty_lines > MAX_EMPTY_LINES:
+            raise RemoteProtocolError(400, "too many empty lines before the request: RFC 9112 section 2.2")
+
+    def _add(self, line: bytes) -> None:
+        if len(self._headers) == self._max_count:
+            raise RemoteProtocolError(*_TOO_MANY_FIELDS)
+        self._headers.append(parse_line(line))

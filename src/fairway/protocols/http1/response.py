@@ -1,0 +1,234 @@
+"""Writes one response: status line, framing, content, trailers.
+
+``ResponseWriter`` lives as long as one request and returns bytes; it never looks at the connection. It decides the
+framing (RFC 9112 section 6) and with it whether the connection can be kept. A call that raises
+``LocalProtocolError`` has changed nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from http import HTTPStatus
+
+from fairway.protocols.http1.errors import LocalProtocolError
+from fairway.protocols.http1.events import RequestHead
+from fairway.protocols.http1.fields import check_outbound, check_outbound_block
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+_STATUS_LINES = {int(status): b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii")) for status in HTTPStatus}
+_MAX_LENGTH_DIGITS = 18
+# Those that take part in the framing, and those that the server has a default for.
+_SPECIAL_NAMES = frozenset((b"connection", b"content-length", b"transfer-encoding", b"date", b"server"))
+# RFC 9110 section 6.5.1: what frames or routes a message, or says how to read it, must not come behind it.
+_FORBIDDEN_TRAILERS = frozenset(
+    b"authorization connection content-encoding content-length content-range content-type host keep-alive set-cookie "
+    b"te trailer transfer-encoding upgrade".split()
+)
+
+
+class ResponseState(enum.Enum):
+    """How far the response has come; it moves forward only."""
+
+    AWAITED = enum.auto()
+    BODY = enum.auto()
+    TRAILERS = enum.auto()
+    COMPLETE = enum.auto()
+
+
+class Framing(enum.Enum):
+    """How the peer learns where the content ends."""
+
+    NO_CONTENT = enum.auto()
+    LENGTH = enum.auto()
+    CHUNKED = enum.auto()
+    CLOSE = enum.auto()
+
+
+class ResponseWriter:
+    """The response to one request."""
+
+    __slots__ = ("_framing", "_has_trailers", "_remaining", "_request", "keep_alive", "state")
+
+    def __init__(self, request: RequestHead) -> None:
+        self._request = request
+        self._framing = Framing.NO_CONTENT
+        self._remaining = 0
+        self._has_trailers = False
+        self.keep_alive = request.keep_alive
+        self.state = ResponseState.AWAITED
+
+    def informational(self, status: int, headers: Headers) -> bytes:
+        """Return an interim response; nothing for an HTTP/1.0 peer (RFC 9110 section 15.2)."""
+        if self.state is not ResponseState.AWAITED:
+            raise LocalProtocolError(f"status {status} was sent after the final response; send it before")
+        first_line = status_line(status)
+        if status > 199 or status == 101:
+            raise LocalProtocolError(f"status {status} is not informational; use 100, 102 or 103")
+        block, _ = _fields(headers)
+        if self._request.version == "1.0":
+            return b""
+        return first_line + block + b"\r\n"
+
+    def start(self, status: int, headers: Headers, default_headers: bytes, trailers: bool, must_close: bool) -> bytes:
+        """Return the head of the final response; ``must_close`` if the connection cannot be kept anyway."""
+        if self.state is not ResponseState.AWAITED:
+            raise LocalProtocolError("the response has already started; send one response for each request")
+        first_line = status_line(status)
+        if status < 200 and (status != 101 or self._request.upgrade is None):
+            raise LocalProtocolError(f"status {status} cannot end this request; use a status from 200 to 999")
+        block, special = _fields(headers)
+        length, options, default_headers = _interpret(special, default_headers)
+        framing, length = self._choose_framing(status, length)
+        keep_alive = self.keep_alive and not must_close and b"close" not in options
+        if framing is Framing.CLOSE or status == 101:
+            keep_alive = False
+        options.discard(b"close")
+        options.discard(b"keep-alive")
+        if not keep_alive and status != 101:
+            options.add(b"close")
+        elif self._request.version == "1.0":
+            options.add(b"keep-alive")
+        parts = [first_line, default_headers, block]
+        if framing is Framing.CHUNKED:
+            parts.append(b"transfer-encoding: chunked\r\n")
+        elif length is not None:
+            parts.append(b"content-length: %d\r\n" % length)
+        if options:
+            parts.append(b"connection: " + b", ".join(sorted(options)) + b"\r\n")
+        parts.append(b"\r\n")
+        self._framing = framing
+        self._remaining = length or 0
+        self._has_trailers = trailers
+        self.keep_alive = keep_alive
+        self.state = ResponseState.COMPLETE if status == 101 else ResponseState.BODY
+        return b"".join(parts)
+
+    def _choose_framing(self, status: int, length: int | None) -> tuple[Framing, int | None]:
+        """Return the framing and the Content-Length to send, if any (RFC 9112 section 6.3)."""
+        if status == 204 or status < 200:
+            return Framing.NO_CONTENT, None
+        if status == 205:
+            # RFC 9110 section 15.3.6: no content, and the peer has to be told so.
+            return Framing.NO_CONTENT, 0
+        if status == 304 or self._request.method == "HEAD":
+            return Framing.NO_CONTENT, length
+        if length is not None:
+            return Framing.LENGTH, length
+        if self._request.version == "1.0":
+            return Framing.CLOSE, None
+        return Framing.CHUNKED, None
+
+    def body(self, data: bytes, more: bool) -> bytes:
+        """Return ``data`` framed; with ``more`` false, also what ends the response, or opens the trailers."""
+        if self.state is not ResponseState.BODY:
+            raise LocalProtocolError("no response content is expected now; start a response, and end it once")
+        framing = self._framing
+        if framing is Framing.LENGTH:
+            remaining = self._remaining - len(data)
+            if remaining < 0:
+                raise LocalProtocolError("response content is longer than its content-length; send no more than that")
+            if remaining and not more:
+                raise LocalProtocolError(
+                    f"response content ends {remaining} bytes before its content-length; send them or close"
+                )
+            self._remaining = remaining
+        elif framing is Framing.NO_CONTENT:
+            data = b""
+        elif framing is Framing.CHUNKED and data:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        if more:
+            return data
+        if self._has_trailers:
+            self.state = ResponseState.TRAILERS
+            return data
+        self.state = ResponseState.COMPLETE
+        return data + b"0\r\n\r\n" if framing is Framing.CHUNKED else data
+
+    def trailers(self, headers: Headers) -> bytes:
+        """Return the end of the response: its trailers if they can be sent and the peer takes them."""
+        if self.state is not ResponseState.TRAILERS:
+            raise LocalProtocolError("no trailers are expected now; announce them, and end the content first")
+        fields = list(headers)
+        for name, _ in fields:
+            if isinstance(name, bytes) and name.lower() in _FORBIDDEN_TRAILERS:
+                raise LocalProtocolError(f"{name.decode('latin-1')} cannot be a trailer; send it as a header")
+        block = b"".join([_line(*check_outbound(name, value)) for name, value in fields])
+        check_outbound_block(block, len(fields))
+        self.state = ResponseState.COMPLETE
+        if self._framing is not Framing.CHUNKED:
+            return b""
+        return b"0\r\n" + (block if self._request.accepts_trailers else b"") + b"\r\n"
+
+
+def status_line(status: int) -> bytes:
+    """Return the status line with its CRLF; an unregistered status has an empty reason phrase."""
+    line = _STATUS_LINES.get(status)
+    if line is not None:
+        return line
+    if not isinstance(status, int) or not 100 <= status <= 999:
+        raise LocalProtocolError(f"status {status!r} is not an HTTP status; use an integer from 100 to 999")
+    return b"HTTP/1.1 %d \r\n" % status
+
+
+def _line(name: bytes, value: bytes) -> bytes:
+    return name + b": " + value + b"\r\n"
+
+
+def _fields(headers: Headers) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """Return the field lines, checked, and the special fields; those of the framing are in the second only."""
+    lines = []
+    special = []
+    for name, value in headers:
+        name, value = check_outbound(name, value)
+        if name in _SPECIAL_NAMES:
+            special.append((name, value))
+            if name not in (b"date", b"server"):
+                continue
+        lines.append(name + b": " + value + b"\r\n")
+    block = b"".join(lines)
+    check_outbound_block(block, len(lines))
+    return block, special
+
+
+def _interpret(special: list[tuple[bytes, bytes]], default_headers: bytes) -> tuple[int | None, set[bytes], bytes]:
+    """Return the Content-Length, the Connection options, and the default headers the application did not send."""
+    length = None
+    options: set[bytes] = set()
+    for name, value in special:
+        if name == b"content-length":
+            if length is not None or not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
+                raise LocalProtocolError("content-length must be sent once, as at most 18 decimal digits")
+            length = int(value)
+        elif name == b"connection":
+            options.update(option.strip(b" \t").lower() for option in value.split(b","))
+            check_outbound_block(value, 0)
+        elif name != b"transfer-encoding":
+            default_headers = b"".join(
+                line for line in default_headers.splitlines(True) if not line.lower().startswith(name + b":")
+            )
+    options.discard(b"")
+    return length, options, default_headers
+
+
+def error_response(status: int, reason: str, default_headers: bytes, extra_headers: Headers, is_head: bool) -> bytes:
+    """Return a whole response whose content is one line of plain text, and which closes the connection."""
+    first_line = status_line(status)
+    block, special = _fields(extra_headers)
+    _, options, default_headers = _interpret(special, default_headers)
+    options.discard(b"keep-alive")
+    options.add(b"close")
+    text = " ".join(reason.split()) or first_line[9:-2].decode("ascii").strip()
+    content = text.encode("utf-8", "replace") + b"\n"
+    return b"".join(
+        (
+            first_line,
+            default_headers,
+            block,
+            b"content-type: text/plain; charset=utf-8\r\n",
+            b"content-length: %d\r\n" % len(content),
+            b"connection: " + b", ".join(sorted(options)) + b"\r\n\r\n",
+            b"" if is_head else content,
+        )
+    )

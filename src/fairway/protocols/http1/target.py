@@ -1,0 +1,105 @@
+"""The request line, and the host in it or in the Host field.
+
+The origin form, which is nearly every request, is one regular expression. All that it does not match is looked
+at again step by step, for the reason, or for the two other forms that a server has to take.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import AddressValueError, IPv6Address
+from typing import NamedTuple
+
+from fairway.protocols.http1.errors import RemoteProtocolError
+from fairway.protocols.http1.fields import TOKEN
+
+# Visible US-ASCII without "#": more than RFC 3986 allows, because browsers send "|", "{" or "^" in queries as they are.
+_ORIGIN_FORM = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) "
+    rb"((/[\x21\x22\x24-\x3e\x40-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))?) "
+    rb"HTTP/1\.([01])"
+)
+_TARGET = re.compile(rb"[\x21\x22\x24-\x7e]+")
+_ABSOLUTE_FORM = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(/[^?]*)?(?:\?(.*))?")
+_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+# Possessive: the nested repeats would otherwise take exponential time to fail.
+_REGISTERED_NAME = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})++(?::([0-9]{0,5}))?")
+_IP_LITERAL = re.compile(rb"\[([0-9A-Fa-f:.]{2,45})\](?::([0-9]{0,5}))?")
+_MAX_PORT = 65535
+
+_METHODS = {method.encode(): method for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")}
+
+
+class RequestLine(NamedTuple):
+    """A valid request line; ``authority`` is given only by the absolute form and replaces the Host field."""
+
+    method: str
+    target: bytes
+    raw_path: bytes
+    query_string: bytes
+    version: str
+    authority: bytes | None
+
+
+def parse_request_line(line: bytes) -> RequestLine:
+    """Parse a request line without its CRLF (RFC 9112 section 3)."""
+    match = _ORIGIN_FORM.fullmatch(line)
+    if match is None:
+        return _parse_other_form(line)
+    raw_method, target, path, query, minor = match.groups()
+    method = _METHODS.get(raw_method)
+    if method is None:
+        if raw_method == b"CONNECT":
+            raise _connect()
+        method = raw_method.decode("ascii")
+    return RequestLine(method, target, path, query or b"", "1.1" if minor == b"1" else "1.0", None)
+
+
+def _parse_other_form(line: bytes) -> RequestLine:
+    parts = line.split(b" ")
+    if len(parts) != 3:
+        raise RemoteProtocolError(400, "request line is not method, target, version: RFC 9112 section 3")
+    raw_method, target, protocol = parts
+    if TOKEN.fullmatch(raw_method) is None:
+        raise RemoteProtocolError(400, "method is not a token: RFC 9110 section 9.1")
+    if _VERSION.fullmatch(protocol) is None:
+        raise RemoteProtocolError(400, "malformed protocol version: RFC 9112 section 2.3")
+    if protocol not in (b"HTTP/1.1", b"HTTP/1.0"):
+        raise RemoteProtocolError(505, f"{protocol.decode()} is not served here: RFC 9110 section 15.6.6")
+    if _TARGET.fullmatch(target) is None:
+        raise RemoteProtocolError(400, "forbidden character in the request target: RFC 9112 section 3.2")
+    if raw_method == b"CONNECT":
+        raise _connect()
+    method, version = raw_method.decode("ascii"), protocol[5:].decode("ascii")
+    if target == b"*" and method == "OPTIONS":
+        return RequestLine(method, target, target, b"", version, None)
+    absolute = _ABSOLUTE_FORM.fullmatch(target)
+    if absolute is None:
+        raise RemoteProtocolError(400, "request target has none of the allowed forms: RFC 9112 section 3.2")
+    authority, path, query = absolute.groups()
+    if not is_host(authority):
+        raise RemoteProtocolError(400, "invalid host in the request target: RFC 9110 section 4.2")
+    return RequestLine(method, target, path or b"/", query or b"", version, authority)
+
+
+def is_host(value: bytes) -> bool:
+    """Whether ``value`` is a host that is not empty, with or without a port (RFC 9110 section 7.2)."""
+    match = _REGISTERED_NAME.fullmatch(value)
+    if match is not None:
+        return _is_port(match[1])
+    literal = _IP_LITERAL.fullmatch(value)
+    if literal is None:
+        return False
+    try:
+        IPv6Address(literal[1].decode("ascii"))
+    except AddressValueError:
+        return False
+    return _is_port(literal[2])
+
+
+def _is_port(digits: bytes | None) -> bool:
+    return not digits or int(digits) <= _MAX_PORT
+
+
+def _connect() -> RemoteProtocolError:
+    return RemoteProtocolError(501, "CONNECT is not served here: RFC 9110 section 9.3.6")
