@@ -1,0 +1,389 @@
+"""Groups and members of one process, and the rules by which events reach them, written once for all our layers.
+
+A *channel* is a name; behind it stands a `Member` (a running consumer) or a `ChannelQueue` (somebody calls `receive`,
+or nobody does yet). A *group* is a set of channel names. The hub knows no sockets and no wire formats: it hands each
+target a message, or a payload that many share.
+
+`channels` and `groups` keep the shapes that tests of applications look into: name -> queue, group -> {name -> time of
+joining}. Times are seconds of the clock given to the constructor. Deliveries may come from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
+
+from fairway.delivery import Member, Message, Payload, get_running_loop
+
+logger = logging.getLogger("fairway.layers")
+
+_IMMUTABLE = frozenset({str, int, float, bool, bytes, type(None), complex})
+
+
+def is_flat(message: Mapping[Any, Any]) -> bool:
+    """Whether a shallow copy of the message isolates: all keys and values are of exact immutable built-in types."""
+    return all(type(value) in _IMMUTABLE for value in message.values()) and all(type(key) in _IMMUTABLE for key in message)
+
+
+def copied(value: Any) -> Any:
+    """A deep copy, quick for what JSON can hold and right for everything else."""
+    kind = type(value)
+    if kind in _IMMUTABLE:
+        return value
+    if kind is dict:
+        return {key if type(key) in _IMMUTABLE else copy.deepcopy(key): copied(item) for key, item in value.items()}
+    if kind is list:
+        return [copied(item) for item in value]
+    return copy.deepcopy(value)
+
+
+class ChannelQueue:
+    """The messages of a channel nobody is attached to, with their time of expiry; any thread may use it.
+
+    It looks like the queue of the in-memory layer: items are pairs `(expires_at, message)`.
+    """
+
+    __slots__ = ("_items", "_lock", "_waiters", "maxsize")
+
+    def __init__(self, maxsize: int) -> None:
+        self.maxsize = maxsize
+        self._items: deque[tuple[float, Message]] = deque()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._lock = threading.Lock()
+
+    def put_nowait(self, item: tuple[float, Message]) -> None:
+        """Add an item; `asyncio.QueueFull` at `maxsize`."""
+        with self._lock:
+            if self.full():
+                raise asyncio.QueueFull
+            self._items.append(item)
+            waiter = self._waiters.popleft() if self._waiters else None
+        if waiter is not None:
+            _wake(waiter)
+
+    def get_nowait(self) -> tuple[float, Message]:
+        """Take the oldest item; `asyncio.QueueEmpty` if there is none."""
+        try:
+            return self._items.popleft()
+        except IndexError:
+            raise asyncio.QueueEmpty from None
+
+    async def get(self) -> tuple[float, Message]:
+        """Wait for an item. Cancelling loses none: one that was meant for this waiter goes to the next."""
+        while True:
+            with self._lock:
+                if self._items:
+                    return self._items.popleft()
+                waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._waiters.append(waiter)
+            try:
+                await waiter
+            except BaseException:
+                self._forget(waiter)
+                raise
+
+    def _forget(self, waiter: asyncio.Future[None]) -> None:
+        with self._lock:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            successor = self._waiters.popleft() if self._items and self._waiters else None
+        if successor is not None:
+            _wake(successor)
+
+    def qsize(self) -> int:
+        return len(self._items)
+
+    def empty(self) -> bool:
+        return not self._items
+
+    def full(self) -> bool:
+        return 0 < self.maxsize <= len(self._items)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits in `get`."""
+        return bool(self._waiters)
+
+    @property
+    def first_expiry(self) -> float:
+        """When the oldest item expires; infinity without one."""
+        return self._items[0][0] if self._items else float("inf")
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    loop = waiter.get_loop()
+    if loop is get_running_loop():
+        _finish(waiter)
+        return
+    try:
+        loop.call_soon_threadsafe(_finish, waiter)
+    except RuntimeError:  # that loop has been closed: its waiter is gone, the item stays
+        logger.debug("a reader's event loop was closed while it waited for a channel")
+
+
+def _finish(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+Target: TypeAlias = Member | ChannelQueue
+
+
+class Hub:
+    """Groups, channels and their targets.
+
+    `expiry`: after so many seconds an unread message is dropped, and its channel is removed from all groups; `group_expiry`: a
+    membership ends so long after the last `add`; `capacity_of`: how many messages a channel holds.
+    """
+
+    def __init__(
+        self,
+        capacity_of: Callable[[str], int],
+        expiry: float = 60,
+        group_expiry: float = 86400,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.channels: dict[str, Target] = {}
+        self.groups: dict[str, dict[str, float]] = {}
+        self.expiry = expiry
+        self.group_expiry = group_expiry
+        self.dropped = 0
+        self._capacity_of = capacity_of
+        self._clock = clock
+        # When messages were queued for channels without a member, oldest first: what expires is found without a scan.
+        self._expiries: deque[tuple[float, str]] = deque()
+        self._joins: deque[tuple[float, str, str]] = deque()
+        self._lock = threading.RLock()
+
+    # Members --------------------------------------------------------------------------------------------------
+
+    def attach(self, member: Member) -> None:
+        """Deliver to this member from now on; messages that were queued for its name come first."""
+        with self._lock:
+            earlier = self.channels.get(member.name)
+            self.channels[member.name] = member
+        if isinstance(earlier, ChannelQueue):
+            while not earlier.empty():
+                member.deliver(earlier.get_nowait()[1])
+
+    def detach(self, member: Member) -> None:
+        """The consumer has ended: forget its channel and its memberships."""
+        member.close()
+        with self._lock:
+            if self.channels.get(member.name) is member:
+                del self.channels[member.name]
+            for group in member.groups or ():
+                self._discard(group, member.name)
+            member.groups = None
+
+    # Channels -------------------------------------------------------------------------------------------------
+
+    def send(self, channel: str, message: Message) -> bool:
+        """Deliver a message, which is copied; False when the channel is full."""
+        if self._expiries:
+            self._expire()
+        return self._deliver(channel, copied(message))
+
+    def _deliver(self, channel: str, message: Message) -> bool:
+        target = self.channels.get(channel)
+        if type(target) is Member:
+            delivered = target.deliver(message)
+        else:
+            delivered = self._enqueue(channel, message)
+        if not delivered:
+            self._count_drop(channel)
+        return delivered
+
+    def _enqueue(self, channel: str, message: Message) -> bool:
+        expires_at = self._clock() + self.expiry
+        with self._lock:
+            queue = self.queue(channel)
+            try:
+                queue.put_nowait((expires_at, message))
+            except asyncio.QueueFull:
+                return False
+            self._expiries.append((expires_at, channel))
+        return True
+
+    def queue(self, channel: str) -> ChannelQueue:
+        """The queue behind a channel without a member, made if need be."""
+        with self._lock:
+            target = self.channels.get(channel)
+            if not isinstance(target, ChannelQueue):
+                target = self.channels[channel] = ChannelQueue(self._capacity_of(channel))
+            return target
+
+    async def receive(self, channel: str) -> Message:
+        """Wait for the next message of a channel. Cancelling loses nothing."""
+        self._expire()
+        queue = self.queue(channel)
+        try:
+            return (await queue.get())[1]
+        finally:
+            with self._lock:
+                if queue.empty() and not queue.awaited and self.channels.get(channel) is queue:
+                    del self.channels[channel]
+
+    def _count_drop(self, channel: str) -> None:
+        self.dropped += 1
+        logger.debug("channel %s is full: a message was dropped", channel)
+
+    # Groups ---------------------------------------------------------------------------------------------------
+
+    def group_add(self, group: str, channel: str) -> None:
+        """Add a channel to a group, or renew its time of joining."""
+        now = self._clock()
+        with self._lock:
+            self.groups.setdefault(group, {})[channel] = now
+            self._joins.append((now, group, channel))
+            member = self.channels.get(channel)
+            if type(member) is Member:
+                if member.groups is None:
+                    member.groups = [group]
+                elif group not in member.groups:
+                    member.groups.append(group)
+            if len(self._joins) > 1000 and now - self._joins[0][0] < self.group_expiry:
+                self._compact_joins()
+
+    def _compact_joins(self) -> None:
+        # Memberships come and go much faster than they expire: keep only notes of those that still stand.
+        standing = sum(map(len, self.groups.values()))
+        if len(self._joins) > 2 * standing + 1000:
+            self._joins = deque(
+                (joined, group, channel)
+                for joined, group, channel in self._joins
+                if self.groups.get(group, {}).get(channel) == joined
+            )
+
+    def group_discard(self, group: str, channel: str) -> None:
+        """Take a channel out of a group; nothing happens if it is not in it."""
+        with self._lock:
+            self._discard(group, channel)
+            member = self.channels.get(channel)
+            if type(member) is Member and member.groups is not None and group in member.groups:
+                member.groups.remove(group)
+
+    def _discard(self, group: str, channel: str) -> None:
+        members = self.groups.get(group)
+        if members is not None:
+            members.pop(channel, None)
+            if not members:
+                del self.groups[group]
+
+    def group_send(self, group: str, message: Message) -> int:
+        """Deliver a copy of the message to every member; how many had to be left out because they were full."""
+        self._expire()
+        members = self.groups.get(group)
+        if not members:
+            return 0
+        flat = is_flat(message)
+        channels = self.channels
+        loop = get_running_loop()
+        left_out = 0
+        for name in tuple(members):
+            target = channels.get(name)
+            own = message.copy() if flat else copied(message)
+            if type(target) is Member:
+                # Member.deliver, in line: this is the loop that a busy group spends its time in.
+                if target.loop is loop and not target.closed:
+                    if not target.inbox.put_layer(own, target.capacity):
+                        target.dropped += 1
+                        left_out += 1
+                elif not target.deliver(own):
+                    left_out += 1
+            elif not self._enqueue(name, own):
+                left_out += 1
+        if left_out:
+            self.dropped += left_out
+            logger.info("%d of %d channels over capacity in group %s", left_out, len(members), group)
+        return left_out
+
+    def group_broadcast(self, group: str, payload: Payload, exclude: frozenset[str] = frozenset()) -> int:
+        """Give every member but those excluded the same payload; how many had to be left out because they were full."""
+        self._expire()
+        members = self.groups.get(group)
+        if not members:
+            return 0
+        channels = self.channels
+        left_out = 0
+        for name in tuple(members):
+            if name in exclude:
+                continue
+            target = channels.get(name)
+            if type(target) is Member:
+                delivered = target.broadcast(payload)
+            else:
+                delivered = self._enqueue(name, payload.as_message())
+            left_out += not delivered
+        if left_out:
+            self.dropped += left_out
+            logger.info("%d of %d channels over capacity in group %s", left_out, len(members), group)
+        return left_out
+
+    # Expiry ---------------------------------------------------------------------------------------------------
+
+    def _expire(self) -> None:
+        """Drop what has expired: amortised constant time, because both lists are in order of time."""
+        if not self._expiries and not self._joins:
+            return
+        now = self._clock()
+        with self._lock:
+            while self._expiries and self._expiries[0][0] < now:
+                self._expire_channel(self._expiries.popleft()[1], now)
+            while self._joins and self._joins[0][0] + self.group_expiry < now:
+                joined, group, channel = self._joins.popleft()
+                if self.groups.get(group, {}).get(channel) == joined:
+                    self.group_discard(group, channel)
+
+    def _expire_channel(self, channel: str, now: float) -> None:
+        queue = self.channels.get(channel)
+        if not isinstance(queue, ChannelQueue) or queue.first_expiry >= now:
+            return
+        while queue.first_expiry < now:
+            queue.get_nowait()
+        for group in [group for group, members in self.groups.items() if channel in members]:
+            self._discard(group, channel)
+        if queue.empty() and not queue.awaited:
+            del self.channels[channel]
+
+    def flush(self) -> None:
+        """Forget all queued messages and all groups; members stay attached."""
+        with self._lock:
+            for name, target in list(self.channels.items()):
+                if isinstance(target, ChannelQueue):
+                    del self.channels[name]
+                else:
+                    target.groups = None
+            self.groups.clear()
+            self._expiries.clear()
+            self._joins.clear()
+
+
+LayerClass = TypeVar("LayerClass", bound=type)
+
+_DELIVERING = ("send", "receive", "new_channel", "group_add", "group_discard", "group_send")
+_native: set[type] = set()
+_is_native: dict[type, bool] = {}
+
+
+def delivers_through_hub(layer_class: LayerClass) -> LayerClass:
+    """Class decorator: instances have a `hub` that consumers may attach to instead of calling `receive`."""
+    _native.add(layer_class)
+    return layer_class
+
+
+def hub_of(layer: object) -> Hub | None:
+    """The hub of a layer whose class is one of ours, or a subclass that changes nothing about delivery; else None."""
+    layer_class = type(layer)
+    native = _is_native.get(layer_class)
+    if native is None:
+        owner = next((base for base in layer_class.__mro__ if base in _native), None)
+        native = owner is not None and all(getattr(layer_class, name) is getattr(owner, name) for name in _DELIVERING)
+        _is_native[layer_class] = native
+    return layer.hub if native else None  # type: ignore[attr-defined]  # the decorator's promise

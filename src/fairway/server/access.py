@@ -1,0 +1,215 @@
+"""Log lines about what peers do: one per request or WebSocket event, and few about bad input, however much comes.
+
+Everything from a peer is made safe first: control characters and quotes are escaped, so that nobody forges a line;
+values of query parameters that look like credentials are replaced by `***`; the length is capped. Which events there
+are is said by `EventLog`; `AccessLog` is the server's own format, the `runserver` command has Django's.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any, Protocol
+from urllib.parse import unquote_to_bytes
+
+MAX_TARGET_LENGTH = 1024
+"""Characters of a path with its query that go into a line; a log is read by people."""
+
+_MAX_ARGUMENT_LENGTH = MAX_TARGET_LENGTH + len("...")
+
+Scope = Mapping[str, Any]
+
+# Exactly these, and every name that ends in one of those below.
+_REDACTED_NAMES = frozenset({"auth", "authorization", "code", "key", "otp", "passwd", "pwd", "sid", "sig", "ticket"})
+_REDACTED_ENDINGS = (
+    "token", "jwt", "secret", "password", "signature", "_key", "apikey", "session", "sessionid", "session_id",
+)  # fmt: skip
+_UNPRINTABLE = re.compile(r"[^ -~]")
+_UNSAFE_IN_QUOTES = re.compile(r"[^ !#-\[\]-~]")
+
+
+class EventLog(Protocol):
+    """What the server reports. Nothing is called unless `enabled`, which is read once."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anybody wants the lines."""
+
+    def http_finished(self, scope: Scope, status: int | None, size: int, seconds: float) -> None:
+        """A response has ended: `size` bytes of body; status None if the client left before there was one."""
+
+    def websocket_connecting(self, scope: Scope) -> None:
+        """A handshake has arrived and goes to the application."""
+
+    def websocket_connected(self, scope: Scope) -> None:
+        """The application has accepted."""
+
+    def websocket_rejected(self, scope: Scope, status: int) -> None:
+        """The handshake was answered with an HTTP status instead."""
+
+    def websocket_disconnected(self, scope: Scope, code: int, seconds: float) -> None:
+        """An accepted connection has ended, with the close code that the application saw, after so long."""
+
+
+class AccessLog:
+    """Writes to the logger `fairway.access`, at level INFO.
+
+    `127.0.0.1:5123 "GET /path?x=1 HTTP/1.1" 200 512 0.003` (status, bytes of body, seconds), and
+    `127.0.0.1:5123 "WS /path" connected`, `rejected 403` or `disconnected 1000 12.3s`.
+    """
+
+    __slots__ = ("_info", "enabled")
+
+    def __init__(self, enabled: bool = True, logger: logging.Logger | None = None) -> None:
+        logger = logger or logging.getLogger("fairway.access")
+        self.enabled = enabled and logger.isEnabledFor(logging.INFO)
+        self._info = logger.info
+
+    def http_finished(self, scope: Scope, status: int | None, size: int, seconds: float) -> None:
+        """Write the line of a request; a missing status shows as a dash."""
+        if self.enabled:
+            self._info(
+                '%s "%s %s HTTP/%s" %s %d %.3f',
+                client_text(scope),
+                escaped(str(scope["method"])),
+                target_text(scope),
+                scope["http_version"],
+                "-" if status is None else status,
+                size,
+                seconds,
+            )
+
+    def websocket_connecting(self, scope: Scope) -> None:
+        """Write nothing: what becomes of the handshake follows soon, and the connect deadline sees to it."""
+
+    def websocket_connected(self, scope: Scope) -> None:
+        """Write that the connection is open."""
+        if self.enabled:
+            self._info('%s "WS %s" connected', client_text(scope), target_text(scope))
+
+    def websocket_rejected(self, scope: Scope, status: int) -> None:
+        """Write the HTTP status that the handshake was refused with."""
+        if self.enabled:
+            self._info('%s "WS %s" rejected %d', client_text(scope), target_text(scope), status)
+
+    def websocket_disconnected(self, scope: Scope, code: int, seconds: float) -> None:
+        """Write the close code and how long the connection lasted."""
+        if self.enabled:
+            self._info('%s "WS %s" disconnected %d %.1fs', client_text(scope), target_text(scope), code, seconds)
+
+
+class FaultLog:
+    """Lines about bad input: at most `per_second` of each reason, then one line that counts the rest.
+
+    `reason` is a fixed phrase of the code, never text of a peer. Time is an argument; `flush` is to be called about
+    once a second, so that the count of an attack that has stopped comes out too. Writes at level WARNING.
+    """
+
+    __slots__ = ("_logger", "_per_second", "_windows")
+
+    def __init__(self, logger: logging.Logger | None = None, per_second: int = 10) -> None:
+        self._logger = logger or logging.getLogger("fairway.server")
+        self._per_second = per_second
+        self._windows: dict[str, _Window] = {}
+
+    def report(self, now: float, reason: str, text: str, *arguments: object) -> None:
+        """Write a line, `%`-formatted with arguments made printable here, or count it if there were too many."""
+        window = self._windows.get(reason)
+        if window is None or now - window.began >= 1.0:
+            if window is not None:
+                self._summarise(reason, window)
+            window = self._windows[reason] = _Window(now)
+        window.lines += 1
+        if window.lines <= self._per_second:
+            self._logger.warning(text, *map(_safe, arguments))
+
+    def flush(self, now: float) -> None:
+        """Write the counts of the seconds that are over, and forget them."""
+        for reason in [reason for reason, window in self._windows.items() if now - window.began >= 1.0]:
+            self._summarise(reason, self._windows.pop(reason))
+
+    def _summarise(self, reason: str, window: _Window) -> None:
+        suppressed = window.lines - self._per_second
+        if suppressed > 0:
+            self._logger.warning("%s: %d more like this within a second were not logged", reason, suppressed)
+
+
+class _Window:
+    __slots__ = ("began", "lines")
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.lines = 0
+
+
+def client_text(scope: Scope) -> str:
+    """The peer as `host:port`, with brackets around an IPv6 address; a dash if it has no address (Unix sockets)."""
+    client = scope.get("client")
+    if not client or not client[0]:
+        return "-"
+    host, port = client
+    host = escaped(str(host), 255)
+    if port is None:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def path_text(scope: Scope) -> str:
+    """The path as the peer wrote it, safe to print."""
+    return escaped(_path(scope))
+
+
+def target_text(scope: Scope) -> str:
+    """The path as the peer wrote it, and its query, without credentials and safe to print."""
+    query = scope.get("query_string", b"")
+    if not query:
+        return escaped(_path(scope))
+    return escaped(f"{_path(scope)}?{redacted(query).decode('latin-1')}")
+
+
+def _path(scope: Scope) -> str:
+    raw_path = scope.get("raw_path")
+    return raw_path.decode("latin-1") if raw_path is not None else str(scope["path"])
+
+
+def escaped(text: str, limit: int = MAX_TARGET_LENGTH) -> str:
+    """The text in printable ASCII on one line, quotes and backslashes escaped, cut off with `...` after `limit`."""
+    if len(text) > limit:
+        text = text[:limit] + "..."
+    return _UNSAFE_IN_QUOTES.sub(_escape, text)
+
+
+def redacted(query: bytes) -> bytes:
+    """The query string with `***` for each value whose name suggests a credential; the rest is not touched."""
+    if b"=" not in query:
+        return query
+    return b"&".join(_redacted_pair(pair) for pair in query.split(b"&"))
+
+
+def _redacted_pair(pair: bytes) -> bytes:
+    name, equals, _ = pair.partition(b"=")
+    if not equals:
+        return pair
+    # As the application will read it: percent-encoding must not hide a name.
+    plain = unquote_to_bytes(name).decode("latin-1").lower().replace("-", "_")
+    if plain in _REDACTED_NAMES or plain.endswith(_REDACTED_ENDINGS):
+        return name + b"=***"
+    return pair
+
+
+def _safe(argument: object) -> object:
+    if isinstance(argument, (int, float)):
+        return argument
+    # Not `escaped`: there are no quotes to break out of, and a path comes from `target_text` and is escaped already.
+    return _UNPRINTABLE.sub(_escape, str(argument)[:_MAX_ARGUMENT_LENGTH])
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match.group()
+    if character in '"\\':
+        return "\\" + character
+    number = ord(character)
+    if number <= 0xFF:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"

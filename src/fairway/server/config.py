@@ -1,0 +1,225 @@
+"""What to serve where: the frozen `Config`, and the listening sockets it stands for.
+
+Opening sockets is here, apart from the event loop, so that a wrong address is one clear sentence before anything
+else has started, and so that sockets can be opened once and handed to several workers. Nothing here accepts.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fairway.server.limits import ConfigurationError, Limits
+
+BACKLOG = 2048
+"""Connections that the kernel keeps until they are accepted; the kernel's own maximum bounds it further."""
+
+_Address = tuple[socket.AddressFamily, tuple[Any, ...]]
+
+_PORT_ZERO_ATTEMPTS = 8
+"""A port that is free on one address of a host may be taken on the next one; then another one is tried."""
+
+_UNIX_PROBE_TIMEOUT = 1.0
+"""Seconds in which a server that owns a Unix socket accepts a local connection, even a busy one."""
+
+
+class BindError(OSError):
+    """An address cannot be listened on. `errno` is the system's (or None), the text one sentence for a person."""
+
+    def __init__(self, number: int | None, text: str) -> None:
+        super().__init__(number, text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Where a server listens and what it tells the application about it.
+
+    `fd` (an inherited descriptor) or `uds` (the path of a Unix socket), if given, stand instead of `host` and `port`.
+    An empty `host` means every address of the machine; port 0 means any free one.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    uds: str | None = None
+    fd: int | None = None
+    root_path: str = ""
+    access_log: bool = True
+    server_header: bool = True
+    lifespan: Literal["auto", "on", "off"] = "auto"
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.uds is not None and self.fd is not None:
+            raise ConfigurationError("give either a Unix socket or a file descriptor, not both")
+        if not 0 <= self.port <= 65535:
+            raise ConfigurationError(f"port must be between 0 and 65535, not {self.port}")
+        if self.lifespan not in ("auto", "on", "off"):
+            raise ConfigurationError(f'lifespan must be "auto", "on" or "off", not {self.lifespan!r}')
+        if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
+            raise ConfigurationError(
+                f'root_path must start with a slash and not end with one, as in "/app", not {self.root_path!r}'
+            )
+
+    def bind(self) -> list[socket.socket]:
+        """Open the listening sockets, non-blocking; the caller closes them.
+
+        Several only for a host with several addresses (`localhost` may have an IPv4 and an IPv6 one), all with the
+        same port. Raises `BindError`, after which nothing is left open.
+        """
+        if self.fd is not None:
+            return [_inherit(self.fd)]
+        if self.uds is not None:
+            return [_bind_unix(self.uds)]
+        return _bind_host(self.host, self.port)
+
+    def unlink_unix_socket(self) -> None:
+        """Remove the Unix socket's file, if there is one.
+
+        To be called while the socket still listens: later, the path may already belong to the server's successor.
+        """
+        if self.uds is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(self.uds)
+
+
+def _bind_host(host: str, port: int) -> list[socket.socket]:
+    addresses = _resolve(host, port)
+    for _ in range(_PORT_ZERO_ATTEMPTS - 1):
+        try:
+            return _bind_addresses(addresses, host, port)
+        except BindError as error:
+            if port != 0 or error.errno != errno.EADDRINUSE:
+                raise
+    return _bind_addresses(addresses, host, port)
+
+
+def _resolve(host: str, port: int) -> list[_Address]:
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise BindError(
+            getattr(error, "errno", None),
+            f"cannot listen on host {host!r}: it has no address here; use 127.0.0.1, or 0.0.0.0 for every address",
+        ) from error
+    # A resolver may name an address twice (once per protocol, or from two lines of /etc/hosts).
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+
+
+def _bind_addresses(addresses: list[_Address], host: str, port: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, address in addresses:
+            if port == 0 and sockets:
+                address = (address[0], sockets[0].getsockname()[1], *address[2:])
+            try:
+                sockets.append(_listen(family, address))
+            except OSError as error:
+                # A name may resolve to an address that the machine does not have (::1 with IPv6 switched off).
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise BindError(error.errno, _tcp_problem(error, host, port)) from error
+                missing = error
+    except BaseException:
+        for listening in sockets:
+            listening.close()
+        raise
+    if not sockets and missing is not None:
+        raise BindError(missing.errno, _tcp_problem(missing, host, port)) from missing
+    return sockets
+
+
+def _listen(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # On Windows the option would allow two servers on one port.
+        if sys.platform != "win32":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # So that 0.0.0.0 and :: can be had side by side, whatever the system's default.
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.setblocking(False)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _tcp_problem(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} is already in use: stop the program that has it, or choose another one with --port"
+    if error.errno == errno.EACCES:
+        return f"no permission to listen on port {port}: ports below 1024 need privileges; choose a higher one"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"cannot listen on {host}: the address does not belong to this machine"
+    return f"cannot listen on {host} port {port}: {error.strerror or error}"
+
+
+def _bind_unix(path: str) -> socket.socket:
+    _remove_stale(path)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.setblocking(False)
+        listening.bind(path)
+        # As open as a port on 127.0.0.1, so that a proxy of another user can connect; the permissions of the
+        # directory restrict it.
+        os.chmod(path, 0o666)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        reason = error.strerror or str(error)
+        raise BindError(error.errno, f"cannot listen on the Unix socket {path}: {reason.lower()}") from error
+    return listening
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise BindError(errno.EEXIST, f"cannot listen on {path}: a file that is not a socket has that name")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_UNIX_PROBE_TIMEOUT)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        except OSError as error:
+            # Full or not permitted: somebody may well be there.
+            reason = (error.strerror or str(error)).lower()
+            raise BindError(error.errno, f"cannot listen on {path}: its owner cannot be asked ({reason})") from error
+    raise BindError(errno.EADDRINUSE, f"cannot listen on {path}: another server answers there; stop it first")
+
+
+def _inherit(fd: int) -> socket.socket:
+    try:
+        listening = socket.socket(fileno=fd)
+    except OSError as error:
+        raise BindError(error.errno, f"file descriptor {fd} is not an open socket that was handed over") from error
+    try:
+        if listening.type != socket.SOCK_STREAM:
+            raise BindError(errno.EINVAL, f"file descriptor {fd} is a socket, but not a stream socket")
+        # Harmless if it listens already; a socket that is connected, or not bound, fails here or below.
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except BindError:
+        listening.detach()
+        raise
+    except OSError as error:
+        listening.detach()
+        raise BindError(error.errno, f"file descriptor {fd} is a socket that cannot listen") from error
+    return listening

@@ -1,0 +1,425 @@
+"""One HTTP/1.1 connection: the asyncio protocol that carries requests one after the other.
+
+The rules of the wire are in `fairway.protocols.http1`, those of the ASGI conversation in `fairway.server.http`; this
+module joins them to a transport, an outbox and the timing wheel, and hands the transport to a `WebSocketDriver` when a request
+asks for it. Requests that are pipelined wait as bytes until the response before them is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+from fairway.protocols.http1 import (
+    BodyReceived,
+    Http1Connection,
+    LocalProtocolError,
+    RequestEnded,
+    RequestFailed,
+    RequestHead,
+)
+from fairway.protocols.websocket import handshake
+from fairway.server.errors import ConnectionClosed, ProtocolMisuse
+from fairway.server.http import Headers, HttpExchange
+from fairway.server.outbox import Outbox
+from fairway.server.scope import addresses, http_scope, websocket_scope
+from fairway.server.websocket import WebSocketDriver
+
+if TYPE_CHECKING:
+    from fairway.server.context import Context
+
+
+class HttpConnection(asyncio.Protocol):
+    """Carries `HttpExchange`s over HTTP/1.1 (`fairway.server.http.Carrier`)."""
+
+    __slots__ = (
+        "_application",
+        "_client",
+        "_closing",
+        "_context",
+        "_deadline",
+        "_eof",
+        "_exchange",
+        "_http",
+        "_outbox",
+        "_reading",
+        "_scope",
+        "_server",
+        "_stalled_at",
+        "_started_at",
+        "_transport",
+        "wheel_slot",
+    )
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        limits = context.limits
+        self._http = Http1Connection(
+            max_request_line_bytes=limits.max_request_line_bytes,
+            max_header_bytes=limits.max_header_bytes,
+            max_header_count=limits.max_header_count,
+        )
+        self.wheel_slot: int | None = None
+        self._transport: asyncio.Transport | None = None
+        self._exchange: HttpExchange | None = None
+        self._application: asyncio.Task[None] | None = None
+        self._scope: dict[str, Any] | None = None
+        self._reading = True
+        self._eof = False
+        self._closing = False
+        self._stalled_at: float | None = None
+        self._deadline: float | None = None
+        self._started_at = 0.0
+
+    # From the socket ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a stream, never less
+        context = self._context
+        self._transport = transport
+        self._client, self._server = addresses(transport)
+        self._outbox = Outbox(transport, context.batch, context.loop, context.limits.outbox_high_water)
+        context.counters.connections += 1
+        context.add(self)
+        self._set_deadline(context.touch() + context.limits.request_head_timeout)
+        if context.is_full:
+            context.counters.refused += 1
+            context.fault("connection limit", None, f"more than {context.limits.max_connections} connections: 503")
+            self._refuse(503, "too many connections", [(b"retry-after", b"10")])
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        http = self._http
+        if self._exchange is None and self._deadline is not None and http.request is None:
+            # The head has begun: its deadline counts from the first byte, and is not moved by the others.
+            self._begin_head()
+        self._handle(http.receive_data(data))
+        if http.buffered and self._exchange is not None:
+            self._pause_reading()
+
+    def _begin_head(self) -> None:
+        limits = self._context.limits
+        deadline = self._context.now + limits.request_head_timeout
+        if self._deadline is not None and deadline < self._deadline:
+            self._set_deadline(deadline)
+
+    def eof_received(self) -> bool:
+        # The client has said everything; it may still wait for its answer (RFC 9112 section 9.6).
+        self._eof = True
+        self._handle(self._http.receive_eof())
+        if self._exchange is None and not self._closing:
+            self._close()
+        return self._transport is not None and not self._transport.is_closing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        context = self._context
+        self._transport = None
+        self._closing = True
+        context.wheel.cancel(self)
+        exchange = self._exchange
+        if exchange is not None:
+            self._exchange = None
+            self._log(exchange)
+            exchange.disconnect()
+        self._outbox.close()
+        context.remove(self)
+        if self._application is not None:
+            self._set_deadline(context.touch() + context.limits.disconnect_timeout)
+
+    def pause_writing(self) -> None:
+        self._outbox.pause_writing()
+        self._stalled_at = self._context.now
+        self._context.schedule(self, self._stalled_at + self._context.limits.write_stall_timeout)
+
+    def resume_writing(self) -> None:
+        self._stalled_at = None
+        self._outbox.resume_writing()
+        if self._closing and self._transport is not None and self._outbox.is_empty:
+            self._transport.close()
+
+    def _pause_reading(self) -> None:
+        if self._reading and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if not self._reading and self._transport is not None:
+            self._reading = True
+            self._transport.resume_reading()
+
+    # Requests -------------------------------------------------------------------------------------------------
+
+    def _handle(self, events: list[Any]) -> None:
+        for event in events:
+            if isinstance(event, RequestHead):
+                self._begin(event)
+            elif isinstance(event, BodyReceived):
+                if self._exchange is not None:
+                    self._deadline_of_body()
+                    if self._exchange.feed(event.data) >= self._context.limits.body_buffer_bytes:
+                        self._pause_reading()
+            elif isinstance(event, RequestEnded):
+                if self._exchange is not None:
+                    self._deadline = None
+                    self._exchange.feed_end()
+            else:
+                assert isinstance(event, RequestFailed)
+                self._fail(event)
+
+    def _begin(self, head: RequestHead) -> None:
+        context = self._context
+        self._started_at = context.loop.time()
+        self._deadline = None
+        if head.upgrade == b"websocket":
+            self._upgrade(head)
+            return
+        context.counters.requests += 1
+        scope = http_scope(head, context.config.root_path, self._client, self._server, context.state)
+        exchange = HttpExchange(self, head.expect_continue)
+        self._exchange, self._scope = exchange, scope
+        self._application = task = context.run(scope, exchange.receive, exchange.send)
+        task.add_done_callback(self._application_ended)
+        if head.content_length or head.chunked:
+            self._deadline_of_body()
+
+    def _deadline_of_body(self) -> None:
+        # A client that has stopped in the middle of its body is given as long as an idle connection.
+        self._set_deadline(self._context.now + self._context.limits.keep_alive_timeout)
+
+    def _upgrade(self, head: RequestHead) -> None:
+        """Hand the transport over to a WebSocket driver, or answer why not."""
+        context = self._context
+        offer = handshake.check(head.method, head.version, head.headers, context.limits.deflate)
+        if isinstance(offer, handshake.Refusal):
+            scope = websocket_scope(head, [], context.config.root_path, self._client, self._server, None)
+            context.fault("handshake", scope, f"{offer.reason}; answered with {offer.status}")
+            self._refuse(offer.status, offer.reason, offer.headers)
+            return
+        if head.content_length or head.chunked:
+            self._refuse(400, "a WebSocket handshake has no content", [])
+            return
+        transport = self._transport
+        assert transport is not None
+        scope = websocket_scope(
+            head, offer.subprotocols, context.config.root_path, self._client, self._server, context.state
+        )
+        context.wheel.cancel(self)
+        driver = WebSocketDriver(context, transport, self._outbox, self._http, offer, scope)
+        self._transport = None
+        self._closing = True
+        transport.set_protocol(driver)
+        context.remove(self)
+        driver.start()
+
+    def _fail(self, failure: RequestFailed) -> None:
+        self._context.fault(
+            "bad request", self._scope_for_log(), f"{failure.reason}; answered with {failure.status}"
+        )
+        exchange = self._exchange
+        if exchange is not None:
+            # The body broke off or is malformed: the application learns that the client is gone.
+            started = exchange.started
+            self._exchange = None
+            self._log(exchange, None if started else failure.status)
+            exchange.disconnect()
+            if started:
+                self._abort()
+                return
+        self._refuse(failure.status, failure.reason, [])
+
+    def _scope_for_log(self) -> dict[str, Any]:
+        return self._scope or {"client": self._client, "path": "-"}
+
+    def _refuse(self, status: int, reason: str, headers: Headers) -> None:
+        """Answer without the application, and close."""
+        response = self._http.error_response(
+            status, reason, default_headers=self._context.default_headers(), extra_headers=headers
+        )
+        self._outbox.append(response)
+        self._linger()
+
+    # The application's answer (`fairway.server.http.Carrier`) ---------------------------------------------------
+
+    def send_continue(self) -> None:
+        self._outbox.append(self._http.send_informational(100, ()))
+
+    def send_early_hints(self, headers: Headers) -> None:
+        self._append(self._http.send_informational, 103, headers)
+
+    def send_start(self, status: int, headers: Headers, trailers: bool) -> None:
+        try:
+            data = self._http.send_response(
+                status, headers, default_headers=self._context.default_headers(), trailers=trailers
+            )
+        except LocalProtocolError as error:
+            raise ProtocolMisuse(f"http.response.start: {error}") from None
+        self._outbox.append(data)
+
+    def send_body(self, data: bytes, more: bool) -> None:
+        self._append(self._http.send_body, data, more)
+
+    def send_trailers(self, headers: Headers) -> None:
+        self._append(self._http.send_trailers, headers)
+
+    def _append(self, frame: Any, *arguments: Any) -> None:
+        try:
+            data = frame(*arguments)
+        except LocalProtocolError as error:
+            raise ProtocolMisuse(str(error)) from None
+        if data:
+            self._outbox.append(data)
+
+    def drained(self) -> Awaitable[None] | None:
+        outbox = self._outbox
+        return outbox.drained() if outbox.is_crowded else None
+
+    def body_taken(self) -> None:
+        self._resume_reading()
+
+    def response_complete(self) -> None:
+        exchange = self._exchange
+        self._exchange = None
+        if exchange is not None:
+            self._log(exchange)
+        self._outbox.flush_alone()
+        if self._closing:
+            return
+        if self._http.should_close or self._context.draining:
+            self._linger()
+            return
+        # Not from inside the application's send: the next request gets a turn of its own.
+        self._context.loop.call_soon(self._next_request)
+
+    def _next_request(self) -> None:
+        if self._closing or self._transport is None or self._exchange is not None:
+            return
+        limits = self._context.limits
+        self._scope = None
+        self._resume_reading()
+        self._set_deadline(self._context.now + limits.keep_alive_timeout)
+        self._handle(self._http.next_request())
+        if self._eof and self._exchange is None and not self._closing:
+            self._close()
+
+    def _application_ended(self, task: asyncio.Task[None]) -> None:
+        if self._application is task:
+            self._application = None
+        scope, exchange = self._scope, self._exchange
+        error = None if task.cancelled() else task.exception()
+        if self._transport is None:
+            self._context.wheel.cancel(self)
+        if error is not None:
+            self._application_failed(scope or {}, error)
+        elif exchange is None or exchange.finished or exchange.disconnected:
+            return
+        elif not task.cancelled():
+            self._context.fault("no answer", scope, "application returned without completing its response")
+        if exchange is not None and exchange is self._exchange and not exchange.finished:
+            self._break_off(exchange, error)
+
+    def _application_failed(self, scope: dict[str, Any], error: BaseException) -> None:
+        status = getattr(error, "asgi_status", None)
+        if isinstance(status, int):
+            self._context.fault("refused", scope, f"{error}; answered with {status}")
+        elif not isinstance(error, ConnectionClosed):
+            self._context.application_error("HTTP", scope, error)
+
+    def _break_off(self, exchange: HttpExchange, error: BaseException | None) -> None:
+        """The application will not finish its response: answer in its place, or cut what it has begun."""
+        self._exchange = None
+        if exchange.started:
+            self._log(exchange)
+            exchange.disconnect()
+            self._abort()
+            return
+        status = getattr(error, "asgi_status", 500)
+        self._log(exchange, status)
+        exchange.disconnect()
+        self._refuse(status, "not found" if status == 404 else "internal server error", [])
+
+    def _log(self, exchange: HttpExchange, status: int | None = None) -> None:
+        context = self._context
+        if self._scope is not None:
+            seconds = context.loop.time() - self._started_at
+            context.access.http_finished(self._scope, status or exchange.status, exchange.sent_bytes, seconds)
+
+    # Endings --------------------------------------------------------------------------------------------------
+
+    def _linger(self) -> None:
+        # Closing while the client still sends would make the kernel send a reset, which can overtake the
+        # response (RFC 9112 section 9.6): stop writing, read on and throw away, but not for long.
+        self._closing = True
+        transport = self._transport
+        if transport is None:
+            return
+        self._outbox.flush()
+        if self._eof or self._http.request is None and self._outbox.is_empty:
+            self._close()
+            return
+        self._resume_reading()
+        if self._outbox.is_empty and transport.can_write_eof():
+            transport.write_eof()
+        self._set_deadline(self._context.touch() + self._context.limits.close_timeout)
+
+    def _close(self) -> None:
+        self._closing = True
+        if self._transport is not None:
+            self._outbox.flush()
+            if not self._outbox.blocked:
+                self._transport.close()
+
+    def _abort(self) -> None:
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _set_deadline(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._context.schedule(self, deadline)
+
+    def handle_deadline(self, now: float) -> float | None:
+        """Judge whichever deadline has passed; the next one. (`fairway.server.wheel.Entry`)"""
+        limits = self._context.limits
+        stalled_until = None if self._stalled_at is None else self._stalled_at + limits.write_stall_timeout
+        if stalled_until is not None and now >= stalled_until:
+            self._context.counters.slow_consumers += 1
+            self._context.fault(
+                "slow client", self._scope_for_log(), f"client took no data for {limits.write_stall_timeout:g} s"
+            )
+            self._abort()
+            return None
+        if self._deadline is not None and now >= self._deadline:
+            self._deadline = None
+            self._time_is_up(limits.disconnect_timeout)
+        deadlines = [deadline for deadline in (self._deadline, stalled_until) if deadline is not None]
+        return min(deadlines, default=None)
+
+    def _time_is_up(self, disconnect_timeout: float) -> None:
+        if self._transport is None:
+            if self._application is not None:
+                self._context.fault(
+                    "application hangs",
+                    self._scope_for_log(),
+                    f"application did not end within {disconnect_timeout:g} s after the disconnect: cancelled",
+                )
+                self._application.cancel()
+        elif self._closing:
+            self._abort()
+        elif self._exchange is not None:
+            self._fail(RequestFailed(408, "request body stopped arriving: RFC 9110 section 15.5.9"))
+        elif self._http.is_idle:
+            self._close()
+        else:
+            self._fail(RequestFailed(408, "request head not complete in time: RFC 9110 section 15.5.9"))
+
+    # For the server -------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Finish the request under way, then close; an idle connection closes at once."""
+        if self._exchange is None:
+            self._close()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._abort()

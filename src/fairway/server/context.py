@@ -1,0 +1,173 @@
+"""What all connections of one server share: application, limits, clock, timing wheel, batch, logs and counters.
+
+One object per event loop. Connections register here, so that the server can count, drain and cut them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from contextvars import Context as VariableContext
+from email.utils import formatdate
+from types import CoroutineType
+from typing import Any, Protocol
+
+from fairway.server.access import EventLog, FaultLog, client_text, target_text
+from fairway.server.batch import Batch
+from fairway.server.config import Config
+from fairway.server.wheel import Entry, Wheel
+
+logger = logging.getLogger("fairway.server")
+
+Scope = MutableMapping[str, Any]
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Drainable(Protocol):
+    """A connection, as the server sees it when it stops."""
+
+    def drain(self) -> None:
+        """Finish what is under way, take nothing new, then close."""
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+
+
+class Counters:
+    """How often things happened since the server started."""
+
+    __slots__ = ("connections", "dropped_frames", "faults", "refused", "requests", "slow_consumers", "websockets")
+
+    def __init__(self) -> None:
+        self.connections = self.requests = self.websockets = 0
+        self.faults = self.refused = self.slow_consumers = self.dropped_frames = 0
+
+
+class Context:
+    """`now` is a coarse clock: the loop's time at the last tick of the wheel, or at the last new connection."""
+
+    def __init__(self, app: Application, config: Config, loop: asyncio.AbstractEventLoop, access: EventLog) -> None:
+        self.app = app
+        self.config = config
+        self.limits = config.limits
+        self.loop = loop
+        self.access = access
+        self.faults = FaultLog()
+        self.batch = Batch(loop)
+        self.now = loop.time()
+        self.wheel = Wheel(self.now)
+        self.connections: set[Drainable] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.counters = Counters()
+        self.state: dict[str, Any] | None = None
+        self.draining = False
+        self.random = random.Random()
+        self._timer: asyncio.TimerHandle | None = None
+        self._block = b""
+        self._block_time = 0
+        self._idle: asyncio.Event = asyncio.Event()
+
+    def touch(self) -> float:
+        """Bring the coarse clock up to date."""
+        self.now = now = self.loop.time()
+        return now
+
+    def schedule(self, entry: Entry, deadline: float) -> None:
+        """Have the entry's `handle_deadline` called at that time (of the loop), at most a tick late."""
+        self.wheel.schedule(entry, deadline)
+        if self._timer is None:
+            self._arm()
+
+    def _arm(self) -> None:
+        tick = self.wheel.next_tick(self.loop.time())
+        self._timer = None if tick is None else self.loop.call_at(tick, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        try:
+            self.wheel.advance(self.touch())
+            self.faults.flush(self.now)
+        finally:
+            self._arm()
+
+    def run(self, scope: Scope, receive: Any, send: Any) -> asyncio.Task[None]:
+        """Start the application's task, in a context of its own: no connection sees another's variables."""
+        variables = VariableContext()
+        task: asyncio.Task[None] = self.loop.create_task(
+            variables.run(_call, self.app, scope, receive, send), context=variables
+        )
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    def fault(self, kind: str, scope: Scope | None, text: str) -> None:
+        """One line about a fault of a peer or of the application; `kind` is what the lines are limited by."""
+        self.counters.faults += 1
+        if scope is None:
+            self.faults.report(self.now, kind, "%s", text)
+        else:
+            self.faults.report(self.now, kind, "%s %s: %s", client_text(scope), target_text(scope), text)
+
+    def application_error(self, kind: str, scope: Scope, error: BaseException) -> None:
+        """The application raised: the traceback, once, with what it was serving and for whom."""
+        logger.error(
+            "exception in application for %s %s from %s",
+            kind,
+            target_text(scope),
+            client_text(scope),
+            exc_info=(type(error), error, error.__traceback__),
+        )
+
+    def default_headers(self) -> bytes:
+        """The `server` and `date` lines of a response, made once a second."""
+        second = int(self.now)
+        if second != self._block_time or not self._block:
+            self._block_time = second
+            server = b"server: fairway\r\n" if self.config.server_header else b""
+            self._block = server + b"date: " + formatdate(usegmt=True).encode("ascii") + b"\r\n"
+        return self._block
+
+    def add(self, connection: Drainable) -> None:
+        self.connections.add(connection)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are more connections than allowed."""
+        return 0 < self.limits.max_connections < len(self.connections)
+
+    def remove(self, connection: Drainable) -> None:
+        """The connection's transport is gone."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._idle.set()
+
+    async def wait_no_connections(self) -> None:
+        """Return when the last connection has gone."""
+        while self.connections:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def close(self) -> None:
+        """Stop the clock."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _call(app: Application, scope: Scope, receive: Any, send: Any) -> Coroutine[Any, Any, None]:
+    """A coroutine of the application's call, which may return any awaitable, or raise at once."""
+    try:
+        awaitable = app(scope, receive, send)
+    except Exception as error:
+        return _raise(error)
+    return awaitable if isinstance(awaitable, CoroutineType) else _await(awaitable)
+
+
+async def _await(awaitable: Awaitable[None]) -> None:
+    await awaitable
+
+
+async def _raise(error: Exception) -> None:
+    raise error

@@ -1,0 +1,14 @@
+"""What the server raises to applications."""
+
+from __future__ import annotations
+
+
+class ConnectionClosed(OSError, RuntimeError):
+    """Sent to a connection that has ended, or that the application has closed itself.
+
+    ASGI message format 2.4 asks for an OSError; older applications catch RuntimeError: it is both.
+    """
+
+
+class ProtocolMisuse(RuntimeError):
+    """The application sent an event that the ASGI specification does not allow, or not now."""

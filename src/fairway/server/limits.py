@@ -1,0 +1,162 @@
+"""Every bound and deadline of the server, with a safe default for each.
+
+`Limits` is a frozen record that the server's parts read; nothing here enforces anything. A Django project sets
+the values in one dictionary, `FAIRWAY = {...}`, whose keys are the field names in upper case: `Limits.from_settings`
+turns it into a record, and a mistake in it into one sentence.
+
+Sizes are bytes, times are seconds (`float("inf")` switches a deadline off), the rest are counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any
+
+SETTING = "FAIRWAY"
+
+
+class ConfigurationError(ValueError):
+    """A setting or an option is wrong; the text is one sentence that says which one and what to write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of one server. Raises `ConfigurationError` for a value that cannot be meant."""
+
+    max_request_line_bytes: int = 8192
+    """Longest request line; beyond it the request is answered 414 (RFC 9112, 3)."""
+
+    max_header_bytes: int = 65536
+    """Longest request head, request line included; beyond it 431 (RFC 6585, 5)."""
+
+    max_header_count: int = 100
+    """Most header lines in one request; beyond it 431."""
+
+    max_message_bytes: int = 1024 * 1024
+    """Longest WebSocket message, after decompression; beyond it the connection is closed with 1009."""
+
+    max_frame_bytes: int = 1024 * 1024
+    """Longest payload of one WebSocket frame; beyond it 1009, before the payload is read."""
+
+    max_fragments: int = 1024
+    """Most frames in one WebSocket message, so that empty ones cannot go on for ever; beyond it 1009."""
+
+    inbox_messages: int = 64
+    """Messages of one client that wait for the application; beyond it the socket is not read."""
+
+    inbox_bytes: int = 1024 * 1024
+    """Bytes of one client's messages that wait for the application; beyond it the socket is not read."""
+
+    outbox_bytes: int = 1024 * 1024
+    """Bytes that wait for one slow client; beyond it the slow-consumer policy acts (by default: close, 1013)."""
+
+    outbox_high_water: int = 65536
+    """Bytes that wait for one client before `await send()` waits for it; not above `outbox_bytes`."""
+
+    body_buffer_bytes: int = 65536
+    """Bytes of a request's body read ahead of the application; beyond it the socket is not read."""
+
+    request_head_timeout: float = 10.0
+    """From the first byte of a request (or the opening of the connection) to the end of its head; then 408."""
+
+    connect_timeout: float = 20.0
+    """The application's time to accept or close after `websocket.connect`; then the handshake is answered 500."""
+
+    disconnect_timeout: float = 10.0
+    """The application's time to end after a disconnect event; then its task is cancelled, with a warning."""
+
+    close_timeout: float = 5.0
+    """The peer's time to answer a Close frame; then the connection is dropped (RFC 6455, 7.1.1)."""
+
+    keep_alive_timeout: float = 75.0
+    """How long an HTTP connection may be idle between two requests; longer than a usual load balancer's 60."""
+
+    ping_interval: float = 25.0
+    """How long a WebSocket may be silent before it is sent a ping."""
+
+    ping_timeout: float = 20.0
+    """The peer's time to answer a ping; then the connection counts as lost (1006)."""
+
+    write_stall_timeout: float = 30.0
+    """How long a client may take no byte at all while bytes wait for it; then it is dropped."""
+
+    shutdown_timeout: float = 10.0
+    """How long a stopping server waits for requests and sockets to finish; then they are cut."""
+
+    lifespan_timeout: float = 60.0
+    """The application's time for each of lifespan start-up and shutdown; too slow a start-up is a failed one."""
+
+    max_connections: int = 0
+    """Open connections at once; beyond it 503 with Retry-After. 0: as many as there are descriptors."""
+
+    deflate: bool = True
+    """Whether permessage-deflate (RFC 7692) is agreed to when a client offers it."""
+
+    deflate_min_bytes: int = 1024
+    """Shorter messages are sent uncompressed: compressing them costs more than it saves."""
+
+    deflate_level: int = 1
+    """zlib's level, 1 (fast) to 9 (small)."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            problem = _problem(field.name, str(field.type), getattr(self, field.name))
+            if problem is not None:
+                raise ConfigurationError(f"{field.name} {problem}")
+        if self.outbox_high_water > self.outbox_bytes:
+            raise ConfigurationError(
+                f"outbox_high_water ({self.outbox_high_water}) must not be above outbox_bytes ({self.outbox_bytes})"
+            )
+
+    @classmethod
+    def from_settings(cls, mapping: Mapping[str, Any]) -> Limits:
+        """Read the keys of a `FAIRWAY` setting; what it does not name keeps its default.
+
+        Raises `ConfigurationError` for an unknown key (naming the nearest one), a wrong type or an impossible value.
+        """
+        if not isinstance(mapping, Mapping):
+            raise ConfigurationError(f"{SETTING} must be a dictionary, not {mapping!r}")
+        known = {field.name.upper(): field for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for key, value in mapping.items():
+            if key not in known:
+                raise ConfigurationError(_unknown(key, list(known)))
+            problem = _problem(known[key].name, str(known[key].type), value)
+            if problem is not None:
+                raise ConfigurationError(f'{SETTING}["{key}"] {problem}')
+            values[known[key].name] = value
+        try:
+            return cls(**values)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{SETTING}: {error}") from None
+
+
+# Fields for which zero, or an end to the range, means something.
+_LEAST = {"max_connections": 0, "deflate_min_bytes": 0}
+_MOST = {"deflate_level": 9}
+
+
+def _problem(name: str, kind: str, value: object) -> str | None:
+    if kind == "bool":
+        return None if isinstance(value, bool) else f"must be True or False, not {value!r}"
+    if kind == "float":
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return f"must be a number of seconds, not {value!r}"
+        return None if value > 0 and not math.isnan(value) else f"must be more than 0 seconds, not {value!r}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        return f"must be a whole number, not {value!r}"
+    least, most = _LEAST.get(name, 1), _MOST.get(name)
+    if value < least:
+        return f"must be at least {least}, not {value!r}"
+    if most is not None and value > most:
+        return f"must be at most {most}, not {value!r}"
+    return None
+
+
+def _unknown(key: object, known: list[str]) -> str:
+    near = get_close_matches(key.upper(), known, n=1) if isinstance(key, str) else []
+    hint = f'; did you mean "{near[0]}"?' if near else f"; it knows {', '.join(known)}"
+    return f"{SETTING} has no setting {key!r}{hint}"

@@ -1,0 +1,157 @@
+"""The server of one event loop: lifespan, listening sockets, and the end of both.
+
+`Server` serves one ASGI 3 application on sockets that are bound already. It does not install signal handlers and
+does not run a loop: `fairway.server.cli.run` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import sys
+from typing import Any
+
+from fairway.server.access import AccessLog, EventLog
+from fairway.server.config import Config
+from fairway.server.connection import HttpConnection
+from fairway.server.context import Application, Context
+from fairway.server.lifespan import Lifespan
+
+logger = logging.getLogger("fairway.server")
+
+# What may lie unsent in the kernel for one client: enough to keep the pipe full, little enough that a slow client
+# shows early in our own accounting.
+NOTSENT_LOWAT_BYTES = 65536
+_TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+
+# Connections accepted in one go, before the others of the loop get their turn.
+ACCEPTS_PER_PASS = 128
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_PAUSE_SECONDS = 0.5
+
+
+class Server:
+    """`start`, then `stop`; each once."""
+
+    def __init__(self, app: Application, config: Config, access_log: EventLog | None = None) -> None:
+        self.config = config
+        self._app = app
+        self._access_log = access_log
+        self._sockets: list[socket.socket] = []
+        self._resuming: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._connecting: set[asyncio.Task[None]] = set()
+        self.context: Context
+
+    async def start(self, sockets: list[socket.socket]) -> None:
+        """Run the application's lifespan startup, then accept connections. The caller keeps the sockets and closes them.
+
+        Raises `LifespanFailed` when the application says that it cannot start.
+        """
+        loop = asyncio.get_running_loop()
+        access = self._access_log or AccessLog(self.config.access_log)
+        self._lifespan = Lifespan(self._app, self.config.lifespan, self.config.limits.lifespan_timeout)
+        state = await self._lifespan.startup()
+        self.context = Context(self._app, self.config, loop, access)
+        self.context.state = state
+        for listening in sockets:
+            listening.setblocking(False)
+            if listening.family in (socket.AF_INET, socket.AF_INET6) and sys.platform == "linux":
+                # Accepted sockets inherit it: no system call for each connection.
+                listening.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
+            self._sockets.append(listening)
+            loop.add_reader(listening.fileno(), self._accept, listening)
+
+    @property
+    def addresses(self) -> list[str]:
+        """What the server listens on, as URLs; a Unix socket as `unix:PATH`."""
+        return [_address(listening) for listening in self._sockets]
+
+    def _accept(self, listening: socket.socket) -> None:
+        loop = self.context.loop
+        for _ in range(ACCEPTS_PER_PASS):
+            try:
+                accepted, _address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _OUT_OF_RESOURCES:
+                    raise
+                self._pause_accepting(listening, error)
+                return
+            accepted.setblocking(False)
+            task = loop.create_task(self._connect(accepted))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        try:
+            await self.context.loop.connect_accepted_socket(lambda: HttpConnection(self.context), accepted)
+        except OSError as error:
+            accepted.close()
+            logger.debug("a connection was lost before it was set up: %s", error)
+
+    def _pause_accepting(self, listening: socket.socket, error: OSError) -> None:
+        # The socket stays readable, so accepting on would spin; what waits in the backlog is served later.
+        loop = self.context.loop
+        loop.remove_reader(listening.fileno())
+        text = f"accepting pauses for {_PAUSE_SECONDS:g} s: {error.strerror}; allow more descriptors or set MAX_CONNECTIONS"
+        self.context.fault("accept", None, text)
+        self._resuming[listening] = loop.call_later(_PAUSE_SECONDS, self._resume_accepting, listening)
+
+    def _resume_accepting(self, listening: socket.socket) -> None:
+        del self._resuming[listening]
+        self.context.loop.add_reader(listening.fileno(), self._accept, listening)
+
+    def _stop_accepting(self) -> None:
+        for handle in self._resuming.values():
+            handle.cancel()
+        for listening in self._sockets:
+            if listening not in self._resuming:
+                self.context.loop.remove_reader(listening.fileno())
+        self._resuming.clear()
+        self._sockets.clear()
+
+    async def stop(self, timeout: float) -> None:
+        """Stop accepting, let requests finish and close WebSockets with 1001, for `timeout` seconds at most; then cut them.
+
+        The lifespan shutdown comes last. Cancelling it cuts everything at once.
+        """
+        context = self.context
+        self._stop_accepting()
+        context.draining = True
+        for connection in list(context.connections):
+            connection.drain()
+        try:
+            async with asyncio.timeout(timeout):
+                await context.wait_no_connections()
+                await _wait(context.tasks)
+        except TimeoutError:
+            logger.warning("%d connections did not end within %g s: cut", len(context.connections), timeout)
+        finally:
+            self.abort()
+            await _wait(self._connecting)
+            await _wait(context.tasks)
+            context.close()
+            await self._lifespan.shutdown()
+
+    def abort(self) -> None:
+        """Drop every connection and cancel every application task."""
+        for connection in list(self.context.connections):
+            connection.abort()
+        for task in list(self.context.tasks):
+            task.cancel()
+
+
+async def _wait(tasks: set[Any]) -> None:
+    if tasks:
+        await asyncio.wait(list(tasks))
+
+
+def _address(listening: socket.socket) -> str:
+    name = listening.getsockname()
+    if listening.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host, port = name[:2]
+    return f"http://[{host}]:{port}" if listening.family == socket.AF_INET6 else f"http://{host}:{port}"

@@ -1,0 +1,139 @@
+"""What waits to be sent on one socket, and the only caller of `transport.write`.
+
+Backpressure is counted here, not in the transport: the transport is given one chunk at a time and tells when even a
+byte of it is left over (its high water mark is 0), and until that byte is gone everything stays here, where it can be
+counted, waited for, or dropped whole. So `size` is what this process holds for a client, but for one chunk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+
+from fairway.server.batch import Batch
+
+# A write of this size costs the kernel as much per byte as a larger one; collecting more would only delay it.
+CHUNK_BYTES = 65536
+
+
+class NextPass:
+    """Awaiting it lets the loop make one pass: a handler that never stops sending must not stop the others."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+NEXT_PASS = NextPass()
+
+
+class Outbox:
+    """Frames for one transport, in order. `high_water` (bytes): from there on senders are asked to wait."""
+
+    __slots__ = ("_batch", "_dirty", "_frames", "_loop", "_waiters", "blocked", "high_water", "size", "transport")
+
+    def __init__(
+        self, transport: asyncio.Transport, batch: Batch, loop: asyncio.AbstractEventLoop, high_water: int
+    ) -> None:
+        self.transport: asyncio.Transport | None = transport
+        self.high_water = high_water
+        self.size = 0
+        self.blocked = False
+        self._batch = batch
+        self._loop = loop
+        self._frames: list[bytes] = []
+        self._dirty = False
+        self._waiters: list[asyncio.Future[None]] | None = None
+        transport.set_write_buffer_limits(high=0)
+
+    def append(self, frame: bytes) -> bool:
+        """Add a frame; True when the outbox was so full that it was written at once."""
+        self._frames.append(frame)
+        size = self.size = self.size + len(frame)
+        if not self._dirty:
+            self._dirty = True
+            self._batch.add(self)
+        elif size >= CHUNK_BYTES and not self.blocked:
+            self.flush()
+            return True
+        return False
+
+    def flush(self) -> None:
+        """Write what there is, as far as the socket takes it."""
+        transport = self.transport
+        if self.blocked or transport is None:
+            return
+        self._dirty = False
+        frames = self._frames
+        if self.size <= CHUNK_BYTES:
+            if frames:
+                self.size = 0
+                data = frames[0] if len(frames) == 1 else b"".join(frames)
+                frames.clear()
+                transport.write(data)
+            return
+        while frames and not self.blocked:
+            transport.write(self._next_chunk())
+
+    def flush_alone(self) -> None:
+        """Write now, if no other socket of this loop has anything to send."""
+        if self._dirty and not self.blocked:
+            self._batch.flush_alone(self)
+
+    def _next_chunk(self) -> bytes:
+        frames = self._frames
+        count = size = 0
+        while count < len(frames) and (size < CHUNK_BYTES or not count):
+            size += len(frames[count])
+            count += 1
+        chunk = b"".join(frames[:count])
+        del frames[:count]
+        self.size -= size
+        return chunk
+
+    def pause_writing(self) -> None:
+        """The socket takes no more: part of the last chunk is left in the transport."""
+        self.blocked = True
+
+    def resume_writing(self) -> None:
+        """The socket has taken all of the last chunk."""
+        self.blocked = False
+        self.flush()
+        if self.size < self.high_water:
+            self._wake()
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether senders are to wait."""
+        return self.size >= self.high_water
+
+    async def drained(self) -> None:
+        """Return when the size is below the high water mark, or the outbox was closed. Cancelling loses nothing."""
+        while self.size >= self.high_water and self.transport is not None:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            if self._waiters is None:
+                self._waiters = []
+            self._waiters.append(waiter)
+            await waiter
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything has been handed to the kernel."""
+        transport = self.transport
+        return not self._frames and (transport is None or transport.get_write_buffer_size() == 0)
+
+    def close(self) -> int:
+        """Forget the transport and everything unsent, and wake all who wait; how many frames were dropped."""
+        dropped = len(self._frames)
+        self._frames.clear()
+        self.size = 0
+        self.transport = None
+        self._wake()
+        return dropped

@@ -1,0 +1,93 @@
+"""ASGI scopes from request heads (ASGI HTTP and WebSocket message format 2.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from fairway.protocols.http1 import RequestHead
+
+SPEC_VERSION = "2.5"
+
+Address = tuple[str, int | None] | None
+
+
+def addresses(transport: asyncio.BaseTransport) -> tuple[Address, Address]:
+    """The peer's address and our own, as `(host, port)`; a Unix socket is `(path, None)`."""
+    endpoint = transport.get_extra_info("socket")
+    is_unix = endpoint is not None and endpoint.family == socket.AF_UNIX
+    return (
+        None if is_unix else _address(transport.get_extra_info("peername")),
+        _address(transport.get_extra_info("sockname"), is_unix),
+    )
+
+
+def _address(name: Any, is_unix: bool = False) -> Address:
+    if is_unix:
+        return (str(name), None) if name else None
+    if isinstance(name, Sequence) and len(name) >= 2:
+        return str(name[0]), int(name[1])
+    return None
+
+
+def decoded_path(raw_path: bytes) -> str:
+    """The path with percent escapes decoded; bytes that are not UTF-8 become replacement characters."""
+    if b"%" in raw_path:
+        raw_path = unquote_to_bytes(raw_path)
+    return raw_path.decode("utf-8", "replace")
+
+
+def http_scope(
+    head: RequestHead, root_path: str, client: Address, server: Address, state: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The scope of an HTTP request; `state` is copied, one level deep, for each request (Lifespan 2.0)."""
+    extensions: dict[str, dict[str, Any]] = {"http.response.early_hint": {}, "http.response.trailers": {}}
+    scope = _scope("http", head, root_path, client, server, state, extensions)
+    scope["method"] = head.method
+    scope["scheme"] = "http"
+    return scope
+
+
+def websocket_scope(
+    head: RequestHead,
+    subprotocols: list[str],
+    root_path: str,
+    client: Address,
+    server: Address,
+    state: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """The scope of a WebSocket handshake."""
+    scope = _scope("websocket", head, root_path, client, server, state, {"websocket.http.response": {}})
+    scope["scheme"] = "ws"
+    scope["subprotocols"] = subprotocols
+    return scope
+
+
+def _scope(
+    kind: str,
+    head: RequestHead,
+    root_path: str,
+    client: Address,
+    server: Address,
+    state: dict[str, Any] | None,
+    extensions: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    scope: dict[str, Any] = {
+        "type": kind,
+        "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
+        "http_version": head.version,
+        "path": root_path + decoded_path(head.raw_path),
+        "raw_path": root_path.encode() + head.raw_path if root_path else head.raw_path,
+        "query_string": head.query_string,
+        "root_path": root_path,
+        "headers": head.headers,
+        "client": client,
+        "server": server,
+        "extensions": extensions,
+    }
+    if state is not None:
+        scope["state"] = state.copy()
+    return scope

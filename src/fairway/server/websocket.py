@@ -1,0 +1,642 @@
+"""One WebSocket connection of the server: transport, protocol core, outbox and inbox joined to an application.
+
+After a request for an upgrade the `WebSocketDriver` replaces the HTTP protocol object of the transport. Its bound
+methods are the ASGI `receive` and `send` of the application's one task. The rules of the wire are in
+`fairway.protocols.websocket`; those of the ASGI conversation are here, in `_HANDLERS`: which event is allowed in
+which phase, and what it does.
+
+Lifetime: driver -> inbox, outbox, core, task; task -> (application's frames) -> driver. The cycle is cut in
+`_release`, when both the transport and the task have ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fairway.delivery import Connection, Encoder, Inbox, Message, Payload
+from fairway.protocols.http1 import Http1Connection, LocalProtocolError
+from fairway.protocols.websocket import deflate, handshake
+from fairway.protocols.websocket.connection import Closed, WebSocketConnection
+from fairway.protocols.websocket.decoder import Decoder
+from fairway.protocols.websocket.frames import (
+    ABNORMAL_CLOSURE,
+    GOING_AWAY,
+    INTERNAL_ERROR,
+    NORMAL_CLOSURE,
+    PLAIN,
+    TRY_AGAIN_LATER,
+)
+from fairway.server.errors import ConnectionClosed, ProtocolMisuse
+from fairway.server.outbox import NEXT_PASS, Outbox
+
+if TYPE_CHECKING:
+    from fairway.server.context import Context
+
+_Headers = list[tuple[bytes, bytes]]
+
+# Bytes of a client that did not wait for the answer to its handshake.
+_MAX_EARLY_BYTES = 65536
+
+
+class Phase(enum.IntEnum):
+    """Where the ASGI conversation stands."""
+
+    CONNECTING = 0  # the application has not answered `websocket.connect`
+    DENYING = 1  # it is sending an HTTP response instead
+    OPEN = 2
+    CLOSING = 3  # the application has closed; the peer's Close is awaited
+    ENDED = 4  # the application has been told, or will find, `websocket.disconnect`
+
+
+class WebSocketDriver(asyncio.Protocol, Connection):
+    """Speaks ASGI 3, WebSocket message format 2.5, with the denial response extension."""
+
+    __slots__ = (
+        "_connected_at",
+        "_context",
+        "_core",
+        "_decode_scheduled",
+        "_early",
+        "_ended_at",
+        "_http",
+        "_lingering",
+        "_max_size",
+        "_offer",
+        "_phase",
+        "_reading",
+        "_stalled_at",
+        "_task",
+        "_transport",
+        "encoder",
+        "outbox",
+        "scope",
+        "wheel_slot",
+    )
+
+    def __init__(
+        self,
+        context: Context,
+        transport: asyncio.Transport,
+        outbox: Outbox,
+        http: Http1Connection,
+        offer: handshake.Offer,
+        scope: dict[str, Any],
+    ) -> None:
+        limits = context.limits
+        self._context = context
+        self._transport: asyncio.Transport | None = transport
+        self.outbox = outbox
+        self.inbox = Inbox(context.loop, self, limits.inbox_messages, limits.inbox_bytes)
+        self.is_open = False
+        self.encoder: Encoder = PLAIN
+        self.scope = scope
+        self.wheel_slot: int | None = None
+        self._http: Http1Connection | None = http
+        self._offer: handshake.Offer | None = offer
+        self._core: WebSocketConnection | None = None
+        self._phase = Phase.CONNECTING
+        self._max_size = limits.outbox_bytes
+        self._early: bytes | None = None
+        self._reading = True
+        self._lingering = False
+        self._decode_scheduled = False
+        self._stalled_at: float | None = None
+        self._ended_at: float | None = None
+        self._connected_at = context.touch()
+        self._task: asyncio.Task[None] | None = None
+        context.counters.websockets += 1
+        context.add(self)
+        context.schedule(self, self._connected_at + limits.connect_timeout)
+
+    def start(self) -> None:
+        """Start the application; it finds `websocket.connect` waiting."""
+        context = self._context
+        context.access.websocket_connecting(self.scope)
+        self.inbox.put_client({"type": "websocket.connect"})
+        self._task = context.run(self.scope, self.receive, self.send)
+        self._task.add_done_callback(self._application_ended)
+
+    # From the socket ------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        core = self._core
+        if core is None:
+            self._keep_early(data)
+            return
+        if core.decoder.pending:
+            # What was read before the reading stopped; the decoder keeps it in order.
+            self._take(core.receive_data(data, self._context.now, 0))
+            return
+        inbox = self.inbox
+        for event in core.receive_data(data, self._context.now, inbox.max_messages):
+            if type(event) is str or type(event) is bytes:
+                inbox.put_client(event)
+            else:
+                self._core_closed(event)  # type: ignore[arg-type]
+        if core._out is not None:
+            self._send_control()
+        if core.decoder.pending or inbox._client is not None and inbox.full:
+            self._pause_reading()
+
+    def _take(self, events: list[Any]) -> None:
+        for event in events:
+            if type(event) is str or type(event) is bytes:
+                self.inbox.put_client(event)
+            else:
+                self._core_closed(event)
+        if self._core is not None and self._core._out is not None:
+            self._send_control()
+
+    def _send_control(self) -> None:
+        """Send what the protocol itself has to say; a client that reads nothing of it is dropped like any other."""
+        assert self._core is not None
+        self.outbox.append(self._core.data_to_send())
+        if self.outbox.size > self._max_size:
+            self._drop_slow_consumer()
+
+    def _keep_early(self, data: bytes) -> None:
+        if self._lingering or self._phase is Phase.ENDED:
+            return
+        self._early = (self._early or b"") + data
+        if len(self._early) > _MAX_EARLY_BYTES:
+            self._fault("early data", "too much data before the end of the handshake (RFC 6455 section 4.1)")
+            self.abort()
+
+    def _pause_reading(self) -> None:
+        self.inbox.pause()
+        if self._reading and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """The inbox has room: decode what is left, then read on. (`fairway.delivery.Source`)"""
+        if not self._decode_scheduled:
+            # Not from within the consumer's own step: it may be cancelled between taking and handling.
+            self._decode_scheduled = True
+            self._context.loop.call_soon(self._go_on_reading)
+
+    def _go_on_reading(self) -> None:
+        self._decode_scheduled = False
+        core, inbox = self._core, self.inbox
+        if core is None or self._transport is None:
+            return
+        while core.decoder.pending and not inbox.full:
+            self._take(core.receive_data(b"", core.heard_at, inbox.max_messages))
+        if core.decoder.pending or inbox.full:
+            inbox.pause()
+        elif not self._reading:
+            self._reading = True
+            core.heard_at = self._context.now
+            self._transport.resume_reading()
+
+    def parking(self) -> None:
+        """The consumer has nothing left to do. (`fairway.delivery.Source`)"""
+        outbox = self.outbox
+        if outbox._dirty and not outbox.blocked:
+            outbox._batch.flush_alone(outbox)
+
+    def eof_received(self) -> bool:
+        # A WebSocket that cannot be read any more is over; before the handshake the client may still want its answer.
+        if self._core is not None and not self._lingering:
+            self._take(self._core.receive_eof())
+        return self._core is None and self._phase is not Phase.ENDED
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        core = self._core
+        if core is not None:
+            self._take(core.receive_eof())
+        self._disconnected(ABNORMAL_CLOSURE, "connection lost")
+        self._context.counters.dropped_frames += self.outbox.close()
+        self._context.remove(self)
+        if self._task is None:
+            self._release()
+
+    def pause_writing(self) -> None:
+        self.outbox.pause_writing()
+        self._stalled_at = self._context.now
+        self._context.schedule(self, self._stalled_at + self._context.limits.write_stall_timeout)
+
+    def resume_writing(self) -> None:
+        self._stalled_at = None
+        self.outbox.resume_writing()
+
+    # Deadlines ------------------------------------------------------------------------------------------------
+
+    def handle_deadline(self, now: float) -> float | None:
+        """Judge whichever deadline has passed; the next one. (`fairway.server.wheel.Entry`)"""
+        limits = self._context.limits
+        if self._transport is None and self._task is None:
+            return None
+        if self._ended_at is not None and self._task is not None and now >= self._ended_at + limits.disconnect_timeout:
+            self._cancel_application(limits.disconnect_timeout)
+            return None
+        if self._phase is Phase.CONNECTING and now >= self._connected_at + limits.connect_timeout:
+            self._fault("no answer", f"application did not answer websocket.connect within {limits.connect_timeout:g} s")
+            self._answer_error(500, "the application did not answer in time")
+        if self._stalled_at is not None and now >= self._stalled_at + limits.write_stall_timeout:
+            self._context.counters.slow_consumers += 1
+            self._fault("slow client", f"client took no data for {limits.write_stall_timeout:g} s")
+            self._disconnected(TRY_AGAIN_LATER, "client too slow")
+            self._abort_transport()
+        core = self._core
+        if core is not None and self._transport is not None:
+            self._take(core.handle_deadline(now, self._reading))
+            if self._lingering and core.next_deadline() is None and now >= core.heard_at + limits.close_timeout:
+                self._abort_transport()
+        return self._next_deadline(now)
+
+    def _next_deadline(self, now: float) -> float | None:
+        limits = self._context.limits
+        deadlines = []
+        if self._phase is Phase.CONNECTING:
+            deadlines.append(self._connected_at + limits.connect_timeout)
+        if self._ended_at is not None and self._task is not None:
+            deadlines.append(self._ended_at + limits.disconnect_timeout)
+        if self._stalled_at is not None:
+            deadlines.append(self._stalled_at + limits.write_stall_timeout)
+        if self._core is not None and self._transport is not None:
+            deadline = self._core.next_deadline()
+            if deadline is not None:
+                deadlines.append(deadline)
+            elif self._lingering:
+                deadlines.append(max(now, self._core.heard_at + limits.close_timeout))
+        return min(deadlines, default=None)
+
+    def _cancel_application(self, timeout: float) -> None:
+        if self._task is not None and not self._task.done():
+            self._fault("application hangs", f"application did not end within {timeout:g} s after the disconnect: cancelled")
+            self._task.cancel()
+
+    # To the application ---------------------------------------------------------------------------------------
+
+    async def receive(self) -> Message:
+        """ASGI `receive`. Cancelling loses nothing; after the end it keeps returning `websocket.disconnect`."""
+        if self._phase is Phase.ENDED and not self.inbox.client_waiting:
+            return self._disconnect_event(ABNORMAL_CLOSURE, "connection lost")
+        item = await self.inbox.get()
+        if type(item) is str:
+            return {"type": "websocket.receive", "text": item}
+        if type(item) is bytes:
+            return {"type": "websocket.receive", "bytes": item}
+        return item  # type: ignore[no-any-return]
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """ASGI `send`. Returns when the socket is below its high water mark.
+
+        Raises `ConnectionClosed` when the connection has ended, `ProtocolMisuse` for an event that is not allowed. Cancelling
+        the wait loses nothing: the message is in the outbox.
+        """
+        wait = self._handle(message)
+        if wait is not None:
+            await wait
+
+    def send_nowait(self, message: Mapping[str, Any]) -> None:
+        """As `send`, but never waits: a client that is too slow is dropped when its outbox is full."""
+        self._handle(message)
+        if self.outbox.size > self._max_size:
+            self._drop_slow_consumer()
+
+    def _handle(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
+        kind = message.get("type")
+        if kind == "websocket.send":
+            return self._send_message(message)
+        handler = _HANDLERS.get(kind)  # type: ignore[arg-type]
+        if handler is None:
+            raise ProtocolMisuse(f"unknown event {kind!r}: a websocket application sends {', '.join(sorted(_HANDLERS))}")
+        return handler(self, message)
+
+    def _send_message(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
+        text, data = message.get("text"), message.get("bytes")
+        if (text is None) == (data is None):
+            raise ProtocolMisuse("websocket.send needs exactly one of text and bytes")
+        if text is not None:
+            return self.send_text(text)
+        return self.send_bytes(data)  # type: ignore[arg-type]
+
+    def send_text(self, text: str) -> Awaitable[None] | None:
+        if not self.is_open:
+            raise self._not_open("websocket.send")
+        if not isinstance(text, str):
+            raise ProtocolMisuse(f"the text of websocket.send is a str, not {type(text).__name__}")
+        outbox = self.outbox
+        if outbox.append(self.encoder.encode_text(text)) or outbox.size >= outbox.high_water:
+            return outbox.drained() if outbox.size >= outbox.high_water else NEXT_PASS
+        return None
+
+    def send_bytes(self, data: bytes) -> Awaitable[None] | None:
+        if not self.is_open:
+            raise self._not_open("websocket.send")
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise ProtocolMisuse(f"the bytes of websocket.send are bytes, not {type(data).__name__}")
+        outbox = self.outbox
+        if outbox.append(self.encoder.encode_bytes(bytes(data))) or outbox.size >= outbox.high_water:
+            return outbox.drained() if outbox.size >= outbox.high_water else NEXT_PASS
+        return None
+
+    def broadcast(self, payload: Payload) -> None:
+        outbox = self.outbox
+        outbox.append(payload.form(self.encoder))
+        if outbox.size > self._max_size:
+            self._drop_slow_consumer()
+
+    def _not_open(self, kind: str) -> Exception:
+        if self._phase is Phase.CONNECTING:
+            return ProtocolMisuse(f"{kind} before websocket.accept")
+        if self._phase is Phase.DENYING:
+            return ProtocolMisuse(f"{kind} after the response to the handshake was begun")
+        return ConnectionClosed("the websocket is closed")
+
+    def _accept(self, message: Mapping[str, Any]) -> None:
+        if self._phase is not Phase.CONNECTING:
+            raise self._out_of_turn("websocket.accept")
+        offer, http, context = self._offer, self._http, self._context
+        assert offer is not None
+        assert http is not None
+        subprotocol = _checked_subprotocol(message.get("subprotocol"))
+        headers = _checked_headers(message)
+        if any(name.lower() == b"sec-websocket-protocol" for name, _ in headers):
+            raise ProtocolMisuse("pass the subprotocol in subprotocol, not in the headers of websocket.accept")
+        if subprotocol is not None and subprotocol not in offer.subprotocols:
+            self._fault("subprotocol", f"application accepted subprotocol {subprotocol!r}, which the client did not offer")
+        try:
+            response = http.send_response(101, handshake.accept_headers(offer, subprotocol, headers))
+        except LocalProtocolError as error:
+            raise ProtocolMisuse(f"websocket.accept: {error}") from None
+        early = http.unread() + (self._early or b"")
+        self._http = self._offer = self._early = None
+        limits = context.limits
+        if offer.deflate is not None:
+            self.encoder = deflate.encoder(limits.deflate_level, limits.deflate_min_bytes, offer.deflate[1])
+        decoder = Decoder(
+            limits.max_frame_bytes, limits.max_message_bytes, limits.max_fragments, offer.deflate is not None
+        )
+        times = (limits.ping_interval, limits.ping_timeout, limits.close_timeout)
+        self._core = WebSocketConnection(decoder, context.now, times, 0.5 + 0.5 * context.random.random())
+        self._phase = Phase.OPEN
+        self.is_open = True
+        self.outbox.append(response)
+        context.access.websocket_connected(self.scope)
+        deadline = self._core.next_deadline()
+        if deadline is not None:
+            context.schedule(self, deadline)
+        if context.draining:
+            self.drain()
+        elif early:
+            self.data_received(early)
+
+    def _close(self, message: Mapping[str, Any]) -> None:
+        if self._phase is Phase.CONNECTING:
+            self._answer(403, [], b"", more=False)
+            return
+        if self._phase is not Phase.OPEN:
+            raise self._out_of_turn("websocket.close")
+        code = message.get("code")
+        self._begin_closing(NORMAL_CLOSURE if code is None else code, message.get("reason") or "")
+
+    def _begin_closing(self, code: int, reason: str) -> None:
+        core = self._core
+        assert core is not None
+        try:
+            core.close(code, reason, self._context.touch())
+        except (ValueError, TypeError) as error:
+            raise ProtocolMisuse(f"websocket.close: {error}") from None
+        self._phase = Phase.CLOSING
+        self.is_open = False
+        self._send_control()
+        deadline = core.next_deadline()
+        if deadline is not None:
+            self._context.schedule(self, deadline)
+        if not self._reading:
+            self._go_on_after_close()
+
+    def _go_on_after_close(self) -> None:
+        # The messages that were left unread do not matter any more, the peer's Close does.
+        core = self._core
+        assert core is not None
+        while core.decoder.pending:
+            self._take(core.receive_data(b"", core.heard_at))
+        if not self._reading and self._transport is not None:
+            self._reading = True
+            self._transport.resume_reading()
+
+    def _response_start(self, message: Mapping[str, Any]) -> None:
+        if self._phase is not Phase.CONNECTING:
+            raise self._out_of_turn("websocket.http.response.start")
+        status = message.get("status")
+        if not isinstance(status, int) or not 200 <= status <= 599:
+            raise ProtocolMisuse(f"the status of websocket.http.response.start is 200 to 599, not {status!r}")
+        http = self._http
+        assert http is not None
+        try:
+            self.outbox.append(
+                http.send_response(
+                    status, _checked_headers(message), default_headers=self._context.default_headers()
+                )
+            )
+        except LocalProtocolError as error:
+            raise ProtocolMisuse(f"websocket.http.response.start: {error}") from None
+        self._phase = Phase.DENYING
+        self._context.access.websocket_rejected(self.scope, status)
+
+    def _response_body(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
+        if self._phase is not Phase.DENYING:
+            raise self._out_of_turn("websocket.http.response.body")
+        http = self._http
+        assert http is not None
+        more = bool(message.get("more_body", False))
+        try:
+            data = http.send_body(bytes(message.get("body", b"")), more)
+        except LocalProtocolError as error:
+            raise ProtocolMisuse(f"websocket.http.response.body: {error}") from None
+        self.outbox.append(data)
+        if not more:
+            self._finish_answer()
+        return self.outbox.drained() if self.outbox.is_crowded else None
+
+    def _out_of_turn(self, kind: str) -> Exception:
+        if self._phase in (Phase.CLOSING, Phase.ENDED):
+            return ConnectionClosed("the websocket is closed")
+        return ProtocolMisuse(f"{kind} is not allowed now: the websocket is {self._phase.name.lower()}")
+
+    # Endings --------------------------------------------------------------------------------------------------
+
+    def _answer(self, status: int, headers: _Headers, body: bytes, more: bool) -> None:
+        """Refuse the handshake with an HTTP response."""
+        http = self._http
+        if http is None or self._phase is not Phase.CONNECTING:
+            return
+        headers = [*headers, (b"content-length", str(len(body)).encode("ascii"))]
+        response = http.send_response(status, headers, default_headers=self._context.default_headers())
+        self.outbox.append(response + http.send_body(body, more))
+        self._phase = Phase.DENYING
+        self._context.access.websocket_rejected(self.scope, status)
+        self._finish_answer()
+
+    def _answer_error(self, status: int, reason: str) -> None:
+        text = reason.encode() + b"\n"
+        self._answer(status, [(b"content-type", b"text/plain; charset=utf-8")], text, more=False)
+
+    def _finish_answer(self) -> None:
+        self._disconnected(ABNORMAL_CLOSURE, "handshake refused")
+        self.outbox.flush()
+        self._close_transport()
+
+    def _core_closed(self, closed: Closed) -> None:
+        """The closing handshake is complete, or the connection is lost, or the peer broke a rule."""
+        assert self._core is not None
+        if closed.fault:
+            self._fault("protocol error", f"{closed.reason}; closed with {closed.code}")
+        self._disconnected(closed.code, closed.reason)
+        self._send_control_last()
+        if closed.fault:
+            self._linger()
+        else:
+            self._close_transport()
+
+    def _send_control_last(self) -> None:
+        assert self._core is not None
+        data = self._core.data_to_send()
+        if data and self._transport is not None:
+            self.outbox.append(data)
+            self.outbox.flush()
+
+    def _linger(self) -> None:
+        # Closing with unread data would make the kernel send a reset, which can overtake our Close: stop
+        # writing, and read to the end, for as long as a peer has to answer a Close.
+        transport = self._transport
+        if transport is None:
+            return
+        self._lingering = True
+        if not self._reading:
+            self._reading = True
+            transport.resume_reading()
+        if self.outbox.is_empty and transport.can_write_eof():
+            transport.write_eof()
+        self._context.schedule(self, self._context.touch() + self._context.limits.close_timeout)
+
+    def _close_transport(self) -> None:
+        if self._transport is not None:
+            if self.outbox.blocked:
+                # The peer does not read: its Close or its absence has been seen, what is unsent is dropped.
+                self._transport.abort()
+            else:
+                self.outbox.flush()
+                self._transport.close()
+
+    def _abort_transport(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _drop_slow_consumer(self) -> None:
+        if self._phase is not Phase.OPEN:
+            if self._phase is Phase.CLOSING:
+                self._abort_transport()
+            return
+        self._context.counters.slow_consumers += 1
+        self._fault("slow client", f"client too slow: more than {self._max_size} bytes wait for it; closed with {TRY_AGAIN_LATER}")
+        self._disconnected(TRY_AGAIN_LATER, "client too slow")
+        self._context.counters.dropped_frames += self.outbox.close()
+        self._abort_transport()
+
+    def _disconnected(self, code: int, reason: str) -> None:
+        """Tell the application, once."""
+        if self._phase is Phase.ENDED:
+            return
+        was_open = self._core is not None
+        self._phase = Phase.ENDED
+        self.is_open = False
+        context = self._context
+        self._ended_at = context.touch()
+        if self._task is not None:
+            self.inbox.put_disconnect(self._disconnect_event(code, reason))
+            context.schedule(self, self._ended_at + context.limits.disconnect_timeout)
+        self.outbox._wake()
+        if was_open:
+            context.access.websocket_disconnected(self.scope, code, self._ended_at - self._connected_at)
+
+    def _disconnect_event(self, code: int, reason: str) -> Message:
+        return {"type": "websocket.disconnect", "code": code, "reason": reason}
+
+    def _application_ended(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        error = None if task.cancelled() else task.exception()
+        self.inbox.clear()
+        if task.cancelled() or error is not None:
+            self._application_failed(error)
+        elif self._phase is Phase.CONNECTING:
+            self._fault("no answer", "application returned without answering websocket.connect")
+            self._answer_error(500, "the application gave no answer")
+        elif self._phase is Phase.DENYING:
+            self._fault("no answer", "application returned in the middle of its response to the handshake")
+            self._abort_transport()
+        elif self._phase is Phase.OPEN:
+            self._begin_closing(NORMAL_CLOSURE, "")
+        if self._transport is None:
+            self._release()
+
+    def _application_failed(self, error: BaseException | None) -> None:
+        status = getattr(error, "asgi_status", None)
+        if self._phase is Phase.CONNECTING and isinstance(status, int):
+            self._fault("refused", f"{error}; answered with {status}")
+            self._answer_error(status, "not found" if status == 404 else "refused")
+            return
+        if error is not None and not isinstance(error, ConnectionClosed):
+            self._context.application_error("WebSocket", self.scope, error)
+        if self._phase is Phase.CONNECTING:
+            self._answer_error(500, "internal server error")
+        elif self._phase is Phase.DENYING:
+            self._abort_transport()
+        elif self._phase is Phase.OPEN:
+            self._begin_closing(INTERNAL_ERROR, "")
+
+    def _release(self) -> None:
+        self._context.wheel.cancel(self)
+        self.inbox.clear()
+        self._core = self._http = self._offer = None
+
+    def _fault(self, kind: str, text: str) -> None:
+        """One line about a fault that is not ours; `kind` is what the lines are counted and limited by."""
+        self._context.fault(kind, self.scope, text)
+
+    # For the server -------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Close with 1001; a handshake that is still open is finished first."""
+        if self._phase is Phase.OPEN:
+            self._begin_closing(GOING_AWAY, "server is shutting down")
+
+    def abort(self) -> None:
+        """Drop the connection; the application gets a disconnect with 1006."""
+        self._disconnected(ABNORMAL_CLOSURE, "connection dropped")
+        self._abort_transport()
+
+
+def _checked_headers(message: Mapping[str, Any]) -> _Headers:
+    headers = []
+    for header in message.get("headers") or ():
+        name, value = header
+        if not isinstance(name, bytes) or not isinstance(value, bytes):
+            raise ProtocolMisuse(f"a header is a pair of bytes, not ({type(name).__name__}, {type(value).__name__})")
+        headers.append((name, value))
+    return headers
+
+
+def _checked_subprotocol(subprotocol: object) -> str | None:
+    if subprotocol is None:
+        return None
+    if not isinstance(subprotocol, str) or not subprotocol.isascii():
+        raise ProtocolMisuse(f"the subprotocol is an ASCII str or None, not {subprotocol!r}")
+    return subprotocol
+
+
+_HANDLERS: dict[str, Callable[[WebSocketDriver, Mapping[str, Any]], Awaitable[None] | None]] = {
+    "websocket.accept": WebSocketDriver._accept,
+    "websocket.close": WebSocketDriver._close,
+    "websocket.http.response.body": WebSocketDriver._response_body,
+    "websocket.http.response.start": WebSocketDriver._response_start,
+    "websocket.send": WebSocketDriver._send_message,
+}

@@ -1,0 +1,233 @@
+"""The timing wheel: every deadline of every connection of a process, for one timer of the event loop.
+
+It is pure. Time is an argument (seconds of a monotonic clock), nothing is waited for, and the server drives it.
+
+Theory of operation. Time is cut into ticks; tick number n begins at `origin + n * tick`. The wheel is a ring of
+slots, one for each of the next `slots` ticks, and a slot is the set of entries to be called when its tick begins.
+A deadline goes to the first tick that begins at it or after it, so an entry is at most one tick late.
+
+Most deadlines never come due: each message that arrives moves the keep-alive or ping deadline of its connection
+further away. Therefore nothing happens then. The entry stays where it is, is called when its old slot comes up, and
+answers with its true deadline, at which it is placed again. For the same reason a deadline beyond the last slot is
+put into the last slot. So an entry must decide by its own deadline whether there is anything to do, and `schedule`
+is needed only to begin, or to move a deadline earlier.
+
+A process may be stopped for a while (a long callback, a laptop's lid). What the peers sent meanwhile lies unread in
+the sockets, so a deadline that passed meanwhile proves nothing about the peer. After a gap of more than two ticks the
+entries that are due are therefore put off until the next call, once: the loop reads before it judges.
+
+The tick is a quarter of a second: a twentieth of the shortest default limit (5 seconds), and four wake-ups a second
+are not noticeable. 512 slots reach 128 seconds, beyond the longest usual limit (75), so that little is placed twice.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+DEFAULT_TICK = 0.25
+DEFAULT_SLOTS = 512
+
+STALL_TICKS = 2
+"""A wheel that is advanced by more than this many ticks at once was not called when it should have been."""
+
+_DUE = -1
+"""The `wheel_slot` of an entry that has left its slot and waits to be called."""
+
+_UNPLACED = -2
+"""The `wheel_slot` of an entry that came while the wheel was asleep, when nobody had told it the time."""
+
+
+class Entry(Protocol):
+    """Something with a deadline. Hashed by identity; belongs to one wheel at a time."""
+
+    wheel_slot: int | None
+    """Set by the wheel only; None while the entry is not in it."""
+
+    def handle_deadline(self, now: float, /) -> float | None:
+        """Act if the entry's own deadline has passed, and return the next one, or None for none.
+
+        May be called early (a deadline that moved, or lies beyond the horizon), never later than one tick after the
+        scheduled time as long as the loop runs. It may call `schedule` and `cancel` for any entry.
+        """
+
+
+class Wheel:
+    """A ring of slots; scheduling and cancelling are O(1), and so is a tick in which nothing is due.
+
+    The driver calls `advance` at the time that `next_tick` names, for as long as it names one. Once that was None the
+    wheel is asleep: after the next `schedule`, the driver has to ask `next_tick` again.
+    """
+
+    __slots__ = (
+        "_awake",
+        "_calling",
+        "_count",
+        "_current",
+        "_origin",
+        "_postponed",
+        "_ring",
+        "_size",
+        "_tick",
+        "_unplaced",
+    )
+
+    def __init__(self, now: float, tick: float = DEFAULT_TICK, slots: int = DEFAULT_SLOTS) -> None:
+        if not tick > 0 or slots < 2:
+            raise ValueError("a wheel needs a tick of more than 0 seconds and at least 2 slots")
+        self._origin = now
+        self._tick = tick
+        self._size = slots
+        # Dictionaries keep the order in which the entries came, so that a run is reproducible.
+        self._ring: list[dict[Entry, None]] = [{} for _ in range(slots)]
+        self._current = 0  # the last tick that was advanced over
+        self._count = 0
+        self._awake = False
+        self._unplaced: dict[Entry, float] = {}
+        self._postponed: dict[Entry, None] = {}
+        self._calling: dict[Entry, None] = {}
+
+    def __len__(self) -> int:
+        """The number of entries that will still be called."""
+        return self._count
+
+    def schedule(self, entry: Entry, deadline: float) -> None:
+        """See to it that the entry is called at the deadline; does nothing if it will be called before that anyway.
+
+        A deadline in the past is due at the next tick. One of infinity is none.
+        """
+        if deadline == math.inf:
+            return
+        slot = entry.wheel_slot
+        if not self._awake:
+            if slot is None:
+                self._count += 1
+                entry.wheel_slot = _UNPLACED
+                self._unplaced[entry] = deadline
+            elif deadline < self._unplaced[entry]:
+                self._unplaced[entry] = deadline
+            return
+        tick = self._tick_for(deadline)
+        if slot is None:
+            self._count += 1
+        elif slot == _DUE or self._tick_of(slot) <= tick:
+            return
+        else:
+            del self._ring[slot][entry]
+        self._place(entry, tick)
+
+    def cancel(self, entry: Entry) -> None:
+        """Forget the entry: it is not called any more, and nothing here refers to it. Harmless if it is not in."""
+        slot = entry.wheel_slot
+        if slot is None:
+            return
+        entry.wheel_slot = None
+        self._count -= 1
+        if slot >= 0:
+            del self._ring[slot][entry]
+        elif slot == _UNPLACED:
+            del self._unplaced[entry]
+        elif entry in self._calling:
+            del self._calling[entry]
+        else:
+            del self._postponed[entry]
+
+    def advance(self, now: float) -> None:
+        """Call every entry that is due, in the order of their ticks, and place it again as it answers.
+
+        After a stall, those that became due in it are left for the next call. An entry that raises is dropped and the
+        others are still called; then the errors are raised together, as an `ExceptionGroup`.
+        """
+        target = self._tick_begun(now)
+        if not self._awake:
+            self._wake(target)
+        stalled = target - self._current > STALL_TICKS
+        calling, self._postponed = self._postponed, {}
+        self._collect(target, self._postponed if stalled else calling)
+        self._call(calling, now)
+
+    def next_tick(self, now: float) -> float | None:
+        """When to call `advance` next, or None while nothing is scheduled.
+
+        It is the next tick and not the next one with an entry in it, so that the driver's timer need not be moved
+        when an earlier deadline comes, and so that a stall can be told from having had nothing to do.
+        """
+        if not self._count:
+            self._awake = False
+            return None
+        if not self._awake:
+            self._wake(self._tick_begun(now))
+        return self._time_of(self._current + 1)
+
+    def _wake(self, begun: int) -> None:
+        self._awake = True
+        self._current = max(begun, self._current)
+        unplaced, self._unplaced = self._unplaced, {}
+        for entry, deadline in unplaced.items():
+            self._place(entry, self._tick_for(deadline))
+
+    def _place(self, entry: Entry, tick: int) -> None:
+        slot = tick % self._size
+        self._ring[slot][entry] = None
+        entry.wheel_slot = slot
+
+    def _collect(self, target: int, into: dict[Entry, None]) -> None:
+        # More than one turn passes no slot that the first one did not.
+        for tick in range(self._current + 1, min(target, self._current + self._size) + 1):
+            slot = tick % self._size
+            due = self._ring[slot]
+            if not due:
+                continue
+            self._ring[slot] = {}  # not clear(): a dictionary that was big keeps its size
+            for entry in due:
+                entry.wheel_slot = _DUE
+            into.update(due)
+        self._current = max(target, self._current)
+
+    def _call(self, calling: dict[Entry, None], now: float) -> None:
+        self._calling = calling
+        errors: list[Exception] = []
+        for entry in list(calling):
+            if entry not in calling:  # cancelled by one that was called before it
+                continue
+            del calling[entry]
+            entry.wheel_slot = None
+            self._count -= 1
+            try:
+                deadline = entry.handle_deadline(now)
+                if deadline is not None:
+                    self.schedule(entry, deadline)
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup("deadlines that could not be handled", errors)
+
+    def _tick_of(self, slot: int) -> int:
+        ahead = (slot - self._current - 1) % self._size
+        return self._current + 1 + ahead
+
+    def _time_of(self, tick: int) -> float:
+        return self._origin + tick * self._tick
+
+    def _tick_begun(self, now: float) -> int:
+        tick = math.floor((now - self._origin) / self._tick)
+        # The division rounds; the comparison with the time of the tick is what "never early" is promised against.
+        while self._time_of(tick) > now:
+            tick -= 1
+        while self._time_of(tick + 1) <= now:
+            tick += 1
+        return tick
+
+    def _tick_for(self, deadline: float) -> int:
+        """The first tick at or after the deadline, or the nearest one that has a slot."""
+        first, last = self._current + 1, self._current + self._size
+        if deadline <= self._time_of(first):
+            return first
+        if deadline >= self._time_of(last):
+            return last
+        tick = math.ceil((deadline - self._origin) / self._tick)
+        while self._time_of(tick) < deadline:
+            tick += 1
+        while self._time_of(tick - 1) >= deadline:
+            tick -= 1
+        return tick
