@@ -1,0 +1,320 @@
+"""Consumers: classes whose instances are ASGI applications, with a method for each type of message.
+
+One loop serves a consumer. It waits on an inbox that holds what the client sends and what comes through the channel
+layer, and dispatches one message after the other. On the project's own server the inbox is the connection's, and a
+layer of ours writes straight into it; with any other server or layer a pump fetches from `receive`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future as ThreadFuture
+from typing import Any, ClassVar, cast
+
+from asgiref.sync import async_to_sync
+
+from channels import DEFAULT_CHANNEL_LAYER
+from channels.db import aclose_old_connections, connections_need_closing, database_sync_to_async
+from channels.exceptions import StopConsumer
+from channels.layers import get_channel_layer
+from channels.utils import await_many_dispatch
+from fairway.delivery import (
+    Connection,
+    Inbox,
+    Member,
+    Message,
+    Payload,
+    Pump,
+    SourceFailed,
+    connection_of,
+    get_running_loop,
+)
+from fairway.layers.hub import Hub, hub_of
+
+__all__ = [
+    "AsyncConsumer",
+    "StopConsumer",
+    "SyncConsumer",
+    "aclose_old_connections",
+    "await_many_dispatch",
+    "database_sync_to_async",
+    "get_channel_layer",
+    "get_handler_name",
+]
+
+logger = logging.getLogger("django.channels.consumer")
+
+Scope = Any
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+CLEANUP_TIMEOUT = 10.0
+"""Seconds that a consumer has to handle the disconnect which follows its own error."""
+
+# By scope type: the event that ends a conversation, which a consumer that failed is still given.
+_FAREWELLS = {"websocket": "websocket.disconnect", "http": "http.disconnect"}
+_DISCONNECTS = frozenset(_FAREWELLS.values())
+_CODE_OF_ERROR, _CODE_OF_CANCELLATION = 1011, 1006
+
+
+@functools.lru_cache(maxsize=1024)
+def _handler_name(message_type: str) -> str:
+    name = message_type.replace(".", "_")
+    if name.startswith("_"):
+        raise ValueError("Malformed type in message (leading underscore)")
+    return name
+
+
+def get_handler_name(message: Message) -> str:
+    """The name of the method that handles a message: its type, with underscores for dots.
+
+    ValueError without a `type`, or if the name would begin with an underscore.
+    """
+    if "type" not in message:
+        raise ValueError("Incoming message has no 'type' attribute")
+    return _handler_name(message["type"])
+
+
+_OWN_MODULES = frozenset({"channels.consumer", "channels.generic.websocket", "channels.generic.http"})
+
+
+def overrides_none(cls: type, *names: str) -> bool:
+    """Whether these methods of a consumer class are the ones of this package."""
+    definers = (next(base for base in cls.__mro__ if name in base.__dict__) for name in names)
+    return all(base.__module__ in _OWN_MODULES for base in definers)
+
+
+class _ChannelReceive:
+    """`consumer.channel_receive`: the layer's `receive` for the consumer's channel, unless somebody assigned another."""
+
+    def __get__(self, consumer: AsyncConsumer | None, owner: type) -> Any:
+        if consumer is None:
+            return self
+        if consumer.channel_layer is None:
+            raise AttributeError("there is no channel_receive without a channel layer")
+        return functools.partial(consumer.channel_layer.receive, consumer.channel_name)
+
+
+class AsyncConsumer:
+    """Base of asynchronous consumers: coroutine methods named after message types.
+
+    An instance serves one scope at a time, `as_asgi()` makes a new one for each. Messages are dispatched strictly one
+    after the other. `StopConsumer` ends the consumer; any other exception goes to the server, after the handler for the
+    end of the conversation (`websocket_disconnect`, `http_disconnect`) has had its turn.
+    """
+
+    _sync: ClassVar[bool] = False
+    channel_layer_alias: str = DEFAULT_CHANNEL_LAYER
+
+    scope: Scope
+    channel_layer: Any = None
+    channel_name: Any = None
+    channel_receive = _ChannelReceive()
+
+    # Set only while `send` goes, unseen by anybody, to a connection of the project's own server.
+    _fairway_connection: Connection | None = None
+    _fairway_member: Member | None = None
+    # Whether a broadcast may pass this class by: it overrides nothing on the way of a message.
+    _fairway_transparent: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._fairway_transparent = overrides_none(cls, "__call__", "dispatch", "send")
+
+    @property
+    def base_send(self) -> Send:
+        """The `send` of the server or of the middleware around this consumer."""
+        try:
+            return self.__dict__["base_send"]  # type: ignore[no-any-return]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__} has no base_send before it is called") from None
+
+    @base_send.setter
+    def base_send(self, send: Send) -> None:
+        # Whoever puts another one here wants to see what is sent.
+        self.__dict__["base_send"] = send
+        self._fairway_connection = None
+        if self._fairway_member is not None:
+            self._fairway_member.connection = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one scope until the client has gone or `StopConsumer` is raised."""
+        self.scope = scope
+        self.channel_layer = layer = get_channel_layer(self.channel_layer_alias)
+        pumps: list[Pump] = []
+        reader = connection_of(receive, "receive")
+        inbox = reader.inbox if reader is not None else Inbox(asyncio.get_running_loop())
+        hub = hub_of(layer)
+        member = None
+        talking = False
+        try:
+            if layer is not None:
+                self.channel_name = await layer.new_channel()
+            self._fairway_bind(send)
+            if reader is None:
+                pumps.append(Pump(receive, inbox))
+            if hub is not None:
+                member = self._fairway_attach(hub, inbox)
+            elif layer is not None:
+                pumps.append(Pump(self.channel_receive, inbox, for_layer=True))
+            while True:
+                item = inbox.take_nowait()
+                if item is None:
+                    item = await inbox.wait()
+                kind = type(item)
+                if kind is str or kind is bytes:
+                    await self._fairway_receive(item)
+                elif kind is dict:
+                    talking = item.get("type") not in _DISCONNECTS
+                    await self.dispatch(item)
+                else:
+                    await self._fairway_other(item)
+                if pumps:
+                    for pump in pumps:
+                        pump.proceed_if_taken()
+        except StopConsumer:
+            pass
+        except BaseException as error:
+            if talking:
+                await self._fairway_farewell(scope, error)
+            raise
+        finally:
+            self._fairway_connection = self._fairway_member = None
+            if hub is not None and member is not None:
+                hub.detach(member)
+            for pump in pumps:
+                await pump.stop()
+
+    def _fairway_bind(self, send: Send) -> None:
+        self.base_send = send
+        self._fairway_connection = connection_of(send, "send")
+
+    def _fairway_attach(self, hub: Hub, inbox: Inbox) -> Member:
+        connection = self._fairway_connection if self._fairway_transparent else None
+        capacity = self.channel_layer.get_capacity(self.channel_name)
+        member = self._fairway_member = Member(self.channel_name, inbox, capacity, connection)
+        hub.attach(member)
+        return member
+
+    def _fairway_receive(self, data: str | bytes) -> Awaitable[Any]:
+        """Dispatch a message of the client that arrived bare."""
+        key = "text" if type(data) is str else "bytes"
+        return self.dispatch({"type": "websocket.receive", key: data})
+
+    async def _fairway_other(self, item: Any) -> None:
+        if type(item) is Payload:
+            connection = self._fairway_connection
+            if connection is not None and connection.is_open and self._fairway_transparent:
+                connection.broadcast(item)
+            else:
+                await self._fairway_send_payload(item)
+        elif type(item) is SourceFailed:
+            raise item.error
+        else:
+            await self.dispatch(item)
+
+    async def _fairway_send_payload(self, payload: Payload) -> None:
+        await self.send({"type": "websocket.send", **payload.as_event()})
+
+    async def _fairway_farewell(self, scope: Scope, error: BaseException) -> None:
+        """The consumer failed or is being cancelled: let it clean up as after any other end, but not for ever."""
+        kind = _FAREWELLS.get(scope["type"])
+        if kind is None or getattr(self, _handler_name(kind), None) is None:
+            return
+        code = _CODE_OF_CANCELLATION if isinstance(error, asyncio.CancelledError) else _CODE_OF_ERROR
+        try:
+            async with asyncio.timeout(CLEANUP_TIMEOUT):
+                await self.dispatch({"type": kind, "code": code, "reason": ""})
+        except StopConsumer:
+            pass
+        except Exception:
+            # The error that brought us here is the one to be raised.
+            logger.exception("%s failed again while it was handling its disconnect", type(self).__name__)
+
+    async def dispatch(self, message: Message) -> None:
+        """Call the method that handles the message. ValueError if there is none."""
+        handler = getattr(self, get_handler_name(message), None)
+        if not handler:
+            raise ValueError(f"No handler for message type {message['type']}")
+        if connections_need_closing():
+            await aclose_old_connections()
+        await handler(message)
+
+    async def send(self, message: Message) -> None:
+        """Send an ASGI event to the client. Returns when the server takes more."""
+        await self.base_send(message)
+
+    @classmethod
+    def as_asgi(cls, **initkwargs: Any) -> Callable[[Scope, Receive, Send], Awaitable[Any]]:
+        """An ASGI application that serves each scope with a new instance, made with these keyword arguments."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> Any:
+            consumer = cls(**initkwargs)
+            return await consumer(scope, receive, send)
+
+        app.consumer_class = cls  # type: ignore[attr-defined]
+        app.consumer_initkwargs = initkwargs  # type: ignore[attr-defined]
+        functools.update_wrapper(app, cls, updated=())
+        return app
+
+
+class SyncConsumer(AsyncConsumer):
+    """Base of synchronous consumers: plain methods, each run in a thread, where Django's ORM may be used.
+
+    All of them share one thread unless a `ThreadSensitiveContext` is active. `send` does not wait for a slow
+    client: one that cannot follow is dropped when what waits for it reaches the server's bound.
+    """
+
+    _sync = True
+
+    def _fairway_bind(self, send: Send) -> None:
+        connection = connection_of(send, "send")
+        if connection is None:
+            self.base_send = async_to_sync(cast(Any, send))
+        else:
+            self.base_send = ThreadSend(connection, asyncio.get_running_loop())  # type: ignore[assignment]
+            self._fairway_connection = connection
+
+    async def _fairway_send_payload(self, payload: Payload) -> None:
+        await database_sync_to_async(self.send)({"type": "websocket.send", **payload.as_event()})
+
+    @database_sync_to_async
+    def dispatch(self, message: Message) -> None:  # type: ignore[override]  # called through the wrapper, it is awaited
+        """Call the method that handles the message, in a thread. ValueError if there is none."""
+        handler = getattr(self, get_handler_name(message), None)
+        if not handler:
+            raise ValueError(f"No handler for message type {message['type']}")
+        handler(message)
+
+    def send(self, message: Message) -> None:  # type: ignore[override]  # the synchronous twin
+        """Send an ASGI event to the client, from a handler."""
+        self.base_send(message)
+
+
+class ThreadSend:
+    """The `send` of a connection for code in other threads: waits for the event loop, never for the client."""
+
+    __slots__ = ("_connection", "_loop")
+
+    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+        self._connection = connection
+        self._loop = loop
+
+    def __call__(self, message: Message) -> None:
+        if get_running_loop() is self._loop:
+            self._connection.send_nowait(message)
+            return
+        outcome: ThreadFuture[None] = ThreadFuture()
+        self._loop.call_soon_threadsafe(self._send, message, outcome)
+        outcome.result()
+
+    def _send(self, message: Message, outcome: ThreadFuture[None]) -> None:
+        try:
+            self._connection.send_nowait(message)
+        except Exception as error:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(None)

@@ -1,0 +1,181 @@
+"""Calling synchronous database code from asynchronous code, and when to look after its connections.
+
+Django closes old database connections around each request. Consumers outlive requests, so the same is
+done around each call of `database_sync_to_async` and, when a connection needs it, before each message.
+`connections_need_closing` tells the event loop whether one does; it costs no thread and no query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+from asgiref.sync import SyncToAsync, sync_to_async
+from django.db import close_old_connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+# Tests replace the global `close_old_connections`; the replacement must then be called.
+_django_close_old_connections = close_old_connections
+
+
+class DatabaseSyncToAsync(SyncToAsync[_P, _R]):
+    """`sync_to_async` for code that uses the database: closes old connections before and after."""
+
+    def thread_handler(self, loop: Any, *args: Any, **kwargs: Any) -> Any:
+        _close_old_connections()
+        try:
+            return super().thread_handler(loop, *args, **kwargs)  # type: ignore[no-untyped-call]
+        finally:
+            _close_old_connections()
+
+
+database_sync_to_async = DatabaseSyncToAsync
+
+
+async def aclose_old_connections() -> None:
+    """Close old connections of the thread in which synchronous code of this context runs.
+
+    Always changes threads; `connections_need_closing` says whether that is worth while.
+    """
+    _remember_thread(await sync_to_async(_close_in_this_thread)())
+
+
+def connections_need_closing() -> bool:
+    """Whether `aclose_old_connections`, awaited at this place, would have something to do.
+
+    True if an open connection is past its maximum age, has failed, was left outside autocommit mode, or
+    is due for a health check. Reads attributes only, so it may be called for every message.
+    """
+    if _replaced():
+        return True
+    if not _watched or _holders:
+        return False
+    for references in _within_reach():
+        for reference in references:
+            if _is_due(reference()):
+                return True
+    return False
+
+
+@contextmanager
+def connections_kept_open() -> Iterator[None]:
+    """Until the block ends, close no connection on account of age or failure, in any thread.
+
+    For test clients: the connection of a test must outlive the messages that it sends. A replacement of
+    `close_old_connections` is still called.
+    """
+    global _holders
+    with _lock:
+        _holders += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _holders -= 1
+
+
+def _replaced() -> bool:
+    return close_old_connections is not _django_close_old_connections
+
+
+def _close_old_connections() -> None:
+    if not _holders or _replaced():
+        close_old_connections()
+
+
+# Theory of operation.
+#
+# Every connection Django opens is noted under the thread that opened it, because only that thread can
+# close it. Which thread the synchronous code of a place runs in (an event loop, or a
+# `ThreadSensitiveContext` in it) is known after the first hop from there; until then all threads count.
+# So a connection of a foreign thread costs a place one hop at most. A connection that is still due after
+# a hop into its own thread cannot be closed (SQLite in memory) and is forgotten, for the same reason.
+
+_Connections: TypeAlias = tuple["weakref.ref[BaseDatabaseWrapper]", ...]
+
+_holders = 0
+_lock = threading.Lock()
+# The tuples are replaced, never changed: the event loop reads them without the lock.
+_watched: dict[int, _Connections] = {}
+# By the identity of the place, with a reference to tell it from a later one at the same address. A
+# `WeakKeyDictionary` says the same, but a look into it takes longer than all the rest of the check.
+_threads: dict[int, tuple[weakref.ref[Any], int]] = {}
+
+
+def _place() -> Any:
+    """Return what decides in which thread the caller's thread-sensitive code runs."""
+    return SyncToAsync.thread_sensitive_context.get(None) or asyncio.get_running_loop()
+
+
+def _within_reach() -> Iterable[_Connections]:
+    """Return the connections that a hop from this place would look after, or all if that is unknown."""
+    try:
+        place = _place()
+    except RuntimeError:
+        # Asked outside of an event loop, from where nobody hops.
+        return list(_watched.values())
+    known = _threads.get(id(place))
+    if known is None or known[0]() is not place:
+        return list(_watched.values())
+    return (_watched.get(known[1], ()),)
+
+
+def _remember_thread(thread: int) -> None:
+    place = _place()
+    identity = id(place)
+    _threads[identity] = (weakref.ref(place, lambda _: _threads.pop(identity, None)), thread)
+
+
+def _watch(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    """Receiver of `connection_created`, which is sent in the connection's own thread, on reconnects too."""
+    with _lock:
+        _forget_dead_threads()
+        known = _watched.get(threading.get_ident(), ())
+        if all(reference() is not connection for reference in known):
+            _watched[threading.get_ident()] = (*known, weakref.ref(connection))
+
+
+connection_created.connect(_watch, dispatch_uid="channels.db")
+
+
+def _close_in_this_thread() -> int:
+    thread = threading.get_ident()
+    due = [reference for reference in _watched.get(thread, ()) if _is_due(reference())]
+    _close_old_connections()
+    with _lock:
+        if not _holders and not _replaced():
+            stuck = [reference for reference in due if _is_due(reference())]
+            _watched[thread] = tuple(ref for ref in _watched.get(thread, ()) if ref not in stuck)
+        _forget_dead_threads()
+    return thread
+
+
+def _forget_dead_threads() -> None:
+    """Drop what belongs to no living connection. Connections die with their thread."""
+    for thread, references in list(_watched.items()):
+        alive = tuple(reference for reference in references if reference() is not None)
+        if alive:
+            _watched[thread] = alive
+        else:
+            del _watched[thread]
+
+
+def _is_due(connection: BaseDatabaseWrapper | None) -> bool:
+    """Whether Django would close or check this connection at the start of a request."""
+    if connection is None or connection.connection is None or connection.in_atomic_block:
+        return False
+    return (
+        connection.errors_occurred
+        or (connection.close_at is not None and time.monotonic() >= connection.close_at)
+        or (connection.health_check_enabled and connection.health_check_done)  # type: ignore[attr-defined]
+        or connection.autocommit != connection.settings_dict["AUTOCOMMIT"]
+    )

@@ -1,0 +1,40 @@
+"""The exceptions that consumers and channel layers raise.
+
+Three of them steer a consumer (`AcceptConnection`, `DenyConnection`, `StopConsumer`) and are not
+errors. `RequestAborted`, `RequestTimeout` and `MessageTooLarge` are raised by nothing in this
+package; applications and channel layers import them.
+"""
+
+from __future__ import annotations
+
+
+class RequestAborted(Exception):
+    """The client went away while its request was still being received."""
+
+
+class RequestTimeout(RequestAborted):
+    """The client did not finish its request in time."""
+
+
+class InvalidChannelLayerError(ValueError):
+    """A channel layer is missing, cannot be built from its settings, or lacks what is asked of it."""
+
+
+class AcceptConnection(Exception):
+    """Raised in `connect()`, accepts the WebSocket."""
+
+
+class DenyConnection(Exception):
+    """Raised in `connect()`, rejects the WebSocket."""
+
+
+class ChannelFull(Exception):
+    """A channel is over its capacity; the message was not sent."""
+
+
+class MessageTooLarge(Exception):
+    """A channel layer cannot carry a message of this size."""
+
+
+class StopConsumer(Exception):
+    """Raised in a handler, ends the consumer cleanly."""

@@ -1,0 +1,70 @@
+"""Consumers for HTTP requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from channels.consumer import AsyncConsumer
+from channels.db import aclose_old_connections, connections_need_closing
+from channels.exceptions import StopConsumer
+from fairway.delivery import Message
+
+Headers = Mapping[bytes, bytes] | Iterable[Iterable[bytes]]
+
+
+class AsyncHttpConsumer(AsyncConsumer):
+    """An asynchronous consumer of one HTTP request: override `handle`.
+
+    If `handle` returns while the response is still open (its last body had `more_body=True`), the consumer lives
+    on and may complete the response later, from a layer event. `disconnect()` is called once, at the end.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.body: list[bytes] = []
+        self._fairway_response_open = False
+
+    async def send_headers(self, *, status: int = 200, headers: Headers | None = None) -> None:
+        """Send status and headers; servers may hold them back until the first body."""
+        pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers or [])
+        await self.send({"type": "http.response.start", "status": status, "headers": pairs})
+
+    async def send_body(self, body: bytes, *, more_body: bool = False) -> None:
+        """Send a piece of the body; the last one has `more_body=False`."""
+        assert isinstance(body, bytes), "Body is not bytes"
+        self._fairway_response_open = more_body
+        await self.send({"type": "http.response.body", "body": body, "more_body": more_body})
+
+    async def send_response(self, status: int, body: bytes, **kwargs: Any) -> None:
+        """Send a complete response; keyword arguments go to `send_headers`."""
+        await self.send_headers(status=status, **kwargs)
+        await self.send_body(body)
+
+    async def handle(self, body: bytes) -> None:
+        """Answer the request, whose body is complete."""
+        raise NotImplementedError(f"{type(self).__name__} needs a handle() method")
+
+    async def disconnect(self) -> None:
+        """Clean up: the response is complete, or the client has gone."""
+
+    async def http_request(self, message: Message) -> None:
+        """Collect the body; call `handle()` when it is complete."""
+        if "body" in message:
+            self.body.append(message["body"])
+        if message.get("more_body"):
+            return
+        try:
+            await self.handle(b"".join(self.body))
+        except BaseException:
+            await self.disconnect()
+            raise
+        if not self._fairway_response_open:
+            await self.disconnect()
+            raise StopConsumer
+
+    async def http_disconnect(self, message: Message) -> None:
+        """Call `disconnect()`: the exchange is over."""
+        await self.disconnect()
+        if connections_need_closing():
+            await aclose_old_connections()
+        raise StopConsumer

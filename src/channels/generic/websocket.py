@@ -1,0 +1,305 @@
+"""Consumers for WebSockets: synchronous and asynchronous, plain and JSON.
+
+The twins are the same method for method; which messages they send and what their errors say is decided once, by the
+functions at the top of the module.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Iterable
+from typing import Any, ClassVar, cast
+
+from asgiref.sync import async_to_sync
+
+from channels.consumer import AsyncConsumer, SyncConsumer, overrides_none
+from channels.db import aclose_old_connections, connections_need_closing
+from channels.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
+from fairway.delivery import Message, Payload, statistics
+
+logger = logging.getLogger("django.channels.consumer")
+
+Headers = Iterable[Iterable[bytes]]
+
+
+def accept_event(subprotocol: str | None, headers: Headers | None) -> Message:
+    event: Message = {"type": "websocket.accept", "subprotocol": subprotocol}
+    if headers:
+        event["headers"] = list(headers)
+    return event
+
+
+def send_event(text_data: str | None, bytes_data: bytes | None) -> Message:
+    if text_data is not None:
+        return {"type": "websocket.send", "text": text_data}
+    if bytes_data is not None:
+        return {"type": "websocket.send", "bytes": bytes_data}
+    raise ValueError("You must pass one of bytes_data or text_data")
+
+
+def close_event(code: int | bool | None, reason: str | None) -> Message:
+    event: Message = {"type": "websocket.close"}
+    if code is not None and code is not True:
+        event["code"] = code
+    if reason:
+        event["reason"] = reason
+    return event
+
+
+def received(message: Message) -> dict[str, Any]:
+    """The keyword arguments of `receive()`: text if there is any, though servers may name both."""
+    if message.get("text") is not None:
+        return {"text_data": message["text"]}
+    return {"bytes_data": message["bytes"]}
+
+
+def text_of(text_data: str | None) -> str:
+    if not text_data:
+        raise ValueError("No text section for incoming WebSocket frame!")
+    return text_data
+
+
+def layer_for_groups(consumer: AsyncConsumer, method: str) -> Any:
+    """The consumer's layer, if it can do groups. `InvalidChannelLayerError` if not."""
+    layer = consumer.channel_layer
+    if layer is None:
+        raise InvalidChannelLayerError(
+            f"{type(consumer).__name__}.groups needs a channel layer: configure CHANNEL_LAYERS["
+            f"{consumer.channel_layer_alias!r}]"
+        )
+    if not hasattr(layer, method):
+        raise InvalidChannelLayerError(
+            f"{type(consumer).__name__}.groups needs a channel layer with groups, which {type(layer).__name__} is not"
+        )
+    return layer
+
+
+def is_after_end(message: Message, error: OSError) -> bool:
+    """Count a message that came too late: its client has gone, and `disconnect()` will follow."""
+    statistics.sends_after_close += 1
+    logger.debug("%s was not sent, the client has gone: %s", message["type"], error)
+    return True
+
+
+class WebsocketConsumer(SyncConsumer):
+    """A synchronous WebSocket consumer: override `connect`, `receive` and `disconnect`.
+
+    `groups`: names of groups that each connection joins before `connect()`, and leaves at its end.
+    """
+
+    groups: Iterable[str] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if self.groups is None:
+            self.groups = []
+
+    async def _fairway_send_payload(self, payload: Payload) -> None:
+        await cast(Any, self.dispatch)(payload.as_message())
+
+    def fairway_broadcast(self, message: Message) -> None:
+        """Handle a broadcast that could not be written straight to the socket."""
+        self.send(text_data=message.get("text"), bytes_data=message.get("bytes"))
+
+    def websocket_connect(self, message: Message) -> None:
+        """Join the groups, then call `connect()`."""
+        for group in self.groups or ():
+            async_to_sync(layer_for_groups(self, "group_add").group_add)(group, self.channel_name)
+        try:
+            self.connect()
+        except AcceptConnection:
+            self.accept()
+        except DenyConnection:
+            self.close()
+
+    def connect(self) -> None:
+        """Accept or close the connection; accepts unless overridden."""
+        self.accept()
+
+    def accept(self, subprotocol: str | None = None, headers: Headers | None = None) -> None:
+        """Accept the connection."""
+        self._fairway_send_event(accept_event(subprotocol, headers))
+
+    def websocket_receive(self, message: Message) -> None:
+        """Call `receive()` with text or bytes."""
+        self.receive(**received(message))
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Handle a message of the client."""
+
+    def send(  # type: ignore[override]  # the public signature of this class
+        self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
+    ) -> None:
+        """Send a message; with `close`, close the connection after it (a number is the code).
+
+        Nothing happens, but for a count, when the client has gone.
+        """
+        self._fairway_send_event(send_event(text_data, bytes_data))
+        if close:
+            self.close(close)
+
+    def _fairway_send_event(self, event: Message) -> None:
+        try:
+            super().send(event)
+        except OSError as error:
+            is_after_end(event, error)
+
+    def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
+        """Close the connection, or reject it if it is not accepted yet."""
+        self._fairway_send_event(close_event(code, reason))
+
+    def websocket_disconnect(self, message: Message) -> None:
+        """Leave the groups and call `disconnect()`: the connection has ended."""
+        for group in self.groups or ():
+            async_to_sync(layer_for_groups(self, "group_discard").group_discard)(group, self.channel_name)
+        self.disconnect(message["code"])
+        raise StopConsumer
+
+    def disconnect(self, code: int | None) -> None:
+        """Clean up; called once, whoever ended the connection."""
+
+
+class JsonWebsocketConsumer(WebsocketConsumer):
+    """A `WebsocketConsumer` for JSON messages: override `receive_json`, call `send_json`."""
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
+        self.receive_json(self.decode_json(text_of(text_data)), **kwargs)
+
+    def receive_json(self, content: Any, **kwargs: Any) -> None:
+        """Handle a decoded message of the client."""
+
+    def send_json(self, content: Any, close: bool | int = False) -> None:
+        """Encode and send a message."""
+        super().send(text_data=self.encode_json(content), close=close)
+
+    @classmethod
+    def decode_json(cls, text_data: str) -> Any:
+        return json.loads(text_data)
+
+    @classmethod
+    def encode_json(cls, content: Any) -> str:
+        return json.dumps(content)
+
+
+class AsyncWebsocketConsumer(AsyncConsumer):
+    """An asynchronous WebSocket consumer: override `connect`, `receive` and `disconnect`.
+
+    `groups`: names of groups that each connection joins before `connect()`, and leaves at its end.
+    """
+
+    groups: Iterable[str] | None = None
+
+    # Whether a bare message may go to `receive()` without a dict around it: nobody overrides what lies between.
+    _fairway_direct: ClassVar[bool] = False
+    # Whether `send()` may go to the connection without a dict around the text.
+    _fairway_plain_send: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._fairway_direct = overrides_none(cls, "dispatch", "websocket_receive")
+        cls._fairway_plain_send = super(AsyncWebsocketConsumer, cls).send is AsyncConsumer.send
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if self.groups is None:
+            self.groups = []
+
+    def _fairway_receive(self, data: str | bytes) -> Awaitable[Any]:
+        if not self._fairway_direct or connections_need_closing():
+            return super()._fairway_receive(data)
+        if type(data) is str:
+            return self.receive(text_data=data)
+        return self.receive(bytes_data=cast(bytes, data))
+
+    async def _fairway_send_payload(self, payload: Payload) -> None:
+        await self.send(text_data=payload.text, bytes_data=payload.data)
+
+    async def fairway_broadcast(self, message: Message) -> None:
+        """Handle a broadcast that could not be written straight to the socket."""
+        await self.send(text_data=message.get("text"), bytes_data=message.get("bytes"))
+
+    async def websocket_connect(self, message: Message) -> None:
+        """Join the groups, then call `connect()`."""
+        for group in self.groups or ():
+            await layer_for_groups(self, "group_add").group_add(group, self.channel_name)
+        try:
+            await self.connect()
+        except AcceptConnection:
+            await self.accept()
+        except DenyConnection:
+            await self.close()
+
+    async def connect(self) -> None:
+        """Accept or close the connection; accepts unless overridden."""
+        await self.accept()
+
+    async def accept(self, subprotocol: str | None = None, headers: Headers | None = None) -> None:
+        """Accept the connection."""
+        await self._fairway_send_event(accept_event(subprotocol, headers))
+
+    async def websocket_receive(self, message: Message) -> None:
+        """Call `receive()` with text or bytes."""
+        await self.receive(**received(message))
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Handle a message of the client."""
+
+    async def send(  # type: ignore[override]  # the public signature of this class
+        self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
+    ) -> None:
+        """Send a message; with `close`, close the connection after it (a number is the code).
+
+        Returns when the server takes more. Nothing happens, but for a count, when the client has gone.
+        """
+        connection = self._fairway_connection
+        if connection is not None and connection.is_open and text_data is not None and self._fairway_plain_send:
+            wait = connection.send_text(text_data)
+            if wait is not None:
+                await wait
+        else:
+            await self._fairway_send_event(send_event(text_data, bytes_data))
+        if close:
+            await self.close(close)
+
+    async def _fairway_send_event(self, event: Message) -> None:
+        try:
+            await super().send(event)
+        except OSError as error:
+            is_after_end(event, error)
+
+    async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
+        """Close the connection, or reject it if it is not accepted yet."""
+        await self._fairway_send_event(close_event(code, reason))
+
+    async def websocket_disconnect(self, message: Message) -> None:
+        """Leave the groups and call `disconnect()`: the connection has ended."""
+        for group in self.groups or ():
+            await layer_for_groups(self, "group_discard").group_discard(group, self.channel_name)
+        await self.disconnect(message["code"])
+        if connections_need_closing():
+            await aclose_old_connections()
+        raise StopConsumer
+
+    async def disconnect(self, code: int | None) -> None:
+        """Clean up; called once, whoever ended the connection."""
+
+
+class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
+    """An `AsyncWebsocketConsumer` for JSON messages: override `receive_json`, call `send_json`."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
+        await self.receive_json(await self.decode_json(text_of(text_data)), **kwargs)
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        """Handle a decoded message of the client."""
+
+    async def send_json(self, content: Any, close: bool | int = False) -> None:
+        """Encode and send a message."""
+        await super().send(text_data=await self.encode_json(content), close=close)
+
+    @classmethod
+    async def decode_json(cls, text_data: str) -> Any:
+        return json.loads(text_data)
+
+    @classmethod
+    async def encode_json(cls, content: Any) -> str:
+        return json.dumps(content)

@@ -1,0 +1,313 @@
+"""Channel layers: the contract, the registry of configured layers, and the layer for one process.
+
+A layer carries events (dicts with a `type`) between consumers, and from any code to consumers, by the names of
+channels and groups. `get_channel_layer()` gives the one configured in `CHANNEL_LAYERS`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import random
+import re
+import string
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from channels import DEFAULT_CHANNEL_LAYER
+from channels.exceptions import ChannelFull, InvalidChannelLayerError, MessageTooLarge
+from fairway.delivery import Payload
+from fairway.layers.hub import Hub, delivers_through_hub
+
+Message: TypeAlias = dict[str, Any]
+ChannelCapacity: TypeAlias = Mapping[str | re.Pattern[str], int]
+CompiledCapacity: TypeAlias = list[tuple[re.Pattern[str], int]]
+
+# The key under which some layers note the recipient inside a message.
+RESERVED_KEY = "__asgi_channel__"
+
+
+class ChannelLayerManager:
+    """The layers of this process by alias, made when first asked for and remade when `CHANNEL_LAYERS` changes."""
+
+    def __init__(self) -> None:
+        self.backends: dict[str, BaseChannelLayer] = {}
+        setting_changed.connect(self._reset_backends)
+
+    def _reset_backends(self, setting: str, **kwargs: Any) -> None:
+        if setting == "CHANNEL_LAYERS":
+            self.backends = {}
+
+    @property
+    def configs(self) -> dict[str, Any]:
+        """The setting, read anew each time; empty if there is none."""
+        return getattr(settings, "CHANNEL_LAYERS", {})
+
+    def make_backend(self, name: str) -> BaseChannelLayer:
+        """A new layer from the `CONFIG` of an alias. `InvalidChannelLayerError` if it is not configured properly."""
+        return self._make_backend(name, self.configs[name].get("CONFIG", {}))
+
+    def make_test_backend(self, name: str) -> BaseChannelLayer:
+        """A new layer from the `TEST_CONFIG` of an alias, which must be there."""
+        try:
+            config = self.configs[name]["TEST_CONFIG"]
+        except KeyError:
+            raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}] has no TEST_CONFIG: add one") from None
+        return self._make_backend(name, config)
+
+    def _make_backend(self, name: str, config: dict[str, Any]) -> BaseChannelLayer:
+        entry = self.configs[name]
+        if "ROUTING" in entry:
+            raise InvalidChannelLayerError(
+                f"CHANNEL_LAYERS[{name!r}] has a ROUTING key, which belongs to Channels 1: remove it"
+            )
+        if "BACKEND" not in entry:
+            raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}] names no BACKEND: add its dotted path")
+        try:
+            backend_class = import_string(entry["BACKEND"])
+        except ImportError as error:
+            raise InvalidChannelLayerError(
+                f"the BACKEND of CHANNEL_LAYERS[{name!r}], {entry['BACKEND']!r}, cannot be imported: {error}"
+            ) from error
+        return backend_class(**config)  # type: ignore[no-any-return]
+
+    def __getitem__(self, key: str) -> BaseChannelLayer:
+        if key not in self.backends:
+            if key not in self.configs:
+                raise KeyError(key)
+            self.backends[key] = self.make_backend(key)
+        return self.backends[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.configs
+
+    def set(self, key: str, layer: BaseChannelLayer) -> BaseChannelLayer | None:
+        """Put a layer in an alias's place; the one that was there, if it had been made."""
+        previous = self.backends.pop(key, None)
+        self.backends[key] = layer
+        return previous
+
+
+class BaseChannelLayer:
+    """What every channel layer derives from: the contract, and the rules for names and capacities.
+
+    `expiry`: seconds after which an unread message may be dropped; `capacity`: messages that a channel holds;
+    `channel_capacity`: other capacities, by glob or compiled pattern of the channel's name, the first that matches.
+    """
+
+    MAX_NAME_LENGTH = 100
+    extensions: list[str] = []  # noqa: RUF012  # part of the layer contract: replaced, not mutated
+    ChannelFull = ChannelFull
+    MessageTooLarge = MessageTooLarge
+
+    channel_name_regex = re.compile(r"[A-Za-z0-9_.\-]+(![A-Za-z0-9_.\-]*)?")
+    group_name_regex = re.compile(r"[A-Za-z0-9_.\-]+")
+    invalid_name_error = (
+        "{} name is not valid: it must be a str of fewer than 100 ASCII letters, digits, hyphens, underscores and periods"
+    )
+
+    def __init__(self, expiry: float = 60, capacity: int = 100, channel_capacity: ChannelCapacity | None = None) -> None:
+        self.expiry = expiry
+        self.capacity = capacity
+        self.channel_capacity: Any = channel_capacity or {}
+
+    def compile_capacities(self, channel_capacity: ChannelCapacity) -> CompiledCapacity:
+        """The capacities as a list of (pattern, capacity) in their order; globs are translated."""
+        compiled: CompiledCapacity = []
+        for pattern, capacity in channel_capacity.items():
+            regex = re.compile(fnmatch.translate(pattern)) if isinstance(pattern, str) else pattern
+            compiled.append((regex, capacity))
+        return compiled
+
+    def get_capacity(self, channel: str) -> int:
+        """How many messages the channel may hold."""
+        capacities = self.channel_capacity
+        if isinstance(capacities, Mapping):
+            if not capacities:
+                return self.capacity
+            capacities = self.compile_capacities(capacities)
+        for pattern, capacity in capacities:
+            if pattern.match(channel):
+                return int(capacity)
+        return self.capacity
+
+    def match_type_and_length(self, name: object) -> bool:
+        return isinstance(name, str) and len(name) < self.MAX_NAME_LENGTH
+
+    def require_valid_channel_name(self, name: str, receive: bool = False) -> bool:
+        """True, or a TypeError. With `receive`, a process-local name must end at its exclamation mark."""
+        if not self.match_type_and_length(name) or not self.channel_name_regex.fullmatch(name):
+            raise TypeError(self.invalid_name_error.format("Channel"))
+        if receive and "!" in name and not name.endswith("!"):
+            raise TypeError("a process-local channel name that is received from must end at the !")
+        return True
+
+    def require_valid_group_name(self, name: str) -> bool:
+        """True, or a TypeError."""
+        if not self.match_type_and_length(name) or not self.group_name_regex.fullmatch(name):
+            raise TypeError(self.invalid_name_error.format("Group"))
+        return True
+
+    def valid_channel_names(self, names: Iterable[str], receive: bool = False) -> bool:
+        """True if all the names are valid and there is at least one; else a TypeError or an AssertionError."""
+        names = list(names)
+        assert names, "names must be a list of channel names that is not empty"
+        return all(self.require_valid_channel_name(name, receive=receive) for name in names)
+
+    def non_local_name(self, name: str) -> str:
+        """A process-local name up to and including its exclamation mark; any other name as it is."""
+        head, mark, _ = name.partition("!")
+        return head + mark
+
+    def valid_group_name(self, name: str) -> bool:
+        warnings.warn(
+            "valid_group_name is deprecated: call require_valid_group_name", DeprecationWarning, stacklevel=2
+        )
+        return self.require_valid_group_name(name)
+
+    def valid_channel_name(self, name: str, receive: bool = False) -> bool:
+        warnings.warn(
+            "valid_channel_name is deprecated: call require_valid_channel_name",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.require_valid_channel_name(name, receive=receive)
+
+    async def send(self, channel: str, message: Message) -> None:
+        """Send a message to a channel; `ChannelFull` if it holds its capacity already."""
+        raise NotImplementedError(f"{type(self).__name__} has no send()")
+
+    async def receive(self, channel: str) -> Message:
+        """Wait for the next message of a channel; only one of several receivers gets it."""
+        raise NotImplementedError(f"{type(self).__name__} has no receive()")
+
+    async def new_channel(self) -> str:
+        """A channel name that nobody else has, for the messages of one consumer."""
+        raise NotImplementedError(f"{type(self).__name__} has no new_channel()")
+
+    async def flush(self) -> None:
+        """Forget all messages and groups."""
+        raise NotImplementedError(f"{type(self).__name__} has no flush(): it lacks the flush extension")
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """Add a channel to a group; adding it again renews its membership."""
+        raise NotImplementedError(f"{type(self).__name__} has no group_add(): it lacks the groups extension")
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """Take a channel out of a group; no error if it is not in it."""
+        raise NotImplementedError(f"{type(self).__name__} has no group_discard(): it lacks the groups extension")
+
+    async def group_send(self, group: str, message: Message) -> None:
+        """Send a message to every channel of a group; those that are full miss it."""
+        raise NotImplementedError(f"{type(self).__name__} has no group_send(): it lacks the groups extension")
+
+
+@delivers_through_hub
+class InMemoryChannelLayer(BaseChannelLayer):
+    """The layer for one process: no service, no serialisation, nothing to configure.
+
+    Consumers that run on it are reached straight through the hub. `channels` and `groups` may be looked into; a
+    channel is a queue of `(expires_at, message)`. Capacity counts for each channel by itself. `group_expiry` is in
+    seconds, from the last `group_add`.
+    """
+
+    extensions = ["groups", "flush"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        expiry: float = 60,
+        group_expiry: float = 86400,
+        capacity: int = 100,
+        channel_capacity: ChannelCapacity | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(expiry=expiry, capacity=capacity, channel_capacity=channel_capacity, **kwargs)
+        self.channel_capacity = self.compile_capacities(self.channel_capacity)
+        self.hub = Hub(self.get_capacity, expiry, group_expiry)
+
+    @property
+    def group_expiry(self) -> float:
+        return self.hub.group_expiry
+
+    @group_expiry.setter
+    def group_expiry(self, seconds: float) -> None:
+        self.hub.group_expiry = seconds
+
+    @property
+    def channels(self) -> dict[str, Any]:
+        """Channel name -> queue, for the channels that hold messages or have a reader."""
+        return self.hub.channels
+
+    @property
+    def groups(self) -> dict[str, dict[str, float]]:
+        """Group name -> {channel name -> time of joining}; a group without members does not exist."""
+        return self.hub.groups
+
+    async def send(self, channel: str, message: Message) -> None:
+        _check_message(message)
+        self.require_valid_channel_name(channel)
+        if not self.hub.send(channel, message):
+            raise ChannelFull(channel)
+
+    async def receive(self, channel: str) -> Message:
+        self.require_valid_channel_name(channel)
+        return await self.hub.receive(channel)
+
+    async def new_channel(self, prefix: str = "specific.") -> str:
+        letters = "".join(random.choice(string.ascii_letters) for _ in range(12))
+        return f"{prefix}.inmemory!{letters}"
+
+    async def group_add(self, group: str, channel: str) -> None:
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        self.hub.group_add(group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        self.hub.group_discard(group, channel)
+
+    async def group_send(self, group: str, message: Message) -> None:
+        _check_message(message)
+        self.require_valid_group_name(group)
+        self.hub.group_send(group, message)
+
+    async def group_broadcast(
+        self,
+        group: str,
+        text_data: str | None = None,
+        bytes_data: bytes | None = None,
+        *,
+        exclude: Iterable[str] = (),
+    ) -> None:
+        """Send one WebSocket message to every member of a group, made once and without running their handlers.
+
+        Members not on the fast path get it through their own `send`. `exclude`: channel names that are left out.
+        """
+        self.require_valid_group_name(group)
+        self.hub.group_broadcast(group, Payload(text_data, bytes_data), frozenset(exclude))
+
+    async def flush(self) -> None:
+        self.hub.flush()
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+def _check_message(message: object) -> None:
+    assert isinstance(message, dict), "message is not a dict"
+    assert RESERVED_KEY not in message, f"the key {RESERVED_KEY} is reserved: use another one"
+
+
+def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> BaseChannelLayer | None:
+    """The configured layer of that alias, the same one on every call; None if the alias is not configured."""
+    if alias not in channel_layers.backends and alias not in channel_layers:
+        return None
+    return channel_layers[alias]
+
+
+channel_layers = ChannelLayerManager()

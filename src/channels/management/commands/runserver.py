@@ -1,0 +1,245 @@
+"""`manage.py runserver`, served by Fairway: HTTP and WebSocket, with everything else as Django has it.
+
+It extends the command of `django.contrib.staticfiles` where that is installed, else Django's own, and replaces what
+those two leave open for it: the application (`get_handler`) and the server (`server_cls`). Banner, checks,
+autoreload, flags and error messages are Django's.
+
+The server is imported only when it is started.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+from django.core.management.base import CommandError, CommandParser, OutputWrapper
+
+from channels.routing import get_default_application
+
+if TYPE_CHECKING:
+    from django.contrib.staticfiles.management.commands.runserver import Command as RunserverCommand
+
+    from fairway.server.cli import StopEvent
+    from fairway.server.limits import Limits
+elif apps.is_installed("django.contrib.staticfiles"):
+    from django.contrib.staticfiles.management.commands.runserver import Command as RunserverCommand
+else:
+    from django.core.management.commands.runserver import Command as RunserverCommand
+
+_SHUTDOWN_TIMEOUT = 1.0
+"""Seconds that open requests keep a development server from restarting, whatever the settings allow in production."""
+
+_STOP_TIMEOUT = 4.0
+"""Seconds that the main thread waits for the server's thread: the above, disconnect handlers and lifespan included."""
+
+
+class Command(RunserverCommand):
+    """Django's command with another server in it."""
+
+    help = "Starts a lightweight web server for development, with HTTP, WebSocket and static files."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add Daphne's options, as far as there is a limit behind them."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--websocket_handshake_timeout",
+            type=float,
+            dest="connect_timeout",
+            help="Seconds that a consumer has to accept a WebSocket (default: FAIRWAY['CONNECT_TIMEOUT'], or 20).",
+        )
+        parser.add_argument(
+            "--websocket-max-message-size",
+            type=int,
+            dest="max_message_bytes",
+            help="Longest WebSocket message in bytes (default: FAIRWAY['MAX_MESSAGE_BYTES'], or 1 MiB).",
+        )
+        parser.add_argument(
+            "--websocket-max-frame-size",
+            type=int,
+            dest="max_frame_bytes",
+            help="Longest WebSocket frame in bytes (default: FAIRWAY['MAX_FRAME_BYTES'], or 1 MiB).",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Check what is ours to check while an error still ends the process, then go on as Django does."""
+        if not getattr(settings, "ASGI_APPLICATION", None):
+            raise CommandError(_missing_application())
+        self.limits = _limits(options)
+        super().handle(*args, **options)
+
+    def run(self, **options: Any) -> None:
+        """Run until the process is to end, or to be started again by the autoreloader; then stop the server."""
+        from fairway.server.cli import StopEvent
+
+        self.stop_event = StopEvent()
+        self.idle = threading.Event()
+        self.idle.set()
+        try:
+            super().run(**options)
+        finally:
+            # Under the autoreloader the server is in another thread, which would be killed in the middle: browsers
+            # would wait for a time-out instead of connecting again, and nobody's shutdown code would run.
+            self.stop_event.set()
+            self.idle.wait(_STOP_TIMEOUT)
+
+    def inner_run(self, *args: Any, **options: Any) -> None:
+        """Run the checks and the server, in the autoreloader's thread or in the main one."""
+        # Django makes the instance itself, from the address; all else has to be on the class.
+        attributes = {
+            "limits": self.limits,
+            "access_log": DevelopmentLog(self.style),
+            "stop_event": self.stop_event,
+            "idle": self.idle,
+        }
+        self.server_cls = type("FairwayServer", (DevelopmentServer,), attributes)
+        super().inner_run(*args, **options)
+
+    def get_handler(self, *args: Any, **options: Any) -> Any:
+        """Return the ASGI application, for Django's `run()` to hand to the server."""
+        return self.get_application(options)
+
+    def get_application(self, options: Mapping[str, Any]) -> Any:
+        """Return the application of `ASGI_APPLICATION`, behind static files if these are to be served."""
+        application = get_default_application()
+        if options.get("use_static_handler") and (settings.DEBUG or options.get("insecure_serving")):
+            return ASGIStaticFilesHandler(cast(Any, application))
+        return application
+
+    def on_bind(self, server_port: int) -> None:
+        """Print Django's banner, in which later versions name the protocol of their own server."""
+        stdout, self.stdout = self.stdout, OutputWrapper(io.StringIO())
+        try:
+            super().on_bind(server_port)
+            banner = self.stdout.getvalue()
+        finally:
+            self.stdout = stdout
+        stdout.write(re.sub(r"Starting (WSGI )?development server", "Starting ASGI development server", banner))
+
+
+class DevelopmentServer:
+    """What Django's `run()` expects of a server class: made with the address, given the application, run for ever.
+
+    `run()` mixes `socketserver.ThreadingMixIn` into it, which finds nothing here to act upon.
+    """
+
+    limits: ClassVar[Limits]
+    access_log: ClassVar[DevelopmentLog]
+    stop_event: ClassVar[StopEvent]
+    idle: ClassVar[threading.Event]
+
+    def __init__(self, server_address: tuple[str, int], handler_class: object, ipv6: bool = False) -> None:
+        """Listen. Raises the operating system's error, which Django's command has a message for."""
+        from fairway.server.config import Config
+
+        host, port = server_address
+        root_path = (settings.FORCE_SCRIPT_NAME or "").rstrip("/")
+        self.config = Config(host=host, port=port, root_path=root_path, limits=self.limits)
+        self.sockets = self.config.bind()
+        self.server_port: int = self.sockets[0].getsockname()[1]
+
+    def set_app(self, application: Any) -> None:
+        """Take what `get_handler` returned."""
+        self.application = application
+
+    def serve_forever(self) -> NoReturn:
+        """Serve until told to stop; then raise what ends the command, with its farewell if it has one."""
+        from fairway.server.cli import run
+
+        self.idle.clear()
+        try:
+            code = run(
+                self.application,
+                self.config,
+                sockets=self.sockets,
+                access_log=self.access_log,
+                stop_event=self.stop_event,
+            )
+        finally:
+            self.idle.set()
+        if code:
+            sys.exit(code)
+        raise KeyboardInterrupt
+
+
+class DevelopmentLog:
+    """Lines in the manner of Channels' own `runserver`, in Django's colours, on `django.channels.server`.
+
+    Only paths: queries may hold credentials.
+    """
+
+    def __init__(self, style: Any) -> None:
+        from fairway.server.access import client_text, path_text
+
+        self._client, self._path = client_text, path_text
+        self._logger = logging.getLogger("django.channels.server")
+        self._style = style
+        self.enabled = self._logger.isEnabledFor(logging.INFO)
+
+    def http_finished(self, scope: Mapping[str, Any], status: int | None, size: int, seconds: float) -> None:
+        """`HTTP GET /path 200 [0.01, 127.0.0.1:5123]`."""
+        # 499, as proxies write it: the client left before there was an answer.
+        code = status or 499
+        text = f"HTTP {scope['method']} {self._path(scope)} {code} [{seconds:.2f}, {self._client(scope)}]"
+        self._logger.info("%s", self._paint(code)(text), extra={"status_code": code})
+
+    def websocket_connecting(self, scope: Mapping[str, Any]) -> None:
+        """`WebSocket HANDSHAKING /path [127.0.0.1:5123]`."""
+        self._websocket("HANDSHAKING", scope, 100)
+
+    def websocket_connected(self, scope: Mapping[str, Any]) -> None:
+        """`WebSocket CONNECT /path [127.0.0.1:5123]`."""
+        self._websocket("CONNECT", scope, 101)
+
+    def websocket_rejected(self, scope: Mapping[str, Any], status: int) -> None:
+        """`WebSocket REJECT /path [127.0.0.1:5123]`."""
+        self._websocket("REJECT", scope, status)
+
+    def websocket_disconnected(self, scope: Mapping[str, Any], code: int, seconds: float) -> None:
+        """`WebSocket DISCONNECT /path [127.0.0.1:5123]`."""
+        self._websocket("DISCONNECT", scope, 100)
+
+    def _websocket(self, event: str, scope: Mapping[str, Any], status: int) -> None:
+        text = f"WebSocket {event} {self._path(scope)} [{self._client(scope)}]"
+        self._logger.info("%s", self._paint(status)(text))
+
+    def _paint(self, status: int) -> Any:
+        """The colour that Django's own server gives to a status."""
+        style = self._style
+        if status == 304:
+            return style.HTTP_NOT_MODIFIED
+        if status == 404:
+            return style.HTTP_NOT_FOUND
+        by_class = (style.HTTP_INFO, style.HTTP_SUCCESS, style.HTTP_REDIRECT, style.HTTP_BAD_REQUEST)
+        return by_class[status // 100 - 1] if 100 <= status < 500 else style.HTTP_SERVER_ERROR
+
+
+def _limits(options: Mapping[str, Any]) -> Limits:
+    from fairway.server.limits import ConfigurationError
+    from fairway.settings import limits_from_django
+
+    names = ("connect_timeout", "max_message_bytes", "max_frame_bytes")
+    given = {name: options[name] for name in names if options.get(name) is not None}
+    try:
+        limits = limits_from_django()
+        return replace(limits, shutdown_timeout=min(limits.shutdown_timeout, _SHUTDOWN_TIMEOUT), **given)
+    except ConfigurationError as error:
+        raise CommandError(str(error)) from error
+
+
+def _missing_application() -> str:
+    # The settings module of a project is nearly always next to its asgi module.
+    module = getattr(settings, "SETTINGS_MODULE", None) or "mysite.settings"
+    package = module.split(".")[0]
+    return (
+        "runserver serves the application that the setting ASGI_APPLICATION names, and it is not set. "
+        f'Add this line to {module}: ASGI_APPLICATION = "{package}.asgi.application"'
+    )

@@ -1,0 +1,63 @@
+"""The base class of middlewares, and how an ASGI application enters the next one.
+
+A connection stays suspended inside its whole chain of applications until it ends, so every chain
+link that only awaits the next one costs a frame per connection and a step per message. Links whose
+own work is synchronous derive from `TailCalling`: the link before them gets the awaitable of what
+lies further in. Seen from outside (servers, tests, subclasses) they are ordinary coroutine callables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from fairway.delivery import Message
+
+Scope: TypeAlias = dict[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Any]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[Any]]
+
+
+class TailCalling:
+    """An application whose last act is to hand the connection on to another one."""
+
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
+        """Do this application's part and return the awaitable of the next one, not awaited."""
+        raise NotImplementedError
+
+    # A real coroutine function: servers tell ASGI 3 from older interfaces by `inspect`, and before
+    # Python 3.12 nothing else passes for one.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
+        entered = self.enter(scope, receive, send)
+        # The connection spends its life in the next line: what is left behind must not live as long.
+        del scope, receive, send
+        return await entered
+
+
+def enter_application(application: Application, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
+    """Return the awaitable of `application`, saving the frame of a `TailCalling` one.
+
+    Errors of the synchronous part are raised here. A subclass with a `__call__` of its own is called
+    like any other application.
+    """
+    # The class is asked, as a call asks it, so that an application that imitates attributes is not mistaken.
+    if getattr(type(application), "__call__", None) is TailCalling.__call__:  # noqa: B004
+        entered: TailCalling = application  # type: ignore[assignment]  # established by the line above
+        return entered.enter(scope, receive, send)
+    return application(scope, receive, send)
+
+
+class BaseMiddleware:
+    """Wraps the application `inner`; one instance serves all connections, so it keeps no state of one.
+
+    Subclasses override `__call__`, change a copy of the scope, and end with `super().__call__(...)`.
+    """
+
+    def __init__(self, inner: Application) -> None:
+        self.inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
+        entered = enter_application(self.inner, dict(scope), receive, send)
+        del scope, receive, send
+        return await entered

@@ -1,0 +1,258 @@
+"""From a connection's scope to the application that serves it.
+
+`ProtocolTypeRouter` goes by the kind of connection, `URLRouter` by its path with Django's own URL
+patterns, `ChannelNameRouter` by the name of a worker's channel. URL routers nest, directly, behind
+middlewares and through `include()`: an outer router hands on the rest of the path, and takes the next
+of its own routes when an inner one finds nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple, TypeAlias, cast
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import URLPattern, URLResolver
+from django.urls.exceptions import Resolver404
+from django.urls.resolvers import RegexPattern, RoutePattern
+
+from .middleware import Application, Receive, Scope, Send, TailCalling, enter_application
+
+Route: TypeAlias = URLPattern | URLResolver
+
+
+class NoRouteError(ValueError):
+    """No route of the outermost router leads to `path`; a server answers with `asgi_status`."""
+
+    asgi_status = 404
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"No route found for path {self.path!r}."
+
+
+class NoApplicationError(ValueError):
+    """No application serves this kind of connection; a server answers with `asgi_status`."""
+
+    asgi_status = 404
+
+    def __init__(self, scope_type: str) -> None:
+        super().__init__(scope_type)
+        self.scope_type = scope_type
+
+    def __str__(self) -> str:
+        return f"No application configured for scope type {self.scope_type!r}"
+
+
+def get_default_application() -> Application:
+    """Import the application named by the setting `ASGI_APPLICATION`.
+
+    Raises `ImproperlyConfigured` if the setting is missing, is no dotted path, or leads nowhere.
+    """
+    dotted_path = getattr(settings, "ASGI_APPLICATION", None)
+    if not isinstance(dotted_path, str) or "." not in dotted_path:
+        raise ImproperlyConfigured("You have not set ASGI_APPLICATION to the dotted path of an application")
+    module_name, _, attribute = dotted_path.rpartition(".")
+    try:
+        module = import_module(module_name)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"Cannot import ASGI_APPLICATION module {module_name!r}: {error}") from error
+    try:
+        return cast(Application, getattr(module, attribute))
+    except AttributeError as error:
+        raise ImproperlyConfigured(f"Cannot find {attribute!r} in ASGI_APPLICATION module {module_name!r}") from error
+
+
+class ProtocolTypeRouter(TailCalling):
+    """Routes by `scope["type"]`: `{"http": application, "websocket": application, ...}`.
+
+    A kind that is not listed raises a `ValueError`; for `lifespan` a server takes that as "not supported".
+    """
+
+    def __init__(self, application_mapping: Mapping[str, Application]) -> None:
+        self.application_mapping = application_mapping
+
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
+        scope_type = scope["type"]
+        if scope_type not in self.application_mapping:
+            raise NoApplicationError(scope_type)
+        return enter_application(self.application_mapping[scope_type], scope, receive, send)
+
+
+class ChannelNameRouter(TailCalling):
+    """Routes a worker's messages by the name of their channel, `scope["channel"]`."""
+
+    def __init__(self, application_mapping: Mapping[str, Application]) -> None:
+        self.application_mapping = application_mapping
+
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
+        if "channel" not in scope:
+            raise ValueError(
+                "ChannelNameRouter got a scope without a 'channel' key. "
+                "Did you make sure it is only being used for 'channel' type messages?"
+            )
+        if scope["channel"] not in self.application_mapping:
+            raise ValueError(f"No application configured for channel name {scope['channel']!r}")
+        return enter_application(self.application_mapping[scope["channel"]], scope, receive, send)
+
+
+class _Match(NamedTuple):
+    """A route that fits the path: its application, the rest of the path, and what it captured."""
+
+    application: Application
+    rest: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class URLRouter(TailCalling):
+    """Routes by path, with a list of Django's `path()`, `re_path()` and `include()` routes.
+
+    The application gets a copy of the scope with `url_route` (`args` and `kwargs`, those of outer routers
+    included) and `path_remaining`. A path without a route raises `NoRouteError`, a `ValueError`, from the
+    outermost router and `Resolver404` from a nested one. `re_path()` searches: without `^` it matches anywhere.
+    """
+
+    # Marks an application that goes on routing by `path_remaining`; other applications may set it, too.
+    _path_routing = True
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = routes
+        for pattern in _leaves(routes):
+            _refuse_what_is_no_application(pattern.callback)
+            if _routes_further(pattern.callback):
+                pattern.pattern = _open_ended(pattern.pattern)
+
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
+        matches = _matching(self.routes, _path_to_route(scope), (), {})
+        match = next(matches, None)
+        if match is None:
+            raise _no_route(scope)
+        # A consumer routes no further. Whatever else stands here may be, or hide, a nested router.
+        if hasattr(match.application, "consumer_class"):
+            return enter_application(match.application, _routed_scope(scope, match), receive, send)
+        return self._try(match, matches, scope, receive, send)
+
+    async def _try(
+        self, match: _Match | None, others: Iterator[_Match], scope: Scope, receive: Receive, send: Send
+    ) -> Any:
+        """Await the first of the matching applications that does not turn out to have no route itself."""
+        while match is not None:
+            try:
+                return await enter_application(match.application, _routed_scope(scope, match), receive, send)
+            except Resolver404:
+                match = next(others, None)
+        raise _no_route(scope)
+
+
+def _path_to_route(scope: Scope) -> str:
+    """Return what is left to match: Django's patterns begin after the leading slash."""
+    path: str | None = scope["path_remaining"] if "path_remaining" in scope else scope.get("path")
+    if path is None:
+        raise ValueError("No 'path' key in connection scope, cannot route URLs")
+    root_path = scope.get("root_path", "")
+    if root_path and "path_remaining" not in scope:
+        rest = path.removeprefix(root_path)
+        # "/app" is the root of "/app" and "/app/x", not of "/apple".
+        if not path.startswith(root_path) or (rest and not rest.startswith("/") and root_path[-1] != "/"):
+            raise NoRouteError(path)
+        path = rest
+    return path.lstrip("/")
+
+
+def _no_route(scope: Scope) -> Exception:
+    path = _path_to_route(scope)
+    return Resolver404({"path": path}) if "path_remaining" in scope else NoRouteError(path)
+
+
+def _routed_scope(scope: Scope, match: _Match) -> Scope:
+    outer = scope.get("url_route", {"args": (), "kwargs": {}})
+    return {
+        **scope,
+        "path_remaining": match.rest,
+        "url_route": {
+            "args": (*outer["args"], *match.args),
+            "kwargs": {**outer["kwargs"], **match.kwargs},
+        },
+    }
+
+
+def _matching(routes: Sequence[Route], path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[_Match]:
+    """Yield the routes that fit `path`, in order, included ones in the place of their `include()`.
+
+    Within an `include()` positional captures count only if nothing was captured by name, as in Django.
+    """
+    for route in routes:
+        try:
+            found = route.pattern.match(path)
+        except Resolver404:
+            # A converter or a pattern of the user's own may say no in this way.
+            continue
+        if found is None:
+            continue
+        rest, own_args, own_kwargs = found
+        if isinstance(route, URLResolver):
+            together = {**kwargs, **own_kwargs, **route.default_kwargs}
+            yield from _matching(route.url_patterns, rest, () if together else (*args, *own_args), together)
+            continue
+        together = {**kwargs, **own_kwargs, **(route.default_args or {})}
+        yield _Match(
+            cast(Application, route.callback),
+            rest,
+            tuple(own_args) if kwargs or own_kwargs else (*args, *own_args),
+            together,
+        )
+
+
+def _leaves(routes: Sequence[Route]) -> Iterator[URLPattern]:
+    for route in routes:
+        if isinstance(route, URLResolver):
+            yield from _leaves(route.url_patterns)
+        else:
+            yield route
+
+
+def _refuse_what_is_no_application(callback: Any) -> None:
+    """Raise for the two things that are put into a route by mistake."""
+    name = getattr(callback, "__qualname__", type(callback).__qualname__)
+    if isinstance(callback, type) and hasattr(callback, "as_asgi"):
+        raise ImproperlyConfigured(f"{name} is a consumer class: route {name}.as_asgi() instead")
+    if hasattr(callback, "view_class") or not _takes_a_connection(callback):
+        raise ImproperlyConfigured(f"{name} is not an ASGI application: URLRouter cannot route to Django views")
+
+
+def _takes_a_connection(callback: Any) -> bool:
+    try:
+        inspect.signature(callback).bind(None, None, None)
+    except TypeError:
+        return False
+    except ValueError:
+        # Without a signature, as of some compiled callables, it is given the benefit of the doubt.
+        return True
+    return True
+
+
+def _routes_further(application: Any) -> bool:
+    """Whether `application` is a router, or middlewares with a router inside."""
+    seen: set[int] = set()
+    while application is not None and id(application) not in seen:
+        if getattr(application, "_path_routing", False) is True:
+            return True
+        seen.add(id(application))
+        application = getattr(application, "inner", None) or getattr(application, "application", None)
+    return False
+
+
+def _open_ended(pattern: Any) -> RoutePattern | RegexPattern:
+    """Return `pattern` so that it also matches the beginning of a longer path."""
+    if isinstance(pattern, RegexPattern):
+        return RegexPattern(pattern._regex, pattern.name, is_endpoint=False)  # type: ignore[attr-defined]  # not in the stubs
+    if isinstance(pattern, RoutePattern):
+        return RoutePattern(pattern._route, pattern.name, is_endpoint=False)  # type: ignore[attr-defined]  # not in the stubs
+    raise ValueError(f"Unsupported pattern type for a nested URLRouter: {type(pattern).__name__}")

@@ -1,0 +1,1 @@
+"""Protection of connections against other sites and other people."""

@@ -1,0 +1,124 @@
+"""Who may open a WebSocket: only pages of allowed origins.
+
+A browser lets any page open a WebSocket to any site, with the user's cookies. It names the page's
+origin, though, and `OriginValidator` goes by that. Clients that are no browsers can name any origin,
+so this is no authentication.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Iterable
+from typing import Any
+from urllib.parse import ParseResult, urlparse
+
+from django.conf import settings
+from django.utils.http import is_same_domain
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.middleware import Application, Receive, Scope, Send, TailCalling, enter_application
+
+logger = logging.getLogger("django.channels.security")
+
+# Long enough for every origin a browser sends, short enough that log lines stay lines.
+_MAX_LOGGED_CHARACTERS = 200
+_DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+
+
+class OriginValidator(TailCalling):
+    """Hands WebSockets on whose Origin header fits one of `allowed_origins`; rejects and logs the others.
+
+    `"example.com"` allows that host with any scheme and port, `".example.com"` its subdomains as well,
+    `"https://example.com:8443"` exactly this, and `"*"` everything, connections without an origin included.
+    """
+
+    def __init__(self, application: Application, allowed_origins: Iterable[str]) -> None:
+        self.application = application
+        self.allowed_origins = allowed_origins
+
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
+        if scope["type"] != "websocket":
+            raise ValueError("You cannot use OriginValidator on a non-WebSocket connection")
+        origin = _origin(scope)
+        if self.valid_origin(_parsed(origin)):
+            return enter_application(self.application, scope, receive, send)
+        logger.warning(
+            "WebSocket rejected: origin %s is not allowed [path %s]",
+            _loggable(origin),
+            _loggable(scope.get("path")),
+        )
+        return WebsocketDenier()(scope, receive, send)
+
+    def valid_origin(self, parsed_origin: ParseResult | None) -> bool:
+        """Whether the connection may be opened; without an origin only if `"*"` is allowed."""
+        if parsed_origin is None and "*" not in self.allowed_origins:
+            return False
+        return self.validate_origin(parsed_origin)
+
+    def validate_origin(self, parsed_origin: ParseResult | None) -> bool:
+        """Whether one of the allowed origins fits."""
+        return any(
+            pattern == "*" or self.match_allowed_origin(parsed_origin, pattern) for pattern in self.allowed_origins
+        )
+
+    def match_allowed_origin(self, parsed_origin: ParseResult | None, pattern: str) -> bool:
+        """Whether the origin fits this one allowed origin."""
+        if parsed_origin is None or parsed_origin.hostname is None:
+            return False
+        parsed_pattern = urlparse(pattern.lower())
+        if not parsed_pattern.scheme:
+            host = urlparse(f"//{pattern}").hostname or pattern
+            return is_same_domain(parsed_origin.hostname, host)
+        try:
+            return (
+                parsed_origin.scheme == parsed_pattern.scheme
+                and self.get_origin_port(parsed_origin) == self.get_origin_port(parsed_pattern)
+                and is_same_domain(parsed_origin.hostname, parsed_pattern.hostname or "")
+            )
+        except ValueError:
+            # A port that is no port number.
+            return False
+
+    def get_origin_port(self, origin: ParseResult) -> int | None:
+        """Return the port of the origin, or the default one of its scheme; ValueError if it is none."""
+        return origin.port if origin.port is not None else _DEFAULT_PORTS.get(origin.scheme)
+
+
+def AllowedHostsOriginValidator(application: Application) -> OriginValidator:
+    """Wrap `application` in an `OriginValidator` that allows the hosts of the setting `ALLOWED_HOSTS`."""
+    allowed_hosts = settings.ALLOWED_HOSTS
+    if settings.DEBUG and not allowed_hosts:
+        allowed_hosts = ["localhost", "127.0.0.1", "[::1]"]
+    return OriginValidator(application, allowed_hosts)
+
+
+class WebsocketDenier(AsyncWebsocketConsumer):
+    """Rejects every WebSocket, which servers answer with status 403."""
+
+    async def connect(self) -> None:
+        await self.close()
+
+
+def _origin(scope: Scope) -> str | None:
+    origin: str | None = None
+    for name, value in scope.get("headers", ()):
+        if name == b"origin":
+            origin = value.decode("latin1")
+    return origin
+
+
+def _parsed(origin: str | None) -> ParseResult | None:
+    if origin is None:
+        return None
+    try:
+        return urlparse(origin)
+    except ValueError:
+        # An address in brackets that is no IPv6 address.
+        return None
+
+
+def _loggable(text: str | None) -> str:
+    """Return what the client sent on one line: quoted, escaped, and cut."""
+    if text is None:
+        return "(none)"
+    return ascii(text if len(text) <= _MAX_LOGGED_CHARACTERS else text[:_MAX_LOGGED_CHARACTERS] + "...")

@@ -1,0 +1,245 @@
+"""Cookies and Django's sessions for any kind of connection.
+
+`CookieMiddleware` puts the client's cookies into the scope, `SessionMiddleware` a session that reads
+its store on first use. A changed session is saved, and its cookie set, with the start of an HTTP
+response. No WebSocket message triggers a save: a consumer calls `scope["session"].save()` or `asave()`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Awaitable, Iterable, Sequence
+from http.cookies import SimpleCookie
+from importlib import import_module
+from typing import Any
+
+from django.conf import settings
+from django.contrib.sessions.backends.base import UpdateError
+from django.core.exceptions import SuspiciousOperation
+from django.http.cookie import parse_cookie
+from django.utils.functional import LazyObject
+from django.utils.http import http_date
+
+from fairway.delivery import Message
+
+from .middleware import Application, Receive, Scope, Send, TailCalling, enter_application
+
+_EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
+
+
+class CookieMiddleware(TailCalling):
+    """Adds `cookies`, a dict of the cookies the client sent, to a copy of the scope."""
+
+    def __init__(self, inner: Application) -> None:
+        self.inner = inner
+
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
+        if "headers" not in scope:
+            raise ValueError(
+                "CookieMiddleware was passed a scope that did not have a headers key "
+                "(make sure it is only passed HTTP or WebSocket connections)"
+            )
+        cookies = _cookies(scope["headers"])
+        return enter_application(self.inner, {**scope, "cookies": cookies}, receive, send)
+
+    @classmethod
+    def set_cookie(
+        cls,
+        message: Message,
+        key: str,
+        value: str = "",
+        max_age: float | datetime.timedelta | None = None,
+        expires: datetime.datetime | str | None = None,
+        path: str | None = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: str | None = "lax",
+    ) -> None:
+        """Add a Set-Cookie header to `message`, the start of a response or the acceptance of a WebSocket.
+
+        A datetime in `expires` is turned into the seconds of `max_age`; a naive one is in UTC. The list of
+        headers is replaced, not changed, since applications share such lists between responses.
+        """
+        if samesite and samesite.lower() not in ("strict", "lax", "none"):
+            raise AssertionError("samesite must be 'strict', 'lax' or 'none'")
+        if isinstance(expires, datetime.datetime):
+            max_age, expires = _seconds_until(expires), None
+        if isinstance(max_age, datetime.timedelta):
+            max_age = max_age.total_seconds()
+        cookie: SimpleCookie = SimpleCookie({key: value})
+        morsel = cookie[key]
+        if max_age is not None:
+            morsel["max-age"] = int(max_age)
+            expires = expires or http_date(time.time() + max_age)
+        # Attributes that are empty are not written.
+        morsel["expires"] = expires or ""
+        morsel["path"] = path or ""
+        morsel["domain"] = domain or ""
+        morsel["secure"] = secure
+        morsel["httponly"] = httponly
+        morsel["samesite"] = samesite or ""
+        header = (b"Set-Cookie", morsel.OutputString().encode("utf-8"))
+        message["headers"] = [*message.get("headers", ()), header]
+
+    @classmethod
+    def delete_cookie(
+        cls,
+        message: Message,
+        key: str,
+        path: str | None = "/",
+        domain: str | None = None,
+        *,
+        samesite: str | None = "lax",
+    ) -> None:
+        """Make the client forget a cookie that was set with the same path and domain."""
+        # Browsers ignore a deletion that lacks the Secure attribute where the cookie had to have it.
+        secure = key.startswith(("__Secure-", "__Host-")) or (samesite or "").lower() == "none"
+        cls.set_cookie(
+            message, key, max_age=0, path=path, domain=domain, expires=_EPOCH, secure=secure, samesite=samesite
+        )
+
+
+def _cookies(headers: Iterable[Sequence[bytes]]) -> dict[str, str]:
+    # HTTP/2 clients may split their cookies over several headers (RFC 9113, 8.2.3).
+    values = [value.decode("latin1") for name, value in headers if name == b"cookie"]
+    return parse_cookie("; ".join(values)) if values else {}
+
+
+def _seconds_until(moment: datetime.datetime) -> int:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    left = moment - datetime.datetime.now(tz=datetime.UTC)
+    # The fraction of a second that has passed already must not shorten what was asked for.
+    return max(0, left.days * 86_400 + left.seconds + 1)
+
+
+class InstanceSessionWrapper:
+    """The session of one connection, and the `send` that saves it.
+
+    `scope` is the copy that the wrapped application gets. Where an outer middleware has put a session into
+    the scope already, this one does nothing: `activated` is false, and saving is left to the outer one.
+    """
+
+    # The types of outgoing messages that save a changed session, and those that can carry its cookie.
+    save_message_types: Sequence[str] = ["http.response.start"]
+    cookie_response_message_types: Sequence[str] = ["http.response.start"]
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.cookie_name = settings.SESSION_COOKIE_NAME
+        self.session_store = import_module(settings.SESSION_ENGINE).SessionStore
+        self.scope = dict(scope)
+        self.activated = "session" not in self.scope
+        if self.activated:
+            if "cookies" not in self.scope:
+                raise ValueError("No cookies in scope - SessionMiddleware needs to run inside of CookieMiddleware.")
+            self.scope["session"] = LazyObject()
+        self.real_send = send
+
+    async def resolve_session(self) -> None:
+        """Give the session in the scope its store. The store is read on first use, not here."""
+        self._resolve()
+
+    def _resolve(self) -> None:
+        if self.activated:
+            session_key = self.scope["cookies"].get(self.cookie_name)
+            self.scope["session"]._wrapped = self.session_store(session_key)
+
+    async def send(self, message: Message) -> None:
+        """Send `message`; save a changed session first, and set its cookie, where the message allows it.
+
+        Responses with status 500 save nothing. Raises `SuspiciousOperation` if the session was deleted
+        while the request was being served; the message is not sent then.
+        """
+        carries_cookie = message["type"] in self.cookie_response_message_types
+        saves = carries_cookie or message["type"] in self.save_message_types
+        if self.activated and saves and message.get("status") != 500:
+            await self._settle(message, carries_cookie)
+        await self.real_send(message)
+
+    async def save_session(self) -> None:
+        """Save the session now."""
+        try:
+            await self.scope["session"].asave()
+        except UpdateError as error:
+            raise SuspiciousOperation(
+                "The request's session was deleted before the request completed. "
+                "The user may have logged out in a concurrent request, for example."
+            ) from error
+
+    async def _settle(self, message: Message, carries_cookie: bool) -> None:
+        session = self.scope["session"]
+        if settings.SESSION_SAVE_EVERY_REQUEST:
+            # Finds out whether the client's session still exists: one that does not cannot be updated.
+            await session.akeys()
+        elif not session.modified:
+            return
+        if not session.is_empty():
+            await self.save_session()
+            if carries_cookie:
+                await self._set_session_cookie(message)
+        elif carries_cookie and self.cookie_name in self.scope["cookies"]:
+            CookieMiddleware.delete_cookie(
+                message,
+                self.cookie_name,
+                path=settings.SESSION_COOKIE_PATH,
+                domain=settings.SESSION_COOKIE_DOMAIN,
+                samesite=settings.SESSION_COOKIE_SAMESITE or None,
+            )
+
+    async def _set_session_cookie(self, message: Message) -> None:
+        session = self.scope["session"]
+        at_browser_close = await session.aget_expire_at_browser_close()
+        CookieMiddleware.set_cookie(
+            message,
+            self.cookie_name,
+            session.session_key,
+            max_age=None if at_browser_close else await session.aget_expiry_age(),
+            domain=settings.SESSION_COOKIE_DOMAIN,
+            path=settings.SESSION_COOKIE_PATH,
+            secure=bool(settings.SESSION_COOKIE_SECURE),
+            httponly=bool(settings.SESSION_COOKIE_HTTPONLY),
+            samesite=settings.SESSION_COOKIE_SAMESITE or None,
+        )
+
+
+class SessionMiddleware(TailCalling):
+    """Adds `session`, Django's session object for the client's cookie, to a copy of the scope.
+
+    Belongs inside `CookieMiddleware`. For a WebSocket `send` is handed on as it came, unless the wrapper class
+    has a `send` of its own or lists a WebSocket message among those that save or carry the cookie: a server
+    can write to its socket directly only through its own `send`.
+    """
+
+    wrapper_class: type[InstanceSessionWrapper] = InstanceSessionWrapper
+
+    def __init__(self, inner: Application) -> None:
+        self.inner = inner
+
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
+        wrapper = self.wrapper_class(scope, send)
+        if type(wrapper).resolve_session is not InstanceSessionWrapper.resolve_session:
+            return self._resolve_first(wrapper, receive)
+        wrapper._resolve()
+        return enter_application(self.inner, wrapper.scope, receive, _send_of(wrapper))
+
+    async def _resolve_first(self, wrapper: InstanceSessionWrapper, receive: Receive) -> Any:
+        await wrapper.resolve_session()
+        return await enter_application(self.inner, wrapper.scope, receive, _send_of(wrapper))
+
+
+def _send_of(wrapper: InstanceSessionWrapper) -> Send:
+    """Return the wrapper's `send` if it has something to do with this connection's messages."""
+    if type(wrapper).send is not InstanceSessionWrapper.send:
+        return wrapper.send
+    kind = f"{wrapper.scope.get('type')}."
+    watched = (*wrapper.save_message_types, *wrapper.cookie_response_message_types)
+    if wrapper.activated and any(message_type.startswith(kind) for message_type in watched):
+        return wrapper.send
+    return wrapper.real_send
+
+
+def SessionMiddlewareStack(inner: Application) -> CookieMiddleware:
+    """Wrap `inner` in `CookieMiddleware` and `SessionMiddleware`."""
+    return CookieMiddleware(SessionMiddleware(inner))

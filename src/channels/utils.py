@@ -1,0 +1,54 @@
+"""Two functions that code written for Channels imports from here.
+
+`await_many_dispatch` is the plain consumer loop, for consumers that bring their own `__call__`;
+the consumers of this package wait on an inbox instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+
+def name_that_thing(obj: Any) -> str:
+    """Return a dotted name for a consumer, class, function or instance, for use in messages."""
+    if hasattr(obj, "consumer_class"):
+        return name_that_thing(obj.consumer_class)
+    if isinstance(obj, types.MethodType):
+        return f"{name_that_thing(type(obj.__self__))}.{obj.__name__}"
+    if not hasattr(obj, "__qualname__"):
+        obj = type(obj)
+    module = getattr(obj, "__module__", None)
+    return f"{module}.{obj.__qualname__}" if module else str(obj.__qualname__)
+
+
+async def await_many_dispatch(
+    consumer_callables: Sequence[Callable[[], Awaitable[Any]]],
+    dispatch: Callable[[Any], Awaitable[Any]],
+) -> None:
+    """Await `dispatch` for each message of several sources, one message at a time, until one raises.
+
+    Of sources that are ready together, each gives one message, in the order of `consumer_callables`.
+    A source is asked for its next message only after its last was dispatched. When this ends, pending
+    calls of sources are cancelled; a message that such a call had already taken is lost.
+    """
+    pending = [_ask(source) for source in consumer_callables]
+    try:
+        while True:
+            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for index, answer in enumerate(pending):
+                if answer.done():
+                    await dispatch(answer.result())
+                    pending[index] = _ask(consumer_callables[index])
+    finally:
+        for answer in pending:
+            answer.cancel()
+        # Collects their outcomes as well, so that an error beside the one raised is not reported as lost.
+        await asyncio.gather(*pending, return_exceptions=True)
+
+
+def _ask(source: Callable[[], Awaitable[Any]]) -> asyncio.Future[Any]:
+    """Start a source, which may be a coroutine function or return a future."""
+    return asyncio.ensure_future(source())
