@@ -22,9 +22,9 @@ from django.contrib.auth import (
 from django.utils.crypto import constant_time_compare
 from django.utils.functional import LazyObject, empty
 
-from .db import DatabaseSyncToAsync, database_sync_to_async
-from .middleware import Application, BaseMiddleware, Receive, Scope, Send, enter_application
-from .sessions import CookieMiddleware, SessionMiddleware
+from channels.db import DatabaseSyncToAsync, database_sync_to_async
+from channels.middleware import Application, BaseMiddleware, Receive, Scope, Send, enter_application
+from channels.sessions import CookieMiddleware, SessionMiddleware
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser

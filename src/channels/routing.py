@@ -19,7 +19,7 @@ from django.urls import URLPattern, URLResolver
 from django.urls.exceptions import Resolver404
 from django.urls.resolvers import RegexPattern, RoutePattern
 
-from .middleware import Application, Receive, Scope, Send, TailCalling, enter_application
+from channels.middleware import Application, Receive, Scope, Send, TailCalling, enter_application
 
 Route: TypeAlias = URLPattern | URLResolver
 

@@ -23,7 +23,7 @@ from django.utils.http import http_date
 
 from fairway.delivery import Message
 
-from .middleware import Application, Receive, Scope, Send, TailCalling, enter_application
+from channels.middleware import Application, Receive, Scope, Send, TailCalling, enter_application
 
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
 

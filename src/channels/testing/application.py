@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-
 from typing import Any, cast
 
 from asgiref.compatibility import guarantee_single_callable
@@ -49,7 +48,8 @@ class ApplicationCommunicator(AsgirefCommunicator):
             try:
                 await asyncio.wait({message, self.future}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 if message.done():
-                    return message.result()
+                    received: Message = message.result()
+                    return received
             finally:
                 message.cancel()
             if not self.future.done():

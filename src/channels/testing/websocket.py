@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from channels.middleware import Application
 
-from .application import ApplicationCommunicator
+from channels.testing.application import ApplicationCommunicator
 
 
 class WebsocketCommunicator(ApplicationCommunicator):

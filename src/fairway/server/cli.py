@@ -19,7 +19,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
-import fairway
 from fairway.server.access import AccessLog, EventLog
 from fairway.server.config import BindError, Config
 from fairway.server.lifespan import LifespanFailed
@@ -81,12 +80,14 @@ class StopEvent:
                 self._wake = None
 
 
-def main(argv: Sequence[str] | None = None, *, limits_source: Callable[[], Limits] = Limits) -> int:
+def main(
+    argv: Sequence[str] | None = None, *, limits_source: Callable[[], Limits] = Limits, version: str = "unknown"
+) -> int:
     """Run the command line and return the exit code: 0 stopped, 1 cannot start, 3 the application refused to.
 
     `limits_source` is called after the application was loaded, which is what configures Django.
     """
-    options = _parser().parse_args(argv)
+    options = _parser(version).parse_args(argv)
     try:
         app = load_app(options.app)
         config = _config(options, limits_source())
@@ -282,7 +283,7 @@ def _complain(error: Exception) -> int:
     return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(version: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fairway",
         description=_DESCRIPTION,
@@ -290,7 +291,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("app", metavar="module:attribute", help="the application, such as mysite.asgi:application")
-    parser.add_argument("--version", action="version", version=f"fairway {fairway.__version__}")
+    parser.add_argument("--version", action="version", version=f"fairway {version}")
 
     where = parser.add_argument_group("where to listen")
     where.add_argument(

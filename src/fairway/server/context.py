@@ -65,6 +65,7 @@ class Context:
         self.draining = False
         self.random = random.Random()
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
         self._block = b""
         self._block_time = 0
         self._idle: asyncio.Event = asyncio.Event()
@@ -85,12 +86,13 @@ class Context:
         self._timer = None if tick is None else self.loop.call_at(tick, self._tick)
 
     def _tick(self) -> None:
-        self._timer = None
+        # The timer that has fired stays in its place, so that a handler's `schedule` arms no second one.
         try:
             self.wheel.advance(self.touch())
-            self.faults.flush(self.now)
         finally:
-            self._arm()
+            self.faults.flush(self.now)
+            if not self._closed:
+                self._arm()
 
     def run(self, scope: Scope, receive: Any, send: Any) -> asyncio.Task[None]:
         """Start the application's task, in a context of its own: no connection sees another's variables."""
@@ -151,6 +153,7 @@ class Context:
 
     def close(self) -> None:
         """Stop the clock."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

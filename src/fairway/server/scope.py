@@ -46,7 +46,7 @@ def http_scope(
     """The scope of an HTTP request; `state` is copied, one level deep, for each request (Lifespan 2.0)."""
     extensions: dict[str, dict[str, Any]] = {"http.response.early_hint": {}, "http.response.trailers": {}}
     scope = _scope("http", head, root_path, client, server, state, extensions)
-    scope["method"] = head.method
+    scope["method"] = head.method.upper()
     scope["scheme"] = "http"
     return scope
 
