@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.fairway.protocols.http1.wire import chunked, content, head, refused_content
+from tests.fairway.protocols.http1.wire import chunked, content, feed, head, refused_content
 
 from fairway.protocols.http1 import BodyReceived, Http1Connection, RequestEnded
 from fairway.protocols.http1.body import (
@@ -135,6 +135,25 @@ def test_9112_7_1_1_many_extensions_with_little_content_are_400():
         400,
         "chunk extensions are too long: RFC 9112 section 7.1.1",
     )
+
+
+def test_9112_7_1_a_size_cut_between_its_digits_is_one_size():
+    data = chunked(b"15\r\nhello\r\n012345678\r\n0\r\n\r\n0\r\n\r\n")
+    place = data.index(b"5\r\nhello")
+
+    _, whole = feed([data])
+    _, in_pieces = feed([data[:place], data[place:]])
+
+    assert in_pieces == whole
+    assert whole[1] == BodyReceived(b"hello\r\n012345678\r\n0\r\n")
+
+
+def test_9112_7_1_1_content_without_extensions_counts_for_those_that_follow():
+    plain = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    extended = b"1;" + b"a" * 1000 + b"\r\nx\r\n"
+
+    body = ChunkedBody(1000, 10)
+    assert body.receive(plain + extended * (MAX_EXTENSION_BYTES // 1000 + 1) + b"0\r\n\r\nrest", []) == b"rest"
 
 
 def test_9112_7_1_1_short_extensions_with_much_content_are_taken():

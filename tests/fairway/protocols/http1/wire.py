@@ -35,6 +35,7 @@ def feed(pieces: Iterable[bytes], **limits: int) -> tuple[Http1Connection, list[
     events: list[Event] = []
     for piece in pieces:
         events += connection.receive_data(piece)
+    assert all(event.data for event in events if isinstance(event, BodyReceived)), "content without bytes"
     return connection, merged(events)
 
 

@@ -1,0 +1,32 @@
+"""Fixtures of all tests. Django is set up by pytest-django, with `tests.settings`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+class Hops:
+    """Counts how often code left the event loop for a thread, from the moment it is asked for."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def watch(self, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+        run_in_executor = loop.run_in_executor
+
+        def counted(executor: Any, function: Callable[..., Any], *args: Any) -> Any:
+            self.count += 1
+            return run_in_executor(executor, function, *args)
+
+        monkeypatch.setattr(loop, "run_in_executor", counted)
+
+
+@pytest.fixture
+async def hops(monkeypatch: pytest.MonkeyPatch) -> Hops:
+    counter = Hops()
+    counter.watch(asyncio.get_running_loop(), monkeypatch)
+    return counter

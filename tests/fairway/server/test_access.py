@@ -1,0 +1,184 @@
+"""Log lines: their formats, and that a peer can neither forge, leak into, nor flood them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairway.server.access import AccessLog, FaultLog, client_text, escaped, path_text, redacted, target_text
+
+CLIENT = ("127.0.0.1", 5123)
+
+
+def http_scope(path: bytes = b"/path", query: bytes = b"", **changes: Any) -> dict[str, Any]:
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "http_version": "1.1",
+        "path": path.decode(),
+        "raw_path": path,
+        "query_string": query,
+        "client": CLIENT,
+    }
+    return {**scope, **changes}
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Any:
+    caplog.set_level(logging.INFO, logger="fairway")
+    return lambda: [record.getMessage() for record in caplog.records if record.name.startswith("fairway")]
+
+
+def test_request_line(lines: Any):
+    AccessLog().http_finished(http_scope(query=b"x=1"), 200, 512, 0.0034)
+
+    assert lines() == ['127.0.0.1:5123 "GET /path?x=1 HTTP/1.1" 200 512 0.003']
+
+
+def test_request_without_a_response_has_a_dash(lines: Any):
+    AccessLog().http_finished(http_scope(), None, 0, 1.5)
+
+    assert lines() == ['127.0.0.1:5123 "GET /path HTTP/1.1" - 0 1.500']
+
+
+def test_websocket_lines(lines: Any):
+    log, scope = AccessLog(), http_scope(b"/ws/", b"a=b")
+    log.websocket_connecting(scope)
+    log.websocket_connected(scope)
+    log.websocket_rejected(scope, 403)
+    log.websocket_disconnected(scope, 1000, 12.34)
+
+    assert lines() == [
+        '127.0.0.1:5123 "WS /ws/?a=b" connected',
+        '127.0.0.1:5123 "WS /ws/?a=b" rejected 403',
+        '127.0.0.1:5123 "WS /ws/?a=b" disconnected 1000 12.3s',
+    ]
+
+
+@pytest.mark.parametrize(("wanted", "level"), [(False, logging.INFO), (True, logging.WARNING)])
+def test_nothing_is_written_unless_wanted(wanted: bool, level: int, lines: Any, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(level, logger="fairway.access")
+    log = AccessLog(wanted)
+    log.http_finished(http_scope(), 200, 1, 0.1)
+    log.websocket_connected(http_scope())
+    log.websocket_rejected(http_scope(), 403)
+    log.websocket_disconnected(http_scope(), 1000, 1)
+
+    assert not log.enabled
+    assert lines() == []
+
+
+@pytest.mark.parametrize(
+    ("client", "text"),
+    [
+        (CLIENT, "127.0.0.1:5123"),
+        (["::1", 80], "[::1]:80"),
+        (("/run/app.sock", None), "/run/app.sock"),
+        (("", None), "-"),
+        (None, "-"),
+    ],
+)
+def test_client(client: Any, text: str):
+    assert client_text({"client": client}) == text
+    assert client_text({}) == "-"
+
+
+def test_line_cannot_be_forged():
+    target = target_text(http_scope(b'/a"b\\c\nx\x1b[31m\x7f', b'q=\r\n"'))
+
+    assert target == '/a\\"b\\\\c\\x0ax\\x1b[31m\\x7f?q=\\x0d\\x0a\\"'
+
+
+def test_path_is_shown_as_it_was_sent():
+    assert path_text(http_scope(b"/caf%C3%A9", b"token=1")) == "/caf%C3%A9"
+    assert path_text({"path": "/café \N{HUNDRED POINTS SYMBOL}"}) == "/caf\\xe9 \\U0001f4af"
+    assert path_text({"path": "/\N{EURO SIGN}"}) == "/\\u20ac"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "token", "access_token", "id-token", "csrfmiddlewaretoken", "jwt", "key", "api_key", "api-key", "apikey",
+        "password", "secret", "client_secret", "session", "sessionid", "code", "signature", "X-Amz-Signature",
+        "TOKEN", "%74oken", "sig",
+    ],
+)  # fmt: skip
+def test_credentials_are_redacted(name: str):
+    query = f"room=1&{name}=s3cr3t&x=2".encode()
+
+    assert redacted(query) == f"room=1&{name}=***&x=2".encode()
+
+
+@pytest.mark.parametrize("query", [b"", b"x", b"room=token&zip_code=1", b"monkey=1", b"a=b=c&&d", b"token"])
+def test_the_rest_of_a_query_is_not_touched(query: bytes):
+    assert redacted(query) == query
+
+
+def test_value_is_redacted_up_to_the_next_parameter():
+    assert redacted(b"token=a=b;c&d=e&key=") == b"token=***&d=e&key=***"
+
+
+def test_length_is_capped_after_redaction():
+    text = target_text(http_scope(b"/" + b"a" * 5000, b"token=secret"))
+
+    assert text == "/" + "a" * 1023 + "..."
+    assert "secret" not in target_text(http_scope(b"/" + b"a" * 1010, b"token=secret"))
+
+
+@given(st.text(max_size=200))
+def test_escaped_text_is_one_printable_line(text: str):
+    safe = escaped(text, 50)
+
+    assert safe.isascii()
+    assert safe.isprintable()
+    assert safe.replace("\\\\", "").replace('\\"', "").count('"') == 0
+
+
+@given(st.binary(max_size=60), st.sampled_from([b"token", b"api_key", b"%6bey"]))
+def test_no_query_leaks_the_value_of_a_credential(noise: bytes, name: bytes):
+    query = noise + b"&" + name + b"=TOPSECRET"
+
+    assert b"TOPSECRET" not in redacted(query)
+
+
+def test_faults_are_limited_per_reason_and_counted(lines: Any):
+    log = FaultLog(per_second=2)
+    for number in range(5):
+        log.report(100.0 + number / 10, "bad request", "%s: bad request line %s", "1.2.3.4", number)
+    log.report(100.5, "bad frame", "another reason has its own count")
+    log.report(101.0, "bad request", "the next second begins")
+
+    assert lines() == [
+        "1.2.3.4: bad request line 0",
+        "1.2.3.4: bad request line 1",
+        "another reason has its own count",
+        "bad request: 3 more like this within a second were not logged",
+        "the next second begins",
+    ]
+
+
+def test_flush_tells_the_count_when_nothing_more_comes(lines: Any):
+    log = FaultLog(per_second=1)
+    for _ in range(3):
+        log.report(100.0, "bad request", "line")
+    log.flush(100.9)
+    assert lines() == ["line"]
+
+    log.flush(101.0)
+    log.flush(102.0)
+
+    assert lines() == ["line", "bad request: 2 more like this within a second were not logged"]
+
+
+def test_fault_lines_are_safe_and_short(lines: Any):
+    log = FaultLog()
+    log.report(0.0, "bad request", "from %s: %s after %d bytes in %.1f s", "::1", 'a\n"\x1b[31m', 7, 1.25)
+    log.report(0.0, "bad request", "%s", target_text(http_scope(b"/a\nb")))
+    log.report(0.0, "bad request", "%s", "x" * 5000)
+
+    assert lines()[:2] == ['from ::1: a\\x0a"\\x1b[31m after 7 bytes in 1.2 s', "/a\\x0ab"]
+    assert len(lines()[2]) < 1100

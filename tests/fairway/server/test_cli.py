@@ -1,0 +1,515 @@
+"""The command line: its sentences and exit codes, and the life of a server from `run` to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from fairway.server import cli
+from fairway.server.access import AccessLog
+from fairway.server.cli import StopEvent, main, run
+from fairway.server.config import Config
+from fairway.server.limits import ConfigurationError, Limits
+
+PATIENCE = 20.0
+
+APPLICATION = """
+    import gc, json
+
+    events = []
+
+    async def application(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            print("application: shutdown", flush=True)
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        if scope["path"] == "/hang":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+            while (await receive())["type"] != "never":
+                pass
+        facts = {"threshold": gc.get_threshold(), "frozen": gc.get_freeze_count(), "root_path": scope["root_path"]}
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": json.dumps(facts).encode()})
+
+    async def refusing(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory with an application in the module `cli_site`, and the current one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "cli_site.py").write_text(textwrap.dedent(APPLICATION))
+    yield tmp_path
+    sys.modules.pop("cli_site", None)
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Leave the loggers as they were."""
+    ours = logging.getLogger("fairway")
+    level, handlers = ours.level, list(ours.handlers)
+    yield
+    ours.setLevel(level)
+    ours.handlers[:] = handlers
+
+
+class Process:
+    """`python -m fairway` in a directory, once it listens."""
+
+    def __init__(self, directory: Path, *arguments: str, **options: Any) -> None:
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "fairway", *arguments],
+            cwd=directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+        self.lines: list[str] = []
+        self.address = self.read_until("listening on ").removeprefix("listening on ")
+
+    def read_until(self, start: str) -> str:
+        assert self.popen.stderr is not None
+        for line in self.popen.stderr:
+            self.lines.append(line.rstrip("\n"))
+            if line.startswith(start):
+                return line.rstrip("\n")
+        pytest.fail("\n".join(["the server ended:", *self.lines]))
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end; the exit code and everything on standard output."""
+        output, errors = self.popen.communicate(timeout=PATIENCE)
+        self.lines += errors.splitlines()
+        return self.popen.returncode, output
+
+    def kill(self) -> None:
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.communicate()
+
+
+@pytest.fixture
+def spawn(site: Path) -> Iterator[Callable[..., Process]]:
+    started: list[Process] = []
+
+    def start(*arguments: str, **options: Any) -> Process:
+        started.append(Process(site, *arguments, **options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+def get(address: str, path: str = "/") -> bytes:
+    parts = urlsplit(address)
+    assert parts.hostname is not None
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def begin(address: str, path: str) -> socket.socket:
+    """Send a request and read the first bytes of its response, which goes on."""
+    parts = urlsplit(address)
+    client = socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE)
+    client.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+    received = b""
+    while b"begun" not in received:
+        received += client.recv(65536)
+    return client
+
+
+def test_server_says_where_it_listens_and_stops_on_sigterm(spawn: Callable[..., Process]):
+    process = spawn("--port", "0", "cli_site:application")
+    assert process.address.startswith("http://127.0.0.1:")
+
+    facts = json.loads(get(process.address, "/a?token=secret"))
+    assert process.read_until("127.0.0.1:").split(" ", 1)[1].startswith('"GET /a?token=*** HTTP/1.1" 200 ')
+    process.popen.send_signal(signal.SIGTERM)
+    code, output = process.end()
+
+    assert code == 0
+    assert output == "application: shutdown\n"
+    assert facts["threshold"] == [50_000, 20, 100]
+    assert facts["frozen"] > 0
+    assert process.lines[-2:] == ["stopping; once more to stop at once", "stopped"]
+
+
+def test_second_signal_does_not_wait_for_a_request(spawn: Callable[..., Process]):
+    process = spawn("--port", "0", "--no-access-log", "cli_site:application")
+    with begin(process.address, "/hang"):
+        process.popen.send_signal(signal.SIGINT)
+        process.read_until("stopping")
+        process.popen.send_signal(signal.SIGINT)
+        code, output = process.end()
+
+    assert code == 0
+    assert output == "application: shutdown\n"
+    assert not any("GET" in line for line in process.lines)
+
+
+def test_unix_socket_is_served_and_removed(spawn: Callable[..., Process], site: Path):
+    path = site / "s.sock"
+    process = spawn("--uds", "s.sock", "--root-path", "/app", "cli_site:application")
+    assert process.address == "unix:s.sock"
+
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(b"GET /app/ HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        response = b"".join(iter(lambda: client.recv(65536), b""))
+    process.popen.send_signal(signal.SIGINT)
+
+    assert json.loads(response.partition(b"\r\n\r\n")[2])["root_path"] == "/app"
+    assert process.end()[0] == 0
+    assert not path.exists()
+
+
+def test_inherited_descriptor_is_served(spawn: Callable[..., Process]):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        number = listening.fileno()
+        process = spawn("--fd", str(number), "cli_site:application", pass_fds=[number])
+
+        assert process.address == f"http://127.0.0.1:{listening.getsockname()[1]}"
+        assert get(process.address)
+
+
+def test_settings_are_read_after_the_application_was_loaded(site: Path):
+    (site / "cli_django.py").write_text(
+        "from django.conf import settings\nsettings.configure(FAIRWAY={'PING_INTERVL': 1})\nfrom cli_site import *\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "fairway", "cli_django:application"],
+        capture_output=True, text=True, timeout=PATIENCE, cwd=site,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert done.stderr == "fairway: FAIRWAY has no setting 'PING_INTERVL'; did you mean \"PING_INTERVAL\"?\n"
+
+
+def test_bad_application_path_is_one_sentence(site: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["cli_site:aplication"]) == 1
+
+    assert capsys.readouterr().err == (
+        'fairway: the module "cli_site" has no attribute "aplication": did you mean "application"?\n'
+    )
+
+
+def test_error_in_the_application_shows_where(site: Path, capsys: pytest.CaptureFixture[str]):
+    (site / "cli_broken.py").write_text("import cli_absent\n")
+
+    assert main(["cli_broken:application"]) == 1
+
+    first, *_, line, error, sentence = capsys.readouterr().err.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert line.strip() == "import cli_absent"
+    assert error == "ModuleNotFoundError: No module named 'cli_absent'"
+    assert sentence == ("fairway: \"cli_broken\" cannot be imported: ModuleNotFoundError: No module named 'cli_absent'")
+
+
+@pytest.mark.usefixtures("quiet")
+def test_port_in_use_is_one_sentence(site: Path, capsys: pytest.CaptureFixture[str]):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["--port", str(port), "cli_site:application"]) == 1
+
+    assert capsys.readouterr().err.startswith(f"fairway: port {port} is already in use: stop the program that has it")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--port", "70000"], "port must be between 0 and 65535, not 70000"),
+        (["--root-path", "app"], "root_path must start with a slash and not end with one, as in \"/app\", not 'app'"),
+    ],
+)
+def test_bad_option_is_one_sentence(
+    site: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main([*arguments, "cli_site:application"]) == 1
+
+    assert capsys.readouterr().err == f"fairway: {sentence}\n"
+
+
+def test_bad_settings_are_one_sentence(site: Path, capsys: pytest.CaptureFixture[str]):
+    def limits() -> Limits:
+        assert "cli_site" in sys.modules
+        raise ConfigurationError("FAIRWAY must be a dictionary, not 3")
+
+    assert main(["cli_site:application"], limits_source=limits) == 1
+
+    assert capsys.readouterr().err == "fairway: FAIRWAY must be a dictionary, not 3\n"
+
+
+@pytest.mark.usefixtures("quiet")
+def test_application_that_refuses_to_start_exits_with_3(site: Path):
+    assert main(["--port", "0", "cli_site:refusing"]) == 3
+
+
+@pytest.mark.usefixtures("quiet")
+def test_missing_uvloop_is_one_sentence(
+    site: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+
+    assert main(["--loop", "uvloop", "cli_site:application"]) == 1
+
+    assert capsys.readouterr().err == ("fairway: --loop uvloop: it is not installed; pip install uvloop, or use auto\n")
+    assert cli._loop_factory("auto") is asyncio.new_event_loop
+
+
+def test_help_has_examples_and_groups(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+
+    text = capsys.readouterr().out
+    assert caught.value.code == 0
+    for part in ("where to listen:", "what the application sees:", "how to run:", "examples:", "FAIRWAY"):
+        assert part in text
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["--version"], version="1.2")
+
+    assert capsys.readouterr().out == "fairway 1.2\n"
+
+
+def test_unix_socket_and_descriptor_exclude_each_other(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main(["--uds", "a", "--fd", "3", "x:y"])
+
+    assert caught.value.code == 2
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+class Running:
+    """`run` in a thread, as the autoreloader of Django has it."""
+
+    def __init__(self, app: Any, config: Config, **options: Any) -> None:
+        self.stop = StopEvent()
+        self.ready = threading.Event()
+        self.code: int | None = None
+        self.addresses: list[str] = []
+        self.thread = threading.Thread(target=self._run, args=(app, config), kwargs=options)
+        self.thread.start()
+
+    def _run(self, app: Any, config: Config, **options: Any) -> None:
+        try:
+            self.code = run(app, config, stop_event=self.stop, on_ready=self._ready, **options)
+        finally:
+            self.ready.set()
+
+    def _ready(self, addresses: list[str]) -> None:
+        self.addresses = addresses
+        self.ready.set()
+
+    def end(self) -> int | None:
+        self.stop.set()
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
+        return self.code
+
+
+class Hello:
+    """An application that keeps count of its lifespan."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.loop = ""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for _ in range(2):
+                message = await receive()
+                self.events.append(message["type"])
+                await send({"type": f"{message['type']}.complete"})
+            return
+        self.loop = type(asyncio.get_running_loop()).__module__
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+
+@pytest.mark.parametrize(
+    ("loop", "module"), [("asyncio", "asyncio.unix_events"), ("uvloop", "uvloop"), ("auto", "uvloop")]
+)
+def test_run_serves_in_a_thread_until_it_is_told_to_stop(loop: Any, module: str):
+    app = Hello()
+    running = Running(app, Config(port=0), loop=loop)
+    assert running.ready.wait(PATIENCE)
+    assert app.events == ["lifespan.startup"]
+
+    [address] = running.addresses
+    assert get(address) == b"hello"
+    code = running.end()
+
+    assert code == 0
+    assert app.events == ["lifespan.startup", "lifespan.shutdown"]
+    assert app.loop == module
+    with pytest.raises(ConnectionRefusedError):
+        get(address)
+
+
+def test_run_takes_over_open_sockets_and_a_log():
+    class Log(AccessLog):
+        def http_finished(self, scope: Any, status: int | None, size: int, seconds: float) -> None:
+            seen.append((scope["path"], status, size))
+
+    seen: list[Any] = []
+    config = Config(port=0)
+    sockets = config.bind()
+    running = Running(Hello(), config, sockets=sockets, access_log=Log(True))
+    assert running.ready.wait(PATIENCE)
+
+    get(running.addresses[0], "/x")
+    running.end()
+
+    assert seen == [("/x", 200, 5)]
+    assert [each.fileno() for each in sockets] == [-1]
+
+
+def test_stop_before_the_start_is_not_lost():
+    app, stop = Hello(), StopEvent()
+    stop.set()
+
+    assert run(app, Config(port=0), stop_event=stop) == 0
+
+
+def test_stop_ends_a_slow_start():
+    begun, stop, ended = threading.Event(), StopEvent(), []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    thread = threading.Thread(target=run, args=(app, Config(port=0)), kwargs={"stop_event": stop})
+    thread.start()
+    assert begun.wait(PATIENCE)
+    stop.set()
+    thread.join(PATIENCE)
+
+    assert not thread.is_alive()
+    assert ended == [True]
+
+
+async def test_stop_event_can_be_set_by_any_thread_and_twice():
+    stop = StopEvent()
+    waiting = asyncio.create_task(stop.wait())
+    thread = threading.Thread(target=stop.set)
+    thread.start()
+
+    await waiting
+    await stop.wait()
+    stop.set()
+    thread.join()
+
+
+async def test_cancelled_wait_for_a_stop_loses_nothing():
+    stop = StopEvent()
+    waiting = asyncio.create_task(stop.wait())
+    await asyncio.wait({waiting}, timeout=0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+
+    stop.set()
+    await stop.wait()
+
+
+@contextmanager
+def bare_logging() -> Iterator[logging.Logger]:
+    """No handler anywhere, as in a process that has just begun; pytest's own ones come back afterwards."""
+    ours, root = logging.getLogger("fairway"), logging.root
+    before = (ours.handlers, ours.level, root.handlers)
+    ours.handlers, root.handlers = [], []
+    ours.setLevel(logging.NOTSET)
+    try:
+        yield ours
+    finally:
+        ours.handlers, root.handlers = before[0], before[2]
+        ours.setLevel(before[1])
+
+
+def test_log_goes_to_stderr_by_default(capsys: pytest.CaptureFixture[str]):
+    with bare_logging():
+        cli._set_up_logging(None)
+        logging.getLogger("fairway.server").info("listening")
+        logging.getLogger("fairway.server").debug("detail")
+        logging.getLogger("fairway.server").warning("careful")
+
+    assert capsys.readouterr().err == "listening\nwarning: careful\n"
+
+
+def test_log_level_is_the_one_given(capsys: pytest.CaptureFixture[str]):
+    with bare_logging():
+        cli._set_up_logging("debug")
+        logging.getLogger("fairway.server").debug("detail")
+
+    assert capsys.readouterr().err == "debug: detail\n"
+
+
+@pytest.mark.parametrize("name", ["", "fairway", "fairway.access"])
+def test_configured_logging_is_left_alone(name: str):
+    handler = logging.NullHandler()
+    with bare_logging() as ours:
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        cli._set_up_logging(None)
+        logger.removeHandler(handler)
+
+        assert ours.handlers == []
+
+
+def test_level_that_the_application_has_set_stays():
+    with bare_logging() as ours:
+        ours.setLevel(logging.ERROR)
+        cli._set_up_logging(None)
+
+        assert ours.level == logging.ERROR
+
+
+def test_loggers_switched_off_in_passing_are_switched_on():
+    with bare_logging():
+        logging.getLogger("fairway.server").disabled = True
+        cli._set_up_logging(None)
+
+    assert not logging.getLogger("fairway.server").disabled
+
+
+def test_signals_are_given_back(monkeypatch: pytest.MonkeyPatch):
+    before = signal.getsignal(signal.SIGTERM)
+    stop = StopEvent()
+
+    code = run(Hello(), Config(port=0), stop_event=stop, on_ready=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+
+    assert code == 0
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,119 @@
+"""`Limits`: safe defaults, and one sentence for whatever cannot be meant."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+
+import pytest
+
+from fairway.server.limits import ConfigurationError, Limits
+
+FIELDS = [field.name for field in dataclasses.fields(Limits)]
+SECONDS = [field.name for field in dataclasses.fields(Limits) if field.type == "float"]
+COUNTS = [field.name for field in dataclasses.fields(Limits) if field.type == "int"]
+
+
+def test_defaults_are_valid_and_keep_alive_outlasts_a_load_balancer():
+    limits = Limits()
+
+    assert limits.keep_alive_timeout > 60
+    assert limits.max_message_bytes == 1024 * 1024
+    assert limits.max_connections == 0
+
+
+def test_settings_are_the_fields_in_upper_case():
+    limits = Limits.from_settings({"PING_INTERVAL": 10, "DEFLATE": False, "MAX_HEADER_COUNT": 50})
+
+    assert limits == Limits(ping_interval=10, deflate=False, max_header_count=50)
+
+
+def test_no_settings_are_the_defaults():
+    assert Limits.from_settings({}) == Limits()
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [("PING_INTERVL", "PING_INTERVAL"), ("ping_interval", "PING_INTERVAL"), ("MAX_MESAGE_SIZE", "MAX_MESSAGE_BYTES")],
+)
+def test_unknown_setting_names_the_nearest(key: str, near: str):
+    with pytest.raises(ConfigurationError, match=f'^FAIRWAY has no setting {key!r}; did you mean "{near}"\\?$'):
+        Limits.from_settings({key: 1})
+
+
+@pytest.mark.parametrize("key", ["COLOUR_OF_THE_SKY", 7])
+def test_setting_like_no_other_lists_them_all(key: object):
+    with pytest.raises(ConfigurationError, match=r"it knows MAX_REQUEST_LINE_BYTES, .*, DEFLATE_LEVEL$"):
+        Limits.from_settings({key: 1})  # type: ignore[dict-item]
+
+
+def test_settings_must_be_a_dictionary():
+    with pytest.raises(ConfigurationError, match=r"^FAIRWAY must be a dictionary, not \['PING_INTERVAL'\]$"):
+        Limits.from_settings(["PING_INTERVAL"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("value", [0, -1.5, math.nan])
+def test_seconds_are_positive(name: str, value: float):
+    with pytest.raises(ConfigurationError, match=f"^{name} must be more than 0 seconds, not {value!r}$"):
+        Limits(**{name: value})
+
+
+@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("value", ["10", None, True])
+def test_seconds_are_numbers(name: str, value: object):
+    with pytest.raises(ConfigurationError, match=f"^{name} must be a number of seconds, not {value!r}$"):
+        Limits(**{name: value})
+
+
+def test_infinity_switches_a_deadline_off():
+    assert Limits(keep_alive_timeout=math.inf).keep_alive_timeout == math.inf
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("value", [1.0, "1", True, None])
+def test_counts_are_whole_numbers(name: str, value: object):
+    with pytest.raises(ConfigurationError, match=f"^{name} must be a whole number, not "):
+        Limits(**{name: value})
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_are_not_negative(name: str):
+    with pytest.raises(ConfigurationError, match=f"^{name} must be at least [01], not -1$"):
+        Limits(**{name: -1})
+
+
+def test_compression_level_has_an_end():
+    with pytest.raises(ConfigurationError, match=r"^deflate_level must be at most 9, not 10$"):
+        Limits(deflate_level=10)
+
+
+def test_switch_is_a_bool():
+    with pytest.raises(ConfigurationError, match=r'^FAIRWAY\["DEFLATE"\] must be True or False, not 1$'):
+        Limits.from_settings({"DEFLATE": 1})
+
+
+def test_wrong_value_in_settings_is_reported_under_its_key():
+    with pytest.raises(ConfigurationError, match=r'^FAIRWAY\["MAX_CONNECTIONS"\] must be at least 0, not -3$'):
+        Limits.from_settings({"MAX_CONNECTIONS": -3})
+
+
+def test_high_water_lies_within_the_outbox():
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^FAIRWAY: outbox_high_water \(65536\) must not be above outbox_bytes \(1000\)$",
+    ):
+        Limits.from_settings({"OUTBOX_BYTES": 1000})
+
+
+def test_every_field_is_explained():
+    lines = inspect.getsource(Limits).splitlines()
+    for name in FIELDS:
+        at = next(number for number, line in enumerate(lines) if line.startswith(f"    {name}:"))
+        assert lines[at + 1].startswith('    """'), f"{name} has no docstring"
+
+
+def test_limits_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Limits().ping_interval = 1.0  # type: ignore[misc]
