@@ -1,0 +1,54 @@
+# Two commands are all a newcomer needs: `make demo` and `make test`. Both set up what they use.
+
+# The first Python on this machine that is new enough; name another with `make demo PYTHON=python3.13`.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+HOST ?= 127.0.0.1
+PORT ?= 8000
+
+.PHONY: help demo test lint types fast micro clean
+
+help: ## Say what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.installed ## Start the demo: chat, notifications, a game
+	@$(BIN)/python demo/manage.py migrate --verbosity 0
+	@echo "Point your browser at http://$(HOST):$(PORT)/ (Ctrl-C stops the demo)"
+	@cd demo && exec $(abspath $(BIN))/fairway demo.asgi:application --host $(HOST) --port $(PORT)
+
+test: $(VENV)/.installed-dev lint types ## Run every check: lint, types, tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev ## Check types
+	$(BIN)/mypy
+
+fast: $(VENV)/.installed-dev ## Run the tests that take less than a minute together
+	$(BIN)/python -m pytest -m "not slow and not browser"
+
+micro: $(VENV)/.installed-dev ## Run the micro-benchmarks
+	@for f in bench/micro/*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done
+
+clean: ## Remove the environment and what tools left behind
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Fairway needs Python 3.11 or later: install it, or name it with PYTHON=..." >&2; exit 1; }
+	@echo "Making an environment in $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing Fairway and what it needs ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "Installing Fairway and the tools for its tests ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $(VENV)/.installed $@

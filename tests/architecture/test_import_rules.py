@@ -1,0 +1,153 @@
+"""The import rules of the code base: who may know whom. A rule that is broken names the file and the import."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[2] / "src"
+STDLIB = sys.stdlib_module_names
+
+
+def modules(*packages: str) -> list[Path]:
+    found = [path for package in packages for path in sorted((SRC / package).rglob("*.py"))]
+    assert found, f"no modules in {packages}"
+    return found
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(SRC).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path, *, at_run_time_only: bool = False, top_level_only: bool = False) -> Iterator[tuple[int, str]]:
+    """The dotted names that a module imports, with their lines; `from a import b` counts as `a.b` too."""
+    tree = ast.parse(path.read_text("utf-8"))
+    skipped: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        is_guard = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if (at_run_time_only and is_guard) or (top_level_only and is_function):
+            skipped.update(ast.walk(node))
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import; write the whole name"
+            yield node.lineno, node.module or ""
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def within(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def offences(paths: list[Path], allowed: tuple[str, ...], forbidden: tuple[str, ...] = ()) -> list[str]:
+    """Imports that are neither of the standard library nor allowed, or that are forbidden by name."""
+    found = []
+    for path in paths:
+        for line, name in imports(path):
+            top = name.partition(".")[0]
+            is_version = name in ("fairway", "fairway.__version__")
+            if within(name, *forbidden) or not (is_version or top in STDLIB or within(name, *allowed)):
+                found.append(f"{path.relative_to(SRC)}:{line} imports {name}")
+    return found
+
+
+def test_protocols_are_pure() -> None:
+    """Standard library, themselves, and the wire library that a folder wraps; no clock, chance, logging or loop."""
+    wire_libraries = {"websocket": ("websockets.speedups", "websockets")}
+    for folder in (SRC / "fairway/protocols").iterdir():
+        if folder.is_dir() and folder.name != "__pycache__":
+            allowed = ("fairway.protocols", *wire_libraries.get(folder.name, ()))
+            impure = ("asyncio", "time", "random", "logging", "socket", "threading", "secrets")
+            assert offences(modules(f"fairway/protocols/{folder.name}"), allowed, impure) == []
+
+
+def test_the_wire_library_is_imported_in_one_place() -> None:
+    users = {
+        dotted(path)
+        for path in modules("fairway", "channels")
+        for _, name in imports(path)
+        if within(name, "websockets")
+    }
+
+    assert users == {"fairway.protocols.websocket.masking"}
+
+
+def test_delivery_knows_only_the_standard_library() -> None:
+    assert offences([SRC / "fairway/delivery.py"], ()) == []
+
+
+def test_the_server_knows_no_framework() -> None:
+    allowed = ("fairway.protocols", "fairway.delivery", "fairway.server", "uvloop")
+
+    assert offences(modules("fairway/server"), allowed) == []
+
+
+def test_layers_know_no_server() -> None:
+    assert offences(modules("fairway/layers"), ("fairway.delivery", "fairway.layers")) == []
+
+
+def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily() -> None:
+    may_start = ("channels.management.commands.runserver", "channels.testing")
+    found = []
+    for path in modules("channels"):
+        lazily = {line for line, _ in imports(path)} - {line for line, _ in imports(path, top_level_only=True)}
+        for line, name in imports(path, at_run_time_only=True):
+            if within(name, "fairway") and not within(name, "fairway.delivery", "fairway.layers.hub", "fairway.layers"):
+                if not within(dotted(path), *may_start) or line not in lazily:
+                    found.append(f"{path.relative_to(SRC)}:{line} imports {name}")
+
+    assert found == []
+
+
+def test_django_is_imported_in_the_engine_only_where_a_feature_is_about_django() -> None:
+    users = {dotted(path) for path in modules("fairway") for _, name in imports(path) if within(name, "django")}
+
+    assert users <= {"fairway.settings"}
+
+
+def test_the_engine_does_not_know_the_framework() -> None:
+    users = [dotted(path) for path in modules("fairway") for _, name in imports(path) if within(name, "channels")]
+
+    assert users == []
+
+
+def test_there_are_no_import_cycles() -> None:
+    graph: dict[str, set[str]] = {}
+    known = {dotted(path) for path in modules("channels", "fairway")}
+    for path in modules("channels", "fairway"):
+        targets = {name for _, name in imports(path, at_run_time_only=True, top_level_only=True)}
+        graph[dotted(path)] = {name for name in targets & known if name != dotted(path)}
+    finished: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        if module in trail:
+            pytest.fail("import cycle: " + " -> ".join((*trail[trail.index(module) :], module)))
+        if module not in finished:
+            for target in sorted(graph[module]):
+                # A package that a submodule imports from is counted by the names it takes, not by the package.
+                if not within(module, target):
+                    visit(target, (*trail, module))
+            finished.add(module)
+
+    for module in sorted(graph):
+        visit(module, ())
+
+
+@pytest.mark.parametrize("package", ["channels", "fairway"])
+def test_every_module_says_what_it_is(package: str) -> None:
+    silent = [
+        str(path.relative_to(SRC))
+        for path in modules(package)
+        if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    ]
+
+    assert silent == []
