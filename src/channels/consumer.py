@@ -88,7 +88,9 @@ def overrides_none(cls: type, *names: str) -> bool:
 
 
 class _ChannelReceive:
-    """`consumer.channel_receive`: the layer's `receive` for the consumer's channel, unless somebody assigned another."""
+    """`consumer.channel_receive`: the layer's `receive` for the consumer's channel, unless somebody assigned
+    another.
+    """
 
     def __get__(self, consumer: AsyncConsumer | None, owner: type) -> Any:
         if consumer is None:

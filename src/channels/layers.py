@@ -107,10 +107,12 @@ class BaseChannelLayer:
     channel_name_regex = re.compile(r"[A-Za-z0-9_.\-]+(![A-Za-z0-9_.\-]*)?")
     group_name_regex = re.compile(r"[A-Za-z0-9_.\-]+")
     invalid_name_error = (
-        "{} name is not valid: it must be a str of fewer than 100 ASCII letters, digits, hyphens, underscores and periods"
+        "{} name is not valid: use fewer than 100 ASCII letters, digits, hyphens, underscores and periods"
     )
 
-    def __init__(self, expiry: float = 60, capacity: int = 100, channel_capacity: ChannelCapacity | None = None) -> None:
+    def __init__(
+        self, expiry: float = 60, capacity: int = 100, channel_capacity: ChannelCapacity | None = None
+    ) -> None:
         self.expiry = expiry
         self.capacity = capacity
         self.channel_capacity: Any = channel_capacity or {}
@@ -164,9 +166,7 @@ class BaseChannelLayer:
         return head + mark
 
     def valid_group_name(self, name: str) -> bool:
-        warnings.warn(
-            "valid_group_name is deprecated: call require_valid_group_name", DeprecationWarning, stacklevel=2
-        )
+        warnings.warn("valid_group_name is deprecated: call require_valid_group_name", DeprecationWarning, stacklevel=2)
         return self.require_valid_group_name(name)
 
     def valid_channel_name(self, name: str, receive: bool = False) -> bool:

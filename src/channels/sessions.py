@@ -21,9 +21,8 @@ from django.http.cookie import parse_cookie
 from django.utils.functional import LazyObject
 from django.utils.http import http_date
 
-from fairway.delivery import Message
-
 from channels.middleware import Application, Receive, Scope, Send, TailCalling, enter_application
+from fairway.delivery import Message
 
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
 

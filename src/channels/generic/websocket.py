@@ -197,7 +197,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._fairway_direct = overrides_none(cls, "dispatch", "websocket_receive")
-        cls._fairway_plain_send = super(AsyncWebsocketConsumer, cls).send is AsyncConsumer.send
+        cls._fairway_plain_send = super().send is AsyncConsumer.send
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if self.groups is None:

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from channels.middleware import Application
-
 from channels.testing.application import ApplicationCommunicator
 
 

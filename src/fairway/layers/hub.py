@@ -28,7 +28,9 @@ _IMMUTABLE = frozenset({str, int, float, bool, bytes, type(None), complex})
 
 def is_flat(message: Mapping[Any, Any]) -> bool:
     """Whether a shallow copy of the message isolates: all keys and values are of exact immutable built-in types."""
-    return all(type(value) in _IMMUTABLE for value in message.values()) and all(type(key) in _IMMUTABLE for key in message)
+    return all(type(value) in _IMMUTABLE for value in message.values()) and all(
+        type(key) in _IMMUTABLE for key in message
+    )
 
 
 def copied(value: Any) -> Any:
@@ -138,8 +140,8 @@ Target: TypeAlias = Member | ChannelQueue
 class Hub:
     """Groups, channels and their targets.
 
-    `expiry`: after so many seconds an unread message is dropped, and its channel is removed from all groups; `group_expiry`: a
-    membership ends so long after the last `add`; `capacity_of`: how many messages a channel holds.
+    `expiry`: after so many seconds an unread message is dropped, and its channel is removed from all groups;
+    `group_expiry`: a membership ends so long after the last `add`; `capacity_of`: how many messages a channel holds.
     """
 
     def __init__(

@@ -1,14 +1,15 @@
 """One HTTP/1.1 connection: the asyncio protocol that carries requests one after the other.
 
 The rules of the wire are in `fairway.protocols.http1`, those of the ASGI conversation in `fairway.server.http`; this
-module joins them to a transport, an outbox and the timing wheel, and hands the transport to a `WebSocketDriver` when a request
-asks for it. Requests that are pipelined wait as bytes until the response before them is complete.
+module joins them to a transport, an outbox and the timing wheel, and hands the transport to a `WebSocketDriver` when
+a request asks for it. Requests that are pipelined wait as bytes until the response before them is complete.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fairway.protocols.http1 import (
@@ -44,10 +45,8 @@ class HttpConnection(asyncio.Protocol):
         "_http",
         "_outbox",
         "_reading",
-        "_scope",
         "_server",
         "_stalled_at",
-        "_started_at",
         "_transport",
         "wheel_slot",
     )
@@ -64,13 +63,11 @@ class HttpConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._exchange: HttpExchange | None = None
         self._application: asyncio.Task[None] | None = None
-        self._scope: dict[str, Any] | None = None
         self._reading = True
         self._eof = False
         self._closing = False
         self._stalled_at: float | None = None
         self._deadline: float | None = None
-        self._started_at = 0.0
 
     # From the socket ------------------------------------------------------------------------------------------
 
@@ -169,17 +166,17 @@ class HttpConnection(asyncio.Protocol):
 
     def _begin(self, head: RequestHead) -> None:
         context = self._context
-        self._started_at = context.loop.time()
         self._deadline = None
         if head.upgrade == b"websocket":
             self._upgrade(head)
             return
         context.counters.requests += 1
         scope = http_scope(head, context.config.root_path, self._client, self._server, context.state)
-        exchange = HttpExchange(self, head.expect_continue)
-        self._exchange, self._scope = exchange, scope
+        exchange = HttpExchange(self, scope, context.loop.time(), head.expect_continue)
+        self._exchange = exchange
         self._application = task = context.run(scope, exchange.receive, exchange.send)
-        task.add_done_callback(self._application_ended)
+        # With its exchange: when a task ends the connection may be busy with the next request already.
+        task.add_done_callback(partial(self._application_ended, exchange))
         if head.content_length or head.chunked:
             self._deadline_of_body()
 
@@ -213,9 +210,7 @@ class HttpConnection(asyncio.Protocol):
         driver.start()
 
     def _fail(self, failure: RequestFailed) -> None:
-        self._context.fault(
-            "bad request", self._scope_for_log(), f"{failure.reason}; answered with {failure.status}"
-        )
+        self._context.fault("bad request", self._scope_for_log(), f"{failure.reason}; answered with {failure.status}")
         exchange = self._exchange
         if exchange is not None:
             # The body broke off or is malformed: the application learns that the client is gone.
@@ -229,7 +224,7 @@ class HttpConnection(asyncio.Protocol):
         self._refuse(failure.status, failure.reason, [])
 
     def _scope_for_log(self) -> dict[str, Any]:
-        return self._scope or {"client": self._client, "path": "-"}
+        return self._exchange.scope if self._exchange is not None else {"client": self._client, "path": "-"}
 
     def _refuse(self, status: int, reason: str, headers: Headers) -> None:
         """Answer without the application, and close."""
@@ -295,27 +290,23 @@ class HttpConnection(asyncio.Protocol):
         if self._closing or self._transport is None or self._exchange is not None:
             return
         limits = self._context.limits
-        self._scope = None
         self._resume_reading()
         self._set_deadline(self._context.now + limits.keep_alive_timeout)
         self._handle(self._http.next_request())
         if self._eof and self._exchange is None and not self._closing:
             self._close()
 
-    def _application_ended(self, task: asyncio.Task[None]) -> None:
+    def _application_ended(self, exchange: HttpExchange, task: asyncio.Task[None]) -> None:
         if self._application is task:
             self._application = None
-        scope, exchange = self._scope, self._exchange
+            if self._transport is None:
+                self._context.wheel.cancel(self)
         error = None if task.cancelled() else task.exception()
-        if self._transport is None:
-            self._context.wheel.cancel(self)
         if error is not None:
-            self._application_failed(scope or {}, error)
-        elif exchange is None or exchange.finished or exchange.disconnected:
-            return
-        elif not task.cancelled():
-            self._context.fault("no answer", scope, "application returned without completing its response")
-        if exchange is not None and exchange is self._exchange and not exchange.finished:
+            self._application_failed(exchange.scope, error)
+        elif not (exchange.finished or exchange.disconnected or task.cancelled()):
+            self._context.fault("no answer", exchange.scope, "application returned without completing its response")
+        if exchange is self._exchange and not exchange.finished:
             self._break_off(exchange, error)
 
     def _application_failed(self, scope: dict[str, Any], error: BaseException) -> None:
@@ -340,9 +331,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _log(self, exchange: HttpExchange, status: int | None = None) -> None:
         context = self._context
-        if self._scope is not None:
-            seconds = context.loop.time() - self._started_at
-            context.access.http_finished(self._scope, status or exchange.status, exchange.sent_bytes, seconds)
+        seconds = context.loop.time() - exchange.started_at
+        context.access.http_finished(exchange.scope, status or exchange.status, exchange.sent_bytes, seconds)
 
     # Endings --------------------------------------------------------------------------------------------------
 
@@ -354,7 +344,7 @@ class HttpConnection(asyncio.Protocol):
         if transport is None:
             return
         self._outbox.flush()
-        if self._eof or self._http.request is None and self._outbox.is_empty:
+        if self._eof or (self._http.request is None and self._outbox.is_empty):
             self._close()
             return
         self._resume_reading()

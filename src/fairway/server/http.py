@@ -48,9 +48,9 @@ class Carrier(Protocol):
 class HttpExchange:
     """State of one request: body pieces not yet taken, how far the response is.
 
-    `receive` never raises; after the response is complete or the peer is gone it returns `http.disconnect`, again and again.
-    `send` raises `ConnectionClosed` once the peer is gone, and ignores what follows a complete response. The start of the
-    response is held back until its body begins, so that an error in between can still be answered.
+    `receive` never raises; after the response is complete or the peer is gone it returns `http.disconnect`, again and
+    again. `send` raises `ConnectionClosed` once the peer is gone, and ignores what follows a complete response. The
+    start of the response is held back until its body begins, so that an error in between can still be answered.
     """
 
     __slots__ = (
@@ -65,12 +65,16 @@ class HttpExchange:
         "_wants_trailers",
         "disconnected",
         "finished",
+        "scope",
         "sent_bytes",
         "started",
+        "started_at",
         "status",
     )
 
-    def __init__(self, carrier: Carrier, expects_continue: bool) -> None:
+    def __init__(self, carrier: Carrier, scope: dict[str, Any], started_at: float, expects_continue: bool) -> None:
+        self.scope = scope
+        self.started_at = started_at
         self._carrier: Carrier | None = carrier
         self._body: list[bytes] = []
         self._ended = False

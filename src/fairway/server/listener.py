@@ -45,7 +45,8 @@ class Server:
         self.context: Context
 
     async def start(self, sockets: list[socket.socket]) -> None:
-        """Run the application's lifespan startup, then accept connections. The caller keeps the sockets and closes them.
+        """Run the application's lifespan startup, then accept connections. The caller keeps the sockets and closes
+        them.
 
         Raises `LifespanFailed` when the application says that it cannot start.
         """
@@ -96,7 +97,9 @@ class Server:
         # The socket stays readable, so accepting on would spin; what waits in the backlog is served later.
         loop = self.context.loop
         loop.remove_reader(listening.fileno())
-        text = f"accepting pauses for {_PAUSE_SECONDS:g} s: {error.strerror}; allow more descriptors or set MAX_CONNECTIONS"
+        text = (
+            f"accepting pauses for {_PAUSE_SECONDS:g} s: {error.strerror}; allow more descriptors, or fewer connections"
+        )
         self.context.fault("accept", None, text)
         self._resuming[listening] = loop.call_later(_PAUSE_SECONDS, self._resume_accepting, listening)
 
@@ -113,8 +116,9 @@ class Server:
         self._resuming.clear()
         self._sockets.clear()
 
-    async def stop(self, timeout: float) -> None:
-        """Stop accepting, let requests finish and close WebSockets with 1001, for `timeout` seconds at most; then cut them.
+    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109  # a grace period: its end is no error
+        """Stop accepting, let requests finish and close WebSockets with 1001, for `timeout` seconds at most; then cut
+        them.
 
         The lifespan shutdown comes last. Cancelling it cuts everything at once.
         """

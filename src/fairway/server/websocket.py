@@ -138,7 +138,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
                 self._core_closed(event)  # type: ignore[arg-type]
         if core._out is not None:
             self._send_control()
-        if core.decoder.pending or inbox._client is not None and inbox.full:
+        if core.decoder.pending or (inbox._client is not None and inbox.full):
             self._pause_reading()
 
     def _take(self, events: list[Any]) -> None:
@@ -235,7 +235,9 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             self._cancel_application(limits.disconnect_timeout)
             return None
         if self._phase is Phase.CONNECTING and now >= self._connected_at + limits.connect_timeout:
-            self._fault("no answer", f"application did not answer websocket.connect within {limits.connect_timeout:g} s")
+            self._fault(
+                "no answer", f"application did not answer websocket.connect within {limits.connect_timeout:g} s"
+            )
             self._answer_error(500, "the application did not answer in time")
         if self._stalled_at is not None and now >= self._stalled_at + limits.write_stall_timeout:
             self._context.counters.slow_consumers += 1
@@ -268,7 +270,9 @@ class WebSocketDriver(asyncio.Protocol, Connection):
 
     def _cancel_application(self, timeout: float) -> None:
         if self._task is not None and not self._task.done():
-            self._fault("application hangs", f"application did not end within {timeout:g} s after the disconnect: cancelled")
+            self._fault(
+                "application hangs", f"application did not end within {timeout:g} s after the disconnect: cancelled"
+            )
             self._task.cancel()
 
     # To the application ---------------------------------------------------------------------------------------
@@ -287,8 +291,8 @@ class WebSocketDriver(asyncio.Protocol, Connection):
     async def send(self, message: Mapping[str, Any]) -> None:
         """ASGI `send`. Returns when the socket is below its high water mark.
 
-        Raises `ConnectionClosed` when the connection has ended, `ProtocolMisuse` for an event that is not allowed. Cancelling
-        the wait loses nothing: the message is in the outbox.
+        Raises `ConnectionClosed` when the connection has ended, `ProtocolMisuse` for an event that is not allowed.
+        Cancelling the wait loses nothing: the message is in the outbox.
         """
         wait = self._handle(message)
         if wait is not None:
@@ -306,7 +310,9 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             return self._send_message(message)
         handler = _HANDLERS.get(kind)  # type: ignore[arg-type]
         if handler is None:
-            raise ProtocolMisuse(f"unknown event {kind!r}: a websocket application sends {', '.join(sorted(_HANDLERS))}")
+            raise ProtocolMisuse(
+                f"unknown event {kind!r}: a websocket application sends {', '.join(sorted(_HANDLERS))}"
+            )
         return handler(self, message)
 
     def _send_message(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
@@ -361,7 +367,9 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         if any(name.lower() == b"sec-websocket-protocol" for name, _ in headers):
             raise ProtocolMisuse("pass the subprotocol in subprotocol, not in the headers of websocket.accept")
         if subprotocol is not None and subprotocol not in offer.subprotocols:
-            self._fault("subprotocol", f"application accepted subprotocol {subprotocol!r}, which the client did not offer")
+            self._fault(
+                "subprotocol", f"application accepted subprotocol {subprotocol!r}, which the client did not offer"
+            )
         try:
             response = http.send_response(101, handshake.accept_headers(offer, subprotocol, headers))
         except LocalProtocolError as error:
@@ -433,9 +441,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         assert http is not None
         try:
             self.outbox.append(
-                http.send_response(
-                    status, _checked_headers(message), default_headers=self._context.default_headers()
-                )
+                http.send_response(status, _checked_headers(message), default_headers=self._context.default_headers())
             )
         except LocalProtocolError as error:
             raise ProtocolMisuse(f"websocket.http.response.start: {error}") from None
@@ -537,7 +543,10 @@ class WebSocketDriver(asyncio.Protocol, Connection):
                 self._abort_transport()
             return
         self._context.counters.slow_consumers += 1
-        self._fault("slow client", f"client too slow: more than {self._max_size} bytes wait for it; closed with {TRY_AGAIN_LATER}")
+        self._fault(
+            "slow client",
+            f"client too slow: more than {self._max_size} bytes wait for it; closed with {TRY_AGAIN_LATER}",
+        )
         self._disconnected(TRY_AGAIN_LATER, "client too slow")
         self._context.counters.dropped_frames += self.outbox.close()
         self._abort_transport()

@@ -2,8 +2,8 @@
 
 States: OPEN -> CLOSING (our Close is sent, the peer's is awaited) -> CLOSED. The peer's Close, a broken rule, a lost
 connection or a missed deadline leads to CLOSED from either. Bytes come in through `receive_data`; messages and at most
-one `Closed` come out; what the protocol itself has to say lies in `data_to_send`. Time is an argument, in seconds of any
-monotonic clock: `next_deadline` says when `handle_deadline` wants to be called.
+one `Closed` come out; what the protocol itself has to say lies in `data_to_send`. Time is an argument, in seconds of
+any monotonic clock: `next_deadline` says when `handle_deadline` wants to be called.
 """
 
 from __future__ import annotations
@@ -50,10 +50,12 @@ Event: TypeAlias = str | bytes | Closed
 
 
 class WebSocketConnection:
-    """The server's end of one WebSocket. `now` is the time of the handshake; `phase`, from 0 to 1, spreads out the pings.
+    """The server's end of one WebSocket. `now` is the time of the handshake; `phase`, from 0 to 1, spreads out the
+    pings.
 
-    `ping_interval`: a Ping after that many seconds without a byte from the peer, 0 for none; `ping_timeout`: the peer is given
-    up when nothing at all came for that long after it; `close_timeout`: how long the peer may take to answer our Close.
+    `ping_interval`: a Ping after that many seconds without a byte from the peer, 0 for none; `ping_timeout`: the peer
+    is given up when nothing at all came for that long after it; `close_timeout`: how long the peer may take to answer
+    our Close.
     """
 
     __slots__ = (
@@ -164,7 +166,9 @@ class WebSocketConnection:
         return self._deadline
 
     def handle_deadline(self, now: float, reading: bool = True) -> list[Event]:
-        """Send a Ping, or give up. While reading is paused (`reading` false) no missing Pong is held against the peer."""
+        """Send a Ping, or give up. While reading is paused (`reading` false) no missing Pong is held against the
+        peer.
+        """
         if self._deadline is None or now < self._deadline:
             return []
         if self.state is CLOSING:

@@ -53,8 +53,9 @@ class _PeerError(Exception):
 class Decoder:
     """Decodes what one client sends.
 
-    `max_frame_bytes` and `max_message_bytes` are payload sizes, the latter after decompression too; `max_fragments` bounds the
-    frames of one message. `deflate` says whether permessage-deflate was negotiated (without context takeover).
+    `max_frame_bytes` and `max_message_bytes` are payload sizes, the latter after decompression too; `max_fragments`
+    bounds the frames of one message. `deflate` says whether permessage-deflate was negotiated (without context
+    takeover).
     """
 
     __slots__ = (

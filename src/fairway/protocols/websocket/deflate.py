@@ -14,7 +14,8 @@ from fairway.protocols.websocket.frames import BINARY, FIN, RSV1, TEXT, binary_f
 
 EXTENSION = "permessage-deflate"
 
-# A window of 4 KiB costs little time and memory and loses little on messages of a few KiB; it fits every client's window.
+# A window of 4 KiB costs little time and memory and loses little on messages of a few KiB; it fits every client's
+# window.
 WINDOW_BITS = 12
 _MIN_WINDOW_BITS = 9  # zlib cannot write a raw stream with a window of 8 bits
 _TAIL = b"\x00\x00\xff\xff"
@@ -82,8 +83,8 @@ def inflate(data: bytes, max_bytes: int) -> bytes:
 def negotiate(offers: list[tuple[str, dict[str, str | None]]]) -> tuple[str, int] | None:
     """The answer to the first acceptable offer, as the value of Sec-WebSocket-Extensions, and our window bits.
 
-    An offer with an unknown, repeated or malformed parameter is declined (RFC 7692 section 7.1), the next one is looked at;
-    None: go on without compression.
+    An offer with an unknown, repeated or malformed parameter is declined (RFC 7692 section 7.1), the next one is
+    looked at; None: go on without compression.
     """
     for name, parameters in offers:
         if name != EXTENSION:

@@ -68,7 +68,9 @@ def is_valid_close_code(code: int) -> bool:
 
 
 def close_frame(code: int | None, reason: str = "") -> bytes:
-    """A Close frame. A reason longer than 123 bytes of UTF-8 is cut between characters; without a code, none is sent."""
+    """A Close frame. A reason longer than 123 bytes of UTF-8 is cut between characters; without a code, none is
+    sent.
+    """
     if code is None or code == NO_STATUS_RECEIVED:
         return header(FIN | CLOSE, 0)
     text = reason.encode("utf-8", "replace")

@@ -32,7 +32,9 @@ class Offer:
 
 
 class Refusal:
-    """Why the handshake fails: status and headers of the answer, and the reason for the log, ending with the section."""
+    """Why the handshake fails: status and headers of the answer, and the reason for the log, ending with the
+    section.
+    """
 
     __slots__ = ("headers", "reason", "status")
 
@@ -110,7 +112,9 @@ def accept_headers(offer: Offer, subprotocol: str | None, headers: Headers) -> H
 
 
 def parse_extensions(values: list[bytes]) -> list[tuple[str, dict[str, str | None]]]:
-    """The offers of Sec-WebSocket-Extensions, in order; an offer that is malformed, or names a parameter twice, is left out."""
+    """The offers of Sec-WebSocket-Extensions, in order; an offer that is malformed, or names a parameter twice, is
+    left out.
+    """
     offers = []
     for value in values:
         for element in value.decode("latin-1").split(","):
