@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: help demo test lint types fast micro clean
+.PHONY: help demo test lint types fast micro bench clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,6 +33,9 @@ fast: $(VENV)/.installed-dev ## Run the tests that take less than a minute toget
 
 micro: $(VENV)/.installed-dev ## Run the micro-benchmarks
 	@for f in bench/micro/*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done
+
+bench: $(VENV)/.installed ## Compare with Channels under uvicorn and Daphne (a few minutes, an idle machine)
+	@$(BIN)/python bench/compare.py
 
 clean: ## Remove the environment and what tools left behind
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

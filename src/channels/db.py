@@ -55,14 +55,12 @@ def connections_need_closing() -> bool:
     True if an open connection is past its maximum age, has failed, was left outside autocommit mode, or
     is due for a health check. Reads attributes only, so it may be called for every message.
     """
-    if _replaced():
+    if close_old_connections is not _django_close_old_connections:
         return True
-    if not _watched or _holders:
-        return False
-    for references in _within_reach():
-        for reference in references:
-            if _is_due(reference()):
-                return True
+    for reference in _everywhere:
+        # Nearly always none is due anywhere; only if one is does it matter in whose reach it is.
+        if _is_due(reference()):
+            return not _holders and any(_is_due(each()) for references in _within_reach() for each in references)
     return False
 
 
@@ -106,6 +104,7 @@ _holders = 0
 _lock = threading.Lock()
 # The tuples are replaced, never changed: the event loop reads them without the lock.
 _watched: dict[int, _Connections] = {}
+_everywhere: _Connections = ()  # all of them, flat
 # By the identity of the place, with a reference to tell it from a later one at the same address. A
 # `WeakKeyDictionary` says the same, but a look into it takes longer than all the rest of the check.
 _threads: dict[int, tuple[weakref.ref[Any], int]] = {}
@@ -138,10 +137,10 @@ def _remember_thread(thread: int) -> None:
 def _watch(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     """Receiver of `connection_created`, which is sent in the connection's own thread, on reconnects too."""
     with _lock:
-        _forget_dead_threads()
         known = _watched.get(threading.get_ident(), ())
         if all(reference() is not connection for reference in known):
             _watched[threading.get_ident()] = (*known, weakref.ref(connection))
+        _forget_dead_threads()
 
 
 connection_created.connect(_watch, dispatch_uid="channels.db")
@@ -161,12 +160,14 @@ def _close_in_this_thread() -> int:
 
 def _forget_dead_threads() -> None:
     """Drop what belongs to no living connection. Connections die with their thread."""
+    global _everywhere
     for thread, references in list(_watched.items()):
         alive = tuple(reference for reference in references if reference() is not None)
         if alive:
             _watched[thread] = alive
         else:
             del _watched[thread]
+    _everywhere = tuple(reference for references in _watched.values() for reference in references)
 
 
 def _is_due(connection: BaseDatabaseWrapper | None) -> bool:

@@ -196,7 +196,11 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         """The consumer has nothing left to do. (`fairway.delivery.Source`)"""
         outbox = self.outbox
         if outbox._dirty and not outbox.blocked:
-            outbox._batch.flush_alone(outbox)
+            # Batch.flush_alone, in line: this runs for every message.
+            dirty = outbox._batch._dirty
+            if len(dirty) == 1 and dirty[0] is outbox:
+                dirty.clear()
+                outbox.flush()
 
     def eof_received(self) -> bool:
         # A WebSocket that cannot be read any more is over; before the handshake the client may still want its answer.
