@@ -1,0 +1,5 @@
+from django.shortcuts import render
+
+
+def chat_page(request):
+    return render(request, 'chat.html')

@@ -1,0 +1,116 @@
+"""The tutorial followed as a reader follows it: in an empty folder, block after block, every command really run.
+
+Commands are run as printed, except that the two that serve are given a port of their own, and that `pip` finds the
+wheel of this checkout instead of a published one and installs it into a folder; from then on it is what runs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from tests.docs.pages import INTRO, ROOT, Block, split
+from tests.examples.running import TUTORIAL, command, environment, running
+from websockets.sync.client import connect
+
+SERVING = {
+    "python manage.py runserver": "python manage.py runserver 127.0.0.1:0",
+    "fairway your_project_name.asgi:application": "fairway your_project_name.asgi:application --port 0",
+}
+
+
+class Reader:
+    """Someone at a terminal, with an editor."""
+
+    def __init__(self, folder: Path, wheels: Path) -> None:
+        self.folder = folder
+        self.project = folder / "your_project_name"
+        self.wheels = wheels
+        self.env: dict[str, str] = {}
+        self.served: list[str] = []
+
+    def follow(self, block: Block) -> None:
+        if block.kind == "run":
+            for line in block.text.splitlines():
+                self.type(line)
+        else:
+            self.write(block)
+
+    def write(self, block: Block) -> None:
+        """A block marked as a part stands for an edit, after which the file is the example's."""
+        name = Path(block.path).relative_to("examples/tutorial")
+        target = self.project / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(TUTORIAL / name, target)
+
+    def type(self, line: str) -> None:
+        if line in SERVING:
+            self.serve(line)
+        elif line.startswith("cd "):
+            self.folder = self.folder / line.removeprefix("cd ")
+        elif line.startswith("pip install "):
+            self.install(line)
+        else:
+            if line.startswith("patch ") and shutil.which("patch") is None:
+                pytest.skip("the command `patch` is not installed")
+            command(line, self.folder, **self.env)
+
+    def install(self, line: str) -> None:
+        target = self.wheels.parent / "installed"
+        pip = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_FIND_LINKS": str(self.wheels), "PIP_TARGET": str(target)}
+        command(line, self.folder, **pip)
+        path = os.pathsep.join([str(target / "bin"), environment()["PATH"]])
+        self.env = {"PYTHONPATH": str(target), "PATH": path}
+
+    def serve(self, line: str) -> None:
+        with running(SERVING[line].split(), self.folder, **self.env) as server:
+            with connect(f"ws://127.0.0.1:{server.port()}/ws/chat/", proxy=None) as chat:
+                chat.send('{"message": "hello"}')
+                assert chat.recv(timeout=10) == '{"message": "hello"}'
+            assert server.interrupt() == 0
+        self.served.append(line)
+
+
+def written(project: Path) -> dict[str, str]:
+    """The files of a project by name; without what running it leaves, and without Django's version in the comments."""
+    unwanted = {"__pycache__", "db.sqlite3", "exercises"}
+    files = (path for path in project.rglob("*") if path.is_file() and not unwanted & set(path.parts))
+    version = re.compile(r"(?<=using Django )[\d.]+|(?<=docs\.djangoproject\.com/en/)[\d.]+")
+    return {str(path.relative_to(project)): version.sub("", path.read_text(encoding="utf-8")) for path in files}
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("install") / "wheels"
+    offline = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
+    command([sys.executable, "-m", "pip", "wheel", "--no-deps", *offline, "-w", str(folder), str(ROOT)], folder.parent)
+    return folder
+
+
+@pytest.mark.slow
+def test_following_the_page_from_an_empty_folder_works_at_every_step(tmp_path: Path, wheels: Path) -> None:
+    reader = Reader(tmp_path, wheels)
+    for block in split(INTRO / "tutorial.en.md")[0]:
+        try:
+            reader.follow(block)
+        except Exception as error:
+            error.add_note(f"at {block}")
+            raise
+    assert set(reader.served) == set(SERVING)
+
+
+@pytest.mark.slow
+def test_what_the_reader_has_before_the_exercises_is_the_example(tmp_path: Path) -> None:
+    command("django-admin startproject your_project_name", tmp_path)
+    reader = Reader(tmp_path, tmp_path)
+    command("python manage.py startapp your_app", reader.project)
+    for block in split(INTRO / "tutorial.en.md")[0]:
+        if block.path and not block.path.endswith(".diff"):
+            reader.write(block)
+    assert written(reader.project) == written(TUTORIAL)
