@@ -1,0 +1,38 @@
+"""The ASGI application: pages and static files over HTTP, three consumers over WebSocket.
+
+Serve it from the folder that holds ``manage.py``: ``fairway demo.asgi:application``.
+"""
+
+from __future__ import annotations
+
+import os
+
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "demo.settings")
+
+# Sets Django up, so it comes before everything that imports models.
+django_application = get_asgi_application()
+
+from channels.auth import AuthMiddlewareStack  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from django.urls import path  # noqa: E402
+
+from chat.consumers import ChatConsumer  # noqa: E402
+from game.consumers import GameConsumer  # noqa: E402
+from notify.consumers import NotifyConsumer  # noqa: E402
+
+websocket_urlpatterns = [
+    path("ws/chat/<int:room_id>/", ChatConsumer.as_asgi()),
+    path("ws/notifications/", NotifyConsumer.as_asgi()),
+    path("ws/game/", GameConsumer.as_asgi()),
+]
+
+application = ProtocolTypeRouter(
+    {
+        "http": ASGIStaticFilesHandler(django_application),
+        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+    }
+)

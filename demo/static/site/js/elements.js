@@ -1,0 +1,20 @@
+// Making elements. Text always goes in as text, never as markup, so nothing that a person types can become part of the page.
+
+export const find = (name) => document.querySelector(`[data-${name}]`);
+
+// element("li", { class: "mine", hidden: true }, "text", childElement, …)
+export function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "boolean") made.toggleAttribute(name, value);
+    else made.setAttribute(name, value);
+  }
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+// Show a sentence in an element, or hide the element when there is none.
+export function say(target, text) {
+  target.textContent = text;
+  target.hidden = !text;
+}

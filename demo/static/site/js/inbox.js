@@ -1,0 +1,113 @@
+// The notifications page: the list, marking as read, and the form that sends one.
+
+import { element, find, say } from "./elements.js";
+import { body, socket } from "./notifications.js";
+import { config, format, strings, timeElement } from "./strings.js";
+
+const SHOWN = 30;
+
+const list = find("list");
+const empty = find("empty");
+const readAll = find("read-all");
+const unreadText = find("unread-text");
+const to = find("to");
+const note = find("note");
+const notice = find("notice");
+const people = new Map();
+
+// The list
+
+function item(notification) {
+  const { id, read, everyone, created_at } = notification;
+  const button = element("button", { type: "button", class: "button quiet small" }, strings.markRead);
+  button.addEventListener("click", () => socket.send({ type: "read", id }));
+  const about = element("p", { class: "note-about" }, timeElement(created_at), ` · ${everyone ? strings.everyone : strings.toYou}`);
+  const made = element("li", { class: read ? "note" : "note unread", "data-id": String(id) }, element("div", {}, ...body(notification), about));
+  if (!read) made.append(button);
+  return made;
+}
+
+function refresh() {
+  const unread = list.querySelectorAll(".unread").length;
+  empty.hidden = list.children.length > 0;
+  readAll.disabled = unread === 0;
+  return unread;
+}
+
+function showAll(notifications) {
+  list.replaceChildren(...notifications.map(item));
+  refresh();
+}
+
+function add(notification) {
+  list.prepend(item(notification));
+  while (list.children.length > SHOWN) list.lastElementChild.remove();
+  refresh();
+}
+
+function showRead(ids) {
+  for (const id of ids) {
+    const read = list.querySelector(`[data-id="${id}"]`);
+    const button = read?.querySelector("button");
+    if (!button) continue;
+    const hadFocus = document.activeElement === button;
+    read.classList.remove("unread");
+    button.remove();
+    if (hadFocus) (list.querySelector(".unread button") ?? find("note")).focus();
+  }
+  refresh();
+}
+
+readAll.addEventListener("click", () => socket.send({ type: "read_all" }));
+
+// The form
+
+function showPeople() {
+  const chosen = to.value;
+  const label = ({ id, name, online }) =>
+    id === config.me ? format(strings.you, { name }) : online ? name : format(strings.away, { name });
+  const options = [...people.values()].map((person) => element("option", { value: String(person.id) }, label(person)));
+  to.replaceChildren(to.options[0], ...options);
+  to.value = chosen;
+  if (to.value !== chosen) to.value = "";
+}
+
+function setOnline({ id, name, online, account }) {
+  if (online || account) people.set(id, { id, name, online });
+  else people.delete(id);
+  showPeople();
+}
+
+find("send").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const content = { type: "send", to: to.value ? Number(to.value) : null, text: note.value };
+  if (!socket.send(content)) say(notice, strings.notSent);
+});
+
+const handlers = {
+  state({ notifications, people: everybody, unread }) {
+    showAll(notifications);
+    say(unreadText, unread ? format(strings.unread, { count: unread }) : "");
+    people.clear();
+    for (const person of everybody) people.set(person.id, person);
+    showPeople();
+  },
+  notification({ notification }) {
+    add(notification);
+    say(unreadText, format(strings.unread, { count: refresh() }));
+  },
+  read({ ids, unread }) {
+    showRead(ids);
+    say(unreadText, unread ? format(strings.unread, { count: unread }) : "");
+  },
+  online: setOnline,
+  sent() {
+    note.value = "";
+    say(notice, strings.sent);
+  },
+  notice({ code }) {
+    say(notice, strings[code] ?? strings.unknown);
+  },
+};
+
+socket.addEventListener("message", ({ detail }) => handlers[detail.type]?.(detail));

@@ -1,0 +1,47 @@
+// On every page: the notifications socket, toasts, and the count of what is unread.
+
+import { element, find } from "./elements.js";
+import { body, socket } from "./notifications.js";
+import { format, strings } from "./strings.js";
+
+const TOAST_FOR = 8000; // milliseconds
+const TOASTS = 4;
+
+const badge = find("unread");
+const toasts = find("toasts");
+let unread = 0;
+
+function setUnread(count) {
+  unread = count;
+  badge.hidden = count === 0;
+  badge.replaceChildren(
+    element("span", { "aria-hidden": "true" }, count > 99 ? "99+" : String(count)),
+    element("span", { class: "hide-visually" }, format(strings.unread, { count })),
+  );
+  document.title = count ? `(${count}) ${document.title.replace(/^\(\d+\) /, "")}` : document.title.replace(/^\(\d+\) /, "");
+}
+
+function toast(notification) {
+  const close = element("button", { type: "button", class: "icon-button", "aria-label": strings.dismiss }, "×");
+  const item = element("div", { class: "toast" }, element("div", {}, ...body(notification)), close);
+  let timer = null;
+  const wait = () => (timer = setTimeout(() => item.remove(), TOAST_FOR));
+  const stay = () => clearTimeout(timer);
+  close.addEventListener("click", () => item.remove());
+  for (const event of ["pointerenter", "focusin"]) item.addEventListener(event, stay);
+  for (const event of ["pointerleave", "focusout"]) item.addEventListener(event, wait);
+  toasts.append(item);
+  while (toasts.children.length > TOASTS) toasts.firstElementChild.remove();
+  wait();
+}
+
+socket.addEventListener("message", ({ detail }) => {
+  if (detail.type === "state") setUnread(detail.unread);
+  if (detail.type === "read") setUnread(detail.unread);
+  if (detail.type === "notification") {
+    setUnread(unread + 1);
+    toast(detail.notification);
+  }
+});
+// Every module of the page has run by then, so none misses the first message.
+addEventListener("DOMContentLoaded", () => socket.open());

@@ -1,0 +1,117 @@
+"""Starting the demo as a real process, and finding a browser: shared by the browser tests and by screenshots.py.
+
+The process is started as ``make demo`` starts it: migrate, then ``python -m fairway demo.asgi:application`` from the
+demo's folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Self
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "demo"
+
+READY_WITHIN = 30.0  # seconds
+STOPPED_WITHIN = 15.0
+
+BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
+BROWSER_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+]
+
+_READY = re.compile(r"listening on (http://127\.0\.0\.1:(\d+))")
+
+
+def find_browser() -> str | None:
+    """The path of a Chromium: FAIRWAY_CHROMIUM, or the first one on PATH."""
+    named = os.environ.get("FAIRWAY_CHROMIUM")
+    if named:
+        return shutil.which(named)
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+class DemoServer:
+    """The demo in a process of its own, on a free port; started again, it takes the same port and the same database."""
+
+    def __init__(self, database: Path) -> None:
+        self.port = 0
+        self.log: deque[str] = deque(maxlen=200)
+        self._environment = os.environ | {
+            "DEMO_DATABASE": str(database),
+            "DJANGO_SETTINGS_MODULE": "demo.settings",
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")])),
+            "PYTHONUNBUFFERED": "1",
+        }
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+        self._ready: Queue[int] = Queue()
+
+    def __enter__(self) -> Self:
+        subprocess.run(
+            [sys.executable, "manage.py", "migrate", "--verbosity", "0"], cwd=DEMO, env=self._environment, check=True
+        )
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Returns when the server says that it listens."""
+        command = [sys.executable, "-m", "fairway", "demo.asgi:application"]
+        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        self._process = subprocess.Popen(
+            command, cwd=DEMO, env=self._environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        try:
+            self.port = self._ready.get(timeout=READY_WITHIN)
+        except Empty:
+            self.stop()
+            raise RuntimeError(f"the demo did not start; it said:\n{self.output}") from None
+
+    def stop(self) -> None:
+        """Ends the process as Ctrl-C would; returns when it is gone."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOPPED_WITHIN)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise RuntimeError(f"the demo did not stop when asked to; it said:\n{self.output}") from None
+        finally:
+            self._reader.join()
+            self._process.stdout.close()
+            self._process = None
+
+    @property
+    def output(self) -> str:
+        return "".join(self.log)
+
+    def _read(self) -> None:
+        for line in self._process.stdout:
+            self.log.append(line)
+            ready = _READY.search(line)
+            if ready:
+                self._ready.put(int(ready[2]))
