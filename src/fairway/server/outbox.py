@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
+from typing import Any
 
 from fairway.server.batch import Batch
 
@@ -26,6 +27,18 @@ class NextPass:
 
 
 NEXT_PASS = NextPass()
+
+
+class Drained:
+    """Awaiting it waits for an outbox to have room. Cancelling loses nothing."""
+
+    __slots__ = ("_outbox",)
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._outbox._drain().__await__()
 
 
 class Outbox:
@@ -108,8 +121,11 @@ class Outbox:
         """Whether senders are to wait."""
         return self.size >= self.high_water
 
-    async def drained(self) -> None:
-        """Return when the size is below the high water mark, or the outbox was closed. Cancelling loses nothing."""
+    def drained(self) -> Drained:
+        """What to await until the size is below the high water mark, or the outbox closed; it need not be awaited."""
+        return Drained(self)
+
+    async def _drain(self) -> None:
         while self.size >= self.high_water and self.transport is not None:
             waiter: asyncio.Future[None] = self._loop.create_future()
             if self._waiters is None:

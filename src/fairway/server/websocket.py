@@ -62,6 +62,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         "_early",
         "_ended_at",
         "_http",
+        "_last",
         "_lingering",
         "_max_size",
         "_offer",
@@ -102,6 +103,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         self._early: bytes | None = None
         self._reading = True
         self._lingering = False
+        self._last: Closed | None = None  # how it ended, until the application has seen what came before
         self._decode_scheduled = False
         self._stalled_at: float | None = None
         self._ended_at: float | None = None
@@ -131,12 +133,13 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             self._take(core.receive_data(data, self._context.now, 0))
             return
         inbox = self.inbox
-        for event in core.receive_data(data, self._context.now, inbox.max_messages):
+        events = core.receive_data(data, self._context.now, inbox.max_messages)
+        for event in events:
             if type(event) is str or type(event) is bytes:
                 inbox.put_client(event)
             else:
-                self._core_closed(event)  # type: ignore[arg-type]
-        if core._out is not None:
+                self._close_after_messages(event, len(events) > 1)  # type: ignore[arg-type]
+        if core._out is not None and self._last is None:
             self._send_control()
         if core.decoder.pending or (inbox._client is not None and inbox.full):
             self._pause_reading()
@@ -146,9 +149,23 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             if type(event) is str or type(event) is bytes:
                 self.inbox.put_client(event)
             else:
-                self._core_closed(event)
-        if self._core is not None and self._core._out is not None:
+                self._close_after_messages(event, len(events) > 1)
+        if self._core is not None and self._core._out is not None and self._last is None:
             self._send_control()
+
+    def _close_after_messages(self, closed: Closed, follows_message: bool) -> None:
+        """Let the application answer what the client had said before its Close, or before it broke a rule."""
+        is_last = not (follows_message or self.inbox.client_waiting)
+        if is_last or self._phase is not Phase.OPEN or self._transport is None:
+            self._core_closed(closed)
+            return
+        self._last = closed
+        self._context.schedule(self, self._context.touch() + self._context.limits.close_timeout)
+
+    def _close_now(self) -> None:
+        closed, self._last = self._last, None
+        if closed is not None and self._core is not None:
+            self._core_closed(closed)
 
     def _send_control(self) -> None:
         """Send what the protocol itself has to say; a client that reads nothing of it is dropped like any other."""
@@ -194,6 +211,9 @@ class WebSocketDriver(asyncio.Protocol, Connection):
 
     def parking(self) -> None:
         """The consumer has nothing left to do. (`fairway.delivery.Source`)"""
+        if self._last is not None and not self.inbox.client_waiting:
+            # Not from within the consumer's own step: it is about to wait, and the disconnect has to find it waiting.
+            self._context.loop.call_soon(self._close_now)
         outbox = self.outbox
         if outbox._dirty and not outbox.blocked:
             # Batch.flush_alone, in line: this runs for every message.
@@ -210,6 +230,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._close_now()
         core = self._core
         if core is not None:
             self._take(core.receive_eof())
@@ -248,6 +269,8 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             self._fault("slow client", f"client took no data for {limits.write_stall_timeout:g} s")
             self._disconnected(TRY_AGAIN_LATER, "client too slow")
             self._abort_transport()
+        if self._last is not None and self._core is not None and now >= self._core.heard_at + limits.close_timeout:
+            self._close_now()
         core = self._core
         if core is not None and self._transport is not None:
             self._take(core.handle_deadline(now, self._reading))
@@ -264,6 +287,8 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             deadlines.append(self._ended_at + limits.disconnect_timeout)
         if self._stalled_at is not None:
             deadlines.append(self._stalled_at + limits.write_stall_timeout)
+        if self._last is not None and self._core is not None:
+            deadlines.append(self._core.heard_at + limits.close_timeout)
         if self._core is not None and self._transport is not None:
             deadline = self._core.next_deadline()
             if deadline is not None:
@@ -406,6 +431,9 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             return
         if self._phase is not Phase.OPEN:
             raise self._out_of_turn("websocket.close")
+        if self._last is not None:
+            self._close_now()
+            return
         code = message.get("code")
         self._begin_closing(NORMAL_CLOSURE if code is None else code, message.get("reason") or "")
 
@@ -586,6 +614,8 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         elif self._phase is Phase.DENYING:
             self._fault("no answer", "application returned in the middle of its response to the handshake")
             self._abort_transport()
+        elif self._last is not None:
+            self._close_now()
         elif self._phase is Phase.OPEN:
             self._begin_closing(NORMAL_CLOSURE, "")
         if self._transport is None:
@@ -603,6 +633,8 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             self._answer_error(500, "internal server error")
         elif self._phase is Phase.DENYING:
             self._abort_transport()
+        elif self._last is not None:
+            self._close_now()
         elif self._phase is Phase.OPEN:
             self._begin_closing(INTERNAL_ERROR, "")
 
@@ -619,7 +651,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
 
     def drain(self) -> None:
         """Close with 1001; a handshake that is still open is finished first."""
-        if self._phase is Phase.OPEN:
+        if self._phase is Phase.OPEN and self._last is None:
             self._begin_closing(GOING_AWAY, "server is shutting down")
 
     def abort(self) -> None:

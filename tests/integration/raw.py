@@ -1,0 +1,169 @@
+"""A server to attack, and a client that sends exactly the bytes it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from fairway.server.config import Config
+from fairway.server.limits import Limits
+from fairway.server.listener import Server
+
+DEADLINE = 5.0
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+HANDSHAKE = (
+    b"GET /chat HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: " + KEY + b"\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+
+
+def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = True) -> bytes:
+    """A client's frame; the mask is random."""
+    first = (0x80 if fin else 0) | rsv << 4 | opcode
+    flag = 0x80 if masked else 0
+    if len(payload) < 126:
+        head = bytes((first, flag | len(payload)))
+    elif len(payload) < 65536:
+        head = bytes((first, flag | 126)) + len(payload).to_bytes(2, "big")
+    else:
+        head = bytes((first, flag | 127)) + len(payload).to_bytes(8, "big")
+    if not masked:
+        return head + payload
+    mask = os.urandom(4)
+    return head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+
+
+@dataclass
+class Response:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Client:
+    """One connection; every wait has a deadline."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def response(self) -> Response:
+        """An HTTP response, with its content if it has a length."""
+        async with asyncio.timeout(DEADLINE):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            first, *lines = head.decode("latin-1").split("\r\n")[:-2]
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+            length = int(headers.get("content-length", "0"))
+            return Response(int(first.split()[1]), headers, await self.reader.readexactly(length))
+
+    async def frame(self) -> tuple[int, bytes]:
+        """A frame of the server: opcode and payload. It is whole, unmasked and uncompressed."""
+        async with asyncio.timeout(DEADLINE):
+            first, second = await self.reader.readexactly(2)
+            assert second < 0x80, "a server must not mask"
+            length = second
+            if second == 126:
+                length = int.from_bytes(await self.reader.readexactly(2), "big")
+            elif second == 127:
+                length = int.from_bytes(await self.reader.readexactly(8), "big")
+            assert first & 0xF0 == 0x80
+            return first & 0x0F, await self.reader.readexactly(length)
+
+    async def close_frame(self) -> tuple[int, str]:
+        opcode, payload = await self.frame()
+        assert opcode == CLOSE
+        return int.from_bytes(payload[:2], "big"), payload[2:].decode()
+
+    async def open(self, handshake: bytes = HANDSHAKE) -> None:
+        """Open a WebSocket."""
+        await self.send(handshake)
+        assert (await self.response()).status == 101
+
+    async def at_end(self) -> bool:
+        """Whether the server ends the connection, with nothing more to say."""
+        async with asyncio.timeout(DEADLINE):
+            try:
+                return await self.reader.read() == b""
+            except ConnectionResetError:
+                return True
+
+    async def close(self) -> None:
+        self.writer.close()
+        with contextlib.suppress(OSError):
+            await self.writer.wait_closed()
+
+    def reset(self) -> None:
+        """Vanish: the peer gets a reset."""
+        endpoint = self.writer.get_extra_info("socket")
+        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        self.writer.transport.abort()
+
+
+class Served:
+    """A running server, its clients, and what it logged."""
+
+    def __init__(self, server: Server, sockets: list[socket.socket], caplog: pytest.LogCaptureFixture) -> None:
+        self.server = server
+        self.context = server.context
+        self.port = sockets[0].getsockname()[1]
+        self._sockets = sockets
+        self._caplog = caplog
+        self._clients: list[Client] = []
+
+    async def connect(self, receive_buffer: int | None = None) -> Client:
+        endpoint = socket.socket()
+        if receive_buffer is not None:
+            endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        endpoint.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(endpoint, ("127.0.0.1", self.port))
+        client = Client(*await asyncio.open_connection(sock=endpoint))
+        self._clients.append(client)
+        return client
+
+    @property
+    def log(self) -> list[str]:
+        """Warnings and errors, without the access log."""
+        return [record.getMessage() for record in self._caplog.records if record.name == "fairway.server"]
+
+    @property
+    def tracebacks(self) -> int:
+        return sum(record.exc_info is not None for record in self._caplog.records)
+
+    async def idle(self) -> None:
+        """Wait until no connection and no application task is left."""
+        async with asyncio.timeout(DEADLINE):
+            await self.context.wait_no_connections()
+            while self.context.tasks:
+                await asyncio.wait(list(self.context.tasks))
+                # The callbacks of the tasks run in the next pass.
+                await next_pass()
+
+    async def stop(self) -> None:
+        for client in self._clients:
+            await client.close()
+        await self.server.stop(1.0)
+        for listening in self._sockets:
+            listening.close()
+
+
+async def next_pass() -> None:
+    await asyncio.sleep(0)
+
+
+async def serve(app: Any, caplog: pytest.LogCaptureFixture, **limits: Any) -> Served:
+    config = Config(port=0, limits=Limits(**limits))
+    sockets = config.bind()
+    server = Server(app, config)
+    await server.start(sockets)
+    return Served(server, sockets, caplog)
