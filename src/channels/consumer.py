@@ -17,7 +17,7 @@ from typing import Any, ClassVar, cast
 from asgiref.sync import async_to_sync
 
 from channels import DEFAULT_CHANNEL_LAYER
-from channels.db import aclose_old_connections, connections_need_closing, database_sync_to_async
+from channels.db import aclose_old_connections, connections_need_closing, database_sync_to_async, untangle
 from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
 from channels.utils import await_many_dispatch
@@ -119,6 +119,8 @@ class AsyncConsumer:
     # Set only while `send` goes, unseen by anybody, to a connection of the project's own server.
     _fairway_connection: Connection | None = None
     _fairway_member: Member | None = None
+    # Whether the consumer has closed or rejected the connection: what it sends later has nowhere to go.
+    _fairway_closed: bool = False
     # Whether a broadcast may pass this class by: it overrides nothing on the way of a message.
     _fairway_transparent: ClassVar[bool] = False
 
@@ -145,6 +147,7 @@ class AsyncConsumer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope until the client has gone or `StopConsumer` is raised."""
         self.scope = scope
+        self._fairway_closed = False
         self.channel_layer = layer = get_channel_layer(self.channel_layer_alias)
         pumps: list[Pump] = []
         reader = connection_of(receive, "receive")
@@ -177,11 +180,15 @@ class AsyncConsumer:
                 if pumps:
                     for pump in pumps:
                         pump.proceed_if_taken()
-        except StopConsumer:
-            pass
+        except StopConsumer as stop:
+            untangle(stop)
         except BaseException as error:
+            untangle(error)
             if talking:
-                await self._fairway_farewell(scope, error)
+                # In a task of its own: what runs there does not run inside this exception, and does not keep it.
+                cancelled = isinstance(error, asyncio.CancelledError)
+                code = _CODE_OF_CANCELLATION if cancelled else _CODE_OF_ERROR
+                await asyncio.create_task(self._fairway_farewell(scope, code))
             raise
         finally:
             self._fairway_connection = self._fairway_member = None
@@ -221,17 +228,16 @@ class AsyncConsumer:
     async def _fairway_send_payload(self, payload: Payload) -> None:
         await self.send({"type": "websocket.send", **payload.as_event()})
 
-    async def _fairway_farewell(self, scope: Scope, error: BaseException) -> None:
+    async def _fairway_farewell(self, scope: Scope, code: int) -> None:
         """The consumer failed or is being cancelled: let it clean up as after any other end, but not for ever."""
         kind = _FAREWELLS.get(scope["type"])
         if kind is None or getattr(self, _handler_name(kind), None) is None:
             return
-        code = _CODE_OF_CANCELLATION if isinstance(error, asyncio.CancelledError) else _CODE_OF_ERROR
         try:
             async with asyncio.timeout(CLEANUP_TIMEOUT):
                 await self.dispatch({"type": kind, "code": code, "reason": ""})
-        except StopConsumer:
-            pass
+        except StopConsumer as stop:
+            untangle(stop)
         except Exception:
             # The error that brought us here is the one to be raised.
             logger.exception("%s failed again while it was handling its disconnect", type(self).__name__)
