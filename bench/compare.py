@@ -69,10 +69,8 @@ def main() -> int:
     options = parser.parse_args()
     load = compile_load()
     servers = make_servers()
-    results = []
-    for scenario in SCENARIOS:
-        if options.only in (None, scenario.name):
-            results.append(compare(scenario, servers, load, options.pairs, options.seconds))
+    wanted = [scenario for scenario in SCENARIOS if options.only in (None, scenario.name)]
+    results = [compare(scenario, servers, load, options.pairs, options.seconds) for scenario in wanted]
     write(results, servers)
     return 0 if all(result["ratio"] >= result["target"] for result in results) else 1
 
@@ -116,9 +114,8 @@ def compare(scenario: Scenario, servers: dict[str, Server], load: Path, pairs: i
         rows.append(row)
     medians = {name: statistics.median(row[name]["msgs_per_s"] for row in rows) for name in rows[0]}
     ratio = medians["fairway"] / medians[scenario.peer]
-    print(
-        f"{'':4}{medians['fairway']:>12,.0f}{medians[scenario.peer]:>22,.0f}{ratio:>9.1f}  medians; wanted: {scenario.target}"
-    )
+    ours, theirs = medians["fairway"], medians[scenario.peer]
+    print(f"{'':4}{ours:>12,.0f}{theirs:>22,.0f}{ratio:>9.1f}  medians; wanted: {scenario.target}", flush=True)
     return {
         "scenario": scenario.name,
         "what": scenario.what,
