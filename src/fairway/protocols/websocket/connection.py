@@ -9,6 +9,7 @@ any monotonic clock: `next_deadline` says when `handle_deadline` wants to be cal
 from __future__ import annotations
 
 import enum
+from math import inf
 from typing import TypeAlias, cast
 
 from fairway.protocols.websocket.decoder import Decoder, Item
@@ -53,9 +54,9 @@ class WebSocketConnection:
     """The server's end of one WebSocket. `now` is the time of the handshake; `phase`, from 0 to 1, spreads out the
     pings.
 
-    `ping_interval`: a Ping after that many seconds without a byte from the peer, 0 for none; `ping_timeout`: the peer
-    is given up when nothing at all came for that long after it; `close_timeout`: how long the peer may take to answer
-    our Close.
+    `ping_interval`: a Ping after that many seconds without a byte from the peer, 0 or infinity for none;
+    `ping_timeout`: the peer is given up when nothing at all came for that long after it, 0 or infinity for never;
+    `close_timeout`: how long the peer may take to answer our Close.
     """
 
     __slots__ = (
@@ -81,7 +82,7 @@ class WebSocketConnection:
         self.close_reason = ""
         self._out: list[bytes] | None = None
         self._pinged_at: float | None = None
-        self._deadline: float | None = now + times[0] * phase if times[0] else None
+        self._deadline: float | None = now + times[0] * phase if 0 < times[0] < inf else None
 
     def receive_data(self, data: bytes, now: float, budget: int = 256) -> list[Event]:
         """What these bytes complete. Nothing the peer sends raises; after the end, input is ignored."""
@@ -175,12 +176,16 @@ class WebSocketConnection:
             return [self._end(Closed(self.close_code, self.close_reason))]
         interval, timeout, _ = self.times
         quiet_since = self.heard_at
-        if self._pinged_at is not None and quiet_since <= self._pinged_at and reading and timeout:
-            return [self._end(Closed(ABNORMAL_CLOSURE, "no answer to a ping"))]
+        pinged_at = self._pinged_at
+        if pinged_at is not None and quiet_since <= pinged_at and reading and 0 < timeout < inf:
+            if now >= pinged_at + timeout:
+                return [self._end(Closed(ABNORMAL_CLOSURE, "no answer to a ping"))]
+            self._deadline = min(pinged_at + timeout, now + interval)
+            return []
         if reading and quiet_since + interval <= now:
             self._emit(ping_frame())
             self._pinged_at = now
-            self._deadline = now + (timeout or interval)
+            self._deadline = now + min(timeout or interval, interval)
             return []
         self._pinged_at = None
         self._deadline = (quiet_since if reading else now) + interval

@@ -39,8 +39,8 @@ Item: TypeAlias = str | bytes | Ping | Pong | Close | Failure
 
 _new_utf8_decoder = getincrementaldecoder("utf-8")
 
-# The longest header: two bytes, eight of length, four of mask.
-_MAX_HEADER = 14
+# Pieces shorter than this are put together at once: a list of tiny objects would take many times what it holds.
+_SMALL_PIECE = 1024
 
 
 class _PeerError(Exception):
@@ -276,13 +276,17 @@ class Decoder:
 
     def _append(self, payload: bytes) -> None:
         assert self._parts is not None
-        if self._utf8 is None:
-            self._parts.append(payload)
-            return
-        try:
-            self._parts.append(self._utf8.decode(payload))
-        except UnicodeDecodeError:
-            raise _bad_utf8() from None
+        piece: Any = payload
+        if self._utf8 is not None:
+            try:
+                piece = self._utf8.decode(payload)
+            except UnicodeDecodeError:
+                raise _bad_utf8() from None
+        parts = self._parts
+        if parts and len(parts[-1]) < _SMALL_PIECE and len(piece) < _SMALL_PIECE:
+            parts[-1] += piece
+        else:
+            parts.append(piece)
 
     def _complete(self) -> str | bytes:
         parts, utf8 = self._parts or [], self._utf8

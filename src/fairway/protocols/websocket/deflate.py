@@ -19,6 +19,7 @@ EXTENSION = "permessage-deflate"
 WINDOW_BITS = 12
 _MIN_WINDOW_BITS = 9  # zlib cannot write a raw stream with a window of 8 bits
 _TAIL = b"\x00\x00\xff\xff"
+_FINAL_BLOCK = b"\x01\x00\x00\xff\xff"
 
 
 class InflateError(Exception):
@@ -77,7 +78,17 @@ def inflate(data: bytes, max_bytes: int) -> bytes:
     if inflater.unused_data not in (b"", _TAIL, b"\x00" + _TAIL):
         # A final block is allowed (section 7.2.3.4, with an empty block behind it), but must end the message.
         raise InflateError("data behind the final block")
+    if data and not inflater.eof and not _ends_with_a_block(inflater):
+        raise InflateError("the data ends inside a block")
     return message
+
+
+def _ends_with_a_block(inflater: zlib._Decompress) -> bool:
+    """Whether the data so far was cut at the end of a block: only there a final empty block can be read."""
+    try:
+        return not inflater.decompress(_FINAL_BLOCK) and inflater.eof
+    except zlib.error:
+        return False
 
 
 def negotiate(offers: list[tuple[str, dict[str, str | None]]]) -> tuple[str, int] | None:

@@ -1,0 +1,234 @@
+"""permessage-deflate: negotiation by RFC 7692 section 7.1, and interoperability with another implementation."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
+from websockets.frames import Frame, Opcode
+
+from fairway.protocols.websocket.deflate import (
+    WINDOW_BITS,
+    DeflateEncoder,
+    InflateError,
+    TooLarge,
+    encoder,
+    inflate,
+    negotiate,
+)
+from fairway.protocols.websocket.frames import FIN, RSV1, binary_frame, text_frame
+from fairway.protocols.websocket.handshake import parse_extensions
+
+ANSWER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+
+
+def answer(value: str) -> tuple[str, int] | None:
+    return negotiate(parse_extensions([value.encode()]))
+
+
+def split(sent: bytes) -> tuple[int, bytes]:
+    """First byte and payload of a server's frame, whose header says how long it is."""
+    start, length = 2, sent[1]
+    if length == 126:
+        start, length = 4, int.from_bytes(sent[2:4], "big")
+    elif length == 127:
+        start, length = 10, int.from_bytes(sent[2:10], "big")
+    assert len(sent) == start + length
+    return sent[0], sent[start:]
+
+
+# --- negotiation
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        "permessage-deflate",
+        "permessage-deflate; server_no_context_takeover",
+        "permessage-deflate; client_no_context_takeover; server_no_context_takeover",
+        "permessage-deflate; client_max_window_bits",
+        "permessage-deflate; client_max_window_bits=8",
+        "permessage-deflate; client_max_window_bits=15",
+        'permessage-deflate; client_max_window_bits="10"',
+    ],
+)
+def test_an_offer_without_our_window_is_accepted_without_context_takeover(offer: str) -> None:
+    assert answer(offer) == (ANSWER, WINDOW_BITS)
+
+
+@pytest.mark.parametrize(("wanted", "bits"), [(9, 9), (10, 10), (11, 11), (12, 12), (13, 12), (14, 12), (15, 12)])
+def test_our_window_is_never_larger_than_the_client_wants_it(wanted: int, bits: int) -> None:
+    expected = (f"{ANSWER}; server_max_window_bits={bits}", bits)
+    assert answer(f"permessage-deflate; server_max_window_bits={wanted}") == expected
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "server_no_context_takeover=1",
+        "client_no_context_takeover=true",
+        "server_max_window_bits",
+        "server_max_window_bits=8",  # legal, but zlib cannot do it
+        "server_max_window_bits=7",
+        "server_max_window_bits=16",
+        "server_max_window_bits=012",
+        "server_max_window_bits=1x",
+        "server_max_window_bits=-9",
+        "server_max_window_bits=999999999999",
+        "client_max_window_bits=7",
+        "client_max_window_bits=16",
+        "client_max_window_bits=09",
+        "client_max_window_bits=x",
+        "unknown",
+        "unknown=1",
+        "server_max_window_bits=10; server_max_window_bits=10",
+        "client_no_context_takeover; client_no_context_takeover",
+    ],
+)
+def test_an_offer_with_a_parameter_that_cannot_be_met_is_declined(parameters: str) -> None:
+    assert answer(f"permessage-deflate; {parameters}") is None
+
+
+def test_the_first_acceptable_offer_is_taken() -> None:
+    offers = "x-webkit-deflate-frame, permessage-deflate; server_max_window_bits=8, permessage-deflate; unknown, "
+    third = "permessage-deflate; server_max_window_bits=10, permessage-deflate"
+    assert answer(offers + third) == (f"{ANSWER}; server_max_window_bits=10", 10)
+
+
+@pytest.mark.parametrize("offer", ["", "permessage-bzip2", "x; y=z"])
+def test_without_an_offer_there_is_no_compression(offer: str) -> None:
+    assert answer(offer) is None
+
+
+def test_digits_outside_ascii_are_no_window() -> None:
+    assert negotiate([("permessage-deflate", {"server_max_window_bits": "\u0661\u0662"})]) is None
+
+
+@pytest.mark.parametrize("wanted", [None, 9, 11, 15])
+def test_another_implementation_agrees_with_our_answer(wanted: int | None) -> None:
+    factory = ClientPerMessageDeflateFactory(server_max_window_bits=wanted, client_max_window_bits=True)
+    offer = "; ".join(
+        [
+            "permessage-deflate",
+            *(name if value is None else f"{name}={value}" for name, value in factory.get_request_params()),
+        ]
+    )
+    agreed = answer(offer)
+    assert agreed is not None
+    ((_, parameters),) = parse_extensions([agreed[0].encode()])
+    extension = factory.process_response_params(list(parameters.items()), [])
+    assert extension.remote_no_context_takeover
+    assert extension.local_no_context_takeover
+
+
+# --- messages
+
+
+def peer(window_bits: int = 15) -> PerMessageDeflate:
+    return PerMessageDeflate(True, True, window_bits, 15)
+
+
+@pytest.mark.parametrize("window_bits", range(9, 16))
+@pytest.mark.parametrize("level", [1, 6, 9])
+def test_what_we_compress_another_implementation_reads(window_bits: int, level: int) -> None:
+    messages = ["short", "a longer message, longer, longer, longer €" * 400, "", "x" * 70_000]
+    ours, theirs = DeflateEncoder(level, 0, window_bits), peer(window_bits)
+    for message in messages:
+        first, payload = split(ours.encode_text(message))
+        if first & RSV1:
+            payload = bytes(theirs.decode(Frame(Opcode.TEXT, payload, rsv1=True)).data)
+        assert payload.decode() == message
+
+
+@given(st.lists(st.binary(max_size=300), min_size=1, max_size=4))
+def test_what_another_implementation_compresses_we_read(messages: list[bytes]) -> None:
+    theirs = peer()
+    for message in messages:
+        frame = theirs.encode(Frame(Opcode.BINARY, message))
+        assert frame.rsv1
+        assert inflate(bytes(frame.data), 300) == message
+
+
+def test_small_messages_stay_plain() -> None:
+    ours = encoder(1, 1024)
+    assert ours.encode_text("x" * 1023) == text_frame(b"x" * 1023)
+    assert ours.encode_bytes(b"x" * 1023) == binary_frame(b"x" * 1023)
+
+
+def test_messages_from_the_least_size_on_are_compressed() -> None:
+    ours = encoder(1, 1024)
+    for sent, opcode in [(ours.encode_text("x" * 1024), 1), (ours.encode_bytes(b"x" * 1024), 2)]:
+        first, payload = split(sent)
+        assert first == FIN | RSV1 | opcode
+        assert len(payload) < 50
+        assert inflate(payload, 1024) == b"x" * 1024
+
+
+def test_the_least_size_counts_bytes_and_not_characters() -> None:
+    first, _ = split(encoder(1, 1024).encode_text("é" * 512))
+    assert first & RSV1
+
+
+def test_what_compression_does_not_shorten_stays_plain() -> None:
+    noise = zlib.compress(bytes(range(256)) * 8, 9)
+    ours = encoder(1, 0)
+    assert ours.encode_bytes(noise) == binary_frame(noise)
+    assert ours.encode_text("ab") == text_frame(b"ab")
+
+
+def test_the_same_message_is_the_same_bytes_each_time() -> None:
+    ours = encoder(1, 0)
+    assert ours.encode_text("again and again " * 90) == ours.encode_text("again and again " * 90)
+
+
+def test_equal_parameters_share_one_encoder() -> None:
+    assert encoder(1, 1024) is encoder(1, 1024)
+    assert encoder(1, 1024) is not encoder(1, 1024, 10)
+    assert encoder(1, 1024) is not encoder(2, 1024)
+
+
+# --- inflate
+
+
+def test_a_bomb_is_stopped_at_the_limit() -> None:
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bomb = compressor.compress(bytes(50 << 20)) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    with pytest.raises(TooLarge):
+        inflate(bomb[:-4], 1000)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 4])
+def test_one_byte_more_than_the_limit_is_too_large(limit: int) -> None:
+    _, payload = split(binary_frame(b""))
+    assert payload == b""
+    data = bytes(peer().encode(Frame(Opcode.BINARY, b"z" * (limit + 1))).data)
+    assert inflate(data, limit + 1) == b"z" * (limit + 1)
+    with pytest.raises(TooLarge):
+        inflate(data, limit)
+
+
+def test_corrupt_data_is_named() -> None:
+    with pytest.raises(InflateError, match="invalid block type"):
+        inflate(b"\x06", 100)
+
+
+def test_data_that_ends_inside_a_block_is_named() -> None:
+    with pytest.raises(InflateError, match="the data ends inside a block"):
+        inflate(bytes.fromhex("f248cd"), 100)
+
+
+def test_data_behind_the_final_block_is_named() -> None:
+    with pytest.raises(InflateError, match="data behind the final block"):
+        inflate(bytes.fromhex("f348cdc9c90700ff"), 100)
+
+
+@given(st.binary(max_size=60))
+def test_noise_gives_a_message_within_the_limit_or_one_of_two_errors(data: bytes) -> None:
+    try:
+        message = inflate(data, 50)
+    except (InflateError, TooLarge):
+        return
+    assert len(message) <= 50

@@ -1,0 +1,201 @@
+"""The opening handshake: what is offered, and each refusal with its status, headers and reason."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.utils import accept_key as other_accept_key
+
+from fairway.protocols.websocket.handshake import (
+    Headers,
+    Offer,
+    Refusal,
+    accept_headers,
+    accept_key,
+    check,
+    parse_extensions,
+)
+
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+DEFLATE = b"permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+
+
+def request(*more: tuple[bytes, bytes], key: bytes | None = KEY, version: bytes | None = b"13") -> Headers:
+    headers = [(b"host", b"example.org"), (b"upgrade", b"websocket"), (b"connection", b"Upgrade")]
+    if key is not None:
+        headers.append((b"sec-websocket-key", key))
+    if version is not None:
+        headers.append((b"sec-websocket-version", version))
+    return [*headers, *more]
+
+
+def offered(*more: tuple[bytes, bytes], allow_deflate: bool = True) -> Offer:
+    offer = check("GET", "1.1", request(*more), allow_deflate)
+    assert isinstance(offer, Offer), offer.reason
+    return offer
+
+
+def refused(headers: Headers, method: str = "GET", version: str = "1.1") -> tuple[int, str, Headers]:
+    refusal = check(method, version, headers)
+    assert isinstance(refusal, Refusal)
+    return refusal.status, refusal.reason, refusal.headers
+
+
+# --- acceptance
+
+
+def test_the_key_of_the_rfc_gives_its_accept() -> None:
+    assert accept_key(KEY) == ACCEPT
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_any_key_is_taken_and_answered_as_another_implementation_does(nonce: bytes) -> None:
+    key = b64encode(nonce)
+    offer = check("GET", "1.1", request(key=key))
+    assert isinstance(offer, Offer)
+    assert accept_key(offer.key).decode() == other_accept_key(key.decode())
+
+
+def test_a_plain_handshake_offers_nothing_more() -> None:
+    offer = offered()
+    assert (offer.key, offer.subprotocols, offer.deflate) == (KEY, [], None)
+
+
+def test_the_answer_has_the_protocols_headers_first() -> None:
+    more = [(b"x-one", b"1"), (b"set-cookie", b"a=b"), (b"set-cookie", b"c=d")]
+    assert accept_headers(offered(), None, more) == [
+        (b"upgrade", b"websocket"),
+        (b"connection", b"Upgrade"),
+        (b"sec-websocket-accept", ACCEPT),
+        *more,
+    ]
+
+
+def test_the_answer_names_subprotocol_and_extension() -> None:
+    offer = offered((b"sec-websocket-protocol", b"chat"), (b"sec-websocket-extensions", b"permessage-deflate"))
+    assert accept_headers(offer, "chat", [])[3:] == [
+        (b"sec-websocket-protocol", b"chat"),
+        (b"sec-websocket-extensions", DEFLATE),
+    ]
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize("method", ["POST", "HEAD", "get", "CONNECT"])
+def test_another_method_is_405(method: str) -> None:
+    reason = "the handshake is not a GET (RFC 6455 section 4.1)"
+    assert refused(request(), method=method) == (405, reason, [(b"allow", b"GET")])
+
+
+@pytest.mark.parametrize("version", ["1.0", "2", "1.2"])
+def test_another_http_version_is_400(version: str) -> None:
+    assert refused(request(), version=version) == (400, "the handshake needs HTTP/1.1 (RFC 6455 section 4.1)", [])
+
+
+@pytest.mark.parametrize("version", [None, b"", b"8", b"14", b"013", b"13, 8", b"x"])
+def test_another_websocket_version_is_426_with_the_one_that_is_spoken(version: bytes | None) -> None:
+    status, reason, headers = refused(request(version=version))
+    assert (status, reason) == (426, "the version is not 13 (RFC 6455 section 4.4)")
+    assert headers == [(b"sec-websocket-version", b"13"), (b"upgrade", b"websocket"), (b"connection", b"upgrade")]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        None,
+        b"",
+        b"short",
+        KEY[:-1],
+        KEY + b"=",
+        b"dGhlIHNhbXBsZSBub25jZTE=",  # 17 bytes
+        b"dGhlIHNhbXBsZSBub25j",  # 15 bytes
+        b"dGhlIHNhbXBsZSBub2=jZQ==",
+        b"dGhlIHNhbXBsZSBub25j!Q==",
+        b"dGhlIHNhbXBsZSBub25-_Q==",
+        KEY + b"\n",
+    ],
+)
+def test_a_key_that_is_not_16_bytes_is_400(key: bytes | None) -> None:
+    assert refused(request(key=key)) == (400, "the key is not 16 bytes of base64 (RFC 6455 section 4.2.1)", [])
+
+
+def test_a_second_key_is_400() -> None:
+    headers = request((b"sec-websocket-key", KEY))
+    assert refused(headers) == (400, "more than one Sec-WebSocket-Key (RFC 6455 section 11.3.1)", [])
+
+
+def test_a_second_version_is_400() -> None:
+    headers = request((b"sec-websocket-version", b"13"))
+    assert refused(headers) == (400, "more than one Sec-WebSocket-Version (RFC 6455 section 11.3.5)", [])
+
+
+@pytest.mark.parametrize("value", [b"", b"a b", b"chat,", b",chat", b"chat,,news", b'"chat"', b"a/b", b"\xe9", b"a;b"])
+def test_a_subprotocol_that_is_not_a_token_is_400(value: bytes) -> None:
+    headers = request((b"sec-websocket-protocol", value))
+    assert refused(headers) == (400, "a subprotocol is not a token (RFC 6455 section 4.1)", [])
+
+
+# --- subprotocols and extensions
+
+
+def test_subprotocols_keep_their_order_over_several_headers() -> None:
+    values = [b"chat,  news", b"v2.bus", b"\tlast ,x!#$%&'*+-.^_`|~"]
+    offer = offered(*((b"sec-websocket-protocol", value) for value in values))
+    assert offer.subprotocols == ["chat", "news", "v2.bus", "last", "x!#$%&'*+-.^_`|~"]
+
+
+def test_extensions_over_several_headers_are_one_list() -> None:
+    bad = (b"sec-websocket-extensions", b"x-other, permessage-deflate; unknown")
+    good = (b"sec-websocket-extensions", b"permessage-deflate; server_max_window_bits=10")
+    assert offered(bad, good).deflate == (DEFLATE.decode() + "; server_max_window_bits=10", 10)
+
+
+def test_compression_is_not_offered_where_it_is_not_allowed() -> None:
+    assert offered((b"sec-websocket-extensions", b"permessage-deflate"), allow_deflate=False).deflate is None
+
+
+@pytest.mark.parametrize("value", [b"", b"???", b"permessage-deflate; =", b'permessage-deflate; a="', b"\xff"])
+def test_malformed_extensions_are_no_reason_to_refuse(value: bytes) -> None:
+    assert offered((b"sec-websocket-extensions", value)).deflate is None
+
+
+def test_extensions_are_taken_apart() -> None:
+    parsed = parse_extensions([b"foo, bar; baz=2 ;qux", b'bar;  baz = "3"'])
+    assert parsed == [("foo", {}), ("bar", {"baz": "2", "qux": None}), ("bar", {"baz": "3"})]
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        b"",
+        b" ",
+        b"two words",
+        b"foo;",
+        b"foo;;bar",
+        b"foo; =1",
+        b"foo; a=",
+        b'foo; a=""',
+        b'foo; a="b c"',
+        b'foo; a="b',
+        b'foo; a="b;c"',
+        b"foo; a=1; a=1",
+        b"foo; a; a=1",
+        b"f\xc3\xb6\xc3\xb6",
+    ],
+)
+def test_a_malformed_offer_is_left_out_and_the_next_one_counts(offer: bytes) -> None:
+    assert parse_extensions([offer]) == []
+    assert parse_extensions([offer + b", good; x=1"]) == [("good", {"x": "1"})]
+
+
+@given(st.lists(st.binary(max_size=40), max_size=4), st.binary(max_size=30), st.binary(max_size=4))
+def test_noise_in_the_headers_never_raises(values: list[bytes], key: bytes, version: bytes) -> None:
+    names = [b"sec-websocket-extensions", b"sec-websocket-protocol", b"sec-websocket-other"]
+    headers = [(names[index % 3], value) for index, value in enumerate(values)]
+    check("GET", "1.1", request(*headers))
+    assert isinstance(check("GET", "1.1", request(key=key, version=version)), Refusal)
