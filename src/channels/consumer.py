@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future as ThreadFuture
 from typing import Any, ClassVar, cast
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, iscoroutinefunction
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.db import aclose_old_connections, connections_need_closing, database_sync_to_async, untangle
@@ -78,13 +78,24 @@ def get_handler_name(message: Message) -> str:
     return _handler_name(message["type"])
 
 
-_OWN_MODULES = frozenset({"channels.consumer", "channels.generic.websocket", "channels.generic.http"})
+# The methods of this package's classes as they were defined: anything else in their place is somebody who looks.
+_own_methods: set[object] = set()
 
 
-def overrides_none(cls: type, *names: str) -> bool:
-    """Whether these methods of a consumer class are the ones of this package."""
-    definers = (next(base for base in cls.__mro__ if name in base.__dict__) for name in names)
-    return all(base.__module__ in _OWN_MODULES for base in definers)
+def register_own(cls: type, *names: str) -> None:
+    """Note these methods, defined by this class, as the package's own."""
+    _own_methods.update(cls.__dict__[name] for name in names)
+
+
+def overrides_none(mro: Iterable[type], *names: str) -> bool:
+    """Whether these methods, found along a method resolution order, are neither overridden nor replaced."""
+    for name in names:
+        for base in mro:
+            if name in base.__dict__:
+                if base.__dict__[name] not in _own_methods:
+                    return False
+                break
+    return True
 
 
 class _ChannelReceive:
@@ -121,12 +132,8 @@ class AsyncConsumer:
     _fairway_member: Member | None = None
     # Whether the consumer has closed or rejected the connection: what it sends later has nowhere to go.
     _fairway_closed: bool = False
-    # Whether a broadcast may pass this class by: it overrides nothing on the way of a message.
-    _fairway_transparent: ClassVar[bool] = False
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls._fairway_transparent = overrides_none(cls, "__call__", "dispatch", "send")
+    # Whether a broadcast may pass this consumer by: nobody looks on the way of a message.
+    _fairway_transparent: bool = False
 
     @property
     def base_send(self) -> Send:
@@ -148,6 +155,7 @@ class AsyncConsumer:
         """Serve one scope until the client has gone or `StopConsumer` is raised."""
         self.scope = scope
         self._fairway_closed = False
+        self._fairway_inspect()
         self.channel_layer = layer = get_channel_layer(self.channel_layer_alias)
         pumps: list[Pump] = []
         reader = connection_of(receive, "receive")
@@ -196,6 +204,10 @@ class AsyncConsumer:
                 hub.detach(member)
             for pump in pumps:
                 await pump.stop()
+
+    def _fairway_inspect(self) -> None:
+        # For each connection: tools that instrument replace methods long after a class was made.
+        self._fairway_transparent = overrides_none(type(self).__mro__, "__call__", "dispatch", "send")
 
     def _fairway_bind(self, send: Send) -> None:
         self.base_send = send
@@ -281,7 +293,7 @@ class SyncConsumer(AsyncConsumer):
     def _fairway_bind(self, send: Send) -> None:
         connection = connection_of(send, "send")
         if connection is None:
-            self.base_send = async_to_sync(cast(Any, send))
+            self.base_send = async_to_sync(cast(Any, _in_loop(send)))
         else:
             self.base_send = ThreadSend(connection, asyncio.get_running_loop())  # type: ignore[assignment]
             self._fairway_connection = connection
@@ -300,6 +312,21 @@ class SyncConsumer(AsyncConsumer):
     def send(self, message: Message) -> None:  # type: ignore[override]  # the synchronous twin
         """Send an ASGI event to the client, from a handler."""
         self.base_send(message)
+
+
+register_own(AsyncConsumer, "__call__", "dispatch", "send")
+register_own(SyncConsumer, "dispatch", "send")
+
+
+def _in_loop(send: Send) -> Send:
+    """`send` as a coroutine function: a plain one would be called in the handler's thread, away from the event loop."""
+    if iscoroutinefunction(send):
+        return send
+
+    async def send_in_loop(message: Message) -> None:
+        await send(message)
+
+    return send_in_loop
 
 
 class ThreadSend:

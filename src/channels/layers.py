@@ -225,9 +225,17 @@ class InMemoryChannelLayer(BaseChannelLayer):
         channel_capacity: ChannelCapacity | None = None,
         **kwargs: Any,
     ) -> None:
+        self.hub = Hub(self.get_capacity, expiry, group_expiry)
         super().__init__(expiry=expiry, capacity=capacity, channel_capacity=channel_capacity, **kwargs)
         self.channel_capacity = self.compile_capacities(self.channel_capacity)
-        self.hub = Hub(self.get_capacity, expiry, group_expiry)
+
+    @property
+    def expiry(self) -> float:
+        return self.hub.expiry
+
+    @expiry.setter
+    def expiry(self, seconds: float) -> None:
+        self.hub.expiry = seconds
 
     @property
     def group_expiry(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from channels.consumer import AsyncConsumer
+from channels.consumer import AsyncConsumer, Send
 from channels.db import aclose_old_connections, connections_need_closing
 from channels.exceptions import StopConsumer
 from fairway.delivery import Message
@@ -20,9 +20,16 @@ class AsyncHttpConsumer(AsyncConsumer):
     on and may complete the response later, from a layer event. `disconnect()` is called once, at the end.
     """
 
+    _fairway_response_open = False
+    _fairway_disconnected = False
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.body: list[bytes] = []
-        self._fairway_response_open = False
+
+    def _fairway_bind(self, send: Send) -> None:
+        super()._fairway_bind(send)
+        self.body = []
+        self._fairway_response_open = self._fairway_disconnected = False
 
     async def send_headers(self, *, status: int = 200, headers: Headers | None = None) -> None:
         """Send status and headers; servers may hold them back until the first body."""
@@ -55,16 +62,21 @@ class AsyncHttpConsumer(AsyncConsumer):
             return
         try:
             await self.handle(b"".join(self.body))
-        except BaseException:
-            await self.disconnect()
+        except StopConsumer:
+            await self._fairway_disconnect()
             raise
         if not self._fairway_response_open:
-            await self.disconnect()
+            await self._fairway_disconnect()
             raise StopConsumer
+
+    async def _fairway_disconnect(self) -> None:
+        if not self._fairway_disconnected:
+            self._fairway_disconnected = True
+            await self.disconnect()
 
     async def http_disconnect(self, message: Message) -> None:
         """Call `disconnect()`: the exchange is over."""
-        await self.disconnect()
+        await self._fairway_disconnect()
         if connections_need_closing():
             await aclose_old_connections()
         raise StopConsumer

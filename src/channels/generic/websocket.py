@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Iterable
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from asgiref.sync import async_to_sync
 
-from channels.consumer import AsyncConsumer, SyncConsumer, overrides_none
+from channels.consumer import AsyncConsumer, SyncConsumer, overrides_none, register_own
 from channels.db import aclose_old_connections, connections_need_closing
 from channels.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
 from fairway.delivery import Message, Payload, statistics
@@ -75,11 +75,10 @@ def layer_for_groups(consumer: AsyncConsumer, method: str) -> Any:
     return layer
 
 
-def is_after_end(message: Message, error: OSError) -> bool:
-    """Count a message that came too late: its client has gone, and `disconnect()` will follow."""
+def is_after_end(message: Message, reason: object) -> None:
+    """Count a message that came too late: its connection is closed, and `disconnect()` will follow."""
     statistics.sends_after_close += 1
-    logger.debug("%s was not sent, the client has gone: %s", message["type"], error)
-    return True
+    logger.debug("%s was not sent, it came too late: %s", message["type"], reason)
 
 
 class WebsocketConsumer(SyncConsumer):
@@ -139,6 +138,9 @@ class WebsocketConsumer(SyncConsumer):
             self.close(close)
 
     def _fairway_send_event(self, event: Message) -> None:
+        if self._fairway_closed:
+            is_after_end(event, "the consumer has closed the connection")
+            return
         try:
             super().send(event)
         except OSError as error:
@@ -147,16 +149,22 @@ class WebsocketConsumer(SyncConsumer):
     def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
         """Close the connection, or reject it if it is not accepted yet."""
         self._fairway_send_event(close_event(code, reason))
+        self._fairway_closed = True
 
     def websocket_disconnect(self, message: Message) -> None:
         """Leave the groups and call `disconnect()`: the connection has ended."""
-        for group in self.groups or ():
-            async_to_sync(layer_for_groups(self, "group_discard").group_discard)(group, self.channel_name)
-        self.disconnect(message["code"])
+        try:
+            for group in self.groups or ():
+                async_to_sync(layer_for_groups(self, "group_discard").group_discard)(group, self.channel_name)
+        finally:
+            self.disconnect(message["code"])
         raise StopConsumer
 
     def disconnect(self, code: int | None) -> None:
         """Clean up; called once, whoever ended the connection."""
+
+
+register_own(WebsocketConsumer, "send", "websocket_receive")
 
 
 class JsonWebsocketConsumer(WebsocketConsumer):
@@ -189,19 +197,20 @@ class AsyncWebsocketConsumer(AsyncConsumer):
 
     groups: Iterable[str] | None = None
 
-    # Whether a bare message may go to `receive()` without a dict around it: nobody overrides what lies between.
-    _fairway_direct: ClassVar[bool] = False
+    # Whether a bare message may go to `receive()` without a dict around it: nobody looks at what lies between.
+    _fairway_direct: bool = False
     # Whether `send()` may go to the connection without a dict around the text.
-    _fairway_plain_send: ClassVar[bool] = False
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls._fairway_direct = overrides_none(cls, "dispatch", "websocket_receive")
-        cls._fairway_plain_send = super().send is AsyncConsumer.send
+    _fairway_plain_send: bool = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if self.groups is None:
             self.groups = []
+
+    def _fairway_inspect(self) -> None:
+        super()._fairway_inspect()
+        mro = type(self).__mro__
+        self._fairway_direct = overrides_none(mro, "dispatch", "websocket_receive")
+        self._fairway_plain_send = overrides_none(mro[mro.index(AsyncWebsocketConsumer) + 1 :], "send")
 
     def _fairway_receive(self, data: str | bytes) -> Awaitable[Any]:
         if not self._fairway_direct or connections_need_closing():
@@ -261,6 +270,9 @@ class AsyncWebsocketConsumer(AsyncConsumer):
             await self.close(close)
 
     async def _fairway_send_event(self, event: Message) -> None:
+        if self._fairway_closed:
+            is_after_end(event, "the consumer has closed the connection")
+            return
         try:
             await super().send(event)
         except OSError as error:
@@ -269,18 +281,24 @@ class AsyncWebsocketConsumer(AsyncConsumer):
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
         """Close the connection, or reject it if it is not accepted yet."""
         await self._fairway_send_event(close_event(code, reason))
+        self._fairway_closed = True
 
     async def websocket_disconnect(self, message: Message) -> None:
         """Leave the groups and call `disconnect()`: the connection has ended."""
-        for group in self.groups or ():
-            await layer_for_groups(self, "group_discard").group_discard(group, self.channel_name)
-        await self.disconnect(message["code"])
+        try:
+            for group in self.groups or ():
+                await layer_for_groups(self, "group_discard").group_discard(group, self.channel_name)
+        finally:
+            await self.disconnect(message["code"])
         if connections_need_closing():
             await aclose_old_connections()
         raise StopConsumer
 
     async def disconnect(self, code: int | None) -> None:
         """Clean up; called once, whoever ended the connection."""
+
+
+register_own(AsyncWebsocketConsumer, "send", "websocket_receive")
 
 
 class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):

@@ -1,0 +1,299 @@
+"""`AsyncConsumer` and `SyncConsumer` by themselves; with clients and servers they are tested in `tests/contracts`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from typing import Any
+
+import pytest
+
+from channels import consumer as module
+from channels.consumer import AsyncConsumer, StopConsumer, SyncConsumer, ThreadSend, get_handler_name
+from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.testing import ApplicationCommunicator
+from fairway.delivery import Connection
+from tests.channels.applications import Sent
+
+LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+
+@pytest.fixture(autouse=True)
+def fresh_layers():
+    channel_layers.backends.clear()
+
+
+# Names ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "name"), [("chat.message", "chat_message"), ("ping", "ping"), ("a_.b", "a__b")])
+def test_a_handler_is_named_after_the_type(kind: str, name: str):
+    assert get_handler_name({"type": kind}) == name
+
+
+@pytest.mark.parametrize("kind", ["_private", ".private"])
+def test_a_handler_is_never_private(kind: str):
+    with pytest.raises(ValueError, match=r"^Malformed type in message \(leading underscore\)$"):
+        get_handler_name({"type": kind})
+
+
+def test_a_message_needs_a_type():
+    with pytest.raises(ValueError, match=r"^Incoming message has no 'type' attribute$"):
+        get_handler_name({"text": "x"})
+
+
+def test_what_other_code_imports_from_here_is_here():
+    assert set(module.__all__) <= set(dir(module))
+
+
+# as_asgi -------------------------------------------------------------------------------------------------------------
+
+
+class Documented(AsyncConsumer):
+    """What it does."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.kwargs = kwargs
+
+    async def test_ask(self, message):
+        await self.send({"type": "test.answer", "kwargs": self.kwargs})
+        raise StopConsumer
+
+
+@pytest.mark.parametrize("consumer", [Documented, SyncConsumer])
+def test_the_application_tells_whose_it_is(consumer):
+    application = consumer.as_asgi(room="blue")
+    assert application.consumer_class is consumer
+    assert application.consumer_initkwargs == {"room": "blue"}
+    assert application.__wrapped__ is consumer
+    for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+        assert getattr(application, name) == getattr(consumer, name)
+    assert asyncio.iscoroutinefunction(application)
+
+
+async def test_the_application_makes_a_consumer_for_each_scope():
+    for room in ("blue", "red"):
+        communicator = ApplicationCommunicator(Documented.as_asgi(room=room), {"type": "test"})
+        await communicator.send_input({"type": "test.ask"})
+        assert await communicator.receive_output() == {"type": "test.answer", "kwargs": {"room": room}}
+        await communicator.wait()
+
+
+async def test_an_error_of_the_constructor_is_raised():
+    class Broken(AsyncConsumer):
+        def __init__(self) -> None:
+            raise LookupError("no such room")
+
+    with pytest.raises(LookupError, match="no such room"):
+        await Broken.as_asgi()({"type": "test"}, None, None)
+
+
+# Attributes ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_running_consumer_has_its_attributes(settings):
+    settings.CHANNEL_LAYERS = LAYERS
+    seen: dict[str, Any] = {}
+
+    class Looking(AsyncConsumer):
+        async def test_look(self, message):
+            for name in ("scope", "channel_layer", "channel_name", "channel_receive", "base_send"):
+                seen[name] = getattr(self, name)
+            raise StopConsumer
+
+    communicator = ApplicationCommunicator(Looking(), {"type": "test"})
+    await communicator.send_input({"type": "test.look"})
+    await communicator.wait()
+    assert seen["scope"] is communicator.scope
+    assert seen["channel_layer"] is channel_layers["default"]
+    assert seen["channel_name"].startswith("specific..inmemory!")
+    assert seen["channel_receive"].args == (seen["channel_name"],)
+    assert asyncio.iscoroutinefunction(seen["base_send"])
+
+
+def test_there_is_no_base_send_before_the_call():
+    with pytest.raises(AttributeError, match=r"^AsyncConsumer has no base_send before it is called$"):
+        _ = AsyncConsumer().base_send
+
+
+async def test_there_is_no_channel_without_a_layer(settings):
+    settings.CHANNEL_LAYERS = {}
+
+    class Looking(AsyncConsumer):
+        async def test_look(self, message):
+            assert self.channel_layer is None
+            assert not hasattr(self, "channel_receive")
+            raise StopConsumer
+
+    communicator = ApplicationCommunicator(Looking(), {"type": "test"})
+    await communicator.send_input({"type": "test.look"})
+    await communicator.wait()
+
+
+def test_the_families_say_which_they_are():
+    assert (AsyncConsumer._sync, SyncConsumer._sync) == (False, True)
+
+
+# Dispatch ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", [AsyncConsumer, SyncConsumer])
+async def test_a_message_without_a_handler_is_an_error(base):
+    communicator = ApplicationCommunicator(base(), {"type": "test"})
+    await communicator.send_input({"type": "no.such"})
+    with pytest.raises(ValueError, match=r"^No handler for message type no\.such$"):
+        await communicator.wait()
+
+
+async def test_close_old_connections_runs_around_synchronous_handlers(monkeypatch: pytest.MonkeyPatch):
+    calls: list[int] = []
+    monkeypatch.setattr("channels.db.close_old_connections", lambda: calls.append(threading.get_ident()))
+
+    class Handling(SyncConsumer):
+        def test_run(self, message):
+            calls.append(0)
+
+    consumer = Handling()
+    await consumer.dispatch({"type": "test.run"})
+    thread, zero, same = calls
+    assert (zero, same) == (0, thread)
+    assert thread != threading.get_ident()
+
+
+async def test_a_replaced_close_old_connections_is_called_by_asynchronous_consumers(monkeypatch: pytest.MonkeyPatch):
+    calls: list[str] = []
+    monkeypatch.setattr("channels.db.close_old_connections", lambda: calls.append("close"))
+
+    class Handling(AsyncConsumer):
+        async def test_run(self, message):
+            calls.append("run")
+
+    await Handling().dispatch({"type": "test.run"})
+    assert calls == ["close", "run"]
+
+
+# The end -------------------------------------------------------------------------------------------------------------
+
+
+class Leaving(AsyncConsumer):
+    """Notes what it is told at the end, and waits for ever if asked to."""
+
+    def __init__(self) -> None:
+        self.accepted = asyncio.Event()
+        self.waiting = asyncio.Event()
+        self.farewells: list[dict[str, Any]] = []
+
+    async def websocket_connect(self, message):
+        await self.send({"type": "websocket.accept"})
+        self.accepted.set()
+
+    async def websocket_receive(self, message):
+        self.waiting.set()
+        await asyncio.Event().wait()
+
+    async def websocket_disconnect(self, message):
+        self.farewells.append(message)
+        await asyncio.sleep(0)
+        self.farewells.append({"type": "done"})
+        raise StopConsumer
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["waiting", "in a handler"])
+async def test_a_cancelled_consumer_still_handles_its_disconnect(busy: bool):
+    consumer = Leaving()
+    messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    task = asyncio.ensure_future(consumer({"type": "websocket"}, messages.get, Sent()))
+    messages.put_nowait({"type": "websocket.connect"})
+    if busy:
+        messages.put_nowait({"type": "websocket.receive", "text": "wait"})
+        await consumer.waiting.wait()
+    await consumer.accepted.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert consumer.farewells == [
+        {"type": "websocket.disconnect", "code": 1006, "reason": ""},
+        {"type": "done"},
+    ]
+
+
+async def test_a_consumer_that_cannot_clean_up_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(module, "CLEANUP_TIMEOUT", 0.01)
+
+    class Hanging(AsyncConsumer):
+        async def websocket_connect(self, message):
+            raise LookupError("the first")
+
+        async def websocket_disconnect(self, message):
+            await asyncio.Event().wait()
+
+    communicator = ApplicationCommunicator(Hanging(), {"type": "websocket"})
+    await communicator.send_input({"type": "websocket.connect"})
+    with pytest.raises(LookupError, match="the first"):
+        await communicator.wait()
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage() == "Hanging failed again while it was handling its disconnect"
+    assert isinstance(record.exc_info[1], TimeoutError)
+
+
+async def test_a_consumer_without_a_disconnect_handler_just_fails():
+    class Bare(AsyncConsumer):
+        async def websocket_connect(self, message):
+            raise LookupError("alone")
+
+    communicator = ApplicationCommunicator(Bare(), {"type": "websocket"})
+    await communicator.send_input({"type": "websocket.connect"})
+    with pytest.raises(LookupError, match="alone"):
+        await communicator.wait()
+
+
+async def test_nothing_is_left_in_the_layer(settings):
+    settings.CHANNEL_LAYERS = LAYERS
+    communicator = ApplicationCommunicator(Documented.as_asgi(), {"type": "test"})
+    await communicator.send_input({"type": "test.ask"})
+    await communicator.wait()
+    layer = channel_layers["default"]
+    assert isinstance(layer, InMemoryChannelLayer)
+    assert (layer.channels, layer.groups) == ({}, {})
+
+
+async def test_no_task_is_left_behind():
+    before = asyncio.all_tasks()
+    communicator = ApplicationCommunicator(Documented.as_asgi(), {"type": "test"})
+    await communicator.send_input({"type": "test.ask"})
+    await communicator.wait()
+    assert asyncio.all_tasks() == before
+
+
+# Sending from a thread -----------------------------------------------------------------------------------------------
+
+
+class Taking(Connection):
+    """A connection that keeps what is sent, or fails."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.taken: list[tuple[int, Any]] = []
+
+    def send_nowait(self, message):
+        if self.error is not None:
+            raise self.error
+        self.taken.append((threading.get_ident(), message))
+
+
+async def test_a_thread_sends_in_the_thread_of_the_loop():
+    connection = Taking()
+    send = ThreadSend(connection, asyncio.get_running_loop())
+    await asyncio.to_thread(send, {"type": "x"})
+    send({"type": "y"})
+    assert connection.taken == [(threading.get_ident(), {"type": "x"}), (threading.get_ident(), {"type": "y"})]
+
+
+async def test_an_error_of_the_connection_is_raised_in_the_thread():
+    send = ThreadSend(Taking(OSError("gone")), asyncio.get_running_loop())
+    with pytest.raises(OSError, match="gone"):
+        await asyncio.to_thread(send, {"type": "x"})
