@@ -23,7 +23,7 @@ from fairway.protocols.http1 import (
 from fairway.protocols.websocket import handshake
 from fairway.server.errors import ConnectionClosed, ProtocolMisuse
 from fairway.server.http import Headers, HttpExchange
-from fairway.server.outbox import Outbox
+from fairway.server.outbox import NEXT_PASS, Outbox
 from fairway.server.scope import addresses, http_scope, websocket_scope
 from fairway.server.websocket import WebSocketDriver
 
@@ -45,9 +45,12 @@ class HttpConnection(asyncio.Protocol):
         "_http",
         "_outbox",
         "_reading",
+        "_refused",
         "_server",
         "_stalled_at",
+        "_taken_at_eof",
         "_transport",
+        "_wrote_at_once",
         "wheel_slot",
     )
 
@@ -64,6 +67,9 @@ class HttpConnection(asyncio.Protocol):
         self._exchange: HttpExchange | None = None
         self._application: asyncio.Task[None] | None = None
         self._reading = True
+        self._refused = False
+        self._wrote_at_once = False
+        self._taken_at_eof = 0
         self._eof = False
         self._closing = False
         self._stalled_at: float | None = None
@@ -80,6 +86,8 @@ class HttpConnection(asyncio.Protocol):
         context.add(self)
         self._set_deadline(context.touch() + context.limits.request_head_timeout)
         if context.is_full:
+            self._refused = True
+            context.refusing += 1
             context.counters.refused += 1
             context.fault("connection limit", None, f"more than {context.limits.max_connections} connections: 503")
             self._refuse(503, "too many connections", [(b"retry-after", b"10")])
@@ -97,7 +105,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _begin_head(self) -> None:
         limits = self._context.limits
-        deadline = self._context.now + limits.request_head_timeout
+        deadline = self._context.touch() + limits.request_head_timeout
         if self._deadline is not None and deadline < self._deadline:
             self._set_deadline(deadline)
 
@@ -105,14 +113,18 @@ class HttpConnection(asyncio.Protocol):
         # The client has said everything; it may still wait for its answer (RFC 9112 section 9.6).
         self._eof = True
         self._handle(self._http.receive_eof())
-        if self._exchange is None and not self._closing:
+        exchange = self._exchange
+        if exchange is None:
             self._close()
+        else:
+            self._doubt(exchange)
         return self._transport is not None and not self._transport.is_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         context = self._context
         self._transport = None
         self._closing = True
+        self._stalled_at = None
         context.wheel.cancel(self)
         exchange = self._exchange
         if exchange is not None:
@@ -120,20 +132,22 @@ class HttpConnection(asyncio.Protocol):
             self._log(exchange)
             exchange.disconnect()
         self._outbox.close()
+        if self._refused:
+            context.refusing -= 1
         context.remove(self)
         if self._application is not None:
             self._set_deadline(context.touch() + context.limits.disconnect_timeout)
 
     def pause_writing(self) -> None:
         self._outbox.pause_writing()
-        self._stalled_at = self._context.now
+        self._stalled_at = self._context.touch()
         self._context.schedule(self, self._stalled_at + self._context.limits.write_stall_timeout)
 
     def resume_writing(self) -> None:
         self._stalled_at = None
         self._outbox.resume_writing()
-        if self._closing and self._transport is not None and self._outbox.is_empty:
-            self._transport.close()
+        if self._closing:
+            self._linger()
 
     def _pause_reading(self) -> None:
         if self._reading and self._transport is not None:
@@ -177,24 +191,25 @@ class HttpConnection(asyncio.Protocol):
         self._application = task = context.run(scope, exchange.receive, exchange.send)
         # With its exchange: when a task ends the connection may be busy with the next request already.
         task.add_done_callback(partial(self._application_ended, exchange))
-        if head.content_length or head.chunked:
+        if self._eof:
+            self._doubt(exchange)
+        elif head.content_length or head.chunked:
             self._deadline_of_body()
 
     def _deadline_of_body(self) -> None:
         # A client that has stopped in the middle of its body is given as long as an idle connection.
-        self._set_deadline(self._context.now + self._context.limits.keep_alive_timeout)
+        self._set_deadline(self._context.touch() + self._context.limits.keep_alive_timeout)
 
     def _upgrade(self, head: RequestHead) -> None:
         """Hand the transport over to a WebSocket driver, or answer why not."""
         context = self._context
         offer = handshake.check(head.method, head.version, head.headers, context.limits.deflate)
+        if head.content_length or head.chunked:
+            offer = handshake.Refusal(400, "the handshake has content (RFC 6455 section 4.1)")
         if isinstance(offer, handshake.Refusal):
             scope = websocket_scope(head, [], context.config.root_path, self._client, self._server, None)
             context.fault("handshake", scope, f"{offer.reason}; answered with {offer.status}")
             self._refuse(offer.status, offer.reason, offer.headers)
-            return
-        if head.content_length or head.chunked:
-            self._refuse(400, "a WebSocket handshake has no content", [])
             return
         transport = self._transport
         assert transport is not None
@@ -237,12 +252,14 @@ class HttpConnection(asyncio.Protocol):
     # The application's answer (`fairway.server.http.Carrier`) ---------------------------------------------------
 
     def send_continue(self) -> None:
-        self._outbox.append(self._http.send_informational(100, ()))
+        self._append(self._http.send_informational, 100, ())
 
     def send_early_hints(self, headers: Headers) -> None:
         self._append(self._http.send_informational, 103, headers)
 
     def send_start(self, status: int, headers: Headers, trailers: bool) -> None:
+        if self._context.draining:
+            headers = [*headers, (b"connection", b"close")]
         try:
             data = self._http.send_response(
                 status, headers, default_headers=self._context.default_headers(), trailers=trailers
@@ -262,19 +279,25 @@ class HttpConnection(asyncio.Protocol):
             data = frame(*arguments)
         except LocalProtocolError as error:
             raise ProtocolMisuse(str(error)) from None
-        if data:
-            self._outbox.append(data)
+        if data and self._outbox.append(data):
+            self._wrote_at_once = True
 
     def drained(self) -> Awaitable[None] | None:
         outbox = self._outbox
-        return outbox.drained() if outbox.is_crowded else None
+        if outbox.is_crowded:
+            return outbox.drained()
+        if self._wrote_at_once:
+            self._wrote_at_once = False
+            return NEXT_PASS
+        return None
 
     def body_taken(self) -> None:
         self._resume_reading()
 
     def response_complete(self) -> None:
         exchange = self._exchange
-        self._exchange = None
+        # What the application does from here on, it does for itself: it is not cancelled when the client leaves.
+        self._exchange = self._application = None
         if exchange is not None:
             self._log(exchange)
         self._outbox.flush_alone()
@@ -291,7 +314,7 @@ class HttpConnection(asyncio.Protocol):
             return
         limits = self._context.limits
         self._resume_reading()
-        self._set_deadline(self._context.now + limits.keep_alive_timeout)
+        self._set_deadline(self._context.touch() + limits.keep_alive_timeout)
         self._handle(self._http.next_request())
         if self._eof and self._exchange is None and not self._closing:
             self._close()
@@ -322,9 +345,12 @@ class HttpConnection(asyncio.Protocol):
         if exchange.started:
             self._log(exchange)
             exchange.disconnect()
+            self._outbox.flush()  # how far it came is worth seeing
             self._abort()
             return
-        status = getattr(error, "asgi_status", 500)
+        status = getattr(error, "asgi_status", None)
+        if not isinstance(status, int):
+            status = 500
         self._log(exchange, status)
         exchange.disconnect()
         self._refuse(status, "not found" if status == 404 else "internal server error", [])
@@ -341,16 +367,19 @@ class HttpConnection(asyncio.Protocol):
         # response (RFC 9112 section 9.6): stop writing, read on and throw away, but not for long.
         self._closing = True
         transport = self._transport
-        if transport is None:
+        if transport is None or transport.is_closing():
             return
         self._outbox.flush()
-        if self._eof or (self._http.request is None and self._outbox.is_empty):
+        if self._eof:
             self._close()
             return
         self._resume_reading()
-        if self._outbox.is_empty and transport.can_write_eof():
-            transport.write_eof()
-        self._set_deadline(self._context.touch() + self._context.limits.close_timeout)
+        # A client that is still taking its response is measured by its progress: `resume_writing` leads here again.
+        self._deadline = None
+        if self._outbox.is_empty:
+            if transport.can_write_eof():
+                transport.write_eof()
+            self._set_deadline(self._context.touch() + self._context.limits.close_timeout)
 
     def _close(self) -> None:
         self._closing = True
@@ -397,11 +426,28 @@ class HttpConnection(asyncio.Protocol):
         elif self._closing:
             self._abort()
         elif self._exchange is not None:
-            self._fail(RequestFailed(408, "request body stopped arriving: RFC 9110 section 15.5.9"))
+            self._judge_silence(self._exchange)
         elif self._http.is_idle:
             self._close()
         else:
             self._fail(RequestFailed(408, "request head not complete in time: RFC 9110 section 15.5.9"))
+
+    def _judge_silence(self, exchange: HttpExchange) -> None:
+        if self._eof:
+            if self._stalled_at is None and exchange.sent_bytes == self._taken_at_eof:
+                self._abort()
+            else:
+                self._doubt(exchange)
+        elif not self._reading:
+            self._deadline_of_body()  # it is the application that does not take what has arrived
+        else:
+            self._fail(RequestFailed(408, "request body stopped arriving: RFC 9110 section 15.5.9"))
+
+    def _doubt(self, exchange: HttpExchange) -> None:
+        # A client that has said everything cannot be told from one that has left, unless something is sent to it: for
+        # so long it may wait for the next byte.
+        self._taken_at_eof = exchange.sent_bytes
+        self._set_deadline(self._context.touch() + self._context.limits.close_timeout)
 
     # For the server -------------------------------------------------------------------------------------------
 

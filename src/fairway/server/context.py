@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextvars import Context as VariableContext
@@ -46,7 +47,9 @@ class Counters:
 
 
 class Context:
-    """`now` is a coarse clock: the loop's time at the last tick of the wheel, or at the last new connection."""
+    """`now` is a coarse clock: the loop's time at the last tick of the wheel, or when somebody needed it exactly. It
+    stands still while no deadline is scheduled, so a new deadline is counted from `touch()`.
+    """
 
     def __init__(self, app: Application, config: Config, loop: asyncio.AbstractEventLoop, access: EventLog) -> None:
         self.app = app
@@ -62,6 +65,7 @@ class Context:
         self.tasks: set[asyncio.Task[None]] = set()
         self.counters = Counters()
         self.state: dict[str, Any] | None = None
+        self.refusing = 0
         self.draining = False
         self.random = random.Random()
         self._timer: asyncio.TimerHandle | None = None
@@ -72,7 +76,7 @@ class Context:
 
     def touch(self) -> float:
         """Bring the coarse clock up to date."""
-        self.now = now = self.loop.time()
+        self.now = now = max(self.now, self.loop.time())
         return now
 
     def schedule(self, entry: Entry, deadline: float) -> None:
@@ -82,6 +86,8 @@ class Context:
             self._arm()
 
     def _arm(self) -> None:
+        if self._closed:
+            return
         tick = self.wheel.next_tick(self.loop.time())
         self._timer = None if tick is None else self.loop.call_at(tick, self._tick)
 
@@ -91,8 +97,10 @@ class Context:
             self.wheel.advance(self.touch())
         finally:
             self.faults.flush(self.now)
-            if not self._closed:
-                self._arm()
+            # What is heard from here on, however soon, is later than what was done in this tick: an answer that comes
+            # at once would otherwise look as old as the ping before it.
+            self.now = math.nextafter(self.now, math.inf)
+            self._arm()
 
     def run(self, scope: Scope, receive: Any, send: Any) -> asyncio.Task[None]:
         """Start the application's task, in a context of its own: no connection sees another's variables."""
@@ -108,9 +116,9 @@ class Context:
         """One line about a fault of a peer or of the application; `kind` is what the lines are limited by."""
         self.counters.faults += 1
         if scope is None:
-            self.faults.report(self.now, kind, "%s", text)
+            self.faults.report(self.touch(), kind, "%s", text)
         else:
-            self.faults.report(self.now, kind, "%s %s: %s", client_text(scope), target_text(scope), text)
+            self.faults.report(self.touch(), kind, "%s %s: %s", client_text(scope), target_text(scope), text)
 
     def application_error(self, kind: str, scope: Scope, error: BaseException) -> None:
         """The application raised: the traceback, once, with what it was serving and for whom."""
@@ -124,7 +132,7 @@ class Context:
 
     def default_headers(self) -> bytes:
         """The `server` and `date` lines of a response, made once a second."""
-        second = int(self.now)
+        second = int(self.touch())
         if second != self._block_time or not self._block:
             self._block_time = second
             server = b"server: fairway\r\n" if self.config.server_header else b""
@@ -136,8 +144,8 @@ class Context:
 
     @property
     def is_full(self) -> bool:
-        """Whether there are more connections than allowed."""
-        return 0 < self.limits.max_connections < len(self.connections)
+        """Whether there are more connections than allowed, not counting those that are being refused."""
+        return 0 < self.limits.max_connections < len(self.connections) - self.refusing
 
     def remove(self, connection: Drainable) -> None:
         """The connection's transport is gone."""
@@ -173,4 +181,7 @@ async def _await(awaitable: Awaitable[None]) -> None:
 
 
 async def _raise(error: Exception) -> None:
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # its traceback refers to this frame

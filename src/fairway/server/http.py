@@ -55,6 +55,7 @@ class HttpExchange:
 
     __slots__ = (
         "_body",
+        "_buffered",
         "_carrier",
         "_ended",
         "_expects_continue",
@@ -77,6 +78,7 @@ class HttpExchange:
         self.started_at = started_at
         self._carrier: Carrier | None = carrier
         self._body: list[bytes] = []
+        self._buffered = 0
         self._ended = False
         self._final_given = False
         self._expects_continue = expects_continue
@@ -95,8 +97,9 @@ class HttpExchange:
     def feed(self, data: bytes) -> int:
         """Add a piece of the body; how many bytes the application has not taken."""
         self._body.append(data)
+        self._buffered += len(data)
         self._wake()
-        return sum(map(len, self._body)) if len(self._body) > 1 else len(data)
+        return self._buffered
 
     def feed_end(self) -> None:
         """The body is complete."""
@@ -130,11 +133,16 @@ class HttpExchange:
                     self._carrier.send_continue()
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
-            await waiter
+            try:
+                await waiter
+            finally:
+                if waiter in self._waiters:  # given up: an application may look again and again
+                    self._waiters.remove(waiter)
 
     def _take_body(self) -> Message:
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body.clear()
+        self._buffered = 0
         self._final_given = self._ended
         if not self._ended and self._carrier is not None:
             self._carrier.body_taken()
@@ -197,7 +205,9 @@ class HttpExchange:
         assert self._start is not None
         status, headers, self._wants_trailers = self._start
         has_length = any(name.lower() == b"content-length" for name, _ in headers)
-        if length is not None and not has_length and not self._wants_trailers:
+        # To HEAD and with 304 an empty body says nothing about the length of what a GET would give.
+        is_silent = length == 0 and (status == 304 or self.scope["method"] == "HEAD")
+        if length is not None and not (is_silent or has_length or self._wants_trailers):
             # A body that is there in full needs no chunks.
             headers = [*headers, (b"content-length", b"%d" % length)]
         carrier.send_start(status, headers, self._wants_trailers)

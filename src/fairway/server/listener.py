@@ -7,7 +7,6 @@ does not run a loop: `fairway.server.cli.run` does.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 import sys
@@ -28,8 +27,10 @@ _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 
 # Connections accepted in one go, before the others of the loop get their turn.
 ACCEPTS_PER_PASS = 128
-_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_SECONDS = 0.5
+
+# What a cancelled task has left of the server's life.
+_CUT_SECONDS = 1.0
 
 
 class Server:
@@ -77,8 +78,6 @@ class Server:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                if error.errno not in _OUT_OF_RESOURCES:
-                    raise
                 self._pause_accepting(listening, error)
                 return
             accepted.setblocking(False)
@@ -125,20 +124,36 @@ class Server:
         context = self.context
         self._stop_accepting()
         context.draining = True
-        for connection in list(context.connections):
-            connection.drain()
         try:
-            async with asyncio.timeout(timeout):
-                await context.wait_no_connections()
-                await _wait(context.tasks)
-        except TimeoutError:
-            logger.warning("%d connections did not end within %g s: cut", len(context.connections), timeout)
-        finally:
-            self.abort()
             await _wait(self._connecting)
-            await _wait(context.tasks)
+            for connection in list(context.connections):
+                connection.drain()
+            async with asyncio.timeout(timeout):
+                await self._all_ended()
+        except TimeoutError:
+            logger.warning(
+                "%d connections and %d tasks did not end within %g s: cut",
+                len(context.connections),
+                len(context.tasks),
+                timeout,
+            )
+        finally:
+            await self._cut()
             context.close()
             await self._lifespan.shutdown()
+
+    async def _all_ended(self) -> None:
+        await self.context.wait_no_connections()
+        await _wait(self.context.tasks)
+
+    async def _cut(self) -> None:
+        self.abort()
+        try:
+            async with asyncio.timeout(_CUT_SECONDS):
+                await self._all_ended()
+        except TimeoutError:
+            # A thread cannot be cancelled, and so neither can a task that waits for one.
+            logger.warning("%d tasks do not end although they were cancelled: left behind", len(self.context.tasks))
 
     def abort(self) -> None:
         """Drop every connection and cancel every application task."""

@@ -85,9 +85,11 @@ class Outbox:
                 data = frames[0] if len(frames) == 1 else b"".join(frames)
                 frames.clear()
                 transport.write(data)
-            return
-        while frames and not self.blocked:
-            transport.write(self._next_chunk())
+        else:
+            while frames and not self.blocked:
+                transport.write(self._next_chunk())
+        if self._waiters is not None and not self.blocked:
+            self._wake()  # the socket took everything at once, so that there is nothing to resume
 
     def flush_alone(self) -> None:
         """Write now, if no other socket of this loop has anything to send."""

@@ -30,12 +30,11 @@ from fairway.protocols.websocket.frames import (
     TRY_AGAIN_LATER,
 )
 from fairway.server.errors import ConnectionClosed, ProtocolMisuse
+from fairway.server.http import Headers, checked_headers
 from fairway.server.outbox import NEXT_PASS, Outbox
 
 if TYPE_CHECKING:
     from fairway.server.context import Context
-
-_Headers = list[tuple[bytes, bytes]]
 
 # Bytes of a client that did not wait for the answer to its handshake.
 _MAX_EARLY_BYTES = 65536
@@ -60,9 +59,12 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         "_core",
         "_decode_scheduled",
         "_early",
+        "_end",
         "_ended_at",
+        "_eof",
         "_http",
         "_last",
+        "_linger_until",
         "_lingering",
         "_max_size",
         "_offer",
@@ -103,6 +105,9 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         self._early: bytes | None = None
         self._reading = True
         self._lingering = False
+        self._linger_until: float | None = None
+        self._eof = False
+        self._end: Message | None = None
         self._last: Closed | None = None  # how it ended, until the application has seen what came before
         self._decode_scheduled = False
         self._stalled_at: float | None = None
@@ -160,11 +165,13 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             self._core_closed(closed)
             return
         self._last = closed
-        self._context.schedule(self, self._context.touch() + self._context.limits.close_timeout)
+        self._linger_until = self._context.touch() + self._context.limits.close_timeout
+        self._context.schedule(self, self._linger_until)
 
     def _close_now(self) -> None:
         closed, self._last = self._last, None
         if closed is not None and self._core is not None:
+            self._linger_until = None
             self._core_closed(closed)
 
     def _send_control(self) -> None:
@@ -183,6 +190,10 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             self.abort()
 
     def _pause_reading(self) -> None:
+        if self._phase is not Phase.OPEN:
+            if self._phase is Phase.CLOSING:
+                self._go_on_after_close()
+            return
         self.inbox.pause()
         if self._reading and self._transport is not None:
             self._reading = False
@@ -224,13 +235,15 @@ class WebSocketDriver(asyncio.Protocol, Connection):
 
     def eof_received(self) -> bool:
         # A WebSocket that cannot be read any more is over; before the handshake the client may still want its answer.
+        self._eof = True
         if self._core is not None and not self._lingering:
             self._take(self._core.receive_eof())
         return self._core is None and self._phase is not Phase.ENDED
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+        self._transport = self._stalled_at = None
         self._close_now()
+        self._linger_until = None
         core = self._core
         if core is not None:
             self._take(core.receive_eof())
@@ -242,12 +255,14 @@ class WebSocketDriver(asyncio.Protocol, Connection):
 
     def pause_writing(self) -> None:
         self.outbox.pause_writing()
-        self._stalled_at = self._context.now
+        self._stalled_at = self._context.touch()
         self._context.schedule(self, self._stalled_at + self._context.limits.write_stall_timeout)
 
     def resume_writing(self) -> None:
         self._stalled_at = None
         self.outbox.resume_writing()
+        if self._lingering:
+            self._end_writing()
 
     # Deadlines ------------------------------------------------------------------------------------------------
 
@@ -258,27 +273,30 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             return None
         if self._ended_at is not None and self._task is not None and now >= self._ended_at + limits.disconnect_timeout:
             self._cancel_application(limits.disconnect_timeout)
-            return None
+            self._ended_at = None
         if self._phase is Phase.CONNECTING and now >= self._connected_at + limits.connect_timeout:
             self._fault(
                 "no answer", f"application did not answer websocket.connect within {limits.connect_timeout:g} s"
             )
             self._answer_error(500, "the application did not answer in time")
         if self._stalled_at is not None and now >= self._stalled_at + limits.write_stall_timeout:
+            self._stalled_at = None
             self._context.counters.slow_consumers += 1
             self._fault("slow client", f"client took no data for {limits.write_stall_timeout:g} s")
             self._disconnected(TRY_AGAIN_LATER, "client too slow")
             self._abort_transport()
-        if self._last is not None and self._core is not None and now >= self._core.heard_at + limits.close_timeout:
-            self._close_now()
         core = self._core
         if core is not None and self._transport is not None:
             self._take(core.handle_deadline(now, self._reading))
-            if self._lingering and core.next_deadline() is None and now >= core.heard_at + limits.close_timeout:
+        if self._linger_until is not None and now >= self._linger_until:
+            if self._last is not None:
+                self._close_now()
+            else:
+                self._linger_until = None
                 self._abort_transport()
-        return self._next_deadline(now)
+        return self._next_deadline()
 
-    def _next_deadline(self, now: float) -> float | None:
+    def _next_deadline(self) -> float | None:
         limits = self._context.limits
         deadlines = []
         if self._phase is Phase.CONNECTING:
@@ -287,14 +305,12 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             deadlines.append(self._ended_at + limits.disconnect_timeout)
         if self._stalled_at is not None:
             deadlines.append(self._stalled_at + limits.write_stall_timeout)
-        if self._last is not None and self._core is not None:
-            deadlines.append(self._core.heard_at + limits.close_timeout)
         if self._core is not None and self._transport is not None:
             deadline = self._core.next_deadline()
             if deadline is not None:
                 deadlines.append(deadline)
-            elif self._lingering:
-                deadlines.append(max(now, self._core.heard_at + limits.close_timeout))
+        if self._linger_until is not None:
+            deadlines.append(self._linger_until)
         return min(deadlines, default=None)
 
     def _cancel_application(self, timeout: float) -> None:
@@ -309,7 +325,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
     async def receive(self) -> Message:
         """ASGI `receive`. Cancelling loses nothing; after the end it keeps returning `websocket.disconnect`."""
         if self._phase is Phase.ENDED and not self.inbox.client_waiting:
-            return self._disconnect_event(ABNORMAL_CLOSURE, "connection lost")
+            return dict(self._end or self._disconnect_event(ABNORMAL_CLOSURE, "connection lost"))
         item = await self.inbox.get()
         if type(item) is str:
             return {"type": "websocket.receive", "text": item}
@@ -392,7 +408,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         assert offer is not None
         assert http is not None
         subprotocol = _checked_subprotocol(message.get("subprotocol"))
-        headers = _checked_headers(message)
+        headers = checked_headers(message)
         if any(name.lower() == b"sec-websocket-protocol" for name, _ in headers):
             raise ProtocolMisuse("pass the subprotocol in subprotocol, not in the headers of websocket.accept")
         if subprotocol is not None and subprotocol not in offer.subprotocols:
@@ -424,6 +440,8 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             self.drain()
         elif early:
             self.data_received(early)
+        if self._eof:
+            self._take(self._core.receive_eof())  # the client has left before it was accepted
 
     def _close(self, message: Mapping[str, Any]) -> None:
         if self._phase is Phase.CONNECTING:
@@ -431,18 +449,20 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             return
         if self._phase is not Phase.OPEN:
             raise self._out_of_turn("websocket.close")
+        code, reason = message.get("code"), message.get("reason")
+        if not (code is None or isinstance(code, int)) or not (reason is None or isinstance(reason, str)):
+            raise ProtocolMisuse(f"websocket.close has an int as code and a str as reason, not {code!r} and {reason!r}")
         if self._last is not None:
             self._close_now()
             return
-        code = message.get("code")
-        self._begin_closing(NORMAL_CLOSURE if code is None else code, message.get("reason") or "")
+        self._begin_closing(NORMAL_CLOSURE if code is None else code, reason or "")
 
     def _begin_closing(self, code: int, reason: str) -> None:
         core = self._core
         assert core is not None
         try:
             core.close(code, reason, self._context.touch())
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise ProtocolMisuse(f"websocket.close: {error}") from None
         self._phase = Phase.CLOSING
         self.is_open = False
@@ -471,10 +491,9 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             raise ProtocolMisuse(f"the status of websocket.http.response.start is 200 to 599, not {status!r}")
         http = self._http
         assert http is not None
+        headers = [*checked_headers(message), (b"connection", b"close")]
         try:
-            self.outbox.append(
-                http.send_response(status, _checked_headers(message), default_headers=self._context.default_headers())
-            )
+            self.outbox.append(http.send_response(status, headers, default_headers=self._context.default_headers()))
         except LocalProtocolError as error:
             raise ProtocolMisuse(f"websocket.http.response.start: {error}") from None
         self._phase = Phase.DENYING
@@ -486,8 +505,11 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         http = self._http
         assert http is not None
         more = bool(message.get("more_body", False))
+        body = message.get("body", b"")
+        if not isinstance(body, bytes | bytearray | memoryview):
+            raise ProtocolMisuse(f"the body of websocket.http.response.body is bytes, not {type(body).__name__}")
         try:
-            data = http.send_body(bytes(message.get("body", b"")), more)
+            data = http.send_body(bytes(body), more)
         except LocalProtocolError as error:
             raise ProtocolMisuse(f"websocket.http.response.body: {error}") from None
         self.outbox.append(data)
@@ -502,12 +524,12 @@ class WebSocketDriver(asyncio.Protocol, Connection):
 
     # Endings --------------------------------------------------------------------------------------------------
 
-    def _answer(self, status: int, headers: _Headers, body: bytes, more: bool) -> None:
+    def _answer(self, status: int, headers: Headers, body: bytes, more: bool) -> None:
         """Refuse the handshake with an HTTP response."""
         http = self._http
         if http is None or self._phase is not Phase.CONNECTING:
             return
-        headers = [*headers, (b"content-length", str(len(body)).encode("ascii"))]
+        headers = [*headers, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
         response = http.send_response(status, headers, default_headers=self._context.default_headers())
         self.outbox.append(response + http.send_body(body, more))
         self._phase = Phase.DENYING
@@ -521,7 +543,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
     def _finish_answer(self) -> None:
         self._disconnected(ABNORMAL_CLOSURE, "handshake refused")
         self.outbox.flush()
-        self._close_transport()
+        self._linger()
 
     def _core_closed(self, closed: Closed) -> None:
         """The closing handshake is complete, or the connection is lost, or the peer broke a rule."""
@@ -549,12 +571,23 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         if transport is None:
             return
         self._lingering = True
+        if self._eof:
+            transport.close()
+            return
         if not self._reading:
             self._reading = True
             transport.resume_reading()
-        if self.outbox.is_empty and transport.can_write_eof():
+        self._end_writing()
+
+    def _end_writing(self) -> None:
+        # A client that is still taking what there is for it is measured by its progress: see `resume_writing`.
+        transport = self._transport
+        if transport is None or not self.outbox.is_empty or self._linger_until is not None:
+            return
+        if transport.can_write_eof():
             transport.write_eof()
-        self._context.schedule(self, self._context.touch() + self._context.limits.close_timeout)
+        self._linger_until = self._context.touch() + self._context.limits.close_timeout
+        self._context.schedule(self, self._linger_until)
 
     def _close_transport(self) -> None:
         if self._transport is not None:
@@ -592,8 +625,9 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         self.is_open = False
         context = self._context
         self._ended_at = context.touch()
+        self._end = self._disconnect_event(code, reason)
         if self._task is not None:
-            self.inbox.put_disconnect(self._disconnect_event(code, reason))
+            self.inbox.put_disconnect(dict(self._end))
             context.schedule(self, self._ended_at + context.limits.disconnect_timeout)
         self.outbox._wake()
         if was_open:
@@ -658,16 +692,6 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         """Drop the connection; the application gets a disconnect with 1006."""
         self._disconnected(ABNORMAL_CLOSURE, "connection dropped")
         self._abort_transport()
-
-
-def _checked_headers(message: Mapping[str, Any]) -> _Headers:
-    headers = []
-    for header in message.get("headers") or ():
-        name, value = header
-        if not isinstance(name, bytes) or not isinstance(value, bytes):
-            raise ProtocolMisuse(f"a header is a pair of bytes, not ({type(name).__name__}, {type(value).__name__})")
-        headers.append((name, value))
-    return headers
 
 
 def _checked_subprotocol(subprotocol: object) -> str | None:

@@ -1,0 +1,227 @@
+"""What waits for one socket: order, backpressure, chunks; and the batch that writes once for each pass of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairway.server.batch import MAX_DIRTY, Batch
+from fairway.server.outbox import CHUNK_BYTES, NEXT_PASS, Outbox
+
+HIGH_WATER = 1000
+
+
+class Transport(asyncio.Transport):
+    """A socket that takes `room` bytes in all; the rest of a write stays with it, as in a real transport."""
+
+    def __init__(self, room: int = 1 << 40) -> None:
+        self.writes: list[bytes] = []
+        self.room = room
+        self.left = 0
+        self.outbox: Outbox
+        self.limits: int | None = None
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.limits = high
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.left, "it was asked not to write more"
+        self.writes.append(bytes(data))
+        self.room -= len(data)
+        if self.room < 0:
+            self.left, self.room = -self.room, 0
+            self.outbox.pause_writing()
+
+    def get_write_buffer_size(self) -> int:
+        return self.left
+
+    def take(self, size: int = 1 << 40) -> None:
+        """The peer reads so many bytes."""
+        taken = min(size, self.left)
+        self.left -= taken
+        self.room += size - taken
+        if taken and not self.left:
+            self.outbox.resume_writing()
+
+
+@pytest.fixture
+async def batch() -> Batch:
+    return Batch(asyncio.get_running_loop())
+
+
+def outbox_of(batch: Batch, transport: Transport, high_water: int = HIGH_WATER) -> Outbox:
+    transport.outbox = Outbox(transport, batch, asyncio.get_running_loop(), high_water)
+    return transport.outbox
+
+
+async def next_pass() -> None:
+    await NEXT_PASS
+
+
+async def test_frames_of_one_pass_are_one_write(batch: Batch) -> None:
+    transport = Transport()
+    outbox = outbox_of(batch, transport)
+    assert transport.limits == 0
+    assert not outbox.append(b"one ")
+    assert not outbox.append(b"two")
+    assert (transport.writes, outbox.size) == ([], 7)
+    await next_pass()
+    assert (transport.writes, outbox.size) == ([b"one two"], 0)
+    assert outbox.is_empty
+
+
+async def test_a_lone_frame_is_handed_on_without_a_copy(batch: Batch) -> None:
+    written: list[bytes] = []
+
+    class Keeping(Transport):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            written.append(data)  # type: ignore[arg-type]
+
+    outbox = outbox_of(batch, Keeping())
+    frame = b"shared by many"
+    outbox.append(frame)
+    await next_pass()
+    assert written[0] is frame
+
+
+async def test_a_full_chunk_does_not_wait_for_the_end_of_the_pass(batch: Batch) -> None:
+    transport = Transport()
+    outbox = outbox_of(batch, transport)
+    outbox.append(b"a")
+    assert outbox.append(bytes(CHUNK_BYTES))
+    assert sum(map(len, transport.writes)) == CHUNK_BYTES + 1
+
+
+async def test_what_the_socket_does_not_take_stays_here(batch: Batch) -> None:
+    transport = Transport(room=10)
+    outbox = outbox_of(batch, transport)
+    outbox.append(b"x" * 20)
+    await next_pass()
+    outbox.append(b"y" * 30)
+    await next_pass()
+    assert (outbox.blocked, outbox.size, transport.left) == (True, 30, 10)
+    assert not outbox.is_empty
+    transport.take()
+    assert b"".join(transport.writes) == b"x" * 20 + b"y" * 30
+    assert outbox.is_empty
+
+
+async def test_who_waits_goes_on_when_there_is_room(batch: Batch) -> None:
+    transport = Transport(room=0)
+    outbox = outbox_of(batch, transport)
+    outbox.append(b"x")
+    await next_pass()
+    outbox.append(bytes(HIGH_WATER))
+    assert outbox.is_crowded
+    waiting = [asyncio.ensure_future(_await(outbox)) for _ in range(2)]
+    await next_pass()
+    assert not any(task.done() for task in waiting)
+    transport.take()
+    await asyncio.wait_for(asyncio.gather(*waiting), 1.0)
+
+
+async def test_who_waits_for_something_that_was_taken_at_once_goes_on(batch: Batch) -> None:
+    outbox = outbox_of(batch, Transport())
+    outbox.append(bytes(5 * CHUNK_BYTES))
+    assert outbox.is_crowded
+    await asyncio.wait_for(_await(outbox), 1.0)
+
+
+async def test_closing_wakes_who_waits_and_counts_what_is_lost(batch: Batch) -> None:
+    transport = Transport(room=0)
+    outbox = outbox_of(batch, transport)
+    outbox.append(b"x")
+    await next_pass()
+    outbox.append(bytes(HIGH_WATER))
+    outbox.append(b"y")
+    waiting = asyncio.ensure_future(_await(outbox))
+    await next_pass()
+    assert outbox.close() == 2
+    await asyncio.wait_for(waiting, 1.0)
+    outbox.flush()
+    assert outbox.close() == 0
+
+
+async def test_a_wait_that_is_cancelled_loses_nothing(batch: Batch) -> None:
+    transport = Transport(room=0)
+    outbox = outbox_of(batch, transport)
+    outbox.append(b"x")
+    await next_pass()
+    outbox.append(b"y" * HIGH_WATER)
+    waiting = asyncio.ensure_future(_await(outbox))
+    await next_pass()
+    waiting.cancel()
+    transport.take()
+    assert transport.writes == [b"x", b"y" * HIGH_WATER]
+
+
+async def _await(outbox: Outbox) -> None:
+    await outbox.drained()
+
+
+@given(st.lists(st.one_of(st.integers(0, 3 * CHUNK_BYTES), st.sampled_from(["take", "flush"])), max_size=30))
+def test_bytes_come_out_in_order_whatever_the_socket_takes(steps: list[int | str]) -> None:
+    async def run() -> None:
+        transport = Transport(room=CHUNK_BYTES)
+        outbox = outbox_of(Batch(asyncio.get_running_loop()), transport)
+        expected = []
+        for number, step in enumerate(steps):
+            if step == "take":
+                transport.take(CHUNK_BYTES // 2)
+            elif step == "flush":
+                await next_pass()
+            else:
+                expected.append(bytes((number,)) * int(step))
+                outbox.append(expected[-1])
+            assert outbox.size == sum(map(len, outbox._frames))
+        while not outbox.is_empty:
+            await next_pass()
+            transport.take()
+        assert b"".join(transport.writes) == b"".join(expected)
+
+    asyncio.run(run())
+
+
+# The batch -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_crowd_of_dirty_sockets_is_written_before_the_pass_ends(batch: Batch) -> None:
+    transports = [Transport() for _ in range(MAX_DIRTY + 1)]
+    outboxes = [outbox_of(batch, transport) for transport in transports]
+    for outbox in outboxes:
+        outbox.append(b"x")
+    assert [transport.writes for transport in transports] == [[b"x"]] * MAX_DIRTY + [[]]
+    await next_pass()
+    assert transports[-1].writes == [b"x"]
+
+
+async def test_a_socket_that_is_alone_is_written_when_its_consumer_waits(batch: Batch) -> None:
+    transport = Transport()
+    outbox = outbox_of(batch, transport)
+    outbox.append(b"echo")
+    outbox.flush_alone()
+    assert transport.writes == [b"echo"]
+
+
+async def test_a_socket_that_is_not_alone_waits_for_the_end_of_the_pass(batch: Batch) -> None:
+    first, second = Transport(), Transport()
+    one, other = outbox_of(batch, first), outbox_of(batch, second)
+    one.append(b"a")
+    other.append(b"b")
+    one.flush_alone()
+    assert first.writes == []
+    await next_pass()
+    assert (first.writes, second.writes) == ([b"a"], [b"b"])
+
+
+async def test_a_socket_that_was_closed_in_the_same_pass_is_left_out(batch: Batch) -> None:
+    transport, other = Transport(), Transport()
+    outbox = outbox_of(batch, transport)
+    outbox.append(b"never")
+    outbox_of(batch, other).append(b"fine")
+    outbox.close()
+    await next_pass()
+    assert (transport.writes, other.writes) == ([], [b"fine"])
