@@ -73,6 +73,10 @@ class Source(Protocol):
         """Called when the consumer has nothing left to do and is about to wait."""
 
 
+# What counts against the size of a client lane; events, failures and payloads put back count as messages only.
+_SIZED = frozenset({str, bytes})
+
+
 class Inbox:
     """What waits for one consumer: two bounded lanes, taken in turn, and one waiter.
 
@@ -127,7 +131,7 @@ class Inbox:
         if self._client is None:
             self._client = deque()
         self._client.append(item)
-        if type(item) is not dict:
+        if type(item) in _SIZED:
             self._client_size += len(item)
 
     def put_disconnect(self, event: Message) -> None:
@@ -188,7 +192,7 @@ class Inbox:
             return None
         self._layer_next = True
         item = client.popleft()
-        if type(item) is not dict:
+        if type(item) in _SIZED:
             self._client_size -= len(item)
         if not client:
             self._client = None
@@ -234,8 +238,8 @@ class Inbox:
             self._client = deque()
         self._client.appendleft(item)
         self._layer_next = False
-        if type(item) is not dict:
-            self._client_size += len(item) if isinstance(item, str | bytes) else 0
+        if type(item) in _SIZED:
+            self._client_size += len(item)
 
     def clear(self) -> None:
         """Forget everything that waits, and the source: the connection has ended."""
@@ -416,7 +420,7 @@ class Pump:
                 return
             self._gate = gate = self._inbox.loop.create_future()
             self._put(message)
-            if message.get("type") in ("websocket.disconnect", "http.disconnect"):
+            if not self._for_layer and message.get("type") in ("websocket.disconnect", "http.disconnect"):
                 return
             await gate
 

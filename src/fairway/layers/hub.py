@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, TypeAlias, TypeVar
 
 from fairway.delivery import Member, Message, Payload, get_running_loop
@@ -51,10 +52,12 @@ class ChannelQueue:
     It looks like the queue of the in-memory layer: items are pairs `(expires_at, message)`.
     """
 
-    __slots__ = ("_items", "_lock", "_waiters", "maxsize")
+    __slots__ = ("_items", "_lock", "_waiters", "displaced", "maxsize", "readers")
 
     def __init__(self, maxsize: int) -> None:
         self.maxsize = maxsize
+        self.readers = 0  # how many are in `Hub.receive`: the queue must stay where they look for it
+        self.displaced: Member | None = None  # the member that gets its channel back after them
         self._items: deque[tuple[float, Message]] = deque()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._lock = threading.Lock()
@@ -108,14 +111,19 @@ class ChannelQueue:
         return 0 < self.maxsize <= len(self._items)
 
     @property
-    def awaited(self) -> bool:
-        """Whether somebody waits in `get`."""
-        return bool(self._waiters)
-
-    @property
     def first_expiry(self) -> float:
         """When the oldest item expires; infinity without one."""
-        return self._items[0][0] if self._items else float("inf")
+        with self._lock:
+            return self._items[0][0] if self._items else inf
+
+    def drop_expired(self, now: float) -> int:
+        """Drop what has expired by `now`; how much that was."""
+        dropped = 0
+        with self._lock:
+            while self._items and self._items[0][0] < now:
+                self._items.popleft()
+                dropped += 1
+        return dropped
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
@@ -161,6 +169,7 @@ class Hub:
         # When messages were queued for channels without a member, oldest first: what expires is found without a scan.
         self._expiries: deque[tuple[float, str]] = deque()
         self._joins: deque[tuple[float, str, str]] = deque()
+        self._compact_expiries_at = self._compact_joins_at = 1000
         self._lock = threading.RLock()
 
     # Members --------------------------------------------------------------------------------------------------
@@ -178,8 +187,11 @@ class Hub:
         """The consumer has ended: forget its channel and its memberships."""
         member.close()
         with self._lock:
-            if self.channels.get(member.name) is member:
+            target = self.channels.get(member.name)
+            if target is member:
                 del self.channels[member.name]
+            elif isinstance(target, ChannelQueue) and target.displaced is member:
+                target.displaced = None
             for group in member.groups or ():
                 self._discard(group, member.name)
             member.groups = None
@@ -196,11 +208,20 @@ class Hub:
         target = self.channels.get(channel)
         if type(target) is Member:
             delivered = target.deliver(message)
+            if not delivered and self._is_gone(target):
+                delivered = self._enqueue(channel, message)
         else:
             delivered = self._enqueue(channel, message)
         if not delivered:
             self._count_drop(channel)
         return delivered
+
+    def _is_gone(self, member: Member) -> bool:
+        """Whether a member took nothing because it, or its event loop, was closed: then it is forgotten."""
+        if not member.closed:
+            return False
+        self.detach(member)
+        return True
 
     def _enqueue(self, channel: str, message: Message) -> bool:
         expires_at = self._clock() + self.expiry
@@ -211,26 +232,52 @@ class Hub:
             except asyncio.QueueFull:
                 return False
             self._expiries.append((expires_at, channel))
+            if len(self._expiries) > self._compact_expiries_at:
+                self._compact_expiries()
         return True
+
+    def _compact_expiries(self) -> None:
+        # Messages are read much sooner than they expire: keep the notes of those that still wait.
+        oldest = {
+            name: target.first_expiry for name, target in self.channels.items() if isinstance(target, ChannelQueue)
+        }
+        self._expiries = deque(note for note in self._expiries if oldest.get(note[1], inf) <= note[0])
+        self._compact_expiries_at = max(1000, 2 * len(self._expiries))
 
     def queue(self, channel: str) -> ChannelQueue:
         """The queue behind a channel without a member, made if need be."""
         with self._lock:
             target = self.channels.get(channel)
-            if not isinstance(target, ChannelQueue):
-                target = self.channels[channel] = ChannelQueue(self._capacity_of(channel))
-            return target
+            if isinstance(target, ChannelQueue):
+                return target
+            queue = self.channels[channel] = ChannelQueue(self._capacity_of(channel))
+            queue.displaced = target
+            return queue
 
     async def receive(self, channel: str) -> Message:
         """Wait for the next message of a channel. Cancelling loses nothing."""
         self._expire()
-        queue = self.queue(channel)
+        with self._lock:
+            queue = self.queue(channel)
+            queue.readers += 1
         try:
             return (await queue.get())[1]
         finally:
             with self._lock:
-                if queue.empty() and not queue.awaited and self.channels.get(channel) is queue:
-                    del self.channels[channel]
+                queue.readers -= 1
+                self._drop_if_idle(channel, queue)
+
+    def _drop_if_idle(self, channel: str, queue: ChannelQueue) -> None:
+        if queue.readers or not queue.empty() or self.channels.get(channel) is not queue:
+            return
+        if queue.displaced is None:
+            del self.channels[channel]
+        else:
+            self.channels[channel] = queue.displaced
+
+    def _member(self, channel: str) -> Member | None:
+        target = self.channels.get(channel)
+        return target.displaced if isinstance(target, ChannelQueue) else target
 
     def _count_drop(self, channel: str) -> None:
         self.dropped += 1
@@ -244,31 +291,31 @@ class Hub:
         with self._lock:
             self.groups.setdefault(group, {})[channel] = now
             self._joins.append((now, group, channel))
-            member = self.channels.get(channel)
-            if type(member) is Member:
+            member = self._member(channel)
+            if member is not None:
                 if member.groups is None:
                     member.groups = [group]
                 elif group not in member.groups:
                     member.groups.append(group)
-            if len(self._joins) > 1000 and now - self._joins[0][0] < self.group_expiry:
+            if len(self._joins) > self._compact_joins_at:
                 self._compact_joins()
 
     def _compact_joins(self) -> None:
         # Memberships come and go much faster than they expire: keep only notes of those that still stand.
-        standing = sum(map(len, self.groups.values()))
-        if len(self._joins) > 2 * standing + 1000:
-            self._joins = deque(
-                (joined, group, channel)
-                for joined, group, channel in self._joins
-                if self.groups.get(group, {}).get(channel) == joined
-            )
+        # Done again when their number has doubled, so that its cost is constant for each `group_add`.
+        self._joins = deque(
+            (joined, group, channel)
+            for joined, group, channel in self._joins
+            if self.groups.get(group, {}).get(channel) == joined
+        )
+        self._compact_joins_at = max(1000, 2 * len(self._joins))
 
     def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group; nothing happens if it is not in it."""
         with self._lock:
             self._discard(group, channel)
-            member = self.channels.get(channel)
-            if type(member) is Member and member.groups is not None and group in member.groups:
+            member = self._member(channel)
+            if member is not None and member.groups is not None and group in member.groups:
                 member.groups.remove(group)
 
     def _discard(self, group: str, channel: str) -> None:
@@ -297,7 +344,7 @@ class Hub:
                     if not target.inbox.put_layer(own, target.capacity):
                         target.dropped += 1
                         left_out += 1
-                elif not target.deliver(own):
+                elif not target.deliver(own) and not self._is_gone(target):
                     left_out += 1
             elif not self._enqueue(name, own):
                 left_out += 1
@@ -319,7 +366,7 @@ class Hub:
                 continue
             target = channels.get(name)
             if type(target) is Member:
-                delivered = target.broadcast(payload)
+                delivered = target.broadcast(payload) or self._is_gone(target)
             else:
                 delivered = self._enqueue(name, payload.as_message())
             left_out += not delivered
@@ -345,23 +392,23 @@ class Hub:
 
     def _expire_channel(self, channel: str, now: float) -> None:
         queue = self.channels.get(channel)
-        if not isinstance(queue, ChannelQueue) or queue.first_expiry >= now:
+        if not isinstance(queue, ChannelQueue) or not queue.drop_expired(now):
             return
-        while queue.first_expiry < now:
-            queue.get_nowait()
         for group in [group for group, members in self.groups.items() if channel in members]:
             self._discard(group, channel)
-        if queue.empty() and not queue.awaited:
-            del self.channels[channel]
+        self._drop_if_idle(channel, queue)
 
     def flush(self) -> None:
         """Forget all queued messages and all groups; members stay attached."""
         with self._lock:
             for name, target in list(self.channels.items()):
-                if isinstance(target, ChannelQueue):
+                member = self._member(name)
+                if member is not None:
+                    member.groups = None
+                if isinstance(target, ChannelQueue) and member is not None:
+                    self.channels[name] = member
+                elif isinstance(target, ChannelQueue):
                     del self.channels[name]
-                else:
-                    target.groups = None
             self.groups.clear()
             self._expiries.clear()
             self._joins.clear()
