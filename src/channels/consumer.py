@@ -130,6 +130,7 @@ class AsyncConsumer:
     # Set only while `send` goes, unseen by anybody, to a connection of the project's own server.
     _fairway_connection: Connection | None = None
     _fairway_member: Member | None = None
+    _fairway_loop: asyncio.AbstractEventLoop | None = None
     # Whether the consumer has closed or rejected the connection: what it sends later has nowhere to go.
     _fairway_closed: bool = False
     # Whether a broadcast may pass this consumer by: nobody looks on the way of a message.
@@ -157,9 +158,10 @@ class AsyncConsumer:
         self._fairway_closed = False
         self._fairway_inspect()
         self.channel_layer = layer = get_channel_layer(self.channel_layer_alias)
+        self._fairway_loop = loop = asyncio.get_running_loop()
         pumps: list[Pump] = []
         reader = connection_of(receive, "receive")
-        inbox = reader.inbox if reader is not None else Inbox(asyncio.get_running_loop())
+        inbox = reader.inbox if reader is not None else Inbox(loop)
         hub = hub_of(layer)
         member = None
         talking = False
@@ -259,7 +261,7 @@ class AsyncConsumer:
         handler = getattr(self, get_handler_name(message), None)
         if not handler:
             raise ValueError(f"No handler for message type {message['type']}")
-        if connections_need_closing():
+        if connections_need_closing(self._fairway_loop):
             await aclose_old_connections()
         await handler(message)
 

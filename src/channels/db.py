@@ -11,7 +11,7 @@ import asyncio
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -65,18 +65,22 @@ async def aclose_old_connections() -> None:
     _remember_thread(await sync_to_async(_close_in_this_thread)())
 
 
-def connections_need_closing() -> bool:
+def connections_need_closing(loop: asyncio.AbstractEventLoop | None = None) -> bool:
     """Whether `aclose_old_connections`, awaited at this place, would have something to do.
+
+    `loop` is the running event loop: who has it at hand saves a system call (CPython 3.11 asks for the process's
+    number whenever it is asked for the loop).
 
     True if an open connection is past its maximum age, has failed, was left outside autocommit mode, or
     is due for a health check. Reads attributes only, so it may be called for every message.
     """
     if close_old_connections is not _django_close_old_connections:
         return True
-    for reference in _everywhere:
-        # Nearly always none is due anywhere; only if one is does it matter in whose reach it is.
+    if not _watched:
+        return False
+    for reference in _within_reach(loop):
         if _is_due(reference()):
-            return not _holders and any(_is_due(each()) for references in _within_reach() for each in references)
+            return not _holders
     return False
 
 
@@ -131,17 +135,17 @@ def _place() -> Any:
     return SyncToAsync.thread_sensitive_context.get(None) or asyncio.get_running_loop()
 
 
-def _within_reach() -> Iterable[_Connections]:
+def _within_reach(loop: asyncio.AbstractEventLoop | None) -> _Connections:
     """Return the connections that a hop from this place would look after, or all if that is unknown."""
     try:
-        place = _place()
+        place = SyncToAsync.thread_sensitive_context.get(None) or loop or asyncio.get_running_loop()
     except RuntimeError:
         # Asked outside of an event loop, from where nobody hops.
-        return list(_watched.values())
+        return _everywhere
     known = _threads.get(id(place))
     if known is None or known[0]() is not place:
-        return list(_watched.values())
-    return (_watched.get(known[1], ()),)
+        return _everywhere
+    return _watched.get(known[1], ())
 
 
 def _remember_thread(thread: int) -> None:

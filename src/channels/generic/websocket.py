@@ -213,7 +213,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
         self._fairway_plain_send = overrides_none(mro[mro.index(AsyncWebsocketConsumer) + 1 :], "send")
 
     def _fairway_receive(self, data: str | bytes) -> Awaitable[Any]:
-        if not self._fairway_direct or connections_need_closing():
+        if not self._fairway_direct or connections_need_closing(self._fairway_loop):
             return super()._fairway_receive(data)
         if type(data) is str:
             return self.receive(text_data=data)
