@@ -212,6 +212,36 @@ async def settle(condition: Callable[[], bool]) -> None:
         await next_pass()
 
 
+@pytest.mark.parametrize(
+    "request_bytes", [HANDSHAKE, b"GET /chat HTTP/1.1\r\nHost: a\r\n\r\n"], ids=["websocket", "http"]
+)
+@pytest.mark.parametrize("has_status", [True, False])
+@pytest.mark.usefixtures("collector_off")
+async def test_nothing_is_left_of_an_error_raised_when_the_application_is_called(
+    start: Start, request_bytes: bytes, has_status: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("fairway.server"), "disabled", True)
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    class Mistake(Exception):
+        def __init__(self) -> None:
+            alive.add(self)
+            if has_status:
+                self.asgi_status = 404
+
+    def application(scope: Any, receive: Any, send: Any) -> Awaitable[None]:
+        raise NotImplementedError if scope["type"] == "lifespan" else Mistake
+
+    served = await start(application)
+    client = await served.connect()
+    await client.send(request_bytes)
+    assert (await client.response()).status == (404 if has_status else 500)
+    await client.close()
+    await served.idle()
+    await settle(lambda: not alive)
+    assert list(alive) == []
+
+
 class Member(AsyncWebsocketConsumer):
     groups = ("leaks",)
     alive: weakref.WeakSet[Any] = weakref.WeakSet()

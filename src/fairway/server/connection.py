@@ -23,6 +23,7 @@ from fairway.protocols.http1 import (
 from fairway.protocols.websocket import handshake
 from fairway.server.errors import ConnectionClosed, ProtocolMisuse
 from fairway.server.http import Headers, HttpExchange
+from fairway.server.opening import Opening
 from fairway.server.outbox import NEXT_PASS, Outbox
 from fairway.server.scope import addresses, http_scope, websocket_scope
 from fairway.server.websocket import WebSocketDriver
@@ -188,9 +189,9 @@ class HttpConnection(asyncio.Protocol):
         scope = http_scope(head, context.config.root_path, self._client, self._server, context.state)
         exchange = HttpExchange(self, scope, context.loop.time(), head.expect_continue)
         self._exchange = exchange
-        self._application = task = context.run(scope, exchange.receive, exchange.send)
+        self._application = context.run(scope, exchange.receive, exchange.send)
         # With its exchange: when a task ends the connection may be busy with the next request already.
-        task.add_done_callback(partial(self._application_ended, exchange))
+        self._application.add_done_callback(partial(self._application_ended, exchange))
         if self._eof:
             self._doubt(exchange)
         elif head.content_length or head.chunked:
@@ -217,7 +218,7 @@ class HttpConnection(asyncio.Protocol):
             head, offer.subprotocols, context.config.root_path, self._client, self._server, context.state
         )
         context.wheel.cancel(self)
-        driver = WebSocketDriver(context, transport, self._outbox, self._http, offer, scope)
+        driver = WebSocketDriver(context, transport, self._outbox, Opening(context, self._http, offer), scope)
         self._transport = None
         self._closing = True
         transport.set_protocol(driver)

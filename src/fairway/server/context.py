@@ -105,9 +105,12 @@ class Context:
     def run(self, scope: Scope, receive: Any, send: Any) -> asyncio.Task[None]:
         """Start the application's task, in a context of its own: no connection sees another's variables."""
         variables = VariableContext()
-        task: asyncio.Task[None] = self.loop.create_task(
-            variables.run(_call, self.app, scope, receive, send), context=variables
-        )
+        return self._start(variables.run(_call, self.app, scope, receive, send), variables)
+
+    def _start(self, coroutine: Coroutine[Any, Any, None], variables: VariableContext) -> asyncio.Task[None]:
+        # Apart from `run`, whose frame belongs to the traceback of what the call itself raises: a frame of it that
+        # knew the task would keep task, error and traceback in a cycle. The same holds for who calls `run`.
+        task: asyncio.Task[None] = self.loop.create_task(coroutine, context=variables)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task

@@ -17,10 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fairway.delivery import Connection, Encoder, Inbox, Message, Payload
-from fairway.protocols.http1 import Http1Connection, LocalProtocolError
-from fairway.protocols.websocket import deflate, handshake
 from fairway.protocols.websocket.connection import Closed, WebSocketConnection
-from fairway.protocols.websocket.decoder import Decoder
 from fairway.protocols.websocket.frames import (
     ABNORMAL_CLOSURE,
     GOING_AWAY,
@@ -30,14 +27,11 @@ from fairway.protocols.websocket.frames import (
     TRY_AGAIN_LATER,
 )
 from fairway.server.errors import ConnectionClosed, ProtocolMisuse
-from fairway.server.http import Headers, checked_headers
+from fairway.server.opening import Opening
 from fairway.server.outbox import NEXT_PASS, Outbox
 
 if TYPE_CHECKING:
     from fairway.server.context import Context
-
-# Bytes of a client that did not wait for the answer to its handshake.
-_MAX_EARLY_BYTES = 65536
 
 
 class Phase(enum.IntEnum):
@@ -58,16 +52,14 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         "_context",
         "_core",
         "_decode_scheduled",
-        "_early",
         "_end",
         "_ended_at",
         "_eof",
-        "_http",
         "_last",
         "_linger_until",
         "_lingering",
         "_max_size",
-        "_offer",
+        "_opening",
         "_phase",
         "_reading",
         "_stalled_at",
@@ -84,8 +76,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         context: Context,
         transport: asyncio.Transport,
         outbox: Outbox,
-        http: Http1Connection,
-        offer: handshake.Offer,
+        opening: Opening,
         scope: dict[str, Any],
     ) -> None:
         limits = context.limits
@@ -97,12 +88,10 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         self.encoder: Encoder = PLAIN
         self.scope = scope
         self.wheel_slot: int | None = None
-        self._http: Http1Connection | None = http
-        self._offer: handshake.Offer | None = offer
+        self._opening: Opening | None = opening
         self._core: WebSocketConnection | None = None
         self._phase = Phase.CONNECTING
         self._max_size = limits.outbox_bytes
-        self._early: bytes | None = None
         self._reading = True
         self._lingering = False
         self._linger_until: float | None = None
@@ -184,8 +173,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
     def _keep_early(self, data: bytes) -> None:
         if self._lingering or self._phase is Phase.ENDED:
             return
-        self._early = (self._early or b"") + data
-        if len(self._early) > _MAX_EARLY_BYTES:
+        if self._opening is not None and not self._opening.keep(data):
             self._fault("early data", "too much data before the end of the handshake (RFC 6455 section 4.1)")
             self.abort()
 
@@ -278,7 +266,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             self._fault(
                 "no answer", f"application did not answer websocket.connect within {limits.connect_timeout:g} s"
             )
-            self._answer_error(500, "the application did not answer in time")
+            self._refuse(500, "the application did not answer in time")
         if self._stalled_at is not None and now >= self._stalled_at + limits.write_stall_timeout:
             self._stalled_at = None
             self._context.counters.slow_consumers += 1
@@ -404,31 +392,17 @@ class WebSocketDriver(asyncio.Protocol, Connection):
     def _accept(self, message: Mapping[str, Any]) -> None:
         if self._phase is not Phase.CONNECTING:
             raise self._out_of_turn("websocket.accept")
-        offer, http, context = self._offer, self._http, self._context
-        assert offer is not None
-        assert http is not None
-        subprotocol = _checked_subprotocol(message.get("subprotocol"))
-        headers = checked_headers(message)
-        if any(name.lower() == b"sec-websocket-protocol" for name, _ in headers):
-            raise ProtocolMisuse("pass the subprotocol in subprotocol, not in the headers of websocket.accept")
-        if subprotocol is not None and subprotocol not in offer.subprotocols:
+        opening, context = self._opening, self._context
+        assert opening is not None
+        response = opening.accept(message)
+        if not opening.was_offered(subprotocol := message.get("subprotocol")):
             self._fault(
                 "subprotocol", f"application accepted subprotocol {subprotocol!r}, which the client did not offer"
             )
-        try:
-            response = http.send_response(101, handshake.accept_headers(offer, subprotocol, headers))
-        except LocalProtocolError as error:
-            raise ProtocolMisuse(f"websocket.accept: {error}") from None
-        early = http.unread() + (self._early or b"")
-        self._http = self._offer = self._early = None
-        limits = context.limits
-        if offer.deflate is not None:
-            self.encoder = deflate.encoder(limits.deflate_level, limits.deflate_min_bytes, offer.deflate[1])
-        decoder = Decoder(
-            limits.max_frame_bytes, limits.max_message_bytes, limits.max_fragments, offer.deflate is not None
-        )
-        times = (limits.ping_interval, limits.ping_timeout, limits.close_timeout)
-        self._core = WebSocketConnection(decoder, context.now, times, 0.5 + 0.5 * context.random.random())
+        early = opening.early_data()
+        self.encoder = opening.encoder()
+        self._core = opening.connection()
+        self._opening = None
         self._phase = Phase.OPEN
         self.is_open = True
         self.outbox.append(response)
@@ -445,7 +419,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
 
     def _close(self, message: Mapping[str, Any]) -> None:
         if self._phase is Phase.CONNECTING:
-            self._answer(403, [], b"", more=False)
+            self._refuse(403)
             return
         if self._phase is not Phase.OPEN:
             raise self._out_of_turn("websocket.close")
@@ -486,34 +460,18 @@ class WebSocketDriver(asyncio.Protocol, Connection):
     def _response_start(self, message: Mapping[str, Any]) -> None:
         if self._phase is not Phase.CONNECTING:
             raise self._out_of_turn("websocket.http.response.start")
-        status = message.get("status")
-        if not isinstance(status, int) or not 200 <= status <= 599:
-            raise ProtocolMisuse(f"the status of websocket.http.response.start is 200 to 599, not {status!r}")
-        http = self._http
-        assert http is not None
-        headers = [*checked_headers(message), (b"connection", b"close")]
-        try:
-            self.outbox.append(http.send_response(status, headers, default_headers=self._context.default_headers()))
-        except LocalProtocolError as error:
-            raise ProtocolMisuse(f"websocket.http.response.start: {error}") from None
+        assert self._opening is not None
+        status, head = self._opening.response_start(message)
+        self.outbox.append(head)
         self._phase = Phase.DENYING
         self._context.access.websocket_rejected(self.scope, status)
 
     def _response_body(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
         if self._phase is not Phase.DENYING:
             raise self._out_of_turn("websocket.http.response.body")
-        http = self._http
-        assert http is not None
-        more = bool(message.get("more_body", False))
-        body = message.get("body", b"")
-        if not isinstance(body, bytes | bytearray | memoryview):
-            raise ProtocolMisuse(f"the body of websocket.http.response.body is bytes, not {type(body).__name__}")
-        try:
-            data = http.send_body(bytes(body), more)
-        except LocalProtocolError as error:
-            raise ProtocolMisuse(f"websocket.http.response.body: {error}") from None
-        self.outbox.append(data)
-        if not more:
+        assert self._opening is not None
+        self.outbox.append(self._opening.response_body(message))
+        if not message.get("more_body", False):
             self._finish_answer()
         return self.outbox.drained() if self.outbox.is_crowded else None
 
@@ -524,21 +482,14 @@ class WebSocketDriver(asyncio.Protocol, Connection):
 
     # Endings --------------------------------------------------------------------------------------------------
 
-    def _answer(self, status: int, headers: Headers, body: bytes, more: bool) -> None:
-        """Refuse the handshake with an HTTP response."""
-        http = self._http
-        if http is None or self._phase is not Phase.CONNECTING:
+    def _refuse(self, status: int, text: str = "") -> None:
+        """Answer the handshake in place of the application."""
+        if self._opening is None or self._phase is not Phase.CONNECTING:
             return
-        headers = [*headers, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-        response = http.send_response(status, headers, default_headers=self._context.default_headers())
-        self.outbox.append(response + http.send_body(body, more))
+        self.outbox.append(self._opening.refusal(status, text and text + "\n"))
         self._phase = Phase.DENYING
         self._context.access.websocket_rejected(self.scope, status)
         self._finish_answer()
-
-    def _answer_error(self, status: int, reason: str) -> None:
-        text = reason.encode() + b"\n"
-        self._answer(status, [(b"content-type", b"text/plain; charset=utf-8")], text, more=False)
 
     def _finish_answer(self) -> None:
         self._disconnected(ABNORMAL_CLOSURE, "handshake refused")
@@ -644,7 +595,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             self._application_failed(error)
         elif self._phase is Phase.CONNECTING:
             self._fault("no answer", "application returned without answering websocket.connect")
-            self._answer_error(500, "the application gave no answer")
+            self._refuse(500, "the application gave no answer")
         elif self._phase is Phase.DENYING:
             self._fault("no answer", "application returned in the middle of its response to the handshake")
             self._abort_transport()
@@ -659,12 +610,12 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         status = getattr(error, "asgi_status", None)
         if self._phase is Phase.CONNECTING and isinstance(status, int):
             self._fault("refused", f"{error}; answered with {status}")
-            self._answer_error(status, "not found" if status == 404 else "refused")
+            self._refuse(status, "not found" if status == 404 else "refused")
             return
         if error is not None and not isinstance(error, ConnectionClosed):
             self._context.application_error("WebSocket", self.scope, error)
         if self._phase is Phase.CONNECTING:
-            self._answer_error(500, "internal server error")
+            self._refuse(500, "internal server error")
         elif self._phase is Phase.DENYING:
             self._abort_transport()
         elif self._last is not None:
@@ -675,7 +626,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
     def _release(self) -> None:
         self._context.wheel.cancel(self)
         self.inbox.clear()
-        self._core = self._http = self._offer = None
+        self._core = self._opening = None
 
     def _fault(self, kind: str, text: str) -> None:
         """One line about a fault that is not ours; `kind` is what the lines are counted and limited by."""
@@ -692,14 +643,6 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         """Drop the connection; the application gets a disconnect with 1006."""
         self._disconnected(ABNORMAL_CLOSURE, "connection dropped")
         self._abort_transport()
-
-
-def _checked_subprotocol(subprotocol: object) -> str | None:
-    if subprotocol is None:
-        return None
-    if not isinstance(subprotocol, str) or not subprotocol.isascii():
-        raise ProtocolMisuse(f"the subprotocol is an ASCII str or None, not {subprotocol!r}")
-    return subprotocol
 
 
 _HANDLERS: dict[str, Callable[[WebSocketDriver, Mapping[str, Any]], Awaitable[None] | None]] = {

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import gc
 import logging
-import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -90,27 +88,6 @@ async def test_an_application_may_return_any_awaitable() -> None:
     await task
     await asyncio.sleep(0)
     assert context.tasks == set()
-
-
-async def test_an_application_that_raises_when_called_leaves_no_cycle() -> None:
-    class Marked(Exception):
-        pass
-
-    def app(scope: Any, receive: Any, send: Any) -> Any:
-        raise Marked
-
-    gc.collect()
-    gc.disable()
-    try:
-        context = context_of(app)
-        task = context.run({}, None, None)
-        await asyncio.wait({task})
-        error = weakref.ref(task.exception() or Marked())
-        del task
-        await asyncio.sleep(0)
-        assert error() is None
-    finally:
-        gc.enable()
 
 
 async def test_a_deadline_is_handled_and_the_timer_rests_when_there_is_none(context: Context) -> None:
