@@ -399,16 +399,15 @@ class Hub:
         self._drop_if_idle(channel, queue)
 
     def flush(self) -> None:
-        """Forget all queued messages and all groups; members stay attached."""
+        """Forget all queued messages and all groups; members stay attached, and readers go on waiting."""
         with self._lock:
             for name, target in list(self.channels.items()):
                 member = self._member(name)
                 if member is not None:
                     member.groups = None
-                if isinstance(target, ChannelQueue) and member is not None:
-                    self.channels[name] = member
-                elif isinstance(target, ChannelQueue):
-                    del self.channels[name]
+                if isinstance(target, ChannelQueue):
+                    target.drop_expired(inf)
+                    self._drop_if_idle(name, target)
             self.groups.clear()
             self._expiries.clear()
             self._joins.clear()

@@ -51,8 +51,8 @@ Event: TypeAlias = str | bytes | Closed
 
 
 class WebSocketConnection:
-    """The server's end of one WebSocket. `now` is the time of the handshake; `phase`, from 0 to 1, spreads out the
-    pings.
+    """The server's end of one WebSocket. `now` is the time of the handshake; `phase`, from 0 to 1, is the part of the
+    interval after which the first Ping is due, and spreads the pings of many.
 
     `ping_interval`: a Ping after that many seconds without a byte from the peer, 0 or infinity for none;
     `ping_timeout`: the peer is given up when nothing at all came for that long after it, 0 or infinity for never;
@@ -77,12 +77,14 @@ class WebSocketConnection:
         self.decoder = decoder
         self.state = OPEN
         self.times = times  # ping interval, ping timeout, close timeout: one tuple for all connections
-        self.heard_at = now
+        interval = times[0] if times[0] < inf else 0
+        # As if the peer had been silent for a while already: else clients that came together would be pinged together.
+        self.heard_at = now - interval * (1 - phase)
         self.close_code = ABNORMAL_CLOSURE
         self.close_reason = ""
         self._out: list[bytes] | None = None
         self._pinged_at: float | None = None
-        self._deadline: float | None = now + times[0] * phase if 0 < times[0] < inf else None
+        self._deadline: float | None = self.heard_at + interval if interval else None
 
     def receive_data(self, data: bytes, now: float, budget: int = 256) -> list[Event]:
         """What these bytes complete. Nothing the peer sends raises; after the end, input is ignored."""

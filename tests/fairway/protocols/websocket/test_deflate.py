@@ -118,8 +118,8 @@ def test_another_implementation_agrees_with_our_answer(wanted: int | None) -> No
     )
     agreed = answer(offer)
     assert agreed is not None
-    ((_, parameters),) = parse_extensions([agreed[0].encode()])
-    extension = factory.process_response_params(list(parameters.items()), [])
+    ((_, agreement),) = parse_extensions([agreed[0].encode()])
+    extension = factory.process_response_params(list(agreement.items()), [])
     assert extension.remote_no_context_takeover
     assert extension.local_no_context_takeover
 
@@ -202,8 +202,6 @@ def test_a_bomb_is_stopped_at_the_limit() -> None:
 
 @pytest.mark.parametrize("limit", [0, 1, 4])
 def test_one_byte_more_than_the_limit_is_too_large(limit: int) -> None:
-    _, payload = split(binary_frame(b""))
-    assert payload == b""
     data = bytes(peer().encode(Frame(Opcode.BINARY, b"z" * (limit + 1))).data)
     assert inflate(data, limit + 1) == b"z" * (limit + 1)
     with pytest.raises(TooLarge):

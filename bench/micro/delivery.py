@@ -1,0 +1,118 @@
+"""Microseconds from a message to its receivers inside the process: payload, inbox, group to 1,000 members.
+
+Run ``python bench/micro/delivery.py``. The members' connections are fake: a broadcast ends in a real `Outbox`, whose
+transport keeps nothing, so what is measured is all that Python does for a member but the system call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from measuring import microseconds, report
+
+from fairway.delivery import Connection, Inbox, Member, Payload
+from fairway.layers.hub import Hub
+from fairway.protocols.websocket.frames import PLAIN
+from fairway.server.batch import Batch
+from fairway.server.outbox import Outbox
+
+MEMBERS = 1000
+TEXT = "x" * 120
+EVENT = {"type": "chat.message", "text": TEXT, "author": "somebody", "id": 12345}
+NESTED = {"type": "chat.message", "message": {"text": TEXT, "author": "somebody", "tags": ["a", "b"]}}
+
+
+class NullTransport(asyncio.Transport):
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def write(self, data: object) -> None:
+        pass
+
+
+class FakeConnection(Connection):
+    """As much of a driver as a broadcast touches."""
+
+    __slots__ = ("encoder", "limit", "outbox")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, batch: Batch) -> None:
+        self.inbox = Inbox(loop)
+        self.is_open = True
+        self.encoder = PLAIN
+        self.limit = 1 << 20
+        self.outbox = Outbox(NullTransport(), batch, loop, 65536)
+
+    def broadcast(self, payload: Payload) -> None:
+        outbox = self.outbox
+        outbox.append(payload.form(self.encoder))
+        if outbox.size > self.limit:
+            raise AssertionError("the transport takes everything")
+
+
+def group_of(loop: asyncio.AbstractEventLoop, parked: bool) -> tuple[Hub, list[FakeConnection], Batch]:
+    hub, batch = Hub(lambda channel: 100), Batch(loop)
+    connections = []
+    for number in range(MEMBERS):
+        connection = FakeConnection(loop, batch)
+        member = Member(f"specific.!{number}", connection.inbox, 100, connection)
+        hub.attach(member)
+        hub.group_add("g", member.name)
+        if parked:
+            connection.inbox.wait()
+        connections.append(connection)
+    return hub, connections, batch
+
+
+async def main() -> None:
+    loop = asyncio.get_running_loop()
+    print("one")
+    payload = Payload(TEXT)
+    payload.form(PLAIN)
+    report("Payload() and its first form", microseconds(lambda: Payload(TEXT).form(PLAIN)))
+    report("Payload.form, made before", microseconds(lambda: payload.form(PLAIN)))
+    inbox = Inbox(loop)
+
+    def client() -> None:
+        inbox.put_client(TEXT)
+        inbox.take_nowait()
+
+    def layer() -> None:
+        inbox.put_layer(EVENT, 100)
+        inbox.take_nowait()
+
+    def waiter() -> None:
+        inbox.wait()
+        inbox.put_client(TEXT)
+
+    report("Inbox, client lane, put and take", microseconds(client))
+    report("Inbox, layer lane, put and take", microseconds(layer))
+    report("Inbox, wait and put", microseconds(waiter))
+
+    print(f"group of {MEMBERS}, per member")
+    hub, connections, _ = group_of(loop, parked=False)
+
+    def send(event: dict[str, object]) -> None:
+        hub.group_send("g", event)
+        for connection in connections:
+            connection.inbox.take_nowait()
+
+    def take_only() -> None:
+        for connection in connections:
+            connection.inbox.take_nowait()
+
+    takes = microseconds(take_only, MEMBERS)
+    report(
+        "group_send of a flat event, and taking it", microseconds(lambda: send(EVENT), MEMBERS), f"asking: {takes:.3f}"
+    )
+    report("group_send of a nested event, and taking it", microseconds(lambda: send(NESTED), MEMBERS))
+    hub, connections, batch = group_of(loop, parked=True)
+
+    def broadcast() -> None:
+        hub.group_broadcast("g", Payload(TEXT))
+        batch.flush()
+
+    report("group_broadcast to parked consumers, to the transport", microseconds(broadcast, MEMBERS))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,748 @@
+"""`Hub`: who gets what, isolated from whom, how much of it waits, and when it is forgotten. Time is a number."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.fairway.loops import LoopFactory, LoopThread, on_each_loop, passes, run
+
+from fairway.delivery import Connection, Inbox, Member, Message, Payload
+from fairway.layers.hub import ChannelQueue, Hub, copied, delivers_through_hub, hub_of, is_flat
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def new_hub(capacity: int = 100, **options: Any) -> Hub:
+    return Hub(lambda channel: capacity, **options)
+
+
+def new_member(hub: Hub, name: str = "m", capacity: int = 100) -> Member:
+    member = Member(name, Inbox(asyncio.get_running_loop()), capacity)
+    hub.attach(member)
+    return member
+
+
+def waiting(member: Member) -> list[Any]:
+    items = []
+    while (item := member.inbox.take_nowait()) is not None:
+        items.append(item)
+    return items
+
+
+# Copies -------------------------------------------------------------------------------------------------------
+
+
+class Shout(str):
+    """A str that could carry attributes: not of an exact built-in type."""
+
+
+@pytest.mark.parametrize(
+    ("message", "flat"),
+    [
+        ({"type": "a", "n": 1, "f": 1.5, "b": b"x", "t": True, "none": None}, True),
+        ({}, True),
+        ({"list": []}, False),
+        ({"dict": {}}, False),
+        ({"tuple": ()}, False),
+        ({"shout": Shout("a")}, False),
+        ({Shout("key"): 1}, False),
+        ({"bytes": bytearray()}, False),
+    ],
+)
+def test_flat_means_that_a_shallow_copy_isolates(message: Message, flat: bool) -> None:
+    assert is_flat(message) is flat
+
+
+def test_a_copy_shares_nothing_that_can_change() -> None:
+    original: Message = {"list": [1, {"deep": []}], "set": {1}, "tuple": ([],), (1, 2): bytearray(b"x")}
+
+    copy = copied(original)
+
+    assert copy == original
+    copy["list"][1]["deep"].append(1)
+    copy["set"].add(2)
+    copy["tuple"][0].append(1)
+    copy[(1, 2)].extend(b"y")
+    assert original == {"list": [1, {"deep": []}], "set": {1}, "tuple": ([],), (1, 2): bytearray(b"x")}
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(_json)
+def test_a_copy_is_equal_and_of_the_same_types(value: Any) -> None:
+    copy = copied(value)
+
+    assert copy == value
+    assert repr(copy) == repr(value)
+
+
+# Channels -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_channel_is_first_in_first_out() -> None:
+    hub = new_hub()
+    for number in range(3):
+        assert hub.send("c", {"n": number})
+
+    assert [await hub.receive("c") for _ in range(3)] == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert hub.channels == {}
+
+
+async def test_sending_copies() -> None:
+    hub = new_hub()
+    message = {"list": [1]}
+    hub.send("c", message)
+    message["list"].append(2)
+
+    assert await hub.receive("c") == {"list": [1]}
+
+
+async def test_sending_to_a_member_copies() -> None:
+    hub = new_hub()
+    member = new_member(hub)
+    message = {"list": [1]}
+    hub.send("m", message)
+    message["list"].append(2)
+
+    assert waiting(member) == [{"list": [1]}]
+
+
+async def test_a_full_channel_refuses_and_the_drop_is_counted() -> None:
+    hub = new_hub(capacity=2)
+
+    assert [hub.send("c", {"n": number}) for number in range(3)] == [True, True, False]
+    assert hub.dropped == 1
+    assert hub.send("other", {"n": 0})
+
+
+async def test_capacity_is_asked_once_when_the_queue_is_made() -> None:
+    asked = []
+    hub = Hub(lambda channel: asked.append(channel) or 1)
+    hub.send("c", {"n": 0})
+    hub.send("c", {"n": 1})
+
+    assert asked == ["c"]
+
+
+async def test_each_message_goes_to_one_of_several_readers() -> None:
+    hub = new_hub()
+    readers = [asyncio.ensure_future(hub.receive("c")) for _ in range(3)]
+    await passes()
+
+    for number in range(3):
+        hub.send("c", {"n": number})
+
+    got = await asyncio.gather(*readers)
+    assert sorted(message["n"] for message in got) == [0, 1, 2]
+    assert hub.channels == {}
+
+
+async def test_a_reader_makes_its_channel_appear() -> None:
+    hub = new_hub()
+    reader = asyncio.ensure_future(hub.receive("c"))
+    await passes()
+    assert list(hub.channels) == ["c"]
+
+    reader.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await reader
+
+    assert hub.channels == {}
+
+
+async def test_removing_the_entry_behind_a_reader_does_not_lose_its_message() -> None:
+    hub = new_hub()
+    reader = asyncio.ensure_future(hub.receive("c"))
+    await passes()
+    hub.send("c", {"n": 1})
+
+    del hub.channels["c"]
+
+    assert await reader == {"n": 1}
+
+
+@on_each_loop
+def test_a_cancelled_reader_loses_nothing(new_loop: LoopFactory) -> None:
+    async def main() -> Message:
+        hub = new_hub()
+        reader = asyncio.ensure_future(hub.receive("c"))
+        await passes()
+        hub.send("c", {"n": 1})
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        assert list(hub.channels) == ["c"]
+        return await hub.receive("c")
+
+    assert run(new_loop, main()) == {"n": 1}
+
+
+@on_each_loop
+def test_a_message_for_a_cancelled_reader_goes_to_the_next(new_loop: LoopFactory) -> None:
+    async def main() -> Message:
+        hub = new_hub()
+        first, second = (asyncio.ensure_future(hub.receive("c")) for _ in range(2))
+        await passes()
+        hub.send("c", {"n": 1})
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        return await second
+
+    assert run(new_loop, main()) == {"n": 1}
+
+
+def test_a_queue_looks_like_a_queue() -> None:
+    queue = ChannelQueue(maxsize=1)
+    assert (queue.qsize(), queue.empty(), queue.full(), queue.first_expiry) == (0, True, False, float("inf"))
+    with pytest.raises(asyncio.QueueEmpty):
+        queue.get_nowait()
+
+    queue.put_nowait((5.0, {"n": 1}))
+
+    assert (queue.qsize(), queue.empty(), queue.full(), queue.first_expiry) == (1, False, True, 5.0)
+    with pytest.raises(asyncio.QueueFull):
+        queue.put_nowait((5.0, {"n": 2}))
+    assert queue.get_nowait() == (5.0, {"n": 1})
+
+
+def test_a_queue_without_a_bound_is_never_full() -> None:
+    queue = ChannelQueue(maxsize=0)
+    for number in range(1000):
+        queue.put_nowait((0.0, {"n": number}))
+
+    assert not queue.full()
+
+
+# Members ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_member_gets_first_what_was_queued_for_it() -> None:
+    hub = new_hub()
+    hub.send("m", {"n": 0})
+    member = new_member(hub)
+    hub.send("m", {"n": 1})
+
+    assert waiting(member) == [{"n": 0}, {"n": 1}]
+
+
+async def test_detaching_ends_channel_and_memberships() -> None:
+    hub = new_hub()
+    member = new_member(hub)
+    hub.group_add("one", "m")
+    hub.group_add("two", "m")
+    hub.group_add("two", "other")
+
+    hub.detach(member)
+
+    assert hub.channels == {}
+    assert list(hub.groups) == ["two"]
+    assert list(hub.groups["two"]) == ["other"]
+    assert member.closed
+
+
+async def test_detaching_leaves_a_successor_of_the_same_name_alone() -> None:
+    hub = new_hub()
+    first = new_member(hub)
+    second = new_member(hub)
+
+    hub.detach(first)
+
+    assert hub.channels == {"m": second}
+
+
+async def test_a_discarded_group_is_not_kept_in_mind() -> None:
+    hub = new_hub()
+    member = new_member(hub)
+    hub.group_add("g", "m")
+    hub.group_add("g", "m")
+    hub.group_discard("g", "m")
+
+    assert member.groups == []
+    assert hub.groups == {}
+
+
+async def test_a_reader_of_a_members_channel_goes_first_and_gives_it_back() -> None:
+    hub = new_hub()
+    member = new_member(hub)
+    reader = asyncio.ensure_future(hub.receive("m"))
+    await passes()
+    hub.group_add("g", "m")
+
+    hub.send("m", {"n": 1})
+
+    assert await reader == {"n": 1}
+    hub.group_send("g", {"n": 2})
+    assert waiting(member) == [{"n": 2}]
+    hub.detach(member)
+    assert (hub.channels, hub.groups) == ({}, {})
+
+
+async def test_a_member_that_ends_while_its_channel_is_read_stays_away() -> None:
+    hub = new_hub()
+    member = new_member(hub)
+    reader = asyncio.ensure_future(hub.receive("m"))
+    await passes()
+
+    hub.detach(member)
+    hub.send("m", {"n": 1})
+
+    assert await reader == {"n": 1}
+    assert hub.channels == {}
+
+
+@on_each_loop
+def test_a_member_of_a_closed_loop_is_forgotten_without_a_count(new_loop: LoopFactory) -> None:
+    hub = new_hub()
+
+    async def connect() -> None:
+        for name in ("a", "b", "c"):
+            new_member(hub, name)
+            hub.group_add("g", name)
+
+    run(new_loop, connect())
+
+    async def use() -> None:
+        assert hub.send("a", {"n": 1})
+        assert await hub.receive("a") == {"n": 1}
+        del hub.groups["g"]["c"]
+        assert hub.group_send("g", {"n": 1}) == 0
+        hub.group_add("g", "c")
+        assert hub.group_broadcast("g", Payload("x")) == 0
+
+    run(new_loop, use())
+    assert (hub.channels, hub.groups, hub.dropped) == ({}, {}, 0)
+
+
+# Groups -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_group_reaches_its_members_and_nobody_else() -> None:
+    hub = new_hub()
+    inside, outside = new_member(hub, "in"), new_member(hub, "out")
+    hub.group_add("g", "in")
+    hub.group_add("g", "unread")
+
+    assert hub.group_send("g", {"n": 1}) == 0
+
+    assert waiting(inside) == [{"n": 1}]
+    assert waiting(outside) == []
+    assert await hub.receive("unread") == {"n": 1}
+
+
+async def test_a_group_without_members_swallows_messages() -> None:
+    hub = new_hub()
+
+    assert hub.group_send("g", {"n": 1}) == 0
+    assert hub.group_broadcast("g", Payload("a")) == 0
+    assert (hub.groups, hub.channels) == ({}, {})
+
+
+async def test_adding_twice_delivers_once() -> None:
+    hub = new_hub()
+    member = new_member(hub)
+    hub.group_add("g", "m")
+    hub.group_add("g", "m")
+
+    hub.group_send("g", {"n": 1})
+
+    assert waiting(member) == [{"n": 1}]
+
+
+async def test_discarding_what_is_not_there_is_no_error() -> None:
+    hub = new_hub()
+    hub.group_discard("g", "m")
+    hub.group_add("g", "m")
+    hub.group_discard("g", "other")
+
+    assert list(hub.groups) == ["g"]
+
+
+@pytest.mark.parametrize("message", [{"n": 1}, {"nested": {"n": [1]}}], ids=["flat", "nested"])
+async def test_what_one_member_changes_no_other_sees(message: Message) -> None:
+    hub = new_hub()
+    members = [new_member(hub, name) for name in "abc"]
+    for name in "abc":
+        hub.group_add("g", name)
+    hub.group_send("g", message)
+
+    first = waiting(members[0])[0]
+    first["added"] = True
+    if "nested" in first:
+        first["nested"]["n"].append(2)
+
+    expected = {"nested": {"n": [1]}} if "nested" in first else {"n": 1}
+    assert message == expected
+    assert [waiting(member) for member in members[1:]] == [[expected], [expected]]
+
+
+async def test_full_members_miss_the_message_and_others_do_not(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "fairway.layers")
+    hub = new_hub(capacity=1)
+    full, free = new_member(hub, "full", capacity=1), new_member(hub, "free")
+    for name in ("full", "free", "unread"):
+        hub.group_add("g", name)
+    hub.send("full", {"n": 0})
+    hub.send("unread", {"n": 0})
+
+    assert hub.group_send("g", {"n": 1}) == 2
+
+    assert waiting(full) == [{"n": 0}]
+    assert waiting(free) == [{"n": 1}]
+    assert (hub.dropped, full.dropped) == (2, 1)
+    assert caplog.messages == ["2 of 3 channels over capacity in group g"]
+
+
+class Written(Connection):
+    __slots__ = ("payloads",)
+
+    def __init__(self, inbox: Inbox) -> None:
+        self.inbox = inbox
+        self.is_open = True
+        self.payloads: list[Payload] = []
+
+    def broadcast(self, payload: Payload) -> None:
+        self.payloads.append(payload)
+
+
+async def test_a_broadcast_gives_all_members_the_same_payload() -> None:
+    hub = new_hub()
+    fast = new_member(hub, "fast")
+    fast.connection = connection = Written(fast.inbox)
+    fast.inbox.wait()
+    slow = new_member(hub, "slow")
+    for name in ("fast", "slow", "unread"):
+        hub.group_add("g", name)
+    payload = Payload("a")
+
+    assert hub.group_broadcast("g", payload) == 0
+
+    assert connection.payloads == [payload]
+    assert waiting(slow) == [payload]
+    assert await hub.receive("unread") == {"type": "fairway.broadcast", "text": "a"}
+
+
+async def test_a_broadcast_leaves_out_the_excluded() -> None:
+    hub = new_hub()
+    members = {name: new_member(hub, name) for name in "ab"}
+    for name in "ab":
+        hub.group_add("g", name)
+
+    hub.group_broadcast("g", Payload("x"), frozenset({"a"}))
+
+    assert waiting(members["a"]) == []
+    assert len(waiting(members["b"])) == 1
+
+
+async def test_a_broadcast_to_full_members_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "fairway.layers")
+    hub = new_hub()
+    new_member(hub, "m", capacity=1)
+    hub.group_add("g", "m")
+    hub.group_broadcast("g", Payload("x"))
+
+    assert hub.group_broadcast("g", Payload("y")) == 1
+    assert caplog.messages == ["1 of 1 channels over capacity in group g"]
+
+
+async def test_flush_forgets_messages_and_groups_and_keeps_members_and_readers() -> None:
+    hub = new_hub()
+    member = new_member(hub)
+    hub.group_add("g", "m")
+    hub.send("unread", {"n": 1})
+    reader = asyncio.ensure_future(hub.receive("read"))
+    await passes()
+
+    hub.flush()
+
+    assert (hub.groups, set(hub.channels), member.groups) == ({}, {"m", "read"}, None)
+    hub.send("m", {"n": 2})
+    hub.send("read", {"n": 3})
+    assert waiting(member) == [{"n": 2}]
+    assert await reader == {"n": 3}
+
+
+# Expiry -------------------------------------------------------------------------------------------------------
+
+
+async def test_an_unread_message_expires_and_its_channel_leaves_all_groups() -> None:
+    clock = Clock()
+    hub = new_hub(expiry=10, clock=clock)
+    hub.group_add("one", "c")
+    hub.group_add("two", "c")
+    hub.group_add("two", "d")
+    hub.send("c", {"n": 1})
+    clock.now += 10.5
+
+    hub.send("another", {"n": 2})
+
+    assert list(hub.channels) == ["another"]
+    assert {group: list(members) for group, members in hub.groups.items()} == {"two": ["d"]}
+
+
+async def test_a_message_lives_until_its_time_is_over() -> None:
+    clock = Clock()
+    hub = new_hub(expiry=10, clock=clock)
+    hub.group_add("g", "c")
+    hub.send("c", {"n": 1})
+    clock.now += 10
+
+    assert await hub.receive("c") == {"n": 1}
+    assert list(hub.groups) == ["g"]
+
+
+async def test_only_what_has_expired_is_dropped() -> None:
+    clock = Clock()
+    hub = new_hub(expiry=10, clock=clock)
+    hub.send("c", {"n": "old"})
+    clock.now += 6
+    hub.send("c", {"n": "new"})
+    clock.now += 6
+
+    assert await hub.receive("c") == {"n": "new"}
+
+
+@pytest.mark.parametrize("touch", ["send", "group_send", "group_broadcast", "receive"])
+async def test_any_activity_finds_what_has_expired(touch: str) -> None:
+    clock = Clock()
+    hub = new_hub(expiry=0.5, clock=clock)
+    hub.send("c", {"n": 1})
+    clock.now += 1
+
+    if touch == "send":
+        hub.send("d", {"n": 2})
+    elif touch == "receive":
+        reader = asyncio.ensure_future(hub.receive("d"))
+        await passes()
+        reader.cancel()
+    elif touch == "group_send":
+        hub.group_send("g", {"n": 2})
+    else:
+        hub.group_broadcast("g", Payload("a"))
+
+    assert "c" not in hub.channels
+
+
+async def test_a_membership_expires_counted_from_the_last_add() -> None:
+    clock = Clock()
+    hub = new_hub(group_expiry=100, clock=clock)
+    member = new_member(hub)
+    hub.group_add("g", "m")
+    clock.now += 60
+    hub.group_add("g", "m")
+    clock.now += 60
+    hub.group_send("g", {"n": 1})
+    assert waiting(member) == [{"n": 1}]
+    clock.now += 41
+
+    hub.group_send("g", {"n": 2})
+
+    assert waiting(member) == []
+    assert hub.groups == {}
+    assert member.groups == []
+
+
+async def test_notes_about_what_is_long_read_do_not_pile_up() -> None:
+    clock = Clock()
+    hub = new_hub(clock=clock)
+    for number in range(5000):
+        clock.now += 0.001
+        hub.send("c", {"n": number})
+        await hub.receive("c")
+
+    assert len(hub._expiries) <= 1001
+
+
+async def test_notes_about_memberships_that_ended_do_not_pile_up() -> None:
+    hub = new_hub(clock=Clock())
+    hub.group_add("g", "stays")
+    for number in range(5000):
+        hub.group_add("g", f"c{number}")
+        hub.group_discard("g", f"c{number}")
+
+    assert len(hub._joins) <= 1001
+
+
+async def test_what_is_noted_survives_the_tidying() -> None:
+    clock = Clock()
+    hub = new_hub(expiry=10, group_expiry=100, clock=clock)
+    hub.send("unread", {"n": 1})
+    hub.group_add("g", "unread")
+    hub.group_add("h", "other")
+    for number in range(3000):
+        hub.send("c", {"n": number})
+        await hub.receive("c")
+        hub.group_add("g", "c")
+        hub.group_discard("g", "c")
+    clock.now += 11
+    hub.group_send("nobody", {"n": 1})
+    assert "unread" not in hub.channels
+    assert list(hub.groups) == ["h"]
+    clock.now += 100
+
+    hub.group_send("nobody", {"n": 1})
+
+    assert hub.groups == {}
+
+
+_names = st.sampled_from("abc")
+_groups = st.sampled_from("gh")
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("add"), _groups, _names),
+            st.tuples(st.just("discard"), _groups, _names),
+            st.tuples(st.just("attach"), _names),
+            st.tuples(st.just("detach"), _names),
+            st.tuples(st.just("send"), _groups),
+        ),
+        max_size=30,
+    )
+)
+def test_groups_behave_like_sets_of_names(steps: list[tuple[str, ...]]) -> None:
+    async def main() -> None:
+        hub = new_hub(clock=Clock())
+        model: dict[str, set[str]] = {"g": set(), "h": set()}
+        members: dict[str, Member] = {}
+        for action, *names in steps:
+            if action == "add":
+                hub.group_add(*names)
+                model[names[0]].add(names[1])
+            elif action == "discard":
+                hub.group_discard(*names)
+                model[names[0]].discard(names[1])
+            elif action == "attach" and names[0] not in members and not any(names[0] in m for m in model.values()):
+                members[names[0]] = new_member(hub, names[0])
+            elif action == "detach" and names[0] in members:
+                hub.detach(members.pop(names[0]))
+                for group in model.values():
+                    group.discard(names[0])
+            elif action == "send":
+                for member in members.values():
+                    waiting(member)
+                hub.group_send(names[0], {"n": 1})
+                reached = {name for name, member in members.items() if waiting(member)}
+                assert reached == model[names[0]] & set(members)
+            assert {group: set(names) for group, names in hub.groups.items()} == {
+                group: names for group, names in model.items() if names
+            }
+
+    asyncio.run(main())
+
+
+# Threads ------------------------------------------------------------------------------------------------------
+
+
+@on_each_loop
+def test_readers_in_other_loops_get_every_message_once(new_loop: LoopFactory) -> None:
+    hub = new_hub(capacity=10_000)
+
+    async def read(count: int) -> list[int]:
+        return [(await hub.receive("c"))["n"] for _ in range(count)]
+
+    with LoopThread(new_loop) as one, LoopThread(new_loop) as two:
+        readers = [loop.submit(read(250)) for loop in (one, two) for _ in range(2)]
+        for number in range(1000):
+            hub.send("c", {"n": number})
+        got = [number for reader in readers for number in reader.result(timeout=10)]
+
+    assert Counter(got) == Counter(range(1000))
+    assert hub.channels == {}
+
+
+@on_each_loop
+def test_a_group_reaches_members_of_several_loops(new_loop: LoopFactory) -> None:
+    hub = new_hub()
+
+    async def member(name: str) -> Member:
+        hub.group_add("g", name)
+        return new_member(hub, name)
+
+    async def next_item(of: Member) -> Any:
+        return await of.inbox.get()
+
+    with LoopThread(new_loop) as one, LoopThread(new_loop) as two:
+        first, second = one.call(member("a")), two.call(member("b"))
+
+        hub.group_send("g", {"n": 1})
+
+        assert one.call(next_item(first)) == {"n": 1}
+        assert two.call(next_item(second)) == {"n": 1}
+
+
+def test_a_reader_whose_loop_was_closed_leaves_the_message_there() -> None:
+    hub = new_hub()
+    loop = asyncio.new_event_loop()
+    queue = hub.queue("c")
+    waiter = loop.create_task(queue.get())
+    loop.run_until_complete(passes())
+    loop.close()
+
+    hub.send("c", {"n": 1})
+
+    assert queue.get_nowait()[1] == {"n": 1}
+    waiter._log_destroy_pending = False  # its loop is gone on purpose
+    del waiter
+
+
+# Which layers -------------------------------------------------------------------------------------------------
+
+
+@delivers_through_hub
+class OwnLayer:
+    def __init__(self) -> None:
+        self.hub = new_hub()
+
+    def send(self) -> None: ...
+    def receive(self) -> None: ...
+    def new_channel(self) -> None: ...
+    def group_add(self) -> None: ...
+    def group_discard(self) -> None: ...
+    def group_send(self) -> None: ...
+
+
+def test_a_layer_of_ours_is_reached_through_its_hub() -> None:
+    layer = OwnLayer()
+
+    assert hub_of(layer) is layer.hub
+
+
+def test_a_subclass_that_leaves_delivery_alone_is_too() -> None:
+    class Named(OwnLayer):
+        def flush(self) -> None: ...
+
+    layer = Named()
+
+    assert hub_of(layer) is layer.hub
+
+
+@pytest.mark.parametrize("name", ["send", "receive", "new_channel", "group_add", "group_discard", "group_send"])
+def test_a_subclass_that_changes_delivery_is_asked(name: str) -> None:
+    changed = type("Changed", (OwnLayer,), {name: lambda self: None})
+
+    assert hub_of(changed()) is None
+
+
+def test_foreign_layers_and_no_layer_have_no_hub() -> None:
+    assert hub_of(object()) is None
+    assert hub_of(None) is None
