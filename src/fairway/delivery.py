@@ -77,6 +77,12 @@ class Source(Protocol):
 _SIZED = frozenset({str, bytes})
 
 
+class Tally(Protocol):
+    """Counts the consumers of one event loop that were woken and have not come back to wait."""
+
+    awake: int
+
+
 class Inbox:
     """What waits for one consumer: two bounded lanes, taken in turn, and one waiter.
 
@@ -99,6 +105,7 @@ class Inbox:
         "max_messages",
         "max_size",
         "source",
+        "tally",
     )
 
     def __init__(
@@ -107,9 +114,11 @@ class Inbox:
         source: Source | None = None,
         max_messages: int = 64,
         max_size: int = 1 << 20,
+        tally: Tally | None = None,
     ) -> None:
         self.loop = loop
         self.source = source
+        self.tally = tally
         self.max_messages = max_messages
         self.max_size = max_size
         self._client: deque[Any] | None = None
@@ -126,6 +135,8 @@ class Inbox:
         if waiter is not None:
             self._waiter = None
             if not waiter.done():
+                if self.tally is not None:
+                    self.tally.awake += 1
                 waiter.set_result(item)
                 return
         if self._client is None:
@@ -145,6 +156,8 @@ class Inbox:
         if waiter is not None:
             self._waiter = None
             if not waiter.done():
+                if self.tally is not None:
+                    self.tally.awake += 1
                 waiter.set_result(item)
                 return True
         layer = self._layer
@@ -243,7 +256,7 @@ class Inbox:
 
     def clear(self) -> None:
         """Forget everything that waits, and the source: the connection has ended."""
-        self._client = self._layer = self._waiter = self.source = None
+        self._client = self._layer = self._waiter = self.source = self.tally = None
         self._client_size = 0
 
 

@@ -83,7 +83,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         self._context = context
         self._transport: asyncio.Transport | None = transport
         self.outbox = outbox
-        self.inbox = Inbox(context.loop, self, limits.inbox_messages, limits.inbox_bytes)
+        self.inbox = Inbox(context.loop, self, limits.inbox_messages, limits.inbox_bytes, context.batch)
         self.is_open = False
         self.encoder: Encoder = PLAIN
         self.scope = scope
@@ -213,13 +213,15 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         if self._last is not None and not self.inbox.client_waiting:
             # Not from within the consumer's own step: it is about to wait, and the disconnect has to find it waiting.
             self._context.loop.call_soon(self._close_now)
-        outbox = self.outbox
-        if outbox._dirty and not outbox.blocked:
-            # Batch.flush_alone, in line: this runs for every message.
-            dirty = outbox._batch._dirty
-            if len(dirty) == 1 and dirty[0] is outbox:
-                dirty.clear()
-                outbox.flush()
+        # Batch.parked, in line: this runs for every message.
+        batch = self._context.batch
+        awake = batch.awake - 1
+        if awake > 0:
+            batch.awake = awake
+        else:
+            batch.awake = 0
+            if batch._dirty:
+                batch.flush()
 
     def eof_received(self) -> bool:
         # A WebSocket that cannot be read any more is over; before the handshake the client may still want its answer.
