@@ -7,6 +7,7 @@ import functools
 import threading
 
 import pytest
+from tests.fairway.loops import passes
 
 from fairway.delivery import Connection, Inbox, Member, Payload, Pump, SourceFailed, connection_of
 
@@ -70,9 +71,8 @@ async def inbox():
 async def waiting(inbox):
     """A task that waits in `get`."""
     task = asyncio.ensure_future(inbox.get())
-    async with asyncio.timeout(DEADLINE):
-        while not inbox.parked:
-            await asyncio.sleep(0)
+    await passes()
+    assert inbox.parked
     return task
 
 
@@ -453,8 +453,8 @@ async def test_a_pump_does_not_go_on_while_its_message_waits(inbox, for_layer):
     source = Messages({"type": "a"}, {"type": "b"})
     pump = Pump(source, inbox, for_layer)
     async with asyncio.timeout(DEADLINE):
-        while not (inbox.client_waiting or inbox.layer_size):
-            await asyncio.sleep(0)
+        await passes()
+        assert inbox.client_waiting or inbox.layer_size
         pump.proceed_if_taken()  # something of another source was dispatched
         await asyncio.sleep(0)
         assert source.calls == 1
@@ -491,8 +491,8 @@ async def test_stopping_a_pump_lets_its_source_clean_up(inbox):
     source = Messages()
     pump = Pump(source, inbox)
     async with asyncio.timeout(DEADLINE):
-        while not source.calls:
-            await asyncio.sleep(0)
+        await passes()
+        assert source.calls == 1
         await pump.stop()
     assert source.cleaned_up.is_set()
     assert inbox.take_nowait() is None
