@@ -10,6 +10,7 @@ import fnmatch
 import random
 import re
 import string
+import threading
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
@@ -36,6 +37,7 @@ class ChannelLayerManager:
 
     def __init__(self) -> None:
         self.backends: dict[str, BaseChannelLayer] = {}
+        self._lock = threading.RLock()  # two threads that ask first must not get two layers
         setting_changed.connect(self._reset_backends)
 
     def _reset_backends(self, setting: str, **kwargs: Any) -> None:
@@ -76,11 +78,12 @@ class ChannelLayerManager:
         return backend_class(**config)  # type: ignore[no-any-return]
 
     def __getitem__(self, key: str) -> BaseChannelLayer:
-        if key not in self.backends:
-            if key not in self.configs:
-                raise KeyError(key)
-            self.backends[key] = self.make_backend(key)
-        return self.backends[key]
+        with self._lock:
+            if key not in self.backends:
+                if key not in self.configs:
+                    raise KeyError(key)
+                self.backends[key] = self.make_backend(key)
+            return self.backends[key]
 
     def __contains__(self, key: str) -> bool:
         return key in self.configs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import threading
 import warnings
 from typing import Any
 
@@ -567,3 +568,26 @@ def test_one_layer_serves_several_event_loops(new_loop: LoopFactory) -> None:
             future.result(timeout=10)
 
     assert layer.channels == {}
+
+
+class SlowToMake(InMemoryChannelLayer):
+    """Lets another thread ask for the layer while it is being made."""
+
+    asked = threading.Event()
+
+    def __init__(self, **config: Any) -> None:
+        self.asked.wait(0.2)
+        super().__init__(**config)
+
+
+@override_settings(CHANNEL_LAYERS={"default": {"BACKEND": f"{__name__}.SlowToMake"}})
+def test_two_threads_that_ask_first_get_the_same_layer() -> None:
+    layers: list[Any] = []
+    threads = [threading.Thread(target=lambda: layers.append(get_channel_layer())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert layers[0] is layers[1]
+    assert isinstance(layers[0], SlowToMake)

@@ -68,9 +68,12 @@ class ChannelQueue:
             if self.full():
                 raise asyncio.QueueFull
             self._items.append(item)
-            waiter = self._waiters.popleft() if self._waiters else None
-        if waiter is not None:
-            _wake(waiter)
+            self._wake_next()
+
+    def _wake_next(self) -> None:
+        """Wake one reader, past those whose event loop is gone. Under the lock."""
+        while self._waiters and not _wake(self._waiters.popleft()):
+            pass
 
     def get_nowait(self) -> tuple[float, Message]:
         """Take the oldest item; `asyncio.QueueEmpty` if there is none."""
@@ -97,9 +100,8 @@ class ChannelQueue:
         with self._lock:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
-            successor = self._waiters.popleft() if self._items and self._waiters else None
-        if successor is not None:
-            _wake(successor)
+            if self._items:
+                self._wake_next()
 
     def qsize(self) -> int:
         return len(self._items)
@@ -126,15 +128,17 @@ class ChannelQueue:
         return dropped
 
 
-def _wake(waiter: asyncio.Future[None]) -> None:
+def _wake(waiter: asyncio.Future[None]) -> bool:
+    """Wake a reader in whichever loop it waits; False if that loop was closed, and the reader with it."""
     loop = waiter.get_loop()
     if loop is get_running_loop():
         _finish(waiter)
-        return
+        return True
     try:
         loop.call_soon_threadsafe(_finish, waiter)
-    except RuntimeError:  # that loop has been closed: its waiter is gone, the item stays
-        logger.debug("a reader's event loop was closed while it waited for a channel")
+    except RuntimeError:
+        return False
+    return True
 
 
 def _finish(waiter: asyncio.Future[None]) -> None:
@@ -176,6 +180,7 @@ class Hub:
 
     def attach(self, member: Member) -> None:
         """Deliver to this member from now on; messages that were queued for its name come first."""
+        self._expire()
         with self._lock:
             earlier = self.channels.get(member.name)
             self.channels[member.name] = member
@@ -226,6 +231,10 @@ class Hub:
     def _enqueue(self, channel: str, message: Message) -> bool:
         expires_at = self._clock() + self.expiry
         with self._lock:
+            target = self.channels.get(channel)
+            if type(target) is Member and not target.closed:
+                # Attached by another thread since the caller looked.
+                return target.deliver(message)
             queue = self.queue(channel)
             try:
                 queue.put_nowait((expires_at, message))

@@ -746,3 +746,44 @@ def test_a_subclass_that_changes_delivery_is_asked(name: str) -> None:
 def test_foreign_layers_and_no_layer_have_no_hub() -> None:
     assert hub_of(object()) is None
     assert hub_of(None) is None
+
+
+def test_a_reader_of_a_closed_loop_does_not_keep_the_living_ones_asleep() -> None:
+    hub = new_hub()
+    closed = asyncio.new_event_loop()
+    lost = closed.create_task(hub.receive("c"))
+    closed.run_until_complete(passes())
+    closed.close()
+
+    async def living() -> Message:
+        reader = asyncio.ensure_future(hub.receive("c"))
+        await passes()
+        hub.send("c", {"type": "a"})
+        async with asyncio.timeout(1):
+            return await reader
+
+    assert asyncio.run(living()) == {"type": "a"}
+    lost.get_coro().close()  # type: ignore[union-attr]  # it cannot be awaited any more
+
+
+async def test_what_has_expired_is_not_delivered_to_a_member_that_comes_late() -> None:
+    clock = Clock()
+    hub = new_hub(expiry=60, clock=clock)
+    hub.send("m", {"type": "old"})
+    clock.now += 61
+
+    member = new_member(hub)
+
+    assert waiting(member) == []
+
+
+async def test_a_member_that_was_attached_meanwhile_gets_what_was_meant_for_a_queue() -> None:
+    hub = new_hub()
+    member = new_member(hub)
+
+    # As from another thread that had looked before the member came.
+    assert hub._enqueue("m", {"type": "raced"})
+    hub.send("m", {"type": "next"})
+
+    assert waiting(member) == [{"type": "raced"}, {"type": "next"}]
+    assert hub.channels["m"] is member
