@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextvars import Context as VariableContext
@@ -97,9 +96,6 @@ class Context:
             self.wheel.advance(self.touch())
         finally:
             self.faults.flush(self.now)
-            # What is heard from here on, however soon, is later than what was done in this tick: an answer that comes
-            # at once would otherwise look as old as the ping before it.
-            self.now = math.nextafter(self.now, math.inf)
             self._arm()
 
     def run(self, scope: Scope, receive: Any, send: Any) -> asyncio.Task[None]:

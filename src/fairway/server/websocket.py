@@ -213,15 +213,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         if self._last is not None and not self.inbox.client_waiting:
             # Not from within the consumer's own step: it is about to wait, and the disconnect has to find it waiting.
             self._context.loop.call_soon(self._close_now)
-        # Batch.parked, in line: this runs for every message.
-        batch = self._context.batch
-        awake = batch.awake - 1
-        if awake > 0:
-            batch.awake = awake
-        else:
-            batch.awake = 0
-            if batch._dirty:
-                batch.flush()
+        self._context.batch.parked()
 
     def eof_received(self) -> bool:
         # A WebSocket that cannot be read any more is over; before the handshake the client may still want its answer.

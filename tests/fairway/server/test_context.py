@@ -119,22 +119,6 @@ async def test_a_handler_that_raises_stops_neither_the_others_nor_the_clock(cont
     assert len(reported) == 1
 
 
-async def test_what_comes_after_a_tick_is_later_than_what_was_done_in_it(context: Context) -> None:
-    class Noting(Entry):
-        at = 0.0
-
-        def handle_deadline(self, now: float) -> float | None:
-            self.at = now
-            return super().handle_deadline(now)
-
-    entry = Noting()
-    context.schedule(entry, context.touch() + 0.01)
-    async with asyncio.timeout(5.0):
-        await entry.called.wait()
-    assert context.now > entry.at
-    assert context.touch() >= context.now > entry.at
-
-
 async def test_a_closed_context_arms_no_timer(context: Context) -> None:
     context.close()
     context.schedule(Entry(), context.touch() + 1.0)

@@ -179,7 +179,8 @@ class WebSocketConnection:
         interval, timeout, _ = self.times
         quiet_since = self.heard_at
         pinged_at = self._pinged_at
-        if pinged_at is not None and quiet_since <= pinged_at and reading and 0 < timeout < inf:
+        # A byte heard at the time of the ping, on a coarse clock, may be the answer to it.
+        if pinged_at is not None and quiet_since < pinged_at and reading and 0 < timeout < inf:
             if now >= pinged_at + timeout:
                 return [self._end(Closed(ABNORMAL_CLOSURE, "no answer to a ping"))]
             self._deadline = min(pinged_at + timeout, now + interval)

@@ -249,6 +249,15 @@ def test_a_peer_that_talks_is_not_pinged() -> None:
     assert connection.next_deadline() == BEGIN + 20 + INTERVAL
 
 
+def test_a_peer_that_answers_within_the_same_tick_of_the_clock_is_alive() -> None:
+    connection = opened()
+    at(connection, NEXT_PING)
+    connection.data_to_send()
+    assert received(connection, pong(), NEXT_PING) == []
+    assert at(connection, NEXT_PING + TIMEOUT) == []
+    assert connection.next_deadline() == NEXT_PING + INTERVAL
+
+
 def test_a_silence_while_reading_is_paused_is_not_held_against_the_peer() -> None:
     connection = opened()
     at(connection, NEXT_PING)
