@@ -449,10 +449,13 @@ class Pump:
 
     async def stop(self) -> None:
         """Cancel the fetching and wait until it has ended, so that the source may clean up."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        if not self._task.cancelled():
-            self._task.exception()
+        task = self._task
+        # The task keeps its exception, that its traceback, and that the frame in which this pump runs.
+        del self._task
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()
 
 
 class Statistics:
