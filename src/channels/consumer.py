@@ -10,17 +10,26 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+import os
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future as ThreadFuture
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, cast
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 
 from channels import DEFAULT_CHANNEL_LAYER
-from channels.db import aclose_old_connections, connections_need_closing, database_sync_to_async, untangle
+from channels.db import (
+    DatabaseSyncToAsync,
+    aclose_old_connections,
+    connections_need_closing,
+    database_sync_to_async,
+    untangle,
+)
 from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
-from channels.utils import await_many_dispatch
+from channels.utils import await_many_dispatch, name_that_thing
+from fairway.concurrency import Crew
 from fairway.delivery import (
     Connection,
     Inbox,
@@ -31,6 +40,7 @@ from fairway.delivery import (
     SourceFailed,
     connection_of,
     get_running_loop,
+    statistics,
 )
 from fairway.layers.hub import Hub, hub_of
 
@@ -46,6 +56,7 @@ __all__ = [
 ]
 
 logger = logging.getLogger("django.channels.consumer")
+broadcasts = logging.getLogger("fairway.broadcasts")
 
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
@@ -57,6 +68,10 @@ CLEANUP_TIMEOUT = 10.0
 # By scope type: the event that ends a conversation, which a consumer that failed is still given.
 _FAREWELLS = {"websocket": "websocket.disconnect", "http": "http.disconnect"}
 _DISCONNECTS = frozenset(_FAREWELLS.values())
+# The events between which the handlers of a crew run side by side.
+_HINGES = _DISCONNECTS | {"websocket.connect"}
+# Who overrides one of these wants to see what goes through it.
+_LOOKED_AT = ("__call__", "dispatch", "send")
 _CODE_OF_ERROR, _CODE_OF_CANCELLATION = 1011, 1006
 
 
@@ -87,15 +102,25 @@ def register_own(cls: type, *names: str) -> None:
     _own_methods.update(cls.__dict__[name] for name in names)
 
 
-def overrides_none(mro: Iterable[type], *names: str) -> bool:
-    """Whether these methods, found along a method resolution order, are neither overridden nor replaced."""
+def overridden(mro: Iterable[type], *names: str) -> Iterator[str]:
+    """Those of these methods that, found along a method resolution order, are overridden or replaced."""
     for name in names:
         for base in mro:
             if name in base.__dict__:
                 if base.__dict__[name] not in _own_methods:
-                    return False
+                    yield name
                 break
-    return True
+
+
+def overrides_none(mro: Iterable[type], *names: str) -> bool:
+    """Whether none of these methods is overridden or replaced."""
+    return next(overridden(mro, *names), None) is None
+
+
+def is_after_end(message: Message, reason: object) -> None:
+    """Count a message that came too late: its connection is closed, and `disconnect()` will follow."""
+    statistics.sends_after_close += 1
+    logger.debug("%s was not sent, it came too late: %s", message["type"], reason)
 
 
 class _ChannelReceive:
@@ -121,6 +146,13 @@ class AsyncConsumer:
 
     _sync: ClassVar[bool] = False
     channel_layer_alias: str = DEFAULT_CHANNEL_LAYER
+
+    max_concurrency: int = 1
+    """How many handlers may run at once. With more than one, handlers begin in the order of their messages, but do not
+    wait for each other; `connect` has ended before any begins. A disconnect is handled as soon as it is known, beside
+    the handlers that still run; they have `disconnect_grace` seconds to end after it, then they are cancelled.
+    """
+    disconnect_grace: float = 10.0
 
     scope: Scope
     channel_layer: Any = None
@@ -165,28 +197,27 @@ class AsyncConsumer:
         hub = hub_of(layer)
         member = None
         talking = False
+        crew = self._fairway_crew(inbox)
         try:
             if layer is not None:
                 self.channel_name = await layer.new_channel()
             self._fairway_bind(send)
             if reader is None:
-                pumps.append(Pump(receive, inbox))
+                pumps.append(Pump(receive, inbox, ahead=crew is not None))
             if hub is not None:
                 member = self._fairway_attach(hub, inbox)
             elif layer is not None:
                 pumps.append(Pump(self.channel_receive, inbox, for_layer=True))
             while True:
-                item = inbox.take_nowait()
+                item = inbox.take_nowait() if crew is None else await crew.next()
                 if item is None:
                     item = await inbox.wait()
-                kind = type(item)
-                if kind is str or kind is bytes:
-                    await self._fairway_receive(item)
-                elif kind is dict:
+                if type(item) is dict:
                     talking = item.get("type") not in _DISCONNECTS
-                    await self.dispatch(item)
+                if crew is None or self._fairway_in_turn(item):
+                    await self._fairway_handle(item)
                 else:
-                    await self._fairway_other(item)
+                    await crew.start(self._fairway_handle(item))
                 if pumps:
                     for pump in pumps:
                         pump.proceed_if_taken()
@@ -194,6 +225,8 @@ class AsyncConsumer:
             untangle(stop)
         except BaseException as error:
             untangle(error)
+            if crew is not None:
+                await crew.cancel()
             if talking:
                 # In a task of its own: what runs there does not run inside this exception, and does not keep it.
                 cancelled = isinstance(error, asyncio.CancelledError)
@@ -206,10 +239,23 @@ class AsyncConsumer:
                 hub.detach(member)
             for pump in pumps:
                 await pump.stop()
+        if crew is not None:
+            try:
+                await crew.finish(self.disconnect_grace)
+            except StopConsumer as stop:
+                untangle(stop)
+
+    def _fairway_crew(self, inbox: Inbox) -> Crew | None:
+        return Crew(inbox, self.max_concurrency) if self.max_concurrency > 1 else None
+
+    def _fairway_in_turn(self, item: Any) -> bool:
+        """Whether what comes after this item waits until it has been handled, although there is a crew."""
+        kind = type(item)
+        return (kind is dict and item.get("type") in _HINGES) or not (kind is str or kind is bytes or kind is dict)
 
     def _fairway_inspect(self) -> None:
         # For each connection: tools that instrument replace methods long after a class was made.
-        self._fairway_transparent = overrides_none(type(self).__mro__, "__call__", "dispatch", "send")
+        self._fairway_transparent = overrides_none(type(self).__mro__, *_LOOKED_AT)
 
     def _fairway_bind(self, send: Send) -> None:
         self.base_send = send
@@ -222,6 +268,14 @@ class AsyncConsumer:
         hub.attach(member)
         return member
 
+    def _fairway_handle(self, item: Any) -> Awaitable[Any]:
+        kind = type(item)
+        if kind is str or kind is bytes:
+            return self._fairway_receive(item)
+        if kind is dict:
+            return self.dispatch(item)
+        return self._fairway_other(item)
+
     def _fairway_receive(self, data: str | bytes) -> Awaitable[Any]:
         """Dispatch a message of the client that arrived bare."""
         key = "text" if type(data) is str else "bytes"
@@ -233,11 +287,22 @@ class AsyncConsumer:
             if connection is not None and connection.is_open and self._fairway_transparent:
                 connection.broadcast(item)
             else:
+                if connection is None or not self._fairway_transparent:
+                    self._fairway_note_detour()
                 await self._fairway_send_payload(item)
         elif type(item) is SourceFailed:
             raise item.error
         else:
             await self.dispatch(item)
+
+    def _fairway_note_detour(self) -> None:
+        if self._fairway_transparent:
+            reason = f"its send is {name_that_thing(self.base_send)}, not the server's own"
+        else:
+            reason = f"{type(self).__qualname__} overrides {', '.join(overridden(type(self).__mro__, *_LOOKED_AT))}"
+        if reason not in statistics.detours:
+            broadcasts.info("Broadcasts reach %s by its own send(), not directly: %s", type(self).__qualname__, reason)
+        statistics.detours[reason] += 1
 
     async def _fairway_send_payload(self, payload: Payload) -> None:
         await self.send({"type": "websocket.send", **payload.as_event()})
@@ -283,14 +348,45 @@ class AsyncConsumer:
         return app
 
 
+@functools.cache
+def handler_threads() -> ThreadPoolExecutor:
+    """The threads of the consumers that are spread, made when the first one needs them."""
+    threads = os.environ.get("ASGI_THREADS")
+    return ThreadPoolExecutor(max_workers=int(threads) if threads else None, thread_name_prefix="channels-handler")
+
+
+os.register_at_fork(after_in_child=handler_threads.cache_clear)
+
+
+class ConsumerThread(DatabaseSyncToAsync[..., None]):
+    """`database_sync_to_async` for a method of synchronous consumers: in the thread that the consumer asks for."""
+
+    def __init__(self, method: Callable[..., None]) -> None:
+        super().__init__(method)
+        self._method = method
+
+    async def __call__(self, consumer: SyncConsumer, *args: Any) -> None:
+        if consumer.thread_sensitive:
+            await super().__call__(consumer, *args)
+        else:
+            spread = DatabaseSyncToAsync(self._method, thread_sensitive=False, executor=handler_threads())
+            await spread(consumer, *args)
+
+
 class SyncConsumer(AsyncConsumer):
     """Base of synchronous consumers: plain methods, each run in a thread, where Django's ORM may be used.
 
-    All of them share one thread unless a `ThreadSensitiveContext` is active. `send` does not wait for a slow
-    client: one that cannot follow is dropped when what waits for it reaches the server's bound.
+    All of them share one thread unless a `ThreadSensitiveContext` is active or `thread_sensitive` is False. `send` does
+    not wait for a slow client: one that cannot follow is dropped when what waits for it reaches the server's bound.
     """
 
     _sync = True
+
+    thread_sensitive: bool = True
+    """Whether handlers run in the one thread that tests and their transactions rely on. With False they are spread over
+    a pool that all such consumers share, of `ASGI_THREADS` threads (an environment variable; by default as many as
+    Python gives an executor); each connection's messages are still handled in order, but not always in the same thread.
+    """
 
     def _fairway_bind(self, send: Send) -> None:
         connection = connection_of(send, "send")
@@ -303,8 +399,8 @@ class SyncConsumer(AsyncConsumer):
     async def _fairway_send_payload(self, payload: Payload) -> None:
         await database_sync_to_async(self.send)({"type": "websocket.send", **payload.as_event()})
 
-    @database_sync_to_async
-    def dispatch(self, message: Message) -> None:  # type: ignore[override]  # called through the wrapper, it is awaited
+    @ConsumerThread
+    def dispatch(self, message: Message) -> None:
         """Call the method that handles the message, in a thread. ValueError if there is none."""
         handler = getattr(self, get_handler_name(message), None)
         if not handler:

@@ -12,7 +12,7 @@ Everything here belongs to one event loop and is called from it, except `Member.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from types import MethodType
 from typing import Any, Protocol, TypeAlias, cast
@@ -104,6 +104,7 @@ class Inbox:
         "loop",
         "max_messages",
         "max_size",
+        "on_ending",
         "source",
         "tally",
     )
@@ -124,6 +125,7 @@ class Inbox:
         self._client: deque[Any] | None = None
         self._layer: deque[Any] | None = None
         self._waiter: asyncio.Future[Any] | None = None
+        self.on_ending: Callable[[], object] | None = None
         self._client_size = 0
         self._layer_next = False
         self._paused = False
@@ -146,9 +148,11 @@ class Inbox:
             self._client_size += len(item)
 
     def put_disconnect(self, event: Message) -> None:
-        """Add the last event of the client."""
+        """Add the last event of the client, and tell `on_ending`."""
         self._ending = True
         self.put_client(event)
+        if self.on_ending is not None:
+            self.on_ending()
 
     def put_layer(self, item: Any, capacity: int) -> bool:
         """Add an event or a payload of a layer; False, and nothing kept, when `capacity` items wait already."""
@@ -187,6 +191,29 @@ class Inbox:
     @property
     def client_waiting(self) -> bool:
         return bool(self._client)
+
+    @property
+    def ending(self) -> bool:
+        """Whether the client's last event waits."""
+        return self._ending and bool(self._client)
+
+    def take_ending(self) -> tuple[Any, int]:
+        """Empty the client lane: its last event, and how many items before it are thereby dropped."""
+        client = self._client
+        assert client, "nothing waits: look at `ending` first"
+        self._client = None
+        self._client_size = 0
+        return client[-1], len(client) - 1
+
+    def nudge(self) -> None:
+        """Wake the consumer without an item: what it waited for is None."""
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                if self.tally is not None:
+                    self.tally.awake += 1
+                waiter.set_result(None)
 
     def pause(self) -> None:
         """Remember that the source has stopped reading: it is told to go on when the lane is half empty."""
@@ -256,7 +283,7 @@ class Inbox:
 
     def clear(self) -> None:
         """Forget everything that waits, and the source: the connection has ended."""
-        self._client = self._layer = self._waiter = self.source = self.tally = None
+        self._client = self._layer = self._waiter = self.source = self.tally = self.on_ending = None
         self._client_size = 0
 
 
@@ -404,15 +431,19 @@ class Pump:
     """Fills an inbox from an awaitable source: a foreign server's `receive`, a foreign layer's `receive`.
 
     The next message is fetched only after the last one was dispatched, so that a message that nobody will handle
-    stays where it is. Ends after a disconnect event, with the source's error (`SourceFailed`), or by `stop`.
+    stays where it is; with `ahead`, which is for clients, as long as the inbox is not full. Ends after a disconnect
+    event, with the source's error (`SourceFailed`), or by `stop`.
     """
 
-    __slots__ = ("_for_layer", "_gate", "_inbox", "_source", "_task")
+    __slots__ = ("_ahead", "_for_layer", "_gate", "_inbox", "_source", "_task")
 
-    def __init__(self, source: Callable[[], Awaitable[Message]], inbox: Inbox, for_layer: bool = False) -> None:
+    def __init__(
+        self, source: Callable[[], Awaitable[Message]], inbox: Inbox, for_layer: bool = False, ahead: bool = False
+    ) -> None:
         self._source = source
         self._inbox = inbox
         self._for_layer = for_layer
+        self._ahead = ahead
         self._gate: asyncio.Future[None] | None = None
         self._task = inbox.loop.create_task(self._run())
 
@@ -432,10 +463,12 @@ class Pump:
                 self._put(SourceFailed(error))
                 return
             self._gate = gate = self._inbox.loop.create_future()
-            self._put(message)
             if not self._for_layer and message.get("type") in ("websocket.disconnect", "http.disconnect"):
+                self._inbox.put_disconnect(message)
                 return
-            await gate
+            self._put(message)
+            if not self._ahead or self._inbox.full:
+                await gate
 
     def proceed_if_taken(self) -> None:
         """A message has been dispatched: fetch another, unless the one fetched last still waits."""
@@ -459,12 +492,18 @@ class Pump:
 
 
 class Statistics:
-    """Counts of what was not delivered, for this process."""
+    """Counts of what was not delivered, or not on the shortest way, for this process.
 
-    __slots__ = ("sends_after_close",)
+    `sends_after_close`: messages for clients that had gone. `unhandled`: messages of clients that left while all
+    handlers of their consumer were busy. `detours`: why broadcasts went through consumers, and how many did.
+    """
+
+    __slots__ = ("detours", "sends_after_close", "unhandled")
 
     def __init__(self) -> None:
         self.sends_after_close = 0
+        self.unhandled = 0
+        self.detours: Counter[str] = Counter()
 
 
 statistics = Statistics()

@@ -13,7 +13,7 @@ from channels import consumer as module
 from channels.consumer import AsyncConsumer, StopConsumer, SyncConsumer, ThreadSend, get_handler_name
 from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.testing import ApplicationCommunicator
-from fairway.delivery import Connection
+from fairway.delivery import Connection, statistics
 from tests.channels.applications import Sent
 
 LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
@@ -45,6 +45,12 @@ def test_a_message_needs_a_type():
 
 def test_what_other_code_imports_from_here_is_here():
     assert set(module.__all__) <= set(dir(module))
+
+
+def test_a_late_message_is_counted():
+    before = statistics.sends_after_close
+    module.is_after_end({"type": "websocket.send"}, "gone")
+    assert statistics.sends_after_close == before + 1
 
 
 # as_asgi -------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 from django.urls import path
 
 from channels.auth import AuthMiddlewareStack
+from channels.generic.http import AsyncHttpConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.routing import ProtocolTypeRouter, URLRouter
@@ -270,8 +271,17 @@ class SyncMember(WebsocketConsumer):
         self.send(text_data=text_data)
 
 
+class CrowdedMember(Member):
+    max_concurrency = 3
+
+
+class SpreadMember(SyncMember):
+    max_concurrency = 3
+    thread_sensitive = False
+
+
 @pytest.mark.parametrize("visit", [normal_close, client_vanishes, application_raises], ids=lambda visit: visit.__name__)
-@pytest.mark.parametrize("consumer", [Member, SyncMember])
+@pytest.mark.parametrize("consumer", [Member, SyncMember, CrowdedMember, SpreadMember])
 @pytest.mark.usefixtures("collector_off")
 async def test_nothing_is_left_of_a_consumer(
     start: Start, consumer: Any, visit: Callable[[Client], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
@@ -296,3 +306,29 @@ async def test_nothing_is_left_of_a_consumer(
     channel_layers.backends.pop("default")
     if previous is not None:
         channel_layers.set("default", previous)
+
+
+class Answering(AsyncHttpConsumer):
+    async def handle(self, body: bytes) -> None:
+        Member.alive.add(self)
+        if self.scope["path"] == "/raises":
+            raise ArithmeticError("on purpose")
+        await self.send_response(200, b"fine")
+
+
+@pytest.mark.parametrize("visit", [http_keep_alive, http_application_raises], ids=lambda visit: visit.__name__)
+@pytest.mark.usefixtures("collector_off")
+async def test_nothing_is_left_of_an_http_consumer(
+    start: Start, visit: Callable[[Client], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("fairway.server"), "disabled", True)
+    Member.alive.clear()
+    watched = Watched(monkeypatch)
+    served = await start(ProtocolTypeRouter({"http": Answering.as_asgi()}))
+    for _ in range(COUNT):
+        client = await served.connect()
+        await visit(client)
+        await client.close()
+    await served.idle()
+    await settle(lambda: not watched.alive and not Member.alive)
+    assert list(watched.alive) == list(Member.alive) == []

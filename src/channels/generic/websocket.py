@@ -7,18 +7,15 @@ functions at the top of the module.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Awaitable, Iterable
 from typing import Any, cast
 
 from asgiref.sync import async_to_sync
 
-from channels.consumer import AsyncConsumer, SyncConsumer, overrides_none, register_own
+from channels.consumer import AsyncConsumer, SyncConsumer, is_after_end, overrides_none, register_own
 from channels.db import aclose_old_connections, connections_need_closing
 from channels.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
-from fairway.delivery import Message, Payload, statistics
-
-logger = logging.getLogger("django.channels.consumer")
+from fairway.delivery import Message, Payload
 
 Headers = Iterable[Iterable[bytes]]
 
@@ -73,12 +70,6 @@ def layer_for_groups(consumer: AsyncConsumer, method: str) -> Any:
             f"{type(consumer).__name__}.groups needs a channel layer with groups, which {type(layer).__name__} is not"
         )
     return layer
-
-
-def is_after_end(message: Message, reason: object) -> None:
-    """Count a message that came too late: its connection is closed, and `disconnect()` will follow."""
-    statistics.sends_after_close += 1
-    logger.debug("%s was not sent, it came too late: %s", message["type"], reason)
 
 
 class WebsocketConsumer(SyncConsumer):

@@ -8,7 +8,6 @@ import pytest
 
 from channels.consumer import SyncConsumer
 from channels.exceptions import StopConsumer
-from channels.generic import websocket
 from channels.generic.websocket import (
     AsyncJsonWebsocketConsumer,
     AsyncWebsocketConsumer,
@@ -200,9 +199,3 @@ async def test_an_instance_that_closed_once_serves_the_next_connection(cls):
         assert await communicator.receive_from() == "last"
         assert await communicator.receive_output() == {"type": "websocket.close"}
         await communicator.disconnect()
-
-
-def test_a_late_message_is_counted():
-    before = websocket.statistics.sends_after_close
-    websocket.is_after_end({"type": "websocket.send"}, "gone")
-    assert websocket.statistics.sends_after_close == before + 1
