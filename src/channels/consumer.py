@@ -11,10 +11,11 @@ import asyncio
 import functools
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, cast
+from types import FunctionType
+from typing import Any, ClassVar, Protocol, cast
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 
@@ -73,6 +74,8 @@ _HINGES = _DISCONNECTS | {"websocket.connect"}
 # Who overrides one of these wants to see what goes through it.
 _LOOKED_AT = ("__call__", "dispatch", "send")
 _CODE_OF_ERROR, _CODE_OF_CANCELLATION = 1011, 1006
+# Tests replace the global `aclose_old_connections`; the replacement must then be called, before every message.
+_own_aclose_old_connections = aclose_old_connections
 
 
 @functools.lru_cache(maxsize=1024)
@@ -123,6 +126,14 @@ def is_after_end(message: Message, reason: object) -> None:
     logger.debug("%s was not sent, it came too late: %s", message["type"], reason)
 
 
+def _origin(send: Send) -> str:
+    """Where a `send` was written: wrappers often carry the name of what they wrap."""
+    function = getattr(send, "__func__", send)
+    if isinstance(function, FunctionType):
+        return f"{function.__globals__['__name__']}.{function.__code__.co_qualname}"
+    return name_that_thing(send)
+
+
 class _ChannelReceive:
     """`consumer.channel_receive`: the layer's `receive` for the consumer's channel, unless somebody assigned
     another.
@@ -134,6 +145,15 @@ class _ChannelReceive:
         if consumer.channel_layer is None:
             raise AttributeError("there is no channel_receive without a channel layer")
         return functools.partial(consumer.channel_layer.receive, consumer.channel_name)
+
+
+class ConsumerApplication(Protocol):
+    """What `as_asgi()` returns: an ASGI application that can be put into a route."""
+
+    consumer_class: type[AsyncConsumer]
+    consumer_initkwargs: dict[str, Any]
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, Any]: ...
 
 
 class AsyncConsumer:
@@ -297,7 +317,7 @@ class AsyncConsumer:
 
     def _fairway_note_detour(self) -> None:
         if self._fairway_transparent:
-            reason = f"its send is {name_that_thing(self.base_send)}, not the server's own"
+            reason = f"its send is {_origin(self.base_send)}, not the server's own"
         else:
             reason = f"{type(self).__qualname__} overrides {', '.join(overridden(type(self).__mro__, *_LOOKED_AT))}"
         if reason not in statistics.detours:
@@ -326,7 +346,7 @@ class AsyncConsumer:
         handler = getattr(self, get_handler_name(message), None)
         if not handler:
             raise ValueError(f"No handler for message type {message['type']}")
-        if connections_need_closing(self._fairway_loop):
+        if connections_need_closing(self._fairway_loop) or aclose_old_connections is not _own_aclose_old_connections:
             await aclose_old_connections()
         await handler(message)
 
@@ -335,17 +355,18 @@ class AsyncConsumer:
         await self.base_send(message)
 
     @classmethod
-    def as_asgi(cls, **initkwargs: Any) -> Callable[[Scope, Receive, Send], Awaitable[Any]]:
+    def as_asgi(cls, **initkwargs: Any) -> ConsumerApplication:
         """An ASGI application that serves each scope with a new instance, made with these keyword arguments."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> Any:
             consumer = cls(**initkwargs)
             return await consumer(scope, receive, send)
 
-        app.consumer_class = cls  # type: ignore[attr-defined]
-        app.consumer_initkwargs = initkwargs  # type: ignore[attr-defined]
+        application = cast(ConsumerApplication, app)
+        application.consumer_class = cls
+        application.consumer_initkwargs = initkwargs
         functools.update_wrapper(app, cls, updated=())
-        return app
+        return application
 
 
 @functools.cache

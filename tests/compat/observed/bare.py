@@ -1,0 +1,5 @@
+"""The room with nothing around it."""
+
+from tests.compat.observed.site import plain
+
+application = plain
