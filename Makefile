@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: help demo test lint types fast micro bench clean
+.PHONY: help demo test lint types fast matrix micro bench wheels clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -31,14 +31,22 @@ types: $(VENV)/.installed-dev ## Check types
 fast: $(VENV)/.installed-dev ## Run the tests that take less than a minute together
 	$(BIN)/python -m pytest -m "not slow and not browser"
 
+matrix: ## Run the fast tests with the other versions of Python and Django that are here
+	@$(PYTHON) tests/matrix.py
+
 micro: $(VENV)/.installed-dev ## Run the micro-benchmarks
 	@for f in bench/micro/*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done
 
 bench: $(VENV)/.installed ## Compare with Channels under uvicorn and Daphne (a few minutes, an idle machine)
 	@$(BIN)/python bench/compare.py
 
+wheels: | $(BIN)/python ## Build Fairway and the distributions of compat/ into dist/
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist \
+		. $(dir $(wildcard compat/*/pyproject.toml))
+	@ls dist/*.whl
+
 clean: ## Remove the environment and what tools left behind
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Fairway needs Python 3.11 or later: install it, or name it with PYTHON=..." >&2; exit 1; }
