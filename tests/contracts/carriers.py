@@ -225,9 +225,9 @@ class CommunicatorCarrier(Carrier):
             await communicator.wait(DEADLINE)
         return Response(response["status"], [(bytes(k), bytes(v)) for k, v in response["headers"]], response["body"])
 
-    async def open_request(self, path: str = "/") -> CommunicatorStream:
+    async def open_request(self, path: str = "/", headers: Headers = ()) -> CommunicatorStream:
         """A request whose response is read piece by piece."""
-        stream = CommunicatorStream(HttpCommunicator(self._observed, "GET", path))
+        stream = CommunicatorStream(HttpCommunicator(self._observed, "GET", path, headers=list(headers)))
         await stream.begin()
         return stream
 
@@ -241,6 +241,7 @@ class CommunicatorStream:
     def __init__(self, communicator: HttpCommunicator) -> None:
         self._communicator = communicator
         self._started = False
+        self.headers: list[tuple[bytes, bytes]] = []
 
     async def begin(self) -> None:
         await self._communicator.send_input({"type": "http.request", "body": b"", "more_body": False})
@@ -251,6 +252,7 @@ class CommunicatorStream:
             self._started = True
             start = await self._communicator.receive_output(DEADLINE)
             assert start["type"] == "http.response.start"
+            self.headers = list(start["headers"])
         return (await self._communicator.receive_output(DEADLINE))["body"]
 
     async def end(self) -> None:
@@ -351,12 +353,12 @@ class SocketCarrier(Carrier):
                 return Response(0, [], b"")
             return Response(response.status_code, response.headers.raw, response.content)
 
-    async def open_request(self, path: str = "/") -> SocketStream:
+    async def open_request(self, path: str = "/", headers: Headers = ()) -> SocketStream:
         """A request whose response is read piece by piece."""
         host, port = self._sockets[0].getsockname()
         stream = SocketStream(*await asyncio.open_connection(host, port))
         self._clients.append(stream)
-        stream.begin(path)
+        stream.begin(path, headers)
         return stream
 
     async def close(self) -> None:
@@ -371,9 +373,11 @@ class SocketStream:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._started = False
+        self.headers: list[tuple[bytes, bytes]] = []
 
-    def begin(self, path: str) -> None:
-        self._writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    def begin(self, path: str, headers: Headers) -> None:
+        fields = b"".join(b"%b: %b\r\n" % field for field in headers)
+        self._writer.write(b"GET %b HTTP/1.1\r\nHost: localhost\r\n%b\r\n" % (path.encode(), fields))
 
     async def read(self) -> bytes:
         """The next piece of the body."""
@@ -382,6 +386,8 @@ class SocketStream:
                 self._started = True
                 head = await self._reader.readuntil(b"\r\n\r\n")
                 assert b"transfer-encoding: chunked" in head.lower(), head
+                fields = (line.partition(b": ") for line in head.split(b"\r\n")[1:] if line)
+                self.headers = [(name.lower(), value) for name, _, value in fields]
             size = int(await self._reader.readline(), 16)
             chunk = await self._reader.readexactly(size)
             await self._reader.readline()
