@@ -41,6 +41,7 @@ from fairway.delivery import (
     SourceFailed,
     connection_of,
     get_running_loop,
+    note_detour,
     statistics,
 )
 from fairway.layers.hub import Hub, hub_of
@@ -57,7 +58,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("django.channels.consumer")
-broadcasts = logging.getLogger("fairway.broadcasts")
 
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
@@ -128,6 +128,7 @@ def is_after_end(message: Message, reason: object) -> None:
 
 def _origin(send: Send) -> str:
     """Where a `send` was written: wrappers often carry the name of what they wrap."""
+    send = getattr(send, "awaitable", send)  # what `async_to_sync` has wrapped
     function = getattr(send, "__func__", send)
     if isinstance(function, FunctionType):
         return f"{function.__globals__['__name__']}.{function.__code__.co_qualname}"
@@ -320,9 +321,7 @@ class AsyncConsumer:
             reason = f"its send is {_origin(self.base_send)}, not the server's own"
         else:
             reason = f"{type(self).__qualname__} overrides {', '.join(overridden(type(self).__mro__, *_LOOKED_AT))}"
-        if reason not in statistics.detours:
-            broadcasts.info("Broadcasts reach %s by its own send(), not directly: %s", type(self).__qualname__, reason)
-        statistics.detours[reason] += 1
+        note_detour(reason, f"Broadcasts reach {type(self).__qualname__} by its own send(), not directly")
 
     async def _fairway_send_payload(self, payload: Payload) -> None:
         await self.send({"type": "websocket.send", **payload.as_event()})

@@ -7,12 +7,13 @@ channels and groups. `get_channel_layer()` gives the one configured in `CHANNEL_
 from __future__ import annotations
 
 import fnmatch
+import json
 import random
 import re
 import string
 import threading
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from django.conf import settings
@@ -21,8 +22,8 @@ from django.utils.module_loading import import_string
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.exceptions import ChannelFull, InvalidChannelLayerError, MessageTooLarge
-from fairway.delivery import Payload
-from fairway.layers.hub import Hub, delivers_through_hub
+from fairway.delivery import Payload, note_detour
+from fairway.layers.hub import Hub, delivers_through_hub, hub_of
 
 Message: TypeAlias = dict[str, Any]
 ChannelCapacity: TypeAlias = Mapping[str | re.Pattern[str], int]
@@ -62,7 +63,13 @@ class ChannelLayerManager:
         return self._make_backend(name, config)
 
     def _make_backend(self, name: str, config: dict[str, Any]) -> BaseChannelLayer:
+        return self.backend_class(name)(**config)
+
+    def backend_class(self, name: str) -> Callable[..., BaseChannelLayer]:
+        """What the `BACKEND` of an alias names, imported. `InvalidChannelLayerError` if there is no such thing."""
         entry = self.configs[name]
+        if not isinstance(entry, Mapping):
+            raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}] must be a dictionary, not {entry!r}")
         if "ROUTING" in entry:
             raise InvalidChannelLayerError(
                 f"CHANNEL_LAYERS[{name!r}] has a ROUTING key, which belongs to Channels 1: remove it"
@@ -70,12 +77,11 @@ class ChannelLayerManager:
         if "BACKEND" not in entry:
             raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}] names no BACKEND: add its dotted path")
         try:
-            backend_class = import_string(entry["BACKEND"])
+            return import_string(entry["BACKEND"])  # type: ignore[no-any-return]
         except ImportError as error:
             raise InvalidChannelLayerError(
                 f"the BACKEND of CHANNEL_LAYERS[{name!r}], {entry['BACKEND']!r}, cannot be imported: {error}"
             ) from error
-        return backend_class(**config)  # type: ignore[no-any-return]
 
     def __getitem__(self, key: str) -> BaseChannelLayer:
         with self._lock:
@@ -168,17 +174,17 @@ class BaseChannelLayer:
         head, mark, _ = name.partition("!")
         return head + mark
 
-    def valid_group_name(self, name: str) -> bool:
+    def valid_group_name(self, group_name: str) -> bool:
         warnings.warn("valid_group_name is deprecated: call require_valid_group_name", DeprecationWarning, stacklevel=2)
-        return self.require_valid_group_name(name)
+        return self.require_valid_group_name(group_name)
 
-    def valid_channel_name(self, name: str, receive: bool = False) -> bool:
+    def valid_channel_name(self, channel_name: str, receive: bool = False) -> bool:
         warnings.warn(
             "valid_channel_name is deprecated: call require_valid_channel_name",
             DeprecationWarning,
             stacklevel=2,
         )
-        return self.require_valid_channel_name(name, receive=receive)
+        return self.require_valid_channel_name(channel_name, receive=receive)
 
     async def send(self, channel: str, message: Message) -> None:
         """Send a message to a channel; `ChannelFull` if it holds its capacity already."""
@@ -207,6 +213,25 @@ class BaseChannelLayer:
     async def group_send(self, group: str, message: Message) -> None:
         """Send a message to every channel of a group; those that are full miss it."""
         raise NotImplementedError(f"{type(self).__name__} has no group_send(): it lacks the groups extension")
+
+    async def group_broadcast(
+        self,
+        group: str,
+        text_data: str | None = None,
+        bytes_data: bytes | None = None,
+        *,
+        exclude: str | Iterable[str] = (),
+    ) -> None:
+        """Send one WebSocket message, text or bytes, to every member of a group: no handler of theirs runs.
+
+        It takes its place among the other messages for a member. `exclude`: channel names that are left out. Here it
+        travels as an event; a layer that can do better makes the message once and writes it to all sockets.
+        """
+        await broadcast_as_event(self, group, text_data, bytes_data, exclude)
+
+    async def group_broadcast_json(self, group: str, content: Any, *, exclude: str | Iterable[str] = ()) -> None:
+        """`group_broadcast` of `content` as JSON text."""
+        await self.group_broadcast(group, json.dumps(content), exclude=exclude)
 
 
 @delivers_through_hub
@@ -293,14 +318,13 @@ class InMemoryChannelLayer(BaseChannelLayer):
         text_data: str | None = None,
         bytes_data: bytes | None = None,
         *,
-        exclude: Iterable[str] = (),
+        exclude: str | Iterable[str] = (),
     ) -> None:
-        """Send one WebSocket message to every member of a group, made once and without running their handlers.
-
-        Members not on the fast path get it through their own `send`. `exclude`: channel names that are left out.
-        """
+        if hub_of(self) is None:  # a subclass that sees to delivery itself
+            await super().group_broadcast(group, text_data, bytes_data, exclude=exclude)
+            return
         self.require_valid_group_name(group)
-        self.hub.group_broadcast(group, Payload(text_data, bytes_data), frozenset(exclude))
+        self.hub.group_broadcast(group, Payload(text_data, bytes_data), frozenset(names_in(exclude)))
 
     async def flush(self) -> None:
         self.hub.flush()
@@ -312,6 +336,40 @@ class InMemoryChannelLayer(BaseChannelLayer):
 def _check_message(message: object) -> None:
     assert isinstance(message, dict), "message is not a dict"
     assert RESERVED_KEY not in message, f"the key {RESERVED_KEY} is reserved: use another one"
+
+
+def names_in(exclude: str | Iterable[str]) -> Iterable[str]:
+    """The channel names in an argument that may also be a single one."""
+    return (exclude,) if isinstance(exclude, str) else exclude
+
+
+async def broadcast_as_event(
+    layer: Any, group: str, text_data: str | None, bytes_data: bytes | None, exclude: str | Iterable[str]
+) -> None:
+    """Send a broadcast over a layer that knows only `group_send`, which is slower; noted as a detour."""
+    note_detour(f"{type(layer).__name__} has no broadcasts of its own", "Broadcasts are sent as events")
+    message = Payload(text_data, bytes_data).as_message()
+    if excluded := list(names_in(exclude)):
+        message["exclude"] = excluded
+    await layer.group_send(group, message)
+
+
+async def broadcast(
+    layer: Any,
+    group: str,
+    text_data: str | None = None,
+    bytes_data: bytes | None = None,
+    *,
+    exclude: str | Iterable[str] = (),
+) -> None:
+    """`group_broadcast` over any layer with groups, also one that does not derive from `BaseChannelLayer`."""
+    if layer is None:
+        raise InvalidChannelLayerError("a broadcast needs a channel layer: configure CHANNEL_LAYERS")
+    own = getattr(layer, "group_broadcast", None)
+    if own is not None:
+        await own(group, text_data, bytes_data, exclude=exclude)
+    else:
+        await broadcast_as_event(layer, group, text_data, bytes_data, exclude)
 
 
 def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> BaseChannelLayer | None:

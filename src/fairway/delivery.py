@@ -12,6 +12,7 @@ Everything here belongs to one event loop and is called from it, except `Member.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from types import MethodType
@@ -19,6 +20,8 @@ from typing import Any, Protocol, TypeAlias, cast
 
 Message: TypeAlias = dict[str, Any]
 """An ASGI event, or an event sent through a channel layer: a dict with a `type`."""
+
+logger = logging.getLogger("fairway.delivery")
 
 get_running_loop = asyncio._get_running_loop
 
@@ -507,3 +510,10 @@ class Statistics:
 
 
 statistics = Statistics()
+
+
+def note_detour(reason: str, what: str) -> None:
+    """Count a broadcast that was not written straight to a socket; log `what` happens with the first for a reason."""
+    if reason not in statistics.detours:
+        logger.info("%s: %s", what, reason)
+    statistics.detours[reason] += 1

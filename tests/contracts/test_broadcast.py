@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
-from channels.layers import InMemoryChannelLayer
-from fairway.delivery import Payload
+from channels.exceptions import InvalidChannelLayerError
+from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.middleware import BaseMiddleware
+from fairway.delivery import Payload, statistics
 from tests.contracts.carriers import Carrier, FairwayCarrier
+from tests.contracts.foreign import QueueLayer, StampingLayer
 from tests.contracts.gate import Gate
 from tests.contracts.journal import DEADLINE, Journal
 from tests.contracts.twins import Steps, Twin
@@ -118,6 +122,120 @@ async def test_a_consumer_broadcasts_to_its_own_group(carrier: Carrier, twin: Tw
     clients = [await carrier.connect() for _ in range(2)]
     await clients[0].send_text("hey")
     assert [await client.receive() for client in clients] == ["HEY", "HEY"]
+
+
+class Shouting:
+    groups = ["room"]
+
+    def connect(self) -> Steps:
+        yield self.accept()
+        yield self.send(self.channel_name)
+
+    def receive(self, text_data=None, bytes_data=None) -> Steps:
+        if text_data is None:
+            yield self.group_broadcast("room", bytes_data=bytes_data)
+        else:
+            yield self.group_broadcast("room", text_data, exclude=self.channel_name)
+
+
+@pytest.mark.parametrize("make_layer", [InMemoryChannelLayer, QueueLayer, StampingLayer])
+async def test_a_consumer_broadcasts_over_any_layer(carrier: Carrier, twin: Twin, make_layer):
+    channel_layers.set("default", make_layer())
+    await carrier.serve(twin(Shouting).as_asgi())
+    first, second = [await carrier.connect() for _ in range(2)]
+    for client in (first, second):
+        await client.receive()
+    await first.send_text("not for me")
+    await first.send_bytes(b"for all")
+    assert await first.receive() == b"for all"
+    assert [await second.receive(), await second.receive()] == ["not for me", b"for all"]
+
+
+@pytest.mark.parametrize("make_layer", [InMemoryChannelLayer, QueueLayer])
+async def test_json_is_encoded_once_by_the_consumer_that_broadcasts(
+    carrier: Carrier, twin: Twin, journal: Journal, make_layer
+):
+    channel_layers.set("default", make_layer())
+    plain = twin(Shouting, json=True)
+
+    def encode(content) -> str:
+        journal.note("encoded")
+        return json.dumps(content, ensure_ascii=False)
+
+    class Encoding(plain):
+        if twin.is_sync:
+            encode_json = staticmethod(encode)
+
+            def receive_json(self, content):
+                self.group_broadcast_json("room", content, exclude=[self.channel_name])
+        else:
+
+            @classmethod
+            async def encode_json(cls, content):
+                return encode(content)
+
+            async def receive_json(self, content):
+                await self.group_broadcast_json("room", content, exclude=[self.channel_name])
+
+        receive = plain.__mro__[1].receive
+
+    await carrier.serve(Encoding.as_asgi())
+    clients = [await carrier.connect() for _ in range(3)]
+    for client in clients:
+        await client.receive()
+    await clients[0].send_text('{"text": "héllo"}')
+    assert [await client.receive() for client in clients[1:]] == ['{"text": "héllo"}'] * 2
+    assert journal == ["encoded"]
+
+
+@pytest.mark.parametrize("make_layer", [InMemoryChannelLayer, QueueLayer])
+async def test_a_layer_broadcasts_json(carrier: Carrier, twin: Twin, make_layer):
+    layer = make_layer()
+    channel_layers.set("default", layer)
+    await carrier.serve(twin(Member).as_asgi())
+    client = await carrier.connect()
+    await client.receive()
+    await layer.group_broadcast_json("room", {"a": [1, None]})
+    assert await client.receive() == '{"a": [1, null]}'
+
+
+async def test_a_broadcast_needs_a_layer(carrier: Carrier, twin: Twin, settings):
+    settings.CHANNEL_LAYERS = {}
+
+    class Alone:
+        def receive(self, text_data=None, bytes_data=None) -> Steps:
+            yield self.group_broadcast("room", text_data)
+
+    await carrier.serve(twin(Alone).as_asgi())
+    client = await carrier.connect()
+    await client.send_text("anybody?")
+    await carrier.finished()
+    (error,) = carrier.errors
+    assert isinstance(error, InvalidChannelLayerError)
+    assert str(error) == "a broadcast needs a channel layer: configure CHANNEL_LAYERS"
+
+
+async def test_what_is_in_the_way_is_counted(fairway: FairwayCarrier, twin: Twin, layer: InMemoryChannelLayer, caplog):
+    class Wrapped(BaseMiddleware):
+        async def __call__(self, scope, receive, send):
+            async def passed_on(message):
+                await send(message)
+
+            await super().__call__(scope, receive, passed_on)
+
+    caplog.set_level("INFO", "fairway.delivery")
+    statistics.detours.clear()
+    await fairway.serve(Wrapped(twin(Member).as_asgi()))
+    client = await fairway.connect()
+    await client.receive()
+    for number in range(3):
+        await layer.group_broadcast("room", str(number))
+        assert await client.receive() == str(number)
+    ((reason, count),) = statistics.detours.items()
+    assert reason.endswith("Wrapped.__call__.<locals>.passed_on, not the server's own")
+    assert count == 3
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "fairway.delivery"]
+    assert line == f"Broadcasts reach {twin(Member).__qualname__} by its own send(), not directly: {reason}"
 
 
 async def test_a_group_send_of_a_broadcast_is_handled(carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer):

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Iterable
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from asgiref.sync import async_to_sync
 
 from channels.consumer import AsyncConsumer, SyncConsumer, is_after_end, overrides_none, register_own
 from channels.db import aclose_old_connections, connections_need_closing
 from channels.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
+from channels.layers import broadcast
 from fairway.delivery import Message, Payload
 
 Headers = Iterable[Iterable[bytes]]
+
+# What overriding methods annotate in more than one way: an event as `dict` or as one of asgiref's `TypedDict`s, and
+# `close`, which is True or a code, as `bool` or `bool | int`.
+Event: TypeAlias = Any
+Close: TypeAlias = Any
 
 
 def accept_event(subprotocol: str | None, headers: Headers | None) -> Message:
@@ -78,20 +84,36 @@ class WebsocketConsumer(SyncConsumer):
     `groups`: names of groups that each connection joins before `connect()`, and leaves at its end.
     """
 
-    groups: Iterable[str] | None = None
+    groups: list[str] = None  # type: ignore[assignment]  # a list when there is an instance
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if self.groups is None:
-            self.groups = []
+        self.groups = self.groups or []
 
     async def _fairway_send_payload(self, payload: Payload) -> None:
         await cast(Any, self.dispatch)(payload.as_message())
 
     def fairway_broadcast(self, message: Message) -> None:
         """Handle a broadcast that could not be written straight to the socket."""
-        self.send(text_data=message.get("text"), bytes_data=message.get("bytes"))
+        if self.channel_name not in message.get("exclude", ()):
+            self.send(text_data=message.get("text"), bytes_data=message.get("bytes"))
 
-    def websocket_connect(self, message: Message) -> None:
+    def group_broadcast(
+        self,
+        group: str,
+        text_data: str | None = None,
+        bytes_data: bytes | None = None,
+        *,
+        exclude: str | Iterable[str] = (),
+    ) -> None:
+        """Send one message to every member of a group, made once; no handler of theirs runs.
+
+        For a message that is the same for all. It takes its place among a member's other messages, the own one's too.
+        `exclude`: channel names that are left out, for example `self.channel_name`. A member whose inbox is full
+        misses it, as with `group_send`.
+        """
+        async_to_sync(broadcast)(self.channel_layer, group, text_data, bytes_data, exclude=exclude)
+
+    def websocket_connect(self, message: Event) -> None:
         """Join the groups, then call `connect()`."""
         for group in self.groups or ():
             async_to_sync(layer_for_groups(self, "group_add").group_add)(group, self.channel_name)
@@ -110,7 +132,7 @@ class WebsocketConsumer(SyncConsumer):
         """Accept the connection."""
         self._fairway_send_event(accept_event(subprotocol, headers))
 
-    def websocket_receive(self, message: Message) -> None:
+    def websocket_receive(self, message: Event) -> None:
         """Call `receive()` with text or bytes."""
         self.receive(**received(message))
 
@@ -118,7 +140,7 @@ class WebsocketConsumer(SyncConsumer):
         """Handle a message of the client."""
 
     def send(  # type: ignore[override]  # the public signature of this class
-        self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
+        self, text_data: str | None = None, bytes_data: bytes | None = None, close: Close = False
     ) -> None:
         """Send a message; with `close`, close the connection after it (a number is the code).
 
@@ -142,7 +164,7 @@ class WebsocketConsumer(SyncConsumer):
         self._fairway_send_event(close_event(code, reason))
         self._fairway_closed = True
 
-    def websocket_disconnect(self, message: Message) -> None:
+    def websocket_disconnect(self, message: Event) -> None:
         """Leave the groups and call `disconnect()`: the connection has ended."""
         try:
             for group in self.groups or ():
@@ -151,8 +173,8 @@ class WebsocketConsumer(SyncConsumer):
             self.disconnect(message["code"])
         raise StopConsumer
 
-    def disconnect(self, code: int | None) -> None:
-        """Clean up; called once, whoever ended the connection."""
+    def disconnect(self, code: int) -> None:
+        """Clean up; called once, whoever ended the connection. Some servers give None for `code`."""
 
 
 register_own(WebsocketConsumer, "send", "websocket_receive")
@@ -167,9 +189,13 @@ class JsonWebsocketConsumer(WebsocketConsumer):
     def receive_json(self, content: Any, **kwargs: Any) -> None:
         """Handle a decoded message of the client."""
 
-    def send_json(self, content: Any, close: bool | int = False) -> None:
+    def send_json(self, content: Any, close: Close = False) -> None:
         """Encode and send a message."""
         super().send(text_data=self.encode_json(content), close=close)
+
+    def group_broadcast_json(self, group: str, content: Any, *, exclude: str | Iterable[str] = ()) -> None:
+        """`group_broadcast` of `content`, encoded once, by `encode_json`."""
+        self.group_broadcast(group, self.encode_json(content), exclude=exclude)
 
     @classmethod
     def decode_json(cls, text_data: str) -> Any:
@@ -186,7 +212,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
     `groups`: names of groups that each connection joins before `connect()`, and leaves at its end.
     """
 
-    groups: Iterable[str] | None = None
+    groups: list[str] = None  # type: ignore[assignment]  # a list when there is an instance
 
     # Whether a bare message may go to `receive()` without a dict around it: nobody looks at what lies between.
     _fairway_direct: bool = False
@@ -194,8 +220,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
     _fairway_plain_send: bool = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if self.groups is None:
-            self.groups = []
+        self.groups = self.groups or []
 
     def _fairway_inspect(self) -> None:
         super()._fairway_inspect()
@@ -215,9 +240,26 @@ class AsyncWebsocketConsumer(AsyncConsumer):
 
     async def fairway_broadcast(self, message: Message) -> None:
         """Handle a broadcast that could not be written straight to the socket."""
-        await self.send(text_data=message.get("text"), bytes_data=message.get("bytes"))
+        if self.channel_name not in message.get("exclude", ()):
+            await self.send(text_data=message.get("text"), bytes_data=message.get("bytes"))
 
-    async def websocket_connect(self, message: Message) -> None:
+    async def group_broadcast(
+        self,
+        group: str,
+        text_data: str | None = None,
+        bytes_data: bytes | None = None,
+        *,
+        exclude: str | Iterable[str] = (),
+    ) -> None:
+        """Send one message to every member of a group, made once; no handler of theirs runs.
+
+        For a message that is the same for all. It takes its place among a member's other messages, the own one's too.
+        `exclude`: channel names that are left out, for example `self.channel_name`. A member whose inbox is full
+        misses it, as with `group_send`.
+        """
+        await broadcast(self.channel_layer, group, text_data, bytes_data, exclude=exclude)
+
+    async def websocket_connect(self, message: Event) -> None:
         """Join the groups, then call `connect()`."""
         for group in self.groups or ():
             await layer_for_groups(self, "group_add").group_add(group, self.channel_name)
@@ -236,7 +278,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
         """Accept the connection."""
         await self._fairway_send_event(accept_event(subprotocol, headers))
 
-    async def websocket_receive(self, message: Message) -> None:
+    async def websocket_receive(self, message: Event) -> None:
         """Call `receive()` with text or bytes."""
         await self.receive(**received(message))
 
@@ -244,7 +286,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
         """Handle a message of the client."""
 
     async def send(  # type: ignore[override]  # the public signature of this class
-        self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
+        self, text_data: str | None = None, bytes_data: bytes | None = None, close: Close = False
     ) -> None:
         """Send a message; with `close`, close the connection after it (a number is the code).
 
@@ -274,7 +316,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
         await self._fairway_send_event(close_event(code, reason))
         self._fairway_closed = True
 
-    async def websocket_disconnect(self, message: Message) -> None:
+    async def websocket_disconnect(self, message: Event) -> None:
         """Leave the groups and call `disconnect()`: the connection has ended."""
         try:
             for group in self.groups or ():
@@ -285,8 +327,8 @@ class AsyncWebsocketConsumer(AsyncConsumer):
             await aclose_old_connections()
         raise StopConsumer
 
-    async def disconnect(self, code: int | None) -> None:
-        """Clean up; called once, whoever ended the connection."""
+    async def disconnect(self, code: int) -> None:
+        """Clean up; called once, whoever ended the connection. Some servers give None for `code`."""
 
 
 register_own(AsyncWebsocketConsumer, "send", "websocket_receive")
@@ -301,9 +343,13 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         """Handle a decoded message of the client."""
 
-    async def send_json(self, content: Any, close: bool | int = False) -> None:
+    async def send_json(self, content: Any, close: Close = False) -> None:
         """Encode and send a message."""
         await super().send(text_data=await self.encode_json(content), close=close)
+
+    async def group_broadcast_json(self, group: str, content: Any, *, exclude: str | Iterable[str] = ()) -> None:
+        """`group_broadcast` of `content`, encoded once, by `encode_json`."""
+        await self.group_broadcast(group, await self.encode_json(content), exclude=exclude)
 
     @classmethod
     async def decode_json(cls, text_data: str) -> Any:
