@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.exceptions import ChannelFull, InvalidChannelLayerError, MessageTooLarge
-from fairway.delivery import Payload, note_detour
+from fairway.delivery import Payload, SlowPolicy, note_detour
 from fairway.layers.hub import Hub, delivers_through_hub, hub_of
 
 Message: TypeAlias = dict[str, Any]
@@ -240,7 +241,9 @@ class InMemoryChannelLayer(BaseChannelLayer):
 
     Consumers that run on it are reached straight through the hub. `channels` and `groups` may be looked into; a
     channel is a queue of `(expires_at, message)`. Capacity counts for each channel by itself. `group_expiry` is in
-    seconds, from the last `group_add`.
+    seconds, from the last `group_add`. `slow_consumers`: what becomes of broadcasts for clients that do not take them
+    fast enough, by glob of the group's name, the first that matches: `close` (the default), `drop-oldest` or
+    `keep-latest`.
     """
 
     extensions = ["groups", "flush"]  # noqa: RUF012
@@ -251,8 +254,10 @@ class InMemoryChannelLayer(BaseChannelLayer):
         group_expiry: float = 86400,
         capacity: int = 100,
         channel_capacity: ChannelCapacity | None = None,
+        slow_consumers: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
+        self._slow_policies = _slow_policies(slow_consumers or {})
         self.hub = Hub(self.get_capacity, expiry, group_expiry)
         super().__init__(expiry=expiry, capacity=capacity, channel_capacity=channel_capacity, **kwargs)
         self.channel_capacity = self.compile_capacities(self.channel_capacity)
@@ -324,13 +329,30 @@ class InMemoryChannelLayer(BaseChannelLayer):
             await super().group_broadcast(group, text_data, bytes_data, exclude=exclude)
             return
         self.require_valid_group_name(group)
-        self.hub.group_broadcast(group, Payload(text_data, bytes_data), frozenset(names_in(exclude)))
+        payload = Payload(text_data, bytes_data, self._slow_policy(group), group)
+        self.hub.group_broadcast(group, payload, frozenset(names_in(exclude)))
+
+    def _slow_policy(self, group: str) -> SlowPolicy:
+        for pattern, policy in self._slow_policies:
+            if pattern.match(group):
+                return policy
+        return SlowPolicy.CLOSE
 
     async def flush(self) -> None:
         self.hub.flush()
 
     async def close(self) -> None:
         """There is nothing to close."""
+
+
+def _slow_policies(by_glob: Mapping[str, str]) -> list[tuple[re.Pattern[str], SlowPolicy]]:
+    known = {policy.value: policy for policy in SlowPolicy}
+    for glob, name in by_glob.items():
+        if name not in known:
+            raise ImproperlyConfigured(
+                f"slow_consumers[{glob!r}] is {name!r}: use one of {', '.join(known)} (CHANNEL_LAYERS, CONFIG)"
+            )
+    return [(re.compile(fnmatch.translate(glob)), known[name]) for glob, name in by_glob.items()]
 
 
 def _check_message(message: object) -> None:

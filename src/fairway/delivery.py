@@ -12,6 +12,7 @@ Everything here belongs to one event loop and is called from it, except `Member.
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -34,16 +35,38 @@ class Encoder(Protocol):
     def encode_bytes(self, data: bytes) -> bytes: ...
 
 
+class SlowPolicy(enum.Enum):
+    """What becomes of broadcasts for a client that does not take them as fast as they come."""
+
+    CLOSE = "close"
+    """When the bound of its outbox is reached, the connection is closed: the application sees 1013."""
+    DROP_OLDEST = "drop-oldest"
+    """The oldest broadcasts that can be dropped make room for the new one."""
+    KEEP_LATEST = "keep-latest"
+    """While the socket takes nothing, only the newest broadcast of each group waits for it."""
+
+
 class Payload:
-    """A message for many clients: text or bytes, encoded at most once for each encoder."""
+    """A message for many clients: text or bytes, encoded at most once for each encoder.
 
-    __slots__ = ("_forms", "data", "text")
+    `policy` says what becomes of it on its way to a slow client, `group` which others it may replace there.
+    """
 
-    def __init__(self, text: str | None = None, data: bytes | None = None) -> None:
+    __slots__ = ("_forms", "data", "group", "policy", "text")
+
+    def __init__(
+        self,
+        text: str | None = None,
+        data: bytes | None = None,
+        policy: SlowPolicy = SlowPolicy.CLOSE,
+        group: str = "",
+    ) -> None:
         if (text is None) == (data is None):
             raise ValueError("a payload has either text or bytes: pass one of them")
         self.text = text
         self.data = data
+        self.policy = policy
+        self.group = group
         self._forms: dict[Encoder, bytes] = {}
 
     def form(self, encoder: Encoder) -> bytes:
@@ -174,6 +197,24 @@ class Inbox:
             return False
         layer.append(item)
         return True
+
+    def make_room(self, payload: Payload, capacity: int) -> int:
+        """Drop what this payload may replace in the layer lane; how many payloads that were."""
+        layer = self._layer
+        if not layer:
+            return 0
+        latest = payload.policy is SlowPolicy.KEEP_LATEST
+        too_many = len(layer) + 1 - capacity
+        doomed = [
+            index
+            for index, item in enumerate(layer)
+            if type(item) is Payload and item.policy is payload.policy and (not latest or item.group == payload.group)
+        ]
+        if not latest:
+            doomed = doomed[: max(0, too_many)]
+        for index in reversed(doomed):
+            del layer[index]
+        return len(doomed)
 
     @property
     def full(self) -> bool:
@@ -397,6 +438,8 @@ class Member:
     def _put_here(self, item: Any) -> bool:
         if self.closed:
             return False
+        if type(item) is Payload and item.policy is not SlowPolicy.CLOSE:
+            self.dropped += self.inbox.make_room(item, self.capacity)
         if self.inbox.put_layer(item, self.capacity):
             return True
         self.dropped += 1

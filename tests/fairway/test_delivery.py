@@ -9,7 +9,7 @@ import threading
 import pytest
 from tests.fairway.loops import passes
 
-from fairway.delivery import Connection, Inbox, Member, Payload, Pump, SourceFailed, connection_of
+from fairway.delivery import Connection, Inbox, Member, Payload, Pump, SlowPolicy, SourceFailed, connection_of
 
 DEADLINE = 5
 
@@ -496,3 +496,44 @@ async def test_stopping_a_pump_lets_its_source_clean_up(inbox):
         await pump.stop()
     assert source.cleaned_up.is_set()
     assert inbox.take_nowait() is None
+
+
+# Payloads that may be dropped --------------------------------------------------------------------------------------
+
+
+def _full_member(*payloads: Payload) -> Member:
+    member = Member("specific.!a", Inbox(asyncio.get_running_loop()), capacity=3)
+    for payload in payloads:
+        member.broadcast(payload)
+    return member
+
+
+def _texts(member: Member) -> list[str]:
+    found = []
+    while (item := member.inbox.take_nowait()) is not None:
+        found.append(item["type"] if isinstance(item, dict) else item.text)
+    return found
+
+
+async def test_a_full_inbox_refuses_a_payload_that_must_not_be_dropped():
+    member = _full_member(*(Payload(str(number)) for number in range(4)))
+    assert (_texts(member), member.dropped) == (["0", "1", "2"], 1)
+
+
+async def test_the_oldest_payload_makes_room_in_a_full_inbox():
+    member = _full_member(*(Payload(str(number), policy=SlowPolicy.DROP_OLDEST) for number in range(5)))
+    assert (_texts(member), member.dropped) == (["2", "3", "4"], 2)
+
+
+async def test_only_the_latest_payload_of_a_group_stays_in_an_inbox():
+    latest = SlowPolicy.KEEP_LATEST
+    member = _full_member(*(Payload(f"{group}{n}", policy=latest, group=group) for n in range(3) for group in "ab"))
+    assert (_texts(member), member.dropped) == (["a2", "b2"], 4)
+
+
+async def test_events_make_no_room_for_payloads():
+    member = _full_member()
+    for _ in range(3):
+        assert member.deliver({"type": "event"})
+    assert not member.broadcast(Payload("late", policy=SlowPolicy.DROP_OLDEST))
+    assert (_texts(member), member.dropped) == (["event"] * 3, 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from typing import Any
+from typing import Any, TypeAlias
 
 from fairway.server.batch import Batch
 
@@ -42,10 +42,37 @@ class Drained:
         return self._outbox._drain().__await__()
 
 
+class Droppable:
+    """A whole frame that need not be sent, of messages that are told apart by `key`."""
+
+    __slots__ = ("frame", "key")
+
+    def __init__(self, frame: bytes, key: str) -> None:
+        self.frame = frame
+        self.key = key
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+
+Piece: TypeAlias = bytes | memoryview | Droppable
+
+
 class Outbox:
     """Frames for one transport, in order. `high_water` (bytes): from there on senders are asked to wait."""
 
-    __slots__ = ("_batch", "_dirty", "_frames", "_loop", "_waiters", "blocked", "high_water", "size", "transport")
+    __slots__ = (
+        "_batch",
+        "_dirty",
+        "_droppable",
+        "_frames",
+        "_loop",
+        "_waiters",
+        "blocked",
+        "high_water",
+        "size",
+        "transport",
+    )
 
     def __init__(
         self, transport: asyncio.Transport, batch: Batch, loop: asyncio.AbstractEventLoop, high_water: int
@@ -56,12 +83,13 @@ class Outbox:
         self.blocked = False
         self._batch = batch
         self._loop = loop
-        self._frames: list[bytes] = []
+        self._frames: list[Piece] = []
+        self._droppable = 0  # how many of the frames are
         self._dirty = False
         self._waiters: list[asyncio.Future[None]] | None = None
         transport.set_write_buffer_limits(high=0)
 
-    def append(self, frame: bytes) -> bool:
+    def append(self, frame: bytes | Droppable) -> bool:
         """Add a frame; True when the outbox was so full that it was written at once."""
         self._frames.append(frame)
         size = self.size = self.size + len(frame)
@@ -73,6 +101,36 @@ class Outbox:
             return True
         return False
 
+    def append_droppable(self, frame: bytes, key: str, bound: int, only_latest: bool) -> int:
+        """Add a frame that need not be sent, and make room for it; how many earlier ones of its kind were dropped.
+
+        As long as the socket takes everything nothing is dropped. Then, with `only_latest`, the earlier frames with
+        this key are; and the oldest ones with any key, until `bound` bytes are kept.
+        """
+        dropped = 0
+        if self.blocked:
+            if only_latest:
+                dropped += self._drop_matching(key, len(self._frames))
+            while self.size + len(frame) > bound and self._drop_matching(None, 1):
+                dropped += 1
+        self._droppable += 1
+        self.append(Droppable(frame, key))
+        return dropped
+
+    def _drop_matching(self, key: str | None, count: int) -> int:
+        """Drop so many of the droppable frames, the oldest first, of one key or of any; how many there were."""
+        doomed = []
+        for index, piece in enumerate(self._frames if self._droppable else ()):
+            if type(piece) is Droppable and (key is None or piece.key == key):
+                doomed.append(index)
+                if len(doomed) == count:
+                    break
+        for index in reversed(doomed):
+            self.size -= len(self._frames[index])
+            del self._frames[index]
+        self._droppable -= len(doomed)
+        return len(doomed)
+
     def flush(self) -> None:
         """Write what there is, as far as the socket takes it."""
         transport = self.transport
@@ -83,9 +141,11 @@ class Outbox:
         if self.size <= CHUNK_BYTES:
             if frames:
                 self.size = 0
-                data = frames[0] if len(frames) == 1 else b"".join(frames)
+                if self._droppable:
+                    self._commit(len(frames))
+                data = frames[0] if len(frames) == 1 else b"".join(frames)  # type: ignore[arg-type]  # see _commit
                 frames.clear()
-                transport.write(data)
+                transport.write(data)  # type: ignore[arg-type]
         else:
             while frames and not self.blocked:
                 transport.write(self._next_chunk())
@@ -103,10 +163,25 @@ class Outbox:
         while count < len(frames) and (size < CHUNK_BYTES or not count):
             size += len(frames[count])
             count += 1
-        chunk = b"".join(frames[:count])
+        if self._droppable:
+            self._commit(count)
+        if count == 1 and size > CHUNK_BYTES:
+            # The rest of a long frame stays here, where it is counted; it has begun, so it is not droppable.
+            whole = memoryview(frames[0])  # type: ignore[arg-type]
+            frames[0] = whole[CHUNK_BYTES:]
+            self.size -= CHUNK_BYTES
+            return bytes(whole[:CHUNK_BYTES])
+        chunk = b"".join(frames[:count])  # type: ignore[arg-type]
         del frames[:count]
         self.size -= size
         return chunk
+
+    def _commit(self, count: int) -> None:
+        """The first frames are about to be written: take them out of their wrappers."""
+        for index, piece in enumerate(self._frames[:count]):
+            if type(piece) is Droppable:
+                self._frames[index] = piece.frame
+                self._droppable -= 1
 
     def pause_writing(self) -> None:
         """The socket takes no more: part of the last chunk is left in the transport."""
@@ -152,7 +227,7 @@ class Outbox:
         """Forget the transport and everything unsent, and wake all who wait; how many frames were dropped."""
         dropped = len(self._frames)
         self._frames.clear()
-        self.size = 0
+        self.size = self._droppable = 0
         self.transport = None
         self._wake()
         return dropped

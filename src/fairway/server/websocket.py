@@ -16,7 +16,7 @@ import enum
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fairway.delivery import Connection, Encoder, Inbox, Message, Payload
+from fairway.delivery import Connection, Encoder, Inbox, Message, Payload, SlowPolicy
 from fairway.protocols.websocket.connection import Closed, WebSocketConnection
 from fairway.protocols.websocket.frames import (
     ABNORMAL_CLOSURE,
@@ -372,7 +372,12 @@ class WebSocketDriver(asyncio.Protocol, Connection):
 
     def broadcast(self, payload: Payload) -> None:
         outbox = self.outbox
-        outbox.append(payload.form(self.encoder))
+        if payload.policy is SlowPolicy.CLOSE:
+            outbox.append(payload.form(self.encoder))
+        else:
+            only_latest = payload.policy is SlowPolicy.KEEP_LATEST
+            dropped = outbox.append_droppable(payload.form(self.encoder), payload.group, self._max_size, only_latest)
+            self._context.counters.dropped_frames += dropped
         if outbox.size > self._max_size:
             self._drop_slow_consumer()
 

@@ -158,6 +158,119 @@ async def test_a_wait_that_is_cancelled_loses_nothing(batch: Batch) -> None:
     assert transport.writes == [b"x", b"y" * HIGH_WATER]
 
 
+async def test_what_the_socket_leaves_of_a_long_frame_is_counted(batch: Batch) -> None:
+    transport = Transport(room=10)
+    outbox = outbox_of(batch, transport)
+    outbox.append(bytes(10 * CHUNK_BYTES))
+    await next_pass()
+    assert (transport.left, outbox.size) == (CHUNK_BYTES - 10, 9 * CHUNK_BYTES)
+    transport.take()
+    assert sum(map(len, transport.writes)) == 10 * CHUNK_BYTES
+
+
+# Frames that need not be sent --------------------------------------------------------------------------------------
+
+
+async def blocked_outbox(batch: Batch) -> tuple[Outbox, Transport]:
+    """One whose socket has taken nothing of `first`."""
+    transport = Transport(room=0)
+    outbox = outbox_of(batch, transport)
+    outbox.append(b"first ")
+    await next_pass()
+    assert outbox.blocked
+    return outbox, transport
+
+
+async def test_nothing_is_dropped_while_the_socket_takes_everything(batch: Batch) -> None:
+    transport = Transport()
+    outbox = outbox_of(batch, transport)
+    for number in range(5):
+        assert outbox.append_droppable(b"%d " % number, "prices", bound=3, only_latest=True) == 0
+    await next_pass()
+    assert transport.writes == [b"0 1 2 3 4 "]
+
+
+async def test_the_oldest_make_room_for_the_newest(batch: Batch) -> None:
+    outbox, transport = await blocked_outbox(batch)
+    dropped = [outbox.append_droppable(b"%d " % number, "a", bound=6, only_latest=False) for number in range(5)]
+    assert (dropped, outbox.size) == ([0, 0, 0, 1, 1], 6)
+    transport.take()
+    assert b"".join(transport.writes) == b"first 2 3 4 "
+    assert (outbox.is_empty, outbox.size) == (True, 0)
+
+
+async def test_only_the_latest_of_each_key_waits(batch: Batch) -> None:
+    outbox, transport = await blocked_outbox(batch)
+    for number in range(3):
+        outbox.append_droppable(b"a%d " % number, "a", bound=100, only_latest=True)
+        outbox.append_droppable(b"b%d " % number, "b", bound=100, only_latest=True)
+    assert outbox.size == 6
+    transport.take()
+    assert b"".join(transport.writes) == b"first a2 b2 "
+
+
+async def test_what_was_sent_directly_is_never_dropped(batch: Batch) -> None:
+    outbox, transport = await blocked_outbox(batch)
+    outbox.append(b"direct ")
+    assert outbox.append_droppable(b"x " * 50, "a", bound=10, only_latest=False) == 0
+    assert outbox.append_droppable(b"y ", "a", bound=10, only_latest=False) == 1
+    outbox.append(b"close")
+    transport.take()
+    assert b"".join(transport.writes) == b"first direct y close"
+
+
+async def test_a_frame_that_has_begun_is_finished(batch: Batch) -> None:
+    transport = Transport(room=10)
+    outbox = outbox_of(batch, transport)
+    outbox.append_droppable(b"x" * 3 * CHUNK_BYTES, "a", bound=10, only_latest=False)
+    await next_pass()
+    assert outbox.append_droppable(b"last", "a", bound=10, only_latest=True) == 0
+    transport.take()
+    assert b"".join(transport.writes) == b"x" * 3 * CHUNK_BYTES + b"last"
+
+
+@given(
+    st.lists(
+        st.one_of(st.tuples(st.sampled_from(["keep", "a", "b"]), st.integers(1, CHUNK_BYTES)), st.just("take")),
+        max_size=40,
+    ),
+    st.booleans(),
+)
+def test_only_droppable_frames_are_missing_and_they_are_counted(steps: list[object], only_latest: bool) -> None:
+    async def run() -> None:
+        transport = Transport(room=CHUNK_BYTES)
+        outbox = outbox_of(Batch(asyncio.get_running_loop()), transport)
+        sent: list[tuple[str, bytes]] = []
+        dropped = 0
+        for number, step in enumerate(steps):
+            if step == "take":
+                transport.take(CHUNK_BYTES // 3)
+                await next_pass()
+                continue
+            key, size = step  # type: ignore[misc]
+            frame = number.to_bytes(2, "big") + bytes(size)
+            sent.append((key, frame))
+            if key == "keep":
+                outbox.append(frame)
+            else:
+                dropped += outbox.append_droppable(frame, key, 2 * CHUNK_BYTES, only_latest)
+            assert outbox.size == sum(map(len, outbox._frames))
+        while not outbox.is_empty:
+            await next_pass()
+            transport.take()
+        arrived = b"".join(transport.writes)
+        missing = 0
+        for key, frame in sent:
+            if arrived.startswith(frame):
+                arrived = arrived[len(frame) :]
+            else:
+                assert key != "keep"
+                missing += 1
+        assert (arrived, missing) == (b"", dropped)
+
+    asyncio.run(run())
+
+
 async def _await(outbox: Outbox) -> None:
     await outbox.drained()
 

@@ -1,0 +1,136 @@
+"""A client that reads nothing: what it costs itself, and that it costs nobody else anything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.layers import InMemoryChannelLayer, channel_layers
+from fairway.delivery import SlowPolicy
+from tests.integration.conftest import Start
+from tests.integration.raw import DEADLINE, TEXT, Client, Served, frame, next_pass
+
+BIG = "x" * 10_000
+MEMBERS = 20
+
+
+class Member(AsyncWebsocketConsumer):
+    """Each message of a client is an order: how many big messages it wants for itself."""
+
+    groups = ("all",)
+    sent = 0
+    codes: list[int | None]
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        for _ in range(int(text_data or 0)):
+            await self.send(BIG)
+            type(self).sent += 1
+
+    async def disconnect(self, code: int | None) -> None:
+        self.codes.append(code)
+
+
+@pytest.fixture
+def member() -> type[Member]:
+    return type("Member", (Member,), {"codes": [], "sent": 0})
+
+
+@pytest.fixture(params=[policy.value for policy in SlowPolicy])
+def layer(request: pytest.FixtureRequest) -> Iterator[InMemoryChannelLayer]:
+    layer = InMemoryChannelLayer(slow_consumers={"al*": request.param, "*": "close"})
+    previous = channel_layers.set("default", layer)
+    yield layer
+    channel_layers.backends.pop("default")
+    if previous is not None:
+        channel_layers.set("default", previous)
+
+
+async def reading(served: Served, count: int) -> list[Client]:
+    clients = [await served.connect() for _ in range(count)]
+    for client in clients:
+        await client.open()
+    return clients
+
+
+def sizes(served: Served) -> list[int]:
+    return sorted(driver.outbox.size for driver in served.context.connections)
+
+
+async def until(reached: Callable[[], object]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not reached():
+            await next_pass()
+
+
+@pytest.mark.parametrize("layer", ["close"], indirect=True)
+async def test_a_stuck_reader_stops_only_its_own_handler(
+    start: Start, layer: InMemoryChannelLayer, member: Any
+) -> None:
+    served = await start(member.as_asgi())
+    stuck, *others = await reading(served, MEMBERS)
+    await stuck.send(frame(TEXT, b"20000"))
+    await until(lambda: sizes(served)[-1] >= served.context.limits.outbox_high_water)
+    waiting_at = member.sent
+    for number in range(30):
+        await layer.group_broadcast("all", str(number))
+        for client in others:
+            assert (await client.frame())[1] == str(number).encode()
+    assert member.sent == waiting_at < 20_000
+    assert sizes(served)[-1] < served.context.limits.outbox_high_water + 2 * len(BIG)
+    assert sizes(served)[:-1] == [0] * (MEMBERS - 1)
+
+
+async def flood(layer: InMemoryChannelLayer, others: list[Client], count: int) -> None:
+    for number in range(count):
+        await layer.group_broadcast("all", f"{number} {BIG}")
+        for client in others:
+            assert (await client.frame())[1].startswith(f"{number} ".encode())
+
+
+@pytest.mark.parametrize("layer", ["close"], indirect=True)
+async def test_a_client_too_slow_for_broadcasts_is_closed(
+    start: Start, layer: InMemoryChannelLayer, member: Any
+) -> None:
+    served = await start(member.as_asgi(), outbox_bytes=200_000)
+    _stuck, *others = await reading(served, 3)
+    await flood(layer, others, 800)
+    await until(lambda: member.codes)
+    assert member.codes == [1013]
+    assert served.context.counters.slow_consumers == 1
+    assert served.context.counters.dropped_frames > 0
+
+
+@pytest.mark.parametrize("layer", ["drop-oldest", "keep-latest"], indirect=True)
+async def test_a_client_too_slow_for_broadcasts_misses_some(
+    start: Start, layer: InMemoryChannelLayer, member: Any
+) -> None:
+    served = await start(member.as_asgi(), outbox_bytes=200_000)
+    stuck, *others = await reading(served, 3)
+    await flood(layer, others, 800)
+    await layer.group_broadcast("all", "the end")
+    assert sizes(served)[-1] <= 200_000
+    assert member.codes == []
+
+    received = []
+    while not received or received[-1] != b"the end":
+        received.append((await stuck.frame())[1].partition(b" x")[0])
+    numbers = [int(number) for number in received[:-1]]
+    assert numbers == sorted(set(numbers))
+    assert 800 - len(numbers) == served.context.counters.dropped_frames > 0
+    if layer._slow_policy("all") is SlowPolicy.DROP_OLDEST:
+        assert numbers[-1] == 799
+    await stuck.send(frame(TEXT, b"1"))
+    assert (await stuck.frame())[1] == BIG.encode()
+
+
+async def test_an_unknown_policy_is_named() -> None:
+    complaint = (
+        r"^slow_consumers\['a\*'\] is 'drop': use one of close, drop-oldest, keep-latest \(CHANNEL_LAYERS, CONFIG\)$"
+    )
+    with pytest.raises(ImproperlyConfigured, match=complaint):
+        InMemoryChannelLayer(slow_consumers={"a*": "drop"})
