@@ -315,7 +315,9 @@ class InMemoryChannelLayer(BaseChannelLayer):
     async def group_send(self, group: str, message: Message) -> None:
         _check_message(message)
         self.require_valid_group_name(group)
-        self.hub.group_send(group, message)
+        delivered = self.hub.group_send(group, message)
+        if delivered is not None:
+            await delivered
 
     async def group_broadcast(
         self,
@@ -330,7 +332,9 @@ class InMemoryChannelLayer(BaseChannelLayer):
             return
         self.require_valid_group_name(group)
         payload = Payload(text_data, bytes_data, self._slow_policy(group), group)
-        self.hub.group_broadcast(group, payload, frozenset(names_in(exclude)))
+        delivered = self.hub.group_broadcast(group, payload, frozenset(names_in(exclude)))
+        if delivered is not None:
+            await delivered
 
     def _slow_policy(self, group: str) -> SlowPolicy:
         for pattern, policy in self._slow_policies:

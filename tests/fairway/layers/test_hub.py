@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.fairway.loops import LoopFactory, LoopThread, on_each_loop, passes, run
 
 from fairway.delivery import Connection, Inbox, Member, Message, Payload
-from fairway.layers.hub import ChannelQueue, Hub, copied, delivers_through_hub, hub_of, is_flat
+from fairway.layers.hub import SLICE, ChannelQueue, Hub, copied, delivers_through_hub, hub_of, is_flat
 
 
 class Clock:
@@ -324,9 +324,10 @@ def test_a_member_of_a_closed_loop_is_forgotten_without_a_count(new_loop: LoopFa
         assert hub.send("a", {"n": 1})
         assert await hub.receive("a") == {"n": 1}
         del hub.groups["g"]["c"]
-        assert hub.group_send("g", {"n": 1}) == 0
+        hub.group_send("g", {"n": 1})
         hub.group_add("g", "c")
-        assert hub.group_broadcast("g", Payload("x")) == 0
+        hub.group_broadcast("g", Payload("x"))
+        assert hub.dropped == 0
 
     run(new_loop, use())
     assert (hub.channels, hub.groups, hub.dropped) == ({}, {}, 0)
@@ -341,7 +342,8 @@ async def test_a_group_reaches_its_members_and_nobody_else() -> None:
     hub.group_add("g", "in")
     hub.group_add("g", "unread")
 
-    assert hub.group_send("g", {"n": 1}) == 0
+    hub.group_send("g", {"n": 1})
+    assert hub.dropped == 0
 
     assert waiting(inside) == [{"n": 1}]
     assert waiting(outside) == []
@@ -351,8 +353,9 @@ async def test_a_group_reaches_its_members_and_nobody_else() -> None:
 async def test_a_group_without_members_swallows_messages() -> None:
     hub = new_hub()
 
-    assert hub.group_send("g", {"n": 1}) == 0
-    assert hub.group_broadcast("g", Payload("a")) == 0
+    hub.group_send("g", {"n": 1})
+    hub.group_broadcast("g", Payload("a"))
+    assert hub.dropped == 0
     assert (hub.groups, hub.channels) == ({}, {})
 
 
@@ -403,7 +406,7 @@ async def test_full_members_miss_the_message_and_others_do_not(caplog: pytest.Lo
     hub.send("full", {"n": 0})
     hub.send("unread", {"n": 0})
 
-    assert hub.group_send("g", {"n": 1}) == 2
+    hub.group_send("g", {"n": 1})
 
     assert waiting(full) == [{"n": 0}]
     assert waiting(free) == [{"n": 1}]
@@ -433,7 +436,8 @@ async def test_a_broadcast_gives_all_members_the_same_payload() -> None:
         hub.group_add("g", name)
     payload = Payload("a")
 
-    assert hub.group_broadcast("g", payload) == 0
+    hub.group_broadcast("g", payload)
+    assert hub.dropped == 0
 
     assert connection.payloads == [payload]
     assert waiting(slow) == [payload]
@@ -459,8 +463,109 @@ async def test_a_broadcast_to_full_members_is_counted(caplog: pytest.LogCaptureF
     hub.group_add("g", "m")
     hub.group_broadcast("g", Payload("x"))
 
-    assert hub.group_broadcast("g", Payload("y")) == 1
+    hub.group_broadcast("g", Payload("y"))
+    assert hub.dropped == 1
     assert caplog.messages == ["1 of 1 channels over capacity in group g"]
+
+
+# Slices --------------------------------------------------------------------------------------------------------------
+
+
+def crowd(hub: Hub, count: int) -> list[Member]:
+    members = [new_member(hub, f"m{number}") for number in range(count)]
+    for member in members:
+        hub.group_add("g", member.name)
+    return members
+
+
+async def test_a_large_group_is_served_in_slices() -> None:
+    hub = new_hub()
+    members = crowd(hub, 2 * SLICE + 1)
+
+    done = hub.group_broadcast("g", Payload("a"))
+
+    assert done is not None
+    served = [sum(bool(member.inbox.layer_size) for member in members)]
+    while not done.done():
+        await asyncio.sleep(0)
+        served.append(sum(bool(member.inbox.layer_size) for member in members))
+    assert sorted(set(served)) == [SLICE, 2 * SLICE, 2 * SLICE + 1]
+
+
+async def test_messages_of_a_group_keep_their_order_although_they_are_sliced() -> None:
+    hub = new_hub()
+    members = crowd(hub, SLICE + 1)
+    message = {"n": 1, "list": [1]}
+
+    waits = [
+        hub.group_send("g", message),
+        hub.group_broadcast("g", Payload("a")),
+        hub.group_send("g", message | {"n": 2}),
+    ]
+    message["list"].append("later")  # type: ignore[attr-defined]
+    waits[0].cancel()  # type: ignore[union-attr]
+    await waits[2]  # type: ignore[misc]
+
+    for member in (members[0], members[-1]):
+        first, payload, second = waiting(member)
+        assert (first, payload.text, second) == ({"n": 1, "list": [1]}, "a", {"n": 2, "list": [1]})
+    assert hub._rounds == {}
+
+
+async def test_a_group_that_has_become_small_still_waits_its_turn() -> None:
+    hub = new_hub()
+    members = crowd(hub, SLICE + 1)
+
+    first = hub.group_broadcast("g", Payload("a"))
+    for member in members[1:]:
+        hub.group_discard("g", member.name)
+    second = hub.group_broadcast("g", Payload("b"))
+
+    assert first is not None
+    assert second is not None
+    await second
+    assert first.done()
+    assert [payload.text for payload in waiting(members[0])] == ["a", "b"]
+
+
+async def test_another_group_does_not_wait() -> None:
+    hub = new_hub()
+    crowd(hub, SLICE + 1)
+    other = new_member(hub, "other")
+    hub.group_add("h", "other")
+    done = hub.group_broadcast("g", Payload("a"))
+
+    assert hub.group_broadcast("h", Payload("b")) is None
+    assert [payload.text for payload in waiting(other)] == ["b"]
+    assert done is not None
+    await done
+
+
+def test_without_a_loop_nothing_is_sliced() -> None:
+    hub = new_hub()
+    for number in range(SLICE + 1):
+        hub.group_add("g", f"m{number}")
+
+    assert hub.group_send("g", {"n": 1}) is None
+    assert len(hub.channels) == SLICE + 1
+
+
+async def test_a_failure_in_a_slice_holds_up_nothing() -> None:
+    hub = new_hub()
+    members = crowd(hub, 2 * SLICE)
+
+    class Broken(Written):
+        def broadcast(self, payload: Payload) -> None:
+            raise ArithmeticError("on purpose")
+
+    members[0].connection = Broken(members[0].inbox)
+    members[0].inbox.wait()
+    with pytest.raises(ArithmeticError, match=r"^on purpose$"):
+        hub.group_broadcast("g", Payload("a"))
+    wait = hub.group_send("g", {"n": 1})
+    assert wait is not None
+    await wait
+    assert waiting(members[-1])[-1] == {"n": 1}
 
 
 async def test_flush_forgets_messages_and_groups_and_keeps_members_and_readers() -> None:
