@@ -105,13 +105,17 @@ class Project:
         """Start the server on a free port."""
         return Runserver(self.directory, arguments)
 
+    def start(self, *arguments: str) -> Process:
+        """Start a command that goes on until it is stopped."""
+        return Process(self.directory, arguments)
 
-class Runserver:
-    """A running `manage.py runserver`, whose output is read as it comes."""
+
+class Process:
+    """A running `manage.py`, whose output is read as it comes."""
 
     def __init__(self, directory: Path, arguments: Sequence[str]) -> None:
         self.popen = subprocess.Popen(
-            [sys.executable, "manage.py", "runserver", "127.0.0.1:0", *arguments],
+            [sys.executable, "manage.py", *arguments],
             cwd=directory, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             start_new_session=True,
         )  # fmt: skip
@@ -126,21 +130,32 @@ class Runserver:
             self._queue.put(line.rstrip("\n"))
         self._queue.put(None)
 
-    def read_until(self, pattern: str) -> re.Match[str]:
-        """The next line in which the pattern is found."""
-        while (line := self._queue.get(timeout=PATIENCE)) is not None:
+    def read_until(self, pattern: str, patience: float = PATIENCE) -> re.Match[str]:
+        """The next line in which the pattern is found. TimeoutError after so many seconds without a line."""
+        while (line := self._next_line(patience)) is not None:
             self.lines.append(line)
             if match := re.search(pattern, line):
                 return match
         raise AssertionError("\n".join([f"the output ended before {pattern!r}:", *self.lines]))
 
-    def port(self) -> int:
-        """The port of the next banner."""
-        return int(self.read_until(r"development server at http://127\.0\.0\.1:(\d+)/").group(1))
+    def _next_line(self, patience: float) -> str | None:
+        try:
+            return self._queue.get(timeout=patience)
+        except queue.Empty:
+            raise TimeoutError("\n".join([f"no line within {patience:g} s after:", *self.lines])) from None
 
     def interrupt(self) -> int:
         """Press Ctrl-C in the terminal, which all of its processes get; returns the exit code and reads the rest."""
         os.killpg(self.popen.pid, signal.SIGINT)
+        return self.wait()
+
+    def terminate(self) -> int:
+        """Send SIGTERM, as a supervisor does; returns the exit code and reads the rest."""
+        self.popen.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end; returns the exit code and reads the rest."""
         code = self.popen.wait(PATIENCE)
         while (line := self._queue.get(timeout=PATIENCE)) is not None:
             self.lines.append(line)
@@ -154,6 +169,17 @@ class Runserver:
         self._reader.join(PATIENCE)
         assert self.popen.stdout is not None
         self.popen.stdout.close()
+
+
+class Runserver(Process):
+    """A running `manage.py runserver`, on a free port."""
+
+    def __init__(self, directory: Path, arguments: Sequence[str]) -> None:
+        super().__init__(directory, ["runserver", "127.0.0.1:0", *arguments])
+
+    def port(self) -> int:
+        """The port of the next banner."""
+        return int(self.read_until(r"development server at http://127\.0\.0\.1:(\d+)/").group(1))
 
 
 def _environment() -> dict[str, str]:

@@ -1,0 +1,167 @@
+"""`manage.py runworker CHANNEL ...`: handles the messages of named channels, in a process without a server.
+
+With `--reload` it is run as Django's `runserver` is: in a thread of a process that is started again when code has
+changed. Without, which is how it is run in production, it watches no files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import autoreload
+
+from channels import DEFAULT_CHANNEL_LAYER
+from channels.consumer import AsyncConsumer
+from channels.layers import InMemoryChannelLayer, get_channel_layer
+from channels.routing import get_default_application
+from channels.worker import MISTAKES, Worker
+
+logger = logging.getLogger("django.channels.worker")
+
+_RELOAD_TIMEOUT = 2.0
+"""Seconds that handlers have to finish before the reloader starts the process again."""
+
+_STOP_TIMEOUT = 2 * _RELOAD_TIMEOUT + 1.0
+"""Seconds that the main thread waits for the worker's: the above, and as long for cancelling."""
+
+_ALONE = (
+    "The in-memory layer does not reach other processes: this worker gets only what its own consumers send. "
+    "Configure another layer in CHANNEL_LAYERS."
+)
+
+
+class Command(BaseCommand):
+    """Makes a `worker_class` and runs it."""
+
+    help = "Handles the messages of named channels, with the application that ASGI_APPLICATION names."
+    leave_locale_alone = True
+    worker_class: type[Worker] = Worker
+
+    worker: Worker | None = None
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--layer",
+            default=DEFAULT_CHANNEL_LAYER,
+            help="Alias of the channel layer in CHANNEL_LAYERS (default: %(default)s).",
+        )
+        parser.add_argument(
+            "--concurrency",
+            type=_positive,
+            metavar="N",
+            help="Handlers that may run at once for each channel (default: 1, which keeps the order).",
+        )
+        parser.add_argument(
+            "--reload",
+            action="store_true",
+            help="Start again when code has changed, as runserver does. For development.",
+        )
+        parser.add_argument("channels", nargs="+", metavar="channel", help="Names of channels to listen to.")
+
+    def get_check_kwargs(self, options: dict[str, Any]) -> Any:
+        """With the reloader, nothing yet: a mistake in the code must not end what waits for its correction."""
+        return {"tags": set()} if options["reload"] else super().get_check_kwargs(options)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run until stopped by a signal. `CommandError` without a layer, or at a mistake."""
+        self.verbosity = options.get("verbosity", 1)
+        self.channel_layer = get_channel_layer(options["layer"])
+        if self.channel_layer is None:
+            raise CommandError(f"There is no channel layer {options['layer']!r}: configure it in CHANNEL_LAYERS.")
+        if isinstance(self.channel_layer, InMemoryChannelLayer):
+            self.stderr.write(self.style.WARNING(_ALONE))
+        _set_up_logging()
+        with _layer_of_consumers(options["layer"]):
+            if options["reload"]:
+                self._run_with_reloader(options)
+            else:
+                self.inner_run(options)
+
+    def inner_run(self, options: dict[str, Any]) -> None:
+        """Make the worker and run it to its end."""
+        self.worker = self.make_worker(options)
+        logger.info("Worker listens to %s", ", ".join(self.worker.channels))
+        try:
+            self.worker.run()
+        except (*MISTAKES, ValueError, LookupError) as error:
+            raise CommandError(f"{type(error).__name__}: {error} (--traceback shows where)") from error
+
+    def make_worker(self, options: dict[str, Any]) -> Worker:
+        try:
+            application = get_default_application()
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
+        worker = self.worker_class(
+            application=application, channels=options["channels"], channel_layer=self.channel_layer
+        )
+        if options.get("concurrency"):
+            worker.concurrency = options["concurrency"]
+        if options["reload"]:
+            worker.shutdown_timeout = _RELOAD_TIMEOUT
+        return worker
+
+    def _run_with_reloader(self, options: dict[str, Any]) -> None:
+        self._ended = threading.Event()
+        self._ended.set()
+        try:
+            autoreload.run_with_reloader(self._run_in_thread, options)
+        finally:
+            # The worker's thread would be killed in the middle of a handler.
+            if self.worker is not None:
+                self.worker.stop()
+            self._ended.wait(_STOP_TIMEOUT)
+
+    def _run_in_thread(self, options: dict[str, Any]) -> None:
+        self._ended.clear()
+        try:
+            _import_application()
+            if not options["skip_checks"]:
+                checks: Any = super().get_check_kwargs(options)
+                self.check(**checks, display_num_errors=True)
+            self.inner_run(options)
+        except CommandError as error:
+            self.stderr.write(f"{error}\nWaiting for a change of the code.")
+        finally:
+            self._ended.set()
+
+
+def _import_application() -> None:
+    """Raise what its import raises: from that the reloader learns which file to watch, though it is not loaded."""
+    try:
+        get_default_application()
+    except ImproperlyConfigured as error:
+        raise error.__cause__ or error from None
+
+
+@contextmanager
+def _layer_of_consumers(alias: str) -> Iterator[None]:
+    """Inside the block, consumer classes that choose no layer get this one."""
+    before = AsyncConsumer.channel_layer_alias
+    AsyncConsumer.channel_layer_alias = alias
+    try:
+        yield
+    finally:
+        AsyncConsumer.channel_layer_alias = before
+
+
+def _set_up_logging() -> None:
+    """Write to stderr in production as well, where Django's own default prints nothing, unless LOGGING is set."""
+    if not settings.LOGGING and not settings.DEBUG and not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a number of at least 1, not {text!r}")
+    return int(text)

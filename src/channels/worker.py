@@ -1,0 +1,431 @@
+"""The worker: gives the messages of named channels to the application, in a process of its own.
+
+For each channel there is a listener, an `InputQueue` and one or more running instances of the application. The
+listener asks the layer for a message only when an instance waits for one, so whatever nobody can handle yet stays in
+the layer, where other workers find it, and where it outlives this process. An instance that fails is replaced, and
+the next message goes to the new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import random
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any
+
+from asgiref.server import StatelessServer
+
+from channels.exceptions import StopConsumer
+from fairway.delivery import Connection, Inbox, Message, SourceFailed
+
+__all__ = ["InputQueue", "Worker"]
+
+logger = logging.getLogger("django.channels.worker")
+
+MISTAKES = (TypeError, AttributeError, NameError, ImportError, AssertionError, NotImplementedError)
+"""What a layer raises if it is used or written wrongly: trying again would not help."""
+
+_MISTAKES_AT_START = (*MISTAKES, ValueError, LookupError)
+"""What an application raises that cannot be started, such as a router without an entry for the channel."""
+
+_SHORTEST_DELAY, _LONGEST_DELAY = 0.1, 30.0
+_CANCEL_TIMEOUT = 2.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_NO_CLIENT = (
+    "a consumer that is run by a worker has no client to send() to: "
+    "use channel_layer.send() or channel_layer.group_send() to reach other consumers"
+)
+_CANCELLED = (
+    "Instances cancelled, because their handlers did not finish: %d. "
+    "A handler that runs in a thread goes on all the same; one more SIGTERM ends the process"
+)
+
+
+class Instance(Connection):
+    """One running instance of the application, seen from the worker: `receive` is its ASGI callable.
+
+    Our consumers take from its inbox without calling `receive`, so the worker sees by `inbox.parked` that they wait,
+    even while other handlers of theirs run.
+    """
+
+    __slots__ = ("_queue", "has_asked", "has_received")
+
+    def __init__(self, queue: InputQueue) -> None:
+        self._queue = queue
+        self.inbox = Inbox(asyncio.get_running_loop(), source=self)
+        self.is_open = False
+        self.has_asked = False
+        self.has_received = False
+
+    async def receive(self) -> Message:
+        """ASGI `receive`. Raises `StopConsumer` when the worker is to end; cancelling loses nothing."""
+        item = await self.inbox.get()
+        if type(item) is SourceFailed:
+            raise item.error
+        return item  # type: ignore[no-any-return]  # nothing but messages is put in
+
+    def parking(self) -> None:
+        """The application is about to wait. Called just before it does, hence the detour over the loop."""
+        self.has_asked = True
+        self.inbox.loop.call_soon(self._queue.hand_out)
+
+    def resume_reading(self) -> None:
+        """Never called: what this inbox gets is wanted at once, so it is never full."""
+
+    def give(self, item: Any) -> None:
+        self.has_received = True
+        self.inbox.put_client(item)
+
+
+class InputQueue:
+    """Messages on their way to the instances of one scope.
+
+    Messages go to whichever instance waits, in order. At most `maxsize` are kept for instances that are busy; a
+    listener that awaits `wanted` before it fetches never needs more than one.
+    """
+
+    def __init__(self, maxsize: int = 1000) -> None:
+        self.maxsize = maxsize
+        self.instances: set[Instance] = set()
+        self.error: BaseException | None = None
+        self._messages: deque[Message] = deque()
+        self._changed = asyncio.Event()
+        self._closing = asyncio.Event()
+
+    def qsize(self) -> int:
+        return len(self._messages)
+
+    @property
+    def closed(self) -> bool:
+        return self._closing.is_set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is to be done: no message, and every instance waits for one."""
+        return not self._messages and all(instance.inbox.parked for instance in self.instances)
+
+    def put_nowait(self, message: Message) -> None:
+        """Add a message, whether or not an instance waits. `asyncio.QueueFull` at `maxsize`."""
+        if self.closed:
+            raise RuntimeError("this queue was closed: ask get_or_create_application_instance() for another")
+        if len(self._messages) >= self.maxsize:
+            raise asyncio.QueueFull
+        self._messages.append(message)
+        self.hand_out()
+
+    async def put(self, message: Message) -> None:
+        """Add a message when an instance waits for it."""
+        await self.wanted()
+        self.put_nowait(message)
+
+    async def wanted(self) -> None:
+        """Wait until an instance waits for a message that is not here, or the queue is closed.
+
+        Raises the error of an application that cannot be started.
+        """
+        while not self._is_wanted():
+            if self.error is not None:
+                raise self.error
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _is_wanted(self) -> bool:
+        return self.closed or (not self._messages and any(instance.inbox.parked for instance in self.instances))
+
+    def hand_out(self) -> None:
+        """Give each instance that waits a message; once the queue is closed and empty, the end."""
+        for instance in self.instances:
+            if instance.inbox.parked:
+                if self._messages:
+                    instance.give(self._messages.popleft())
+                elif self.closed:
+                    instance.give(SourceFailed(StopConsumer()))
+        self._changed.set()
+
+    def close(self) -> None:
+        """End the instances, each when it asks for a message next and there is none left."""
+        self._closing.set()
+        self.hand_out()
+
+    def fail(self, error: BaseException) -> None:
+        """Let `wanted` raise this error."""
+        self.error = error
+        self._changed.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, but not after the queue was closed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+
+
+class Worker(StatelessServer):
+    """Runs the application for named channels, whose messages it takes from a channel layer.
+
+    Each channel has one instance of the application, or `concurrency` of them, from the start to the end. A handler
+    that raises is logged, its instance is replaced, and no other message is affected. A layer that fails is tried
+    again, less and less often.
+    """
+
+    concurrency: int = 1
+    """How many instances each channel has. One handles the channel's messages in order; several do not wait for each
+    other."""
+
+    shutdown_timeout: float = 10.0
+    """Seconds that handlers have to finish when the worker is stopped; then they are cancelled."""
+
+    def __init__(
+        self, application: Any, channels: Iterable[str], channel_layer: Any, max_applications: int = 1000
+    ) -> None:
+        """`max_applications`: with more channels than that, the instances of those that are idle longest are ended."""
+        super().__init__(application, max_applications)  # type: ignore[no-untyped-call]
+        if channel_layer is None:
+            raise ValueError("a worker needs a channel layer: configure one in CHANNEL_LAYERS")
+        self.channels = list(channels)
+        self.channel_layer = channel_layer
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_is_asked = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Life -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run in an event loop of its own until stopped: by `stop`, or in the main thread by SIGINT or SIGTERM.
+
+        The signal's second coming cancels the handlers that still run. Raises the error of a listener.
+        """
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(self.arun())
+
+    async def arun(self) -> None:
+        """As `run`, in the running event loop. Cancelling it cancels the handlers."""
+        self._stopping, self._aborting = asyncio.Event(), asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        if self._stop_is_asked:
+            self._stopping.set()
+        handling = asyncio.ensure_future(self.handle())
+        with self._signals():
+            try:
+                if not await _first(handling, self._stopping):
+                    handling.result()
+            except asyncio.CancelledError:
+                self._aborting.set()
+                raise
+            finally:
+                await _cancel(handling)
+                await self._finish()
+
+    def stop(self) -> None:
+        """End `run` as the first SIGTERM does. May be called from any thread, and before it runs."""
+        self._stop_is_asked = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                self._loop.call_soon_threadsafe(self._stopping.set)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        for number in _SIGNALS:
+            with contextlib.suppress(NotImplementedError):  # Windows, where Ctrl-C is an exception
+                loop.add_signal_handler(number, self._on_signal)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                with contextlib.suppress(NotImplementedError):
+                    loop.remove_signal_handler(number)
+                signal.signal(number, handler)
+
+    def _on_signal(self) -> None:
+        if self._stopping.is_set():
+            self._aborting.set()
+        else:
+            logger.info("Stopping; once more to cancel the handlers that still run")
+            self._stopping.set()
+
+    async def _finish(self) -> None:
+        """Let every instance end, those that do not in time by force."""
+        queues = {scope_id: details["input_queue"] for scope_id, details in self.application_instances.items()}
+        for queue in queues.values():
+            queue.close()
+        if self._tasks:
+            ended = asyncio.ensure_future(asyncio.wait(self._tasks, timeout=self.shutdown_timeout))
+            await _first(ended, self._aborting)
+            await _cancel(ended)
+        if self._tasks:
+            logger.warning(_CANCELLED, len(self._tasks))
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=_CANCEL_TIMEOUT)
+        for scope_id, queue in queues.items():
+            if queue.qsize():
+                logger.error("%d messages of channel %s were not handled", queue.qsize(), scope_id)
+        self.application_instances.clear()
+
+    # Messages -------------------------------------------------------------------------------------------------
+
+    async def handle(self) -> None:
+        """Listen to every channel until a listener fails, and raise its error."""
+        listeners = [asyncio.ensure_future(self.listener(channel)) for channel in dict.fromkeys(self.channels)]
+        try:
+            await asyncio.gather(*listeners)
+        finally:
+            await _cancel(*listeners)
+
+    async def listener(self, channel: str) -> None:
+        """Give the messages of one channel to its instances, for ever. ValueError at a message without a type."""
+        scope = {"type": "channel", "channel": channel}
+        while True:
+            await self.get_or_create_application_instance(channel, scope).wanted()
+            message = await self._fetch(channel)
+            if not message.get("type"):
+                raise ValueError(f"Worker received message with no type on channel {channel!r}: add a 'type' to it")
+            self.get_or_create_application_instance(channel, scope).put_nowait(message)
+
+    async def _fetch(self, channel: str) -> Message:
+        """Receive from the layer, again and again while it fails."""
+        failures = 0
+        while True:
+            began = time.monotonic()
+            try:
+                return await self.channel_layer.receive(channel)  # type: ignore[no-any-return]
+            except MISTAKES:
+                raise
+            except Exception as error:
+                if time.monotonic() - began > _LONGEST_DELAY:
+                    failures = 0  # it has worked in the meantime, there was no message
+                delay = _delay(failures)
+                failures += 1
+                logger.error(
+                    "Cannot receive from channel %s, trying again in %.1f s: %s: %s",
+                    channel, delay, type(error).__name__, error,
+                )  # fmt: skip
+            await asyncio.sleep(delay)
+
+    async def application_send(self, scope: Any, message: Any) -> None:
+        """What the application's `send` does. NotImplementedError: there is nobody at the other end."""
+        raise NotImplementedError(_NO_CLIENT)
+
+    # Instances ------------------------------------------------------------------------------------------------
+
+    def get_or_create_application_instance(self, scope_id: Hashable, scope: Any) -> InputQueue:
+        """The queue of the instances for this scope, which are started if there are none."""
+        details = self.application_instances.get(scope_id)
+        if details is None:
+            if len(self.application_instances) >= self.max_applications:
+                self.delete_oldest_application_instance()
+            details = self.application_instances[scope_id] = self._start(scope)
+        details["last_used"] = time.time()
+        queue: InputQueue = details["input_queue"]
+        return queue
+
+    def delete_oldest_application_instance(self) -> None:
+        """End the instances of the scope that was used least recently, among those with nothing to do."""
+        idle = {
+            scope_id: details["last_used"]
+            for scope_id, details in self.application_instances.items()
+            if details["input_queue"].idle
+        }
+        if idle:
+            self.delete_application_instance(min(idle, key=idle.__getitem__))
+
+    def delete_application_instance(self, scope_id: Hashable) -> None:
+        """End the instances of a scope: each when it has handled what it was given."""
+        self.application_instances.pop(scope_id)["input_queue"].close()
+
+    async def application_exception(self, exception: BaseException, application_details: dict[str, Any]) -> None:
+        """Called for each exception of the application: logs it, with its traceback."""
+        channel = application_details["scope"].get("channel")
+        logger.error("A handler of channel %s failed: %s", channel, exception, exc_info=exception)
+
+    def _start(self, scope: Any) -> dict[str, Any]:
+        details: dict[str, Any] = {"input_queue": InputQueue(), "scope": scope}
+        tasks = [asyncio.create_task(self._keep_running(details)) for _ in range(self.concurrency)]
+        for task in tasks:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        details["future"] = asyncio.gather(*tasks, return_exceptions=True)
+        return details
+
+    async def _keep_running(self, details: dict[str, Any]) -> None:
+        """Run one instance after the other until their queue is closed and empty."""
+        queue: InputQueue = details["input_queue"]
+        failures = 0
+        while not queue.closed or queue.qsize():
+            instance = Instance(queue)
+            await self._run_instance(instance, details)
+            if instance.has_received:
+                failures = 0
+            elif queue.closed or queue.error is not None:
+                return
+            else:
+                await queue.pause(_delay(failures))
+                failures += 1
+
+    async def _run_instance(self, instance: Instance, details: dict[str, Any]) -> None:
+        queue: InputQueue = details["input_queue"]
+        queue.instances.add(instance)
+        try:
+            # In a task of its own: what it leaves in context variables is not there for the next one.
+            await asyncio.create_task(self._call_application(instance, details["scope"]))
+            if not instance.has_asked:
+                logger.error("The application for %s ended without receiving a message", details["scope"])
+        except StopConsumer:
+            pass
+        except _MISTAKES_AT_START as error:
+            if instance.has_asked:
+                await self.application_exception(error, details)
+            else:
+                queue.fail(error)
+        except Exception as error:
+            await self.application_exception(error, details)
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            await self.application_exception(error, details)
+        finally:
+            queue.instances.discard(instance)
+            instance.inbox.clear()
+
+    async def _call_application(self, instance: Instance, scope: Any) -> None:
+        await self.application(dict(scope), instance.receive, functools.partial(self.application_send, scope))
+
+
+def _delay(failures: int) -> float:
+    """Seconds until the next try: doubling up to a bound, and spread out so that workers do not come together."""
+    return random.uniform(0.5, 1.0) * min(_LONGEST_DELAY, _SHORTEST_DELAY * 2.0 ** min(failures, 20))
+
+
+def _is_cancelled() -> bool:
+    """Whether it is this task that was cancelled, rather than something it awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _first(future: asyncio.Future[Any], event: asyncio.Event) -> bool:
+    """Wait for either; whether it was the event, the future still going on."""
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({future, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        return not future.done()
+    finally:
+        waiting.cancel()
+
+
+async def _cancel(*futures: asyncio.Future[Any]) -> None:
+    """Cancel, and wait for the end. What they raise is not reported a second time."""
+    for future in futures:
+        future.cancel()
+    await asyncio.gather(*futures, return_exceptions=True)
