@@ -178,6 +178,15 @@ async def test_allowed_hosts_are_allowed(settings):
     assert not await may_connect(validator, "https://other.com")
 
 
+async def test_allowed_hosts_may_change_after_the_application_was_made(settings):
+    settings.ALLOWED_HOSTS, settings.DEBUG = [], True
+    validator = AllowedHostsOriginValidator(accepting)
+    settings.ALLOWED_HOSTS, settings.DEBUG = ["example.com"], False
+
+    assert await may_connect(validator, "https://example.com")
+    assert not await may_connect(validator, "http://localhost")
+
+
 @pytest.mark.parametrize("origin", ["http://localhost:8000", "http://127.0.0.1:8000", "http://[::1]:8000"])
 async def test_local_hosts_are_allowed_in_debug_mode(settings, origin):
     settings.ALLOWED_HOSTS, settings.DEBUG = [], True

@@ -84,12 +84,21 @@ class OriginValidator(TailCalling):
         return origin.port if origin.port is not None else _DEFAULT_PORTS.get(origin.scheme)
 
 
+class _AllowedHostsValidator(OriginValidator):
+    """Asks the settings at every handshake: tests change them long after the application was imported."""
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+
+    @property
+    def allowed_origins(self) -> Iterable[str]:  # type: ignore[override]  # computed where the base class stores
+        hosts: list[str] = settings.ALLOWED_HOSTS
+        return ["localhost", "127.0.0.1", "[::1]"] if settings.DEBUG and not hosts else hosts
+
+
 def AllowedHostsOriginValidator(application: Application) -> OriginValidator:
     """Wrap `application` in an `OriginValidator` that allows the hosts of the setting `ALLOWED_HOSTS`."""
-    allowed_hosts = settings.ALLOWED_HOSTS
-    if settings.DEBUG and not allowed_hosts:
-        allowed_hosts = ["localhost", "127.0.0.1", "[::1]"]
-    return OriginValidator(application, allowed_hosts)
+    return _AllowedHostsValidator(application)
 
 
 class WebsocketDenier(AsyncWebsocketConsumer):
