@@ -11,7 +11,9 @@ import pytest
 from tests.docs.pages import INTRO, ROOT, Block, split
 
 MARKED = [block for page in sorted(ROOT.glob("docs/**/*.md")) for block in split(page)[0] if block.path]
-WALKED = [INTRO / "tutorial.en.md", INTRO / "tutorial.zh-CN.md"]
+TUTORIAL = [INTRO / "tutorial.en.md", INTRO / "tutorial.zh-CN.md"]
+FOUR_PARTS = [INTRO / "four-parts.en.md", INTRO / "four-parts.zh-CN.md"]
+WALKED = [*TUTORIAL, *FOUR_PARTS]
 
 
 @pytest.mark.parametrize("page", sorted(INTRO.glob("**/*.md")), ids=lambda page: page.name)
@@ -33,13 +35,14 @@ def test_commands_stand_only_on_the_pages_that_are_walked_through() -> None:
     assert [str(block) for page in others for block in split(page)[0] if block.kind == "run"] == []
 
 
-def test_both_languages_show_the_same_blocks_in_the_same_order() -> None:
-    english, chinese = ([(block.kind, block.path, block.text) for block in split(page)[0]] for page in WALKED)
+@pytest.mark.parametrize("pages", [TUTORIAL, FOUR_PARTS], ids=["tutorial", "four-parts"])
+def test_both_languages_show_the_same_blocks_in_the_same_order(pages: list[Path]) -> None:
+    english, chinese = ([(block.kind, block.path, block.text) for block in split(page)[0]] for page in pages)
     assert english == chinese
 
 
 def test_the_pages_show_every_file_of_the_example_that_its_author_writes() -> None:
-    shown = {block.path for block in split(WALKED[0])[0] if block.path}
+    shown = {block.path for block in split(TUTORIAL[0])[0] if block.path}
     assert shown == {
         f"examples/tutorial/{name}"
         for name in (
@@ -55,3 +58,12 @@ def test_the_pages_show_every_file_of_the_example_that_its_author_writes() -> No
             "exercises/2-notifications.diff",
         )
     }
+
+
+def test_the_pages_in_four_parts_show_every_file_of_theirs() -> None:
+    shown = {block.path for block in split(FOUR_PARTS[0])[0] if block.path}
+    files = (path for path in (ROOT / "examples" / "four_parts").glob("*-*/**/*") if path.is_file())
+    written = {path.relative_to(ROOT).as_posix() for path in files if path.suffix in {".py", ".html", ".diff"}}
+    # What `startproject` and `startapp` make is not shown.
+    made = {"manage.py", "mysite/__init__.py", "chat/__init__.py"}
+    assert shown == written - {f"examples/four_parts/1-page/{name}" for name in made}

@@ -1,7 +1,8 @@
-"""The tutorial followed as a reader follows it: in an empty folder, block after block, every command really run.
+"""A page followed as its reader follows it: in an empty folder, block after block, every command really run.
 
-Commands are run as printed, except that the two that serve are given a port of their own, and that `pip` finds the
-wheel of this checkout instead of a published one and installs it into a folder; from then on it is what runs.
+Commands are run as printed, except that those that serve are given a port of their own, and that `pip` finds the
+wheel of this checkout instead of a published one and installs it into a folder; from then on it is what runs. The
+browser and its driver are not downloaded: they are those of this machine.
 """
 
 from __future__ import annotations
@@ -12,27 +13,39 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from tests.docs.pages import INTRO, ROOT, Block, split
 from tests.examples.running import TUTORIAL, command, environment, running
+from tests.examples.test_four_parts import FOUR_PARTS, Site, chromium_or_skip, heard, say
 from websockets.sync.client import connect
 
-SERVING = {
-    "python manage.py runserver": "python manage.py runserver 127.0.0.1:0",
-    "fairway your_project_name.asgi:application": "fairway your_project_name.asgi:application --port 0",
-}
+PROVIDED = {"pip install playwright", "playwright install chromium"}
 
 
 class Reader:
-    """Someone at a terminal, with an editor."""
+    """Someone at a terminal, with an editor, who follows one page."""
+
+    page: ClassVar[Path]
+    project_name: ClassVar[str]
+    serving: ClassVar[dict[str, str]]
+    """The commands that serve, with a free port added."""
 
     def __init__(self, folder: Path, wheels: Path) -> None:
         self.folder = folder
-        self.project = folder / "your_project_name"
+        self.project = folder / self.project_name
         self.wheels = wheels
         self.env: dict[str, str] = {}
         self.served: list[str] = []
+
+    def write(self, block: Block) -> None:
+        """Bring a file to where the block says it is; one marked as a part stands for an edit that leads there."""
+        raise NotImplementedError
+
+    def use(self, port: int) -> None:
+        """What the page says to try while the project is served."""
+        raise NotImplementedError
 
     def follow(self, block: Block) -> None:
         if block.kind == "run":
@@ -41,21 +54,19 @@ class Reader:
         else:
             self.write(block)
 
-    def write(self, block: Block) -> None:
-        """A block marked as a part stands for an edit, after which the file is the example's."""
-        name = Path(block.path).relative_to("examples/tutorial")
+    def copy(self, source: Path, name: Path) -> None:
         target = self.project / name
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(TUTORIAL / name, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
 
     def type(self, line: str) -> None:
-        if line in SERVING:
+        if line in self.serving:
             self.serve(line)
         elif line.startswith("cd "):
             self.folder = self.folder / line.removeprefix("cd ")
-        elif line.startswith("pip install "):
+        elif line == "pip install fairway":
             self.install(line)
-        else:
+        elif line not in PROVIDED:
             if line.startswith("patch ") and shutil.which("patch") is None:
                 pytest.skip("the command `patch` is not installed")
             command(line, self.folder, **self.env)
@@ -68,12 +79,56 @@ class Reader:
         self.env = {"PYTHONPATH": str(target), "PATH": path}
 
     def serve(self, line: str) -> None:
-        with running(SERVING[line].split(), self.folder, **self.env) as server:
-            with connect(f"ws://127.0.0.1:{server.port()}/ws/chat/", proxy=None) as chat:
-                chat.send('{"message": "hello"}')
-                assert chat.recv(timeout=10) == '{"message": "hello"}'
+        with running(self.serving[line].split(), self.folder, **self.env) as server:
+            self.use(server.port())
             assert server.interrupt() == 0
         self.served.append(line)
+
+
+class TutorialReader(Reader):
+    page = INTRO / "tutorial.en.md"
+    project_name = "your_project_name"
+    serving: ClassVar[dict[str, str]] = {
+        "python manage.py runserver": "python manage.py runserver 127.0.0.1:0",
+        "fairway your_project_name.asgi:application": "fairway your_project_name.asgi:application --port 0",
+    }
+
+    def write(self, block: Block) -> None:
+        name = Path(block.path).relative_to("examples/tutorial")
+        self.copy(TUTORIAL / name, name)
+
+    def use(self, port: int) -> None:
+        with connect(f"ws://127.0.0.1:{port}/ws/chat/", proxy=None) as chat:
+            chat.send('{"message": "hello"}')
+            assert chat.recv(timeout=10) == '{"message": "hello"}'
+
+
+class FourPartsReader(Reader):
+    page = INTRO / "four-parts.en.md"
+    project_name = "mysite"
+    serving: ClassVar[dict[str, str]] = {
+        "python manage.py runserver": "python manage.py runserver 127.0.0.1:0",
+        "fairway mysite.asgi:application": "fairway mysite.asgi:application --port 0",
+    }
+
+    def write(self, block: Block) -> None:
+        part, *names = Path(block.path).relative_to("examples/four_parts").parts
+        self.copy(FOUR_PARTS / part / Path(*names), Path(*names))
+        if names == ["settings.diff"]:
+            command(["git", "apply", "settings.diff"], self.project)
+
+    def use(self, port: int) -> None:
+        site = Site(port)
+        assert "Which room?" in site.get("/chat/")
+        if (self.project / "chat" / "consumers.py").exists():
+            with site.enter("harbour") as alice:
+                say(alice, "hello")
+                assert heard(alice) == "hello"
+
+    def type(self, line: str) -> None:
+        if line == "python manage.py test":
+            self.env["CHROMIUM"] = chromium_or_skip()
+        super().type(line)
 
 
 def written(project: Path) -> dict[str, str]:
@@ -94,23 +149,26 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_following_the_page_from_an_empty_folder_works_at_every_step(tmp_path: Path, wheels: Path) -> None:
-    reader = Reader(tmp_path, wheels)
-    for block in split(INTRO / "tutorial.en.md")[0]:
+@pytest.mark.parametrize("follower", [TutorialReader, pytest.param(FourPartsReader, marks=pytest.mark.browser)])
+def test_following_the_page_from_an_empty_folder_works_at_every_step(
+    follower: type[Reader], tmp_path: Path, wheels: Path
+) -> None:
+    reader = follower(tmp_path, wheels)
+    for block in split(reader.page)[0]:
         try:
             reader.follow(block)
         except Exception as error:
             error.add_note(f"at {block}")
             raise
-    assert set(reader.served) == set(SERVING)
+    assert set(reader.served) == set(reader.serving)
 
 
 @pytest.mark.slow
 def test_what_the_reader_has_before_the_exercises_is_the_example(tmp_path: Path) -> None:
     command("django-admin startproject your_project_name", tmp_path)
-    reader = Reader(tmp_path, tmp_path)
+    reader = TutorialReader(tmp_path, tmp_path)
     command("python manage.py startapp your_app", reader.project)
-    for block in split(INTRO / "tutorial.en.md")[0]:
+    for block in split(reader.page)[0]:
         if block.path and not block.path.endswith(".diff"):
             reader.write(block)
     assert written(reader.project) == written(TUTORIAL)
