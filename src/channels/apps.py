@@ -1,7 +1,7 @@
 """The Django application `channels`.
 
-Installing it makes `runserver` the ASGI one and adds `runworker`. It has no models and no signals,
-and nothing else in the package needs it to be installed.
+Installing it makes `runserver` the ASGI one, adds `runworker` and has `manage.py check` look at the setup. It has no
+models and no signals, and nothing else in the package needs it to be installed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ class ChannelsConfig(AppConfig):
     verbose_name = "Channels"
 
     def ready(self) -> None:
-        """Give `runserver` to Channels, wherever the app stands in `INSTALLED_APPS`."""
-        # Management commands import models, which must not happen while apps are still being loaded.
+        """Give `runserver` to Channels, wherever the app stands in `INSTALLED_APPS`, and register the system checks."""
+        # Management commands, and what the checks are about, import models: not while apps are still being loaded.
+        from channels.checks import register_checks
         from channels.management.takeover import claim_runserver
 
         claim_runserver()
+        register_checks()

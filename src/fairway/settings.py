@@ -1,13 +1,27 @@
 """The one place where the engine reads Django's settings, on behalf of the server, which must not know Django.
 
-Used by `python -m fairway` and by the `runserver` command. What is read is the dictionary `FAIRWAY`.
+Used by `python -m fairway`, by the `runserver` command and by the system checks. What is read is the dictionary
+`FAIRWAY`, and whether the channel layers fit the number of processes.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+
 from django.conf import settings
 
-from fairway.server.limits import SETTING, Limits
+from fairway.server.limits import SETTING, ConfigurationError, Limits
+
+IN_MEMORY_BACKEND = "channels.layers.InMemoryChannelLayer"
+
+WORKERS_VARIABLE = "WEB_CONCURRENCY"
+"""By which hosting platforms say how many processes are to serve; gunicorn and uvicorn start as many."""
+
+DIVIDED_HINT = (
+    "Configure a layer that processes share, such as channels_redis.core.RedisChannelLayer, "
+    f"or set {WORKERS_VARIABLE}=1 if one process serves the site."
+)
 
 
 def limits_from_django() -> Limits:
@@ -18,3 +32,45 @@ def limits_from_django() -> Limits:
     if not settings.configured:
         return Limits()
     return Limits.from_settings(getattr(settings, SETTING, {}))
+
+
+def limits_problem() -> str | None:
+    """What is wrong with `settings.FAIRWAY`, in one sentence, or None."""
+    try:
+        limits_from_django()
+    except ConfigurationError as error:
+        return str(error)
+    return None
+
+
+def worker_count() -> int:
+    """How many processes serve this site, as far as this one can know: the variable's number, or 1."""
+    number = os.environ.get(WORKERS_VARIABLE, "").strip()
+    return int(number) if number.isdecimal() else 1
+
+
+def in_memory_aliases() -> list[str]:
+    """The aliases in `CHANNEL_LAYERS` whose layer reaches no other process."""
+    layers = getattr(settings, "CHANNEL_LAYERS", None) if settings.configured else None
+    entries = layers.items() if isinstance(layers, Mapping) else ()
+    return [
+        alias for alias, entry in entries if isinstance(entry, Mapping) and entry.get("BACKEND") == IN_MEMORY_BACKEND
+    ]
+
+
+def divided_layers() -> list[str]:
+    """For each layer in memory that several processes would each have for themselves, one sentence that says so."""
+    workers = worker_count()
+    return [_divided(alias, workers) for alias in in_memory_aliases()] if workers > 1 else []
+
+
+def start_warnings() -> list[str]:
+    """What is to be logged once when a server starts, each with what to do about it."""
+    return [f"{sentence} {DIVIDED_HINT}" for sentence in divided_layers()]
+
+
+def _divided(alias: str, workers: int) -> str:
+    return (
+        f"{WORKERS_VARIABLE} asks for {workers} processes, and the layer CHANNEL_LAYERS[{alias!r}] is in memory: "
+        "each process has groups of its own, so a message reaches only the clients of the process that sends it."
+    )

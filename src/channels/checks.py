@@ -1,0 +1,263 @@
+"""System checks, run by `manage.py check` and before most other commands, tagged `channels`.
+
+They import the application that `ASGI_APPLICATION` names, and walk through it without calling it. Django's own checks
+import the URLconf in the same way, and only the application itself can say whether its middlewares fit together.
+It is imported when the checks run, never while apps are being loaded; an application that is just being imported,
+and runs a command from there, is left alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from traceback import extract_tb
+from types import ModuleType
+from typing import Any
+
+import django
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.db import DatabaseError
+
+from channels.auth import AuthMiddleware
+from channels.exceptions import InvalidChannelLayerError
+from channels.layers import channel_layers
+from channels.routing import leaves
+from channels.sessions import CookieMiddleware, SessionMiddleware
+from fairway.settings import DIVIDED_HINT, divided_layers, in_memory_aliases, limits_problem
+
+TAG = "channels"
+
+OLDEST_DJANGO = (5, 2)
+
+_SETTINGS_OF_DAPHNE = {
+    "DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE": "MAX_MESSAGE_BYTES",
+    "DAPHNE_WEBSOCKET_MAX_FRAME_SIZE": "MAX_FRAME_BYTES",
+}
+
+
+def register_checks() -> None:
+    """Register them all. Done by the app `channels`, when it is ready."""
+    for check in (
+        check_django_version,
+        check_asgi_application,
+        check_channel_layers,
+        check_workers,
+        check_limits,
+        check_settings_of_daphne,
+    ):
+        register(check, TAG)
+    register(check_deployed_layers, TAG, deploy=True)
+
+
+def check_django_version(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E001: Django is older than what this package is tested with."""
+    if django.VERSION[:2] >= OLDEST_DJANGO:
+        return []
+    oldest = ".".join(map(str, OLDEST_DJANGO))
+    text = f"Django {django.get_version()} is too old: Django {oldest} is the oldest version that works."
+    return [_error("E001", text, f'Run: pip install "Django>={oldest}"')]
+
+
+def check_asgi_application(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """What `ASGI_APPLICATION` leads to.
+
+    W001: not set. E002: no dotted path. E003: not importable; W002 if that is because a database is not ready, as
+    before the first `migrate`. E004: no application there. E005: a middleware in it lacks the one around it that
+    puts into the scope what it reads.
+    """
+    application, messages = _find_application()
+    # An application that stands in several places is named once.
+    faults = dict.fromkeys(_faults(application, frozenset(), ()))
+    return messages + [
+        _error(
+            "E005",
+            f"{middleware} is not inside of {needed}: every connection that reaches it fails.",
+            f"Wrap your application in {stack}, which has them in their order.",
+        )
+        for middleware, needed, stack in faults
+    ]
+
+
+def check_channel_layers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E006: an entry of `CHANNEL_LAYERS` names no usable backend. The backend is imported, but not made."""
+    configs: Any = channel_layers.configs
+    if not isinstance(configs, Mapping):
+        return [_layer_error(f"CHANNEL_LAYERS must be a dictionary, not {configs!r}")]
+    return [_layer_error(problem) for alias in configs if (problem := _layer_problem(alias)) is not None]
+
+
+def check_workers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W003: several processes are to serve the site, and a layer is in memory."""
+    return [Warning(text, hint=DIVIDED_HINT, id="channels.W003") for text in divided_layers()]
+
+
+def check_deployed_layers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W004, with `--deploy`: a layer is in memory, where no second process reaches it."""
+    return [
+        Warning(
+            f"The layer CHANNEL_LAYERS[{alias!r}] is in memory: what a second worker, a management command or a task "
+            "queue sends to it reaches nobody.",
+            hint="Configure a layer that processes share, such as channels_redis.core.RedisChannelLayer; where one "
+            "process is all there is, silence this with SILENCED_SYSTEM_CHECKS.",
+            id="channels.W004",
+        )
+        for alias in in_memory_aliases()
+    ]
+
+
+def check_limits(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E007: `FAIRWAY` has an unknown key or an impossible value, with which the server would not start."""
+    problem = limits_problem()
+    hint = "The keys of FAIRWAY, with their units and defaults, are listed in docs/ref/settings.md."
+    return [] if problem is None else [_error("E007", problem, hint)]
+
+
+def check_settings_of_daphne(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W005: a setting that only Daphne reads, in a project that does not have it."""
+    if apps.is_installed("daphne"):
+        return []
+    return [
+        Warning(
+            f"{name} has no effect: it is a setting of Daphne.",
+            hint=f'Write it as FAIRWAY = {{"{key}": {getattr(settings, name)!r}}}.',
+            id="channels.W005",
+        )
+        for name, key in _SETTINGS_OF_DAPHNE.items()
+        if hasattr(settings, name)
+    ]
+
+
+# The application that is configured, as far as it can be had.
+
+
+def _find_application() -> tuple[Any, list[CheckMessage]]:
+    """The application, or None with what is to be said about it; neither while it is just being imported."""
+    path = getattr(settings, "ASGI_APPLICATION", None)
+    if not path:
+        return None, [_not_set()]
+    module_name, _, attribute = path.rpartition(".") if isinstance(path, str) else ("", "", "")
+    if not module_name or not attribute:
+        return None, [_error("E002", f"ASGI_APPLICATION is {path!r}, which is not a dotted path.", _path_hint())]
+    if _is_being_imported(module_name):
+        return None, []
+    try:
+        module = import_module(module_name)
+    except Exception as error:
+        return None, [_import_message(module_name, error)]
+    return _attribute(module, attribute)
+
+
+def _not_set() -> CheckMessage:
+    return Warning(
+        "ASGI_APPLICATION is not set: runserver and runworker do not know what to run.",
+        hint=_path_hint(),
+        id="channels.W001",
+    )
+
+
+def _path_hint() -> str:
+    # The settings module of a project is nearly always next to its asgi module.
+    package = (getattr(settings, "SETTINGS_MODULE", None) or "mysite.settings").split(".")[0]
+    return f'Name the application of the project, such as ASGI_APPLICATION = "{package}.asgi.application".'
+
+
+def _is_being_imported(name: str) -> bool:
+    module = sys.modules.get(name)
+    # Where Python itself notes it, so that it can tell of circular imports.
+    return getattr(getattr(module, "__spec__", None), "_initializing", False) is True
+
+
+def _import_message(module_name: str, error: Exception) -> CheckMessage:
+    if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+        return _error("E003", f"ASGI_APPLICATION: there is no module {error.name!r}.", _path_hint())
+    text = f"ASGI_APPLICATION: {module_name!r} cannot be imported: {type(error).__name__}: {error} ({_place(error)})."
+    if isinstance(error, DatabaseError):
+        hint = "It asks the database while it is imported, which fails until the database is ready; ask it later."
+        return Warning(text, hint=hint, id="channels.W002")
+    return _error("E003", text, f'See the whole traceback with: manage.py shell -c "import {module_name}"')
+
+
+def _place(error: Exception) -> str:
+    """Where in somebody's code, rather than in the machinery of imports, the error was raised."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    frames = [frame for frame in extract_tb(error.__traceback__) if "importlib" not in Path(frame.filename).parts]
+    frames = [frame for frame in frames if not frame.filename.startswith("<") and frame.filename != __file__]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else "no line is known"
+
+
+def _attribute(module: ModuleType, name: str) -> tuple[Any, list[CheckMessage]]:
+    where = f"ASGI_APPLICATION: the module {module.__name__!r}"
+    if not hasattr(module, name):
+        near = get_close_matches(name, dir(module), n=1)
+        guess = f" Did you mean {near[0]!r}?" if near else ""
+        return None, [_error("E004", f"{where} has no attribute {name!r}.{guess}", _path_hint())]
+    application = getattr(module, name)
+    if not callable(application):
+        kind = type(application).__name__
+        return None, [_error("E004", f"{where} has {name!r} of type {kind}, which cannot be called.", _path_hint())]
+    return application, []
+
+
+def _error(number: str, text: str, hint: str) -> CheckMessage:
+    return Error(text, hint=hint, id=f"channels.{number}")
+
+
+# What middlewares read from the scope, and which one puts it there.
+
+_GIVES: dict[type, str] = {CookieMiddleware: "cookies", SessionMiddleware: "session"}
+_NEEDS: dict[type, tuple[str, type, str]] = {
+    SessionMiddleware: ("cookies", CookieMiddleware, "SessionMiddlewareStack"),
+    AuthMiddleware: ("session", SessionMiddleware, "AuthMiddlewareStack"),
+}
+
+
+def _faults(application: Any, given: frozenset[str], around: tuple[int, ...]) -> Iterator[tuple[str, str, str]]:
+    """Middlewares of this package that certainly miss something: their name, what they miss, the stack that has both.
+
+    Nothing is said about subclasses, or about what is inside of a middleware of somebody else's: those may find, or
+    put, anything in the scope.
+    """
+    kind = type(application)
+    if kind.__module__.partition(".")[0] != "channels" or id(application) in around:
+        return
+    if kind in _NEEDS:
+        key, giver, stack = _NEEDS[kind]
+        if key not in given:
+            yield kind.__name__, giver.__name__, stack
+    if kind in _GIVES:
+        given |= {_GIVES[kind]}
+    for inner in _inside(application):
+        yield from _faults(inner, given, (*around, id(application)))
+
+
+def _inside(application: Any) -> Iterator[Any]:
+    """The applications that this one hands connections on to, by the attributes in which routers and middlewares keep
+    them.
+    """
+    yield from getattr(application, "application_mapping", {}).values()
+    yield from (pattern.callback for pattern in leaves(getattr(application, "routes", ())))
+    for name in ("inner", "application"):
+        if hasattr(application, name):
+            yield getattr(application, name)
+
+
+# The entries of CHANNEL_LAYERS.
+
+
+def _layer_problem(alias: str) -> str | None:
+    try:
+        channel_layers.backend_class(alias)
+    except InvalidChannelLayerError as error:
+        return str(error)
+    return None
+
+
+def _layer_error(problem: str) -> CheckMessage:
+    hint = 'Write it as CHANNEL_LAYERS = {"default": {"BACKEND": "dotted.path.of.the.Layer", "CONFIG": {...}}}.'
+    return _error("E006", problem, hint)

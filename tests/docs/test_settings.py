@@ -1,0 +1,47 @@
+"""The page of settings names every setting there is, with its default and unit, and no other."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import fields
+
+from tests.docs.pages import ROOT
+
+from channels.layers import InMemoryChannelLayer
+from fairway.server.limits import Limits
+
+PAGE = (ROOT / "docs/ref/settings.md").read_text(encoding="utf-8")
+ROWS = re.findall(r'^\| `"?([A-Za-z_]+)"?` \| `([^`]+)` \| ([a-z ]+) \| .+ \|$', PAGE, re.MULTILINE)
+
+
+# The example of the page.
+FAIRWAY = {
+    "MAX_MESSAGE_BYTES": 4 * 1024 * 1024,
+    "PING_INTERVAL": 50,
+}
+
+
+def unit(name: str, kind: str) -> str:
+    special = {"deflate_min_bytes": "bytes", "deflate_level": "level", "outbox_high_water": "bytes"}
+    of_numbers = "bytes" if name.endswith("bytes") else "count"
+    return special.get(name) or {"bool": "on or off", "float": "seconds", "int": of_numbers}[kind]
+
+
+def test_every_limit_is_on_the_page_with_its_default_and_unit():
+    limits = [(field.name.upper(), repr(field.default), unit(field.name, str(field.type))) for field in fields(Limits)]
+
+    assert sorted(row for row in ROWS if row[0].isupper()) == sorted(limits)
+
+
+def test_every_option_of_the_layer_in_memory_is_on_the_page():
+    parameters = inspect.signature(InMemoryChannelLayer).parameters.values()
+    options = [(option.name, str(option.default)) for option in parameters if option.kind is not option.VAR_KEYWORD]
+
+    assert [row[:2] for row in ROWS if row[0].islower()] == options
+
+
+def test_the_example_is_valid():
+    limits = Limits.from_settings(FAIRWAY)
+
+    assert (limits.max_message_bytes, limits.ping_interval) == (4_194_304, 50)
