@@ -124,7 +124,7 @@ class URLRouter(TailCalling):
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = routes
-        for pattern in _leaves(routes):
+        for pattern in leaves(routes):
             _refuse_what_is_no_application(pattern.callback)
             if _routes_further(pattern.callback):
                 pattern.pattern = _open_ended(pattern.pattern)
@@ -210,10 +210,11 @@ def _matching(routes: Sequence[Route], path: str, args: tuple[Any, ...], kwargs:
         )
 
 
-def _leaves(routes: Sequence[Route]) -> Iterator[URLPattern]:
+def leaves(routes: Sequence[Route]) -> Iterator[URLPattern]:
+    """The routes that lead to an application, those of every `include()` in the place of it."""
     for route in routes:
         if isinstance(route, URLResolver):
-            yield from _leaves(route.url_patterns)
+            yield from leaves(route.url_patterns)
         else:
             yield route
 
@@ -223,7 +224,9 @@ def _refuse_what_is_no_application(callback: Any) -> None:
     name = getattr(callback, "__qualname__", type(callback).__qualname__)
     if isinstance(callback, type) and hasattr(callback, "as_asgi"):
         raise ImproperlyConfigured(f"{name} is a consumer class: route {name}.as_asgi() instead")
-    if hasattr(callback, "view_class") or not _takes_a_connection(callback):
+    # A consumer's application has the signature of its class's constructor.
+    is_consumer = hasattr(callback, "consumer_class")
+    if hasattr(callback, "view_class") or not (is_consumer or _takes_a_connection(callback)):
         raise ImproperlyConfigured(f"{name} is not an ASGI application: URLRouter cannot route to Django views")
 
 

@@ -14,6 +14,7 @@ from django.urls.exceptions import Resolver404
 from django.urls.resolvers import RoutePattern
 from django.views import View
 
+from channels.consumer import AsyncConsumer
 from channels.middleware import BaseMiddleware
 from channels.routing import (
     ChannelNameRouter,
@@ -396,6 +397,16 @@ async def test_include_keeps_positional_arguments_only_without_named_ones():
 
     assert first.scope["url_route"] == {"args": ("1", "2"), "kwargs": {}}
     assert second.scope["url_route"] == {"args": (), "kwargs": {"n": "2"}}
+
+
+class Takes(AsyncConsumer):
+    def __init__(self, colour: str) -> None:
+        self.colour = colour
+
+
+@pytest.mark.parametrize("application", [AsyncConsumer.as_asgi(), Takes.as_asgi(colour="red")])
+def test_consumer_is_routed_whatever_its_constructor_takes(application):
+    assert URLRouter([path("ws/", application)]).routes[0].callback is application
 
 
 class Page(View):
