@@ -8,4 +8,7 @@ from __future__ import annotations
 
 __version__ = "4.3.2"
 
+# Whose files these are. Another distribution of the same import package does not have it; `fairway` looks at its start.
+__distribution__ = "fairway"
+
 DEFAULT_CHANNEL_LAYER = "default"

@@ -74,7 +74,7 @@ _HINGES = _DISCONNECTS | {"websocket.connect"}
 # Who overrides one of these wants to see what goes through it.
 _LOOKED_AT = ("__call__", "dispatch", "send")
 _CODE_OF_ERROR, _CODE_OF_CANCELLATION = 1011, 1006
-# Tests replace the global `aclose_old_connections`; the replacement must then be called, before every message.
+# Tests replace the global `aclose_old_connections`; the replacement must then be called.
 _own_aclose_old_connections = aclose_old_connections
 
 
@@ -118,6 +118,11 @@ def overridden(mro: Iterable[type], *names: str) -> Iterator[str]:
 def overrides_none(mro: Iterable[type], *names: str) -> bool:
     """Whether none of these methods is overridden or replaced."""
     return next(overridden(mro, *names), None) is None
+
+
+def must_close_connections(loop: asyncio.AbstractEventLoop | None) -> bool:
+    """Whether `aclose_old_connections` has to be awaited before a handler is called."""
+    return connections_need_closing(loop) or aclose_old_connections is not _own_aclose_old_connections
 
 
 def is_after_end(message: Message, reason: object) -> None:
@@ -345,7 +350,7 @@ class AsyncConsumer:
         handler = getattr(self, get_handler_name(message), None)
         if not handler:
             raise ValueError(f"No handler for message type {message['type']}")
-        if connections_need_closing(self._fairway_loop) or aclose_old_connections is not _own_aclose_old_connections:
+        if must_close_connections(self._fairway_loop):
             await aclose_old_connections()
         await handler(message)
 

@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-from fairway.delivery import Message
-
-Scope: TypeAlias = dict[str, Any]
+# Dicts, but not annotated as such: a project's middlewares may say `dict`, or name the `TypedDict` of a scope or event.
+Scope: TypeAlias = Any
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[Any]]
+Send: TypeAlias = Callable[[Any], Awaitable[None]]
+Application: TypeAlias = Callable[[Any, Any, Any], Awaitable[Any]]
 
 
 class TailCalling:

@@ -12,16 +12,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 
-def name_that_thing(obj: Any) -> str:
+def name_that_thing(thing: Any) -> str:
     """Return a dotted name for a consumer, class, function or instance, for use in messages."""
-    if hasattr(obj, "consumer_class"):
-        return name_that_thing(obj.consumer_class)
-    if isinstance(obj, types.MethodType):
-        return f"{name_that_thing(type(obj.__self__))}.{obj.__name__}"
-    if not hasattr(obj, "__qualname__"):
-        obj = type(obj)
-    module = getattr(obj, "__module__", None)
-    return f"{module}.{obj.__qualname__}" if module else str(obj.__qualname__)
+    if hasattr(thing, "consumer_class"):
+        return name_that_thing(thing.consumer_class)
+    if isinstance(thing, types.MethodType):
+        return f"{name_that_thing(type(thing.__self__))}.{thing.__name__}"
+    if not hasattr(thing, "__qualname__"):
+        thing = type(thing)
+    module = getattr(thing, "__module__", None)
+    return f"{module}.{thing.__qualname__}" if module else str(thing.__qualname__)
 
 
 async def await_many_dispatch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -62,6 +63,8 @@ class AsyncHttpConsumer(AsyncConsumer):
             await self.send(event)
         except OSError as error:
             is_after_end(event, error)
+            # Nobody slows down a handler that goes on sending: others, and its own end, must have their turn.
+            await asyncio.sleep(0)
 
     async def send_response(self, status: int, body: bytes, **kwargs: Any) -> None:
         """Send a complete response; keyword arguments go to `send_headers`."""
@@ -75,7 +78,7 @@ class AsyncHttpConsumer(AsyncConsumer):
     async def disconnect(self) -> None:
         """Clean up: the response is complete, or the client has gone."""
 
-    async def http_request(self, message: Message) -> None:
+    async def http_request(self, message: Any) -> None:
         """Collect the body; call `handle()` when it is complete."""
         if "body" in message:
             self.body.append(message["body"])
@@ -95,7 +98,7 @@ class AsyncHttpConsumer(AsyncConsumer):
             self._fairway_disconnected = True
             await self.disconnect()
 
-    async def http_disconnect(self, message: Message) -> None:
+    async def http_disconnect(self, message: Any) -> None:
         """Call `disconnect()`: the exchange is over."""
         await self._fairway_disconnect()
         if connections_need_closing():

@@ -12,7 +12,14 @@ from typing import Any, TypeAlias, cast
 
 from asgiref.sync import async_to_sync
 
-from channels.consumer import AsyncConsumer, SyncConsumer, is_after_end, overrides_none, register_own
+from channels.consumer import (
+    AsyncConsumer,
+    SyncConsumer,
+    is_after_end,
+    must_close_connections,
+    overrides_none,
+    register_own,
+)
 from channels.db import aclose_old_connections, connections_need_closing
 from channels.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
 from channels.layers import broadcast
@@ -229,7 +236,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
         self._fairway_plain_send = overrides_none(mro[mro.index(AsyncWebsocketConsumer) + 1 :], "send")
 
     def _fairway_receive(self, data: str | bytes) -> Awaitable[Any]:
-        if not self._fairway_direct or connections_need_closing(self._fairway_loop):
+        if not self._fairway_direct or must_close_connections(self._fairway_loop):
             return super()._fairway_receive(data)
         if type(data) is str:
             return self.receive(text_data=data)

@@ -15,6 +15,10 @@ from channels.middleware import Application, Receive, Scope, Send
 from fairway.delivery import Message
 
 
+def no_op() -> None:
+    """Do nothing. For tests that put it in the place of `channels.db.close_old_connections`."""
+
+
 class ApplicationCommunicator(AsgirefCommunicator):
     """Runs `application` on `scope` in a task of its own, which starts with the first use.
 
@@ -55,6 +59,14 @@ class ApplicationCommunicator(AsgirefCommunicator):
             if not self.future.done():
                 timeout = 0
         return cast(Message, await super().receive_output(timeout))  # type: ignore[no-untyped-call]
+
+    async def receive_nothing(self, timeout: float = 0.1, interval: float = 0.01) -> bool:
+        """Whether the application sends nothing for `timeout` seconds; it is asked every `interval` seconds."""
+        return cast(bool, await super().receive_nothing(timeout, interval))  # type: ignore[no-untyped-call]
+
+    def stop(self, exceptions: bool = True) -> None:
+        """Cancel the application, or raise what it has raised; nothing is raised with `exceptions=False`."""
+        super().stop(exceptions)  # type: ignore[no-untyped-call]
 
     async def wait(self, timeout: float = 1) -> None:
         """Wait until the application ends, raising what it raised; cancel it after `timeout` seconds."""

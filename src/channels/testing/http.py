@@ -37,6 +37,7 @@ class HttpCommunicator(ApplicationCommunicator):
             "headers": headers or [],
         }
         self.body = body
+        self.sent_request = False
         self.response: dict[str, Any] | None = None
 
     async def get_response(self, timeout: float = 1) -> dict[str, Any]:
@@ -45,6 +46,7 @@ class HttpCommunicator(ApplicationCommunicator):
         `timeout`, in seconds, counts for each message of the application. Asked again, returns the same.
         """
         if self.response is None:
+            self.sent_request = True
             await self.send_input({"type": "http.request", "body": self.body})
             start = await self.receive_output(timeout)
             assert start["type"] == "http.response.start", f"Expected a response, but got {start!r}"
