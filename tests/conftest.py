@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.services.postgres import postgres  # noqa: F401  # the fixture
+from tests.services.redis import redis  # noqa: F401  # the fixture
+
 
 class Hops:
     """Counts how often code left the event loop for a thread, from the moment it is asked for."""

@@ -92,7 +92,13 @@ def test_the_server_knows_no_framework() -> None:
 
 
 def test_layers_know_no_server() -> None:
-    assert offences(modules("fairway/layers"), ("fairway.delivery", "fairway.layers")) == []
+    own = ("fairway.delivery", "fairway.layers")
+    # What synchronous code calls is about Django's transactions, and reaches layers of whatever make.
+    synchronous = SRC / "fairway/layers/sync.py"
+    others = [path for path in modules("fairway/layers") if path != synchronous]
+
+    assert offences(others, own) == []
+    assert offences([synchronous], (*own, "django", "channels"), ("channels.testing", "channels.management")) == []
 
 
 def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily() -> None:
@@ -113,13 +119,26 @@ def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily()
 def test_django_is_imported_in_the_engine_only_where_a_feature_is_about_django() -> None:
     users = {dotted(path) for path in modules("fairway") for _, name in imports(path) if within(name, "django")}
 
-    assert users <= {"fairway.settings"}
+    assert users <= {"fairway.settings", "fairway.layers.sync"}
 
 
 def test_the_engine_does_not_know_the_framework() -> None:
-    users = [dotted(path) for path in modules("fairway") for _, name in imports(path) if within(name, "channels")]
+    """But for what stands on it: the consumers of `fairway.generic`, and the layer for synchronous code."""
+    users = {dotted(path) for path in modules("fairway") for _, name in imports(path) if within(name, "channels")}
 
-    assert users == []
+    assert [user for user in users if not within(user, "fairway.generic", "fairway.layers.sync")] == []
+
+
+def test_nobody_imports_the_consumers_of_the_engine() -> None:
+    """They stand on top: who imported them would bring the framework into the engine, or a cycle into the framework."""
+    users = {
+        dotted(path)
+        for path in modules("fairway", "channels")
+        for _, name in imports(path)
+        if within(name, "fairway.generic") and not within(dotted(path), "fairway.generic")
+    }
+
+    assert users == set()
 
 
 def test_there_are_no_import_cycles() -> None:

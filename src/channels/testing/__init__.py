@@ -1,9 +1,14 @@
-"""What tests of Channels applications use: communicators, which talk to an application without a server."""
+"""What tests of Channels applications use: communicators, which talk to an application without a server, and a test
+case with a server, for browsers.
+
+Importing it starts and imports no server.
+"""
 
 from __future__ import annotations
 
 from channels.testing.application import ApplicationCommunicator
 from channels.testing.http import HttpCommunicator
+from channels.testing.live import ChannelsLiveServerTestCase
 from channels.testing.websocket import WebsocketCommunicator
 
-__all__ = ["ApplicationCommunicator", "HttpCommunicator", "WebsocketCommunicator"]
+__all__ = ["ApplicationCommunicator", "ChannelsLiveServerTestCase", "HttpCommunicator", "WebsocketCommunicator"]

@@ -1,0 +1,157 @@
+"""A server in a process of its own, for tests that talk to an application through real sockets.
+
+Theory of operation. The process is made by `multiprocessing`, with whatever start method is in force. Under "fork" it
+begins as a copy of the tests' process. Under "spawn" and "forkserver" it begins empty, imports what its arguments
+name, and so must not be handed the application itself but a function that makes it. `setup` runs first in the new
+process, and everything else is unpickled only after that, because application modules may need it (Django's models
+cannot be imported before Django is set up).
+
+The process serves until it is terminated. It also ends when the process that started it is gone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import multiprocessing.process
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fairway.server.cli import StopEvent
+
+SHUTDOWN_TIMEOUT = 1.0
+"""Seconds that open requests keep the server from stopping: tests that have ended wait for no answers."""
+
+Callback = Callable[[], object]
+
+
+class ServerProcess(multiprocessing.Process):
+    """Serves what `get_application()` returns on `host`, once started; `kwargs` are fields of the server's `Config`.
+    Limits that are not among them are those of `settings.FAIRWAY`.
+
+    `setup` runs in the new process before everything else, `teardown` after everything else. Without a `port` any free
+    one is taken. All arguments have to be picklable unless the start method is "fork".
+
+    Once `ready` is set connections are accepted at `port.value`. An error that keeps it from that is put into the
+    queue `errors`, as the exception and its traceback as text, and ends the process with exit code 1.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        get_application: Callable[[], Any],
+        kwargs: Mapping[str, Any] | None = None,
+        setup: Callback | None = None,
+        teardown: Callback | None = None,
+        port: int | None = None,
+    ) -> None:
+        super().__init__(name="server", daemon=False)
+        self.host = host
+        self.get_application = get_application
+        self.kwargs = dict(kwargs or {})
+        self.setup = setup
+        self.teardown = teardown
+        self.port = multiprocessing.Value("i", port or 0)
+        self.ready = multiprocessing.Event()
+        self.errors: multiprocessing.Queue[tuple[BaseException, str]] = multiprocessing.Queue()
+
+    def start(self) -> None:
+        """Start it; from a worker of `manage.py test --parallel` too."""
+        # Such workers are daemonic, and daemonic processes may have no children, because nobody would end these. This
+        # one ends by itself.
+        current = multiprocessing.current_process()
+        was_daemonic, current.daemon = current.daemon, False
+        try:
+            super().start()
+        finally:
+            current.daemon = was_daemonic
+
+    def run(self) -> None:
+        """Serve until told to stop, in the new process."""
+        # A fork has the handlers of the tests' process.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            if self.setup is not None:
+                self.setup()
+            self._unpickle()
+            self._serve()
+        except BaseException as error:
+            if self.ready.is_set():
+                raise
+            self.errors.put((_picklable(error), traceback.format_exc()))
+            sys.exit(1)
+
+    def _serve(self) -> None:
+        from fairway.server.cli import StopEvent
+
+        stop_event = StopEvent()
+        _stop_with_parent(stop_event)
+        try:
+            code = self.serve(self.get_application(), stop_event)
+        finally:
+            if self.teardown is not None:
+                self.teardown()
+        if code:
+            raise RuntimeError("the application refused to start, in its lifespan; its words are in the log")
+
+    def serve(self, application: Any, stop_event: StopEvent) -> int:
+        """Serve until told to stop, calling `accepting` as soon as it may; return the exit code. In the new process."""
+        from fairway.server.cli import run
+        from fairway.server.config import Config
+        from fairway.settings import limits_from_django
+
+        limits = limits_from_django()
+        limits = replace(limits, shutdown_timeout=min(limits.shutdown_timeout, SHUTDOWN_TIMEOUT))
+        fields = {"access_log": False, "limits": limits, **self.kwargs}
+        config = Config(host=self.host, port=self.port.value, **fields)
+        sockets = config.bind()
+        port = sockets[0].getsockname()[1]
+        return run(application, config, sockets=sockets, on_ready=lambda _: self.accepting(port), stop_event=stop_event)
+
+    def accepting(self, port: int) -> None:
+        """Tell the tests' process that connections are accepted at the port."""
+        self.port.value = port
+        self.ready.set()
+
+    # Pickled in two parts: `setup` with the object, what may depend on it apart.
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        late = {name: state.pop(name) for name in ("get_application", "kwargs", "teardown")}
+        state["_pickled"] = bytes(ForkingPickler.dumps(late))
+        return state
+
+    def _unpickle(self) -> None:
+        pickled = self.__dict__.pop("_pickled", None)
+        if pickled is not None:
+            self.__dict__.update(pickle.loads(pickled))
+
+
+def _stop_with_parent(stop_event: StopEvent) -> None:
+    """Stop the server when the tests' process is gone, however it ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        stop_event.set()
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
+
+
+def _picklable(error: BaseException) -> BaseException:
+    """The error, or one with the same words if it cannot travel to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
