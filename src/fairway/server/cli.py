@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from fairway.server.access import AccessLog, EventLog
@@ -25,6 +26,7 @@ from fairway.server.lifespan import LifespanFailed
 from fairway.server.limits import ConfigurationError, Limits
 from fairway.server.listener import Server
 from fairway.server.loading import AppImportError, load_app
+from fairway.server.proxy import LOOPBACK, ProxyHeaders, trusted_networks
 
 logger = logging.getLogger("fairway.server")
 
@@ -44,6 +46,7 @@ examples:
   fairway mysite.asgi:application
   fairway --host 0.0.0.0 --port 80 mysite.asgi:application
   fairway --uds /run/mysite.sock --no-access-log mysite.asgi:application
+  fairway doctor (look whether the installation is sound)
 
 Limits (message sizes, time-outs, ping interval ...) are keys of the dictionary FAIRWAY in Django's settings.
 """
@@ -81,17 +84,24 @@ class StopEvent:
 
 
 def main(
-    argv: Sequence[str] | None = None, *, limits_source: Callable[[], Limits] = Limits, version: str = "unknown"
+    argv: Sequence[str] | None = None,
+    *,
+    limits_source: Callable[[], Limits] = Limits,
+    warnings_source: Callable[[], Iterable[str]] = tuple,
+    version: str = "unknown",
 ) -> int:
     """Run the command line and return the exit code: 0 stopped, 1 cannot start, 3 the application refused to.
 
-    `limits_source` is called after the application was loaded, which is what configures Django.
+    `limits_source` and `warnings_source` are called after the application was loaded, which is what configures Django;
+    the warnings are logged, once, before it is served.
     """
     options = _parser(version).parse_args(argv)
     try:
-        app = load_app(options.app)
+        app = _behind_proxies(load_app(options.app), options)
         config = _config(options, limits_source())
         _set_up_logging(options.log_level)
+        for text in warnings_source():
+            logger.warning("%s", text)
         return run(app, config, on_ready=_ready, loop=options.loop)
     except AppImportError as error:
         if error.__cause__ is not None:
@@ -217,7 +227,14 @@ def _ready(addresses: list[str]) -> None:
     for address in addresses:
         logger.info("listening on %s", address)
     logger.info("stop with Ctrl-C")
-    # What is loaded by now lives as long as the process, so no later collection need walk it.
+    collect_rarely()
+
+
+def collect_rarely() -> None:
+    """Set Python's collector for a process that serves. To be called once everything is loaded.
+
+    What is loaded by then lives as long as the process, so no later collection need walk it.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
@@ -272,10 +289,17 @@ def _config(options: argparse.Namespace, limits: Limits) -> Config:
         fd=options.fd,
         root_path=options.root_path,
         access_log=options.access_log,
-        server_header=options.server_header,
+        server_name=options.server_name,
         lifespan=options.lifespan,
         limits=limits,
     )
+
+
+def _behind_proxies(app: Any, options: argparse.Namespace) -> Any:
+    if not options.proxy_headers:
+        return app
+    addresses = options.forwarded_allow_ips.split(",")
+    return ProxyHeaders(app, trusted_networks(address.strip() for address in addresses if address.strip()))
 
 
 def _complain(error: Exception) -> int:
@@ -309,6 +333,16 @@ def _parser(version: str) -> argparse.ArgumentParser:
         help="start-up and shutdown events: if supported, required, or never sent (default: %(default)s)",
     )  # fmt: skip
 
+    what.add_argument(
+        "--proxy-headers", action=argparse.BooleanOptionalAction, default=True,
+        help="believe X-Forwarded-For and -Proto of trusted proxies (default: yes)",
+    )  # fmt: skip
+    what.add_argument(
+        "--forwarded-allow-ips", metavar="LIST", default=os.environ.get("FORWARDED_ALLOW_IPS", ",".join(LOOPBACK)),
+        help="trusted proxies: addresses, networks or *, with commas; a Unix socket's peers always are "
+        "(default: $FORWARDED_ALLOW_IPS, or 127.0.0.0/8,::1)",
+    )  # fmt: skip
+
     how = parser.add_argument_group("how to run")
     how.add_argument(
         "--loop", choices=("auto", "uvloop", "asyncio"), default="auto",
@@ -319,5 +353,7 @@ def _parser(version: str) -> argparse.ArgumentParser:
         help="least level of the server's own log (default: info)",
     )  # fmt: skip
     how.add_argument("--no-access-log", dest="access_log", action="store_false", help="no line per request")
-    how.add_argument("--no-server-header", dest="server_header", action="store_false", help='no "server: fairway"')
+    name = how.add_mutually_exclusive_group()
+    name.add_argument("--server-name", default="fairway", metavar="NAME", help='header "server" (default: %(default)s)')
+    name.add_argument("--no-server-header", dest="server_name", action="store_const", const="", help="no such header")
     return parser

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import stat
 import sys
@@ -19,6 +20,9 @@ from fairway.server.limits import ConfigurationError, Limits
 
 BACKLOG = 2048
 """Connections that the kernel keeps until they are accepted; the kernel's own maximum bounds it further."""
+
+# A part of RFC 9110, 5.5: what every recipient takes.
+_FIELD_VALUE = re.compile(r"([!-~]([ !-~]*[!-~])?)?")
 
 _Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 
@@ -45,7 +49,8 @@ class Config:
     """Where a server listens and what it tells the application about it.
 
     `fd` (an inherited descriptor) or `uds` (the path of a Unix socket), if given, stand instead of `host` and `port`.
-    An empty `host` means every address of the machine; port 0 means any free one.
+    An empty `host` means every address of the machine; port 0 means any free one. `server_name` is the value of the
+    header `server`, which is not sent if it is empty.
     """
 
     host: str = "127.0.0.1"
@@ -54,7 +59,7 @@ class Config:
     fd: int | None = None
     root_path: str = ""
     access_log: bool = True
-    server_header: bool = True
+    server_name: str = "fairway"
     lifespan: Literal["auto", "on", "off"] = "auto"
     limits: Limits = field(default_factory=Limits)
 
@@ -63,6 +68,8 @@ class Config:
             raise ConfigurationError("give either a Unix socket or a file descriptor, not both")
         if not 0 <= self.port <= 65535:
             raise ConfigurationError(f"port must be between 0 and 65535, not {self.port}")
+        if not _FIELD_VALUE.fullmatch(self.server_name):
+            raise ConfigurationError(f"server_name must be printable ASCII, not {self.server_name!r}")
         if self.lifespan not in ("auto", "on", "off"):
             raise ConfigurationError(f'lifespan must be "auto", "on" or "off", not {self.lifespan!r}')
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):

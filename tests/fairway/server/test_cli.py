@@ -26,6 +26,7 @@ from fairway.server.access import AccessLog
 from fairway.server.cli import StopEvent, main, run
 from fairway.server.config import Config
 from fairway.server.limits import ConfigurationError, Limits
+from fairway.server.proxy import ProxyHeaders
 
 PATIENCE = 20.0
 
@@ -163,6 +164,35 @@ def test_server_says_where_it_listens_and_stops_on_sigterm(spawn: Callable[..., 
     assert process.lines[-2:] == ["stopping; once more to stop at once", "stopped"]
 
 
+def test_trusted_proxy_is_believed_and_the_servers_name_is_given(spawn: Callable[..., Process]):
+    process = spawn("--port", "0", "--server-name", "boat 7", "cli_site:application")
+    parts = urlsplit(process.address)
+    with socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 203.0.113.7\r\nconnection: close\r\n\r\n")
+        response = b"".join(iter(lambda: client.recv(65536), b""))
+
+    assert b"\r\nserver: boat 7\r\n" in response
+    process.read_until('203.0.113.7:0 "GET / HTTP/1.1" 200 ')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "proxied"),
+    [
+        ([], True),
+        (["--forwarded-allow-ips", "203.0.113.0/24, 10.0.0.1"], True),
+        (["--no-proxy-headers"], False),
+    ],
+)
+def test_proxies_are_believed_unless_told_otherwise(
+    site: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], proxied: bool
+):
+    served: list[Any] = []
+    monkeypatch.setattr("fairway.server.cli.run", lambda app, config, **options: served.append(app) or 0)
+
+    assert main([*arguments, "cli_site:application"]) == 0
+    assert isinstance(served[0], ProxyHeaders) is proxied
+
+
 def test_second_signal_does_not_wait_for_a_request(spawn: Callable[..., Process]):
     process = spawn("--port", "0", "--no-access-log", "cli_site:application")
     with begin(process.address, "/hang"):
@@ -214,6 +244,22 @@ def test_settings_are_read_after_the_application_was_loaded(site: Path):
     assert done.stderr == "fairway: FAIRWAY has no setting 'PING_INTERVL'; did you mean \"PING_INTERVAL\"?\n"
 
 
+def test_layer_in_memory_and_several_workers_is_warned_of_once(site: Path):
+    layers = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    (site / "cli_django.py").write_text(
+        f"from django.conf import settings\nsettings.configure(CHANNEL_LAYERS={layers!r})\nfrom cli_site import *\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "fairway", "--port", "0", "cli_django:refusing"],
+        env={**os.environ, "WEB_CONCURRENCY": "3"}, capture_output=True, text=True, timeout=PATIENCE, cwd=site,
+    )  # fmt: skip
+
+    assert done.returncode == 3
+    (line,) = [line for line in done.stderr.splitlines() if "WEB_CONCURRENCY" in line]
+    assert line.startswith("warning: WEB_CONCURRENCY asks for 3 processes, and the layer CHANNEL_LAYERS['default'] is")
+    assert line.endswith("or set WEB_CONCURRENCY=1 if one process serves the site.")
+
+
 def test_bad_application_path_is_one_sentence(site: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["cli_site:aplication"]) == 1
 
@@ -247,6 +293,12 @@ def test_port_in_use_is_one_sentence(site: Path, capsys: pytest.CaptureFixture[s
     ("arguments", "sentence"),
     [
         (["--port", "70000"], "port must be between 0 and 65535, not 70000"),
+        (["--server-name", "a\r\nb"], "server_name must be printable ASCII, not 'a\\r\\nb'"),
+        (
+            ["--forwarded-allow-ips", "10.0.0.1/8"],
+            "a trusted proxy is an address, a network such as 10.0.0.0/8, or *, not '10.0.0.1/8': "
+            "10.0.0.1/8 has host bits set",
+        ),
         (["--root-path", "app"], "root_path must start with a slash and not end with one, as in \"/app\", not 'app'"),
     ],
 )

@@ -1,0 +1,159 @@
+"""What a reverse proxy says about the client it speaks for: `X-Forwarded-For` and `X-Forwarded-Proto`.
+
+`ProxyHeaders` stands around an application and corrects `client` and `scheme` of each scope, before anybody has read
+them. Anybody can send such headers, so only those of trusted peers count: addresses and networks that are named, and
+whoever connects to a Unix socket, which has permissions of its own. A peer that is not trusted is told of in the log,
+once, since the likeliest reason is a proxy that nobody has named.
+
+`send` and `receive` are handed on as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+
+from fairway.server.access import escaped
+from fairway.server.limits import ConfigurationError
+
+logger = logging.getLogger("fairway.server")
+
+Scope = MutableMapping[str, Any]
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+Network = IPv4Network | IPv6Network
+
+LOOPBACK = ("127.0.0.0/8", "::1")
+
+PRIVATE = (*LOOPBACK, "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+"""Addresses that no packet from the Internet can come from: where the proxies of containers and machine rooms are."""
+
+_SCHEMES = {
+    "http": {"http": "http", "https": "https", "ws": "http", "wss": "https"},
+    "websocket": {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"},
+}
+
+
+def trusted_networks(addresses: Iterable[str]) -> tuple[Network, ...]:
+    """Read addresses and networks such as "10.0.0.0/8"; "*" is every one. Raises `ConfigurationError`."""
+    networks: list[Network] = []
+    for address in addresses:
+        if address == "*":
+            networks += [IPv4Network("0.0.0.0/0"), IPv6Network("::/0")]
+            continue
+        try:
+            networks.append(ip_network(address))
+        except ValueError as error:
+            raise ConfigurationError(
+                f"a trusted proxy is an address, a network such as 10.0.0.0/8, or *, not {address!r}: {error}"
+            ) from None
+    return tuple(networks)
+
+
+class ProxyHeaders:
+    """`app`, with `client` and `scheme` as trusted proxies report them.
+
+    The client is the last address in the chain of `address_header` that is not a trusted proxy itself, or the first of
+    all if each one is: what stands further left was written by the client. Its port is the one that stands with the
+    address, or else in `port_header`, or else 0. Names of headers are in lower case.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        trusted: Iterable[Network],
+        *,
+        address_header: bytes | None = b"x-forwarded-for",
+        port_header: bytes | None = None,
+        proto_header: bytes | None = b"x-forwarded-proto",
+    ) -> None:
+        self._app = app
+        self._trusted = tuple(trusted)
+        self._address_header = address_header
+        self._port_header = port_header
+        self._proto_header = proto_header
+        self._names = frozenset(name for name in (address_header, port_header, proto_header) if name is not None)
+        self._has_warned = False
+
+    def __call__(self, scope: Scope, receive: Any, send: Any) -> Awaitable[None]:
+        if scope["type"] in _SCHEMES:
+            self._correct(scope)
+        return self._app(scope, receive, send)
+
+    def _correct(self, scope: Scope) -> None:
+        found = self._found(scope["headers"])
+        if not found:
+            return
+        peer = scope.get("client")
+        if peer is not None and not self._trusts(peer[0]):
+            self._warn(peer[0], found)
+            return
+        client = self._client(found)
+        if client is not None:
+            scope["client"] = client
+        scheme = found.get(self._proto_header, "").partition(",")[0].strip().lower() if self._proto_header else ""
+        scope["scheme"] = _SCHEMES[scope["type"]].get(scheme, scope["scheme"])
+
+    def _found(self, headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
+        """The headers in question; several lines of one are one list (RFC 9110, 5.3)."""
+        found: dict[bytes, str] = {}
+        for name, value in headers:
+            if name in self._names:
+                text = value.decode("latin-1")
+                found[name] = f"{found[name]},{text}" if name in found else text
+        return found
+
+    def _client(self, found: dict[bytes, str]) -> tuple[str, int] | None:
+        """The address of the client; None if the chain is missing or does not end in one."""
+        chain = found.get(self._address_header, "") if self._address_header else ""
+        client: tuple[str, int] | None = None
+        for hop in reversed(chain.split(",")):
+            address = address_and_port(hop.strip())
+            if address is None:
+                break
+            client = address
+            if not self._trusts(address[0]):
+                break
+        if client is None or client[1] or self._port_header is None:
+            return client
+        return client[0], _port(found.get(self._port_header, "").strip())
+
+    def _trusts(self, host: str) -> bool:
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return False
+        address = getattr(address, "ipv4_mapped", None) or address
+        return any(address in network for network in self._trusted)
+
+    def _warn(self, host: str, found: dict[bytes, str]) -> None:
+        if self._has_warned:
+            return
+        self._has_warned = True
+        logger.warning(
+            "%s of %s is not believed, because it is not a trusted proxy; if it is your proxy, add %s to "
+            "FORWARDED_ALLOW_IPS in the environment or to --forwarded-allow-ips (this is said once)",
+            escaped(", ".join(sorted(name.decode("latin-1") for name in found))),
+            escaped(host),
+            escaped(host),
+        )
+
+
+def address_and_port(text: str) -> tuple[str, int] | None:
+    """Read `1.2.3.4`, `1.2.3.4:5678`, `::1` or `[::1]:5678`; the port is 0 if there is none. None if it is neither."""
+    host, port = text, ""
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+        port = port.removeprefix(":")
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    try:
+        address: IPv4Address | IPv6Address = ip_address(host)
+    except ValueError:
+        return None
+    return str(address), _port(port)
+
+
+def _port(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535 else 0
