@@ -1,7 +1,7 @@
-"""`python -m fairway` and the console script `fairway`: the server's command line, put together with Django's settings.
+"""`python -m fairway` and the console script `fairway`: `fairway module:attribute` serves, `fairway doctor` examines.
 
-This is the composition root: the server knows no Django, so it is handed the function that reads
-the limits.
+This is the composition root: the server knows no Django, so it is handed the functions that read
+the limits and say what to warn of.
 """
 
 from __future__ import annotations
@@ -9,14 +9,27 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from fairway import __version__
-from fairway.server import cli
-from fairway.settings import limits_from_django
+from fairway import __version__, doctor
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line (by default `sys.argv[1:]`) and return the exit code."""
-    return cli.main(argv, limits_source=limits_from_django, version=__version__)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    # No application has this name: its path has a colon.
+    return doctor.main(arguments[1:]) if arguments[:1] == ["doctor"] else _serve(arguments)
+
+
+def _serve(arguments: Sequence[str]) -> int:
+    # Imported here because the doctor has to work where Django does not.
+    from fairway.server import cli
+    from fairway.settings import limits_from_django, start_warnings
+
+    return cli.main(
+        arguments,
+        limits_source=limits_from_django,
+        warnings_source=lambda: [*doctor.start_warnings(), *start_warnings()],
+        version=__version__,
+    )
 
 
 if __name__ == "__main__":
