@@ -7,6 +7,7 @@ imported before Django is set up, as projects' `asgi.py` files do.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -23,7 +24,7 @@ from django.utils.crypto import constant_time_compare
 from django.utils.functional import LazyObject, empty
 
 from channels.db import DatabaseSyncToAsync, database_sync_to_async
-from channels.middleware import Application, BaseMiddleware, Receive, Scope, Send, enter_application
+from channels.middleware import Application, BaseMiddleware, Receive, Scope, Send, TailCalling, enter_application
 from channels.sessions import CookieMiddleware, SessionMiddleware
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ def get_user(scope: Scope) -> AbstractBaseUser | AnonymousUser:
         session.flush()
         user = None
     return user or _anonymous()
+
+
+# Tests replace the global `get_user`; the replacement must then be called.
+_own_get_user = get_user
 
 
 @database_sync_to_async
@@ -105,11 +110,25 @@ class UserLazyObject(LazyObject):  # type: ignore[type-arg]  # generic in the st
         raise ValueError("Accessing scope user before it is ready.")
 
 
-class AuthMiddleware(BaseMiddleware):
+class AuthMiddleware(TailCalling, BaseMiddleware):
     """Adds `user` to a copy of the scope, before the application starts.
 
     Belongs inside `SessionMiddleware`. A user that is in the scope already stays, without a query.
     """
+
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
+        scope = dict(scope)
+        self.populate_scope(scope)
+        if type(self).resolve_scope is AuthMiddleware.resolve_scope and not _needs_query(scope):
+            return enter_application(self.inner, scope, receive, send)
+        return self._resolve_first(scope, receive, send)
+
+    async def _resolve_first(self, scope: Scope, receive: Receive, send: Send) -> Any:
+        await self.resolve_scope(scope)
+        entered = enter_application(self.inner, scope, receive, send)
+        # The connection spends its life in the next line: what is left behind must not live as long.
+        del scope, receive, send
+        return await entered
 
     def populate_scope(self, scope: Scope) -> None:
         """Put a placeholder into `scope`, unless a user is there."""
@@ -125,14 +144,16 @@ class AuthMiddleware(BaseMiddleware):
         if issubclass(type(user), UserLazyObject) and user._wrapped is empty:
             user._wrapped = await get_user(scope)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
-        scope = dict(scope)
-        self.populate_scope(scope)
-        await self.resolve_scope(scope)
-        # What `super().__call__` does, without its frame, which would stay for the whole connection.
-        entered = enter_application(self.inner, scope, receive, send)
-        del scope, receive, send
-        return await entered
+
+def _needs_query(scope: Scope) -> bool:
+    """Whether the database has to say who the user is; if not, the placeholder is filled here."""
+    user = scope["user"]
+    if not issubclass(type(user), UserLazyObject) or user._wrapped is not empty:
+        return False
+    if get_user is not _own_get_user or _has_content(_session(scope)):
+        return True
+    user._wrapped = _anonymous()
+    return False
 
 
 def AuthMiddlewareStack(inner: Application) -> CookieMiddleware:

@@ -8,6 +8,7 @@ layer of ours writes straight into it; with any other server or layer a pump fet
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -29,6 +30,7 @@ from channels.db import (
 )
 from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
+from channels.middleware import stands_for
 from channels.utils import await_many_dispatch, name_that_thing
 from fairway.concurrency import Crew
 from fairway.delivery import (
@@ -257,7 +259,9 @@ class AsyncConsumer:
                 # In a task of its own: what runs there does not run inside this exception, and does not keep it.
                 cancelled = isinstance(error, asyncio.CancelledError)
                 code = _CODE_OF_CANCELLATION if cancelled else _CODE_OF_ERROR
-                await asyncio.create_task(self._fairway_farewell(scope, code))
+                # Who cancels this meanwhile, as a demultiplexer does, is to see what it was that failed.
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.create_task(self._fairway_farewell(scope, code))
             raise
         finally:
             self._fairway_connection = self._fairway_member = None
@@ -362,10 +366,14 @@ class AsyncConsumer:
     def as_asgi(cls, **initkwargs: Any) -> ConsumerApplication:
         """An ASGI application that serves each scope with a new instance, made with these keyword arguments."""
 
-        async def app(scope: Scope, receive: Receive, send: Send) -> Any:
-            consumer = cls(**initkwargs)
-            return await consumer(scope, receive, send)
+        def serve(scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
+            return cls(**initkwargs)(scope, receive, send)
 
+        # A coroutine function: servers tell ASGI 3 from older interfaces by that.
+        async def app(scope: Scope, receive: Receive, send: Send) -> Any:
+            return await serve(scope, receive, send)
+
+        stands_for(app, serve)
         application = cast(ConsumerApplication, app)
         application.consumer_class = cls
         application.consumer_initkwargs = initkwargs

@@ -11,9 +11,10 @@ import asyncio
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import close_old_connections
@@ -38,7 +39,14 @@ class DatabaseSyncToAsync(SyncToAsync[_P, _R]):
             _close_old_connections()
 
 
-database_sync_to_async = DatabaseSyncToAsync
+if TYPE_CHECKING:
+    # Typed as a function, so that a method that it decorates is a method to type checkers.
+    def database_sync_to_async(
+        func: Callable[_P, _R], thread_sensitive: bool = True, executor: ThreadPoolExecutor | None = None
+    ) -> Callable[_P, Coroutine[Any, Any, _R]]: ...
+
+else:
+    database_sync_to_async = DatabaseSyncToAsync
 
 
 _TANGLED = (SyncToAsync.__call__.__code__, SyncToAsync.thread_handler.__code__)
@@ -172,7 +180,7 @@ def _close_in_this_thread() -> int:
     _close_old_connections()
     with _lock:
         if not _holders and not _replaced():
-            stuck = [reference for reference in due if _is_due(reference())]
+            stuck = [reference for reference in due if _is_stuck(reference())]
             _watched[thread] = tuple(ref for ref in _watched.get(thread, ()) if ref not in stuck)
         _forget_dead_threads()
     return thread
@@ -200,3 +208,11 @@ def _is_due(connection: BaseDatabaseWrapper | None) -> bool:
         or (connection.health_check_enabled and connection.health_check_done)  # type: ignore[attr-defined]
         or connection.autocommit != connection.settings_dict["AUTOCOMMIT"]
     )
+
+
+def _is_stuck(connection: BaseDatabaseWrapper | None) -> bool:
+    """Whether a connection is due although Django has just looked after it.
+
+    Not so one that had failed and was found usable: its health counts as checked, which is due to be undone.
+    """
+    return connection is not None and _is_due(connection) and not connection.health_check_done  # type: ignore[attr-defined]

@@ -9,7 +9,9 @@ lies further in. Seen from outside (servers, tests, subclasses) they are ordinar
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from types import FunctionType
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 # Dicts, but not annotated as such: a project's middlewares may say `dict`, or name the `TypedDict` of a scope or event.
 Scope: TypeAlias = Any
@@ -34,8 +36,18 @@ class TailCalling:
         return await entered
 
 
+# What stands behind applications that are functions and only call it. By the function itself: a decorator may copy
+# every attribute of what it wraps, but is another function.
+_behind: WeakKeyDictionary[Callable[..., Any], Application] = WeakKeyDictionary()
+
+
+def stands_for(function: Callable[..., Any], application: Application) -> None:
+    """Note that calling this function only calls that application: whoever enters it may do so directly."""
+    _behind[function] = application
+
+
 def enter_application(application: Application, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
-    """Return the awaitable of `application`, saving the frame of a `TailCalling` one.
+    """Return the awaitable of `application`, saving the frames of those that only pass the connection on.
 
     Errors of the synchronous part are raised here. A subclass with a `__call__` of its own is called
     like any other application.
@@ -44,6 +56,8 @@ def enter_application(application: Application, scope: Scope, receive: Receive, 
     if getattr(type(application), "__call__", None) is TailCalling.__call__:  # noqa: B004
         entered: TailCalling = application  # type: ignore[assignment]  # established by the line above
         return entered.enter(scope, receive, send)
+    if type(application) is FunctionType:
+        application = _behind.get(application, application)
     return application(scope, receive, send)
 
 

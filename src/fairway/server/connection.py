@@ -189,9 +189,9 @@ class HttpConnection(asyncio.Protocol):
         scope = http_scope(head, context.config.root_path, self._client, self._server, context.state)
         exchange = HttpExchange(self, scope, context.loop.time(), head.expect_continue)
         self._exchange = exchange
-        self._application = context.run(scope, exchange.receive, exchange.send)
         # With its exchange: when a task ends the connection may be busy with the next request already.
-        self._application.add_done_callback(partial(self._application_ended, exchange))
+        ended = partial(self._application_ended, exchange)
+        self._application = context.run(scope, exchange.receive, exchange.send, ended)
         if self._eof:
             self._doubt(exchange)
         elif head.content_length or head.chunked:
@@ -223,7 +223,7 @@ class HttpConnection(asyncio.Protocol):
         self._closing = True
         transport.set_protocol(driver)
         context.remove(self)
-        driver.start()
+        driver.start(scope)
 
     def _fail(self, failure: RequestFailed) -> None:
         self._context.fault("bad request", self._scope_for_log(), f"{failure.reason}; answered with {failure.status}")
@@ -321,6 +321,7 @@ class HttpConnection(asyncio.Protocol):
             self._close()
 
     def _application_ended(self, exchange: HttpExchange, task: asyncio.Task[None]) -> None:
+        self._context.forget(task)
         if self._application is task:
             self._application = None
             if self._transport is None:

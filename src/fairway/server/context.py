@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextvars import Context as VariableContext
 from email.utils import formatdate
 from types import CoroutineType
@@ -98,20 +98,35 @@ class Context:
             self.faults.flush(self.now)
             self._arm()
 
-    def run(self, scope: Scope, receive: Any, send: Any) -> asyncio.Task[None]:
-        """Start the application's task, in a context of its own: no connection sees another's variables."""
-        variables = VariableContext()
-        return self._start(variables.run(_call, self.app, scope, receive, send), variables)
+    def run(
+        self, scope: Scope, receive: Any, send: Any, ended: Callable[[asyncio.Task[None]], object]
+    ) -> asyncio.Task[None]:
+        """Start the application's task, in a context of its own: no connection sees another's variables.
 
-    def _start(self, coroutine: Coroutine[Any, Any, None], variables: VariableContext) -> asyncio.Task[None]:
+        `ended` is called when it has ended, and calls `forget`: one callback costs less memory than two.
+        """
+        variables = VariableContext()
+        return self._start(variables.run(_call, self.app, scope, receive, send), variables, ended)
+
+    def forget(self, task: asyncio.Task[None]) -> None:
+        """The task has ended."""
+        self.tasks.discard(task)
+
+    def _start(
+        self,
+        coroutine: Coroutine[Any, Any, None],
+        variables: VariableContext,
+        ended: Callable[[asyncio.Task[None]], object],
+    ) -> asyncio.Task[None]:
         # Apart from `run`, whose frame belongs to the traceback of what the call itself raises: a frame of it that
         # knew the task would keep task, error and traceback in a cycle. The same holds for who calls `run`.
         task: asyncio.Task[None] = self.loop.create_task(coroutine, context=variables)
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        # Without a context it would get a copy of one.
+        task.add_done_callback(ended, context=variables)
         return task
 
-    def fault(self, kind: str, scope: Scope | None, text: str) -> None:
+    def fault(self, kind: str, scope: Mapping[str, Any] | None, text: str) -> None:
         """One line about a fault of a peer or of the application; `kind` is what the lines are limited by."""
         self.counters.faults += 1
         if scope is None:
@@ -119,7 +134,7 @@ class Context:
         else:
             self.faults.report(self.touch(), kind, "%s %s: %s", client_text(scope), target_text(scope), text)
 
-    def application_error(self, kind: str, scope: Scope, error: BaseException) -> None:
+    def application_error(self, kind: str, scope: Mapping[str, Any], error: BaseException) -> None:
         """The application raised: the traceback, once, with what it was serving and for whom."""
         logger.error(
             "exception in application for %s %s from %s",
@@ -134,7 +149,8 @@ class Context:
         second = int(self.touch())
         if second != self._block_time or not self._block:
             self._block_time = second
-            server = b"server: fairway\r\n" if self.config.server_header else b""
+            name = self.config.server_name
+            server = f"server: {name}\r\n".encode("ascii") if name else b""
             self._block = server + b"date: " + formatdate(usegmt=True).encode("ascii") + b"\r\n"
         return self._block
 

@@ -29,6 +29,7 @@ from fairway.protocols.websocket.frames import (
 from fairway.server.errors import ConnectionClosed, ProtocolMisuse
 from fairway.server.opening import Opening
 from fairway.server.outbox import NEXT_PASS, Outbox
+from fairway.server.scope import Remembered
 
 if TYPE_CHECKING:
     from fairway.server.context import Context
@@ -86,7 +87,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         self.inbox = Inbox(context.loop, self, limits.inbox_messages, limits.inbox_bytes, context.batch)
         self.is_open = False
         self.encoder: Encoder = PLAIN
-        self.scope = scope
+        self.scope = Remembered(scope)
         self.wheel_slot: int | None = None
         self._opening: Opening | None = opening
         self._core: WebSocketConnection | None = None
@@ -107,13 +108,13 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         context.add(self)
         context.schedule(self, self._connected_at + limits.connect_timeout)
 
-    def start(self) -> None:
+    def start(self, scope: dict[str, Any]) -> None:
         """Start the application; it finds `websocket.connect` waiting."""
         context = self._context
-        context.access.websocket_connecting(self.scope)
+        context.access.websocket_connecting(scope)
         self.inbox.put_client({"type": "websocket.connect"})
-        self._task = context.run(self.scope, self.receive, self.send)
-        self._task.add_done_callback(self._application_ended)
+        self._task = context.run(scope, self.receive, self.send, self._application_ended)
+        self.scope = Remembered(scope)
 
     # From the socket ------------------------------------------------------------------------------------------
 
@@ -588,6 +589,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
 
     def _application_ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
+        self._context.forget(task)
         error = None if task.cancelled() else task.exception()
         self.inbox.clear()
         if task.cancelled() or error is not None:

@@ -58,7 +58,8 @@ async def test_a_task_sees_no_variable_of_who_started_it() -> None:
 
     variable.set(1)
     scope: dict[str, Any] = {}
-    await context_of(app).run(scope, None, None)
+    context = context_of(app)
+    await context.run(scope, None, None, context.forget)
     assert (scope["seen"], variable.get()) == (None, 1)
 
 
@@ -72,7 +73,8 @@ async def test_the_call_itself_runs_in_the_context_of_its_task() -> None:
     async def rest() -> None:
         seen.append(variable.get(None))
 
-    await context_of(app).run({}, None, None)
+    context = context_of(app)
+    await context.run({}, None, None, context.forget)
     assert seen == [5]
 
 
@@ -83,7 +85,7 @@ async def test_an_application_may_return_any_awaitable() -> None:
         return future
 
     context = context_of(app)
-    task = context.run({}, None, None)
+    task = context.run({}, None, None, context.forget)
     assert context.tasks == {task}
     await task
     await asyncio.sleep(0)

@@ -73,6 +73,34 @@ def parse_line(line: bytes) -> tuple[bytes, bytes]:
     return name, value.strip(b" \t")
 
 
+# Lines that say the same for many clients: kept whole, one line is one object for all of them, and is parsed once.
+# Only names that say nothing about one person or one message are in the table; it is forgotten when it is full.
+_SHARED_NAMES = frozenset(
+    b"""
+    accept accept-charset accept-encoding accept-language cache-control connection content-type dnt host origin pragma
+    priority sec-ch-ua sec-ch-ua-arch sec-ch-ua-mobile sec-ch-ua-model sec-ch-ua-platform sec-fetch-dest sec-fetch-mode
+    sec-fetch-site sec-fetch-user sec-gpc sec-websocket-extensions sec-websocket-protocol sec-websocket-version te
+    upgrade upgrade-insecure-requests user-agent via x-forwarded-host x-forwarded-port x-forwarded-proto
+    """.split()
+)
+_MAX_SHARED_LINES = 1024
+_MAX_SHARED_BYTES = 256
+_shared_lines: dict[bytes, tuple[bytes, bytes]] = {}
+
+shared_line = _shared_lines.get
+"""The field of a line that was parsed before, if it is kept; the same object every time."""
+
+
+def parse_and_share(line: bytes) -> tuple[bytes, bytes]:
+    """As `parse_line`, and keep the field if its like will come again."""
+    field = parse_line(line)
+    if len(line) <= _MAX_SHARED_BYTES and field[0] in _SHARED_NAMES:
+        if len(_shared_lines) >= _MAX_SHARED_LINES:
+            _shared_lines.clear()
+        _shared_lines[line] = field
+    return field
+
+
 def check_outbound(name: object, value: object) -> tuple[bytes, bytes]:
     """Return a field that may be sent, its name in lower case.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from fairway.protocols.http1.errors import RemoteProtocolError
 from fairway.protocols.http1.events import RequestHead
-from fairway.protocols.http1.fields import INBOUND_CHARACTERS, KNOWN_NAMES, parse_line, parse_name
+from fairway.protocols.http1.fields import INBOUND_CHARACTERS, parse_and_share, parse_line, shared_line
 from fairway.protocols.http1.framing import MEANINGFUL, Headers, interpret
 from fairway.protocols.http1.lines import LineReader
 from fairway.protocols.http1.target import RequestLine, parse_request_line
@@ -82,18 +82,12 @@ class HeadReader:
         del lines[0]
         headers = []
         meaningful = []
-        known_name = KNOWN_NAMES.get
         for line in lines:
-            # parse_line(), in place: the call would cost a tenth of the whole head.
-            raw, colon, value = line.partition(b":")
-            name = known_name(raw)
-            if name is None:
-                name = parse_name(raw)
-            if not colon:
-                parse_line(line)
-            field = (name, value.strip(b" \t"))
+            field = shared_line(line)
+            if field is None:
+                field = parse_and_share(line)
             headers.append(field)
-            if name in MEANINGFUL:
+            if field[0] in MEANINGFUL:
                 meaningful.append(field)
         return interpret(request_line, headers, meaningful)
 
