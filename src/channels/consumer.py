@@ -187,6 +187,8 @@ class AsyncConsumer:
     channel_name: Any = None
     channel_receive = _ChannelReceive()
 
+    # Not in the instance's `__dict__`: to ask for that would make one, which costs more than the attributes in it.
+    _fairway_base_send: Send | None = None
     # Set only while `send` goes, unseen by anybody, to a connection of the project's own server.
     _fairway_connection: Connection | None = None
     _fairway_member: Member | None = None
@@ -199,15 +201,15 @@ class AsyncConsumer:
     @property
     def base_send(self) -> Send:
         """The `send` of the server or of the middleware around this consumer."""
-        try:
-            return self.__dict__["base_send"]  # type: ignore[no-any-return]
-        except KeyError:
-            raise AttributeError(f"{type(self).__name__} has no base_send before it is called") from None
+        send = self._fairway_base_send
+        if send is None:
+            raise AttributeError(f"{type(self).__name__} has no base_send before it is called")
+        return send
 
     @base_send.setter
     def base_send(self, send: Send) -> None:
         # Whoever puts another one here wants to see what is sent.
-        self.__dict__["base_send"] = send
+        self._fairway_base_send = send
         self._fairway_connection = None
         if self._fairway_member is not None:
             self._fairway_member.connection = None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -109,6 +110,11 @@ class Tally(Protocol):
     awake: int
 
 
+@functools.lru_cache(maxsize=64)
+def _shared_bounds(max_messages: int, max_size: int) -> tuple[int, int]:
+    return max_messages, max_size
+
+
 class Inbox:
     """What waits for one consumer: two bounded lanes, taken in turn, and one waiter.
 
@@ -127,9 +133,8 @@ class Inbox:
         "_layer_next",
         "_paused",
         "_waiter",
+        "bounds",
         "loop",
-        "max_messages",
-        "max_size",
         "on_ending",
         "source",
         "tally",
@@ -146,8 +151,8 @@ class Inbox:
         self.loop = loop
         self.source = source
         self.tally = tally
-        self.max_messages = max_messages
-        self.max_size = max_size
+        # One tuple, shared by all inboxes with the same bounds, instead of two attributes.
+        self.bounds = _shared_bounds(max_messages, max_size)
         self._client: deque[Any] | None = None
         self._layer: deque[Any] | None = None
         self._waiter: asyncio.Future[Any] | None = None
@@ -220,7 +225,7 @@ class Inbox:
     def full(self) -> bool:
         """Whether the client lane has reached its bound. `max_size` counts characters of text, bytes of data."""
         client = self._client
-        return client is not None and (len(client) >= self.max_messages or self._client_size >= self.max_size)
+        return client is not None and (len(client) >= self.bounds[0] or self._client_size >= self.bounds[1])
 
     @property
     def parked(self) -> bool:
@@ -288,7 +293,7 @@ class Inbox:
 
     def _has_room(self) -> bool:
         client = self._client
-        return client is None or (len(client) * 2 <= self.max_messages and self._client_size * 2 <= self.max_size)
+        return client is None or (len(client) * 2 <= self.bounds[0] and self._client_size * 2 <= self.bounds[1])
 
     def wait(self) -> asyncio.Future[Any]:
         """A future of the next item, for the one consumer of this inbox, when `take_nowait` gave None."""

@@ -53,7 +53,8 @@ class Context:
     def __init__(self, app: Application, config: Config, loop: asyncio.AbstractEventLoop, access: EventLog) -> None:
         self.app = app
         self.config = config
-        self.limits = config.limits
+        self.limits = limits = config.limits
+        self.ping_times = (limits.ping_interval, limits.ping_timeout, limits.close_timeout)
         self.loop = loop
         self.access = access
         self.faults = FaultLog()
@@ -120,7 +121,8 @@ class Context:
     ) -> asyncio.Task[None]:
         # Apart from `run`, whose frame belongs to the traceback of what the call itself raises: a frame of it that
         # knew the task would keep task, error and traceback in a cycle. The same holds for who calls `run`.
-        task: asyncio.Task[None] = self.loop.create_task(coroutine, context=variables)
+        # With a name that all share: asyncio makes a string of its own for every task that has none.
+        task: asyncio.Task[None] = self.loop.create_task(coroutine, name="fairway application", context=variables)
         self.tasks.add(task)
         # Without a context it would get a copy of one.
         task.add_done_callback(ended, context=variables)

@@ -76,8 +76,8 @@ class Opening:
         decoder = Decoder(
             limits.max_frame_bytes, limits.max_message_bytes, limits.max_fragments, self._offer.deflate is not None
         )
-        times = (limits.ping_interval, limits.ping_timeout, limits.close_timeout)
-        return WebSocketConnection(decoder, self._context.now, times, 0.5 + 0.5 * self._context.random.random())
+        context = self._context
+        return WebSocketConnection(decoder, context.now, context.ping_times, 0.5 + 0.5 * context.random.random())
 
     def refusal(self, status: int, text: str) -> bytes:
         """A whole response of the server's own; without text, it has no content."""

@@ -59,7 +59,6 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         "_last",
         "_linger_until",
         "_lingering",
-        "_max_size",
         "_opening",
         "_phase",
         "_reading",
@@ -92,7 +91,6 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         self._opening: Opening | None = opening
         self._core: WebSocketConnection | None = None
         self._phase = Phase.CONNECTING
-        self._max_size = limits.outbox_bytes
         self._reading = True
         self._lingering = False
         self._linger_until: float | None = None
@@ -128,7 +126,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             self._take(core.receive_data(data, self._context.now, 0))
             return
         inbox = self.inbox
-        events = core.receive_data(data, self._context.now, inbox.max_messages)
+        events = core.receive_data(data, self._context.now, inbox.bounds[0])
         for event in events:
             if type(event) is str or type(event) is bytes:
                 inbox.put_client(event)
@@ -168,8 +166,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         """Send what the protocol itself has to say; a client that reads nothing of it is dropped like any other."""
         assert self._core is not None
         self.outbox.append(self._core.data_to_send())
-        if self.outbox.size > self._max_size:
-            self._drop_slow_consumer()
+        self._check_bound()
 
     def _keep_early(self, data: bytes) -> None:
         if self._lingering or self._phase is Phase.ENDED:
@@ -201,7 +198,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         if core is None or self._transport is None:
             return
         while core.decoder.pending and not inbox.full:
-            self._take(core.receive_data(b"", core.heard_at, inbox.max_messages))
+            self._take(core.receive_data(b"", core.heard_at, inbox.bounds[0]))
         if core.decoder.pending or inbox.full:
             inbox.pause()
         elif not self._reading:
@@ -329,8 +326,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
     def send_nowait(self, message: Mapping[str, Any]) -> None:
         """As `send`, but never waits: a client that is too slow is dropped when its outbox is full."""
         self._handle(message)
-        if self.outbox.size > self._max_size:
-            self._drop_slow_consumer()
+        self._check_bound()
 
     def _handle(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
         kind = message.get("type")
@@ -377,10 +373,11 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             outbox.append(payload.form(self.encoder))
         else:
             only_latest = payload.policy is SlowPolicy.KEEP_LATEST
-            dropped = outbox.append_droppable(payload.form(self.encoder), payload.group, self._max_size, only_latest)
+            bound = self._context.limits.outbox_bytes
+            dropped = outbox.append_droppable(payload.form(self.encoder), payload.group, bound, only_latest)
             self._context.counters.dropped_frames += dropped
-        if outbox.size > self._max_size:
-            self._drop_slow_consumer()
+        if outbox.size > outbox.high_water:
+            self._check_bound()
 
     def _not_open(self, kind: str) -> Exception:
         if self._phase is Phase.CONNECTING:
@@ -553,7 +550,13 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         if self._transport is not None:
             self._transport.abort()
 
-    def _drop_slow_consumer(self) -> None:
+    def _check_bound(self) -> None:
+        """Drop a client for which too much waits."""
+        bound = self._context.limits.outbox_bytes
+        if self.outbox.size > bound:
+            self._drop_slow_consumer(bound)
+
+    def _drop_slow_consumer(self, bound: int) -> None:
         if self._phase is not Phase.OPEN:
             if self._phase is Phase.CLOSING:
                 self._abort_transport()
@@ -561,7 +564,7 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         self._context.counters.slow_consumers += 1
         self._fault(
             "slow client",
-            f"client too slow: more than {self._max_size} bytes wait for it; closed with {TRY_AGAIN_LATER}",
+            f"client too slow: more than {bound} bytes wait for it; closed with {TRY_AGAIN_LATER}",
         )
         self._disconnected(TRY_AGAIN_LATER, "client too slow")
         self._context.counters.dropped_frames += self.outbox.close()

@@ -47,9 +47,11 @@ def test_the_version_of_http(request_line: bytes, version: str) -> None:
 def test_each_scope_has_dictionaries_of_its_own() -> None:
     head, state = head_of(b"GET / HTTP/1.1"), {"pool": object()}
     one, other = [http_scope(head, "", None, None, state) for _ in range(2)]
-    for key in ("asgi", "extensions", "state"):
+    for key in ("extensions", "state"):
         assert one[key] == other[key]
         assert one[key] is not other[key]
+    assert one["asgi"] == {"version": "3.0", "spec_version": "2.5"}
+    assert one["asgi"] is other["asgi"]  # what the server says of itself
     assert one["state"]["pool"] is state["pool"]
 
 
