@@ -1,0 +1,1 @@
+"""Consumers that Channels does not have, for the same routes and beside its own."""
