@@ -1,4 +1,4 @@
-"""The ASGI application: pages and static files over HTTP, three consumers over WebSocket.
+"""The ASGI application: consumers over WebSocket and over HTTP, and everything else for Django.
 
 Serve it from the folder that holds ``manage.py``: ``fairway demo.asgi:application``.
 """
@@ -18,11 +18,12 @@ django_application = get_asgi_application()
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
-from django.urls import path  # noqa: E402
+from channels.sessions import SessionMiddlewareStack  # noqa: E402
+from django.urls import path, re_path  # noqa: E402
 
 from chat.consumers import ChatConsumer  # noqa: E402
 from game.consumers import GameConsumer  # noqa: E402
-from notify.consumers import NotifyConsumer  # noqa: E402
+from notify.consumers import NotifyConsumer, NotifyEvents, NotifyPoll  # noqa: E402
 
 websocket_urlpatterns = [
     path("ws/chat/<int:room_id>/", ChatConsumer.as_asgi()),
@@ -30,9 +31,16 @@ websocket_urlpatterns = [
     path("ws/game/", GameConsumer.as_asgi()),
 ]
 
+# The last route is for everything else: pages, static files, and what is not found.
+http_urlpatterns = [
+    path("notifications/events/", SessionMiddlewareStack(NotifyEvents.as_asgi())),
+    path("notifications/poll/", SessionMiddlewareStack(NotifyPoll.as_asgi())),
+    re_path(r"", ASGIStaticFilesHandler(django_application)),
+]
+
 application = ProtocolTypeRouter(
     {
-        "http": ASGIStaticFilesHandler(django_application),
+        "http": URLRouter(http_urlpatterns),
         "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
     }
 )

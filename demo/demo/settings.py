@@ -62,6 +62,9 @@ TEMPLATES = [
     },
 ]
 
+# Pages that wait for the next event hold a request open. Ctrl-C waits for such requests for so many seconds.
+FAIRWAY = {"SHUTDOWN_TIMEOUT": 2}
+
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 DATABASES = {

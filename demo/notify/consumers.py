@@ -1,33 +1,36 @@
-"""The notifications consumer: synchronous, so it uses the ORM and every other part of Django directly.
+"""Three ways by which the same messages reach a page. The page chooses; every page of the demo holds one connection.
 
-Every page of the demo holds one connection to it. From the browser: ``send`` (to, text), ``read`` (id), ``read_all``.
 To the browser: ``state`` (everything, on connecting), ``notification``, ``read`` (ids, and how many are left),
-``online``, ``sent``, ``notice``.
+``online``, and, in answer to what it did, ``sent`` and ``notice``. What a page can do is in ``notify.actions``: over a
+WebSocket it says so there, beside the other two by a POST request to ``notify.views.act``.
 """
 
 from __future__ import annotations
 
-import time
+import asyncio
+import json
+import random
+from contextlib import suppress
 from typing import Any
+from urllib.parse import parse_qs
 
 from asgiref.sync import async_to_sync
+from channels.db import database_sync_to_async
+from channels.generic.http import AsyncHttpConsumer
 from channels.generic.websocket import JsonWebsocketConsumer
+from fairway.generic.sse import ServerSentEventsConsumer
 
-from chat.ratelimit import RateLimit
-from notify.models import MAX_TEXT_LENGTH, Notification
-from notify.sending import EVERYONE, group_of, send_notification, tell
+from notify.actions import perform, send_limit
+from notify.presence import arrive, depart, depart_later
+from notify.sending import EVERYONE, group_of
+from notify.state import news_for, position_of, since, version_of
 from people.identity import person_of_scope
 from people.models import Person
-from people.roster import Roster
-
-SITE = "site"
-SHOWN = 30
-MAX_RECIPIENTS = 100
-
-roster = Roster()
 
 
 class NotifyConsumer(JsonWebsocketConsumer):
+    """WebSocket, both ways. Synchronous, so it uses the ORM and every other part of Django directly."""
+
     groups = [EVERYONE]
     person: Person | None = None
 
@@ -37,80 +40,138 @@ class NotifyConsumer(JsonWebsocketConsumer):
             self.close()
             return
         self.person = person
-        self.sends = RateLimit(burst=3, per_second=0.5)
-        news = roster.join(SITE, person.pk, person.name)
+        self.sends = send_limit()
         async_to_sync(self.channel_layer.group_add)(group_of(person), self.channel_name)
+        async_to_sync(arrive)(person)
         self.accept()
-        self.send_json(self.state())
-        if news:
-            self.tell_online(True)
+        news = news_for(person, position_of(query_of(self.scope, "after")))
+        self.position = news[-1]["newest"]
+        for content in news:
+            self.send_json(content)
 
     def disconnect(self, code: int) -> None:
         if self.person is None:
             return
         async_to_sync(self.channel_layer.group_discard)(group_of(self.person), self.channel_name)
-        if roster.leave(SITE, self.person.pk):
-            self.tell_online(False)
+        async_to_sync(depart)(self.person)
 
     def receive_json(self, content: Any, **kwargs: Any) -> None:
-        match content:
-            case {"type": "send", "to": int() | None as to, "text": str(text)}:
-                self.send_note(to, text.strip())
-            case {"type": "read", "id": int(pk)}:
-                self.mark_read(Notification.objects.unread_by(self.person).filter(pk=pk))
-            case {"type": "read_all"}:
-                self.mark_read(Notification.objects.unread_by(self.person))
-            case _:
-                self.send_json({"type": "notice", "code": "unknown"})
+        answer = perform(self.person, content, self.sends)
+        if answer is not None:
+            self.send_json(answer)
 
     def notify_event(self, event: dict[str, Any]) -> None:
-        self.send_json(event["content"])
+        content = event["content"]
+        # One that was sent between joining the group and reading the state is in the state.
+        if content["type"] != "notification" or content["notification"]["id"] > self.position:
+            self.send_json(content)
 
-    def send_note(self, to: int | None, text: str) -> None:
-        recipient = None if to is None else Person.objects.filter(pk=to).first()
-        code = self.refusal(to, recipient, text)
-        if code:
-            self.send_json({"type": "notice", "code": code})
+
+class NotifyEvents(ServerSentEventsConsumer):
+    """Server-Sent Events. A page that comes back gets first what it has missed, each notification once."""
+
+    groups = [EVERYONE]
+    person: Person | None = None
+
+    async def connect(self) -> None:
+        person = await database_sync_to_async(person_of_scope)(self.scope)
+        if person is None:
+            await self.reject(403)
             return
-        send_notification(Notification.Kind.NOTE, text, sender=self.person, recipient=recipient)
-        self.send_json({"type": "sent"})
+        self.person = person
+        # Pages that lost one server do not come back in the same instant.
+        self.retry = random.randint(1000, 3000)
+        # In this order: what is sent from now on waits in the inbox while the past is read.
+        await self.channel_layer.group_add(group_of(person), self.channel_name)
+        await arrive(person)
+        for content in await database_sync_to_async(news_for)(person, position_of(self.last_event_id)):
+            await self.pass_on(content)
 
-    def refusal(self, to: int | None, recipient: Person | None, text: str) -> str | None:
-        if not text:
-            return "empty"
-        if len(text) > MAX_TEXT_LENGTH:
-            return "too_long"
-        if to is not None and recipient is None:
-            return "gone"
-        if not self.sends.allow(time.monotonic()):
-            return "too_fast"
-        return None
+    async def disconnect(self) -> None:
+        if self.person is not None:
+            await self.channel_layer.group_discard(group_of(self.person), self.channel_name)
+            await depart(self.person)
 
-    def mark_read(self, notifications: Any) -> None:
-        """Mark them, and tell every tab of this person."""
-        ids = list(notifications.values_list("pk", flat=True))
-        self.person.read_notifications.add(*ids)
-        unread = Notification.objects.unread_by(self.person).count()
-        tell(group_of(self.person), {"type": "read", "ids": ids, "unread": unread})
+    async def notify_event(self, event: dict[str, Any]) -> None:
+        content = event["content"]
+        if content["type"] != "notification":
+            await self.send_event_json(content)
+        elif content["notification"]["id"] > self.position:
+            # Two may be told in another order than they were stored in: the database knows the right one.
+            for notification in await database_sync_to_async(since)(self.person, self.position):
+                await self.pass_on(notification)
 
-    def tell_online(self, online: bool) -> None:
-        about = {"id": self.person.pk, "name": self.person.name, "account": self.person.user_id is not None}
-        tell(EVERYONE, {"type": "online", "online": online, **about})
+    async def pass_on(self, content: dict[str, Any]) -> None:
+        self.position = content["newest"] if content["type"] == "state" else content["notification"]["id"]
+        await self.send_event_json(content, id=self.position)
 
-    def state(self) -> dict[str, Any]:
-        shown = Notification.objects.visible_to(self.person).select_related("sender")[:SHOWN]
+
+class NotifyPoll(AsyncHttpConsumer):
+    """Long-polling: the answer waits until there is something to say, or is empty after a while.
+
+    The page says how far it is: ``after``, the last notification it knows, and ``version``, that of the state it shows.
+    So nothing is missed between two requests. With ``wait=0`` the answer comes at once.
+    """
+
+    longest = 25.0  # seconds; shorter than proxies wait for an answer
+    linger = 10.0  # seconds without a request after which somebody counts as gone
+    person: Person | None = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stirred = asyncio.Event()
+        self.has_left = False
+
+    async def handle(self, body: bytes) -> None:
+        person = await database_sync_to_async(person_of_scope)(self.scope)
+        if person is None:
+            await self.send_response(403, b"")
+            return
+        self.person = person
+        groups = (EVERYONE, group_of(person))
+        await arrive(person)
+        try:
+            for group in groups:
+                await self.channel_layer.group_add(group, self.channel_name)
+            answer = json.dumps(await self.answer()).encode()
+            headers = {b"content-type": b"application/json", b"cache-control": b"no-store"}
+            await self.send_response(200, answer, headers=headers)
+        finally:
+            depart_later(person, self.linger)
+            for group in groups:
+                await self.channel_layer.group_discard(group, self.channel_name)
+
+    async def disconnect(self) -> None:
+        # Runs beside `handle` when the page has gone, which then has nothing more to wait for.
+        self.has_left = True
+        self.stirred.set()
+
+    async def notify_event(self, event: dict[str, Any]) -> None:
+        self.stirred.set()
+
+    async def answer(self) -> dict[str, Any]:
+        after, version, wait = (query_of(self.scope, name) for name in ("after", "version", "wait"))
+        loop = asyncio.get_running_loop()
+        end = loop.time() + (0 if wait == "0" else self.longest)
+        while True:
+            self.stirred.clear()
+            answer = await database_sync_to_async(self.look)(position_of(after), version)
+            if answer["messages"] or self.has_left or loop.time() >= end:
+                return answer
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.stirred.wait(), end - loop.time())
+
+    def look(self, position: int | None, version: str) -> dict[str, Any]:
+        """What is new since then; in a thread, where the ORM may be used."""
+        *missed, state = news_for(self.person, position)
+        current = version_of(state)
         return {
-            "type": "state",
-            "me": self.person.pk,
-            "unread": Notification.objects.unread_by(self.person).count(),
-            "notifications": [notification.as_json() for notification in shown],
-            "people": self.recipients(),
+            "after": state["newest"],
+            "version": current,
+            "messages": missed if current == version else [*missed, state],
         }
 
-    def recipients(self) -> list[dict[str, Any]]:
-        """Whom one can write to: who is online, and who has an account."""
-        online = roster.people(SITE)[:MAX_RECIPIENTS]
-        seen = {person["id"] for person in online}
-        accounts = Person.objects.exclude(user=None).exclude(pk__in=seen).order_by("name")[:MAX_RECIPIENTS]
-        away = [{"id": person.pk, "name": person.name, "online": False} for person in accounts]
-        return [person | {"online": True} for person in online] + away
+
+def query_of(scope: dict[str, Any], name: str) -> str:
+    """A parameter of the query; empty without it."""
+    return parse_qs(scope["query_string"].decode("latin-1")).get(name, [""])[-1]

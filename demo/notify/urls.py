@@ -1,4 +1,4 @@
-"""URLs under ``/notifications/``."""
+"""URLs under ``/notifications/``; those of its consumers are in ``demo.asgi``."""
 
 from __future__ import annotations
 
@@ -10,4 +10,5 @@ app_name = "notify"
 urlpatterns = [
     path("", views.inbox, name="inbox"),
     path("ring/", views.ring, name="ring"),
+    path("act/", views.act, name="act"),
 ]

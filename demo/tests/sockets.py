@@ -1,10 +1,11 @@
-"""A visitor with a browser's cookies, and WebSocket connections under them."""
+"""A visitor with a browser's cookies, and WebSocket connections and requests under them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from channels.testing import WebsocketCommunicator
+from channels.testing import HttpCommunicator, WebsocketCommunicator
 from django.test import Client
 
 from demo.asgi import application
@@ -20,8 +21,14 @@ class Visitor:
         self.person = Person.objects.get(name=name)
 
     def socket(self, path: str, origin: str = "http://localhost") -> WebsocketCommunicator:
+        return bare_socket(path, origin, [self.cookies()])
+
+    def request(self, path: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> HttpCommunicator:
+        return HttpCommunicator(application, "GET", path, headers=[self.cookies(), *headers])
+
+    def cookies(self) -> tuple[bytes, bytes]:
         cookies = "; ".join(f"{name}={morsel.value}" for name, morsel in self.client.cookies.items())
-        return bare_socket(path, origin, [(b"cookie", cookies.encode())])
+        return b"cookie", cookies.encode()
 
 
 def bare_socket(

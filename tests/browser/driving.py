@@ -62,9 +62,7 @@ class DemoServer:
         self._ready: Queue[int] = Queue()
 
     def __enter__(self) -> Self:
-        subprocess.run(
-            [sys.executable, "manage.py", "migrate", "--verbosity", "0"], cwd=DEMO, env=self._environment, check=True
-        )
+        self.manage("migrate", "--verbosity", "0")
         self.start()
         return self
 
@@ -74,6 +72,10 @@ class DemoServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def manage(self, *arguments: str) -> None:
+        """Run `manage.py` on the same database, whether the server runs or not."""
+        subprocess.run([sys.executable, "manage.py", *arguments], cwd=DEMO, env=self._environment, check=True)
 
     def start(self) -> None:
         """Returns when the server says that it listens."""

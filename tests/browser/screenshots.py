@@ -91,6 +91,15 @@ def empty_inbox(page: Page, url: str) -> None:
     expect(page.locator("[data-empty]")).to_be_visible()
 
 
+def polled_inbox(page: Page, url: str) -> None:
+    page.goto(f"{url}/notifications/")
+    page.locator("[name=way][value=poll]").check()
+    expect(page.locator("[data-ways]")).to_have_attribute("data-state", "open")
+    expect(page.locator(".note").first).to_be_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")
+
+
 def game(page: Page, url: str) -> None:
     page.goto(f"{url}/game/")
     expect(page.locator(".scores .mine")).to_be_visible()
@@ -120,6 +129,7 @@ PAGES: dict[str, Callable[[Page, str], None]] = {
     "chat": chat,
     "chat-empty": empty_chat,
     "inbox": inbox,
+    "inbox-polled": polled_inbox,
     "game": game,
     "you": plain("/you/"),
     "login": plain("/you/login/"),

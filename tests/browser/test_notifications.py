@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
-from tests.browser.conftest import Open
+from tests.browser.conftest import LOST, Open
 from tests.browser.driving import DemoServer
+
+WAYS = {"websocket": "WebSocket", "sse": "Server-Sent Events", "poll": "Long-polling"}
+# What Chromium writes on the console when it cannot fetch something.
+FAILED = "net::ERR_"
+# Notes the text of every notification that is announced, even if its toast has gone before somebody looks.
+LISTEN = """() => {
+  window.announced = [];
+  new MutationObserver((changes) => {
+    for (const { addedNodes } of changes)
+      for (const node of addedNodes) announced.push(node.querySelector(".note-text").textContent);
+  }).observe(document.querySelector("[data-toasts]"), { childList: true });
+}"""
+
+STORE = """
+from notify.sending import Notification, send_notification
+for text in ("missed", "missed too"):
+    send_notification(Notification.Kind.NOTE, text)
+"""
+
+
+def choose(page: Page, way: str) -> None:
+    page.goto("/notifications/")
+    page.get_by_label(WAYS[way]).check()
+    expect(page.locator("[data-ways]")).to_have_attribute("data-state", "open")
+    expect(page.locator("[data-way-text]")).to_contain_text("Connected.")
 
 
 def unread(page: Page) -> Locator:
@@ -18,19 +44,22 @@ def send(page: Page, to: str, text: str) -> None:
     expect(page.locator("[data-notice]")).to_have_text("Sent.")
 
 
-def test_one_to_everyone_arrives_is_counted_and_is_marked_as_read(server: DemoServer, people: Open) -> None:
-    tom = people(server, "Tom")
+@pytest.mark.parametrize("way", WAYS)
+def test_one_to_everyone_arrives_is_counted_and_is_marked_as_read(server: DemoServer, people: Open, way: str) -> None:
+    tom = people(server, f"Tom {way}")
+    choose(tom, way)
     tom.goto("/chat/in/harbour/")
-    mira = people(server, "Mira")
-    mira.goto("/notifications/")
+    mira = people(server, f"Mira {way}")
+    choose(mira, way)
 
     send(mira, "Everyone", "Fog in the fairway")
 
-    expect(tom.get_by_role("log", name="New notifications")).to_contain_text("Mira says:Fog in the fairway")
+    expect(tom.get_by_role("log", name="New notifications")).to_contain_text(f"Mira {way} says:Fog in the fairway")
     expect(unread(tom)).to_have_text("1")
     tom.reload()
     expect(unread(tom)).to_have_text("1")
     tom.goto("/notifications/")
+    expect(tom.get_by_label(WAYS[way])).to_be_checked()
     note = tom.get_by_role("listitem").filter(has_text="Fog in the fairway")
     note.get_by_role("button", name="Mark as read").click()
     expect(tom.locator("[data-unread]")).to_be_hidden()
@@ -76,3 +105,57 @@ def test_one_sent_by_an_ordinary_view_reaches_the_other_tab(server: DemoServer, 
 
     expect(page.get_by_role("log", name="New notifications")).to_contain_text("A Django view rings the bell for you.")
     expect(other_tab.locator("[data-list] .note-head")).to_have_text(["A Django view rings the bell for you."])
+
+
+def test_nothing_is_lost_or_doubled_by_any_way_while_the_server_is_away(own_server: DemoServer, people: Open) -> None:
+    pages = [people(own_server, expected=LOST if way == "websocket" else FAILED) for way in WAYS]
+    for page, way in zip(pages, WAYS, strict=True):
+        choose(page, way)
+        page.evaluate(LISTEN)
+    send(pages[0], "Everyone", "before")
+    for page in pages:
+        expect(page.locator("[data-list] .note-text")).to_have_text(["before"])
+
+    own_server.stop()
+    for page in pages:
+        expect(page.locator("[data-banner]")).to_have_text("Connection lost. Trying again…")
+        expect(page.locator("[data-ways]")).to_have_attribute("data-state", "waiting")
+    own_server.manage("shell", "-c", STORE)
+    own_server.start()
+
+    for page in pages:
+        expect(page.locator("[data-ways]")).to_have_attribute("data-state", "open", timeout=20_000)
+        expect(page.locator("[data-banner]")).to_be_hidden(timeout=20_000)
+        expect(page.locator("[data-list] .note-text")).to_have_text(["missed too", "missed", "before"])
+    for number, page in enumerate(pages):
+        send(page, "Everyone", f"after {number}")
+    for page in pages:
+        expect(page.locator("[data-list] .note-text")).to_have_text(
+            ["after 2", "after 1", "after 0", "missed too", "missed", "before"]
+        )
+        expect(unread(page)).to_have_text("6")
+        assert page.evaluate("announced") == ["before", "missed", "missed too", "after 0", "after 1", "after 2"]
+
+
+def test_the_way_can_be_changed_on_the_open_page(server: DemoServer, people: Open) -> None:
+    page = people(server, "Ida")
+    choose(page, "websocket")
+    page.evaluate(LISTEN)
+    for way in ("sse", "poll", "websocket"):
+        page.get_by_label(WAYS[way]).check()
+        expect(page.locator("[data-ways]")).to_have_attribute("data-state", "open")
+        send(page, "Ida (you)", way)
+        expect(page.locator("[data-list] .note-text").first).to_have_text(way)
+
+    assert page.evaluate("announced") == ["sse", "poll", "websocket"]
+
+
+def test_without_scripts_the_page_says_so_and_the_bell_still_rings(server: DemoServer, people: Open) -> None:
+    page = people(server, java_script_enabled=False)
+    page.goto("/notifications/")
+    expect(page.locator("noscript .warn")).to_be_visible()
+    expect(page.locator("[data-ways]")).to_be_hidden()
+
+    page.get_by_role("button", name="Ring the bell from a view").click()
+
+    expect(page).to_have_url(f"{server.url}/notifications/")

@@ -13,6 +13,8 @@ const unreadText = find("unread-text");
 const to = find("to");
 const note = find("note");
 const notice = find("notice");
+const ways = find("ways");
+const wayText = find("way-text");
 const people = new Map();
 
 // The list
@@ -34,9 +36,16 @@ function refresh() {
   return unread;
 }
 
+// Only what differs is touched, so that a button keeps the focus: with long-polling everything comes again and again.
 function showAll(notifications) {
-  list.replaceChildren(...notifications.map(item));
-  refresh();
+  const shown = new Set(notifications.map(({ id }) => String(id)));
+  for (const old of [...list.children]) if (!shown.has(old.dataset.id)) old.remove();
+  let place = list.firstElementChild;
+  for (const notification of notifications) {
+    if (place?.dataset.id === String(notification.id)) place = place.nextElementSibling;
+    else list.insertBefore(item(notification), place);
+  }
+  showRead(notifications.filter(({ read }) => read).map(({ id }) => id));
 }
 
 function add(notification) {
@@ -83,6 +92,19 @@ find("send").addEventListener("submit", (event) => {
   const content = { type: "send", to: to.value ? Number(to.value) : null, text: note.value };
   if (!socket.send(content)) say(notice, strings.notSent);
 });
+
+// The way they arrive
+
+function showWay() {
+  ways.dataset.state = socket.isOpen ? "open" : "waiting";
+  for (const radio of ways.querySelectorAll("input")) radio.checked = radio.value === socket.way;
+  wayText.replaceChildren(element("b", {}, socket.isOpen ? strings.connected : strings.connecting), config.ways[socket.way]);
+}
+
+ways.addEventListener("change", ({ target }) => socket.change(target.value));
+socket.addEventListener("way", showWay);
+ways.hidden = false;
+showWay();
 
 const handlers = {
   state({ notifications, people: everybody, unread }) {

@@ -1,11 +1,86 @@
-// The one notifications socket of a page, and how a notification reads. Shared by page.js and inbox.js.
+// The one notifications connection of a page, by the way that the visitor has chosen, and how a notification reads. Shared by page.js
+// and inbox.js.
 
-import { watch } from "./banner.js";
+import { forget, watch } from "./banner.js";
 import { element } from "./elements.js";
+import { LivePoll } from "./poll.js";
 import { LiveSocket } from "./socket.js";
+import { LiveStream } from "./stream.js";
 import { format, strings } from "./strings.js";
 
-export const socket = watch(new LiveSocket("/ws/notifications/"));
+const CHOICE = "notifications-way";
+const ACTIONS = "/notifications/act/";
+// Each way is told how far the page is, so that changing it, or coming back, misses nothing.
+const WAYS = {
+  websocket: (page) => new LiveSocket("/ws/notifications/", { query: () => page.known }),
+  sse: (page) => new LiveStream("/notifications/events/", ACTIONS, { seen: page.newest }),
+  poll: (page) => new LivePoll("/notifications/poll/", ACTIONS, { known: page.known }),
+};
+
+// Reads as one connection while the ways change below it. Events: "message", and "way" when its way or its state is another.
+class Notifications extends EventTarget {
+  constructor() {
+    super();
+    this.way = chosen();
+    this.live = null;
+    this.newest = null;
+  }
+
+  get known() {
+    return this.newest === null ? {} : { after: this.newest };
+  }
+
+  get isOpen() {
+    return Boolean(this.live?.isOpen);
+  }
+
+  open() {
+    const live = watch(WAYS[this.way](this));
+    this.live = live;
+    live.addEventListener("message", ({ detail }) => this.took(detail));
+    for (const change of ["open", "lost"]) live.addEventListener(change, () => this.dispatchEvent(new Event("way")));
+    live.open();
+    this.dispatchEvent(new Event("way"));
+  }
+
+  took(content) {
+    if (content.type === "state") this.newest = content.newest;
+    if (content.type === "notification") this.newest = Math.max(this.newest, content.notification.id);
+    this.dispatchEvent(new CustomEvent("message", { detail: content }));
+  }
+
+  change(way) {
+    forget(this.live);
+    this.live.close();
+    this.way = way;
+    remember(way);
+    this.open();
+  }
+
+  send(content) {
+    return this.isOpen && this.live.send(content);
+  }
+}
+
+// Browsers may refuse to keep anything; then every page begins with the first way.
+function chosen() {
+  try {
+    const way = localStorage.getItem(CHOICE);
+    return way in WAYS ? way : "websocket";
+  } catch {
+    return "websocket";
+  }
+}
+
+function remember(way) {
+  try {
+    localStorage.setItem(CHOICE, way);
+  } catch {
+    // It counts for this page.
+  }
+}
+
+export const socket = new Notifications();
 
 export function headline({ kind, sender }) {
   const name = sender ?? strings.someone;
