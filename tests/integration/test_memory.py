@@ -1,0 +1,103 @@
+"""What an idle connection costs, by Python's own account (tracemalloc): it must not grow unnoticed.
+
+The slope between two numbers of connections, each with a browser's headers and one message exchanged, after a
+collection. What the kernel holds is not in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import platform
+import secrets
+import socket
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.examples.running import ROOT, Running, running
+from tests.integration.raw import TEXT, frame
+
+BUDGETS = {"plain": 5_650, "anonymous": 6_900, "signed in": 7_800}
+"""Bytes with CPython 3.11 on Linux. The part of each is in src/fairway/server/README.md."""
+TOLERANCE = 1.1
+FIRST, SECOND = 200, 700
+
+HEAD = """\
+GET /{path} HTTP/1.1\r
+Host: 127.0.0.1:{port}\r
+Connection: Upgrade\r
+Pragma: no-cache\r
+Cache-Control: no-cache\r
+User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\r
+Upgrade: websocket\r
+Origin: http://127.0.0.1:{port}\r
+Sec-WebSocket-Version: 13\r
+Accept-Encoding: gzip, deflate, br, zstd\r
+Accept-Language: en-GB,en;q=0.9,de;q=0.8\r
+Cookie: csrftoken={token}{cookie}\r
+Sec-WebSocket-Key: {key}\r
+Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r
+\r
+"""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(platform.python_version_tuple()[:2] != ("3", "11"), reason="the budgets are for CPython 3.11"),
+]
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    database = str(tmp_path_factory.mktemp("memory") / "db.sqlite3")
+    site = "tests.integration.memory_site:application"
+    args = [sys.executable, "-X", "tracemalloc=1", "-m", "fairway", site, "--port", "0", "--no-access-log"]
+    with running(args, Path(ROOT), MEMORY_SITE_DATABASE=database) as server:
+        yield Running.port(server)
+
+
+def report(port: int) -> dict[str, int | str]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+        return json.load(answer)  # type: ignore[no-any-return]
+
+
+def connected(port: int, path: str, cookie: str, expected: str) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", port), timeout=30)
+    key, token = base64.b64encode(os.urandom(16)).decode(), secrets.token_hex(16)
+    client.sendall(HEAD.format(path=path, port=port, token=token, cookie=cookie, key=key).encode())
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n"):
+        answer += client.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 101 "), answer
+    client.sendall(frame(TEXT, b"hello"))
+    text = client.recv(4096)[2:].decode()
+    assert text == f"{expected} hello"
+    return client
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "has_session", "expected"),
+    [
+        ("plain", "plain", False, "plain"),
+        ("anonymous", "chat", False, "AnonymousUser"),
+        ("signed in", "chat", True, "ann"),
+    ],
+)
+def test_an_idle_connection_stays_within_its_budget(
+    port: int, kind: str, path: str, has_session: bool, expected: str
+) -> None:
+    cookie = f"; sessionid={report(port)['session']}" if has_session else ""
+    with ExitStack() as stack:
+        traced = []
+        for count in (FIRST, SECOND - FIRST):
+            for _ in range(count):
+                stack.enter_context(connected(port, path, cookie, expected))
+            traced.append(int(report(port)["traced"]))
+    each = (traced[1] - traced[0]) / (SECOND - FIRST)
+    assert each <= BUDGETS[kind] * TOLERANCE, f"{each:.0f} bytes for each connection"
+    assert each >= BUDGETS[kind] / TOLERANCE, f"only {each:.0f} bytes for each connection: lower the budget"
