@@ -238,21 +238,24 @@ class AsyncConsumer:
                 member = self._fairway_attach(hub, inbox)
             elif layer is not None:
                 pumps.append(Pump(self.channel_receive, inbox, for_layer=True))
-            while True:
-                item = inbox.take_nowait() if crew is None else await crew.next()
-                if item is None:
-                    item = await inbox.wait()
-                if type(item) is dict:
-                    talking = item.get("type") not in _DISCONNECTS
-                if crew is None or self._fairway_in_turn(item):
-                    await self._fairway_handle(item)
-                else:
-                    await crew.start(self._fairway_handle(item))
-                if pumps:
-                    for pump in pumps:
-                        pump.proceed_if_taken()
-        except StopConsumer as stop:
-            untangle(stop)
+            try:
+                while True:
+                    item = inbox.take_nowait() if crew is None else await crew.next()
+                    if item is None:
+                        item = await inbox.wait()
+                    if type(item) is dict:
+                        talking = item.get("type") not in _DISCONNECTS
+                    if crew is None or self._fairway_in_turn(item):
+                        await self._fairway_handle(item)
+                    else:
+                        await crew.start(self._fairway_handle(item))
+                    if pumps:
+                        for pump in pumps:
+                            pump.proceed_if_taken()
+            except StopConsumer as stop:
+                untangle(stop)
+            if crew is not None:
+                await self._fairway_finish(crew)
         except BaseException as error:
             untangle(error)
             if crew is not None:
@@ -271,11 +274,12 @@ class AsyncConsumer:
                 hub.detach(member)
             for pump in pumps:
                 await pump.stop()
-        if crew is not None:
-            try:
-                await crew.finish(self.disconnect_grace)
-            except StopConsumer as stop:
-                untangle(stop)
+
+    async def _fairway_finish(self, crew: Crew) -> None:
+        try:
+            await crew.finish(self.disconnect_grace)
+        except StopConsumer as stop:
+            untangle(stop)
 
     def _fairway_crew(self, inbox: Inbox) -> Crew | None:
         return Crew(inbox, self.max_concurrency) if self.max_concurrency > 1 else None

@@ -8,6 +8,7 @@ done around each call of `database_sync_to_async` and, when a connection needs i
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 import weakref
@@ -172,6 +173,21 @@ def _watch(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
 
 
 connection_created.connect(_watch, dispatch_uid="channels.db")
+
+
+def _start_anew() -> None:
+    """In a forked child, which has what belonged to all the parent's threads, but only one of these."""
+    global _lock
+    _lock = threading.Lock()
+    _threads.clear()
+    for thread in _watched.keys() - {threading.get_ident()}:
+        del _watched[thread]
+    _forget_dead_threads()
+    # Asgiref's would wait for its thread for ever.
+    SyncToAsync.single_thread_executor = ThreadPoolExecutor(max_workers=1)
+
+
+os.register_at_fork(after_in_child=_start_anew)
 
 
 def _close_in_this_thread() -> int:

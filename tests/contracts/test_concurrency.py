@@ -265,6 +265,43 @@ async def test_handle_sees_the_client_leave(carrier: Carrier, journal: Journal, 
     assert (journal, carrier.errors, layer.groups) == (["disconnect", "handled"], [], {})
 
 
+async def test_a_group_joined_after_the_client_has_left_is_left_too(carrier: Carrier, journal: Journal, waiting, layer):
+    class Late(waiting):
+        async def handle(self, body):
+            await super().handle(body)
+            await self.channel_layer.group_add("late", self.channel_name)
+
+    await carrier.serve(Late.as_asgi())
+    stream = await carrier.open_request()
+    assert await stream.read() == b"wait"
+    await stream.vanish()
+    await journal.until("disconnect")
+    waiting.gate.open()
+    await carrier.finished()
+    assert (layer.groups, carrier.errors) == ({}, [])
+
+
+async def test_who_sends_to_nobody_for_ever_stops_nobody_else(fairway: FairwayCarrier, journal: Journal):
+    class Endless(AsyncWebsocketConsumer):
+        max_concurrency = 2
+        disconnect_grace = 0
+
+        async def receive(self, text_data=None, bytes_data=None):
+            while True:
+                await self.send("tick")
+
+        async def disconnect(self, code):
+            journal.note("disconnect")
+
+    await fairway.serve(Endless.as_asgi())
+    client = await fairway.connect()
+    await client.send_text("go")
+    assert await client.receive() == "tick"
+    await client.vanish()
+    await fairway.finished()
+    assert journal == ["disconnect"]
+
+
 async def test_what_handle_says_to_nobody_is_counted(fairway: FairwayCarrier, journal: Journal, waiting):
     before = statistics.sends_after_close
     await fairway.serve(waiting.as_asgi())

@@ -6,6 +6,7 @@ functions at the top of the module.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Iterable
 from typing import Any, TypeAlias, cast
@@ -312,11 +313,14 @@ class AsyncWebsocketConsumer(AsyncConsumer):
     async def _fairway_send_event(self, event: Message) -> None:
         if self._fairway_closed:
             is_after_end(event, "the consumer has closed the connection")
+            await asyncio.sleep(0)
             return
         try:
             await super().send(event)
         except OSError as error:
             is_after_end(event, error)
+            # Nobody slows down a handler that goes on sending: others must have their turn.
+            await asyncio.sleep(0)
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
         """Close the connection, or reject it if it is not accepted yet."""
