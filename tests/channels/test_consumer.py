@@ -205,6 +205,25 @@ class Leaving(AsyncConsumer):
         raise StopConsumer
 
 
+class Failing(AsyncConsumer):
+    """Fails, and then takes its time to clean up."""
+
+    def __init__(self) -> None:
+        self.leaving = asyncio.Event()
+        self.cancelled = False
+
+    async def websocket_connect(self, message):
+        raise LookupError("the first")
+
+    async def websocket_disconnect(self, message):
+        self.leaving.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+
+
 @pytest.mark.parametrize("busy", [False, True], ids=["waiting", "in a handler"])
 async def test_a_cancelled_consumer_still_handles_its_disconnect(busy: bool):
     consumer = Leaving()
@@ -222,6 +241,18 @@ async def test_a_cancelled_consumer_still_handles_its_disconnect(busy: bool):
         {"type": "websocket.disconnect", "code": 1006, "reason": ""},
         {"type": "done"},
     ]
+
+
+async def test_who_cancels_a_consumer_that_has_failed_sees_the_error():
+    consumer = Failing()
+    messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    task = asyncio.ensure_future(consumer({"type": "websocket"}, messages.get, Sent()))
+    messages.put_nowait({"type": "websocket.connect"})
+    await consumer.leaving.wait()
+    task.cancel()
+    with pytest.raises(LookupError, match=r"^the first$"):
+        await task
+    assert consumer.cancelled
 
 
 async def test_a_consumer_that_cannot_clean_up_is_not_waited_for(

@@ -1,0 +1,7 @@
+"""What there is to watch."""
+
+from django.db import models
+
+
+class Note(models.Model):
+    text = models.CharField(max_length=100)

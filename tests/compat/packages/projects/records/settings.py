@@ -1,0 +1,8 @@
+"""Notes that are read, written and watched through djangochannelsrestframework."""
+
+from common import *
+
+ASGI_APPLICATION = "records.asgi.application"
+ROOT_URLCONF = "records.views"
+INSTALLED_APPS += ["rest_framework", "records"]
+CHANNEL_LAYERS = IN_MEMORY

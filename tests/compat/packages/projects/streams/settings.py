@@ -1,0 +1,7 @@
+"""Several consumers over one socket, through channelsmultiplexer."""
+
+from common import *
+
+ASGI_APPLICATION = "streams.asgi.application"
+ROOT_URLCONF = "streams.asgi"
+CHANNEL_LAYERS = IN_MEMORY
