@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async
 from django.contrib.auth import get_user_model
-from django.db import close_old_connections, connection, transaction
+from django.db import DatabaseError, close_old_connections, connection, transaction
 from django.db.backends.signals import connection_created
 
 import channels.db
+from channels.consumer import AsyncConsumer
 from channels.db import (
     DatabaseSyncToAsync,
     aclose_old_connections,
@@ -24,6 +28,8 @@ from channels.db import (
     connections_need_closing,
     database_sync_to_async,
 )
+from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
+from tests.contracts.carriers import Carrier, open_carrier
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -250,6 +256,25 @@ async def test_health_check_is_due_after_each_use(max_age, monkeypatch):
     assert connections_need_closing() is True
 
 
+async def test_failed_connection_that_proved_usable_is_still_watched(max_age, monkeypatch):
+    """Django counts it as checked then; that must not pass for one that cannot be closed."""
+    await max_age(None)
+    settings_dict = await sync_to_async(lambda: connection.settings_dict)()
+    monkeypatch.setitem(settings_dict, "CONN_HEALTH_CHECKS", True)
+
+    def fail() -> None:
+        with contextlib.suppress(DatabaseError):
+            get_user_model().objects.extra(where=["no_such_column"]).count()
+
+    await sync_to_async(fail)()
+    for _ in range(2):  # that it failed is looked into, then that this counted as a check is undone
+        assert connections_need_closing() is True
+        await aclose_old_connections()
+    assert connections_need_closing() is False
+    await sync_to_async(query)()
+    assert connections_need_closing() is True
+
+
 async def test_connection_in_a_transaction_is_left_alone():
     entered, leave = threading.Event(), threading.Event()
 
@@ -361,6 +386,48 @@ async def test_connections_of_ended_threads_are_forgotten():
     assert thread.ident not in channels.db._watched
 
 
+# In a forked child
+
+
+def synchronous_code_in_a_thread() -> None:
+    assert asyncio.run(sync_to_async(lambda: "done")()) == "done"
+
+
+def connections_of_threads_that_are_no_more() -> None:
+    async def check() -> bool:
+        return connections_need_closing()
+
+    assert asyncio.run(check()) is False
+
+
+def a_connection_is_opened() -> None:
+    connection_created.send(sender=Unclosable, connection=Unclosable())
+
+
+FORKED = [synchronous_code_in_a_thread, connections_of_threads_that_are_no_more, a_connection_is_opened]
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@pytest.mark.parametrize("work", FORKED, ids=lambda work: work.__name__)
+async def test_forked_child_waits_for_no_thread_and_no_lock_of_its_parent(work):
+    await sync_to_async(query)()
+    process = multiprocessing.get_context("fork").Process(target=in_another_thread, args=(work,))
+    with channels.db._lock:
+        process.start()
+    try:
+        await asyncio.to_thread(process.join, 10)
+        assert process.exitcode == 0
+    finally:
+        process.kill()
+        process.join()
+
+
+def in_another_thread(work: Callable[[], None]) -> None:
+    """The child's own thread still counts as one with a running event loop."""
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(work).result()
+
+
 # connections_kept_open
 
 
@@ -391,3 +458,138 @@ def test_check_outside_of_an_event_loop_looks_at_all_threads(foreign_connection)
 def test_closed_connection_is_not_due():
     closed = SimpleNamespace(connection=None)
     assert channels.db._is_due(closed) is False
+
+
+# Around the handlers of consumers ---------------------------------------------------------------------------------
+#
+# Served as in production: a communicator would hold connections open. PostgreSQL has tests of its own.
+
+
+class Diary:
+    """What happened, in any thread."""
+
+    def __init__(self) -> None:
+        self.entries: list[str] = []
+
+    def note(self, entry: str) -> None:
+        self.entries.append(entry)
+
+    def replacement(self, *args: object, **kwargs: object) -> None:
+        self.note("close")
+
+
+@pytest.fixture
+def diary() -> Diary:
+    return Diary()
+
+
+@pytest.fixture
+async def carrier():
+    async with open_carrier("fairway-asyncio") as carrier:
+        yield carrier
+
+
+def asynchronous(diary: Diary) -> type[AsyncWebsocketConsumer]:
+    class Writer(AsyncWebsocketConsumer):
+        async def connect(self) -> None:
+            diary.note("connect")
+            await self.accept()
+
+        async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+            diary.note("receive")
+            await self.send("read")
+
+        async def disconnect(self, code: int) -> None:
+            diary.note("disconnect")
+
+    return Writer
+
+
+def synchronous(diary: Diary) -> type[WebsocketConsumer]:
+    class Writer(WebsocketConsumer):
+        def connect(self) -> None:
+            diary.note("connect")
+            self.accept()
+
+        def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+            diary.note("receive")
+            self.send("read")
+
+        def disconnect(self, code: int) -> None:
+            diary.note("disconnect")
+
+    return Writer
+
+
+async def converse(carrier: Carrier, consumer: type[AsyncConsumer]) -> None:
+    """Connect, send two messages that are each answered, and leave."""
+    await carrier.serve(consumer.as_asgi())
+    client = await carrier.connect()
+    for _ in range(2):
+        await client.send_text("something")
+        assert await client.receive() == "read"
+    await client.close()
+    await carrier.finished()
+
+
+async def test_a_replacement_in_the_consumers_module_is_awaited_before_each_handler(carrier, diary, monkeypatch):
+    async def replacement() -> None:
+        diary.note("close")
+
+    monkeypatch.setattr("channels.consumer.aclose_old_connections", replacement)
+    await converse(carrier, asynchronous(diary))
+    assert diary.entries == ["close", "connect", "close", "receive", "close", "receive", "close", "disconnect"]
+
+
+async def test_a_replacement_that_is_taken_back_is_called_no_more(carrier, diary, monkeypatch, hops):
+    with monkeypatch.context() as patch:
+        patch.setattr("channels.consumer.aclose_old_connections", mock.AsyncMock(side_effect=diary.replacement))
+        patch.setattr("channels.db.close_old_connections", diary.replacement)
+    await converse(carrier, asynchronous(diary))
+    assert diary.entries == ["connect", "receive", "receive", "disconnect"]
+    assert hops.count == 0
+
+
+async def test_a_replacement_is_called_before_each_asynchronous_handler_and_after_the_last(carrier, diary, monkeypatch):
+    monkeypatch.setattr("channels.db.close_old_connections", diary.replacement)
+    await converse(carrier, asynchronous(diary))
+    handlers = ["close", "connect", "close", "receive", "close", "receive", "close", "disconnect"]
+    assert diary.entries == [*handlers, "close"]
+
+
+async def test_a_replacement_is_called_around_each_synchronous_handler(carrier, diary, monkeypatch):
+    monkeypatch.setattr("channels.db.close_old_connections", diary.replacement)
+    await converse(carrier, synchronous(diary))
+    each = [["close", entry, "close"] for entry in ("connect", "receive", "receive", "disconnect")]
+    assert diary.entries == [entry for entries in each for entry in entries]
+
+
+class Clerk(AsyncWebsocketConsumer):
+    """Looks into the database for a "query", and answers everything."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if text_data == "query":
+            await database_sync_to_async(query)()
+        await self.send("read")
+
+
+@pytest.mark.parametrize("seconds", [None, 600, 0])
+async def test_a_thousand_messages_without_a_query_after_one_with_it_hop_never(carrier, max_age, hops, seconds):
+    await max_age(seconds)
+    await carrier.serve(Clerk.as_asgi())
+    client = await carrier.connect()
+    await client.send_text("query")
+    await client.receive()
+    assert await is_open() is (seconds != 0)
+
+    before = hops.count
+    for _ in range(1000):
+        await client.send_text("nothing")
+    for _ in range(1000):
+        assert await client.receive() == "read"
+    assert hops.count == before
+
+
+async def test_a_conversation_without_the_database_leaves_the_loop_for_no_thread(carrier, diary, hops):
+    await converse(carrier, asynchronous(diary))
+    assert hops.count == 0
