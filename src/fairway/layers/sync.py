@@ -1,0 +1,216 @@
+"""The channel layer for synchronous code: views, signals, management commands, Celery tasks.
+
+    from fairway.layers.sync import group_send, group_send_on_commit
+
+Plain functions that return when the layer has taken the message. All of a process's calls run in one event loop, in a
+thread that the first call starts. So a layer that talks to a service keeps its connections from call to call, where
+`async_to_sync` makes an event loop, and with it a connection, for every single one.
+
+Django is here because of its transactions: what a message speaks of should be there when it arrives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import json
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent import futures
+from typing import Any, TypeAlias
+
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import transaction
+
+from channels import DEFAULT_CHANNEL_LAYER
+from channels.exceptions import InvalidChannelLayerError
+from channels.layers import BaseChannelLayer, broadcast, get_channel_layer
+from fairway.delivery import get_running_loop
+from fairway.layers.hub import copied
+
+__all__ = ["group_broadcast", "group_broadcast_json", "group_send", "group_send_on_commit", "send"]
+
+Message: TypeAlias = dict[str, Any]
+
+TIMEOUT = 10.0
+"""Seconds that a layer has to take a message, unless the call says otherwise."""
+
+_STOP_TIMEOUT = 5.0
+
+
+def send(
+    channel: str, message: Message, *, layer: str = DEFAULT_CHANNEL_LAYER, timeout: float | None = TIMEOUT
+) -> None:
+    """Send a message to a channel. `ChannelFull` if it holds its capacity already.
+
+    `layer` is an alias of `CHANNEL_LAYERS`. `TimeoutError` if the layer has not taken the message after `timeout`
+    seconds; whether it still arrives is unknown then. What the layer raises is raised here.
+    """
+    _require_no_loop("send")
+    backend = _layer(layer)
+    if isinstance(backend, BaseChannelLayer):
+        backend.require_valid_channel_name(channel)
+    _require_message(message)
+    _background.run(backend.send, channel, message, timeout=timeout)
+
+
+def group_send(
+    group: str, message: Message, *, layer: str = DEFAULT_CHANNEL_LAYER, timeout: float | None = TIMEOUT
+) -> None:
+    """Send a message to every channel of a group, in the order of this thread's calls. Arguments and errors: `send`."""
+    backend = _layer_for("group_send", layer, group)
+    _require_message(message)
+    _background.run(backend.group_send, group, message, timeout=timeout)
+
+
+def group_broadcast(
+    group: str,
+    text_data: str | None = None,
+    bytes_data: bytes | None = None,
+    *,
+    exclude: str | Iterable[str] = (),
+    layer: str = DEFAULT_CHANNEL_LAYER,
+    timeout: float | None = TIMEOUT,
+) -> None:
+    """Send one WebSocket message, text or bytes, to every member of a group: no handler of theirs runs.
+
+    `exclude`: channel names that are left out. Other arguments and errors: `send`.
+    """
+    backend = _layer_for("group_broadcast", layer, group)
+    _background.run(broadcast, backend, group, text_data, bytes_data, exclude=exclude, timeout=timeout)
+
+
+def group_broadcast_json(
+    group: str,
+    content: Any,
+    *,
+    exclude: str | Iterable[str] = (),
+    layer: str = DEFAULT_CHANNEL_LAYER,
+    timeout: float | None = TIMEOUT,
+) -> None:
+    """`group_broadcast` of `content` as JSON text."""
+    backend = _layer_for("group_broadcast_json", layer, group)
+    _background.run(broadcast, backend, group, json.dumps(content), exclude=exclude, timeout=timeout)
+
+
+def group_send_on_commit(
+    group: str,
+    message: Message,
+    *,
+    using: str | None = None,
+    layer: str = DEFAULT_CHANNEL_LAYER,
+    timeout: float | None = TIMEOUT,
+    robust: bool = False,
+) -> None:
+    """`group_send` when the transaction that is open on this thread's connection `using` has been committed.
+
+    At once without a transaction; never if it, or the savepoint around the call, is rolled back. The message is
+    checked and copied now. `using` and `robust` are those of Django's `transaction.on_commit`: with `robust` an error
+    of the layer is logged and what else waits for the commit still runs, without it the error is raised there.
+    """
+    backend = _layer_for("group_send", layer, group)
+    _require_message(message)
+    own = copied(message)
+
+    def send_after_commit() -> None:
+        _background.run(backend.group_send, group, own, timeout=timeout)
+
+    transaction.on_commit(send_after_commit, using=using, robust=robust)
+
+
+def _layer_for(method: str, alias: str, group: str) -> Any:
+    _require_no_loop(method)
+    backend = _layer(alias)
+    if isinstance(backend, BaseChannelLayer):
+        backend.require_valid_group_name(group)
+    return backend
+
+
+def _require_no_loop(method: str) -> None:
+    if get_running_loop() is not None:
+        raise SynchronousOnlyOperation(
+            "fairway.layers.sync is for code outside of event loops: "
+            f"write `await get_channel_layer().{method}(...)` instead, or call it in a function that "
+            "database_sync_to_async or sync_to_async runs"
+        )
+
+
+def _layer(alias: str) -> Any:
+    layer = get_channel_layer(alias)
+    if layer is None:
+        raise InvalidChannelLayerError(f"CHANNEL_LAYERS has no {alias!r}: add it, or name another layer")
+    return layer
+
+
+def _require_message(message: object) -> None:
+    if not isinstance(message, dict):
+        raise TypeError(f"a message is a dict with a 'type', not {message!r}")
+    if not isinstance(message.get("type"), str):
+        raise ValueError("the message has no 'type': add the name of its handler, such as 'chat.message'")
+
+
+class BackgroundLoop:
+    """An event loop in a daemon thread, which the first call starts; any thread may call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def run(
+        self, function: Callable[..., Coroutine[Any, Any, None]], /, *args: Any, timeout: float | None, **kwargs: Any
+    ) -> None:
+        """Run a coroutine function there, and wait for it; an exception here, such as the time-out, cancels it."""
+        loop = self._started()
+        future = asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop)
+        try:
+            futures.wait([future], timeout)
+        finally:
+            unfinished = future.cancel()
+        if unfinished:
+            name = getattr(function, "__qualname__", repr(function))
+            raise TimeoutError(f"{name} did not finish within {timeout:g} s: is what the channel layer needs up?")
+        future.result()
+
+    def stop(self) -> None:
+        """Cancel what runs and close the event loop. A later call starts another."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+            thread, self._thread = self._thread, None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(_STOP_TIMEOUT)
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None or self._thread is None or not self._thread.is_alive():
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="fairway-layers", daemon=True)
+                self._thread.start()
+            return self._loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.get_loop().run_forever()
+
+
+_background = BackgroundLoop()
+# A child process has the parent's event loop, but not its thread. It must not close that loop, which would tell the
+# kernel to watch the parent's descriptors no more; so it keeps it, and starts one of its own.
+_left_to_parents: list[BackgroundLoop] = []
+
+
+def _start_anew() -> None:
+    global _background
+    _left_to_parents.append(_background)
+    _background = BackgroundLoop()
+
+
+def _stop() -> None:
+    _background.stop()
+
+
+os.register_at_fork(after_in_child=_start_anew)
+atexit.register(_stop)
