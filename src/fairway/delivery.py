@@ -53,7 +53,7 @@ class Payload:
     `policy` says what becomes of it on its way to a slow client, `group` which others it may replace there.
     """
 
-    __slots__ = ("_forms", "data", "group", "policy", "text")
+    __slots__ = ("_forms", "data", "group", "is_droppable", "policy", "text")
 
     def __init__(
         self,
@@ -67,6 +67,7 @@ class Payload:
         self.text = text
         self.data = data
         self.policy = policy
+        self.is_droppable = policy is not SlowPolicy.CLOSE
         self.group = group
         self._forms: dict[Encoder, bytes] = {}
 
@@ -443,7 +444,7 @@ class Member:
     def _put_here(self, item: Any) -> bool:
         if self.closed:
             return False
-        if type(item) is Payload and item.policy is not SlowPolicy.CLOSE:
+        if type(item) is Payload and item.is_droppable:
             self.dropped += self.inbox.make_room(item, self.capacity)
         if self.inbox.put_layer(item, self.capacity):
             return True

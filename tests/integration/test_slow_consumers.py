@@ -129,8 +129,6 @@ async def test_a_client_too_slow_for_broadcasts_misses_some(
 
 
 async def test_an_unknown_policy_is_named() -> None:
-    complaint = (
-        r"^slow_consumers\['a\*'\] is 'drop': use one of close, drop-oldest, keep-latest "
-    )
+    complaint = r"^slow_consumers\['a\*'\] is 'drop': use one of close, drop-oldest, keep-latest "
     with pytest.raises(ImproperlyConfigured, match=complaint):
         InMemoryChannelLayer(slow_consumers={"a*": "drop"})

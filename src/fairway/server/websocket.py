@@ -12,11 +12,10 @@ Lifetime: driver -> inbox, outbox, core, task; task -> (application's frames) ->
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fairway.delivery import Connection, Encoder, Inbox, Message, Payload, SlowPolicy
+from fairway.delivery import Encoder, Inbox, Message
 from fairway.protocols.websocket.connection import Closed, WebSocketConnection
 from fairway.protocols.websocket.frames import (
     ABNORMAL_CLOSURE,
@@ -28,29 +27,19 @@ from fairway.protocols.websocket.frames import (
 )
 from fairway.server.errors import ConnectionClosed, ProtocolMisuse
 from fairway.server.opening import Opening
-from fairway.server.outbox import NEXT_PASS, Outbox
+from fairway.server.outbox import Outbox
 from fairway.server.scope import Remembered
+from fairway.server.sending import Phase, SendingHalf
 
 if TYPE_CHECKING:
     from fairway.server.context import Context
 
 
-class Phase(enum.IntEnum):
-    """Where the ASGI conversation stands."""
-
-    CONNECTING = 0  # the application has not answered `websocket.connect`
-    DENYING = 1  # it is sending an HTTP response instead
-    OPEN = 2
-    CLOSING = 3  # the application has closed; the peer's Close is awaited
-    ENDED = 4  # the application has been told, or will find, `websocket.disconnect`
-
-
-class WebSocketDriver(asyncio.Protocol, Connection):
+class WebSocketDriver(asyncio.Protocol, SendingHalf):
     """Speaks ASGI 3, WebSocket message format 2.5, with the denial response extension."""
 
     __slots__ = (
         "_connected_at",
-        "_context",
         "_core",
         "_decode_scheduled",
         "_end",
@@ -60,13 +49,10 @@ class WebSocketDriver(asyncio.Protocol, Connection):
         "_linger_until",
         "_lingering",
         "_opening",
-        "_phase",
         "_reading",
         "_stalled_at",
         "_task",
         "_transport",
-        "encoder",
-        "outbox",
         "scope",
         "wheel_slot",
     )
@@ -347,45 +333,6 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             return self.send_text(text)
         return self.send_bytes(data)  # type: ignore[arg-type]
 
-    def send_text(self, text: str) -> Awaitable[None] | None:
-        if not self.is_open:
-            raise self._not_open("websocket.send")
-        if not isinstance(text, str):
-            raise ProtocolMisuse(f"the text of websocket.send is a str, not {type(text).__name__}")
-        outbox = self.outbox
-        if outbox.append(self.encoder.encode_text(text)) or outbox.size >= outbox.high_water:
-            return outbox.drained() if outbox.size >= outbox.high_water else NEXT_PASS
-        return None
-
-    def send_bytes(self, data: bytes) -> Awaitable[None] | None:
-        if not self.is_open:
-            raise self._not_open("websocket.send")
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise ProtocolMisuse(f"the bytes of websocket.send are bytes, not {type(data).__name__}")
-        outbox = self.outbox
-        if outbox.append(self.encoder.encode_bytes(bytes(data))) or outbox.size >= outbox.high_water:
-            return outbox.drained() if outbox.size >= outbox.high_water else NEXT_PASS
-        return None
-
-    def broadcast(self, payload: Payload) -> None:
-        outbox = self.outbox
-        if payload.policy is SlowPolicy.CLOSE:
-            outbox.append(payload.form(self.encoder))
-        else:
-            only_latest = payload.policy is SlowPolicy.KEEP_LATEST
-            bound = self._context.limits.outbox_bytes
-            dropped = outbox.append_droppable(payload.form(self.encoder), payload.group, bound, only_latest)
-            self._context.counters.dropped_frames += dropped
-        if outbox.size > outbox.high_water:
-            self._check_bound()
-
-    def _not_open(self, kind: str) -> Exception:
-        if self._phase is Phase.CONNECTING:
-            return ProtocolMisuse(f"{kind} before websocket.accept")
-        if self._phase is Phase.DENYING:
-            return ProtocolMisuse(f"{kind} after the response to the handshake was begun")
-        return ConnectionClosed("the websocket is closed")
-
     def _accept(self, message: Mapping[str, Any]) -> None:
         if self._phase is not Phase.CONNECTING:
             raise self._out_of_turn("websocket.accept")
@@ -472,11 +419,6 @@ class WebSocketDriver(asyncio.Protocol, Connection):
             self._finish_answer()
         return self.outbox.drained() if self.outbox.is_crowded else None
 
-    def _out_of_turn(self, kind: str) -> Exception:
-        if self._phase in (Phase.CLOSING, Phase.ENDED):
-            return ConnectionClosed("the websocket is closed")
-        return ProtocolMisuse(f"{kind} is not allowed now: the websocket is {self._phase.name.lower()}")
-
     # Endings --------------------------------------------------------------------------------------------------
 
     def _refuse(self, status: int, text: str = "") -> None:
@@ -549,12 +491,6 @@ class WebSocketDriver(asyncio.Protocol, Connection):
     def _abort_transport(self) -> None:
         if self._transport is not None:
             self._transport.abort()
-
-    def _check_bound(self) -> None:
-        """Drop a client for which too much waits."""
-        bound = self._context.limits.outbox_bytes
-        if self.outbox.size > bound:
-            self._drop_slow_consumer(bound)
 
     def _drop_slow_consumer(self, bound: int) -> None:
         if self._phase is not Phase.OPEN:

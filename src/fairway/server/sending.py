@@ -1,0 +1,103 @@
+"""The sending half of a WebSocket connection: messages and broadcasts, on their way to the outbox."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from fairway.delivery import Connection, Encoder, Payload, SlowPolicy
+from fairway.server.errors import ConnectionClosed, ProtocolMisuse
+from fairway.server.outbox import CHUNK_BYTES, NEXT_PASS, Outbox
+
+if TYPE_CHECKING:
+    from fairway.server.context import Context
+
+
+class Phase(enum.IntEnum):
+    """Where the ASGI conversation stands."""
+
+    CONNECTING = 0  # the application has not answered `websocket.connect`
+    DENYING = 1  # it is sending an HTTP response instead
+    OPEN = 2
+    CLOSING = 3  # the application has closed; the peer's Close is awaited
+    ENDED = 4  # the application has been told, or will find, `websocket.disconnect`
+
+
+class SendingHalf(Connection):
+    """Base of `WebSocketDriver`, which moves the phases on, and ends a connection that takes too little."""
+
+    __slots__ = ("_context", "_phase", "encoder", "outbox")
+
+    _context: Context
+    _phase: Phase
+    encoder: Encoder
+    outbox: Outbox
+
+    def send_text(self, text: str) -> Awaitable[None] | None:
+        if not self.is_open:
+            raise self._not_open("websocket.send")
+        if not isinstance(text, str):
+            raise ProtocolMisuse(f"the text of websocket.send is a str, not {type(text).__name__}")
+        outbox = self.outbox
+        if outbox.append(self.encoder.encode_text(text)) or outbox.size >= outbox.high_water:
+            return outbox.drained() if outbox.size >= outbox.high_water else NEXT_PASS
+        return None
+
+    def send_bytes(self, data: bytes) -> Awaitable[None] | None:
+        if not self.is_open:
+            raise self._not_open("websocket.send")
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise ProtocolMisuse(f"the bytes of websocket.send are bytes, not {type(data).__name__}")
+        outbox = self.outbox
+        if outbox.append(self.encoder.encode_bytes(bytes(data))) or outbox.size >= outbox.high_water:
+            return outbox.drained() if outbox.size >= outbox.high_water else NEXT_PASS
+        return None
+
+    def broadcast(self, payload: Payload) -> None:
+        outbox = self.outbox
+        # Payload.form and Outbox.append, in line: a large group spends most of its time here.
+        frame = payload._forms.get(self.encoder)
+        if frame is None:
+            frame = payload.form(self.encoder)
+        if payload.is_droppable:
+            self._broadcast_droppable(payload, frame)
+            return
+        outbox._frames.append(frame)
+        size = outbox.size = outbox.size + len(frame)
+        if not outbox._dirty:
+            outbox._dirty = True
+            outbox._batch.add(outbox)
+        elif size >= CHUNK_BYTES and not outbox.blocked:
+            outbox.flush()
+        if size > outbox.high_water:
+            self._check_bound()
+
+    def _broadcast_droppable(self, payload: Payload, frame: bytes) -> None:
+        bound = self._context.limits.outbox_bytes
+        only_latest = payload.policy is SlowPolicy.KEEP_LATEST
+        dropped = self.outbox.append_droppable(frame, payload.group, bound, only_latest)
+        self._context.counters.dropped_frames += dropped
+        self._check_bound()
+
+    def _check_bound(self) -> None:
+        """Drop a client for which too much waits."""
+        bound = self._context.limits.outbox_bytes
+        if self.outbox.size > bound:
+            self._drop_slow_consumer(bound)
+
+    def _not_open(self, kind: str) -> Exception:
+        if self._phase is Phase.CONNECTING:
+            return ProtocolMisuse(f"{kind} before websocket.accept")
+        if self._phase is Phase.DENYING:
+            return ProtocolMisuse(f"{kind} after the response to the handshake was begun")
+        return ConnectionClosed("the websocket is closed")
+
+    def _out_of_turn(self, kind: str) -> Exception:
+        if self._phase in (Phase.CLOSING, Phase.ENDED):
+            return ConnectionClosed("the websocket is closed")
+        return ProtocolMisuse(f"{kind} is not allowed now: the websocket is {self._phase.name.lower()}")
+
+    def _drop_slow_consumer(self, bound: int) -> None:
+        """End the connection: more than `bound` bytes wait for the client."""
+        raise NotImplementedError
