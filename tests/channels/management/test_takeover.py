@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 from django.core.management import get_commands
 from tests.channels.management.project import STATICFILES, Project
 
@@ -53,4 +54,8 @@ def test_only_djangos_own_command_is_replaced(monkeypatch: pytest.MonkeyPatch, f
 
 
 def test_the_app_claims_it_when_it_is_ready():
+    get_commands.cache_clear()
+
+    apps.get_app_config("channels").ready()
+
     assert get_commands()["runserver"] == "channels"
