@@ -51,6 +51,32 @@ class Held:
 # Stopping --------------------------------------------------------------------------------------------------------
 
 
+async def test_stopping_ends_event_streams_at_once(start: Start) -> None:
+    async def handler(connection: Connection, tell: Any) -> None:
+        assert (await connection.receive())["type"] == "http.request"
+        headers = [(b"Content-Type", b"text/event-stream; charset=utf-8")]
+        await connection.send({"type": "http.response.start", "status": 200, "headers": headers})
+        await connection.send({"type": "http.response.body", "body": b"data: x\n\n", "more_body": True})
+        tell("streaming")
+        tell((await connection.receive())["type"])
+        await connection.send({"type": "http.response.body", "body": b"too late", "more_body": True})
+        tell("done")
+
+    recorder = Recorder(handler)
+    served = await start(recorder)
+    client = await served.connect()
+    await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert await recorder.seen() == "streaming"
+    stopping = asyncio.ensure_future(served.server.stop(60))
+    assert [await recorder.seen(), await recorder.seen()] == ["http.disconnect", "done"]
+    response = await client.response()
+    assert (response.status, response.body) == (200, b"data: x\n\n")
+    assert await client.at_end()
+    await client.close()
+    async with asyncio.timeout(DEADLINE):
+        await stopping
+
+
 async def test_stopping_lets_a_request_finish_and_closes_idle_connections(start: Start) -> None:
     held = Held()
 

@@ -454,9 +454,14 @@ class HttpConnection(asyncio.Protocol):
     # For the server -------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Finish the request under way, then close; an idle connection closes at once."""
+        """Finish the request under way, then close; an idle connection closes at once.
+
+        An event stream would never finish: it ends now, and its client comes back by itself.
+        """
         if self._exchange is None:
             self._close()
+        elif self._exchange.is_event_stream:
+            self._exchange.end_stream()
 
     def abort(self) -> None:
         """Drop the connection."""

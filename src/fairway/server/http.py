@@ -66,6 +66,7 @@ class HttpExchange:
         "_wants_trailers",
         "disconnected",
         "finished",
+        "is_event_stream",
         "scope",
         "sent_bytes",
         "started",
@@ -88,6 +89,7 @@ class HttpExchange:
         self._trailers: Headers | None = None  # set when the body is complete and the trailers are awaited
         self.started = False
         self.finished = False
+        self.is_event_stream = False  # that has begun: it has no end of its own
         self.disconnected = False
         self.status: int | None = None
         self.sent_bytes = 0
@@ -105,6 +107,11 @@ class HttpExchange:
         """The body is complete."""
         self._ended = True
         self._wake()
+
+    def end_stream(self) -> None:
+        """Complete the response in the application's place: it finds `http.disconnect`, and what it sends is ignored."""
+        if self._carrier is not None and not self.finished:
+            self._send_body(self._carrier, {"type": "http.response.body"})
 
     def disconnect(self) -> None:
         """The peer is gone, or the exchange is over: `receive` gives `http.disconnect`, `send` raises."""
@@ -213,6 +220,9 @@ class HttpExchange:
         carrier.send_start(status, headers, self._wants_trailers)
         self.status = status
         self.started = True
+        self.is_event_stream = any(
+            name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers
+        )
         self._start = None
 
     def _send_trailers(self, carrier: Carrier, message: Mapping[str, Any]) -> None:
