@@ -109,7 +109,7 @@ class HttpExchange:
         self._wake()
 
     def end_stream(self) -> None:
-        """Complete the response in the application's place: it finds `http.disconnect`, and what it sends is ignored."""
+        """Complete the response for the application: it finds `http.disconnect`; what it sends then is ignored."""
         if self._carrier is not None and not self.finished:
             self._send_body(self._carrier, {"type": "http.response.body"})
 
