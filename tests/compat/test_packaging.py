@@ -48,6 +48,7 @@ class Shell:
             **{name: value for name, value in os.environ.items() if not name.startswith(hidden)},
             "PATH": os.pathsep.join([str(scripts), os.defpath]),
             "UV_PYTHON_DOWNLOADS": "never",
+            "UV_SYSTEM_CERTS": "true",  # as pip does, which the other tests use
             **variables,
         }
 
