@@ -33,6 +33,13 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
     return {name: LoopOf(name) for name in names}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is tested on a foreign server is not among the fast tests: it is a fifth of all their time."""
+    for item in items:
+        if item.name.endswith("[uvicorn]") or "[uvicorn-" in item.name:
+            item.add_marker(pytest.mark.slow)
+
+
 def _carrier_name(request: pytest.FixtureRequest) -> str:
     return next(value.carrier_name for value in request.node.callspec.params.values() if isinstance(value, LoopOf))
 
