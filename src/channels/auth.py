@@ -23,7 +23,7 @@ from django.contrib.auth import (
 from django.utils.crypto import constant_time_compare
 from django.utils.functional import LazyObject, empty
 
-from channels.db import DatabaseSyncToAsync, database_sync_to_async
+from channels.db import SharedVisit, database_sync_to_async
 from channels.middleware import Application, BaseMiddleware, Receive, Scope, Send, TailCalling, enter_application
 from channels.sessions import CookieMiddleware, SessionMiddleware
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
 
 
-class _GetUser(DatabaseSyncToAsync[[Scope], Any]):
+class _GetUser(SharedVisit[Scope, Any]):
     """Loads session and user in one visit to the database thread, or in none without a session to load."""
 
     async def __call__(self, scope: Scope) -> Any:
