@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import csv
 import hashlib
 import json
 import re
@@ -20,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.machinery import PathFinder
-from importlib.metadata import Distribution, PackagePath, distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -285,7 +286,8 @@ def _by_name(found: Iterable[Distribution]) -> dict[str, list[Distribution]]:
     names: dict[str, dict[tuple[Path, str], Distribution]] = {}
     for one in found:
         # What an interrupted uninstall leaves behind has no name.
-        if name := one.metadata["Name"]:
+        if "Name" in one.metadata:
+            name = one.metadata["Name"]
             names.setdefault(_normal(name), {}).setdefault((_location(one), one.version), one)
     return {name: list(places.values()) for name, places in names.items()}
 
@@ -333,21 +335,22 @@ def _requires_channels(distribution: Distribution) -> bool:
 def _compare(distribution: Distribution) -> tuple[list[str], list[str]]:
     """The files that are missing, and those whose hash is not the recorded one."""
     missing, changed = [], []
-    for file in distribution.files or []:
-        if file.hash is not None and str(file).startswith(_FOLDERS):
+    # Not by `distribution.files`, which since Python 3.12 passes over what is missing.
+    for name, recorded, *_ in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
+        if recorded and name.startswith(_FOLDERS):
             try:
-                is_same = _is_as_recorded(file)
+                is_same = _hash_of(Path(str(distribution.locate_file(name))), recorded.partition("=")[0]) == recorded
             except OSError:
-                missing.append(str(file))
+                missing.append(name)
             else:
-                changed.extend([] if is_same else [str(file)])
+                changed.extend([] if is_same else [name])
     return missing, changed
 
 
-def _is_as_recorded(file: PackagePath) -> bool:
-    assert file.hash is not None
-    digest = hashlib.new(file.hash.mode, file.read_binary()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == file.hash.value
+def _hash_of(path: Path, algorithm: str) -> str:
+    """The hash of a file as RECORD gives it (PEP 376)."""
+    digest = hashlib.new(algorithm, path.read_bytes()).digest()
+    return f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
 def _counted(names: list[str]) -> str:

@@ -307,8 +307,11 @@ class HttpConnection(asyncio.Protocol):
         if self._http.should_close or self._context.draining:
             self._linger()
             return
-        # Not from inside the application's send: the next request gets a turn of its own.
-        self._context.loop.call_soon(self._next_request)
+        if self._http.buffered or self._eof:
+            # Not from inside the application's send: the next request gets a turn of its own.
+            self._context.loop.call_soon(self._next_request)
+        else:
+            self._next_request()
 
     def _next_request(self) -> None:
         if self._closing or self._transport is None or self._exchange is not None:

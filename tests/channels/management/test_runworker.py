@@ -246,7 +246,9 @@ def test_with_the_reloader_the_import_error_of_the_application_is_not_hidden(
 
 
 @pytest.mark.parametrize(
-    ("debug", "logging_settings", "handlers"), [(False, {}, 1), (True, {}, 0), (False, {"version": 1}, 0)]
+    ("debug", "logging_settings", "handlers"),
+    # Django configures logging anew when the setting changes: this one leaves everything as it is.
+    [(False, {}, 1), (True, {}, 0), (False, {"version": 1, "incremental": True}, 0)],
 )
 def test_lines_go_to_stderr_where_nobody_else_prints_them(
     command: Command, settings: Any, debug: bool, logging_settings: dict[str, Any], handlers: int
