@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: help demo test lint types fast matrix micro bench wheels clean
+.PHONY: help demo test lint types fast matrix micro bench bench-quick bench-soak bench-100k wheels clean
 
 help: ## Say what can be made
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 demo: $(VENV)/.installed ## Start the demo: chat, notifications, a game
 	@$(BIN)/python demo/manage.py migrate --verbosity 0
@@ -37,8 +37,17 @@ matrix: ## Run the fast tests with the other versions of Python and Django that 
 micro: $(VENV)/.installed-dev ## Run the micro-benchmarks
 	@for f in bench/micro/*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done
 
-bench: $(VENV)/.installed ## Compare with Channels under uvicorn and Daphne (a few minutes, an idle machine)
-	@$(BIN)/python bench/compare.py
+bench: $(VENV)/.installed ## Measure against Channels, Node, uWebSockets and C (45 minutes, an idle machine)
+	@$(BIN)/python bench/run.py
+
+bench-quick: $(VENV)/.installed ## See that every benchmark runs (15 minutes; the figures mean little)
+	@$(BIN)/python bench/run.py --quick --out quick
+
+bench-soak: $(VENV)/.installed ## Connect and disconnect a million times, and look at the memory
+	@$(BIN)/python bench/soak.py
+
+bench-100k: $(VENV)/.installed ## Hold 100,000 connections for ten minutes, then broadcast
+	@$(BIN)/python bench/hundred_thousand.py
 
 wheels: | $(BIN)/python ## Build Fairway and the distributions of compat/ into dist/
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist \
@@ -46,7 +55,7 @@ wheels: | $(BIN)/python ## Build Fairway and the distributions of compat/ into d
 	@ls dist/*.whl
 
 clean: ## Remove the environment and what tools left behind
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache dist
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Fairway needs Python 3.11 or later: install it, or name it with PYTHON=..." >&2; exit 1; }

@@ -1,17 +1,28 @@
-"""The application of the benchmarks: one file, the same under every server.
+"""The application of the benchmarks: a Django site with Channels, one file, the same under every ASGI server.
 
-/echo/ is the tutorial's consumer; /room/ is a room whose members' handlers each encode their JSON; /sender/ sends to
-the room without being in it.
+| path | what it does |
+|---|---|
+| `/echo/` | JSON decoded, encoded, sent back: the tutorial's consumer |
+| `/member/` | the same, for signed-in users only |
+| `/room/`, `/room-sender/` | a room whose members' handlers each encode their JSON; who sends to it is not in it |
+| `/wrapped/`, `/wrapped-sender/` | the same room, behind a middleware that wraps `send` |
+| `/hall/`, `/hall-sender/` | text that goes to all as it is: `group_broadcast`, or `group_send` where that is missing |
+| `GET /view/` | a Django view |
+| `GET /collect/` | a full collection; answers with the milliseconds that it took |
+
+The database stands in BENCH_DATABASE (`prepare_sessions.py` makes one).
 """
 
+import gc
 import json
 import os
+import time
 
 import django
 from django.conf import settings
 
 settings.configure(
-    ALLOWED_HOSTS=["*"],
+    ALLOWED_HOSTS=["localhost", "127.0.0.1"],
     CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["BENCH_DATABASE"]}},
     INSTALLED_APPS=[
@@ -20,18 +31,22 @@ settings.configure(
         "django.contrib.sessions",
         "channels",
     ],
+    LOGGING_CONFIG=None,
+    MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
+    ROOT_URLCONF="site_app",
     SECRET_KEY="not a secret",
+    USE_TZ=True,
 )
 django.setup()
 
-from django.core.management import call_command  # noqa: E402
+from django.core.asgi import get_asgi_application  # noqa: E402
+from django.http import HttpResponse, JsonResponse  # noqa: E402
 from django.urls import path  # noqa: E402
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.generic.websocket import AsyncWebsocketConsumer  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-
-call_command("migrate", verbosity=0)
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 
 
 class Echo(AsyncWebsocketConsumer):
@@ -40,31 +55,84 @@ class Echo(AsyncWebsocketConsumer):
         await self.send(text_data=json.dumps({"message": message}))
 
 
-class Room(AsyncWebsocketConsumer):
-    groups = ("room",)
+class Member(Echo):
+    async def connect(self):
+        if self.scope["user"].is_authenticated:
+            await self.accept()
+        else:
+            await self.close()
 
+
+class RoomSender(AsyncWebsocketConsumer):
     async def receive(self, text_data):
         message = json.loads(text_data)["message"]
         await self.channel_layer.group_send("room", {"type": "chat.message", "message": message})
+
+
+class Room(RoomSender):
+    groups = ("room",)
 
     async def chat_message(self, event):
         await self.send(text_data=json.dumps({"message": event["message"]}))
 
 
-class Sender(Room):
-    groups = ()
+class HallSender(AsyncWebsocketConsumer):
+    async def receive(self, text_data):
+        if hasattr(self, "group_broadcast"):
+            await self.group_broadcast("hall", text_data)
+        else:
+            await self.channel_layer.group_send("hall", {"type": "hall.text", "text": text_data})
 
+
+class Hall(HallSender):
+    groups = ("hall",)
+
+    async def hall_text(self, event):
+        await self.send(text_data=event["text"])
+
+
+def pass_through(application):
+    """A middleware that sees every message on its way out, and changes none."""
+
+    async def wrapped(scope, receive, send):
+        async def send_on(message):
+            await send(message)
+
+        await application(scope, receive, send_on)
+
+    return wrapped
+
+
+async def view(request):
+    return HttpResponse("Hello, world")
+
+
+async def collect(request):
+    begin = time.perf_counter()
+    gc.collect()
+    return JsonResponse({"pause_ms": (time.perf_counter() - begin) * 1000})
+
+
+urlpatterns = [path("view/", view), path("collect/", collect)]
 
 application = ProtocolTypeRouter(
     {
-        "websocket": AuthMiddlewareStack(
-            URLRouter(
-                [
-                    path("echo/", Echo.as_asgi()),
-                    path("room/", Room.as_asgi()),
-                    path("sender/", Sender.as_asgi()),
-                ]
+        "http": get_asgi_application(),
+        "websocket": AllowedHostsOriginValidator(
+            AuthMiddlewareStack(
+                URLRouter(
+                    [
+                        path("echo/", Echo.as_asgi()),
+                        path("member/", Member.as_asgi()),
+                        path("room/", Room.as_asgi()),
+                        path("room-sender/", RoomSender.as_asgi()),
+                        path("wrapped/", pass_through(Room.as_asgi())),
+                        path("wrapped-sender/", RoomSender.as_asgi()),
+                        path("hall/", Hall.as_asgi()),
+                        path("hall-sender/", HallSender.as_asgi()),
+                    ]
+                )
             )
-        )
+        ),
     }
 )
