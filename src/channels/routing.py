@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib import import_module
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern, URLResolver
+from django.urls import reverse as django_reverse
 from django.urls.exceptions import Resolver404
 from django.urls.resolvers import RegexPattern, RoutePattern
 
@@ -129,6 +131,17 @@ class URLRouter(TailCalling):
             if _routes_further(pattern.callback):
                 pattern.pattern = _open_ended(pattern.pattern)
 
+    def reverse(self, viewname: Any, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None) -> str:
+        """The path of the route of that name, also in a nested router: `django.urls.reverse` for these routes.
+
+        Raises `NoReverseMatch`. Nested routers do not know what lies before them: ask the outermost.
+        """
+        return django_reverse(viewname, urlconf=self._named_routes, args=args, kwargs=kwargs)  # type: ignore[arg-type]
+
+    @cached_property
+    def _named_routes(self) -> _NamedRoutes:
+        return _NamedRoutes(self.routes)
+
     def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
         matches = _matching(self.routes, _path_to_route(scope), (), {})
         match = next(matches, None)
@@ -208,6 +221,54 @@ def _matching(routes: Sequence[Route], path: str, args: tuple[Any, ...], kwargs:
             tuple(own_args) if kwargs or own_kwargs else (*args, *own_args),
             together,
         )
+
+
+def reverse(
+    viewname: Any,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    protocol: str = "websocket",
+) -> str:
+    """The path of a named route of `ASGI_APPLICATION` for that kind of connection.
+
+    Raises `NoReverseMatch` if there is no such route, `ImproperlyConfigured` if there is no `URLRouter`.
+    """
+    router = _router_in(get_default_application(), protocol)
+    if router is None:
+        raise ImproperlyConfigured(f"ASGI_APPLICATION has no URLRouter for {protocol!r}: there is nothing to reverse")
+    return router.reverse(viewname, args, kwargs)
+
+
+def _router_in(application: Any, protocol: str) -> URLRouter | None:
+    """The outermost `URLRouter` of an application, behind middlewares and a `ProtocolTypeRouter`."""
+    seen: set[int] = set()
+    while application is not None and id(application) not in seen:
+        if isinstance(application, URLRouter):
+            return application
+        seen.add(id(application))
+        mapping = getattr(application, "application_mapping", None)
+        if mapping is not None:
+            application = mapping.get(protocol)
+        else:
+            application = getattr(application, "inner", None) or getattr(application, "application", None)
+    return None
+
+
+class _NamedRoutes:
+    """Routes as a URLconf that Django can reverse: a nested router becomes what `include()` makes."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.urlpatterns = [_reversible(route) for route in routes]
+
+
+def _reversible(route: Route) -> Route:
+    if isinstance(route, URLResolver):
+        inner = [_reversible(one) for one in route.url_patterns]
+        return URLResolver(route.pattern, inner, route.default_kwargs, route.app_name, route.namespace)
+    nested = _router_in(route.callback, "")
+    if nested is None:
+        return route
+    return URLResolver(route.pattern, [_reversible(one) for one in nested.routes], dict(route.default_args or {}))
 
 
 def leaves(routes: Sequence[Route]) -> Iterator[URLPattern]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import include, path, re_path, register_converter
-from django.urls.exceptions import Resolver404
+from django.urls.exceptions import NoReverseMatch, Resolver404
 from django.urls.resolvers import RoutePattern
 from django.views import View
 
@@ -22,6 +22,7 @@ from channels.routing import (
     ProtocolTypeRouter,
     URLRouter,
     get_default_application,
+    reverse,
 )
 from channels.sessions import CookieMiddleware
 from tests.channels.applications import Recorder, Sent, receive_nothing
@@ -465,3 +466,67 @@ def test_default_application_says_what_is_wrong(settings, value, message):
     settings.ASGI_APPLICATION = value
     with pytest.raises(ImproperlyConfigured, match=message):
         get_default_application()
+
+
+# reverse --------------------------------------------------------------------------------------------------------------
+
+
+async def named(scope: Any, receive: Any, send: Any) -> None:
+    """An application to route to."""
+
+
+def site() -> ProtocolTypeRouter:
+    rooms = URLRouter(
+        [path("<slug:room>/", named, name="room"), re_path(r"^archive/(?P<year>\d{4})/$", named, name="year")]
+    )
+    shared = include(([path("board/<int:number>/", named, name="board")], "shared"), namespace="team")
+    routes = [
+        path("lobby/", named, name="lobby"),
+        path("rooms/<str:city>/", BaseMiddleware(rooms)),
+        path("shared/", shared),
+    ]
+    return ProtocolTypeRouter({"websocket": CookieMiddleware(URLRouter(routes)), "http": named})
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "expected"),
+    [
+        ("lobby", {}, "/lobby/"),
+        ("room", {"city": "kyoto", "room": "tea-house"}, "/rooms/kyoto/tea-house/"),
+        ("year", {"city": "kyoto", "year": "2026"}, "/rooms/kyoto/archive/2026/"),
+        ("team:board", {"number": 7}, "/shared/board/7/"),
+    ],
+)
+async def test_a_named_route_has_a_path_and_the_path_leads_to_it(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, name: str, kwargs: dict[str, Any], expected: str
+):
+    module = types.ModuleType("reversed_site")
+    module.application = site()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "reversed_site", module)
+    settings.ASGI_APPLICATION = "reversed_site.application"
+
+    assert reverse(name, kwargs=kwargs) == expected
+    assert await route(module.application, expected, headers=[]) is None
+
+
+def test_positional_arguments_are_reversed_too():
+    assert URLRouter([re_path(r"^a/(\d+)/$", named, name="a")]).reverse("a", args=[5]) == "/a/5/"
+
+
+def test_a_route_that_is_not_there_has_no_path():
+    router = URLRouter([path("a/<int:number>/", named, name="a")])
+    for name, kwargs in (("b", {}), ("a", {"number": "x"}), ("a", {})):
+        with pytest.raises(NoReverseMatch, match=f"^Reverse for '{name}'"):
+            router.reverse(name, kwargs=kwargs)
+
+
+def test_reverse_needs_a_router(settings: Any, monkeypatch: pytest.MonkeyPatch):
+    module = types.ModuleType("routerless_site")
+    module.application = ProtocolTypeRouter({"websocket": named})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "routerless_site", module)
+    settings.ASGI_APPLICATION = "routerless_site.application"
+
+    with pytest.raises(ImproperlyConfigured, match=r"^ASGI_APPLICATION has no URLRouter for 'websocket'"):
+        reverse("a")
+    with pytest.raises(ImproperlyConfigured, match=r"^ASGI_APPLICATION has no URLRouter for 'http'"):
+        reverse("a", protocol="http")
