@@ -18,7 +18,9 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = ROOT / ".cache" / "matrix"
-TESTS = ["-q", "-m", "not slow and not browser", "-p", "no:cacheprovider", "--ignore=tests/compat"]
+# Environments of their own, and pages: neither depends on the versions.
+ELSEWHERE = ["--ignore=tests/compat", "--ignore=tests/docs", "--ignore=tests/demo"]
+TESTS = ["-q", "-m", "not slow and not browser", "-p", "no:cacheprovider", *ELSEWHERE]
 
 # Django -> the versions of Python that it supports (https://docs.djangoproject.com/en/dev/faq/install/).
 SUPPORTED = {
