@@ -127,9 +127,11 @@ def main() -> int:
     if options.list:
         print(*cells, sep="\n")
         return 0
+    if not cells:
+        print("no other pair can be run on this machine")
     outcomes = {cell: run(cell, pythons[cell.python]) for cell in cells}
     print(*(f"{'passed' if passed else 'FAILED'}  {cell}" for cell, passed in outcomes.items()), sep="\n")
-    return 0 if outcomes and all(outcomes.values()) else 1
+    return 0 if all(outcomes.values()) else 1
 
 
 if __name__ == "__main__":
