@@ -22,7 +22,7 @@ from typing import Any
 import peers
 import processes
 from measurement import Result, address, faults_in, finish, last_line, settle
-from servers import LOAD_CORE, SERVERS, Running, on_core, running
+from servers import LOAD_CORE, SERVERS, Running, end_on_sigterm, on_core, running
 
 SOURCE_ADDRESSES = 8
 SPARE_DESCRIPTORS = 500
@@ -39,6 +39,7 @@ def main() -> int:
     if options.per_process > limit:
         raise SystemExit(f"at most {limit} connections for each process: the hard limit of descriptors (ulimit -Hn)")
     peers.prepare()
+    end_on_sigterm()
     os.sched_setaffinity(0, {LOAD_CORE})
     outcome = run(shares(options.connections, options.per_process), options.idle)
     document = {**vars(options), "date": time.strftime("%Y-%m-%d %H:%M"), "versions": peers.versions(), **outcome}

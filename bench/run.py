@@ -24,7 +24,7 @@ import ratios
 import report
 import selfcheck
 from scenarios import SCENARIOS, Scenario
-from servers import LOAD_CORE, SERVERS, Server
+from servers import LOAD_CORE, SERVERS, Server, end_on_sigterm
 
 RESULTS = peers.HERE / "results"
 PARTS = ("targets", "memory", "survey")
@@ -32,6 +32,7 @@ PARTS = ("targets", "memory", "survey")
 
 def main() -> int:
     options = parse()
+    end_on_sigterm()
     os.sched_setaffinity(0, {LOAD_CORE})
     begin = time.monotonic()
     peers.prepare()

@@ -182,6 +182,11 @@ def running(server: Server, kind: str, deflate: bool = True) -> Iterator[Running
             stop(process)
 
 
+def end_on_sigterm() -> None:
+    """Make SIGTERM unwind as Ctrl-C does, so that no server is left behind."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
 def on_core(number: int) -> list[str]:
     return ["taskset", "-c", str(number)]
 

@@ -17,7 +17,7 @@ import memory
 import peers
 import processes
 from measurement import Fault, address, finish, last_line, settle, start_load
-from servers import SERVERS, Running, running
+from servers import SERVERS, Running, end_on_sigterm, running
 
 WARM_UP = 20_000
 STEPS = 20
@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--kind", choices=["echo", "member", "plain"], default="echo")
     parser.add_argument("--out", default=time.strftime("soak-%Y-%m-%d"))
     options = parser.parse_args()
+    end_on_sigterm()
     peers.prepare()
     begin = time.monotonic()
     points = soak(options)
