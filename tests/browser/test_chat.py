@@ -11,8 +11,13 @@ from tests.browser.driving import DemoServer
 
 def enter(page: Page, room: str) -> Page:
     page.goto(f"/chat/in/{room}/")
-    expect(page.get_by_role("log", name="Messages")).to_have_attribute("aria-busy", "false")
+    expect_ready(page)
     return page
+
+
+def expect_ready(page: Page) -> None:
+    """The page is connected and shows what was said before."""
+    expect(page.get_by_role("log", name="Messages")).to_have_attribute("aria-busy", "false")
 
 
 def say(page: Page, text: str) -> None:
@@ -63,6 +68,7 @@ def test_rooms_are_chosen_from_the_list(server: DemoServer, people: Open) -> Non
     tom.get_by_label("Room", exact=True).select_option("Open water")
     expect(tom).to_have_url(f"{server.url}/chat/in/open-water/")
     expect(tom).to_have_title("Open water · Chat · Fairway")
+    expect_ready(tom)
     say(tom, "Now I am here.")
 
     expect_said(mira, "Now I am here.")
