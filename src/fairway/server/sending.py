@@ -67,7 +67,7 @@ class SendingHalf(Connection):
         size = outbox.size = outbox.size + len(frame)
         if not outbox._dirty:
             outbox._dirty = True
-            outbox._batch.add(outbox)
+            outbox._batch.add_to_crowd(outbox)
         elif size >= CHUNK_BYTES and not outbox.blocked:
             outbox.flush()
         if size > outbox.high_water:

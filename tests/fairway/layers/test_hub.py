@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fairway.loops import LoopFactory, LoopThread, on_each_loop, passes, run
 
-from fairway.delivery import Connection, Inbox, Member, Message, Payload
-from fairway.layers.hub import SLICE, ChannelQueue, Hub, copied, delivers_through_hub, hub_of, is_flat
+from fairway.delivery import WAKES_PER_PASS, Connection, Inbox, Member, Message, Payload
+from fairway.layers.hub import AHEAD, SLICE, ChannelQueue, Hub, copied, delivers_through_hub, hub_of, is_flat
 
 
 class Clock:
@@ -566,6 +566,48 @@ async def test_a_failure_in_a_slice_holds_up_nothing() -> None:
     assert wait is not None
     await wait
     assert waiting(members[-1])[-1] == {"n": 1}
+
+
+# The sender's pace ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_sender_is_asked_to_wait_when_it_is_far_ahead_of_the_members() -> None:
+    hub = new_hub()
+    crowd(hub, 1000)
+    waits = [hub.group_send("g", {"n": number}) for number in range(AHEAD // 1000 + 1)]
+    assert [wait is None for wait in waits] == [True] * (AHEAD // 1000) + [False]
+    passes_made = 0
+
+    async def count() -> None:
+        nonlocal passes_made
+        while True:
+            passes_made += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count())
+    await waits[-1]  # type: ignore[misc]
+    assert passes_made >= 1000 // WAKES_PER_PASS  # so that each of them can be woken
+    counting.cancel()
+
+
+async def test_messages_of_different_passes_do_not_add_up() -> None:
+    hub = new_hub()
+    crowd(hub, 1000)
+    for number in range(10):
+        assert hub.group_broadcast("g", Payload(str(number))) is None
+        await asyncio.sleep(0)
+
+
+async def test_a_small_group_is_not_flooded_in_one_pass() -> None:
+    hub = new_hub()
+    member = new_member(hub)
+    hub.group_add("g", "m")
+    for number in range(1000):
+        wait = hub.group_send("g", {"n": number})
+        if wait is not None:
+            assert len(waiting(member)) < member.capacity
+            await wait
+    assert hub.dropped == 0
 
 
 async def test_flush_forgets_messages_and_groups_and_keeps_members_and_readers() -> None:

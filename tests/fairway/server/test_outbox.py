@@ -1,4 +1,4 @@
-"""What waits for one socket: order, backpressure, chunks; and the batch that writes once for each pass of the loop."""
+"""What waits for one socket: order, backpressure, chunks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairway.server.batch import MAX_DIRTY, Batch
+from fairway.server.batch import Batch
 from fairway.server.outbox import CHUNK_BYTES, NEXT_PASS, Outbox
 
 HIGH_WATER = 1000
@@ -296,45 +296,3 @@ def test_bytes_come_out_in_order_whatever_the_socket_takes(steps: list[int | str
         assert b"".join(transport.writes) == b"".join(expected)
 
     asyncio.run(run())
-
-
-# The batch -------------------------------------------------------------------------------------------------------
-
-
-async def test_a_crowd_of_dirty_sockets_is_written_before_the_pass_ends(batch: Batch) -> None:
-    transports = [Transport() for _ in range(MAX_DIRTY + 1)]
-    outboxes = [outbox_of(batch, transport) for transport in transports]
-    for outbox in outboxes:
-        outbox.append(b"x")
-    assert [transport.writes for transport in transports] == [[b"x"]] * MAX_DIRTY + [[]]
-    await next_pass()
-    assert transports[-1].writes == [b"x"]
-
-
-async def test_a_socket_that_is_alone_is_written_when_its_consumer_waits(batch: Batch) -> None:
-    transport = Transport()
-    outbox = outbox_of(batch, transport)
-    outbox.append(b"echo")
-    outbox.flush_alone()
-    assert transport.writes == [b"echo"]
-
-
-async def test_a_socket_that_is_not_alone_waits_for_the_end_of_the_pass(batch: Batch) -> None:
-    first, second = Transport(), Transport()
-    one, other = outbox_of(batch, first), outbox_of(batch, second)
-    one.append(b"a")
-    other.append(b"b")
-    one.flush_alone()
-    assert first.writes == []
-    await next_pass()
-    assert (first.writes, second.writes) == ([b"a"], [b"b"])
-
-
-async def test_a_socket_that_was_closed_in_the_same_pass_is_left_out(batch: Batch) -> None:
-    transport, other = Transport(), Transport()
-    outbox = outbox_of(batch, transport)
-    outbox.append(b"never")
-    outbox_of(batch, other).append(b"fine")
-    outbox.close()
-    await next_pass()
-    assert (transport.writes, other.writes) == ([], [b"fine"])
