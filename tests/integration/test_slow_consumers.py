@@ -85,6 +85,29 @@ async def test_a_stuck_reader_stops_only_its_own_handler(
     assert sizes(served)[:-1] == [0] * (MEMBERS - 1)
 
 
+@pytest.mark.parametrize("layer", ["close"], indirect=True)
+async def test_a_reader_that_is_slow_but_takes_something_is_kept(
+    start: Start, layer: InMemoryChannelLayer, member: Any
+) -> None:
+    served = await start(member.as_asgi())
+    client = await served.connect(receive_buffer=4096)
+    await client.open()
+    await client.send(frame(TEXT, b"20000"))
+    (driver,) = served.context.connections
+    outbox, timeout = driver.outbox, served.context.limits.write_stall_timeout
+    await until(lambda: outbox.size >= outbox.high_water)
+    async with asyncio.timeout(DEADLINE):
+        while driver._transport.get_write_buffer_size() >= outbox._left:
+            await client.reader.read(4096)
+    stalled_at = driver._stalled_at
+    driver.handle_deadline(stalled_at + timeout)
+    assert (driver.is_open, driver._stalled_at) == (True, stalled_at + timeout)
+    driver.handle_deadline(stalled_at + 2 * timeout)
+    await until(lambda: member.codes)
+    assert member.codes == [1013]
+    assert f"client took no data for {timeout:g} s" in served.log[-1]
+
+
 async def flood(layer: InMemoryChannelLayer, others: list[Client], count: int) -> None:
     for number in range(count):
         await layer.group_broadcast("all", f"{number} {BIG}")

@@ -406,6 +406,9 @@ class HttpConnection(asyncio.Protocol):
         """Judge whichever deadline has passed; the next one. (`fairway.server.wheel.Entry`)"""
         limits = self._context.limits
         stalled_until = None if self._stalled_at is None else self._stalled_at + limits.write_stall_timeout
+        if stalled_until is not None and now >= stalled_until and self._outbox.has_progressed():
+            self._stalled_at = now
+            stalled_until = now + limits.write_stall_timeout
         if stalled_until is not None and now >= stalled_until:
             self._context.counters.slow_consumers += 1
             self._context.fault(

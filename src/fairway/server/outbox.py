@@ -59,6 +59,7 @@ class Outbox:
         "_dirty",
         "_droppable",
         "_frames",
+        "_left",
         "_loop",
         "_waiters",
         "blocked",
@@ -79,6 +80,7 @@ class Outbox:
         self._frames: list[Piece] = []
         self._droppable = 0  # how many of the frames are
         self._dirty = False
+        self._left = 0  # of the last chunk, when it was last looked at
         self._waiters: list[asyncio.Future[None]] | None = None
         transport.set_write_buffer_limits(high=0)
 
@@ -179,6 +181,15 @@ class Outbox:
     def pause_writing(self) -> None:
         """The socket takes no more: part of the last chunk is left in the transport."""
         self.blocked = True
+        if self.transport is not None:
+            self._left = self.transport.get_write_buffer_size()
+
+    def has_progressed(self) -> bool:
+        """Whether the socket has taken a byte of what it was blocked by since this was last asked, or it was blocked."""
+        before = self._left
+        if self.transport is not None:
+            self._left = self.transport.get_write_buffer_size()
+        return self._left < before
 
     def resume_writing(self) -> None:
         """The socket has taken all of the last chunk."""

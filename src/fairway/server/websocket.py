@@ -246,11 +246,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
             )
             self._refuse(500, "the application did not answer in time")
         if self._stalled_at is not None and now >= self._stalled_at + limits.write_stall_timeout:
-            self._stalled_at = None
-            self._context.counters.slow_consumers += 1
-            self._fault("slow client", f"client took no data for {limits.write_stall_timeout:g} s")
-            self._disconnected(TRY_AGAIN_LATER, "client too slow")
-            self._abort_transport()
+            self._judge_stall(now)
         core = self._core
         if core is not None and self._transport is not None:
             self._take(core.handle_deadline(now, self._reading))
@@ -261,6 +257,16 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
                 self._linger_until = None
                 self._abort_transport()
         return self._next_deadline()
+
+    def _judge_stall(self, now: float) -> None:
+        if self.outbox.has_progressed():
+            self._stalled_at = now
+            return
+        self._stalled_at = None
+        self._context.counters.slow_consumers += 1
+        self._fault("slow client", f"client took no data for {self._context.limits.write_stall_timeout:g} s")
+        self._disconnected(TRY_AGAIN_LATER, "client too slow")
+        self._abort_transport()
 
     def _next_deadline(self) -> float | None:
         limits = self._context.limits

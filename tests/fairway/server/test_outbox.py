@@ -296,3 +296,15 @@ def test_bytes_come_out_in_order_whatever_the_socket_takes(steps: list[int | str
         assert b"".join(transport.writes) == b"".join(expected)
 
     asyncio.run(run())
+
+
+async def test_progress_is_a_byte_that_the_blocked_socket_has_taken(batch: Batch) -> None:
+    transport = Transport(room=0)
+    outbox = outbox_of(batch, transport)
+    outbox.append(bytes(100))
+    await next_pass()
+    assert (outbox.blocked, outbox.has_progressed()) == (True, False)
+    transport.take(1)
+    assert [outbox.has_progressed() for _ in range(2)] == [True, False]
+    outbox.close()
+    assert not outbox.has_progressed()
