@@ -197,6 +197,8 @@ class AsyncConsumer:
     _fairway_closed: bool = False
     # Whether a broadcast may pass this consumer by: nobody looks on the way of a message.
     _fairway_transparent: bool = False
+    # Whether a handler may be called without `dispatch()` in between.
+    _fairway_undispatched: bool = False
 
     @property
     def base_send(self) -> Send:
@@ -291,7 +293,9 @@ class AsyncConsumer:
 
     def _fairway_inspect(self) -> None:
         # For each connection: tools that instrument replace methods long after a class was made.
-        self._fairway_transparent = overrides_none(type(self).__mro__, *_LOOKED_AT)
+        mro = type(self).__mro__
+        self._fairway_transparent = overrides_none(mro, *_LOOKED_AT)
+        self._fairway_undispatched = not self._sync and overrides_none(mro, "dispatch")
 
     def _fairway_bind(self, send: Send) -> None:
         self.base_send = send
@@ -309,8 +313,16 @@ class AsyncConsumer:
         if kind is str or kind is bytes:
             return self._fairway_receive(item)
         if kind is dict:
+            if self._fairway_undispatched and not must_close_connections(self._fairway_loop):
+                return self._fairway_handler(item)(item)
             return self.dispatch(item)
         return self._fairway_other(item)
+
+    def _fairway_handler(self, message: Message) -> Callable[[Message], Awaitable[Any]]:
+        handler = getattr(self, get_handler_name(message), None)
+        if not handler:
+            raise ValueError(f"No handler for message type {message['type']}")
+        return cast(Callable[[Message], Awaitable[Any]], handler)
 
     def _fairway_receive(self, data: str | bytes) -> Awaitable[Any]:
         """Dispatch a message of the client that arrived bare."""
@@ -357,9 +369,7 @@ class AsyncConsumer:
 
     async def dispatch(self, message: Message) -> None:
         """Call the method that handles the message. ValueError if there is none."""
-        handler = getattr(self, get_handler_name(message), None)
-        if not handler:
-            raise ValueError(f"No handler for message type {message['type']}")
+        handler = self._fairway_handler(message)
         if must_close_connections(self._fairway_loop):
             await aclose_old_connections()
         await handler(message)
@@ -441,10 +451,7 @@ class SyncConsumer(AsyncConsumer):
     @ConsumerThread
     def dispatch(self, message: Message) -> None:
         """Call the method that handles the message, in a thread. ValueError if there is none."""
-        handler = getattr(self, get_handler_name(message), None)
-        if not handler:
-            raise ValueError(f"No handler for message type {message['type']}")
-        handler(message)
+        self._fairway_handler(message)(message)
 
     def send(self, message: Message) -> None:  # type: ignore[override]  # the synchronous twin
         """Send an ASGI event to the client, from a handler."""
