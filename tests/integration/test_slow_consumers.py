@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.layers import InMemoryChannelLayer, channel_layers
-from fairway.delivery import SlowPolicy
+from fairway.delivery import SlowPolicy, statistics
+from fairway.server.outbox import CHUNK_BYTES
 from tests.integration.conftest import Start
 from tests.integration.raw import DEADLINE, TEXT, Client, Served, frame, next_pass
 
@@ -61,6 +63,12 @@ def sizes(served: Served) -> list[int]:
     return sorted(driver.outbox.size for driver in served.context.connections)
 
 
+def held(served: Served) -> int:
+    """Bytes that the process keeps for its slowest client, in the outbox and in the transport."""
+    outboxes = [driver.outbox for driver in served.context.connections]
+    return max(outbox.size + outbox.transport.get_write_buffer_size() for outbox in outboxes)
+
+
 async def until(reached: Callable[[], object]) -> None:
     async with asyncio.timeout(DEADLINE):
         while not reached():
@@ -106,6 +114,41 @@ async def test_a_reader_that_is_slow_but_takes_something_is_kept(
     await until(lambda: member.codes)
     assert member.codes == [1013]
     assert f"client took no data for {timeout:g} s" in served.log[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ["close"], indirect=True)
+async def test_a_stuck_reader_among_a_hundred_is_left_when_its_time_is_up(
+    start: Start, layer: InMemoryChannelLayer, member: Any
+) -> None:
+    served = await start(member.as_asgi(), write_stall_timeout=0.5)
+    others = await reading(served, 100)
+    stuck = await served.connect(receive_buffer=4096)
+    await stuck.open()
+    stuck.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    async def hear(text: str) -> None:
+        await layer.group_broadcast("all", text)
+        for client in others:
+            assert await client.frame() == (TEXT, text.encode())
+
+    late = statistics.sends_after_close
+    await stuck.send(frame(TEXT, b"20000"))
+    await until(lambda: sizes(served)[-1] >= served.context.limits.outbox_high_water)
+    for number in itertools.count():
+        taken = member.sent
+        assert held(served) < served.context.limits.outbox_high_water + CHUNK_BYTES + 2 * len(BIG)
+        await hear(str(number))
+        if served.context.counters.slow_consumers:
+            break
+    await until(lambda: member.codes)
+    await hear("the end")
+    assert member.codes == [1013]
+    # The handler had waited in one `send`; each of those that were to follow came too late.
+    assert statistics.sends_after_close - late == 20_000 - taken - 1
+    assert sizes(served) == [0] * 100
+    assert served.context.counters.slow_consumers == 1
+    assert served.log[-1].endswith("/chat: client took no data for 0.5 s")
 
 
 async def flood(layer: InMemoryChannelLayer, others: list[Client], count: int) -> None:

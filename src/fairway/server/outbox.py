@@ -185,7 +185,7 @@ class Outbox:
             self._left = self.transport.get_write_buffer_size()
 
     def has_progressed(self) -> bool:
-        """Whether the socket has taken a byte of what it was blocked by since this was last asked, or it was blocked."""
+        """Whether the socket has taken a byte of the last chunk since this was last asked, or since it was blocked."""
         before = self._left
         if self.transport is not None:
             self._left = self.transport.get_write_buffer_size()
