@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: help demo test lint types fast matrix micro bench bench-quick bench-soak bench-100k wheels clean
+.PHONY: help demo test lint types fast matrix micro bench bench-quick bench-soak bench-100k bench-stuck wheels clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -48,6 +48,9 @@ bench-soak: $(VENV)/.installed ## Connect and disconnect a million times, and lo
 
 bench-100k: $(VENV)/.installed ## Hold 100,000 connections for ten minutes, then broadcast
 	@$(BIN)/python bench/hundred_thousand.py
+
+bench-stuck: $(VENV)/.installed ## Let one of 1,000 members read nothing, and look at the others
+	@$(BIN)/python bench/stuck.py
 
 wheels: | $(BIN)/python ## Build Fairway and the distributions of compat/ into dist/
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist \

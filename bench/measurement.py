@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +89,22 @@ def start_load(
     limits = ["-t", str(seconds), "-D", str(stragglers_ms)]
     command = [*on_core(LOAD_CORE), str(peers.LOAD), *arguments, "-p", str(one.port), *limits]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@contextlib.contextmanager
+def opened(load: subprocess.Popen[str], count: int) -> Iterator[subprocess.Popen[str]]:
+    """A generator once it has opened so many connections; killed at the end. Raises `Fault` if some failed."""
+    assert load.stdout is not None
+    assert load.stderr is not None
+    try:
+        ready = load.stdout.readline()
+        if f"READY {count} open, 0 failed" not in ready:
+            load.terminate()
+            raise Fault(f"{count} connections wanted: {ready.strip()} {load.stderr.read()[:300]}")
+        yield load
+    finally:
+        load.kill()
+        load.communicate()
 
 
 def start_watching(one: Running, seconds: float) -> subprocess.Popen[str]:

@@ -20,8 +20,8 @@ from typing import Any
 
 import peers
 import processes
-from measurement import Fault, address, finish, last_line, settle
-from servers import LOAD_CORE, SERVERS, Running, on_core, running
+from measurement import Fault, address, finish, last_line, opened, settle, start_load
+from servers import SERVERS, Running, running
 
 STEPS = (2000, 8000, 16000)
 PAUSE_AT = 19_500
@@ -74,20 +74,9 @@ def measure_idle(
 def holding(one: Running, kind: str, count: int) -> Iterator[subprocess.Popen[str]]:
     """So many more connections, open and idle, each after one message."""
     jar = ["-c", str(peers.COOKIES)] if kind == "member" else []
-    load = [str(peers.LOAD), "idle", "-n", str(count), "-B", "-x", "-k", "8", "-p", str(one.port), "-t", "3600", *jar]
-    command = [*on_core(LOAD_CORE), *load, *address(one.server, kind)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        ready = process.stdout.readline()
-        if f"READY {count} open, 0 failed" not in ready:
-            assert process.stderr is not None
-            process.terminate()
-            raise Fault(f"{count} connections wanted: {ready.strip()} {process.stderr.read()[:300]}")
+    load = ["idle", "-n", str(count), "-B", "-x", "-k", "8", *jar, *address(one.server, kind)]
+    with opened(start_load(one, load, 3600), count) as process:
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def let_go(load: subprocess.Popen[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,17 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 OURS, OTHER = "#c2410c", "#64748b"
+STUCK_PHASES = {
+    "without": ("without", OTHER),
+    "stuck": ("with a stuck reader", OURS),
+    "again": ("without, again", "#94a3b8"),
+}
 SURVEYED = ("echo-40-ascii-w1", "echo-40-ascii-w8", "room-1000-w1", "hall-1000-w4", "connect", "hello")
 
 
 def main(source: Path, target: Path) -> None:
     document = json.loads(source.read_text())
-    drawings = [draw for draw in (ratios, memory) if draw(document, None)]
+    drawings = [draw for draw in (ratios, memory, stuck_latency, stuck_memory) if draw(document, None)]
     surveyed = [name for name in SURVEYED if measured(document, name)]
     panels = len(drawings) + len(surveyed)
     if not panels:
@@ -39,7 +45,9 @@ def main(source: Path, target: Path) -> None:
 
 def ratios(document: dict[str, Any], axes: Any) -> bool:
     """Every pair's ratio as a point, on the side of 1 where it is good; the target as a bar."""
-    verdicts = [(one, verdict) for one in document["duels"] for verdict in one["verdicts"] if verdict.get("ratios")]
+    verdicts = [
+        (one, verdict) for one in document.get("duels", []) for verdict in one["verdicts"] if verdict.get("ratios")
+    ]
     if axes is None or not verdicts:
         return bool(verdicts)
     for place, (_, verdict) in enumerate(verdicts):
@@ -57,7 +65,8 @@ def ratios(document: dict[str, Any], axes: Any) -> bool:
 
 
 def memory(document: dict[str, Any], axes: Any) -> bool:
-    results = sorted((one for one in document["memory"] if "fault" not in one), key=lambda one: one["process_kb_each"])
+    sound = (one for one in document.get("memory", []) if "fault" not in one)
+    results = sorted(sound, key=lambda one: one["process_kb_each"])
     if axes is None or not results:
         return bool(results)
     names = [f"{document['labels'][one['server']]}, {one['what']}" for one in results]
@@ -67,8 +76,37 @@ def memory(document: dict[str, Any], axes: Any) -> bool:
     return True
 
 
+def stuck_latency(document: dict[str, Any], axes: Any) -> bool:
+    return rounds(document, "p99", "p99 of the others, ms", axes)
+
+
+def stuck_memory(document: dict[str, Any], axes: Any) -> bool:
+    title = "Growth of the server's memory under the load, KB (dashed: the bound)"
+    return rounds(document, "growth_kb", title, axes, document.get("most_kb"))
+
+
+def rounds(document: dict[str, Any], name: str, title: str, axes: Any, more_at_most: float | None = None) -> bool:
+    """Every round as a point for each of its phases, the medians as lines."""
+    results = document.get("stuck", [])
+    if axes is None or not results:
+        return bool(results)
+    medians = {phase: statistics.median(one[phase][name] for one in results) for phase in STUCK_PHASES}
+    numbers = range(1, len(results) + 1)
+    for phase, (label, color) in STUCK_PHASES.items():
+        axes.plot(numbers, [one[phase][name] for one in results], "o", color=color, alpha=0.7, label=label)
+        axes.axhline(medians[phase], color=color, alpha=0.5)
+    if more_at_most is not None:
+        axes.axhline(medians["without"] + more_at_most, color="black", linestyle="--")
+    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+    axes.set_xticks(numbers)
+    axes.set_xlabel("round")
+    axes.set_title(title)
+    axes.legend()
+    return True
+
+
 def measured(document: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: one for key, one in document["survey"].get(name, {}).items() if "fault" not in one}
+    return {key: one for key, one in document.get("survey", {}).get(name, {}).items() if "fault" not in one}
 
 
 def survey(document: dict[str, Any], name: str, axes: Any) -> None:

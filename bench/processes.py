@@ -40,6 +40,11 @@ def private_kb(pid: int) -> int:
     return sum(_number(f"/proc/{one}/smaps_rollup", "Private_Clean", "Private_Dirty") for one in tree(pid))
 
 
+def written_kb(pid: int) -> int:
+    """That of it which it has written to. Unlike `private_kb` it stays when another user of a library comes or goes."""
+    return sum(_number(f"/proc/{one}/smaps_rollup", "Private_Dirty") for one in tree(pid))
+
+
 def kernel_kb() -> int:
     """The kernel's memory on this machine: slabs, pages of TCP's buffers. Both ends of a connection are in it."""
     sockets = Path("/proc/net/sockstat").read_text()

@@ -7,6 +7,8 @@
 | `/room/`, `/room-sender/` | a room whose members' handlers each encode their JSON; who sends to it is not in it |
 | `/wrapped/`, `/wrapped-sender/` | the same room, behind a middleware that wraps `send` |
 | `/hall/`, `/hall-sender/` | text that goes to all as it is: `group_broadcast`, or `group_send` where that is missing |
+| `/flood/` | a member of the hall that is sent as many messages of 10 KB, by one handler, as it asks for |
+| `GET /flood/` | how many of those messages `send` has returned from, and the codes that floods have ended with |
 | `GET /view/` | a Django view |
 | `GET /collect/` | a full collection; answers with the milliseconds that it took |
 
@@ -91,6 +93,20 @@ class Hall(HallSender):
         await self.send(text_data=event["text"])
 
 
+class Flood(Hall):
+    message = "x" * 10_000
+    sent = 0
+    codes = ()
+
+    async def receive(self, text_data):
+        for _ in range(int(text_data)):
+            await self.send(text_data=self.message)
+            Flood.sent += 1
+
+    async def disconnect(self, code):
+        Flood.codes += (code,)
+
+
 def pass_through(application):
     """A middleware that sees every message on its way out, and changes none."""
 
@@ -113,7 +129,11 @@ async def collect(request):
     return JsonResponse({"pause_ms": (time.perf_counter() - begin) * 1000})
 
 
-urlpatterns = [path("view/", view), path("collect/", collect)]
+async def flood(request):
+    return JsonResponse({"sent": Flood.sent, "codes": Flood.codes})
+
+
+urlpatterns = [path("view/", view), path("collect/", collect), path("flood/", flood)]
 
 application = ProtocolTypeRouter(
     {
@@ -130,6 +150,7 @@ application = ProtocolTypeRouter(
                         path("wrapped-sender/", RoomSender.as_asgi()),
                         path("hall/", Hall.as_asgi()),
                         path("hall-sender/", HallSender.as_asgi()),
+                        path("flood/", Flood.as_asgi()),
                     ]
                 )
             )
