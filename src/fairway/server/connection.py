@@ -31,6 +31,9 @@ from fairway.server.websocket import WebSocketDriver
 if TYPE_CHECKING:
     from fairway.server.context import Context
 
+# Content up to here is copied behind its head; more is sent as a piece of its own.
+_MAX_JOINED_BYTES = 16384
+
 
 class HttpConnection(asyncio.Protocol):
     """Carries `HttpExchange`s over HTTP/1.1 (`fairway.server.http.Carrier`)."""
@@ -41,6 +44,7 @@ class HttpConnection(asyncio.Protocol):
         "_closing",
         "_context",
         "_deadline",
+        "_due",
         "_eof",
         "_exchange",
         "_http",
@@ -75,6 +79,7 @@ class HttpConnection(asyncio.Protocol):
         self._closing = False
         self._stalled_at: float | None = None
         self._deadline: float | None = None
+        self._due = 0.0  # for which deadline the wheel has been told; meaningful while it has us
 
     # From the socket ------------------------------------------------------------------------------------------
 
@@ -97,10 +102,13 @@ class HttpConnection(asyncio.Protocol):
         if self._closing:
             return
         http = self._http
-        if self._exchange is None and self._deadline is not None and http.request is None:
-            # The head has begun: its deadline counts from the first byte, and is not moved by the others.
+        events = http.receive_data(data)
+        if events:
+            self._handle(events)
+        elif self._exchange is None and self._deadline is not None and http.request is None:
+            # The head has begun: its deadline counts from the first byte, and is not moved by the others. One that
+            # is complete at once needs none.
             self._begin_head()
-        self._handle(http.receive_data(data))
         if http.buffered and self._exchange is not None:
             self._pause_reading()
 
@@ -142,7 +150,7 @@ class HttpConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._outbox.pause_writing()
         self._stalled_at = self._context.touch()
-        self._context.schedule(self, self._stalled_at + self._context.limits.write_stall_timeout)
+        self._schedule(self._stalled_at + self._context.limits.write_stall_timeout)
 
     def resume_writing(self) -> None:
         self._stalled_at = None
@@ -164,19 +172,20 @@ class HttpConnection(asyncio.Protocol):
 
     def _handle(self, events: list[Any]) -> None:
         for event in events:
-            if isinstance(event, RequestHead):
+            kind = type(event)
+            if kind is RequestHead:
                 self._begin(event)
-            elif isinstance(event, BodyReceived):
+            elif kind is RequestEnded:
+                if self._exchange is not None:
+                    self._deadline = None
+                    self._exchange.feed_end()
+            elif kind is BodyReceived:
                 if self._exchange is not None:
                     self._deadline_of_body()
                     if self._exchange.feed(event.data) >= self._context.limits.body_buffer_bytes:
                         self._pause_reading()
-            elif isinstance(event, RequestEnded):
-                if self._exchange is not None:
-                    self._deadline = None
-                    self._exchange.feed_end()
             else:
-                assert isinstance(event, RequestFailed)
+                assert kind is RequestFailed
                 self._fail(event)
 
     def _begin(self, head: RequestHead) -> None:
@@ -187,7 +196,8 @@ class HttpConnection(asyncio.Protocol):
             return
         context.counters.requests += 1
         scope = http_scope(head, context.config.root_path, self._client, self._server, context.state)
-        exchange = HttpExchange(self, scope, context.loop.time(), head.expect_continue)
+        started_at = context.loop.time() if context.logs_access else 0.0
+        exchange = HttpExchange(self, scope, started_at, head.expect_continue)
         self._exchange = exchange
         # With its exchange: when a task ends the connection may be busy with the next request already.
         ended = partial(self._application_ended, exchange)
@@ -257,6 +267,16 @@ class HttpConnection(asyncio.Protocol):
 
     def send_early_hints(self, headers: Headers) -> None:
         self._append(self._http.send_informational, 103, headers)
+
+    def send_whole(self, status: int, headers: Headers, body: bytes) -> bool:
+        context = self._context
+        if context.draining or len(body) > _MAX_JOINED_BYTES:
+            return False
+        data = self._http.send_whole(status, tuple(headers), body, context.plain_heads())
+        if data is None:
+            return False
+        self._outbox.append(data)
+        return True
 
     def send_start(self, status: int, headers: Headers, trailers: bool) -> None:
         if self._context.draining:
@@ -362,6 +382,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _log(self, exchange: HttpExchange, status: int | None = None) -> None:
         context = self._context
+        if not context.logs_access:
+            return
         seconds = context.loop.time() - exchange.started_at
         context.access.http_finished(exchange.scope, status or exchange.status, exchange.sent_bytes, seconds)
 
@@ -400,6 +422,13 @@ class HttpConnection(asyncio.Protocol):
 
     def _set_deadline(self, deadline: float) -> None:
         self._deadline = deadline
+        # Most move later, request by request, and the wheel calls at the earlier one: it need not be told.
+        if self.wheel_slot is None or deadline < self._due:
+            self._schedule(deadline)
+
+    def _schedule(self, deadline: float) -> None:
+        if self.wheel_slot is None or deadline < self._due:
+            self._due = deadline
         self._context.schedule(self, deadline)
 
     def handle_deadline(self, now: float) -> float | None:
@@ -420,7 +449,10 @@ class HttpConnection(asyncio.Protocol):
             self._deadline = None
             self._time_is_up(limits.disconnect_timeout)
         deadlines = [deadline for deadline in (self._deadline, stalled_until) if deadline is not None]
-        return min(deadlines, default=None)
+        if not deadlines:
+            return None
+        self._due = min(deadlines)
+        return self._due
 
     def _time_is_up(self, disconnect_timeout: float) -> None:
         if self._transport is None:

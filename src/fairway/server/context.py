@@ -14,6 +14,7 @@ from email.utils import formatdate
 from types import CoroutineType
 from typing import Any, Protocol
 
+from fairway.protocols.http1 import PlainHeads
 from fairway.server.access import EventLog, FaultLog, client_text, target_text
 from fairway.server.batch import Batch
 from fairway.server.config import Config
@@ -57,6 +58,7 @@ class Context:
         self.ping_times = (limits.ping_interval, limits.ping_timeout, limits.close_timeout)
         self.loop = loop
         self.access = access
+        self.logs_access = access.enabled
         self.faults = FaultLog()
         self.batch = Batch(loop)
         self.now = loop.time()
@@ -72,12 +74,15 @@ class Context:
         self._closed = False
         self._block = b""
         self._block_time = 0
+        self._plain_heads = PlainHeads(b"")
         self._idle: asyncio.Event = asyncio.Event()
 
     def touch(self) -> float:
         """Bring the coarse clock up to date."""
-        self.now = now = max(self.now, self.loop.time())
-        return now
+        now = self.loop.time()
+        if now > self.now:
+            self.now = now
+        return self.now
 
     def schedule(self, entry: Entry, deadline: float) -> None:
         """Have the entry's `handle_deadline` called at that time (of the loop), at most a tick late."""
@@ -154,7 +159,13 @@ class Context:
             name = self.config.server_name
             server = f"server: {name}\r\n".encode("ascii") if name else b""
             self._block = server + b"date: " + formatdate(usegmt=True).encode("ascii") + b"\r\n"
+            self._plain_heads = PlainHeads(self._block)
         return self._block
+
+    def plain_heads(self) -> PlainHeads:
+        """Heads of responses that hold these lines."""
+        self.default_headers()
+        return self._plain_heads
 
     def add(self, connection: Drainable) -> None:
         self.connections.add(connection)

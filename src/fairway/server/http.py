@@ -26,6 +26,12 @@ class Carrier(Protocol):
     def send_early_hints(self, headers: Headers) -> None:
         """Send 103 Early Hints (RFC 8297)."""
 
+    def send_whole(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Send a whole response without trailers in the cheapest way, with its length; or return False, and do nothing.
+
+        It is `send_start`, with a Content-Length added where there is none, and `send_body` in one.
+        """
+
     def send_start(self, status: int, headers: Headers, trailers: bool) -> None:
         """Send status and headers."""
 
@@ -120,6 +126,8 @@ class HttpExchange:
         self._wake()
 
     def _wake(self) -> None:
+        if not self._waiters:
+            return
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -198,6 +206,8 @@ class HttpExchange:
         body = bytes(body)
         more = bool(message.get("more_body", False))
         if self._start is not None:
+            if not more and self._send_whole(carrier, self._start, body):
+                return
             self._send_start(carrier, None if more else len(body))
         carrier.send_body(body, more)
         self.sent_bytes += len(body)
@@ -207,6 +217,17 @@ class HttpExchange:
             self._trailers = []
         else:
             self._finish(carrier)
+
+    def _send_whole(self, carrier: Carrier, start: tuple[int, Headers, bool], body: bytes) -> bool:
+        status, headers, trailers = start
+        if trailers or not carrier.send_whole(status, headers, body):
+            return False
+        self._start = None
+        self.started = True
+        self.status = status
+        self.sent_bytes = len(body)
+        self._finish(carrier)
+        return True
 
     def _send_start(self, carrier: Carrier, length: int | None) -> None:
         assert self._start is not None

@@ -25,6 +25,9 @@ class Carrier:
     def send_early_hints(self, headers: Any) -> None:
         self.calls.append(("hints", headers))
 
+    def send_whole(self, status: int, headers: Any, body: bytes) -> bool:
+        return False
+
     def send_start(self, status: int, headers: Any, trailers: bool) -> None:
         self.calls.append(("start", status, headers, trailers))
 

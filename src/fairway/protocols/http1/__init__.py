@@ -9,12 +9,14 @@ from __future__ import annotations
 from fairway.protocols.http1.connection import Http1Connection
 from fairway.protocols.http1.errors import LocalProtocolError
 from fairway.protocols.http1.events import BodyReceived, Event, RequestEnded, RequestFailed, RequestHead
+from fairway.protocols.http1.response import PlainHeads
 
 __all__ = [
     "BodyReceived",
     "Event",
     "Http1Connection",
     "LocalProtocolError",
+    "PlainHeads",
     "RequestEnded",
     "RequestFailed",
     "RequestHead",

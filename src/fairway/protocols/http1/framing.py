@@ -2,9 +2,16 @@
 
 The forms behind request smuggling are all refused here, also those that RFC 9112 lets a server repair: both
 lengths, repeated lengths, lists of lengths, and a transfer coding that is anything but one "chunked".
+
+What a host and a connection's options mean is the same for request after request, so the meaning of short fields is
+remembered. The table holds at most ``_MAX_MEANINGS`` of them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import TypeAlias
 
 from fairway.protocols.http1.errors import RemoteProtocolError
 from fairway.protocols.http1.events import RequestHead
@@ -31,11 +38,31 @@ _COMMON_OPTIONS = {
 }
 
 
-def interpret(line: RequestLine, headers: Headers, meaningful: Headers) -> RequestHead:
-    """Make the head of a request; ``meaningful`` are those of ``headers`` whose name is in ``MEANINGFUL``."""
+Meaning: TypeAlias = tuple[bool, bool, bytes | None, int | None, bool, bool]
+"""The last six fields of a ``RequestHead``."""
+
+_MAX_MEANINGS = 256
+
+
+def interpret(line: RequestLine, headers: Headers, meaningful: Headers, is_short: bool = False) -> RequestHead:
+    """Make the head of a request; ``meaningful`` are those of ``headers`` whose name is in ``MEANINGFUL``.
+
+    If ``is_short``, the caller has bounded their size, and their meaning may be remembered.
+    """
     method, target, raw_path, query_string, version, authority = line
+    find_meaning = _remembered_meaning if is_short else _meaning
+    meaning = find_meaning(tuple(meaningful), version == "1.1")
+    if authority is not None:
+        _replace_host(headers, authority)
+    # Not RequestHead(…): a call in Python would take twice as long.
+    return _new_tuple(RequestHead, (method, target, raw_path, query_string, version, headers, *meaning))
+
+
+_new_tuple = tuple.__new__
+
+
+def _meaning(meaningful: tuple[tuple[bytes, bytes], ...], is_current: bool) -> Meaning:
     fields = _collect(meaningful)
-    is_current = version == "1.1"
     _check_host(fields.get(b"host"), is_current)
     content_length, chunked = _content_framing(fields, is_current)
     connection = fields.get(b"connection")
@@ -48,15 +75,7 @@ def interpret(line: RequestLine, headers: Headers, meaningful: Headers) -> Reque
             expect_continue = _expectation(fields[b"expect"]) and (chunked or bool(content_length))
         if b"upgrade" in fields and b"upgrade" in options:
             upgrade = _upgrade(fields[b"upgrade"])
-    if authority is not None:
-        _replace_host(headers, authority)
-    return RequestHead(
-        method,
-        target,
-        raw_path,
-        query_string,
-        version,
-        headers,
+    return (
         b"close" not in options and (is_current or b"keep-alive" in options),
         expect_continue,
         upgrade,
@@ -66,7 +85,10 @@ def interpret(line: RequestLine, headers: Headers, meaningful: Headers) -> Reque
     )
 
 
-def _collect(meaningful: Headers) -> dict[bytes, bytes]:
+_remembered_meaning = lru_cache(_MAX_MEANINGS)(_meaning)
+
+
+def _collect(meaningful: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     fields: dict[bytes, bytes] = {}
     for name, value in meaningful:
         if name not in fields:

@@ -16,10 +16,15 @@ from fairway.protocols.http1.events import RequestHead
 from fairway.protocols.http1.fields import INBOUND_CHARACTERS, parse_and_share, parse_line, shared_line
 from fairway.protocols.http1.framing import MEANINGFUL, Headers, interpret
 from fairway.protocols.http1.lines import LineReader
-from fairway.protocols.http1.target import RequestLine, parse_request_line
+from fairway.protocols.http1.target import RequestLine, parse_request_line, remembered_request_line
 
 # RFC 9112 section 2.2 asks for at least one: some old clients send a CRLF behind the content of a POST.
 MAX_EMPTY_LINES = 2
+
+# What is kept of a head to recognise its like is bounded by these, so that a peer cannot make it large. A query is
+# seldom asked twice, and may hold a secret.
+_MAX_REMEMBERED_LINE = 128
+_MAX_REMEMBERED_HEAD = 2048
 
 _TOO_LONG_LINE = (414, "request line is too long: RFC 9112 section 3")
 _TOO_LARGE_HEAD = (431, "request head is too large: RFC 6585 section 5")
@@ -72,24 +77,25 @@ class HeadReader:
 
     def _parse_whole(self, block: bytes) -> RequestHead | None:
         lines = block.split(b"\r\n")
-        count = len(lines) - 1
+        first_line = lines.pop(0)
         # Nothing is left but one CRLF per line: so no control character, no bare CR, no bare LF.
-        if block.translate(None, INBOUND_CHARACTERS) != b"\r\n" * count or count > self._max_count:
+        if block.translate(None, INBOUND_CHARACTERS) != b"\r\n" * len(lines) or len(lines) > self._max_count:
             return None
-        if not 0 < len(lines[0]) <= self._max_line:
+        length = len(first_line)
+        if not 0 < length <= self._max_line:
             return None
-        request_line = parse_request_line(lines[0])
-        del lines[0]
+        if length <= _MAX_REMEMBERED_LINE and b"?" not in first_line:
+            request_line = remembered_request_line(first_line)
+        else:
+            request_line = parse_request_line(first_line)
         headers = []
         meaningful = []
         for line in lines:
-            field = shared_line(line)
-            if field is None:
-                field = parse_and_share(line)
+            field = shared_line(line) or parse_and_share(line)
             headers.append(field)
             if field[0] in MEANINGFUL:
                 meaningful.append(field)
-        return interpret(request_line, headers, meaningful)
+        return interpret(request_line, headers, meaningful, len(block) <= _MAX_REMEMBERED_HEAD)
 
     def _receive_lines(self, data: bytes) -> tuple[RequestHead | None, bytes]:
         self._is_fresh = False

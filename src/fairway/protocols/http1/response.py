@@ -15,7 +15,8 @@ from fairway.protocols.http1.errors import LocalProtocolError
 from fairway.protocols.http1.events import RequestHead
 from fairway.protocols.http1.fields import check_outbound, check_outbound_block
 
-Headers = Iterable[tuple[bytes, bytes]]
+Field = tuple[bytes, bytes]
+Headers = Iterable[Field]
 
 _STATUS_LINES = {int(status): b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii")) for status in HTTPStatus}
 _MAX_LENGTH_DIGITS = 18
@@ -46,6 +47,11 @@ class Framing(enum.Enum):
     CLOSE = enum.auto()
 
 
+# CPython 3.11 takes 0.1 µs to look a member up in its class.
+_AWAITED, _BODY, _TRAILERS, _COMPLETE = ResponseState
+_NO_CONTENT, _LENGTH, _CHUNKED, _CLOSE = Framing
+
+
 class ResponseWriter:
     """The response to one request."""
 
@@ -53,15 +59,15 @@ class ResponseWriter:
 
     def __init__(self, request: RequestHead) -> None:
         self._request = request
-        self._framing = Framing.NO_CONTENT
+        self._framing = _NO_CONTENT
         self._remaining = 0
         self._has_trailers = False
         self.keep_alive = request.keep_alive
-        self.state = ResponseState.AWAITED
+        self.state = _AWAITED
 
     def informational(self, status: int, headers: Headers) -> bytes:
         """Return an interim response; nothing for an HTTP/1.0 peer (RFC 9110 section 15.2)."""
-        if self.state is not ResponseState.AWAITED:
+        if self.state is not _AWAITED:
             raise LocalProtocolError(f"status {status} was sent after the final response; send it before")
         first_line = status_line(status)
         if status > 199 or status == 101:
@@ -73,7 +79,7 @@ class ResponseWriter:
 
     def start(self, status: int, headers: Headers, default_headers: bytes, trailers: bool, must_close: bool) -> bytes:
         """Return the head of the final response; ``must_close`` if the connection cannot be kept anyway."""
-        if self.state is not ResponseState.AWAITED:
+        if self.state is not _AWAITED:
             raise LocalProtocolError("the response has already started; send one response for each request")
         first_line = status_line(status)
         if status < 200 and (status != 101 or self._request.upgrade is None):
@@ -82,7 +88,7 @@ class ResponseWriter:
         length, options, default_headers = _interpret(special, default_headers)
         framing, length = self._choose_framing(status, length)
         keep_alive = self.keep_alive and not must_close and b"close" not in options
-        if framing is Framing.CLOSE or status == 101:
+        if framing is _CLOSE or status == 101:
             keep_alive = False
         options.discard(b"close")
         options.discard(b"keep-alive")
@@ -91,7 +97,7 @@ class ResponseWriter:
         elif self._request.version == "1.0":
             options.add(b"keep-alive")
         parts = [first_line, default_headers, block]
-        if framing is Framing.CHUNKED:
+        if framing is _CHUNKED:
             parts.append(b"transfer-encoding: chunked\r\n")
         elif length is not None:
             parts.append(b"content-length: %d\r\n" % length)
@@ -102,30 +108,30 @@ class ResponseWriter:
         self._remaining = length or 0
         self._has_trailers = trailers
         self.keep_alive = keep_alive
-        self.state = ResponseState.COMPLETE if status == 101 else ResponseState.BODY
+        self.state = _COMPLETE if status == 101 else _BODY
         return b"".join(parts)
 
     def _choose_framing(self, status: int, length: int | None) -> tuple[Framing, int | None]:
         """Return the framing and the Content-Length to send, if any (RFC 9112 section 6.3)."""
         if status == 204 or status < 200:
-            return Framing.NO_CONTENT, None
+            return _NO_CONTENT, None
         if status == 205:
             # RFC 9110 section 15.3.6: no content, and the peer has to be told so.
-            return Framing.NO_CONTENT, 0
+            return _NO_CONTENT, 0
         if status == 304 or self._request.method == "HEAD":
-            return Framing.NO_CONTENT, length
+            return _NO_CONTENT, length
         if length is not None:
-            return Framing.LENGTH, length
+            return _LENGTH, length
         if self._request.version == "1.0":
-            return Framing.CLOSE, None
-        return Framing.CHUNKED, None
+            return _CLOSE, None
+        return _CHUNKED, None
 
     def body(self, data: bytes, more: bool) -> bytes:
         """Return ``data`` framed; with ``more`` false, also what ends the response, or opens the trailers."""
-        if self.state is not ResponseState.BODY:
+        if self.state is not _BODY:
             raise LocalProtocolError("no response content is expected now; start a response, and end it once")
         framing = self._framing
-        if framing is Framing.LENGTH:
+        if framing is _LENGTH:
             remaining = self._remaining - len(data)
             if remaining < 0:
                 raise LocalProtocolError("response content is longer than its content-length; send no more than that")
@@ -134,21 +140,25 @@ class ResponseWriter:
                     f"response content ends {remaining} bytes before its content-length; send them or close"
                 )
             self._remaining = remaining
-        elif framing is Framing.NO_CONTENT:
+        elif framing is _NO_CONTENT:
             data = b""
-        elif framing is Framing.CHUNKED and data:
+        elif framing is _CHUNKED and data:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         if more:
             return data
         if self._has_trailers:
-            self.state = ResponseState.TRAILERS
+            self.state = _TRAILERS
             return data
-        self.state = ResponseState.COMPLETE
-        return data + b"0\r\n\r\n" if framing is Framing.CHUNKED else data
+        self.state = _COMPLETE
+        return data + b"0\r\n\r\n" if framing is _CHUNKED else data
+
+    def takes_exactly(self, length: int) -> bool:
+        """Whether so much content, sent as it is, would complete the response."""
+        return self._framing is _LENGTH and self._remaining == length
 
     def trailers(self, headers: Headers) -> bytes:
         """Return the end of the response: its trailers if they can be sent and the peer takes them."""
-        if self.state is not ResponseState.TRAILERS:
+        if self.state is not _TRAILERS:
             raise LocalProtocolError("no trailers are expected now; announce them, and end the content first")
         fields = list(headers)
         for name, _ in fields:
@@ -156,10 +166,60 @@ class ResponseWriter:
                 raise LocalProtocolError(f"{name.decode('latin-1')} cannot be a trailer; send it as a header")
         block = b"".join([_line(*check_outbound(name, value)) for name, value in fields])
         check_outbound_block(block, len(fields))
-        self.state = ResponseState.COMPLETE
-        if self._framing is not Framing.CHUNKED:
+        self.state = _COMPLETE
+        if self._framing is not _CHUNKED:
             return b""
         return b"0\r\n" + (block if self._request.accepts_trailers else b"") + b"\r\n"
+
+
+_PLAIN_REQUEST = RequestHead("GET", b"/", b"/", b"", "1.1", [], True, False, None, None, False, False)
+
+COMPLETED = ResponseWriter(_PLAIN_REQUEST)
+"""The writer of every response that was sent whole and leaves the connection open: it takes nothing more."""
+COMPLETED.state = _COMPLETE
+
+_MAX_PLAIN_HEADS = 256
+_MAX_PLAIN_HEAD_BYTES = 2048
+
+
+class PlainHeads:
+    """Heads of whole responses to plain requests (``Http1Connection.send_whole``), made once and kept.
+
+    They are made by ``ResponseWriter`` and hold ``default_headers``; so a change of those, once a second for the date,
+    takes a new ``PlainHeads``. Bounded in number and size: when it is full, it is emptied.
+    """
+
+    __slots__ = ("_default_headers", "_kept")
+
+    def __init__(self, default_headers: bytes) -> None:
+        self._default_headers = default_headers
+        self._kept: dict[tuple[int, tuple[Field, ...], int], bytes] = {}
+
+    def find(self, status: int, headers: tuple[Field, ...], length: int) -> bytes | None:
+        """Return the head of a response with so much content; ``None`` if it is not sent that simply.
+
+        That is so where the content is dropped, does not fit the Content-Length, or a field is not allowed or ends
+        the connection.
+        """
+        key = (status, headers, length)
+        head = self._kept.get(key)
+        if head is None:
+            head = self._make(status, headers, length)
+            if head is not None and len(head) <= _MAX_PLAIN_HEAD_BYTES:
+                if len(self._kept) >= _MAX_PLAIN_HEADS:
+                    self._kept.clear()
+                self._kept[key] = head
+        return head
+
+    def _make(self, status: int, headers: tuple[Field, ...], length: int) -> bytes | None:
+        if not any(name.lower() == b"content-length" for name, _ in headers):
+            headers = (*headers, (b"content-length", b"%d" % length))
+        writer = ResponseWriter(_PLAIN_REQUEST)
+        try:
+            head = writer.start(status, headers, self._default_headers, False, False)
+        except LocalProtocolError:
+            return None
+        return head if writer.keep_alive and writer.takes_exactly(length) else None
 
 
 def status_line(status: int) -> bytes:

@@ -7,6 +7,7 @@ at again step by step, for the reason, or for the two other forms that a server 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
 
@@ -28,6 +29,8 @@ _IP_LITERAL = re.compile(rb"\[([0-9A-Fa-f:.]{2,45})\](?::([0-9]{0,5}))?")
 _MAX_PORT = 65535
 
 _METHODS = {method.encode(): method for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")}
+
+_MAX_LINES = 512
 
 
 class RequestLine(NamedTuple):
@@ -53,6 +56,10 @@ def parse_request_line(line: bytes) -> RequestLine:
             raise _connect()
         method = raw_method.decode("ascii")
     return RequestLine(method, target, path, query or b"", "1.1" if minor == b"1" else "1.0", None)
+
+
+remembered_request_line = lru_cache(_MAX_LINES)(parse_request_line)
+"""As ``parse_request_line``, for lines that are likely to come again, which the caller has to bound in length."""
 
 
 def _parse_other_form(line: bytes) -> RequestLine:
