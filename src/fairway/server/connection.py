@@ -109,7 +109,7 @@ class HttpConnection(asyncio.Protocol):
             # The head has begun: its deadline counts from the first byte, and is not moved by the others. One that
             # is complete at once needs none.
             self._begin_head()
-        if http.buffered and self._exchange is not None:
+        if http._buffer and self._exchange is not None:
             self._pause_reading()
 
     def _begin_head(self) -> None:
@@ -305,7 +305,7 @@ class HttpConnection(asyncio.Protocol):
 
     def drained(self) -> Awaitable[None] | None:
         outbox = self._outbox
-        if outbox.is_crowded:
+        if outbox.size >= outbox.high_water:
             return outbox.drained()
         if self._wrote_at_once:
             self._wrote_at_once = False
@@ -324,10 +324,11 @@ class HttpConnection(asyncio.Protocol):
         self._outbox.flush_alone()
         if self._closing:
             return
-        if self._http.should_close or self._context.draining:
+        http = self._http
+        if http.should_close or self._context.draining:
             self._linger()
             return
-        if self._http.buffered or self._eof:
+        if http._buffer or self._eof:
             # Not from inside the application's send: the next request gets a turn of its own.
             self._context.loop.call_soon(self._next_request)
         else:
@@ -336,10 +337,13 @@ class HttpConnection(asyncio.Protocol):
     def _next_request(self) -> None:
         if self._closing or self._transport is None or self._exchange is not None:
             return
-        limits = self._context.limits
-        self._resume_reading()
-        self._set_deadline(self._context.touch() + limits.keep_alive_timeout)
-        self._handle(self._http.next_request())
+        context = self._context
+        if not self._reading:
+            self._resume_reading()
+        self._set_deadline(context.touch() + context.limits.keep_alive_timeout)
+        events = self._http.next_request()
+        if events:
+            self._handle(events)
         if self._eof and self._exchange is None and not self._closing:
             self._close()
 

@@ -72,9 +72,7 @@ class Context:
         self.random = random.Random()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self._block = b""
-        self._block_time = 0
-        self._plain_heads = PlainHeads(b"")
+        self._make_block()
         self._idle: asyncio.Event = asyncio.Event()
 
     def touch(self) -> float:
@@ -153,19 +151,22 @@ class Context:
 
     def default_headers(self) -> bytes:
         """The `server` and `date` lines of a response, made once a second."""
-        second = int(self.touch())
-        if second != self._block_time or not self._block:
-            self._block_time = second
-            name = self.config.server_name
-            server = f"server: {name}\r\n".encode("ascii") if name else b""
-            self._block = server + b"date: " + formatdate(usegmt=True).encode("ascii") + b"\r\n"
-            self._plain_heads = PlainHeads(self._block)
+        if int(self.touch()) != self._block_time:
+            self._make_block()
         return self._block
 
     def plain_heads(self) -> PlainHeads:
         """Heads of responses that hold these lines."""
-        self.default_headers()
+        if int(self.touch()) != self._block_time:
+            self._make_block()
         return self._plain_heads
+
+    def _make_block(self) -> None:
+        self._block_time = int(self.now)
+        name = self.config.server_name
+        server = f"server: {name}\r\n".encode("ascii") if name else b""
+        self._block = server + b"date: " + formatdate(usegmt=True).encode("ascii") + b"\r\n"
+        self._plain_heads = PlainHeads(self._block)
 
     def add(self, connection: Drainable) -> None:
         self.connections.add(connection)

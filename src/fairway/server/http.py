@@ -112,7 +112,8 @@ class HttpExchange:
     def feed_end(self) -> None:
         """The body is complete."""
         self._ended = True
-        self._wake()
+        if self._waiters:
+            self._wake()
 
     def end_stream(self) -> None:
         """Complete the response for the application: it finds `http.disconnect`; what it sends then is ignored."""
@@ -126,8 +127,6 @@ class HttpExchange:
         self._wake()
 
     def _wake(self) -> None:
-        if not self._waiters:
-            return
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -264,7 +263,8 @@ class HttpExchange:
     def _finish(self, carrier: Carrier) -> None:
         self.finished = True
         self._carrier = None
-        self._wake()
+        if self._waiters:
+            self._wake()
         carrier.response_complete()
 
 

@@ -79,7 +79,7 @@ def http_scope(
     head: RequestHead, root_path: str, client: Address, server: Address, state: dict[str, Any] | None
 ) -> dict[str, Any]:
     """The scope of an HTTP request; `state` is copied, one level deep, for each request (Lifespan 2.0)."""
-    extensions: dict[str, dict[str, Any]] = {"http.response.early_hint": {}, "http.response.trailers": {}}
+    extensions = {"http.response.early_hint": _NO_DETAILS, "http.response.trailers": _NO_DETAILS}
     scope = _scope("http", head, root_path, client, server, state, extensions)
     scope["method"] = head.method.upper()
     scope["scheme"] = "http"

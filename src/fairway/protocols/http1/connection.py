@@ -150,8 +150,10 @@ class Http1Connection:
                 head, data = self._reader.receive(data)
                 if head is None:
                     return events
-                events.append(head)
                 self._begin(head)
+                if self._state is _ENDED and not data:
+                    return [head, _REQUEST_ENDED]
+                events.append(head)
             if self._body is not None:
                 self._receive_body(self._body, data, events)
             elif data:

@@ -6,7 +6,9 @@ import pytest
 from tests.fairway.protocols.http1.wire import accepted, head, receive, refused
 
 from fairway.protocols.http1 import Http1Connection, RequestFailed, RequestHead
+from fairway.protocols.http1.framing import _remembered_meaning
 from fairway.protocols.http1.head import MAX_EMPTY_LINES, HeadReader
+from fairway.protocols.http1.target import remembered_request_line
 
 BARE_LF = (400, "line feed without carriage return: RFC 9112 section 2.2")
 BARE_CR = (400, "carriage return without line feed: RFC 9112 section 2.2")
@@ -152,3 +154,50 @@ def test_a_large_head_byte_by_byte_is_read_in_linear_time():
 
     assert isinstance(results[-1], RequestHead)
     assert not any(results[:-1])
+
+
+def test_what_is_remembered_of_a_head_belongs_to_no_request():
+    data = head(b"Accept: */*", first=b"GET http://other/ HTTP/1.1")
+    first, second = [HeadReader(8192, 65536, 100).receive(data)[0] for _ in range(2)]
+    assert first is not None
+    assert second is not None
+    assert first == second
+
+    first.headers.clear()
+
+    assert second.headers == [(b"host", b"other"), (b"accept", b"*/*")]
+
+
+@pytest.mark.parametrize(
+    ("data", "remembered"),
+    [
+        (head(first=b"GET /short HTTP/1.1"), True),
+        (head(first=b"GET /query?token=secret HTTP/1.1"), False),
+        (head(first=b"GET /" + b"a" * 200 + b" HTTP/1.1"), False),
+    ],
+)
+def test_short_request_lines_without_a_query_are_remembered(data, remembered):
+    remembered_request_line.cache_clear()
+
+    HeadReader(8192, 65536, 100).receive(data)
+
+    assert remembered_request_line.cache_info().currsize == remembered
+
+
+@pytest.mark.parametrize(("size", "remembered"), [(10, True), (3000, False)])
+def test_the_meaning_of_a_large_head_is_not_remembered(size, remembered):
+    _remembered_meaning.cache_clear()
+
+    HeadReader(8192, 65536, 100).receive(head(b"Connection: " + b"x" * size))
+
+    assert _remembered_meaning.cache_info().currsize == remembered
+
+
+def test_what_is_remembered_of_heads_is_bounded():
+    reader = HeadReader(8192, 65536, 100)
+
+    for number in range(2000):
+        reader.receive(head(b"TE: %d" % number, first=b"GET /%d HTTP/1.1" % number))
+
+    assert remembered_request_line.cache_info().currsize <= 512
+    assert _remembered_meaning.cache_info().currsize <= 256

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.fairway.protocols.http1.test_smuggling import SAMPLES, TAKEN
 from tests.fairway.protocols.http1.wire import feed, head, merged
 
-from fairway.protocols.http1 import BodyReceived, Http1Connection, LocalProtocolError, RequestFailed
+from fairway.protocols.http1 import BodyReceived, Http1Connection, LocalProtocolError, PlainHeads, RequestFailed
 
 FRAGMENTS = [
     b"GET / HTTP/1.1\r\n", b"POST /a?b HTTP/1.1\r\n", b"GET / HTTP/1.0\r\n", b"Host: a\r\n", b"Content-Length: 5\r\n",
@@ -151,3 +151,51 @@ def test_every_response_that_is_sent_is_read_back_by_another_implementation(firs
     has_content = first.startswith(b"GET") and status not in (204, 205, 304)
     assert content == (b"".join(pieces) if has_content else b"")
     assert client.trailing_data[0] == b"", "nothing may follow the response"
+
+
+REQUESTS = [
+    head(), head(b"Connection: keep-alive"), head(b"Connection: close"), head(b"TE: trailers"),
+    head(first=b"GET / HTTP/1.0"), head(b"Connection: keep-alive", first=b"GET / HTTP/1.0"),
+    head(first=b"HEAD / HTTP/1.1"), head(b"Connection: Upgrade", b"Upgrade: websocket"),
+    head(b"Content-Length: 5", first=b"POST / HTTP/1.1") + b"hello",
+    head(b"Content-Length: 5", first=b"POST / HTTP/1.1") + b"he",
+    head() + head(first=b"GET /pipelined HTTP/1.1"), head()[:-2],
+]  # fmt: skip
+FIELDS = [
+    (b"content-type", b"text/plain"), (b"X-Own", b"1"), (b"set-cookie", b"a=b"), (b"set-cookie", b"c=d"),
+    (b"date", b"today"), (b"Server", b"mine"), (b"transfer-encoding", b"chunked"),
+    (b"connection", b"close"), (b"connection", b"keep-alive"), (b"connection", b"x, Close"),
+    (b"content-length", b"0"), (b"Content-Length", b"5"), (b"content-length", b"x"),
+    (b"bad name", b"1"), (b"bad-value", b"1\r\n"),
+]  # fmt: skip
+DEFAULT_HEADERS = b"server: fairway\r\ndate: now\r\n"
+kept_heads = PlainHeads(DEFAULT_HEADERS)
+
+
+@given(
+    st.sampled_from(REQUESTS),
+    st.booleans(),
+    st.sampled_from([101, 199, 200, 201, 204, 205, 304, 404, 500, 599]),
+    st.lists(st.sampled_from(FIELDS), max_size=3).map(tuple),
+    st.sampled_from([b"", b"hello", b"longer content"]),
+)
+def test_a_whole_response_is_what_the_general_path_sends(data, ended, status, headers, content):
+    whole, general = Http1Connection(), Http1Connection()
+    for connection in (whole, general):
+        connection.receive_data(data)
+        if ended:
+            connection.receive_eof()
+
+    response = whole.send_whole(status, headers, content, kept_heads)
+
+    if response is None:
+        assert not whole.response_started
+    else:
+        if all(name.lower() != b"content-length" for name, _ in headers):
+            headers += ((b"content-length", b"%d" % len(content)),)
+        expected = general.send_response(status, headers, default_headers=DEFAULT_HEADERS)
+        assert response == expected + general.send_body(content, False)
+        assert (whole.response_complete, whole.should_close) == (general.response_complete, general.should_close)
+        assert whole.next_request() == general.next_request()
+        assert whole.is_idle == general.is_idle
+        assert whole.receive_data(head()) == general.receive_data(head())

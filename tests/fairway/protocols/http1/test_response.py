@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.fairway.protocols.http1.wire import head
 
-from fairway.protocols.http1 import Http1Connection, LocalProtocolError
+from fairway.protocols.http1 import Http1Connection, LocalProtocolError, PlainHeads
 
 GET = head()
 GET_1_0 = head(first=b"GET / HTTP/1.0")
@@ -454,3 +454,80 @@ def test_error_response_after_the_response_has_begun_is_refused():
 
     with pytest.raises(LocalProtocolError, match=r"^the response has already started; close the connection instead$"):
         connection.error_response(500, "failed")
+
+
+# Whole responses: that they are the same bytes is in test_properties.py.
+
+TYPE = (b"content-type", b"text/plain")
+
+
+def test_a_plain_request_is_answered_whole():
+    connection = requested()
+
+    data = connection.send_whole(200, (TYPE,), b"hello", PlainHeads(b"server: x\r\n"))
+
+    assert data == b"HTTP/1.1 200 OK\r\nserver: x\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nhello"
+    assert connection.response_complete
+    assert not connection.should_close
+
+
+@pytest.mark.parametrize("data", [GET_1_0, GET_1_0_KEPT, HEAD, CLOSING, UPGRADE, GET[:-2], b""])
+def test_a_request_that_is_not_plain_is_not_answered_whole(data):
+    connection = requested(data)
+
+    assert connection.send_whole(200, (), b"hello", PlainHeads(b"")) is None
+    assert not connection.response_started
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (204, ()),
+        (304, ()),
+        (200, ((b"content-length", b"4"),)),
+        (200, ((b"connection", b"close"),)),
+        (200, ((b"x", b"a\r\nb"),)),
+    ],
+)
+def test_a_response_that_is_not_that_simple_is_not_sent_whole(status, headers):
+    connection = requested()
+
+    assert connection.send_whole(status, headers, b"hello", PlainHeads(b"")) is None
+    assert not connection.response_started
+
+
+def test_nothing_can_follow_a_whole_response():
+    connection = requested()
+    connection.send_whole(200, (), b"hello", PlainHeads(b""))
+
+    assert connection.send_whole(200, (), b"hello", PlainHeads(b"")) is None
+    with pytest.raises(LocalProtocolError, match="the response has already started"):
+        connection.send_response(200, [])
+    with pytest.raises(LocalProtocolError, match="no response content is expected now"):
+        connection.send_body(b"", False)
+    with pytest.raises(LocalProtocolError, match="no trailers are expected now"):
+        connection.send_trailers([])
+    with pytest.raises(LocalProtocolError, match="after the final response"):
+        connection.send_informational(103, [])
+    with pytest.raises(LocalProtocolError, match="the response has already started"):
+        connection.error_response(500, "late")
+
+
+def test_a_head_is_made_once():
+    heads = PlainHeads(b"")
+
+    first = heads.find(200, (TYPE,), 5)
+
+    assert heads.find(200, (TYPE,), 5) is first
+    assert heads.find(200, (TYPE,), 6) != first
+
+
+def test_kept_heads_are_bounded_in_number_and_size():
+    heads = PlainHeads(b"")
+
+    for length in range(3000):
+        heads.find(200, (TYPE,), length)
+        assert len(heads._kept) <= 256
+    kept = len(heads._kept)
+    assert heads.find(200, ((b"x", b"y" * 2048),), 5) is not None
+    assert len(heads._kept) == kept
