@@ -106,7 +106,7 @@ def measure(name: str, loop: asyncio.AbstractEventLoop) -> None:
         ("awaiting, POST of 12 bytes", awaiting, POST),
         ("in two pieces, GET with 2 fields", in_two_pieces, PLAIN),
     ):
-        report(title, microseconds(requests(loop, app, data), per=CONNECTIONS, seconds=0.1))
+        report(title, microseconds(requests(loop, app, data), per=CONNECTIONS, rounds=50, seconds=0.01))
 
 
 def main() -> None:

@@ -180,6 +180,7 @@ COMPLETED.state = _COMPLETE
 
 _MAX_PLAIN_HEADS = 256
 _MAX_PLAIN_HEAD_BYTES = 2048
+_NOT_PLAIN = b""
 
 
 class PlainHeads:
@@ -205,21 +206,21 @@ class PlainHeads:
         head = self._kept.get(key)
         if head is None:
             head = self._make(status, headers, length)
-            if head is not None and len(head) <= _MAX_PLAIN_HEAD_BYTES:
+            if sum(len(name) + len(value) for name, value in headers) <= _MAX_PLAIN_HEAD_BYTES:
                 if len(self._kept) >= _MAX_PLAIN_HEADS:
                     self._kept.clear()
                 self._kept[key] = head
-        return head
+        return head or None
 
-    def _make(self, status: int, headers: tuple[Field, ...], length: int) -> bytes | None:
+    def _make(self, status: int, headers: tuple[Field, ...], length: int) -> bytes:
         if not any(name.lower() == b"content-length" for name, _ in headers):
             headers = (*headers, (b"content-length", b"%d" % length))
         writer = ResponseWriter(_PLAIN_REQUEST)
         try:
             head = writer.start(status, headers, self._default_headers, False, False)
         except LocalProtocolError:
-            return None
-        return head if writer.keep_alive and writer.takes_exactly(length) else None
+            return _NOT_PLAIN
+        return head if writer.keep_alive and writer.takes_exactly(length) else _NOT_PLAIN
 
 
 def status_line(status: int) -> bytes:

@@ -522,6 +522,15 @@ def test_a_head_is_made_once():
     assert heads.find(200, (TYPE,), 6) != first
 
 
+def test_that_a_head_is_not_plain_is_found_once(monkeypatch):
+    heads = PlainHeads(b"")
+    assert heads.find(304, (), 0) is None
+
+    monkeypatch.setattr(PlainHeads, "_make", None)
+
+    assert heads.find(304, (), 0) is None
+
+
 def test_kept_heads_are_bounded_in_number_and_size():
     heads = PlainHeads(b"")
 
@@ -530,4 +539,5 @@ def test_kept_heads_are_bounded_in_number_and_size():
         assert len(heads._kept) <= 256
     kept = len(heads._kept)
     assert heads.find(200, ((b"x", b"y" * 2048),), 5) is not None
+    assert heads.find(304, ((b"x", b"y" * 2048),), 5) is None
     assert len(heads._kept) == kept
