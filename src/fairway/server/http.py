@@ -231,7 +231,13 @@ class HttpExchange:
     def _send_start(self, carrier: Carrier, length: int | None) -> None:
         assert self._start is not None
         status, headers, self._wants_trailers = self._start
-        has_length = any(name.lower() == b"content-length" for name, _ in headers)
+        has_length = is_event_stream = False
+        for name, value in headers:
+            name = name.lower()
+            if name == b"content-length":
+                has_length = True
+            elif name == b"content-type" and value.startswith(b"text/event-stream"):
+                is_event_stream = True
         # To HEAD and with 304 an empty body says nothing about the length of what a GET would give.
         is_silent = length == 0 and (status == 304 or self.scope["method"] == "HEAD")
         if length is not None and not (is_silent or has_length or self._wants_trailers):
@@ -240,9 +246,7 @@ class HttpExchange:
         carrier.send_start(status, headers, self._wants_trailers)
         self.status = status
         self.started = True
-        self.is_event_stream = any(
-            name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers
-        )
+        self.is_event_stream = is_event_stream
         self._start = None
 
     def _send_trailers(self, carrier: Carrier, message: Mapping[str, Any]) -> None:
