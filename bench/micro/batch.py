@@ -56,7 +56,7 @@ def tcp_pairs(count: int) -> list[tuple[socket.socket, socket.socket]]:
 
 
 def by_dirty_sockets(loop: asyncio.AbstractEventLoop, pairs: list[tuple[socket.socket, socket.socket]]) -> None:
-    print(print(f"broadcast of {len(FRAME)} bytes to {SOCKETS} sockets: per socket, by MAX_DIRTY"))
+    print(f"broadcast of {len(FRAME)} bytes to {SOCKETS} sockets: per socket, by MAX_DIRTY")
     for max_dirty in (1, 16, 64, 256, 1000):
         batches.MAX_DIRTY = max_dirty
         batch = Batch(loop)

@@ -19,7 +19,7 @@ from fairway.protocols.http1 import Http1Connection
 from fairway.protocols.http1.head import HeadReader
 
 ROUNDS = 7
-CALLS = 5_000
+CALLS = 2_000
 
 BROWSER = (
     b"GET /chat/room/?x=1 HTTP/1.1\r\n"

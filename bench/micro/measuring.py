@@ -12,7 +12,7 @@ if str(SOURCE) not in sys.path:
     sys.path.insert(0, str(SOURCE))
 
 
-def microseconds(call: Callable[[], object], per: int = 1, rounds: int = 7, seconds: float = 0.03) -> float:
+def microseconds(call: Callable[[], object], per: int = 1, rounds: int = 7, seconds: float = 0.02) -> float:
     """Time of one operation, `per` of which happen in a call. The best round: a machine's noise only ever adds."""
     timer = timeit.Timer(call)
     calls = 1

@@ -21,7 +21,6 @@ from fairway.protocols.websocket.masking import apply_mask, apply_mask_pure, has
 SIZES = (16, 125, 1024, 16384)
 MASK = b"\x37\xfa\x21\x3d"
 MESSAGE = json.dumps({"type": "chat", "room": 7, "author": "somebody", "text": "x" * 90, "id": "0123456789"})
-ROWS = json.dumps([{"id": number, "name": f"row {number}", "price": number * 1.25} for number in range(60)])
 
 
 def masked(opcode: int, payload: bytes, first: int = 0x80) -> bytes:
@@ -90,16 +89,22 @@ def masks() -> None:
         report(f"{size} bytes", microseconds(lambda data=data: apply_mask(data, MASK)), f"pure {pure:.3f}")
 
 
+def rows(count: int) -> str:
+    return json.dumps([{"id": number, "name": f"row {number}", "price": number * 1.25} for number in range(count)])
+
+
 def compression() -> None:
-    encoder = deflate.encoder(1, 1024)
-    compressed = encoder.encode_text(ROWS)
-    payload = compressed[4:]
-    print(f"permessage-deflate, {len(ROWS)} bytes of JSON as {len(payload)}")
-    report("deflate, level 1, window of 12 bits", microseconds(lambda: encoder.encode_text(ROWS)))
-    report("inflate", microseconds(lambda: deflate.inflate(payload, 1 << 20)))
-    decoder = Decoder(deflate=True)
-    data = masked(1, payload, 0xC0)
-    report("compressed frame in", microseconds(lambda: decoder.decode(data)))
+    encoder = deflate.encoder(1, 64)
+    for count in (3, 60, 1200):
+        text = rows(count)
+        data = encoder.encode_text(text)
+        payload = data[2:] if data[1] < 126 else data[4:]
+        print(f"permessage-deflate, {len(text)} bytes of JSON as {len(payload)}")
+        report("deflate, level 1, window of 12 bits", microseconds(lambda text=text: encoder.encode_text(text)))
+        report("inflate", microseconds(lambda payload=payload: deflate.inflate(payload, 1 << 20)))
+        decoder = Decoder(deflate=True)
+        frame = masked(1, payload, 0xC0)
+        report("compressed frame in", microseconds(lambda decoder=decoder, frame=frame: decoder.decode(frame)))
 
 
 def handshakes() -> None:
