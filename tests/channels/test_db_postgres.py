@@ -206,10 +206,11 @@ def backends(postgres, database):
 
 
 @pytest.fixture
-def kill(postgres, database):
-    """End all connections on the server's side; that must be so many."""
+def kill(postgres, database, backends):
+    """End all connections on the server's side, once there are so many."""
 
     async def killed(count: int) -> None:
+        await backends(count)
         assert await asyncio.to_thread(postgres.kill_backends, database) == count
 
     return killed

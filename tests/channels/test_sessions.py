@@ -6,9 +6,10 @@ import datetime
 import re
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import SyncToAsync, sync_to_async
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import SuspiciousOperation
+from django.db import connection
 from django.utils.functional import LazyObject
 
 from channels.sessions import (
@@ -19,6 +20,13 @@ from channels.sessions import (
 )
 from channels.testing import HttpCommunicator
 from tests.channels.applications import Recorder, Sent, receive_nothing
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_connection_left():
+    """The thread that queries run in outlives these tests: its connection must not, those after them may have none."""
+    yield
+    SyncToAsync.single_thread_executor.submit(lambda: connection.close()).result()  # not the main thread's
 
 
 def cookie_of(*args, **kwargs) -> bytes:

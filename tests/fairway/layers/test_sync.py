@@ -365,14 +365,16 @@ def test_a_broadcast_over_such_a_layer_is_an_event(wire, switchboard):
     ]
 
 
-def test_nothing_is_started_before_the_first_call_and_one_thread_after_it(wire):
-    before = threading.active_count()
+def test_nothing_is_started_before_the_first_call_and_one_thread_after_it(wire, switchboard):
+    before = set(threading.enumerate())
     for number in range(3):
         group_send("news", item(0, number))
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == "fairway-layers"]
+    switchboard.until(3)
+    started = set(threading.enumerate()) - before
+    (thread,) = [thread for thread in started if thread.name == "fairway-layers"]
     assert thread.daemon
     # One for the loop, and one in which the service serves its only connection.
-    assert threading.active_count() == before + 2
+    assert len(started) == 2
 
 
 def test_a_loop_that_was_stopped_is_replaced(layer):
