@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,24 +24,30 @@ def dotted(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path, *, at_run_time_only: bool = False, top_level_only: bool = False) -> Iterator[tuple[int, str]]:
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@cache
+def imports(path: Path, *, at_run_time_only: bool = False, top_level_only: bool = False) -> list[tuple[int, str]]:
     """The dotted names that a module imports, with their lines; `from a import b` counts as `a.b` too."""
-    tree = ast.parse(path.read_text("utf-8"))
-    skipped: set[ast.AST] = set()
-    for node in ast.walk(tree):
+    found: list[tuple[int, str]] = []
+    unseen: list[ast.AST] = [tree_of(path)]
+    while unseen:
+        node = unseen.pop()
         is_guard = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         if (at_run_time_only and is_guard) or (top_level_only and is_function):
-            skipped.update(ast.walk(node))
-    for node in ast.walk(tree):
-        if node in skipped:
             continue
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
+            found += ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative import; write the whole name"
-            yield node.lineno, node.module or ""
-            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+            found.append((node.lineno, node.module or ""))
+            found += ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+        unseen += ast.iter_child_nodes(node)
+    return found
 
 
 def within(name: str, *packages: str) -> bool:
@@ -168,7 +174,7 @@ def test_every_module_says_what_it_is(package: str) -> None:
     silent = [
         str(path.relative_to(SRC))
         for path in modules(package)
-        if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_text("utf-8")))
+        if path.stat().st_size and not ast.get_docstring(tree_of(path))
     ]
 
     assert silent == []

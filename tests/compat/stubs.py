@@ -5,6 +5,7 @@ own annotations, but into pytest's cache.
 from __future__ import annotations
 
 import ast
+import fcntl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,9 +20,12 @@ def install(config: pytest.Config) -> Path:
     """The folder with the stubs in it. Downloads them if they are not in the cache."""
     assert config.cache is not None
     folder = config.cache.mkdir(REQUIREMENT.replace("==", "-"))
-    if not (folder / "channels-stubs" / "py.typed").exists():
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(folder)]
-        subprocess.run([*pip, REQUIREMENT], check=True, timeout=120)
+    # Two workers of one test run may want them at once.
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "channels-stubs" / "py.typed").exists():
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(folder)]
+            subprocess.run([*pip, REQUIREMENT], check=True, timeout=120)
     return folder / "channels-stubs"
 
 

@@ -11,7 +11,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import HTTPError
@@ -106,20 +108,33 @@ def test_the_first_part_is_an_ordinary_django_site(tmp_path: Path) -> None:
 # Parts 2 and 3: the chat
 
 
-@pytest.fixture(scope="module")
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    part, args = request.param
-    with running(args, project_after(part, tmp_path_factory.mktemp(part))) as server:
+COMMANDS = {"runserver": RUNSERVER, "fairway": FAIRWAY}
+
+
+@contextmanager
+def serving(part: str, command: str, target: Path) -> Iterator[Site]:
+    with running(COMMANDS[command], project_after(part, target)) as server:
         yield Site(server.port())
         assert server.interrupt() == 0
     assert "Traceback" not in server.text
 
 
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], Site]]:
+    """The project after a part, served by a command: started when it is first asked for."""
+    with ExitStack() as servers:
+        yield cache(lambda part, command: servers.enter_context(serving(part, command, tmp_path_factory.mktemp(part))))
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest, start: Callable[[str, str], Site]) -> Site:
+    return start(*request.param)
+
+
 def served(*parts: str) -> pytest.MarkDecorator:
     """Each of these parts, by the development server and by the bare one."""
-    commands = {"runserver": RUNSERVER, "fairway": FAIRWAY}
-    sites = {f"{part}-{name}": (part, args) for part in parts for name, args in commands.items()}
-    return pytest.mark.parametrize("site", sites.values(), ids=sites, indirect=True, scope="module")
+    sites = [(part, command) for part in parts for command in COMMANDS]
+    return pytest.mark.parametrize("site", sites, ids="-".join, indirect=True)
 
 
 ECHO = served("2a-socket")

@@ -169,7 +169,6 @@ class Watched:
 
 @pytest.fixture
 def collector_off() -> Iterator[None]:
-    gc.collect()
     gc.disable()
     yield
     gc.enable()
