@@ -5,8 +5,16 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# So many processes share the tests. A file is not divided: what it starts is started once. Browsers wait for deadlines of
+# their own, and have the machine for themselves.
+TESTERS ?= 2
+PYTEST := $(BIN)/python -m pytest
+SHARED := -n $(TESTERS) --dist loadfile
 HOST ?= 127.0.0.1
 PORT ?= 8000
+
+# Tests start some hundred processes, each of which would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test lint types fast matrix micro bench bench-quick bench-soak bench-100k bench-stuck wheels clean
 
@@ -19,7 +27,8 @@ demo: $(VENV)/.installed ## Start the demo: chat, notifications, a game
 	@cd demo && exec $(abspath $(BIN))/fairway demo.asgi:application --host $(HOST) --port $(PORT)
 
 test: $(VENV)/.installed-dev lint types ## Run every check: lint, types, tests
-	$(BIN)/python -m pytest
+	$(PYTEST) $(SHARED) -m "not browser"
+	$(PYTEST) -m browser
 
 lint: $(VENV)/.installed-dev ## Check style
 	$(BIN)/ruff check .
@@ -29,10 +38,10 @@ types: $(VENV)/.installed-dev ## Check types
 	$(BIN)/mypy
 
 fast: $(VENV)/.installed-dev ## Run the tests that take less than a minute together
-	$(BIN)/python -m pytest -m "not slow and not browser"
+	$(PYTEST) $(SHARED) -m "not slow and not browser" --hypothesis-profile fast
 
-matrix: ## Run the fast tests with the other versions of Python and Django that are here
-	@$(PYTHON) tests/matrix.py
+matrix: $(VENV)/.installed-dev ## Run the fast tests with the other versions of Python and Django that are here
+	@$(BIN)/python tests/matrix.py
 
 micro: $(VENV)/.installed-dev ## Run the micro-benchmarks
 	@for f in bench/micro/*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done

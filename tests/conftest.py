@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.services.postgres import postgres  # noqa: F401  # the fixture
 from tests.services.redis import redis  # noqa: F401  # the fixture
+
+# `make fast` and `make matrix` look for what broke; `make test` looks longer for what never worked.
+hypothesis.settings.register_profile("fast", max_examples=20)
 
 
 class Hops:

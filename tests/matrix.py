@@ -16,11 +16,15 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import django
+from uv import find_uv_bin
+
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = ROOT / ".cache" / "matrix"
 # Environments of their own, and pages: neither depends on the versions.
 ELSEWHERE = ["--ignore=tests/compat", "--ignore=tests/docs", "--ignore=tests/demo"]
-TESTS = ["-q", "-m", "not slow and not browser", "-p", "no:cacheprovider", *ELSEWHERE]
+FAST = ["-m", "not slow and not browser", "--hypothesis-profile", "fast", "-n", "2", "--dist", "loadfile"]
+TESTS = ["-q", *FAST, "-p", "no:cacheprovider", *ELSEWHERE]
 
 # Django -> the versions of Python that it supports (https://docs.djangoproject.com/en/dev/faq/install/).
 SUPPORTED = {
@@ -72,14 +76,9 @@ def fewest(cells: list[Cell]) -> list[Cell]:
     return chosen
 
 
-def covered_by_make_test() -> Cell | None:
-    """The cell whose versions the environment of `make test` has."""
-    python = ROOT / ".venv" / "bin" / "python"
-    if not python.exists():
-        return None
-    code = "import sys, django; print(*sys.version_info[:2], sep='.'); print(*django.VERSION[:2], sep='.')"
-    asked = subprocess.run([str(python), "-c", code], capture_output=True, text=True)
-    return Cell(*asked.stdout.split()) if asked.returncode == 0 else None
+def covered_by_make_test() -> Cell:
+    """The cell whose versions this environment has."""
+    return Cell("{}.{}".format(*sys.version_info), "{}.{}".format(*django.VERSION))
 
 
 def prepare(cell: Cell, interpreter: str) -> Path:
@@ -87,15 +86,13 @@ def prepare(cell: Cell, interpreter: str) -> Path:
     folder = ENVIRONMENTS / f"python{cell.python}-django{cell.django}"
     python = folder / "bin" / "python"
     if not python.exists():
-        subprocess.run([interpreter, "-m", "venv", str(folder)], check=True)
-        pip(python, "--upgrade", "pip>=25.1")
-    pip(python, "--editable", ".", "--group", "dev", f"Django=={cell.django}.*")
+        uv("venv", "--python", interpreter, str(folder))
+    uv("pip", "install", "--python", str(python), "--editable", ".", "--group", "dev", f"Django=={cell.django}.*")
     return python
 
 
-def pip(python: Path, *arguments: str) -> None:
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
-    subprocess.run([str(part) for part in command], cwd=ROOT, check=True)
+def uv(*arguments: str) -> None:
+    subprocess.run([find_uv_bin(), "--quiet", *arguments], cwd=ROOT, check=True)
 
 
 def run(cell: Cell, interpreter: str) -> bool:
