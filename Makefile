@@ -5,9 +5,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-# So many processes share the tests. A file is not divided: what it starts is started once. Browsers wait for deadlines of
-# their own, and have the machine for themselves.
-TESTERS ?= 2
+# So many processes share the tests: one more than two cores, because tests wait for what they start. A file is not divided,
+# so that this is started once. Browsers wait for deadlines of their own, and have the machine for themselves.
+TESTERS ?= 3
 PYTEST := $(BIN)/python -m pytest
 SHARED := -n $(TESTERS) --dist loadfile
 HOST ?= 127.0.0.1

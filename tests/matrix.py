@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = ROOT / ".cache" / "matrix"
 # Environments of their own, and pages: neither depends on the versions.
 ELSEWHERE = ["--ignore=tests/compat", "--ignore=tests/docs", "--ignore=tests/demo"]
-FAST = ["-m", "not slow and not browser", "--hypothesis-profile", "fast", "-n", "2", "--dist", "loadfile"]
+FAST = ["-m", "not slow and not browser", "--hypothesis-profile", "fast", "-n", "3", "--dist", "loadfile"]
 TESTS = ["-q", *FAST, "-p", "no:cacheprovider", *ELSEWHERE]
 
 # Django -> the versions of Python that it supports (https://docs.djangoproject.com/en/dev/faq/install/).
