@@ -7,7 +7,7 @@ transport keeps nothing, so what is measured is all that Python does for a membe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from measuring import microseconds, report
 
@@ -88,7 +88,7 @@ def to_a_group(loop: asyncio.AbstractEventLoop) -> None:
     hub, connections, _ = group_of(loop, parked=False)
 
     def send(event: dict[str, object]) -> None:
-        # The hub delivers to a large group in slices, one in each pass of the loop.
+        # In a running loop: for a caller outside it the hub leaves each delivery to `call_soon_threadsafe`.
         loop.run_until_complete(delivered(lambda: hub.group_send("g", event)))
         for connection in connections:
             assert connection.inbox.take_nowait() is not None
@@ -110,7 +110,7 @@ def to_a_group(loop: asyncio.AbstractEventLoop) -> None:
     report("group_broadcast to parked consumers, to the transport", microseconds(broadcast, MEMBERS))
 
 
-async def delivered(send: Callable[[], asyncio.Future[None] | None]) -> None:
+async def delivered(send: Callable[[], Awaitable[None] | None]) -> None:
     under_way = send()
     if under_way is not None:
         await under_way
