@@ -21,11 +21,20 @@ from django.contrib.auth import (
     user_logged_out,
 )
 from django.utils.crypto import constant_time_compare
-from django.utils.functional import LazyObject, empty
+from django.utils.functional import empty
 
 from channels.db import SharedVisit, database_sync_to_async
-from channels.middleware import Application, BaseMiddleware, Receive, Scope, Send, TailCalling, enter_application
-from channels.sessions import CookieMiddleware, SessionMiddleware
+from channels.middleware import (
+    Application,
+    BaseMiddleware,
+    Receive,
+    Scope,
+    Send,
+    TailCalling,
+    copy_of,
+    enter_application,
+)
+from channels.sessions import CookieMiddleware, SessionMiddleware, SmallLazyObject, shared
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
@@ -54,6 +63,7 @@ def get_user(scope: Scope) -> AbstractBaseUser | AnonymousUser:
         backend_path = session[BACKEND_SESSION_KEY]
     except KeyError:
         return _anonymous()
+    _share_names(session)
     if backend_path not in settings.AUTHENTICATION_BACKENDS:
         return _anonymous()
     user = load_backend(backend_path).get_user(user_id)
@@ -103,7 +113,7 @@ def logout(scope: Scope) -> None:
         scope["user"] = _anonymous()
 
 
-class UserLazyObject(LazyObject):  # type: ignore[type-arg]  # generic in the stubs only
+class UserLazyObject(SmallLazyObject):
     """Stands in the scope until the user is known."""
 
     def _setup(self) -> None:
@@ -117,7 +127,7 @@ class AuthMiddleware(TailCalling, BaseMiddleware):
     """
 
     def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
-        scope = dict(scope)
+        scope = copy_of(scope)
         self.populate_scope(scope)
         if type(self).resolve_scope is AuthMiddleware.resolve_scope and not _needs_query(scope):
             return enter_application(self.inner, scope, receive, send)
@@ -171,6 +181,16 @@ def _has_content(session: Any) -> bool:
     """Whether `session` has a key to load by, or data of its own; reads no store."""
     is_empty = getattr(session, "is_empty", None)
     return bool(session) if is_empty is None else not is_empty()
+
+
+def _share_names(session: Any) -> None:
+    """Names in sessions are the same for all: the decoder's copies of them would live as long as the connection."""
+    data = getattr(session, "_session_cache", None)
+    if type(data) is dict:
+        session._session_cache = {
+            shared(name) if type(name) is str else name: shared(value) if name == BACKEND_SESSION_KEY else value
+            for name, value in data.items()
+        }
 
 
 def _user_id(session: Any) -> Any:

@@ -21,7 +21,7 @@ from django.urls import reverse as django_reverse
 from django.urls.exceptions import Resolver404
 from django.urls.resolvers import RegexPattern, RoutePattern
 
-from channels.middleware import Application, Receive, Scope, Send, TailCalling, enter_application
+from channels.middleware import Application, Receive, Scope, Send, TailCalling, copy_of, enter_application
 
 Route: TypeAlias = URLPattern | URLResolver
 
@@ -186,14 +186,13 @@ def _no_route(scope: Scope) -> Exception:
 
 def _routed_scope(scope: Scope, match: _Match) -> Scope:
     outer = scope.get("url_route", {"args": (), "kwargs": {}})
-    return {
-        **scope,
-        "path_remaining": match.rest,
-        "url_route": {
-            "args": (*outer["args"], *match.args),
-            "kwargs": {**outer["kwargs"], **match.kwargs},
-        },
+    scope = copy_of(scope)
+    scope["path_remaining"] = match.rest
+    scope["url_route"] = {
+        "args": (*outer["args"], *match.args),
+        "kwargs": {**outer["kwargs"], **match.kwargs},
     }
+    return scope
 
 
 def _matching(routes: Sequence[Route], path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[_Match]:

@@ -8,6 +8,7 @@ response. No WebSocket message triggers a save: a consumer calls `scope["session
 from __future__ import annotations
 
 import datetime
+import functools
 import time
 from collections.abc import Awaitable, Iterable, Sequence
 from http.cookies import SimpleCookie
@@ -21,7 +22,7 @@ from django.http.cookie import parse_cookie
 from django.utils.functional import LazyObject
 from django.utils.http import http_date
 
-from channels.middleware import Application, Receive, Scope, Send, TailCalling, enter_application
+from channels.middleware import Application, Receive, Scope, Send, TailCalling, copy_of, enter_application
 from fairway.delivery import Message
 
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
@@ -40,7 +41,9 @@ class CookieMiddleware(TailCalling):
                 "(make sure it is only passed HTTP or WebSocket connections)"
             )
         cookies = _cookies(scope["headers"])
-        return enter_application(self.inner, {**scope, "cookies": cookies}, receive, send)
+        scope = copy_of(scope)
+        scope["cookies"] = cookies
+        return enter_application(self.inner, scope, receive, send)
 
     @classmethod
     def set_cookie(
@@ -103,7 +106,8 @@ class CookieMiddleware(TailCalling):
 def _cookies(headers: Iterable[Sequence[bytes]]) -> dict[str, str]:
     # HTTP/2 clients may split their cookies over several headers (RFC 9113, 8.2.3).
     values = [value.decode("latin1") for name, value in headers if name == b"cookie"]
-    return parse_cookie("; ".join(values)) if values else {}
+    cookies = parse_cookie("; ".join(values)) if values else {}
+    return {shared(name): value for name, value in cookies.items()}
 
 
 def _seconds_until(moment: datetime.datetime) -> int:
@@ -112,6 +116,25 @@ def _seconds_until(moment: datetime.datetime) -> int:
     left = moment - datetime.datetime.now(tz=datetime.UTC)
     # The fraction of a second that has passed already must not shorten what was asked for.
     return max(0, left.days * 86_400 + left.seconds + 1)
+
+
+class SmallLazyObject(LazyObject):  # type: ignore[type-arg]  # generic in the stubs only
+    """Keeps what it stands for without a `__dict__`, which would be as large as the rest."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_wrapped":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+
+@functools.lru_cache(maxsize=256)
+def shared(text: str) -> str:
+    """One object for all equal texts: for those that many connections have in common.
+
+    Not `sys.intern`: what it has seen some versions of Python never forget, and clients choose the names of cookies.
+    """
+    return text
 
 
 class InstanceSessionWrapper:
@@ -128,12 +151,12 @@ class InstanceSessionWrapper:
     def __init__(self, scope: Scope, send: Send) -> None:
         self.cookie_name = settings.SESSION_COOKIE_NAME
         self.session_store = import_module(settings.SESSION_ENGINE).SessionStore
-        self.scope = dict(scope)
+        self.scope = copy_of(scope)
         self.activated = "session" not in self.scope
         if self.activated:
             if "cookies" not in self.scope:
                 raise ValueError("No cookies in scope - SessionMiddleware needs to run inside of CookieMiddleware.")
-            self.scope["session"] = LazyObject()
+            self.scope["session"] = SmallLazyObject()
         self.real_send = send
 
     async def resolve_session(self) -> None:

@@ -87,12 +87,12 @@ def test_the_wire_library_is_imported_in_one_place() -> None:
     assert users == {"fairway.protocols.websocket.masking"}
 
 
-def test_delivery_knows_only_the_standard_library() -> None:
-    assert offences([SRC / "fairway/delivery.py"], ()) == []
+def test_delivery_and_entering_know_only_the_standard_library() -> None:
+    assert offences([SRC / "fairway/delivery.py", SRC / "fairway/entering.py"], ()) == []
 
 
 def test_the_server_knows_no_framework() -> None:
-    allowed = ("fairway.protocols", "fairway.delivery", "fairway.server", "uvloop")
+    allowed = ("fairway.protocols", "fairway.delivery", "fairway.entering", "fairway.server", "uvloop")
 
     assert offences(modules("fairway/server"), allowed) == []
 
@@ -110,7 +110,7 @@ def test_layers_know_no_server() -> None:
 def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily() -> None:
     may_start = ("channels.management.commands.runserver", "channels.testing")
     # `fairway.settings` judges settings, for the system checks, and starts nothing.
-    may_know = ("fairway.concurrency", "fairway.delivery", "fairway.layers", "fairway.settings")
+    may_know = ("fairway.concurrency", "fairway.delivery", "fairway.entering", "fairway.layers", "fairway.settings")
     found = []
     for path in modules("channels"):
         lazily = {line for line, _ in imports(path)} - {line for line, _ in imports(path, top_level_only=True)}

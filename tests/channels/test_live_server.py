@@ -437,4 +437,4 @@ def test_importing_the_package_imports_no_server():
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
 
-    assert done.stdout == "['fairway.delivery']\n"
+    assert done.stdout == "['fairway.entering', 'fairway.delivery']\n"

@@ -14,6 +14,7 @@ from email.utils import formatdate
 from types import CoroutineType
 from typing import Any, Protocol
 
+from fairway.entering import enter_application
 from fairway.protocols.http1 import PlainHeads
 from fairway.server.access import EventLog, FaultLog, client_text, target_text
 from fairway.server.batch import Batch
@@ -199,7 +200,7 @@ class Context:
 def _call(app: Application, scope: Scope, receive: Any, send: Any) -> Coroutine[Any, Any, None]:
     """A coroutine of the application's call, which may return any awaitable, or raise at once."""
     try:
-        awaitable = app(scope, receive, send)
+        awaitable = enter_application(app, scope, receive, send)
     except Exception as error:
         return _raise(error)
     return awaitable if isinstance(awaitable, CoroutineType) else _await(awaitable)

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
+from fairway.entering import enter_application
 from fairway.server.access import escaped
 from fairway.server.limits import ConfigurationError
 
@@ -79,7 +80,7 @@ class ProxyHeaders:
     def __call__(self, scope: Scope, receive: Any, send: Any) -> Awaitable[None]:
         if scope["type"] in _SCHEMES:
             self._correct(scope)
-        return self._app(scope, receive, send)
+        return enter_application(self._app, scope, receive, send)
 
     def _correct(self, scope: Scope) -> None:
         found = self._found(scope["headers"])

@@ -1,0 +1,66 @@
+"""How an ASGI application enters the next one, without a frame for each that only passes the connection on.
+
+A connection stays suspended inside its whole chain of applications until it ends, so every chain
+link that only awaits the next one costs a frame per connection and a step per message. Links whose
+own work is synchronous derive from `TailCalling`: the link before them gets the awaitable of what
+lies further in. Seen from outside (servers, tests, subclasses) they are ordinary coroutine callables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import FunctionType
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
+
+# Dicts, but not annotated as such: a project's middlewares may say `dict`, or name the `TypedDict` of a scope or event.
+Scope: TypeAlias = Any
+Receive: TypeAlias = Callable[[], Awaitable[Any]]
+Send: TypeAlias = Callable[[Any], Awaitable[None]]
+Application: TypeAlias = Callable[[Any, Any, Any], Awaitable[Any]]
+
+
+class TailCalling:
+    """An application whose last act is to hand the connection on to another one."""
+
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
+        """Do this application's part and return the awaitable of the next one, not awaited."""
+        raise NotImplementedError
+
+    # A real coroutine function: servers tell ASGI 3 from older interfaces by `inspect`, and before
+    # Python 3.12 nothing else passes for one.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
+        entered = self.enter(scope, receive, send)
+        # The connection spends its life in the next line: what is left behind must not live as long.
+        del scope, receive, send
+        return await entered
+
+
+# What stands behind applications that are functions and only call it. By the function itself: a decorator may copy
+# every attribute of what it wraps, but is another function.
+_behind: WeakKeyDictionary[Callable[..., Any], Application] = WeakKeyDictionary()
+
+
+def stands_for(function: Callable[..., Any], application: Application) -> None:
+    """Note that calling this function only calls that application: whoever enters it may do so directly."""
+    _behind[function] = application
+
+
+def enter_application(application: Application, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
+    """Return the awaitable of `application`, saving the frames of those that only pass the connection on.
+
+    Errors of the synchronous part are raised here. A subclass with a `__call__` of its own is called
+    like any other application.
+    """
+    # The class is asked, as a call asks it, so that an application that imitates attributes is not mistaken.
+    if getattr(type(application), "__call__", None) is TailCalling.__call__:  # noqa: B004
+        entered: TailCalling = application  # type: ignore[assignment]  # established by the line above
+        return entered.enter(scope, receive, send)
+    if type(application) is FunctionType:
+        application = _behind.get(application, application)
+    return application(scope, receive, send)
+
+
+def copy_of(scope: Scope) -> Scope:
+    """A copy to change. The server's scopes are compact, and so are their copies, but only those made like this."""
+    return scope.copy() if type(scope) is dict else dict(scope)
