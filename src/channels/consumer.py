@@ -203,10 +203,11 @@ class AsyncConsumer:
     @property
     def base_send(self) -> Send:
         """The `send` of the server or of the middleware around this consumer."""
-        send = self._fairway_base_send
-        if send is None:
-            raise AttributeError(f"{type(self).__name__} has no base_send before it is called")
-        return send
+        if self._fairway_base_send is not None:
+            return self._fairway_base_send
+        if self._fairway_connection is not None:
+            return self._fairway_connection.send
+        raise AttributeError(f"{type(self).__name__} has no base_send before it is called")
 
     @base_send.setter
     def base_send(self, send: Send) -> None:
@@ -223,7 +224,7 @@ class AsyncConsumer:
         self._fairway_inspect()
         self.channel_layer = layer = get_channel_layer(self.channel_layer_alias)
         self._fairway_loop = loop = asyncio.get_running_loop()
-        pumps: list[Pump] = []
+        pumps: tuple[Pump, ...] = ()
         reader = connection_of(receive, "receive")
         inbox = reader.inbox if reader is not None else Inbox(loop)
         hub = hub_of(layer)
@@ -235,11 +236,13 @@ class AsyncConsumer:
                 self.channel_name = await layer.new_channel()
             self._fairway_bind(send)
             if reader is None:
-                pumps.append(Pump(receive, inbox, ahead=crew is not None))
+                pumps = (Pump(receive, inbox, ahead=crew is not None),)
             if hub is not None:
                 member = self._fairway_attach(hub, inbox)
             elif layer is not None:
-                pumps.append(Pump(self.channel_receive, inbox, for_layer=True))
+                pumps = (*pumps, Pump(self.channel_receive, inbox, for_layer=True))
+            # The connection spends its life in what follows: what is not needed there must not live as long.
+            del receive, send, reader
             try:
                 while True:
                     item = inbox.take_nowait() if crew is None else await crew.next()
@@ -271,6 +274,8 @@ class AsyncConsumer:
                     await asyncio.create_task(self._fairway_farewell(scope, code))
             raise
         finally:
+            if self._fairway_connection is not None:
+                self._fairway_base_send = self.base_send
             self._fairway_connection = self._fairway_member = None
             if hub is not None and member is not None:
                 hub.detach(member)
@@ -298,8 +303,13 @@ class AsyncConsumer:
         self._fairway_undispatched = not self._sync and overrides_none(mro, "dispatch")
 
     def _fairway_bind(self, send: Send) -> None:
-        self.base_send = send
-        self._fairway_connection = connection_of(send, "send")
+        connection = connection_of(send, "send")
+        if connection is None:
+            self.base_send = send
+        else:
+            # Its own method need not be kept: `base_send` has it made when it is asked for.
+            self._fairway_base_send = None
+            self._fairway_connection = connection
 
     def _fairway_attach(self, hub: Hub, inbox: Inbox) -> Member:
         connection = self._fairway_connection if self._fairway_transparent else None

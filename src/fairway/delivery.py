@@ -359,11 +359,15 @@ class Inbox:
         try:
             return await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self._put_back(waiter.result())
-            elif self._waiter is waiter:
-                self._waiter = None
+            self.give_back(waiter)
             raise
+
+    def give_back(self, waiter: asyncio.Future[Any]) -> None:
+        """The task that waited was cancelled: keep what had arrived for it already."""
+        if waiter.done() and not waiter.cancelled():
+            self._put_back(waiter.result())
+        elif self._waiter is waiter:
+            self._waiter = None
 
     def _put_back(self, item: Any) -> None:
         # The order between the lanes is free, the order within a lane is not; an item put back goes in front

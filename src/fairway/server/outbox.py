@@ -77,7 +77,7 @@ class Outbox:
         self.blocked = False
         self._batch = batch
         self._loop = loop
-        self._frames: list[Piece] = []
+        self._frames: list[Piece] | None = None  # as long as there are none: most connections are idle
         self._droppable = 0  # how many of the frames are
         self._dirty = False
         self._left = 0  # of the last chunk, when it was last looked at
@@ -86,7 +86,11 @@ class Outbox:
 
     def append(self, frame: bytes | Droppable) -> bool:
         """Add a frame; True when the outbox was so full that it was written at once."""
-        self._frames.append(frame)
+        frames = self._frames
+        if frames is None:
+            self._frames = [frame]
+        else:
+            frames.append(frame)
         size = self.size = self.size + len(frame)
         if not self._dirty:
             self._dirty = True
@@ -105,7 +109,7 @@ class Outbox:
         dropped = 0
         if self.blocked:
             if only_latest:
-                dropped += self._drop_matching(key, len(self._frames))
+                dropped += self._drop_matching(key, len(self._frames or ()))
             while self.size + len(frame) > bound and self._drop_matching(None, 1):
                 dropped += 1
         self._droppable += 1
@@ -114,15 +118,18 @@ class Outbox:
 
     def _drop_matching(self, key: str | None, count: int) -> int:
         """Drop so many of the droppable frames, the oldest first, of one key or of any; how many there were."""
+        frames = self._frames
+        if frames is None or not self._droppable:
+            return 0
         doomed = []
-        for index, piece in enumerate(self._frames if self._droppable else ()):
+        for index, piece in enumerate(frames):
             if type(piece) is Droppable and (key is None or piece.key == key):
                 doomed.append(index)
                 if len(doomed) == count:
                     break
         for index in reversed(doomed):
-            self.size -= len(self._frames[index])
-            del self._frames[index]
+            self.size -= len(frames[index])
+            del frames[index]
         self._droppable -= len(doomed)
         return len(doomed)
 
@@ -133,17 +140,21 @@ class Outbox:
             return
         self._dirty = False
         frames = self._frames
-        if self.size <= CHUNK_BYTES:
-            if frames:
-                self.size = 0
-                if self._droppable:
-                    self._commit(len(frames))
-                data = frames[0] if len(frames) == 1 else b"".join(frames)  # type: ignore[arg-type]  # see _commit
-                frames.clear()
-                transport.write(data)  # type: ignore[arg-type]
+        if frames is None:
+            pass
+        elif self.size <= CHUNK_BYTES:
+            self._frames = None
+            self.size = 0
+            if self._droppable:
+                self._commit(frames, len(frames))
+            # The type of what a commit leaves.
+            data = frames[0] if len(frames) == 1 else b"".join(frames)  # type: ignore[arg-type]
+            transport.write(data)  # type: ignore[arg-type]
         else:
             while frames and not self.blocked:
-                transport.write(self._next_chunk())
+                transport.write(self._next_chunk(frames))
+            if not frames:
+                self._frames = None
         if self._waiters is not None and not self.blocked:
             self._wake()  # the socket took everything at once, so that there is nothing to resume
 
@@ -152,14 +163,13 @@ class Outbox:
         if self._dirty and not self.blocked:
             self._batch.flush_alone(self)
 
-    def _next_chunk(self) -> bytes:
-        frames = self._frames
+    def _next_chunk(self, frames: list[Piece]) -> bytes:
         count = size = 0
         while count < len(frames) and (size < CHUNK_BYTES or not count):
             size += len(frames[count])
             count += 1
         if self._droppable:
-            self._commit(count)
+            self._commit(frames, count)
         if count == 1 and size > CHUNK_BYTES:
             # The rest of a long frame stays here, where it is counted; it has begun, so it is not droppable.
             whole = memoryview(frames[0])  # type: ignore[arg-type]
@@ -171,11 +181,11 @@ class Outbox:
         self.size -= size
         return chunk
 
-    def _commit(self, count: int) -> None:
+    def _commit(self, frames: list[Piece], count: int) -> None:
         """The first frames are about to be written: take them out of their wrappers."""
-        for index, piece in enumerate(self._frames[:count]):
+        for index, piece in enumerate(frames[:count]):
             if type(piece) is Droppable:
-                self._frames[index] = piece.frame
+                frames[index] = piece.frame
                 self._droppable -= 1
 
     def pause_writing(self) -> None:
@@ -229,8 +239,8 @@ class Outbox:
 
     def close(self) -> int:
         """Forget the transport and everything unsent, and wake all who wait; how many frames were dropped."""
-        dropped = len(self._frames)
-        self._frames.clear()
+        dropped = len(self._frames or ())
+        self._frames = None
         self.size = self._droppable = 0
         self.transport = None
         self._wake()

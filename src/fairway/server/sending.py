@@ -63,7 +63,11 @@ class SendingHalf(Connection):
         if payload.is_droppable:
             self._broadcast_droppable(payload, frame)
             return
-        outbox._frames.append(frame)
+        frames = outbox._frames
+        if frames is None:
+            outbox._frames = [frame]
+        else:
+            frames.append(frame)
         size = outbox.size = outbox.size + len(frame)
         if not outbox._dirty:
             outbox._dirty = True

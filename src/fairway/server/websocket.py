@@ -298,7 +298,16 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         """ASGI `receive`. Cancelling loses nothing; after the end it keeps returning `websocket.disconnect`."""
         if self._phase is Phase.ENDED and not self.inbox.client_waiting:
             return dict(self._end or self._disconnect_event(ABNORMAL_CLOSURE, "connection lost"))
-        item = await self.inbox.get()
+        # `Inbox.get`, in line: its frame would be as large as a consumer's whole scope.
+        inbox = self.inbox
+        item = inbox.take_nowait()
+        if item is None:
+            waiter = inbox.wait()
+            try:
+                item = await waiter
+            except asyncio.CancelledError:
+                inbox.give_back(waiter)
+                raise
         if type(item) is str:
             return {"type": "websocket.receive", "text": item}
         if type(item) is bytes:
