@@ -12,7 +12,7 @@ Lifetime: driver -> inbox, outbox, core, task; task -> (application's frames) ->
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fairway.delivery import Encoder, Inbox, Message
@@ -118,18 +118,18 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
                 inbox.put_client(event)
             else:
                 self._close_after_messages(event, len(events) > 1)  # type: ignore[arg-type]
-        if core._out is not None and self._last is None:
+        if core._out and self._last is None:
             self._send_control()
         if core.decoder.pending or (inbox._client is not None and inbox.full):
             self._pause_reading()
 
-    def _take(self, events: list[Any]) -> None:
+    def _take(self, events: Sequence[Any]) -> None:
         for event in events:
             if type(event) is str or type(event) is bytes:
                 self.inbox.put_client(event)
             else:
                 self._close_after_messages(event, len(events) > 1)
-        if self._core is not None and self._core._out is not None and self._last is None:
+        if self._core is not None and self._core._out and self._last is None:
             self._send_control()
 
     def _close_after_messages(self, closed: Closed, follows_message: bool) -> None:
@@ -234,9 +234,23 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
 
     def handle_deadline(self, now: float) -> float | None:
         """Judge whichever deadline has passed; the next one. (`fairway.server.wheel.Entry`)"""
+        core = self._core
+        if core is None or self._phase is not Phase.OPEN or self._stalled_at is not None or self._last is not None:
+            self._judge_deadlines(now)
+            return self._next_deadline()
+        # Nothing but a ping can be due: for an idle connection that is all that ever happens.
+        events = core.handle_deadline(now, self._reading)
+        if events:
+            self._take(events)
+            return self._next_deadline()
+        if core._out:
+            self._send_control()
+        return core.next_deadline()
+
+    def _judge_deadlines(self, now: float) -> None:
         limits = self._context.limits
         if self._transport is None and self._task is None:
-            return None
+            return
         if self._ended_at is not None and self._task is not None and now >= self._ended_at + limits.disconnect_timeout:
             self._cancel_application(limits.disconnect_timeout)
             self._ended_at = None
@@ -256,7 +270,6 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
             else:
                 self._linger_until = None
                 self._abort_transport()
-        return self._next_deadline()
 
     def _judge_stall(self, now: float) -> None:
         if self.outbox.has_progressed():

@@ -9,6 +9,7 @@ any monotonic clock: `next_deadline` says when `handle_deadline` wants to be cal
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from math import inf
 from typing import TypeAlias, cast
 
@@ -16,7 +17,9 @@ from fairway.protocols.websocket.decoder import Decoder, Item
 from fairway.protocols.websocket.events import Close, Failure, Ping, Pong
 from fairway.protocols.websocket.frames import (
     ABNORMAL_CLOSURE,
+    FIN,
     NO_STATUS_RECEIVED,
+    PONG,
     close_frame,
     is_valid_close_code,
     ping_frame,
@@ -49,6 +52,10 @@ OPEN, CLOSING, CLOSED = State.OPEN, State.CLOSING, State.CLOSED
 
 Event: TypeAlias = str | bytes | Closed
 
+_NOTHING: Sequence[Event] = ()
+_PING = ping_frame()
+_EMPTY_PONG = bytes((FIN | PONG, 0x80))  # the rest of it is the mask
+
 
 class WebSocketConnection:
     """The server's end of one WebSocket. `now` is the time of the handshake; `phase`, from 0 to 1, is the part of the
@@ -60,11 +67,11 @@ class WebSocketConnection:
     """
 
     __slots__ = (
-        "_deadline",
+        "_closing",
         "_out",
         "_pinged_at",
-        "close_code",
-        "close_reason",
+        "_since",
+        "_wait",
         "decoder",
         "heard_at",
         "state",
@@ -80,17 +87,21 @@ class WebSocketConnection:
         interval = times[0] if times[0] < inf else 0
         # As if the peer had been silent for a while already: else clients that came together would be pinged together.
         self.heard_at = now - interval * (1 - phase)
-        self.close_code = ABNORMAL_CLOSURE
-        self.close_reason = ""
-        self._out: list[bytes] | None = None
+        self._closing: Closed | None = None  # how our own Close will have ended it
+        self._out = b""
         self._pinged_at: float | None = None
-        self._deadline: float | None = self.heard_at + interval if interval else None
+        # The deadline, as a sum: both are objects that many connections share, and what they make would not be.
+        self._since = self.heard_at
+        self._wait: float = interval  # 0 for none
 
-    def receive_data(self, data: bytes, now: float, budget: int = 256) -> list[Event]:
+    def receive_data(self, data: bytes, now: float, budget: int = 256) -> Sequence[Event]:
         """What these bytes complete. Nothing the peer sends raises; after the end, input is ignored."""
         self.heard_at = now
-        items = self.decoder.decode(data, budget)
-        if self.decoder.controls or self.state is not OPEN:
+        decoder = self.decoder
+        if data[:2] == _EMPTY_PONG and len(data) == 6 and decoder._message is None and not decoder._buffer:
+            return _NOTHING  # the answer to our Ping, and mostly all that an idle client ever sends
+        items = decoder.decode(data, budget)
+        if decoder.controls or self.state is not OPEN:
             return self._handle(items)
         return cast("list[Event]", items)
 
@@ -115,14 +126,14 @@ class WebSocketConnection:
         return events
 
     def _peer_closes(self, close: Close) -> Closed:
-        if self.state is CLOSING:
-            return self._end(Closed(self.close_code, self.close_reason))
+        if self._closing is not None:
+            return self._end(self._closing)
         self._emit(close_frame(None if close.code == NO_STATUS_RECEIVED else close.code))
         return self._end(Closed(close.code, close.reason))
 
     def _fail(self, failure: Failure) -> Closed:
-        if self.state is CLOSING:
-            return self._end(Closed(self.close_code, self.close_reason))
+        if self._closing is not None:
+            return self._end(self._closing)
         self._emit(close_frame(failure.code, failure.reason))
         return self._end(Closed(failure.code, failure.reason, fault=True))
 
@@ -130,8 +141,8 @@ class WebSocketConnection:
         """The peer will send no more bytes: 1006 unless the closing handshake was complete, or is ours."""
         if self.state is CLOSED:
             return []
-        if self.state is CLOSING:
-            return [self._end(Closed(self.close_code, self.close_reason))]
+        if self._closing is not None:
+            return [self._end(self._closing)]
         return [self._end(Closed(ABNORMAL_CLOSURE, "connection lost"))]
 
     def close(self, code: int, reason: str, now: float) -> None:
@@ -142,40 +153,36 @@ class WebSocketConnection:
             raise ValueError(f"close code {code} may not be sent: use 1000 to 1003, 1007 to 1014 or 3000 to 4999")
         self._emit(close_frame(code, reason))
         self.state = CLOSING
-        self.close_code = code
-        self.close_reason = reason
-        self._deadline = now + self.times[2]
+        self._closing = Closed(code, reason)
+        self._since, self._wait = now, self.times[2]
 
     def _end(self, closed: Closed) -> Closed:
         self.state = CLOSED
-        self._deadline = None
         return closed
 
     def _emit(self, data: bytes) -> None:
-        if self._out is None:
-            self._out = []
-        self._out.append(data)
+        self._out += data
 
     def data_to_send(self) -> bytes:
         """The control frames that are due, once; b"" when there are none. To be written in order with messages."""
-        out = self._out
-        if out is None:
-            return b""
-        self._out = None
-        return out[0] if len(out) == 1 else b"".join(out)
+        out, self._out = self._out, b""
+        return out
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` has something to judge; it may move later as bytes come in, never earlier in OPEN."""
-        return self._deadline
+        if self.state is CLOSED or (self.state is OPEN and not self._wait):
+            return None
+        return self._since + self._wait
 
-    def handle_deadline(self, now: float, reading: bool = True) -> list[Event]:
+    def handle_deadline(self, now: float, reading: bool = True) -> Sequence[Event]:
         """Send a Ping, or give up. While reading is paused (`reading` false) no missing Pong is held against the
         peer.
         """
-        if self._deadline is None or now < self._deadline:
-            return []
-        if self.state is CLOSING:
-            return [self._end(Closed(self.close_code, self.close_reason))]
+        deadline = self.next_deadline()
+        if deadline is None or now < deadline:
+            return _NOTHING
+        if self._closing is not None:
+            return [self._end(self._closing)]
         interval, timeout, _ = self.times
         quiet_since = self.heard_at
         pinged_at = self._pinged_at
@@ -183,13 +190,15 @@ class WebSocketConnection:
         if pinged_at is not None and quiet_since < pinged_at and reading and 0 < timeout < inf:
             if now >= pinged_at + timeout:
                 return [self._end(Closed(ABNORMAL_CLOSURE, "no answer to a ping"))]
-            self._deadline = min(pinged_at + timeout, now + interval)
-            return []
-        if reading and quiet_since + interval <= now:
-            self._emit(ping_frame())
+            if pinged_at + timeout < now + interval:
+                self._since, self._wait = pinged_at, timeout
+            else:
+                self._since, self._wait = now, interval
+        elif reading and quiet_since + interval <= now:
+            self._out += _PING
             self._pinged_at = now
-            self._deadline = now + min(timeout or interval, interval)
-            return []
-        self._pinged_at = None
-        self._deadline = (quiet_since if reading else now) + interval
-        return []
+            self._since, self._wait = now, min(timeout or interval, interval)
+        else:
+            self._pinged_at = None
+            self._since, self._wait = quiet_since if reading else now, interval
+        return _NOTHING

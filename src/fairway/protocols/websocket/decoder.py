@@ -50,6 +50,30 @@ class _PeerError(Exception):
         self.failure = Failure(code, reason)
 
 
+class _Message:
+    """A message that is being put together: there is one only meanwhile, so that a decoder at rest is small."""
+
+    __slots__ = ("compressed", "fin", "fragments", "left", "mask", "opcode", "parts", "size", "utf8")
+
+    def __init__(self, opcode: int, compressed: bool) -> None:
+        self.opcode = opcode
+        self.compressed = compressed
+        self.size = 0
+        self.fragments = 0
+        self.parts: list[Any] = []  # str for text that is checked as it comes, else bytes
+        self.utf8: IncrementalDecoder | None = None
+        if opcode == TEXT and not compressed:
+            self.utf8 = _new_utf8_decoder("strict")
+        # The data frame that is being streamed; -1 says: none.
+        self.left = -1
+        self.fin = False
+        self.mask = b""
+
+
+# In place of a message: nothing more is decoded.
+_FINISHED = _Message(0, False)
+
+
 class Decoder:
     """Decodes what one client sends.
 
@@ -58,23 +82,7 @@ class Decoder:
     takeover).
     """
 
-    __slots__ = (
-        "_buffer",
-        "_compressed",
-        "_finished",
-        "_fragments",
-        "_frame_fin",
-        "_frame_left",
-        "_mask",
-        "_message_opcode",
-        "_message_size",
-        "_parts",
-        "_utf8",
-        "controls",
-        "deflate",
-        "limits",
-        "pending",
-    )
+    __slots__ = ("_buffer", "_message", "controls", "deflate", "limits", "pending")
 
     def __init__(
         self,
@@ -89,18 +97,7 @@ class Decoder:
         self.pending = False
         self.controls = False
         self._buffer = b""
-        self._finished = False
-        # The message that is being put together; opcode 0 says: none.
-        self._message_opcode = 0
-        self._message_size = 0
-        self._fragments = 0
-        self._compressed = False
-        self._parts: list[Any] | None = None  # str for text that is checked as it comes, else bytes
-        self._utf8: IncrementalDecoder | None = None
-        # The data frame that is being streamed; -1 says: none.
-        self._frame_left = -1
-        self._frame_fin = False
-        self._mask = b""
+        self._message: _Message | None = None
 
     def decode(self, data: bytes, budget: int = 256) -> list[Item]:
         """The items that are complete now, in order; at most `budget` of them."""
@@ -113,7 +110,8 @@ class Decoder:
             and data[0] == 0x81
             and data[1] == 0x80 + size
             and size <= self.limits[1]
-            and not (self._message_opcode or self._buffer or self._finished)
+            and self._message is None
+            and not self._buffer
             and size <= self.limits[0]
             and budget
         ):
@@ -122,7 +120,7 @@ class Decoder:
             except UnicodeDecodeError:
                 pass  # reported below, like every other fault
         items: list[Item] = []
-        if self._finished:
+        if self._message is _FINISHED:
             return items
         if self._buffer:
             data = self._buffer + data
@@ -134,15 +132,15 @@ class Decoder:
             self.controls = True
             items.append(error.failure)
             return items
-        if position < len(data) and not self._finished:
+        if position < len(data) and self._message is not _FINISHED:
             self._buffer = data[position:]
         return items
 
     def _walk(self, data: bytes, items: list[Item], budget: int) -> int:
         position = 0
         end = len(data)
-        if self._frame_left >= 0:
-            position = self._stream(data, 0, items)
+        if self._message is not None and self._message.left >= 0:
+            position = self._stream(self._message, data, 0, items)
         limit = min(self.limits[0], self.limits[1])
         while end - position >= 6:
             if len(items) >= budget:
@@ -151,7 +149,7 @@ class Decoder:
             first = data[position]
             second = data[position + 1]
             # A whole, unfragmented, uncompressed message in one piece: nearly always.
-            if (first == 0x81 or first == 0x82) and second >= 0x80 and not self._message_opcode:
+            if (first == 0x81 or first == 0x82) and second >= 0x80 and self._message is None:
                 length = second & 0x7F
                 start = position + 6
                 if length >= 126:
@@ -175,10 +173,10 @@ class Decoder:
             following = self._frame(data, position, items)
             if following is None:
                 return position
-            if self._finished:
+            if self._message is _FINISHED:
                 return end
             position = following
-        if 2 <= end - position < 6 and not self._finished:
+        if 2 <= end - position < 6 and self._message is not _FINISHED:
             # A header that is not complete may already be wrong: refuse it without waiting for the rest.
             self._check_first_bytes(data[position], data[position + 1])
         return position
@@ -209,9 +207,9 @@ class Decoder:
                 return None
             self._control(first & 0x0F, apply_mask(data[start:stop], data[start - 4 : start]), items)
             return stop
-        self._begin_data_frame(first, length)
-        self._mask = data[start - 4 : start]
-        return self._stream(data, start, items)
+        message = self._begin_data_frame(first, length)
+        message.mask = data[start - 4 : start]
+        return self._stream(message, data, start, items)
 
     def _check_first_bytes(self, first: int, second: int) -> None:
         opcode = first & 0x0F
@@ -228,85 +226,76 @@ class Decoder:
             if second & 0x7F > MAX_CONTROL_PAYLOAD:
                 raise _PeerError(PROTOCOL_ERROR, "control frame too long (RFC 6455 section 5.5)")
         elif opcode == CONTINUATION:
-            if not self._message_opcode:
+            if self._message is None:
                 raise _PeerError(PROTOCOL_ERROR, "nothing to continue (RFC 6455 section 5.4)")
-        elif self._message_opcode:
+        elif self._message is not None:
             raise _PeerError(PROTOCOL_ERROR, "new message inside a fragmented one (RFC 6455 section 5.4)")
 
-    def _begin_data_frame(self, first: int, length: int) -> None:
+    def _begin_data_frame(self, first: int, length: int) -> _Message:
         max_frame, max_message, max_fragments = self.limits
-        opcode = first & 0x0F
-        if opcode != CONTINUATION:
-            self._message_opcode = opcode
-            self._message_size = 0
-            self._fragments = 0
-            self._compressed = bool(first & 0x40)
-            self._parts = []
-            if opcode == TEXT and not self._compressed:
-                self._utf8 = _new_utf8_decoder("strict")
-        self._fragments += 1
-        self._message_size += length
+        message = self._message
+        if message is None:
+            message = self._message = _Message(first & 0x0F, bool(first & 0x40))
+        message.fragments += 1
+        message.size += length
         if length > max_frame:
             raise _PeerError(MESSAGE_TOO_BIG, f"frame longer than {max_frame} bytes (RFC 6455 section 10.4)")
-        if self._message_size > max_message:
+        if message.size > max_message:
             raise _too_big(max_message)
-        if self._fragments > max_fragments:
+        if message.fragments > max_fragments:
             raise _PeerError(
                 POLICY_VIOLATION, f"message of more than {max_fragments} fragments (RFC 6455 section 10.4)"
             )
-        self._frame_left = length
-        self._frame_fin = bool(first & 0x80)
+        message.left = length
+        message.fin = bool(first & 0x80)
+        return message
 
-    def _stream(self, data: bytes, position: int, items: list[Item]) -> int:
+    def _stream(self, message: _Message, data: bytes, position: int, items: list[Item]) -> int:
         """Take what there is of the current data frame."""
-        stop = min(position + self._frame_left, len(data))
+        stop = min(position + message.left, len(data))
         count = stop - position
         if count:
-            mask = self._mask
-            self._append(apply_mask(data[position:stop], mask))
+            mask = message.mask
+            self._append(message, apply_mask(data[position:stop], mask))
             turn = count & 3
             if turn:
-                self._mask = mask[turn:] + mask[:turn]
-            self._frame_left -= count
-        if self._frame_left == 0:
-            self._frame_left = -1
-            if self._frame_fin:
-                items.append(self._complete())
+                message.mask = mask[turn:] + mask[:turn]
+            message.left -= count
+        if message.left == 0:
+            message.left = -1
+            if message.fin:
+                self._message = None
+                items.append(self._complete(message))
         return stop
 
-    def _append(self, payload: bytes) -> None:
-        assert self._parts is not None
+    def _append(self, message: _Message, payload: bytes) -> None:
         piece: Any = payload
-        if self._utf8 is not None:
+        if message.utf8 is not None:
             try:
-                piece = self._utf8.decode(payload)
+                piece = message.utf8.decode(payload)
             except UnicodeDecodeError:
                 raise _bad_utf8() from None
-        parts = self._parts
+        parts = message.parts
         if parts and len(parts[-1]) < _SMALL_PIECE and len(piece) < _SMALL_PIECE:
             parts[-1] += piece
         else:
             parts.append(piece)
 
-    def _complete(self) -> str | bytes:
-        parts, utf8 = self._parts or [], self._utf8
-        opcode, compressed = self._message_opcode, self._compressed
-        self._message_opcode = 0
-        self._parts = self._utf8 = None
-        if utf8 is not None:
+    def _complete(self, message: _Message) -> str | bytes:
+        if message.utf8 is not None:
             try:
-                return "".join(parts) + utf8.decode(b"", True)
+                return "".join(message.parts) + message.utf8.decode(b"", True)
             except UnicodeDecodeError:
                 raise _bad_utf8() from None
-        message: bytes = b"".join(parts)
-        if compressed:
-            message = self._inflate(message)
-            if opcode == TEXT:
+        data: bytes = b"".join(message.parts)
+        if message.compressed:
+            data = self._inflate(data)
+            if message.opcode == TEXT:
                 try:
-                    return message.decode()
+                    return data.decode()
                 except UnicodeDecodeError:
                     raise _bad_utf8() from None
-        return message
+        return data
 
     def _inflate(self, message: bytes) -> bytes:
         try:
@@ -340,15 +329,14 @@ class Decoder:
             raise _PeerError(INVALID_DATA, "close reason is not UTF-8 (RFC 6455 section 5.5.1)") from None
 
     def _finish(self) -> None:
-        self._finished = True
+        self._message = _FINISHED
         self.pending = False
         self._buffer = b""
-        self._parts = self._utf8 = None
 
     @property
     def held_bytes(self) -> int:
         """How much of unfinished frames and messages is kept: bounded by the limits."""
-        parts = self._parts or ()
+        parts = self._message.parts if self._message is not None else ()
         return len(self._buffer) + sum(map(len, parts))
 
 
