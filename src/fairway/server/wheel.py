@@ -61,7 +61,6 @@ class Wheel:
 
     __slots__ = (
         "_awake",
-        "_calling",
         "_count",
         "_current",
         "_origin",
@@ -85,7 +84,6 @@ class Wheel:
         self._awake = False
         self._unplaced: dict[Entry, float] = {}
         self._postponed: dict[Entry, None] = {}
-        self._calling: dict[Entry, None] = {}
 
     def __len__(self) -> int:
         """The number of entries that will still be called."""
@@ -127,10 +125,8 @@ class Wheel:
             del self._ring[slot][entry]
         elif slot == _UNPLACED:
             del self._unplaced[entry]
-        elif entry in self._calling:
-            del self._calling[entry]
         else:
-            del self._postponed[entry]
+            self._postponed.pop(entry, None)  # else it is among those that are being called
 
     def advance(self, now: float) -> None:
         """Call every entry that is due, in the order of their ticks, and place it again as it answers.
@@ -142,8 +138,12 @@ class Wheel:
         if not self._awake:
             self._wake(target)
         stalled = target - self._current > STALL_TICKS
-        calling, self._postponed = self._postponed, {}
-        self._collect(target, self._postponed if stalled else calling)
+        calling, due = list(self._postponed), self._collect(target)
+        if stalled:
+            self._postponed = dict.fromkeys(due)
+        else:
+            self._postponed = {}
+            calling += due
         self._call(calling, now)
 
     def next_tick(self, now: float) -> float | None:
@@ -171,7 +171,8 @@ class Wheel:
         self._ring[slot][entry] = None
         entry.wheel_slot = slot
 
-    def _collect(self, target: int, into: dict[Entry, None]) -> None:
+    def _collect(self, target: int) -> list[Entry]:
+        collected: list[Entry] = []
         # More than one turn passes no slot that the first one did not.
         for tick in range(self._current + 1, min(target, self._current + self._size) + 1):
             slot = tick % self._size
@@ -181,16 +182,15 @@ class Wheel:
             self._ring[slot] = {}  # not clear(): a dictionary that was big keeps its size
             for entry in due:
                 entry.wheel_slot = _DUE
-            into.update(due)
+            collected += due
         self._current = max(target, self._current)
+        return collected
 
-    def _call(self, calling: dict[Entry, None], now: float) -> None:
-        self._calling = calling
+    def _call(self, calling: list[Entry], now: float) -> None:
         errors: list[Exception] = []
-        for entry in list(calling):
-            if entry not in calling:  # cancelled by one that was called before it
+        for entry in calling:
+            if entry.wheel_slot != _DUE:  # cancelled by one that was called before it
                 continue
-            del calling[entry]
             entry.wheel_slot = None
             self._count -= 1
             try:
@@ -221,13 +221,15 @@ class Wheel:
     def _tick_for(self, deadline: float) -> int:
         """The first tick at or after the deadline, or the nearest one that has a slot."""
         first, last = self._current + 1, self._current + self._size
-        if deadline <= self._time_of(first):
+        # `_time_of`, in line.
+        origin, width = self._origin, self._tick
+        if deadline <= origin + first * width:
             return first
-        if deadline >= self._time_of(last):
+        if deadline >= origin + last * width:
             return last
-        tick = math.ceil((deadline - self._origin) / self._tick)
-        while self._time_of(tick) < deadline:
+        tick = math.ceil((deadline - origin) / width)
+        while origin + tick * width < deadline:
             tick += 1
-        while self._time_of(tick - 1) >= deadline:
+        while origin + (tick - 1) * width >= deadline:
             tick -= 1
         return tick

@@ -98,7 +98,7 @@ class WebSocketConnection:
         """What these bytes complete. Nothing the peer sends raises; after the end, input is ignored."""
         self.heard_at = now
         decoder = self.decoder
-        if data[:2] == _EMPTY_PONG and len(data) == 6 and decoder._message is None and not decoder._buffer:
+        if len(data) == 6 and data[:2] == _EMPTY_PONG and decoder._message is None and not decoder._buffer:
             return _NOTHING  # the answer to our Ping, and mostly all that an idle client ever sends
         items = decoder.decode(data, budget)
         if decoder.controls or self.state is not OPEN:
