@@ -111,7 +111,10 @@ class Batch:
             self._flush_dirty()
         crowd = self._crowd
         for _ in range(min(len(crowd), MAX_WRITES)):
-            crowd.popleft().flush()
+            outbox = crowd.popleft()
+            if outbox._endpoint is None:
+                outbox.find_endpoint()
+            outbox.flush()
 
     def _flush_dirty(self) -> None:
         dirty = self._dirty

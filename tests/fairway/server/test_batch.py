@@ -22,6 +22,7 @@ class Transport(asyncio.Transport):
     """A socket that takes everything."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.writes: list[bytes] = []
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
