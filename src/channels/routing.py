@@ -22,6 +22,7 @@ from django.urls.exceptions import Resolver404
 from django.urls.resolvers import RegexPattern, RoutePattern
 
 from channels.middleware import Application, Receive, Scope, Send, TailCalling, copy_of, enter_application
+from fairway.entering import template
 
 Route: TypeAlias = URLPattern | URLResolver
 
@@ -188,11 +189,13 @@ def _routed_scope(scope: Scope, match: _Match) -> Scope:
     outer = scope.get("url_route", {"args": (), "kwargs": {}})
     scope = copy_of(scope)
     scope["path_remaining"] = match.rest
-    scope["url_route"] = {
-        "args": (*outer["args"], *match.args),
-        "kwargs": {**outer["kwargs"], **match.kwargs},
-    }
+    scope["url_route"] = route = _URL_ROUTE.copy()
+    route["args"] = (*outer["args"], *match.args)
+    route["kwargs"] = {**outer["kwargs"], **match.kwargs}
     return scope
+
+
+_URL_ROUTE = template({"args": (), "kwargs": {}}, room=2)
 
 
 def _matching(routes: Sequence[Route], path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[_Match]:

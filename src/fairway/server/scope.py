@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from fairway.entering import template
 from fairway.protocols.http1 import RequestHead
 
 SPEC_VERSION = "2.5"
@@ -17,6 +18,27 @@ Address = tuple[str, int | None] | None
 # What is the same for every connection, and belongs to the server, is one object: 280 bytes less for each.
 _ASGI = {"version": "3.0", "spec_version": SPEC_VERSION}
 _NO_DETAILS: dict[str, Any] = {}
+
+# In the order of the specification. What comes in addition: `state`, five keys of Channels, a few of somebody else.
+_WEBSOCKET = template(
+    {
+        "type": "websocket",
+        "asgi": _ASGI,
+        "http_version": "1.1",
+        "scheme": "ws",
+        "path": "",
+        "raw_path": b"",
+        "query_string": b"",
+        "root_path": "",
+        "headers": (),
+        "client": None,
+        "server": None,
+        "subprotocols": (),
+        "extensions": {},
+    },
+    room=8,
+)
+_WEBSOCKET_EXTENSIONS = template({"websocket.http.response": _NO_DETAILS}, room=2)
 
 
 def addresses(transport: asyncio.BaseTransport) -> tuple[Address, Address]:
@@ -95,46 +117,20 @@ def websocket_scope(
     state: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The scope of a WebSocket handshake."""
-    return vars(_WebSocketScope(head, subprotocols, root_path, client, server, state))
-
-
-class _WebSocketScope:
-    """What counts is its `__dict__`: those of one class share a table of keys, which halves what a scope takes.
-
-    Copies share it as well if they are made with `copy()` or `|`, and the keys that are added to all of them.
-    """
-
-    def __init__(
-        self,
-        head: RequestHead,
-        subprotocols: list[str],
-        root_path: str,
-        client: Address,
-        server: Address,
-        state: dict[str, Any] | None,
-    ) -> None:
-        self.type = "websocket"
-        self.asgi = _ASGI
-        self.http_version = head.version
-        self.path = root_path + decoded_path(head.raw_path)
-        self.raw_path = root_path.encode() + head.raw_path if root_path else head.raw_path
-        self.query_string = head.query_string
-        self.root_path = root_path
-        self.headers = head.headers[:]  # without the room to grow that the parser's list has
-        self.client = client
-        self.server = server
-        self.extensions = vars(_WebSocketExtensions())
-        self.scheme = "ws"
-        self.subprotocols = subprotocols
-        if state is not None:
-            self.state = state.copy()
-
-
-class _WebSocketExtensions:
-    """The `__dict__` of these, too, is a small one."""
-
-    def __init__(self) -> None:
-        setattr(self, "websocket.http.response", _NO_DETAILS)
+    scope = _WEBSOCKET.copy()
+    scope["http_version"] = head.version
+    scope["path"] = root_path + decoded_path(head.raw_path)
+    scope["raw_path"] = root_path.encode() + head.raw_path if root_path else head.raw_path
+    scope["query_string"] = head.query_string
+    scope["root_path"] = root_path
+    scope["headers"] = head.headers[:]  # without the room to grow that the parser's list has
+    scope["client"] = client
+    scope["server"] = server
+    scope["extensions"] = _WEBSOCKET_EXTENSIONS.copy()
+    scope["subprotocols"] = subprotocols
+    if state is not None:
+        scope["state"] = state.copy()
+    return scope
 
 
 def _scope(
