@@ -133,6 +133,10 @@ def is_after_end(message: Message, reason: object) -> None:
     logger.debug("%s was not sent, it came too late: %s", message["type"], reason)
 
 
+def _code_of(error: BaseException) -> int:
+    return _CODE_OF_CANCELLATION if isinstance(error, asyncio.CancelledError) else _CODE_OF_ERROR
+
+
 def _origin(send: Send) -> str:
     """Where a `send` was written: wrappers often carry the name of what they wrap."""
     send = getattr(send, "awaitable", send)  # what `async_to_sync` has wrapped
@@ -222,24 +226,24 @@ class AsyncConsumer:
         self.scope = scope
         self._fairway_closed = False
         self._fairway_inspect()
-        self.channel_layer = layer = get_channel_layer(self.channel_layer_alias)
-        self._fairway_loop = loop = asyncio.get_running_loop()
+        self.channel_layer = get_channel_layer(self.channel_layer_alias)
+        self._fairway_loop = asyncio.get_running_loop()
         pumps: tuple[Pump, ...] = ()
         reader = connection_of(receive, "receive")
-        inbox = reader.inbox if reader is not None else Inbox(loop)
-        hub = hub_of(layer)
+        inbox = reader.inbox if reader is not None else Inbox(self._fairway_loop)
+        hub = hub_of(self.channel_layer)
         member = None
         talking = False
         crew = self._fairway_crew(inbox)
         try:
-            if layer is not None:
-                self.channel_name = await layer.new_channel()
+            if self.channel_layer is not None:
+                self.channel_name = await self.channel_layer.new_channel()
             self._fairway_bind(send)
             if reader is None:
                 pumps = (Pump(receive, inbox, ahead=crew is not None),)
             if hub is not None:
                 member = self._fairway_attach(hub, inbox)
-            elif layer is not None:
+            elif self.channel_layer is not None:
                 pumps = (*pumps, Pump(self.channel_receive, inbox, for_layer=True))
             # The connection spends its life in what follows: what is not needed there must not live as long.
             del receive, send, reader
@@ -267,11 +271,9 @@ class AsyncConsumer:
                 await crew.cancel()
             if talking:
                 # In a task of its own: what runs there does not run inside this exception, and does not keep it.
-                cancelled = isinstance(error, asyncio.CancelledError)
-                code = _CODE_OF_CANCELLATION if cancelled else _CODE_OF_ERROR
                 # Who cancels this meanwhile, as a demultiplexer does, is to see what it was that failed.
                 with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.create_task(self._fairway_farewell(scope, code))
+                    await asyncio.create_task(self._fairway_farewell(scope, _code_of(error)))
             raise
         finally:
             if self._fairway_connection is not None:

@@ -97,7 +97,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         context = self._context
         context.access.websocket_connecting(scope)
         self.inbox.put_client({"type": "websocket.connect"})
-        self._task = context.run(scope, self.receive, self.send, self._application_ended)
+        self._task = context.run(scope, self.receive, self.send, self)
         self.scope = Remembered(scope)
 
     # From the socket ------------------------------------------------------------------------------------------
@@ -554,7 +554,8 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
     def _disconnect_event(self, code: int, reason: str) -> Message:
         return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
-    def _application_ended(self, task: asyncio.Task[None]) -> None:
+    def __call__(self, task: asyncio.Task[None]) -> None:
+        """The application has ended. The driver itself is the callback: a bound method is one more object."""
         self._task = None
         self._context.forget(task)
         error = None if task.cancelled() else task.exception()
