@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from fairway.delivery import Connection, Encoder, Payload, SlowPolicy
 from fairway.server.errors import ConnectionClosed, ProtocolMisuse
@@ -33,6 +33,29 @@ class SendingHalf(Connection):
     _phase: Phase
     encoder: Encoder
     outbox: Outbox
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """ASGI `send`. Returns when the socket is below its high water mark.
+
+        Raises `ConnectionClosed` when the connection has ended, `ProtocolMisuse` for an event that is not allowed.
+        Cancelling the wait loses nothing: the message is in the outbox.
+        """
+        wait = self._handle(message)
+        if wait is not None:
+            await wait
+
+    def send_nowait(self, message: Mapping[str, Any]) -> None:
+        """As `send`, but never waits: a client that is too slow is dropped when its outbox is full."""
+        self._handle(message)
+        self._check_bound()
+
+    def _send_message(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
+        text, data = message.get("text"), message.get("bytes")
+        if (text is None) == (data is None):
+            raise ProtocolMisuse("websocket.send needs exactly one of text and bytes")
+        if text is not None:
+            return self.send_text(text)
+        return self.send_bytes(data)  # type: ignore[arg-type]
 
     def send_text(self, text: str) -> Awaitable[None] | None:
         if not self.is_open:
@@ -101,6 +124,10 @@ class SendingHalf(Connection):
         if self._phase in (Phase.CLOSING, Phase.ENDED):
             return ConnectionClosed("the websocket is closed")
         return ProtocolMisuse(f"{kind} is not allowed now: the websocket is {self._phase.name.lower()}")
+
+    def _handle(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
+        """Do what an ASGI event says; what is returned, if anything, is to be awaited before sending more."""
+        raise NotImplementedError
 
     def _drop_slow_consumer(self, bound: int) -> None:
         """End the connection: more than `bound` bytes wait for the client."""

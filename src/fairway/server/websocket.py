@@ -25,6 +25,7 @@ from fairway.protocols.websocket.frames import (
     PLAIN,
     TRY_AGAIN_LATER,
 )
+from fairway.server.ending import NOT_ENDING, Ending
 from fairway.server.errors import ConnectionClosed, ProtocolMisuse
 from fairway.server.opening import Opening
 from fairway.server.outbox import Outbox
@@ -42,12 +43,8 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         "_connected_at",
         "_core",
         "_decode_scheduled",
-        "_end",
-        "_ended_at",
+        "_ending",
         "_eof",
-        "_last",
-        "_linger_until",
-        "_lingering",
         "_opening",
         "_reading",
         "_stalled_at",
@@ -58,12 +55,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
     )
 
     def __init__(
-        self,
-        context: Context,
-        transport: asyncio.Transport,
-        outbox: Outbox,
-        opening: Opening,
-        scope: dict[str, Any],
+        self, context: Context, transport: asyncio.Transport, outbox: Outbox, opening: Opening, scope: dict[str, Any]
     ) -> None:
         limits = context.limits
         self._context = context
@@ -78,14 +70,10 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         self._core: WebSocketConnection | None = None
         self._phase = Phase.CONNECTING
         self._reading = True
-        self._lingering = False
-        self._linger_until: float | None = None
         self._eof = False
-        self._end: Message | None = None
-        self._last: Closed | None = None  # how it ended, until the application has seen what came before
+        self._ending = NOT_ENDING
         self._decode_scheduled = False
         self._stalled_at: float | None = None
-        self._ended_at: float | None = None
         self._connected_at = context.touch()
         self._task: asyncio.Task[None] | None = None
         context.counters.websockets += 1
@@ -107,6 +95,8 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         if core is None:
             self._keep_early(data)
             return
+        if len(data) == 6 and core.receive_pong(data, self._context.now):
+            return
         if core.decoder.pending:
             # What was read before the reading stopped; the decoder keeps it in order.
             self._take(core.receive_data(data, self._context.now, 0))
@@ -118,7 +108,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
                 inbox.put_client(event)
             else:
                 self._close_after_messages(event, len(events) > 1)  # type: ignore[arg-type]
-        if core._out and self._last is None:
+        if core._out and self._ending.last is None:
             self._send_control()
         if core.decoder.pending or (inbox._client is not None and inbox.full):
             self._pause_reading()
@@ -129,7 +119,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
                 self.inbox.put_client(event)
             else:
                 self._close_after_messages(event, len(events) > 1)
-        if self._core is not None and self._core._out and self._last is None:
+        if self._core is not None and self._core._out and self._ending.last is None:
             self._send_control()
 
     def _close_after_messages(self, closed: Closed, follows_message: bool) -> None:
@@ -138,15 +128,24 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         if is_last or self._phase is not Phase.OPEN or self._transport is None:
             self._core_closed(closed)
             return
-        self._last = closed
-        self._linger_until = self._context.touch() + self._context.limits.close_timeout
-        self._context.schedule(self, self._linger_until)
+        ending = self._begin_ending()
+        ending.last = closed
+        ending.linger_until = self._context.touch() + self._context.limits.close_timeout
+        self._context.schedule(self, ending.linger_until)
+
+    def _begin_ending(self) -> Ending:
+        if self._ending is NOT_ENDING:
+            self._ending = Ending()
+        return self._ending
 
     def _close_now(self) -> None:
-        closed, self._last = self._last, None
-        if closed is not None and self._core is not None:
-            self._linger_until = None
-            self._core_closed(closed)
+        ending = self._ending
+        closed = ending.last
+        if closed is not None:
+            ending.last = None
+            if self._core is not None:
+                ending.linger_until = None
+                self._core_closed(closed)
 
     def _send_control(self) -> None:
         """Send what the protocol itself has to say; a client that reads nothing of it is dropped like any other."""
@@ -155,7 +154,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         self._check_bound()
 
     def _keep_early(self, data: bytes) -> None:
-        if self._lingering or self._phase is Phase.ENDED:
+        if self._ending.is_lingering or self._phase is Phase.ENDED:
             return
         if self._opening is not None and not self._opening.keep(data):
             self._fault("early data", "too much data before the end of the handshake (RFC 6455 section 4.1)")
@@ -194,7 +193,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
 
     def parking(self) -> None:
         """The consumer has nothing left to do. (`fairway.delivery.Source`)"""
-        if self._last is not None and not self.inbox.client_waiting:
+        if self._ending.last is not None and not self.inbox.client_waiting:
             # Not from within the consumer's own step: it is about to wait, and the disconnect has to find it waiting.
             self._context.loop.call_soon(self._close_now)
         self._context.batch.parked()
@@ -202,14 +201,14 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
     def eof_received(self) -> bool:
         # A WebSocket that cannot be read any more is over; before the handshake the client may still want its answer.
         self._eof = True
-        if self._core is not None and not self._lingering:
+        if self._core is not None and not self._ending.is_lingering:
             self._take(self._core.receive_eof())
         return self._core is None and self._phase is not Phase.ENDED
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = self._stalled_at = None
         self._close_now()
-        self._linger_until = None
+        self._begin_ending().linger_until = None
         core = self._core
         if core is not None:
             self._take(core.receive_eof())
@@ -227,18 +226,19 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
     def resume_writing(self) -> None:
         self._stalled_at = None
         self.outbox.resume_writing()
-        if self._lingering:
+        if self._ending.is_lingering:
             self._end_writing()
 
     # Deadlines ------------------------------------------------------------------------------------------------
 
     def handle_deadline(self, now: float) -> float | None:
         """Judge whichever deadline has passed; the next one. (`fairway.server.wheel.Entry`)"""
-        core = self._core
-        if core is None or self._phase is not Phase.OPEN or self._stalled_at is not None or self._last is not None:
+        if self._phase is not Phase.OPEN or self._stalled_at is not None or self._ending.last is not None:
             self._judge_deadlines(now)
             return self._next_deadline()
         # Nothing but a ping can be due: for an idle connection that is all that ever happens.
+        core = self._core
+        assert core is not None
         events = core.handle_deadline(now, self._reading)
         if events:
             self._take(events)
@@ -248,12 +248,12 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         return core.next_deadline()
 
     def _judge_deadlines(self, now: float) -> None:
-        limits = self._context.limits
+        limits, ending = self._context.limits, self._ending
         if self._transport is None and self._task is None:
             return
-        if self._ended_at is not None and self._task is not None and now >= self._ended_at + limits.disconnect_timeout:
+        if ending.at is not None and self._task is not None and now >= ending.at + limits.disconnect_timeout:
             self._cancel_application(limits.disconnect_timeout)
-            self._ended_at = None
+            ending.at = None
         if self._phase is Phase.CONNECTING and now >= self._connected_at + limits.connect_timeout:
             self._fault(
                 "no answer", f"application did not answer websocket.connect within {limits.connect_timeout:g} s"
@@ -264,11 +264,12 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         core = self._core
         if core is not None and self._transport is not None:
             self._take(core.handle_deadline(now, self._reading))
-        if self._linger_until is not None and now >= self._linger_until:
-            if self._last is not None:
+        ending = self._ending
+        if ending.linger_until is not None and now >= ending.linger_until:
+            if ending.last is not None:
                 self._close_now()
             else:
-                self._linger_until = None
+                ending.linger_until = None
                 self._abort_transport()
 
     def _judge_stall(self, now: float) -> None:
@@ -282,21 +283,17 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         self._abort_transport()
 
     def _next_deadline(self) -> float | None:
-        limits = self._context.limits
-        deadlines = []
+        limits, ending = self._context.limits, self._ending
+        deadlines = [ending.linger_until]
         if self._phase is Phase.CONNECTING:
             deadlines.append(self._connected_at + limits.connect_timeout)
-        if self._ended_at is not None and self._task is not None:
-            deadlines.append(self._ended_at + limits.disconnect_timeout)
+        if ending.at is not None and self._task is not None:
+            deadlines.append(ending.at + limits.disconnect_timeout)
         if self._stalled_at is not None:
             deadlines.append(self._stalled_at + limits.write_stall_timeout)
         if self._core is not None and self._transport is not None:
-            deadline = self._core.next_deadline()
-            if deadline is not None:
-                deadlines.append(deadline)
-        if self._linger_until is not None:
-            deadlines.append(self._linger_until)
-        return min(deadlines, default=None)
+            deadlines.append(self._core.next_deadline())
+        return min((one for one in deadlines if one is not None), default=None)
 
     def _cancel_application(self, timeout: float) -> None:
         if self._task is not None and not self._task.done():
@@ -310,7 +307,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
     async def receive(self) -> Message:
         """ASGI `receive`. Cancelling loses nothing; after the end it keeps returning `websocket.disconnect`."""
         if self._phase is Phase.ENDED and not self.inbox.client_waiting:
-            return dict(self._end or self._disconnect_event(ABNORMAL_CLOSURE, "connection lost"))
+            return dict(self._ending.event)
         # `Inbox.get`, in line: its frame would be as large as a consumer's whole scope.
         inbox = self.inbox
         item = inbox.take_nowait()
@@ -327,21 +324,6 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
             return {"type": "websocket.receive", "bytes": item}
         return item  # type: ignore[no-any-return]
 
-    async def send(self, message: Mapping[str, Any]) -> None:
-        """ASGI `send`. Returns when the socket is below its high water mark.
-
-        Raises `ConnectionClosed` when the connection has ended, `ProtocolMisuse` for an event that is not allowed.
-        Cancelling the wait loses nothing: the message is in the outbox.
-        """
-        wait = self._handle(message)
-        if wait is not None:
-            await wait
-
-    def send_nowait(self, message: Mapping[str, Any]) -> None:
-        """As `send`, but never waits: a client that is too slow is dropped when its outbox is full."""
-        self._handle(message)
-        self._check_bound()
-
     def _handle(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
         kind = message.get("type")
         if kind == "websocket.send":
@@ -352,14 +334,6 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
                 f"unknown event {kind!r}: a websocket application sends {', '.join(sorted(_HANDLERS))}"
             )
         return handler(self, message)
-
-    def _send_message(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
-        text, data = message.get("text"), message.get("bytes")
-        if (text is None) == (data is None):
-            raise ProtocolMisuse("websocket.send needs exactly one of text and bytes")
-        if text is not None:
-            return self.send_text(text)
-        return self.send_bytes(data)  # type: ignore[arg-type]
 
     def _accept(self, message: Mapping[str, Any]) -> None:
         if self._phase is not Phase.CONNECTING:
@@ -379,9 +353,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         self.is_open = True
         self.outbox.append(response)
         context.access.websocket_connected(self.scope)
-        deadline = self._core.next_deadline()
-        if deadline is not None:
-            context.schedule(self, deadline)
+        self._schedule(self._core)
         if context.draining:
             self.drain()
         elif early:
@@ -398,7 +370,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         code, reason = message.get("code"), message.get("reason")
         if not (code is None or isinstance(code, int)) or not (reason is None or isinstance(reason, str)):
             raise ProtocolMisuse(f"websocket.close has an int as code and a str as reason, not {code!r} and {reason!r}")
-        if self._last is not None:
+        if self._ending.last is not None:
             self._close_now()
             return
         self._begin_closing(NORMAL_CLOSURE if code is None else code, reason or "")
@@ -413,11 +385,14 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         self._phase = Phase.CLOSING
         self.is_open = False
         self._send_control()
+        self._schedule(core)
+        if not self._reading:
+            self._go_on_after_close()
+
+    def _schedule(self, core: WebSocketConnection) -> None:
         deadline = core.next_deadline()
         if deadline is not None:
             self._context.schedule(self, deadline)
-        if not self._reading:
-            self._go_on_after_close()
 
     def _go_on_after_close(self) -> None:
         # The messages that were left unread do not matter any more, the peer's Close does.
@@ -488,7 +463,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         transport = self._transport
         if transport is None:
             return
-        self._lingering = True
+        self._begin_ending().is_lingering = True
         if self._eof:
             transport.close()
             return
@@ -500,12 +475,13 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
     def _end_writing(self) -> None:
         # A client that is still taking what there is for it is measured by its progress: see `resume_writing`.
         transport = self._transport
-        if transport is None or not self.outbox.is_empty or self._linger_until is not None:
+        ending = self._ending
+        if transport is None or not self.outbox.is_empty or ending.linger_until is not None:
             return
         if transport.can_write_eof():
             transport.write_eof()
-        self._linger_until = self._context.touch() + self._context.limits.close_timeout
-        self._context.schedule(self, self._linger_until)
+        ending.linger_until = self._context.touch() + self._context.limits.close_timeout
+        self._context.schedule(self, ending.linger_until)
 
     def _close_transport(self) -> None:
         if self._transport is not None:
@@ -541,18 +517,15 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         was_open = self._core is not None
         self._phase = Phase.ENDED
         self.is_open = False
-        context = self._context
-        self._ended_at = context.touch()
-        self._end = self._disconnect_event(code, reason)
+        context, ending = self._context, self._begin_ending()
+        ending.at = now = context.touch()
+        ending.event = {"type": "websocket.disconnect", "code": code, "reason": reason}
         if self._task is not None:
-            self.inbox.put_disconnect(dict(self._end))
-            context.schedule(self, self._ended_at + context.limits.disconnect_timeout)
+            self.inbox.put_disconnect(dict(ending.event))
+            context.schedule(self, now + context.limits.disconnect_timeout)
         self.outbox._wake()
         if was_open:
-            context.access.websocket_disconnected(self.scope, code, self._ended_at - self._connected_at)
-
-    def _disconnect_event(self, code: int, reason: str) -> Message:
-        return {"type": "websocket.disconnect", "code": code, "reason": reason}
+            context.access.websocket_disconnected(self.scope, code, now - self._connected_at)
 
     def __call__(self, task: asyncio.Task[None]) -> None:
         """The application has ended. The driver itself is the callback: a bound method is one more object."""
@@ -568,7 +541,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         elif self._phase is Phase.DENYING:
             self._fault("no answer", "application returned in the middle of its response to the handshake")
             self._abort_transport()
-        elif self._last is not None:
+        elif self._ending.last is not None:
             self._close_now()
         elif self._phase is Phase.OPEN:
             self._begin_closing(NORMAL_CLOSURE, "")
@@ -587,7 +560,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
             self._refuse(500, "internal server error")
         elif self._phase is Phase.DENYING:
             self._abort_transport()
-        elif self._last is not None:
+        elif self._ending.last is not None:
             self._close_now()
         elif self._phase is Phase.OPEN:
             self._begin_closing(INTERNAL_ERROR, "")
@@ -605,7 +578,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
 
     def drain(self) -> None:
         """Close with 1001; a handshake that is still open is finished first."""
-        if self._phase is Phase.OPEN and self._last is None:
+        if self._phase is Phase.OPEN and self._ending.last is None:
             self._begin_closing(GOING_AWAY, "server is shutting down")
 
     def abort(self) -> None:

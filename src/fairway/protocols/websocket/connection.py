@@ -97,13 +97,19 @@ class WebSocketConnection:
     def receive_data(self, data: bytes, now: float, budget: int = 256) -> Sequence[Event]:
         """What these bytes complete. Nothing the peer sends raises; after the end, input is ignored."""
         self.heard_at = now
-        decoder = self.decoder
-        if len(data) == 6 and data[:2] == _EMPTY_PONG and decoder._message is None and not decoder._buffer:
-            return _NOTHING  # the answer to our Ping, and mostly all that an idle client ever sends
-        items = decoder.decode(data, budget)
-        if decoder.controls or self.state is not OPEN:
+        items = self.decoder.decode(data, budget)
+        if self.decoder.controls or self.state is not OPEN:
             return self._handle(items)
         return cast("list[Event]", items)
+
+    def receive_pong(self, data: bytes, now: float) -> bool:
+        """Whether these bytes are the answer to our Ping, which is mostly all that an idle client ever sends; then
+        there is nothing else to be done with them.
+        """
+        if data[:2] == _EMPTY_PONG and len(data) == 6 and self.decoder.is_at_rest:
+            self.heard_at = now
+            return True
+        return False
 
     def _handle(self, items: list[Item]) -> list[Event]:
         events: list[Event] = []

@@ -334,6 +334,11 @@ class Decoder:
         self._buffer = b""
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether the next byte begins a frame that continues nothing."""
+        return self._message is None and not self._buffer
+
+    @property
     def held_bytes(self) -> int:
         """How much of unfinished frames and messages is kept: bounded by the limits."""
         parts = self._message.parts if self._message is not None else ()
