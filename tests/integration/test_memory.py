@@ -23,7 +23,7 @@ import pytest
 from tests.examples.running import ROOT, Running, running
 from tests.integration.raw import TEXT, frame
 
-BUDGETS = {"plain": 5_650, "anonymous": 6_900, "signed in": 7_800}
+BUDGETS = {"plain": 4_620, "anonymous": 5_160, "signed in": 6_100}
 """Bytes with CPython 3.11 on Linux. The part of each is in src/fairway/server/README.md."""
 TOLERANCE = 1.1
 FIRST, SECOND = 200, 700
