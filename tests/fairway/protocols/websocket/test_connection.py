@@ -228,6 +228,32 @@ def test_a_silent_peer_is_pinged_and_then_given_up() -> None:
     assert connection.state is CLOSED
 
 
+def test_an_empty_pong_alone_is_the_answer_to_a_ping() -> None:
+    connection = opened()
+    at(connection, NEXT_PING)
+    connection.data_to_send()
+
+    assert connection.receive_pong(pong(), NEXT_PING + 1)
+    assert at(connection, NEXT_PING + TIMEOUT) == []
+    assert connection.next_deadline() == NEXT_PING + 1 + INTERVAL
+
+
+@pytest.mark.parametrize("data", [text(""), ping(), pong(b"a"), pong() + pong(), pong()[:5]])
+def test_nothing_else_is_taken_for_one(data: bytes) -> None:
+    connection = opened()
+
+    assert not connection.receive_pong(data, BEGIN + 1)
+    assert connection.heard_at == BEGIN
+
+
+@pytest.mark.parametrize("before", [text("ab")[:4], text("ab")[:-1], text("a", fin=False), b"\x88\x80abcd"])
+def test_what_looks_like_a_pong_inside_of_something_else_is_left_to_the_decoder(before: bytes) -> None:
+    connection = opened()
+    received(connection, before)
+
+    assert not connection.receive_pong(pong(), BEGIN + 1)
+
+
 @pytest.mark.parametrize("sign", [pong(), text("a"), b"\x81"], ids=["pong", "message", "half a header"])
 def test_any_byte_after_the_ping_proves_the_peer_alive(sign: bytes) -> None:
     connection = opened()
