@@ -118,8 +118,8 @@ class Source(Protocol):
 _SIZED = frozenset({str, bytes})
 
 
-WAKES_PER_PASS = 256
-"""Of the consumers of a group so many are woken in one pass of the loop: 2 to 3 ms, at 10 µs for a short handler."""
+WAKES_PER_PASS = 128
+"""Of the consumers of a group so many are woken in one pass of the loop: 1 to 2 ms, at 10 µs for a short handler."""
 
 
 class Waker(Protocol):
