@@ -1,9 +1,9 @@
-"""Sockets that share broadcasts are written past their transport: whose descriptor it is, and until when."""
+"""Frames are written past the transport, to the socket it was given: whose that is, and until when."""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from fairway.delivery import Payload
 from fairway.server.websocket import WebSocketDriver
 from tests.integration.conftest import Start
-from tests.integration.raw import DEADLINE, TEXT, Client, Served
+from tests.integration.raw import DEADLINE, TEXT, Client, Served, next_pass
 
 
 async def accepting(scope, receive, send):
@@ -31,17 +31,21 @@ async def connected(start: Start) -> tuple[Served, Client, WebSocketDriver]:
     return served, client, driver
 
 
-async def test_a_broadcast_goes_to_the_socket_itself(start: Start) -> None:
+class Unused:
+    """In place of a transport that nothing should be written to."""
+
+    def write(self, data: bytes) -> None:
+        raise AssertionError(f"{data!r} went to the transport")
+
+
+async def test_frames_go_to_the_socket_itself(start: Start) -> None:
     _, client, driver = await connected(start)
-    assert driver.outbox._endpoint is None
+    transport, driver.outbox.transport = driver.outbox.transport, Unused()  # type: ignore[assignment]
     driver.broadcast(Payload("one"))
-    assert await client.frame() == (TEXT, b"one")
-    endpoint = driver.outbox._endpoint
-    assert endpoint is not None
-    assert endpoint.fileno() == driver._transport.get_extra_info("socket").fileno()  # type: ignore[union-attr]
     driver.send_text("two")
-    assert await client.frame() == (TEXT, b"two")
-    assert driver.outbox._endpoint is endpoint
+    assert [await client.frame() for _ in range(2)] == [(TEXT, b"one"), (TEXT, b"two")]
+    assert driver.outbox._endpoint.fileno() == transport.get_extra_info("socket").fileno()  # type: ignore[union-attr]
+    driver.outbox.transport = transport
 
 
 async def test_what_the_socket_does_not_take_follows_in_order(start: Start) -> None:
@@ -64,31 +68,32 @@ async def test_what_the_socket_does_not_take_follows_in_order(start: Start) -> N
         pytest.param(lambda client, driver: driver.drain(), id="server closes"),
     ],
 )
-async def test_it_is_let_go_before_the_transport_closes_the_descriptor(
-    start: Start, monkeypatch: pytest.MonkeyPatch, end: Callable[[Client, WebSocketDriver], None]
+async def test_after_the_end_nothing_can_be_sent_on_it(
+    start: Start, end: Callable[[Client, WebSocketDriver], None]
 ) -> None:
     served, client, driver = await connected(start)
-    driver.broadcast(Payload("one"))
-    await client.frame()
     endpoint = driver.outbox._endpoint
     assert endpoint is not None
-    number, found = endpoint.fileno(), os.fstat(endpoint.fileno())
-    at_the_end: list[tuple[int, bool]] = []
-    connection_lost = WebSocketDriver.connection_lost
-
-    def observed(self: WebSocketDriver, exc: Exception | None) -> None:
-        connection_lost(self, exc)
-        at_the_end.append((endpoint.fileno(), os.path.sameopenfile(number, number) and os.fstat(number) == found))
-
-    monkeypatch.setattr(WebSocketDriver, "connection_lost", observed)
     end(client, driver)
     if not client.writer.is_closing():
         client.writer.close()
     async with asyncio.timeout(DEADLINE):
         await served.context.wait_no_connections()
-    # Detached, while the descriptor is still the connection's: so neither closes what belongs to somebody else.
-    assert at_the_end == [(-1, True)]
-    assert driver.outbox._endpoint is None
-    driver.broadcast(Payload("late"))
-    await asyncio.sleep(0)
-    assert driver.outbox._endpoint is None
+        assert driver.outbox._endpoint is None
+        while endpoint.fileno() >= 0:  # the transport closes it behind `connection_lost`
+            await next_pass()
+    # So its number, which may be another connection's by now, is out of reach.
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        endpoint.send(b"late")
+
+
+async def test_a_socket_that_breaks_under_a_write_ends_the_connection(start: Start) -> None:
+    served, client, driver = await connected(start)
+    endpoint = driver.outbox._endpoint
+    assert endpoint is not None
+    endpoint.shutdown(socket.SHUT_WR)
+    driver.send_text("into nowhere")
+    async with asyncio.timeout(DEADLINE):
+        await served.context.wait_no_connections()
+    assert not driver.is_open
+    await client.close()

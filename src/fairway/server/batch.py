@@ -112,10 +112,7 @@ class Batch:
             self._flush_dirty()
         crowd = self._crowd
         for _ in range(min(len(crowd), MAX_WRITES)):
-            outbox = crowd.popleft()
-            if outbox._endpoint is None:
-                outbox.find_endpoint()
-            outbox.flush()
+            crowd.popleft().flush()
 
     def _flush_dirty(self) -> None:
         dirty = self._dirty

@@ -8,6 +8,7 @@ a request asks for it. Requests that are pipelined wait as bytes until the respo
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ class HttpConnection(asyncio.Protocol):
         "_context",
         "_deadline",
         "_due",
+        "_endpoint",
         "_eof",
         "_exchange",
         "_http",
@@ -59,8 +61,9 @@ class HttpConnection(asyncio.Protocol):
         "wheel_slot",
     )
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, endpoint: socket.socket | None = None) -> None:
         self._context = context
+        self._endpoint = endpoint
         limits = context.limits
         self._http = Http1Connection(
             max_request_line_bytes=limits.max_request_line_bytes,
@@ -87,7 +90,8 @@ class HttpConnection(asyncio.Protocol):
         context = self._context
         self._transport = transport
         self._client, self._server = addresses(transport)
-        self._outbox = Outbox(transport, context.batch, context.loop, context.limits.outbox_high_water)
+        endpoint, self._endpoint = self._endpoint, None
+        self._outbox = Outbox(transport, context.batch, context.loop, context.limits.outbox_high_water, endpoint)
         context.counters.connections += 1
         context.add(self)
         self._set_deadline(context.touch() + context.limits.request_head_timeout)

@@ -87,7 +87,7 @@ class Server:
 
     async def _connect(self, accepted: socket.socket) -> None:
         try:
-            await self.context.loop.connect_accepted_socket(lambda: HttpConnection(self.context), accepted)
+            await self.context.loop.connect_accepted_socket(lambda: HttpConnection(self.context, accepted), accepted)
         except OSError as error:
             accepted.close()
             logger.debug("a connection was lost before it was set up: %s", error)

@@ -53,7 +53,12 @@ Piece: TypeAlias = bytes | memoryview | Droppable
 
 
 class Outbox:
-    """Frames for one transport, in order. `high_water` (bytes): from there on senders are asked to wait."""
+    """Frames for one transport, in order. `high_water` (bytes): from there on senders are asked to wait.
+
+    `endpoint` is the socket that the transport was given, if what is sent on it is what the peer gets. Then frames go
+    to it directly, and to the transport only what it does not take. The transport closes it; on a closed one nothing
+    can be sent.
+    """
 
     __slots__ = (
         "_batch",
@@ -71,7 +76,12 @@ class Outbox:
     )
 
     def __init__(
-        self, transport: asyncio.Transport, batch: Batch, loop: asyncio.AbstractEventLoop, high_water: int
+        self,
+        transport: asyncio.Transport,
+        batch: Batch,
+        loop: asyncio.AbstractEventLoop,
+        high_water: int,
+        endpoint: socket.socket | None = None,
     ) -> None:
         self.transport: asyncio.Transport | None = transport
         self.high_water = high_water
@@ -81,7 +91,7 @@ class Outbox:
         self._loop = loop
         self._frames: list[Piece] | None = None  # as long as there are none: most connections are idle
         self._droppable = 0  # how many of the frames are
-        self._endpoint: socket.socket | None = None  # past the transport, see `find_endpoint`
+        self._endpoint = endpoint
         self._dirty = False
         self._left = 0  # of the last chunk, when it was last looked at
         self._waiters: list[asyncio.Future[None]] | None = None
@@ -163,20 +173,6 @@ class Outbox:
                 self._frames = None
         if self._waiters is not None and not self.blocked:
             self._wake()  # the socket took everything at once, so that there is nothing to resume
-
-    def find_endpoint(self) -> None:
-        """Have what is flushed go to the socket itself; what it does not take goes on to the transport, as ever.
-
-        For sockets that share broadcasts with many: it saves each write 0.8 µs of 9, and costs 190 bytes. The transport
-        owns the descriptor, and closes it after `connection_lost`, where `close` lets go of it.
-        """
-        transport = self.transport
-        if transport is None or transport.get_extra_info("sslcontext") is not None:
-            return
-        owned = transport.get_extra_info("socket")
-        if owned is not None:
-            self._endpoint = socket.socket(owned.family, owned.type, owned.proto, owned.fileno())
-            self._endpoint.setblocking(False)
 
     def flush_alone(self) -> None:
         """Write now, if no other socket of this loop has anything to send."""
@@ -263,9 +259,7 @@ class Outbox:
         self._frames = None
         self.size = self._droppable = 0
         self.transport = None
-        if self._endpoint is not None:
-            self._endpoint.detach()
-            self._endpoint = None
+        self._endpoint = None
         self._wake()
         return dropped
 
