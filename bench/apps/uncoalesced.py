@@ -4,8 +4,9 @@ import sys
 
 from fairway.__main__ import main
 from fairway.server.batch import Batch
+from fairway.server.crowd import Crowd
 
-Batch.add = Batch.add_to_crowd = lambda self, outbox: outbox.flush()
+Batch.add = Crowd.add = lambda self, outbox: outbox.flush()
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -104,7 +104,7 @@ def to_a_group(loop: asyncio.AbstractEventLoop) -> None:
 
     def broadcast() -> None:
         loop.run_until_complete(delivered(lambda: hub.group_broadcast("g", Payload(TEXT))))
-        while batch._crowd:
+        while batch.crowd:
             batch.flush()
 
     report("group_broadcast to parked consumers, to the transport", microseconds(broadcast, MEMBERS))

@@ -219,7 +219,7 @@ class AsyncConsumer:
         self._fairway_base_send = send
         self._fairway_connection = None
         if self._fairway_member is not None:
-            self._fairway_member.connection = None
+            self._fairway_member.detour()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope until the client has gone or `StopConsumer` is raised."""

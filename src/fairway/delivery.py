@@ -16,7 +16,7 @@ import enum
 import functools
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from types import MethodType
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -161,9 +161,13 @@ class Inbox:
         "bounds",
         "loop",
         "on_ending",
+        "parked",
         "source",
         "waker",
     )
+
+    parked: bool
+    """Whether the consumer has seen everything and waits: no message queued, no handler running."""
 
     def __init__(
         self,
@@ -186,12 +190,15 @@ class Inbox:
         self._layer_next = False
         self._paused = False
         self._ending = False
+        # Kept in a slot of its own: who sends to thousands looks at it, and then at nothing else here.
+        self.parked = False
 
     def put_client(self, item: Any) -> None:
         """Add a message of the client (`str`, `bytes`) or an event (dict). Never refuses: see `full`."""
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
+            self.parked = False
             if not waiter.done():
                 waiter.set_result(item)
                 if self.waker is not None:
@@ -213,6 +220,7 @@ class Inbox:
     def put_layer(self, item: Any, capacity: int) -> bool:
         """Add an event or a payload of a layer; False, and nothing kept, when `capacity` items wait already."""
         waiter, layer = self._waiter, self._layer
+        self.parked = False
         # With something in the lane the consumer waits for its turn to be woken.
         if waiter is not None and layer is None:
             waker = self.waker
@@ -261,11 +269,6 @@ class Inbox:
         return client is not None and (len(client) >= self.bounds[0] or self._client_size >= self.bounds[1])
 
     @property
-    def parked(self) -> bool:
-        """Whether the consumer has seen everything and waits: no message queued, no handler running."""
-        return self._waiter is not None and self._layer is None
-
-    @property
     def layer_size(self) -> int:
         """How many events and payloads of layers wait."""
         return len(self._layer) if self._layer else 0
@@ -292,6 +295,7 @@ class Inbox:
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
+            self.parked = False
             if not waiter.done():
                 waiter.set_result(None)
                 if self.waker is not None:
@@ -348,6 +352,7 @@ class Inbox:
         if waiter is not None and not waiter.done():
             raise RuntimeError("another task is waiting for this connection already: receive in one task only")
         self._waiter = waiter = self.loop.create_future()
+        self.parked = self._layer is None
         return waiter
 
     async def get(self) -> Any:
@@ -368,6 +373,7 @@ class Inbox:
             self._put_back(waiter.result())
         elif self._waiter is waiter:
             self._waiter = None
+            self.parked = False
 
     def _put_back(self, item: Any) -> None:
         # The order between the lanes is free, the order within a lane is not; an item put back goes in front
@@ -383,6 +389,18 @@ class Inbox:
         """Forget everything that waits, and the source: the connection has ended."""
         self._client = self._layer = self._waiter = self.source = self.waker = self.on_ending = None
         self._client_size = 0
+        self.parked = False
+
+
+class Crowd(Protocol):
+    """Connections of one event loop that can be given the same payload in one call."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def broadcast(self, connections: Sequence[Connection], payload: Payload) -> Sequence[Connection]:
+        """Write the payload, as `Connection.broadcast`, to those of this crowd that are open and whose inboxes are
+        parked; return the others.
+        """
 
 
 class Connection:
@@ -398,6 +416,11 @@ class Connection:
     inbox: Inbox
     is_open: bool
     """Accepted, and neither side has begun to close."""
+
+    @property
+    def crowd(self) -> Crowd | None:
+        """With which others it can be broadcast to."""
+        return None
 
     async def receive(self) -> Message:
         """ASGI `receive`."""
@@ -437,6 +460,13 @@ def connection_of(method: Callable[..., Any], name: str) -> Connection | None:
     return None
 
 
+class Keeper(Protocol):
+    """What a member is attached to."""
+
+    def forget_connection(self, member: Member) -> None:
+        """Write nothing to the member's connection any more."""
+
+
 class Member:
     """A consumer as a channel layer sees it: a channel name, an inbox, the loop it lives in.
 
@@ -444,7 +474,7 @@ class Member:
     `qsize`, `empty` and `full` make a member look like the queue that a channel of the in-memory layer is.
     """
 
-    __slots__ = ("capacity", "closed", "connection", "dropped", "groups", "inbox", "loop", "name")
+    __slots__ = ("capacity", "closed", "connection", "dropped", "groups", "inbox", "keeper", "loop", "name")
 
     def __init__(self, name: str, inbox: Inbox, capacity: int = 100, connection: Connection | None = None) -> None:
         self.name = name
@@ -455,6 +485,7 @@ class Member:
         self.closed = False
         self.dropped = 0
         self.groups: list[str] | None = None
+        self.keeper: Keeper | None = None
 
     def deliver(self, message: Message) -> bool:
         """Hand over an event, which now belongs to the member; False when it had to be dropped.
@@ -467,13 +498,7 @@ class Member:
     def broadcast(self, payload: Payload) -> bool:
         """Write the payload to the socket if nothing is to come before it, else give it its place in the inbox."""
         connection = self.connection
-        if (
-            connection is not None
-            and self.inbox._waiter is not None  # parked: a property would cost more than the write
-            and self.inbox._layer is None
-            and connection.is_open
-            and self.loop is get_running_loop()
-        ):
+        if connection is not None and self.inbox.parked and connection.is_open and self.loop is get_running_loop():
             connection.broadcast(payload)
             return True
         return self._put(payload)
@@ -500,10 +525,16 @@ class Member:
         self.dropped += 1
         return False
 
+    def detour(self) -> None:
+        """Broadcasts are to reach the consumer from now on, and not its connection directly."""
+        self.connection = None
+        if self.keeper is not None:
+            self.keeper.forget_connection(self)
+
     def close(self) -> None:
         """Take nothing more, and let go of inbox and connection."""
         self.closed = True
-        self.connection = None
+        self.connection = self.keeper = None
 
     def put_nowait(self, item: tuple[float, Message]) -> None:
         if not self.deliver(item[1]):

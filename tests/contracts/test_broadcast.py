@@ -111,6 +111,37 @@ async def test_nothing_overtakes_a_handler_that_is_still_sending(
     assert [await client.receive() for _ in range(3)] == ["first half", "second half", "later"]
 
 
+async def test_nothing_overtakes_a_handler_behind_a_middleware_that_wraps_receive(
+    carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer
+):
+    gate = Gate()
+
+    class Slow:
+        groups = ["room"]
+
+        def chat_message(self, event) -> Steps:
+            yield self.send("first half")
+            yield self.through(gate.wait)
+            yield self.send("second half")
+
+    class Wrapped(BaseMiddleware):
+        async def __call__(self, scope, receive, send):
+            async def passed_in():
+                return await receive()
+
+            await super().__call__(scope, passed_in, send)
+
+    await carrier.serve(Wrapped(twin(Slow).as_asgi()))
+    client = await carrier.connect()
+    await layer.group_broadcast("room", "idle")
+    assert await client.receive() == "idle"
+    await layer.group_send("room", {"type": "chat.message"})
+    await gate.reached()
+    await layer.group_broadcast("room", "later")
+    gate.open()
+    assert [await client.receive() for _ in range(3)] == ["first half", "second half", "later"]
+
+
 async def test_a_consumer_broadcasts_to_its_own_group(carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer):
     class Shouting:
         groups = ["room"]

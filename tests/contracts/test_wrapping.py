@@ -9,6 +9,7 @@ import warnings
 import pytest
 
 from channels.consumer import AsyncConsumer, get_channel_layer
+from channels.layers import InMemoryChannelLayer
 from channels.utils import await_many_dispatch
 from tests.contracts.carriers import Carrier
 from tests.contracts.journal import Journal
@@ -147,6 +148,35 @@ async def test_a_reassigned_base_send_sees_all_messages_out(carrier: Carrier, tw
 
     await converse(carrier, layer, twin(Reassigning).as_asgi())
     assert journal == SENT
+
+
+async def test_a_base_send_that_is_reassigned_later_sees_the_next_broadcast(
+    carrier: Carrier, twin: Twin, layer, journal: Journal
+):
+    class Reassigning:
+        groups = ["room"]
+
+        def receive(self, text_data=None, bytes_data=None) -> Steps:
+            original = self.base_send
+            # Its groups are still in the layer that it began with.
+            self.channel_layer = InMemoryChannelLayer()
+
+            def watched(message):
+                journal.note(message["text"])
+                return original(message)
+
+            self.base_send = watched
+            yield self.send("watched")
+
+    await carrier.serve(twin(Reassigning).as_asgi())
+    client = await carrier.connect()
+    await layer.group_broadcast("room", "before")
+    assert await client.receive() == "before"
+    await client.send_text("watch")
+    assert await client.receive() == "watched"
+    await layer.group_broadcast("room", "after")
+    assert await client.receive() == "after"
+    assert journal == ["watched", "after"]
 
 
 async def test_an_overridden_call_is_called(carrier: Carrier, twin: Twin, layer, journal: Journal):

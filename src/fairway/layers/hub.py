@@ -22,7 +22,7 @@ from functools import partial
 from math import inf
 from typing import Any, TypeAlias, TypeVar
 
-from fairway.delivery import WAKES_PER_PASS, Member, Message, Passes, Payload, get_running_loop
+from fairway.delivery import WAKES_PER_PASS, Connection, Crowd, Member, Message, Passes, Payload, get_running_loop
 
 logger = logging.getLogger("fairway.layers")
 
@@ -163,13 +163,59 @@ group counts as `LEAST`, so that a member's capacity is not used up in one pass.
 LEAST = 64
 
 
+class _Roster:
+    """Who was behind the names of a group when they were looked up: members, and names without one.
+
+    `connections` are those of the first members, of one `crowd`: whose consumers read what the connection received.
+    """
+
+    __slots__ = ("_owners", "connections", "crowd", "joined", "members", "names")
+
+    def __init__(self, joined: Collection[str], members: Collection[Member], names: Sequence[str]) -> None:
+        self.joined = joined
+        self.names = names
+        self.crowd: Crowd | None = None
+        self._owners: dict[Connection, Member] = {}
+        others = []
+        for member in members:
+            connection, crowd = member.connection, _crowd_of(member)
+            if self.crowd is None:
+                self.crowd = crowd
+            if connection is not None and crowd is not None and crowd is self.crowd:
+                self._owners[connection] = member
+            else:
+                others.append(member)
+        self.connections = tuple(self._owners)
+        self.members = (*self._owners.values(), *others)
+
+    def __len__(self) -> int:
+        return len(self.members) + len(self.names)
+
+    def without(self, exclude: frozenset[str]) -> _Roster:
+        members = [member for member in self.members if member.name not in exclude]
+        return _Roster(self.joined, members, [name for name in self.names if name not in exclude])
+
+    def broadcast(self, payload: Payload, begin: int, end: int) -> Sequence[Member]:
+        """Have the payload written to those of these members that are ready for it; the others are returned."""
+        if self.crowd is None or self.crowd.loop is not get_running_loop():
+            return self.members[begin:end]
+        others = self.crowd.broadcast(self.connections[begin:end], payload)
+        return [*map(self._owners.__getitem__, others), *self.members[max(begin, len(self.connections)) : end]]
+
+
+def _crowd_of(member: Member) -> Crowd | None:
+    connection = member.connection
+    # Behind a middleware that wraps `receive` a consumer has an inbox of its own, which says whether it waits.
+    return connection.crowd if connection is not None and connection.inbox is member.inbox else None
+
+
 class _Round:
     """One message on its way to the members that a group had when it was sent."""
 
-    __slots__ = ("deliver", "done", "left_out", "names", "position")
+    __slots__ = ("count", "deliver", "done", "left_out", "position")
 
-    def __init__(self, names: Sequence[str], deliver: Callable[[Sequence[str]], int], done: Future[None]) -> None:
-        self.names = names
+    def __init__(self, count: int, deliver: Callable[[int, int], int], done: Future[None]) -> None:
+        self.count = count
         self.deliver = deliver
         self.done = done
         self.position = 0
@@ -201,6 +247,7 @@ class Hub:
         self._expiries: deque[tuple[float, str]] = deque()
         self._joins: deque[tuple[float, str, str]] = deque()
         self._compact_expiries_at = self._compact_joins_at = 1000
+        self._rosters: dict[str, _Roster] = {}
         # The messages that are being delivered in slices, by group and by the event loop that does it.
         self._rounds: dict[tuple[str, AbstractEventLoop | None], deque[_Round]] = {}
         self._ahead = 0
@@ -212,8 +259,11 @@ class Hub:
         """Deliver to this member from now on; messages that were queued for its name come first."""
         self._expire()
         with self._lock:
+            member.keeper = self
             earlier = self.channels.get(member.name)
             self.channels[member.name] = member
+            if earlier is not None:
+                self._rosters.clear()
         if isinstance(earlier, ChannelQueue):
             while not earlier.empty():
                 member.deliver(earlier.get_nowait()[1])
@@ -230,6 +280,12 @@ class Hub:
             for group in member.groups or ():
                 self._discard(group, member.name)
             member.groups = None
+
+    def forget_connection(self, member: Member) -> None:
+        """The member has none any more. (`fairway.delivery.Keeper`)"""
+        with self._lock:
+            for group in member.groups or ():
+                self._rosters.pop(group, None)
 
     # Channels -------------------------------------------------------------------------------------------------
 
@@ -291,6 +347,8 @@ class Hub:
                 return target
             queue = self.channels[channel] = ChannelQueue(self._capacity_of(channel))
             queue.displaced = target
+            if target is not None:
+                self._rosters.clear()
             return queue
 
     async def receive(self, channel: str) -> Message:
@@ -328,6 +386,7 @@ class Hub:
         """Add a channel to a group, or renew its time of joining."""
         now = self._clock()
         with self._lock:
+            self._rosters.pop(group, None)
             self.groups.setdefault(group, {})[channel] = now
             self._joins.append((now, group, channel))
             member = self._member(channel)
@@ -360,6 +419,7 @@ class Hub:
     def _discard(self, group: str, channel: str) -> None:
         members = self.groups.get(group)
         if members is not None:
+            self._rosters.pop(group, None)
             members.pop(channel, None)
             if not members:
                 del self.groups[group]
@@ -372,29 +432,27 @@ class Hub:
         Giving up waiting leaves nobody out.
         """
         self._expire()
-        members = self.groups.get(group)
-        if not members:
+        roster = self._roster(group)
+        if roster is None:
             return None
         loop = get_running_loop()
-        if len(members) > SLICE or (group, loop) in self._rounds:
+        if len(roster) > SLICE or (group, loop) in self._rounds:
             message = copied(message)  # what is delivered later must not change meanwhile
-        return self._deliver_in_slices(group, members, loop, partial(self._send_to, loop, message, is_flat(message)))
+        deliver = partial(self._send_to, roster, loop, message, is_flat(message))
+        return self._deliver_in_slices(group, roster, loop, deliver, partial(copied, message))
 
-    def _send_to(self, loop: AbstractEventLoop | None, message: Message, flat: bool, names: Sequence[str]) -> int:
-        channels = self.channels
+    def _send_to(
+        self, roster: _Roster, loop: AbstractEventLoop | None, message: Message, flat: bool, begin: int, end: int
+    ) -> int:
         left_out = 0
-        for name in names:
-            target = channels.get(name)
+        for member in roster.members[begin:end]:
             own = message.copy() if flat else copied(message)
-            if type(target) is Member:
-                # Member.deliver, in line: this is the loop that a busy group spends its time in.
-                if target.loop is loop and not target.closed:
-                    if not target.inbox.put_layer(own, target.capacity):
-                        target.dropped += 1
-                        left_out += 1
-                elif not target.deliver(own) and not self._is_gone(target):
+            # Member.deliver, in line: this is the loop that a busy group spends its time in.
+            if member.loop is loop and not member.closed:
+                if not member.inbox.put_layer(own, member.capacity):
+                    member.dropped += 1
                     left_out += 1
-            elif not self._enqueue(name, own):
+            elif not member.deliver(own) and not self._is_gone(member):
                 left_out += 1
         return left_out
 
@@ -403,35 +461,45 @@ class Hub:
     ) -> Awaitable[None] | None:
         """Give every member but those excluded the same payload; what is returned is as for `group_send`."""
         self._expire()
-        members: Collection[str] | None = self.groups.get(group)
-        if not members:
+        roster = self._roster(group)
+        if roster is None:
             return None
         if exclude:
-            members = [name for name in tuple(members) if name not in exclude]
+            roster = roster.without(exclude)
         loop = get_running_loop()
-        return self._deliver_in_slices(group, members, loop, partial(self._broadcast_to, loop, payload))
+        deliver = partial(self._broadcast_to, roster, payload)
+        return self._deliver_in_slices(group, roster, loop, deliver, payload.as_message)
 
-    def _broadcast_to(self, loop: AbstractEventLoop | None, payload: Payload, names: Sequence[str]) -> int:
-        channels = self.channels
+    def _broadcast_to(self, roster: _Roster, payload: Payload, begin: int, end: int) -> int:
         left_out = 0
-        for name in names:
-            target = channels.get(name)
-            if type(target) is Member:
-                # Member.broadcast, in line, for the same reason.
-                connection = target.connection
-                if (
-                    connection is not None
-                    and target.inbox._waiter is not None
-                    and target.inbox._layer is None
-                    and connection.is_open
-                    and target.loop is loop
-                ):
-                    connection.broadcast(payload)
-                elif not target.broadcast(payload) and not self._is_gone(target):
-                    left_out += 1
-            elif not self._enqueue(name, payload.as_message()):
+        for member in roster.broadcast(payload, begin, end):
+            if not member.broadcast(payload) and not self._is_gone(member):
                 left_out += 1
         return left_out
+
+    # Rosters --------------------------------------------------------------------------------------------------
+    #
+    # A roster is kept for the next message if all its members are here and know of their membership: then nothing but
+    # the joining and leaving of members changes it, and whatever does that forgets it.
+
+    def _roster(self, group: str) -> _Roster | None:
+        joined = self.groups.get(group)
+        if not joined:
+            return None
+        roster = self._rosters.get(group)
+        # Tests of applications reach into the groups.
+        if roster is not None and roster.joined is joined and len(roster.members) == len(joined):
+            return roster
+        with self._lock:
+            targets = [(name, self.channels.get(name)) for name in joined]
+            members = [target for _, target in targets if type(target) is Member]
+            names = [name for name, target in targets if type(target) is not Member]
+            roster = _Roster(joined, members, names)
+            if not names and all(member.groups and group in member.groups for member in members):
+                self._rosters[group] = roster
+            else:
+                self._rosters.pop(group, None)
+        return roster
 
     # Slices ---------------------------------------------------------------------------------------------------
     #
@@ -441,17 +509,20 @@ class Hub:
     def _deliver_in_slices(
         self,
         group: str,
-        members: Collection[str],
+        roster: _Roster,
         loop: AbstractEventLoop | None,
-        deliver: Callable[[Sequence[str]], int],
+        deliver: Callable[[int, int], int],
+        as_message: Callable[[], Message],
     ) -> Awaitable[None] | None:
+        count = len(roster.members)
+        left_out = sum(not self._enqueue(name, as_message()) for name in roster.names)
         rounds = self._rounds.get((group, loop))
-        if rounds is None and (len(members) <= SLICE or loop is None):
-            count = len(members)
-            self._count_left_out(group, deliver(tuple(members)), count)
-            return None if loop is None else self._turn_of_members(count, loop)
+        if rounds is None and (count <= SLICE or loop is None):
+            self._count_left_out(group, left_out + deliver(0, count), len(roster))
+            return None if loop is None else self._turn_of_members(len(roster), loop)
         assert loop is not None
-        this = _Round(tuple(members), deliver, loop.create_future())
+        self._count_left_out(group, left_out, len(roster.names))
+        this = _Round(count, deliver, loop.create_future())
         if rounds is None:
             self._rounds[group, loop] = deque([this])
             self._next_slice(group, loop)
@@ -462,14 +533,14 @@ class Hub:
     def _next_slice(self, group: str, loop: AbstractEventLoop) -> None:
         rounds = self._rounds[group, loop]
         this = rounds[0]
-        names = this.names[this.position : this.position + SLICE]
+        begin = this.position
         this.position += SLICE
         try:
-            this.left_out += this.deliver(names)
+            this.left_out += this.deliver(begin, this.position)
         finally:
-            if this.position >= len(this.names):
+            if this.position >= this.count:
                 rounds.popleft()
-                self._count_left_out(group, this.left_out, len(this.names))
+                self._count_left_out(group, this.left_out, this.count)
                 _finish(this.done)
             if rounds:
                 loop.call_soon(self._next_slice, group, loop)
@@ -528,6 +599,7 @@ class Hub:
                     target.drop_expired(inf)
                     self._drop_if_idle(name, target)
             self.groups.clear()
+            self._rosters.clear()
             self._expiries.clear()
             self._joins.clear()
 

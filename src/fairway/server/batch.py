@@ -17,6 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from fairway.delivery import WAKES_PER_PASS, Inbox
+from fairway.server.crowd import Crowd
 
 if TYPE_CHECKING:
     from fairway.server.outbox import Outbox
@@ -35,12 +36,12 @@ FEWEST_WAKES = WAKES_PER_PASS // 4
 class Batch:
     """Belongs to one loop; everything is called in that loop only. (`fairway.delivery.Waker`)"""
 
-    __slots__ = ("_awake", "_crowd", "_dirty", "_late", "_loop", "_scheduled", "_sleepers")
+    __slots__ = ("_awake", "_dirty", "_late", "_loop", "_scheduled", "_sleepers", "crowd")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, outbox_bytes: int = 1 << 20) -> None:
         self._loop = loop
         self._dirty: list[Outbox] = []
-        self._crowd: deque[Outbox] = deque()
+        self.crowd = Crowd(loop, self._schedule_once, outbox_bytes)
         self._sleepers: deque[Inbox] = deque()
         self._scheduled = False
         # Consumers that were woken and are not back yet, as far as known: since the last end of a pass, and before.
@@ -55,12 +56,6 @@ class Batch:
             self._schedule()
         elif len(dirty) >= MAX_DIRTY:
             self._flush_dirty()
-
-    def add_to_crowd(self, outbox: Outbox) -> None:
-        """Remember an outbox that has become dirty together with many others."""
-        self._crowd.append(outbox)
-        if not self._scheduled:
-            self._schedule()
 
     def woken(self) -> None:
         self._awake += 1
@@ -82,6 +77,10 @@ class Batch:
         if self._dirty and not (self._late or self._awake):
             self._flush_dirty()
 
+    def _schedule_once(self) -> None:
+        if not self._scheduled:
+            self._schedule()
+
     def _schedule(self) -> None:
         self._scheduled = True
         self._loop.call_soon(self._end_of_pass)
@@ -96,7 +95,7 @@ class Batch:
         if sleepers:
             self._wake(max(WAKES_PER_PASS - self._late, FEWEST_WAKES))
         self.flush()
-        if self._late or self._awake or sleepers or self._crowd:
+        if self._late or self._awake or sleepers or self.crowd:
             self._loop.call_soon(self._end_of_pass)
         else:
             self._scheduled = False
@@ -110,9 +109,8 @@ class Batch:
         """Write what waits for single sockets, and a part of what waits for a crowd."""
         if self._dirty:
             self._flush_dirty()
-        crowd = self._crowd
-        for _ in range(min(len(crowd), MAX_WRITES)):
-            crowd.popleft().flush()
+        if self.crowd:
+            self.crowd.write(MAX_WRITES)
 
     def _flush_dirty(self) -> None:
         dirty = self._dirty

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from fairway.delivery import Passes
 from fairway.server.batch import Batch
+from fairway.server.crowd import Crowd
 
 # Larger writes save little: 0.19 µs per KiB with this size, 0.44 with a quarter of it, 0.11 with four times as much
 # (bench/micro/batch.py); and what the socket does not take of a chunk at once is not counted in `size`.
@@ -62,7 +63,6 @@ class Outbox:
 
     __slots__ = (
         "_batch",
-        "_dirty",
         "_droppable",
         "_endpoint",
         "_frames",
@@ -89,26 +89,30 @@ class Outbox:
         self.blocked = False
         self._batch = batch
         self._loop = loop
-        self._frames: list[Piece] | None = None  # as long as there are none: most connections are idle
+        # None as long as there are none: most connections are idle. A tuple is shared: see `fairway.server.crowd`.
+        self._frames: list[Piece] | tuple[bytes, ...] | None = None
         self._droppable = 0  # how many of the frames are
         self._endpoint = endpoint
-        self._dirty = False
         self._left = 0  # of the last chunk, when it was last looked at
         self._waiters: list[asyncio.Future[None]] | None = None
         transport.set_write_buffer_limits(high=0)
 
-    def append(self, frame: bytes | Droppable) -> bool:
+    def append(self, frame: bytes | Droppable, is_broadcast: bool = False) -> bool:
         """Add a frame; True when the outbox was so full that it was written at once."""
         frames = self._frames
+        size = self.size = self.size + len(frame)
         if frames is None:
             self._frames = [frame]
-        else:
+            if is_broadcast:
+                self._batch.crowd.add(self)
+            else:
+                self._batch.add(self)
+            return False
+        if type(frames) is list:
             frames.append(frame)
-        size = self.size = self.size + len(frame)
-        if not self._dirty:
-            self._dirty = True
-            self._batch.add(self)
-        elif size >= CHUNK_BYTES and not self.blocked:
+        else:
+            self._frames = [*frames, frame]
+        if size >= CHUNK_BYTES and not self.blocked:
             self.flush()
             return True
         return False
@@ -126,13 +130,13 @@ class Outbox:
             while self.size + len(frame) > bound and self._drop_matching(None, 1):
                 dropped += 1
         self._droppable += 1
-        self.append(Droppable(frame, key))
+        self.append(Droppable(frame, key), is_broadcast=True)
         return dropped
 
     def _drop_matching(self, key: str | None, count: int) -> int:
         """Drop so many of the droppable frames, the oldest first, of one key or of any; how many there were."""
         frames = self._frames
-        if frames is None or not self._droppable:
+        if type(frames) is not list or not self._droppable:
             return 0
         doomed = []
         for index, piece in enumerate(frames):
@@ -151,14 +155,13 @@ class Outbox:
         transport = self.transport
         if self.blocked or transport is None:
             return
-        self._dirty = False
         frames = self._frames
         if frames is None:
             pass
         elif self.size <= CHUNK_BYTES:
             self._frames = None
             self.size = 0
-            if self._droppable:
+            if self._droppable and type(frames) is list:
                 self._commit(frames, len(frames))
             # The type of what a commit leaves.
             data: bytes = frames[0] if len(frames) == 1 else b"".join(frames)  # type: ignore[arg-type, assignment]
@@ -167,6 +170,7 @@ class Outbox:
             else:
                 _send(self._endpoint, transport, data)
         else:
+            assert type(frames) is list, "so much is not shared"
             while frames and not self.blocked:
                 transport.write(self._next_chunk(frames))
             if not frames:
@@ -176,7 +180,7 @@ class Outbox:
 
     def flush_alone(self) -> None:
         """Write now, if no other socket of this loop has anything to send."""
-        if self._dirty and not self.blocked:
+        if self._frames is not None and not self.blocked:
             self._batch.flush_alone(self)
 
     def _next_chunk(self, frames: list[Piece]) -> bytes:
@@ -223,6 +227,11 @@ class Outbox:
         self.flush()
         if self.size < self.high_water:
             self._wake()
+
+    @property
+    def crowd(self) -> Crowd:
+        """With which others it shares what they are sent together."""
+        return self._batch.crowd
 
     @property
     def is_crowded(self) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fairway.delivery import Connection, Encoder, Payload, SlowPolicy
+from fairway.server.crowd import Crowd
 from fairway.server.errors import ConnectionClosed, ProtocolMisuse
-from fairway.server.outbox import CHUNK_BYTES, NEXT_PASS, Outbox
+from fairway.server.outbox import NEXT_PASS, Outbox
 
 if TYPE_CHECKING:
     from fairway.server.context import Context
@@ -77,27 +78,17 @@ class SendingHalf(Connection):
             return outbox.drained() if outbox.size >= outbox.high_water else NEXT_PASS
         return None
 
+    @property
+    def crowd(self) -> Crowd:
+        return self.outbox.crowd
+
     def broadcast(self, payload: Payload) -> None:
-        outbox = self.outbox
-        # Payload.form and Outbox.append, in line: a large group spends most of its time here.
-        frame = payload._forms.get(self.encoder)
-        if frame is None:
-            frame = payload.form(self.encoder)
+        frame = payload.form(self.encoder)
         if payload.is_droppable:
             self._broadcast_droppable(payload, frame)
-            return
-        frames = outbox._frames
-        if frames is None:
-            outbox._frames = [frame]
         else:
-            frames.append(frame)
-        size = outbox.size = outbox.size + len(frame)
-        if not outbox._dirty:
-            outbox._dirty = True
-            outbox._batch.add_to_crowd(outbox)
-        elif size >= CHUNK_BYTES and not outbox.blocked:
-            outbox.flush()
-        if size > outbox.high_water:
+            self.outbox.append(frame, is_broadcast=True)
+        if self.outbox.size > self.outbox.high_water:
             self._check_bound()
 
     def _broadcast_droppable(self, payload: Payload, frame: bytes) -> None:
@@ -105,7 +96,6 @@ class SendingHalf(Connection):
         only_latest = payload.policy is SlowPolicy.KEEP_LATEST
         dropped = self.outbox.append_droppable(frame, payload.group, bound, only_latest)
         self._context.counters.dropped_frames += dropped
-        self._check_bound()
 
     def _check_bound(self) -> None:
         """Drop a client for which too much waits."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -793,6 +794,197 @@ def test_groups_behave_like_sets_of_names(steps: list[tuple[str, ...]]) -> None:
             assert {group: set(names) for group, names in hub.groups.items()} == {
                 group: names for group, names in model.items() if names
             }
+
+    asyncio.run(main())
+
+
+# Rosters ------------------------------------------------------------------------------------------------------
+
+
+class Company(Written):
+    """A connection of a crowd, which writes to all of it in one call."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, inbox: Inbox, of: TogetherWritten) -> None:
+        super().__init__(inbox)
+        self.of = of
+
+    @property
+    def crowd(self) -> TogetherWritten:
+        return self.of
+
+
+class TogetherWritten:
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.calls = 0
+
+    def broadcast(self, connections: Sequence[Connection], payload: Payload) -> list[Connection]:
+        self.calls += 1
+        others = [one for one in connections if not (one.is_open and one.inbox.parked)]
+        for one in connections:
+            if one not in others:
+                one.broadcast(payload)
+        return others
+
+
+def in_company(hub: Hub, name: str, of: TogetherWritten) -> tuple[Member, Company]:
+    inbox = Inbox(asyncio.get_running_loop())
+    connection = Company(inbox, of)
+    member = Member(name, inbox, connection=connection)
+    hub.attach(member)
+    hub.group_add("g", name)
+    inbox.wait()
+    return member, connection
+
+
+async def test_a_crowd_is_given_a_payload_in_one_call_and_others_get_it_one_by_one() -> None:
+    hub, of, another = new_hub(), TogetherWritten(), TogetherWritten()
+    connections = [in_company(hub, name, of)[1] for name in "abc"]
+    stranger = in_company(hub, "d", another)[1]
+    without = new_member(hub, "e")
+    hub.group_add("g", "e")
+    hub.group_add("g", "nobody")
+    payload = Payload("a")
+
+    hub.group_broadcast("g", payload)
+
+    assert [one.payloads for one in (*connections, stranger)] == [[payload]] * 4
+    assert (of.calls, another.calls) == (1, 0)
+    assert waiting(without) == [payload]
+    assert await hub.receive("nobody") == {"type": "fairway.broadcast", "text": "a"}
+
+
+async def test_a_member_of_a_crowd_that_is_busy_gets_the_payload_into_its_inbox() -> None:
+    hub, of = new_hub(), TogetherWritten()
+    busy, connection = in_company(hub, "busy", of)
+    idle = in_company(hub, "idle", of)[1]
+    busy.deliver({"type": "earlier"})
+    payload = Payload("a")
+
+    hub.group_broadcast("g", payload)
+
+    assert (connection.payloads, idle.payloads) == ([], [payload])
+    assert waiting(busy) == [payload]  # what came earlier has been handed over
+
+
+async def test_the_excluded_are_not_in_the_crowd_for_one_message() -> None:
+    hub, of = new_hub(), TogetherWritten()
+    connections = [in_company(hub, name, of)[1] for name in "ab"]
+    for exclude in ({"a"}, {"a", "b"}, set()):
+        hub.group_broadcast("g", Payload("x"), frozenset(exclude))
+    assert [len(one.payloads) for one in connections] == [1, 2]
+
+
+async def test_the_inbox_that_a_consumer_reads_says_whether_it_is_busy() -> None:
+    # Behind a middleware that wraps `receive`, the connection's own inbox is read by a pump, which always waits.
+    hub, of = new_hub(), TogetherWritten()
+    connection = Company(Inbox(asyncio.get_running_loop()), of)
+    connection.inbox.wait()
+    member = Member("a", Inbox(asyncio.get_running_loop()), connection=connection)
+    hub.attach(member)
+    hub.group_add("g", "a")
+    payload = Payload("a")
+
+    hub.group_broadcast("g", payload)
+
+    assert connection.payloads == []
+    assert waiting(member) == [payload]
+
+
+async def test_a_member_is_taken_off_the_direct_way_at_once() -> None:
+    hub, of = new_hub(), TogetherWritten()
+    member, connection = in_company(hub, "a", of)
+    hub.group_broadcast("g", Payload("direct"))
+    member.detour()
+    hub.group_broadcast("g", Payload("by inbox"))
+    assert [payload.text for payload in connection.payloads] == ["direct"]
+    assert member.connection is None
+    assert not member.inbox.parked
+
+
+async def test_from_another_thread_a_crowd_is_not_touched() -> None:
+    hub, of = new_hub(), TogetherWritten()
+    member, connection = in_company(hub, "a", of)
+    payload = Payload("a")
+    await asyncio.to_thread(hub.group_broadcast, "g", payload)
+    assert (of.calls, connection.payloads) == (0, [])
+    await asyncio.sleep(0)
+    assert not member.inbox.parked
+
+
+def test_a_hub_keeps_nothing_of_groups_that_are_gone() -> None:
+    async def main() -> None:
+        hub = new_hub()
+        for number in range(10):
+            member = new_member(hub, f"m{number}")
+            hub.group_add(f"g{number}", member.name)
+            hub.group_send(f"g{number}", {"n": 1})
+            assert len(hub._rosters) == 1
+            hub.detach(member)
+        assert hub._rosters == {}
+
+    asyncio.run(main())
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from(["add", "discard", "poke"]), _groups, _names),
+            st.tuples(st.sampled_from(["attach", "detach", "read", "stop reading", "detour"]), _names),
+            st.tuples(st.sampled_from(["send", "broadcast"]), _groups),
+            st.tuples(st.just("flush")),
+        ),
+        max_size=40,
+    )
+)
+def test_a_roster_is_what_a_fresh_look_would_find(steps: list[tuple[str, ...]]) -> None:
+    async def main() -> None:
+        hub, of = new_hub(clock=Clock()), TogetherWritten()
+        members: dict[str, Member] = {}
+        readers: dict[str, asyncio.Task[Message]] = {}
+        for action, *names in steps:
+            name = names[-1] if names else ""
+            if action == "add":
+                hub.group_add(*names)
+            elif action == "discard":
+                hub.group_discard(*names)
+            elif action == "poke":
+                hub.groups.get(names[0], {}).pop(name, None)
+            elif action == "attach":
+                inbox = Inbox(asyncio.get_running_loop())
+                members[name] = Member(name, inbox, connection=Company(inbox, of))
+                hub.attach(members[name])
+            elif action == "detach" and name in members:
+                hub.detach(members.pop(name))
+            elif action == "detour" and name in members:
+                members[name].detour()
+            elif action == "read" and name not in readers:
+                readers[name] = asyncio.ensure_future(hub.receive(name))
+                await asyncio.sleep(0)
+            elif action == "stop reading" and name in readers:
+                reader = readers.pop(name)
+                reader.cancel()
+                await asyncio.wait([reader])
+            elif action == "send":
+                hub.group_send(name, {"n": 1})
+            elif action == "broadcast":
+                hub.group_broadcast(name, Payload("a"))
+            elif action == "flush":
+                hub.flush()
+            for group in ("g", "h"):
+                targets = {name: hub.channels.get(name) for name in hub.groups.get(group, ())}
+                found = {target for target in targets.values() if type(target) is Member}
+                roster = hub._roster(group)
+                assert (roster is None) == (not targets)
+                if roster is not None:
+                    assert set(roster.members) == found
+                    assert set(roster.names) == {one for one, target in targets.items() if target not in found}
+                    assert set(roster.connections) == {one.connection for one in found} - {None}
+        for reader in readers.values():
+            reader.cancel()
+        await asyncio.gather(*readers.values(), return_exceptions=True)
 
     asyncio.run(main())
 
