@@ -1,0 +1,299 @@
+"""What waits for one consumer."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from fairway.delivery.payload import Message, Payload, SlowPolicy
+
+
+class Source(Protocol):
+    """Who fills the client lane of an inbox and can be asked to stop and go on."""
+
+    def resume_reading(self) -> None:
+        """Called when the lane has room again, after `Inbox.full` was seen and reading had been paused."""
+
+    def parking(self) -> None:
+        """Called when the consumer has nothing left to do and is about to wait."""
+
+
+# What counts against the size of a client lane; events, failures and payloads put back count as messages only.
+_SIZED = frozenset({str, bytes})
+
+
+WAKES_PER_PASS = 128
+"""Of the consumers of a group so many are woken in one pass of the loop: 1 to 2 ms, at 10 µs for a short handler."""
+
+
+class Waker(Protocol):
+    """Says which consumers of one event loop may run in its next pass, and knows which have not come back to wait."""
+
+    def woken(self) -> None:
+        """Called when a consumer has been given what it waits for."""
+
+    def may_wake(self) -> bool:
+        """Whether one more may be woken for this pass by a channel layer."""
+
+    def wake_later(self, inbox: Inbox) -> None:
+        """Call `Inbox.wake` in a later pass: enough consumers run in this one."""
+
+
+@functools.lru_cache(maxsize=64)
+def _shared_bounds(max_messages: int, max_size: int) -> tuple[int, int]:
+    return max_messages, max_size
+
+
+class Inbox:
+    """What waits for one consumer: two bounded lanes, taken in turn, and one waiter.
+
+    The *client* lane holds what the client sent: `str` and `bytes` for messages, dicts for other events. It is
+    bounded by its source, which looks at `full` and pauses. The *layer* lane holds events and payloads from
+    channel layers; beyond its capacity `put_layer` refuses. Neither lane can hold up the other. Once a
+    disconnect has come, the client lane is emptied first, so no layer traffic delays it; messages that the client
+    had sent before it left keep their place.
+    """
+
+    __slots__ = (
+        "_client",
+        "_client_size",
+        "_ending",
+        "_layer",
+        "_layer_next",
+        "_paused",
+        "_waiter",
+        "bounds",
+        "loop",
+        "on_ending",
+        "parked",
+        "source",
+        "waker",
+    )
+
+    parked: bool
+    """Whether the consumer has seen everything and waits: no message queued, no handler running."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        source: Source | None = None,
+        max_messages: int = 64,
+        max_size: int = 1 << 20,
+        waker: Waker | None = None,
+    ) -> None:
+        self.loop = loop
+        self.source = source
+        self.waker = waker
+        # One tuple, shared by all inboxes with the same bounds, instead of two attributes.
+        self.bounds = _shared_bounds(max_messages, max_size)
+        self._client: deque[Any] | None = None
+        self._layer: deque[Any] | None = None
+        self._waiter: asyncio.Future[Any] | None = None
+        self.on_ending: Callable[[], object] | None = None
+        self._client_size = 0
+        self._layer_next = False
+        self._paused = False
+        self._ending = False
+        # Kept in a slot of its own: who sends to thousands looks at it, and then at nothing else here.
+        self.parked = False
+
+    def put_client(self, item: Any) -> None:
+        """Add a message of the client (`str`, `bytes`) or an event (dict). Never refuses: see `full`."""
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            self.parked = False
+            if not waiter.done():
+                waiter.set_result(item)
+                if self.waker is not None:
+                    self.waker.woken()
+                return
+        if self._client is None:
+            self._client = deque()
+        self._client.append(item)
+        if type(item) in _SIZED:
+            self._client_size += len(item)
+
+    def put_disconnect(self, event: Message) -> None:
+        """Add the last event of the client, and tell `on_ending`."""
+        self._ending = True
+        self.put_client(event)
+        if self.on_ending is not None:
+            self.on_ending()
+
+    def put_layer(self, item: Any, capacity: int) -> bool:
+        """Add an event or a payload of a layer; False, and nothing kept, when `capacity` items wait already."""
+        waiter, layer = self._waiter, self._layer
+        self.parked = False
+        # With something in the lane the consumer waits for its turn to be woken.
+        if waiter is not None and layer is None:
+            waker = self.waker
+            if waiter.done():
+                self._waiter = None
+            elif waker is None:
+                self._waiter = None
+                waiter.set_result(item)
+                return True
+            elif waker.may_wake():
+                self._waiter = None
+                waiter.set_result(item)
+                waker.woken()
+                return True
+            else:
+                waker.wake_later(self)
+        if layer is None:
+            layer = self._layer = deque()
+        elif len(layer) >= capacity:
+            return False
+        layer.append(item)
+        return True
+
+    def make_room(self, payload: Payload, capacity: int) -> int:
+        """Drop what this payload may replace in the layer lane; how many payloads that were."""
+        layer = self._layer
+        if not layer:
+            return 0
+        latest = payload.policy is SlowPolicy.KEEP_LATEST
+        too_many = len(layer) + 1 - capacity
+        doomed = [
+            index
+            for index, item in enumerate(layer)
+            if type(item) is Payload and item.policy is payload.policy and (not latest or item.group == payload.group)
+        ]
+        if not latest:
+            doomed = doomed[: max(0, too_many)]
+        for index in reversed(doomed):
+            del layer[index]
+        return len(doomed)
+
+    @property
+    def full(self) -> bool:
+        """Whether the client lane has reached its bound. `max_size` counts characters of text, bytes of data."""
+        client = self._client
+        return client is not None and (len(client) >= self.bounds[0] or self._client_size >= self.bounds[1])
+
+    @property
+    def layer_size(self) -> int:
+        """How many events and payloads of layers wait."""
+        return len(self._layer) if self._layer else 0
+
+    @property
+    def client_waiting(self) -> bool:
+        return bool(self._client)
+
+    @property
+    def ending(self) -> bool:
+        """Whether the client's last event waits."""
+        return self._ending and bool(self._client)
+
+    def take_ending(self) -> tuple[Any, int]:
+        """Empty the client lane: its last event, and how many items before it are thereby dropped."""
+        client = self._client
+        assert client, "nothing waits: look at `ending` first"
+        self._client = None
+        self._client_size = 0
+        return client[-1], len(client) - 1
+
+    def nudge(self) -> None:
+        """Wake the consumer without an item: what it waited for is None."""
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            self.parked = False
+            if not waiter.done():
+                waiter.set_result(None)
+                if self.waker is not None:
+                    self.waker.woken()
+
+    def wake(self) -> None:
+        """Give a consumer that still waits what has been put into its layer lane meanwhile. (`Waker.wake_later`)"""
+        waiter, layer = self._waiter, self._layer
+        if waiter is not None and layer:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(layer.popleft())
+                if not layer:
+                    self._layer = None
+                if self.waker is not None:
+                    self.waker.woken()
+
+    def pause(self) -> None:
+        """Remember that the source has stopped reading: it is told to go on when the lane is half empty."""
+        self._paused = True
+
+    def take_nowait(self) -> Any | None:
+        """The next item, from the lanes in turn; None when there is none."""
+        layer, client = self._layer, self._client
+        if layer and (not client or (self._layer_next and not self._ending)):
+            self._layer_next = False
+            item = layer.popleft()
+            if not layer:
+                self._layer = None
+            return item
+        if not client:
+            return None
+        self._layer_next = True
+        item = client.popleft()
+        if type(item) in _SIZED:
+            self._client_size -= len(item)
+        if not client:
+            self._client = None
+        if self._paused and self._has_room():
+            self._paused = False
+            if self.source is not None:
+                self.source.resume_reading()
+        return item
+
+    def _has_room(self) -> bool:
+        client = self._client
+        return client is None or (len(client) * 2 <= self.bounds[0] and self._client_size * 2 <= self.bounds[1])
+
+    def wait(self) -> asyncio.Future[Any]:
+        """A future of the next item, for the one consumer of this inbox, when `take_nowait` gave None."""
+        if self.source is not None:
+            self.source.parking()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            raise RuntimeError("another task is waiting for this connection already: receive in one task only")
+        self._waiter = waiter = self.loop.create_future()
+        self.parked = self._layer is None
+        return waiter
+
+    async def get(self) -> Any:
+        """The next item. Cancelling loses nothing: an item that had just arrived is put back in front."""
+        item = self.take_nowait()
+        if item is not None:
+            return item
+        waiter = self.wait()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            self.give_back(waiter)
+            raise
+
+    def give_back(self, waiter: asyncio.Future[Any]) -> None:
+        """The task that waited was cancelled: keep what had arrived for it already."""
+        if waiter.done() and not waiter.cancelled():
+            self._put_back(waiter.result())
+        elif self._waiter is waiter:
+            self._waiter = None
+            self.parked = False
+
+    def _put_back(self, item: Any) -> None:
+        # The order between the lanes is free, the order within a lane is not; an item put back goes in front
+        # of the client lane, and whichever lane it came from, nothing that came later overtakes it.
+        if self._client is None:
+            self._client = deque()
+        self._client.appendleft(item)
+        self._layer_next = False
+        if type(item) in _SIZED:
+            self._client_size += len(item)
+
+    def clear(self) -> None:
+        """Forget everything that waits, and the source: the connection has ended."""
+        self._client = self._layer = self._waiter = self.source = self.waker = self.on_ending = None
+        self._client_size = 0
+        self.parked = False
