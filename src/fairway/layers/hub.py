@@ -17,12 +17,14 @@ import threading
 import time
 from asyncio import AbstractEventLoop, Future
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from math import inf
 from typing import Any, TypeAlias, TypeVar
 
-from fairway.delivery import WAKES_PER_PASS, Connection, Crowd, Member, Message, Passes, Payload, get_running_loop
+from fairway.delivery import WAKES_PER_PASS, Member, Message, Passes, Payload, get_running_loop
+from fairway.layers.channel_queue import ChannelQueue, finish
+from fairway.layers.roster import Roster
 
 logger = logging.getLogger("fairway.layers")
 
@@ -48,106 +50,6 @@ def copied(value: Any) -> Any:
     return copy.deepcopy(value)
 
 
-class ChannelQueue:
-    """The messages of a channel nobody is attached to, with their time of expiry; any thread may use it.
-
-    It looks like the queue of the in-memory layer: items are pairs `(expires_at, message)`.
-    """
-
-    __slots__ = ("_items", "_lock", "_waiters", "displaced", "maxsize", "readers")
-
-    def __init__(self, maxsize: int) -> None:
-        self.maxsize = maxsize
-        self.readers = 0  # how many are in `Hub.receive`: the queue must stay where they look for it
-        self.displaced: Member | None = None  # the member that gets its channel back after them
-        self._items: deque[tuple[float, Message]] = deque()
-        self._waiters: deque[asyncio.Future[None]] = deque()
-        self._lock = threading.Lock()
-
-    def put_nowait(self, item: tuple[float, Message]) -> None:
-        """Add an item; `asyncio.QueueFull` at `maxsize`."""
-        with self._lock:
-            if self.full():
-                raise asyncio.QueueFull
-            self._items.append(item)
-            self._wake_next()
-
-    def _wake_next(self) -> None:
-        """Wake one reader, past those whose event loop is gone. Under the lock."""
-        while self._waiters and not _wake(self._waiters.popleft()):
-            pass
-
-    def get_nowait(self) -> tuple[float, Message]:
-        """Take the oldest item; `asyncio.QueueEmpty` if there is none."""
-        try:
-            return self._items.popleft()
-        except IndexError:
-            raise asyncio.QueueEmpty from None
-
-    async def get(self) -> tuple[float, Message]:
-        """Wait for an item. Cancelling loses none: one that was meant for this waiter goes to the next."""
-        while True:
-            with self._lock:
-                if self._items:
-                    return self._items.popleft()
-                waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                self._waiters.append(waiter)
-            try:
-                await waiter
-            except BaseException:
-                self._forget(waiter)
-                raise
-
-    def _forget(self, waiter: asyncio.Future[None]) -> None:
-        with self._lock:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-            if self._items:
-                self._wake_next()
-
-    def qsize(self) -> int:
-        return len(self._items)
-
-    def empty(self) -> bool:
-        return not self._items
-
-    def full(self) -> bool:
-        return 0 < self.maxsize <= len(self._items)
-
-    @property
-    def first_expiry(self) -> float:
-        """When the oldest item expires; infinity without one."""
-        with self._lock:
-            return self._items[0][0] if self._items else inf
-
-    def drop_expired(self, now: float) -> int:
-        """Drop what has expired by `now`; how much that was."""
-        dropped = 0
-        with self._lock:
-            while self._items and self._items[0][0] < now:
-                self._items.popleft()
-                dropped += 1
-        return dropped
-
-
-def _wake(waiter: asyncio.Future[None]) -> bool:
-    """Wake a reader in whichever loop it waits; False if that loop was closed, and the reader with it."""
-    loop = waiter.get_loop()
-    if loop is get_running_loop():
-        _finish(waiter)
-        return True
-    try:
-        loop.call_soon_threadsafe(_finish, waiter)
-    except RuntimeError:
-        return False
-    return True
-
-
-def _finish(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-
-
 Target: TypeAlias = Member | ChannelQueue
 
 SLICE = 4096
@@ -161,52 +63,6 @@ group counts as `LEAST`, so that a member's capacity is not used up in one pass.
 """
 
 LEAST = 64
-
-
-class _Roster:
-    """Who was behind the names of a group when they were looked up: members, and names without one.
-
-    `connections` are those of the first members, of one `crowd`: whose consumers read what the connection received.
-    """
-
-    __slots__ = ("_owners", "connections", "crowd", "joined", "members", "names")
-
-    def __init__(self, joined: Collection[str], members: Collection[Member], names: Sequence[str]) -> None:
-        self.joined = joined
-        self.names = names
-        self.crowd: Crowd | None = None
-        self._owners: dict[Connection, Member] = {}
-        others = []
-        for member in members:
-            connection, crowd = member.connection, _crowd_of(member)
-            if self.crowd is None:
-                self.crowd = crowd
-            if connection is not None and crowd is not None and crowd is self.crowd:
-                self._owners[connection] = member
-            else:
-                others.append(member)
-        self.connections = tuple(self._owners)
-        self.members = (*self._owners.values(), *others)
-
-    def __len__(self) -> int:
-        return len(self.members) + len(self.names)
-
-    def without(self, exclude: frozenset[str]) -> _Roster:
-        members = [member for member in self.members if member.name not in exclude]
-        return _Roster(self.joined, members, [name for name in self.names if name not in exclude])
-
-    def broadcast(self, payload: Payload, begin: int, end: int) -> Sequence[Member]:
-        """Have the payload written to those of these members that are ready for it; the others are returned."""
-        if self.crowd is None or self.crowd.loop is not get_running_loop():
-            return self.members[begin:end]
-        others = self.crowd.broadcast(self.connections[begin:end], payload)
-        return [*map(self._owners.__getitem__, others), *self.members[max(begin, len(self.connections)) : end]]
-
-
-def _crowd_of(member: Member) -> Crowd | None:
-    connection = member.connection
-    # Behind a middleware that wraps `receive` a consumer has an inbox of its own, which says whether it waits.
-    return connection.crowd if connection is not None and connection.inbox is member.inbox else None
 
 
 class _Round:
@@ -247,7 +103,7 @@ class Hub:
         self._expiries: deque[tuple[float, str]] = deque()
         self._joins: deque[tuple[float, str, str]] = deque()
         self._compact_expiries_at = self._compact_joins_at = 1000
-        self._rosters: dict[str, _Roster] = {}
+        self._rosters: dict[str, Roster] = {}
         # The messages that are being delivered in slices, by group and by the event loop that does it.
         self._rounds: dict[tuple[str, AbstractEventLoop | None], deque[_Round]] = {}
         self._ahead = 0
@@ -442,7 +298,7 @@ class Hub:
         return self._deliver_in_slices(group, roster, loop, deliver, partial(copied, message))
 
     def _send_to(
-        self, roster: _Roster, loop: AbstractEventLoop | None, message: Message, flat: bool, begin: int, end: int
+        self, roster: Roster, loop: AbstractEventLoop | None, message: Message, flat: bool, begin: int, end: int
     ) -> int:
         left_out = 0
         for member in roster.members[begin:end]:
@@ -465,12 +321,12 @@ class Hub:
         if roster is None:
             return None
         if exclude:
-            roster = roster.without(exclude)
+            roster = roster.without({self.channels.get(name) for name in exclude}, exclude)
         loop = get_running_loop()
         deliver = partial(self._broadcast_to, roster, payload)
         return self._deliver_in_slices(group, roster, loop, deliver, payload.as_message)
 
-    def _broadcast_to(self, roster: _Roster, payload: Payload, begin: int, end: int) -> int:
+    def _broadcast_to(self, roster: Roster, payload: Payload, begin: int, end: int) -> int:
         left_out = 0
         for member in roster.broadcast(payload, begin, end):
             if not member.broadcast(payload) and not self._is_gone(member):
@@ -482,7 +338,7 @@ class Hub:
     # A roster is kept for the next message if all its members are here and know of their membership: then nothing but
     # the joining and leaving of members changes it, and whatever does that forgets it.
 
-    def _roster(self, group: str) -> _Roster | None:
+    def _roster(self, group: str) -> Roster | None:
         joined = self.groups.get(group)
         if not joined:
             return None
@@ -494,7 +350,7 @@ class Hub:
             targets = [(name, self.channels.get(name)) for name in joined]
             members = [target for _, target in targets if type(target) is Member]
             names = [name for name, target in targets if type(target) is not Member]
-            roster = _Roster(joined, members, names)
+            roster = Roster(joined, members, names)
             if not names and all(member.groups and group in member.groups for member in members):
                 self._rosters[group] = roster
             else:
@@ -509,7 +365,7 @@ class Hub:
     def _deliver_in_slices(
         self,
         group: str,
-        roster: _Roster,
+        roster: Roster,
         loop: AbstractEventLoop | None,
         deliver: Callable[[int, int], int],
         as_message: Callable[[], Message],
@@ -541,7 +397,7 @@ class Hub:
             if this.position >= this.count:
                 rounds.popleft()
                 self._count_left_out(group, this.left_out, this.count)
-                _finish(this.done)
+                finish(this.done)
             if rounds:
                 loop.call_soon(self._next_slice, group, loop)
             else:

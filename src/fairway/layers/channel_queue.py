@@ -1,0 +1,111 @@
+"""What waits on a channel that no consumer is attached to."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from math import inf
+
+from fairway.delivery import Member, Message, get_running_loop
+
+
+class ChannelQueue:
+    """The messages of a channel nobody is attached to, with their time of expiry; any thread may use it.
+
+    It looks like the queue of the in-memory layer: items are pairs `(expires_at, message)`.
+    """
+
+    __slots__ = ("_items", "_lock", "_waiters", "displaced", "maxsize", "readers")
+
+    def __init__(self, maxsize: int) -> None:
+        self.maxsize = maxsize
+        self.readers = 0  # how many are in `Hub.receive`: the queue must stay where they look for it
+        self.displaced: Member | None = None  # the member that gets its channel back after them
+        self._items: deque[tuple[float, Message]] = deque()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._lock = threading.Lock()
+
+    def put_nowait(self, item: tuple[float, Message]) -> None:
+        """Add an item; `asyncio.QueueFull` at `maxsize`."""
+        with self._lock:
+            if self.full():
+                raise asyncio.QueueFull
+            self._items.append(item)
+            self._wake_next()
+
+    def _wake_next(self) -> None:
+        """Wake one reader, past those whose event loop is gone. Under the lock."""
+        while self._waiters and not _wake(self._waiters.popleft()):
+            pass
+
+    def get_nowait(self) -> tuple[float, Message]:
+        """Take the oldest item; `asyncio.QueueEmpty` if there is none."""
+        try:
+            return self._items.popleft()
+        except IndexError:
+            raise asyncio.QueueEmpty from None
+
+    async def get(self) -> tuple[float, Message]:
+        """Wait for an item. Cancelling loses none: one that was meant for this waiter goes to the next."""
+        while True:
+            with self._lock:
+                if self._items:
+                    return self._items.popleft()
+                waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._waiters.append(waiter)
+            try:
+                await waiter
+            except BaseException:
+                self._forget(waiter)
+                raise
+
+    def _forget(self, waiter: asyncio.Future[None]) -> None:
+        with self._lock:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            if self._items:
+                self._wake_next()
+
+    def qsize(self) -> int:
+        return len(self._items)
+
+    def empty(self) -> bool:
+        return not self._items
+
+    def full(self) -> bool:
+        return 0 < self.maxsize <= len(self._items)
+
+    @property
+    def first_expiry(self) -> float:
+        """When the oldest item expires; infinity without one."""
+        with self._lock:
+            return self._items[0][0] if self._items else inf
+
+    def drop_expired(self, now: float) -> int:
+        """Drop what has expired by `now`; how much that was."""
+        dropped = 0
+        with self._lock:
+            while self._items and self._items[0][0] < now:
+                self._items.popleft()
+                dropped += 1
+        return dropped
+
+
+def _wake(waiter: asyncio.Future[None]) -> bool:
+    """Wake a reader in whichever loop it waits; False if that loop was closed, and the reader with it."""
+    loop = waiter.get_loop()
+    if loop is get_running_loop():
+        finish(waiter)
+        return True
+    try:
+        loop.call_soon_threadsafe(finish, waiter)
+    except RuntimeError:
+        return False
+    return True
+
+
+def finish(waiter: asyncio.Future[None]) -> None:
+    """Let go on who waits, if somebody still does."""
+    if not waiter.done():
+        waiter.set_result(None)
