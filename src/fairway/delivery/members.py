@@ -17,9 +17,9 @@ class Crowd(Protocol):
 
     loop: asyncio.AbstractEventLoop
 
-    def broadcast(self, connections: Sequence[Connection], payload: Payload) -> Sequence[Connection]:
+    def broadcast(self, connections: Sequence[Connection], payload: Payload) -> Sequence[int]:
         """Write the payload, as `Connection.broadcast`, to those of this crowd that are open and whose inboxes are
-        parked; return the others.
+        parked; return the places of the others.
         """
 
 

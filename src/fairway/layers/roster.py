@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from copy import copy
+from itertools import compress
 
 from fairway.delivery import Connection, Crowd, Member, Payload, get_running_loop
 
@@ -11,27 +12,26 @@ from fairway.delivery import Connection, Crowd, Member, Payload, get_running_loo
 class Roster:
     """Who was behind the names of a group when they were looked up: members, and names without one.
 
-    `connections` are those of the first members, of one `crowd`: whose consumers read what the connection received.
+    `connections` are those of the first members, in their order, and of one `crowd`.
     """
 
-    __slots__ = ("_owners", "connections", "crowd", "joined", "members", "names")
+    __slots__ = ("connections", "crowd", "joined", "members", "names")
 
     def __init__(self, joined: Collection[str], members: Collection[Member], names: Sequence[str]) -> None:
         self.joined = joined
         self.names = names
-        self.crowd: Crowd | None = None
-        self._owners: dict[Connection, Member] = {}
-        others = []
+        self.crowd = next((crowd for crowd in map(_crowd_of, members) if crowd is not None), None)
+        connections: list[Connection] = []
+        together, others = [], []
         for member in members:
-            connection, crowd = member.connection, _crowd_of(member)
-            if self.crowd is None:
-                self.crowd = crowd
-            if connection is not None and crowd is not None and crowd is self.crowd:
-                self._owners[connection] = member
+            connection = member.connection
+            if connection is not None and self.crowd is not None and _crowd_of(member) is self.crowd:
+                connections.append(connection)
+                together.append(member)
             else:
                 others.append(member)
-        self.connections: tuple[Connection, ...] = tuple(self._owners)
-        self.members: tuple[Member, ...] = (*self._owners.values(), *others)
+        self.connections = tuple(connections)
+        self.members = (*together, *others)
 
     def __len__(self) -> int:
         return len(self.members) + len(self.names)
@@ -39,8 +39,9 @@ class Roster:
     def without(self, members: Collection[object], names: Collection[str]) -> Roster:
         """The same without some. It costs less than to look up all others again."""
         rest = copy(self)
-        rest.connections = tuple([one for one in self.connections if self._owners[one] not in members])
-        rest.members = tuple([one for one in self.members if one not in members])
+        staying = [one not in members for one in self.members]
+        rest.connections = tuple(compress(self.connections, staying))
+        rest.members = tuple(compress(self.members, staying))
         rest.names = [name for name in self.names if name not in names]
         return rest
 
@@ -48,8 +49,9 @@ class Roster:
         """Have the payload written to those of these members that are ready for it; the others are returned."""
         if self.crowd is None or self.crowd.loop is not get_running_loop():
             return self.members[begin:end]
+        members = self.members
         others = self.crowd.broadcast(self.connections[begin:end], payload)
-        return [*map(self._owners.__getitem__, others), *self.members[max(begin, len(self.connections)) : end]]
+        return [*[members[begin + place] for place in others], *members[max(begin, len(self.connections)) : end]]
 
 
 def _crowd_of(member: Member) -> Crowd | None:

@@ -48,9 +48,9 @@ class Crowd:
         if len(self._outboxes) == 1:
             self._wake()
 
-    def broadcast(self, connections: Sequence[Connection], payload: Payload) -> list[Connection]:
-        """Place the payload with those that are open and parked; the others are returned."""
-        others: list[Connection] = []
+    def broadcast(self, connections: Sequence[Connection], payload: Payload) -> list[int]:
+        """Place the payload with those that are open and parked; which the others are is returned."""
+        others: list[int] = []
         add = self._outboxes.append
         was_idle = not self._outboxes
         encoder: Encoder | None = None
@@ -59,10 +59,10 @@ class Crowd:
         after: tuple[bytes, ...] = ()
         size = size_after = 0
         is_shared, most = False, self._shared_bytes
-        for connection in cast("Sequence[SendingHalf]", connections):
+        for place, connection in enumerate(cast("Sequence[SendingHalf]", connections)):
             # As `Member.broadcast` and `Outbox.append`: this is the loop that a large group spends its time in.
             if not (connection.is_open and connection.inbox.parked):
-                others.append(connection)
+                others.append(place)
                 continue
             if connection.encoder is not encoder:
                 encoder = connection.encoder

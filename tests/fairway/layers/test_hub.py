@@ -820,12 +820,14 @@ class TogetherWritten:
         self.loop = asyncio.get_running_loop()
         self.calls = 0
 
-    def broadcast(self, connections: Sequence[Connection], payload: Payload) -> list[Connection]:
+    def broadcast(self, connections: Sequence[Connection], payload: Payload) -> list[int]:
         self.calls += 1
-        others = [one for one in connections if not (one.is_open and one.inbox.parked)]
-        for one in connections:
-            if one not in others:
+        others = []
+        for place, one in enumerate(connections):
+            if one.is_open and one.inbox.parked:
                 one.broadcast(payload)
+            else:
+                others.append(place)
         return others
 
 
@@ -872,9 +874,22 @@ async def test_a_member_of_a_crowd_that_is_busy_gets_the_payload_into_its_inbox(
 async def test_the_excluded_are_not_in_the_crowd_for_one_message() -> None:
     hub, of = new_hub(), TogetherWritten()
     connections = [in_company(hub, name, of)[1] for name in "ab"]
-    for exclude in ({"a"}, {"a", "b"}, set()):
+    others = [new_member(hub, name) for name in "cd"]
+    for name in "cd":
+        hub.group_add("g", name)
+    for exclude in ({"a", "c"}, {"a", "b", "d"}, set(), {"stranger"}):
         hub.group_broadcast("g", Payload("x"), frozenset(exclude))
-    assert [len(one.payloads) for one in connections] == [1, 2]
+    assert [len(one.payloads) for one in connections] == [2, 3]
+    assert [len(waiting(one)) for one in others] == [3, 3]
+
+
+async def test_two_consumers_of_one_connection_are_two_members() -> None:
+    hub, of = new_hub(), TogetherWritten()
+    _, connection = in_company(hub, "a", of)
+    hub.attach(Member("b", connection.inbox, connection=connection))
+    hub.group_add("g", "b")
+    hub.group_broadcast("g", Payload("x"))
+    assert len(connection.payloads) == 2
 
 
 async def test_the_inbox_that_a_consumer_reads_says_whether_it_is_busy() -> None:
