@@ -1,8 +1,8 @@
 """Paired ratios and their bounds.
 
-The machine's noise is not normal, and seven pairs are few: so the bound is an order statistic, which assumes nothing
-but that pairs are alike. The second smallest of seven ratios is below the true median with a probability of 94 %
-(one-sided: that fewer than two of seven fall below the median has a probability of 8/128).
+The machine's noise is not normal, and eleven pairs are few: so the bound is an order statistic, which assumes nothing
+but that pairs are alike. The third smallest of eleven ratios is below the true median with a probability of 97 %
+(one-sided: that fewer than three of eleven fall below the median has a probability of 67/2048).
 """
 
 from __future__ import annotations

@@ -56,8 +56,8 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, help="alternating pairs for each target (7)")
-    parser.add_argument("--seconds", type=float, help="of load for each measurement (3; survey: 1.5)")
+    parser.add_argument("--pairs", type=int, help="alternating pairs for each target (11)")
+    parser.add_argument("--seconds", type=float, help="of load for each measurement (2; survey: 1.5)")
     parser.add_argument("--only", nargs="+", default=["*"], metavar="NAME", help="scenarios, * and ? as in a shell")
     parser.add_argument("--peers", nargs="+", choices=list(SERVERS), help="only these beside ours")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="only these (all)")
@@ -68,9 +68,9 @@ def parse() -> argparse.Namespace:
     if options.list:
         listing()
         raise SystemExit(0)
-    options.pairs = options.pairs or (2 if options.quick else 7)
+    options.pairs = options.pairs or (2 if options.quick else 11)
     options.survey_seconds = options.seconds or (0.5 if options.quick else 1.5)
-    options.seconds = options.seconds or (1 if options.quick else 3)
+    options.seconds = options.seconds or (1 if options.quick else 2)
     options.peers = ["ours", *(options.peers or [key for key in SERVERS if key != "ours"])]
     if not peers.has_node():
         options.peers = [key for key in options.peers if key not in ("ws", "socketio")]
