@@ -429,7 +429,9 @@ def test_run_serves_in_a_thread_until_it_is_told_to_stop(loop: Any, module: str)
         get(address)
 
 
-def test_run_takes_over_open_sockets_and_a_log():
+def test_run_takes_over_open_sockets_and_a_log(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "fairway.access")  # nobody is told where nobody would read it
+
     class Log(AccessLog):
         def http_finished(self, scope: Any, status: int | None, size: int, seconds: float) -> None:
             seen.append((scope["path"], status, size))
