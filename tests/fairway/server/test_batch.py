@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fairway.delivery import WAKES_PER_PASS, Inbox, Payload
 from fairway.protocols.websocket.frames import PLAIN
-from fairway.server.batch import FEWEST_WAKES, MAX_DIRTY, MAX_WRITES, Batch
+from fairway.server.batch import FEWEST_WAKES, FIRST_WRITES, MAX_DIRTY, Batch
 from fairway.server.outbox import NEXT_PASS, Outbox
 from fairway.server.sending import SendingHalf
 
@@ -159,22 +159,22 @@ async def test_nobody_waits_for_a_consumer_that_waits_for_something_else(batch: 
 
 
 async def test_a_broadcast_is_written_in_parts_and_single_messages_go_before(batch: Batch) -> None:
-    sockets = [Socket(batch) for _ in range(2 * MAX_WRITES + 1)]
+    sockets = [Socket(batch) for _ in range(3 * FIRST_WRITES + 1)]
     bystander = Socket(batch)
     for socket in sockets:
         socket.broadcast(Payload("a"))
     assert written(sockets) == 0
     await NEXT_PASS
-    assert written(sockets) == MAX_WRITES
+    assert written(sockets) == FIRST_WRITES
     bystander.outbox.append(b"x")
     await NEXT_PASS
-    assert (written(sockets), bystander.writes) == (2 * MAX_WRITES, [b"x"])
+    assert (written(sockets), bystander.writes) == (3 * FIRST_WRITES, [b"x"])
     await NEXT_PASS
     assert written(sockets) == len(sockets)
 
 
 async def test_what_comes_before_the_write_shares_it(batch: Batch) -> None:
-    sockets = [Socket(batch) for _ in range(MAX_WRITES + 1)]
+    sockets = [Socket(batch) for _ in range(FIRST_WRITES + 1)]
     for text in "ab":
         for socket in sockets:
             socket.broadcast(Payload(text))
