@@ -17,7 +17,8 @@ def markdown(document: Document) -> str:
     parts = [
         f"# Benchmarks, {document['date']}",
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}. "
-        f"{document['pairs']} pairs of {document['seconds']:g} s; the bound is {document['bound']}. "
+        f"{document['pairs']} pairs of {document['seconds']:g} s (more where a ratio is near what is asked); "
+        f"the bound is {document['bound']}. "
         f"{document['minutes']:.0f} minutes in all.",
         "## Targets",
         targets(document),

@@ -94,7 +94,7 @@ def duels(options: argparse.Namespace) -> list[dict[str, Any]]:
     for scenario in chosen(options):
         rivals = list(dict.fromkeys(target.peer for target in scenario.targets if target.peer in options.peers))
         if rivals:
-            outcomes.append(comparing.duel(scenario, rivals, options.pairs, options.seconds))
+            outcomes.append(comparing.duel(scenario, rivals, options.pairs * scenario.more_pairs, options.seconds))
     return outcomes
 
 

@@ -32,6 +32,7 @@ class Scenario:
 
     `rate`: messages a second of an open loop, or "half": of what the slower of the two can do in a closed one.
     `watch`: a bystander's echo is timed next to the load. `control`: ours is measured twice in every round (A/A).
+    `more_pairs`: so many times as many as usual, where a ratio lies so near to what is asked that noise would decide.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Scenario:
     watch: bool = False
     control: bool = False
     survey: bool = True
+    more_pairs: int = 1
 
     @property
     def members(self) -> int:
@@ -133,9 +135,15 @@ _TARGETS = {
     "latency-half-hall": (Target("p99", "uws", 2, 1.5),),
     "hello": (Target("rate", "uvicorn", 0.9, 1.0),),
 }
+_NEAR = {"hall-1000-w1": 3}
 _CONTROLLED = {"echo-40-ascii-w1", "hall-1000-w4", "connect", "latency-half"}
 
 SCENARIOS = [
-    replace(scenario, targets=_TARGETS.get(scenario.name, ()), control=scenario.name in _CONTROLLED)
+    replace(
+        scenario,
+        targets=_TARGETS.get(scenario.name, ()),
+        control=scenario.name in _CONTROLLED,
+        more_pairs=_NEAR.get(scenario.name, 1),
+    )
     for scenario in (*_ECHOES, *_GROUPS, *_OTHERS)
 ]
