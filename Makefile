@@ -46,7 +46,7 @@ matrix: $(VENV)/.installed-dev ## Run the fast tests with the other versions of 
 micro: $(VENV)/.installed-dev ## Run the micro-benchmarks
 	@for f in bench/micro/*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done
 
-bench: $(VENV)/.installed ## Measure against Channels, Node, uWebSockets and C (40 minutes, an idle machine)
+bench: $(VENV)/.installed ## Measure against Channels, Node, uWebSockets and C (50 minutes, an idle machine)
 	@$(BIN)/python bench/run.py
 
 bench-quick: $(VENV)/.installed ## See that every benchmark runs (15 minutes; the figures mean little)
