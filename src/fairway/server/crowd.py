@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from fairway.server.outbox import Outbox
     from fairway.server.sending import SendingHalf
 
-# So much is shared between outboxes at most. What is longer is copied for each, which costs less than sending it.
+# So much is shared between outboxes at most: beyond it, a list for each costs little beside the sending.
 SHARED_BYTES = 4096
 
 
 class Crowd:
     """The sockets of one event loop that were sent to together, in order. (`fairway.delivery.Crowd`)
 
-    `wake` is called when there is something to write, and nothing was; `bound` (bytes): what an outbox may hold.
+    `wake` is called when there will be something to write, and nothing was; `bound` (bytes): what an outbox may hold.
     """
 
     __slots__ = ("_outboxes", "_shared_bytes", "_wake", "loop")
@@ -52,7 +52,8 @@ class Crowd:
         """Place the payload with those that are open and parked; which the others are is returned."""
         others: list[int] = []
         add = self._outboxes.append
-        was_idle = not self._outboxes
+        if not self._outboxes:
+            self._wake()  # first: an encoder that fails for some must not keep the others' frames here
         encoder: Encoder | None = None
         alone: tuple[bytes, ...] = ()
         before: object = self  # what nobody has in an outbox
@@ -86,8 +87,6 @@ class Crowd:
                 outbox.size = size_after
             else:
                 connection.broadcast(payload)
-        if was_idle and self._outboxes:
-            self._wake()
         return others
 
     def write(self, count: int) -> None:

@@ -211,6 +211,19 @@ async def test_each_encoder_has_its_own_form(batch: Batch) -> None:
     assert [one.got for one in sockets] == [frames("a", "b"), b"<a><b>"] * 2
 
 
+async def test_an_encoder_that_fails_holds_up_nobody_else(batch: Batch) -> None:
+    class Failing(Encoder):
+        def encode_text(self, text: str) -> bytes:
+            raise ArithmeticError("on purpose")
+
+    sound, other = Socket(batch), Socket(batch)
+    other.encoder = Failing()
+    with pytest.raises(ArithmeticError, match=r"^on purpose$"):
+        batch.crowd.broadcast([sound, other], Payload("a"))
+    await NEXT_PASS
+    assert (sound.got, other.got) == (frames("a"), b"")
+
+
 async def test_what_is_long_is_not_shared(batch: Batch) -> None:
     sockets = [Socket(batch) for _ in range(2)]
     texts = ["x" * (SHARED_BYTES // 2)] * 3
