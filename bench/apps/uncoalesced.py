@@ -7,6 +7,7 @@ from fairway.server.batch import Batch
 from fairway.server.crowd import Crowd
 
 Batch.add = Crowd.add = lambda self, outbox: outbox.flush()
+Crowd.board = lambda self, *message: False
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -44,7 +44,7 @@ async def test_frames_go_to_the_socket_itself(start: Start) -> None:
     driver.broadcast(Payload("one"))
     driver.send_text("two")
     assert [await client.frame() for _ in range(2)] == [(TEXT, b"one"), (TEXT, b"two")]
-    assert driver.outbox._endpoint.fileno() == transport.get_extra_info("socket").fileno()  # type: ignore[union-attr]
+    assert driver.outbox.endpoint.fileno() == transport.get_extra_info("socket").fileno()  # type: ignore[union-attr]
     driver.outbox.transport = transport
 
 
@@ -72,14 +72,14 @@ async def test_after_the_end_nothing_can_be_sent_on_it(
     start: Start, end: Callable[[Client, WebSocketDriver], None]
 ) -> None:
     served, client, driver = await connected(start)
-    endpoint = driver.outbox._endpoint
+    endpoint = driver.outbox.endpoint
     assert endpoint is not None
     end(client, driver)
     if not client.writer.is_closing():
         client.writer.close()
     async with asyncio.timeout(DEADLINE):
         await served.context.wait_no_connections()
-        assert driver.outbox._endpoint is None
+        assert driver.outbox.endpoint is None
         while endpoint.fileno() >= 0:  # the transport closes it behind `connection_lost`
             await next_pass()
     # So its number, which may be another connection's by now, is out of reach.
@@ -89,7 +89,7 @@ async def test_after_the_end_nothing_can_be_sent_on_it(
 
 async def test_a_socket_that_breaks_under_a_write_ends_the_connection(start: Start) -> None:
     served, client, driver = await connected(start)
-    endpoint = driver.outbox._endpoint
+    endpoint = driver.outbox.endpoint
     assert endpoint is not None
     endpoint.shutdown(socket.SHUT_WR)
     driver.send_text("into nowhere")

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from fairway.delivery.counting import Statistics, note_detour, statistics
 from fairway.delivery.inbox import WAKES_PER_PASS, Inbox, Source, Waker
-from fairway.delivery.members import Connection, Crowd, Keeper, Member, connection_of
+from fairway.delivery.members import Audience, Connection, Crowd, Keeper, Member, connection_of
 from fairway.delivery.passes import Passes, get_running_loop
 from fairway.delivery.payload import Encoder, Message, Payload, SlowPolicy
 from fairway.delivery.pump import Pump, SourceFailed
 
 __all__ = [
     "WAKES_PER_PASS",
+    "Audience",
     "Connection",
     "Crowd",
     "Encoder",

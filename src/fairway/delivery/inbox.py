@@ -74,7 +74,7 @@ class Inbox:
     )
 
     parked: bool
-    """Whether the consumer has seen everything and waits: no message queued, no handler running."""
+    """Whether the consumer has seen everything and waits: no message queued, no handler running, no disconnect seen."""
 
     def __init__(
         self,
@@ -259,7 +259,7 @@ class Inbox:
         if waiter is not None and not waiter.done():
             raise RuntimeError("another task is waiting for this connection already: receive in one task only")
         self._waiter = waiter = self.loop.create_future()
-        self.parked = self._layer is None
+        self.parked = self._layer is None and not self._ending
         return waiter
 
     async def get(self) -> Any:

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import MethodType
 from typing import Any, Protocol
 
 from fairway.delivery.inbox import Inbox
 from fairway.delivery.passes import get_running_loop
-from fairway.delivery.payload import Message, Payload
+from fairway.delivery.payload import Encoder, Message, Payload
+
+
+class Audience(Protocol):
+    """Connections that can be given the same payload in one call. Their numbers are their *places*."""
+
+    def broadcast(self, payload: Payload, without: Collection[int] = ()) -> Sequence[int]:
+        """Write the payload, as `Connection.broadcast`, to those that are open and whose inboxes are parked, except to
+        some; return the places of the others.
+        """
+
+    def place_of(self, connection: Connection) -> int | None:
+        """Its place, if it has one."""
+
+    def __len__(self) -> int: ...
 
 
 class Crowd(Protocol):
-    """Connections of one event loop that can be given the same payload in one call."""
+    """Connections of one event loop, any of which can become an audience."""
 
     loop: asyncio.AbstractEventLoop
 
-    def broadcast(self, connections: Sequence[Connection], payload: Payload) -> Sequence[int]:
-        """Write the payload, as `Connection.broadcast`, to those of this crowd that are open and whose inboxes are
-        parked; return the places of the others.
+    def seat(self, connections: Sequence[Connection]) -> Audience:
+        """Make an audience, with places in this order, of connections that are open. It is best if those with the same
+        `encoder` follow each other.
         """
 
 
@@ -31,15 +45,16 @@ class Connection:
     methods below save the message dicts, and for a broadcast the consumer's task.
     """
 
-    __slots__ = ("inbox", "is_open")
+    __slots__ = ("encoder", "inbox", "is_open")
 
+    encoder: Encoder
     inbox: Inbox
     is_open: bool
     """Accepted, and neither side has begun to close."""
 
     @property
     def crowd(self) -> Crowd | None:
-        """With which others it can be broadcast to."""
+        """With which others it can be broadcast to, once it is open."""
         return None
 
     async def receive(self) -> Message:

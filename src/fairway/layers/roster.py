@@ -3,55 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from copy import copy
-from itertools import compress
 
-from fairway.delivery import Connection, Crowd, Member, Payload, get_running_loop
+from fairway.delivery import Audience, Connection, Crowd, Member, Payload, get_running_loop
 
 
 class Roster:
     """Who was behind the names of a group when they were looked up: members, and names without one.
 
-    `connections` are those of the first members, in their order, and of one `crowd`.
+    Of the members those come first whose connections form an audience, in the order of their places.
     """
 
-    __slots__ = ("connections", "crowd", "joined", "members", "names")
+    __slots__ = ("_audience", "_crowd", "_standing", "joined", "members", "names")
 
     def __init__(self, joined: Collection[str], members: Collection[Member], names: Sequence[str]) -> None:
         self.joined = joined
         self.names = names
-        self.crowd = next((crowd for crowd in map(_crowd_of, members) if crowd is not None), None)
-        connections: list[Connection] = []
-        together, others = [], []
+        self._crowd = crowd = next((crowd for crowd in map(_crowd_of, members) if crowd is not None), None)
+        seated: dict[Connection, Member] = {}
+        others: list[Member] = []
+        self._standing: list[Connection] = []
         for member in members:
             connection = member.connection
-            if connection is not None and self.crowd is not None and _crowd_of(member) is self.crowd:
-                connections.append(connection)
-                together.append(member)
+            if connection is None or crowd is None or _crowd_of(member) is not crowd or connection in seated:
+                others.append(member)
+            elif connection.is_open:
+                seated[connection] = member
             else:
                 others.append(member)
-        self.connections = tuple(connections)
-        self.members = (*together, *others)
+                self._standing.append(connection)
+        connections = sorted(seated, key=lambda one: id(one.encoder))
+        self._audience = crowd.seat(connections) if crowd is not None and connections else None
+        self.members = (*[seated[one] for one in connections], *others)
 
     def __len__(self) -> int:
         return len(self.members) + len(self.names)
 
-    def without(self, members: Collection[object], names: Collection[str]) -> Roster:
-        """The same without some. It costs less than to look up all others again."""
-        rest = copy(self)
-        staying = [one not in members for one in self.members]
-        rest.connections = tuple(compress(self.connections, staying))
-        rest.members = tuple(compress(self.members, staying))
-        rest.names = [name for name in self.names if name not in names]
-        return rest
+    @property
+    def is_current(self) -> bool:
+        """False when connections that were not open yet have become so."""
+        return not any(one.is_open for one in self._standing)
 
-    def broadcast(self, payload: Payload, begin: int, end: int) -> Sequence[Member]:
-        """Have the payload written to those of these members that are ready for it; the others are returned."""
-        if self.crowd is None or self.crowd.loop is not get_running_loop():
-            return self.members[begin:end]
-        members = self.members
-        others = self.crowd.broadcast(self.connections[begin:end], payload)
-        return [*[members[begin + place] for place in others], *members[max(begin, len(self.connections)) : end]]
+    def broadcast(self, payload: Payload, without: Collection[object] = ()) -> Sequence[Member]:
+        """Have the payload written to those of the members that are ready for it, except to some; the others, who are
+        to be given it one by one, are returned.
+        """
+        audience, crowd, members = self._audience, self._crowd, self.members
+        others: Sequence[Member] = members
+        if audience is not None and crowd is not None and crowd.loop is get_running_loop():
+            places = {place for member in without if (place := self._place_of(member, audience)) is not None}
+            others = [members[place] for place in audience.broadcast(payload, places)]
+            others += members[len(audience) :]
+        return [member for member in others if member not in without] if without else others
+
+    def _place_of(self, member: object, audience: Audience) -> int | None:
+        if isinstance(member, Member) and member.connection is not None and _crowd_of(member) is self._crowd:
+            return audience.place_of(member.connection)
+        return None
 
 
 def _crowd_of(member: Member) -> Crowd | None:

@@ -40,10 +40,10 @@ class Batch:
 
     __slots__ = ("_awake", "_dirty", "_late", "_loop", "_scheduled", "_sleepers", "_writes", "crowd")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, outbox_bytes: int = 1 << 20) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._dirty: list[Outbox] = []
-        self.crowd = Crowd(loop, self._schedule_once, outbox_bytes)
+        self.crowd = Crowd(loop, self._schedule_once)
         self._sleepers: deque[Inbox] = deque()
         self._writes = FIRST_WRITES
         self._scheduled = False

@@ -61,7 +61,7 @@ class Context:
         self.access = access
         self.logs_access = access.enabled
         self.faults = FaultLog()
-        self.batch = Batch(loop, limits.outbox_bytes)
+        self.batch = Batch(loop)
         self.now = loop.time()
         self.wheel = Wheel(self.now)
         self.connections: set[Drainable] = set()

@@ -58,18 +58,18 @@ class Outbox:
 
     `endpoint` is the socket that the transport was given, if what is sent on it is what the peer gets. Then frames go
     to it directly, and to the transport only what it does not take. The transport closes it; on a closed one nothing
-    can be sent.
+    can be sent. What is on its way by a sweep passes by this outbox, unless it is set `aside` (`fairway.server.crowd`).
     """
 
     __slots__ = (
         "_batch",
         "_droppable",
-        "_endpoint",
         "_frames",
         "_left",
         "_loop",
         "_waiters",
         "blocked",
+        "endpoint",
         "high_water",
         "size",
         "transport",
@@ -89,20 +89,22 @@ class Outbox:
         self.blocked = False
         self._batch = batch
         self._loop = loop
-        # None as long as there are none: most connections are idle. A tuple is shared: see `fairway.server.crowd`.
-        self._frames: list[Piece] | tuple[bytes, ...] | None = None
+        # None as long as there are none: most connections are idle. One alone needs no list.
+        self._frames: list[Piece] | bytes | None = None
         self._droppable = 0  # how many of the frames are
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._left = 0  # of the last chunk, when it was last looked at
         self._waiters: list[asyncio.Future[None]] | None = None
         transport.set_write_buffer_limits(high=0)
 
     def append(self, frame: bytes | Droppable, is_broadcast: bool = False) -> bool:
         """Add a frame; True when the outbox was so full that it was written at once."""
+        if self._batch.crowd.sweep is not None:
+            self._batch.crowd.settle(self)
         frames = self._frames
         size = self.size = self.size + len(frame)
         if frames is None:
-            self._frames = [frame]
+            self._frames = frame if type(frame) is bytes else [frame]
             if is_broadcast:
                 self._batch.crowd.add(self)
             else:
@@ -111,7 +113,7 @@ class Outbox:
         if type(frames) is list:
             frames.append(frame)
         else:
-            self._frames = [*frames, frame]
+            self._frames = [frames, frame]  # type: ignore[list-item]  # bytes
         if size >= CHUNK_BYTES and not self.blocked:
             self.flush()
             return True
@@ -126,7 +128,7 @@ class Outbox:
         dropped = 0
         if self.blocked:
             if only_latest:
-                dropped += self._drop_matching(key, len(self._frames or ()))
+                dropped += self._drop_matching(key, len(self._pieces))
             while self.size + len(frame) > bound and self._drop_matching(None, 1):
                 dropped += 1
         self._droppable += 1
@@ -161,16 +163,15 @@ class Outbox:
         elif self.size <= CHUNK_BYTES:
             self._frames = None
             self.size = 0
-            if self._droppable and type(frames) is list:
-                self._commit(frames, len(frames))
-            # The type of what a commit leaves.
-            data: bytes = frames[0] if len(frames) == 1 else b"".join(frames)  # type: ignore[arg-type, assignment]
-            if self._endpoint is None:
-                transport.write(data)
-            else:
-                _send(self._endpoint, transport, data)
+            data = frames if type(frames) is bytes else self._joined(frames)  # type: ignore[arg-type]
+            try:
+                sent = self.endpoint.send(data) if self.endpoint is not None else 0
+            except OSError:
+                sent = 0  # full, or broken: the transport sees to either
+            if sent < len(data):
+                transport.write(memoryview(data)[sent:] if sent else data)
         else:
-            assert type(frames) is list, "so much is not shared"
+            frames = self._frames = self._pieces
             while frames and not self.blocked:
                 transport.write(self._next_chunk(frames))
             if not frames:
@@ -182,6 +183,18 @@ class Outbox:
         """Write now, if no other socket of this loop has anything to send."""
         if self._frames is not None and not self.blocked:
             self._batch.flush_alone(self)
+
+    def _joined(self, frames: list[Piece]) -> bytes:
+        if self._droppable:
+            self._commit(frames, len(frames))
+        return b"".join(frames)  # type: ignore[arg-type]  # the type of what a commit leaves
+
+    @property
+    def _pieces(self) -> list[Piece]:
+        frames = self._frames
+        if frames is None:
+            return []
+        return frames if type(frames) is list else [frames]  # type: ignore[list-item]  # bytes
 
     def _next_chunk(self, frames: list[Piece]) -> bytes:
         count = size = 0
@@ -211,6 +224,8 @@ class Outbox:
     def pause_writing(self) -> None:
         """The socket takes no more: part of the last chunk is left in the transport."""
         self.blocked = True
+        if self.endpoint is not None:
+            self._batch.crowd.aside.add(self)
         if self.transport is not None:
             self._left = self.transport.get_write_buffer_size()
 
@@ -225,13 +240,26 @@ class Outbox:
         """The socket has taken all of the last chunk."""
         self.blocked = False
         self.flush()
+        if not self.blocked and self.endpoint is not None:
+            self._batch.crowd.aside.discard(self)
         if self.size < self.high_water:
             self._wake()
 
     @property
-    def crowd(self) -> Crowd:
-        """With which others it shares what they are sent together."""
-        return self._batch.crowd
+    def crowd(self) -> Crowd | None:
+        """With which others it is sent to together; None if what is sent has to go through its transport."""
+        return self._batch.crowd if self.endpoint is not None else None
+
+    def step_aside(self) -> None:
+        """The connection is closing: nothing is to be written past this outbox any more."""
+        self.endpoint = None
+        if self.transport is not None:
+            self._batch.crowd.aside.add(self)
+
+    def write_rest(self, data: bytes, sent: int) -> None:
+        """Hand over what the socket has not taken of something that was written past this outbox."""
+        if self.transport is not None:
+            self.transport.write(memoryview(data)[sent:])
 
     @property
     def is_crowded(self) -> bool:
@@ -264,19 +292,12 @@ class Outbox:
 
     def close(self) -> int:
         """Forget the transport and everything unsent, and wake all who wait; how many frames were dropped."""
-        dropped = len(self._frames or ())
+        crowd = self._batch.crowd
+        crowd.settle(self)
+        dropped = len(self._pieces)
         self._frames = None
         self.size = self._droppable = 0
-        self.transport = None
-        self._endpoint = None
+        self.transport = self.endpoint = None
+        crowd.aside.discard(self)
         self._wake()
         return dropped
-
-
-def _send(endpoint: socket.socket, transport: asyncio.Transport, data: bytes) -> None:
-    try:
-        sent = endpoint.send(data)
-    except OSError:
-        sent = 0  # full, or broken: the transport sees to either
-    if sent < len(data):
-        transport.write(memoryview(data)[sent:])

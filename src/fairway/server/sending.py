@@ -6,7 +6,7 @@ import enum
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fairway.delivery import Connection, Encoder, Payload, SlowPolicy
+from fairway.delivery import Connection, Payload, SlowPolicy
 from fairway.server.crowd import Crowd
 from fairway.server.errors import ConnectionClosed, ProtocolMisuse
 from fairway.server.outbox import NEXT_PASS, Outbox
@@ -28,11 +28,10 @@ class Phase(enum.IntEnum):
 class SendingHalf(Connection):
     """Base of `WebSocketDriver`, which moves the phases on, and ends a connection that takes too little."""
 
-    __slots__ = ("_context", "_phase", "encoder", "outbox")
+    __slots__ = ("_context", "_phase", "outbox")
 
     _context: Context
     _phase: Phase
-    encoder: Encoder
     outbox: Outbox
 
     async def send(self, message: Mapping[str, Any]) -> None:
@@ -79,7 +78,7 @@ class SendingHalf(Connection):
         return None
 
     @property
-    def crowd(self) -> Crowd:
+    def crowd(self) -> Crowd | None:
         return self.outbox.crowd
 
     def broadcast(self, payload: Payload) -> None:

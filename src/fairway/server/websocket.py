@@ -383,11 +383,15 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         except ValueError as error:
             raise ProtocolMisuse(f"websocket.close: {error}") from None
         self._phase = Phase.CLOSING
-        self.is_open = False
+        self._not_open_any_more()
         self._send_control()
         self._schedule(core)
         if not self._reading:
             self._go_on_after_close()
+
+    def _not_open_any_more(self) -> None:
+        self.is_open = False
+        self.outbox.step_aside()
 
     def _schedule(self, core: WebSocketConnection) -> None:
         deadline = core.next_deadline()
@@ -516,7 +520,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
             return
         was_open = self._core is not None
         self._phase = Phase.ENDED
-        self.is_open = False
+        self._not_open_any_more()
         context, ending = self._context, self._begin_ending()
         ending.at = now = context.touch()
         ending.event = {"type": "websocket.disconnect", "code": code, "reason": reason}

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from tests.fairway.loops import LoopFactory, LoopThread, on_each_loop, passes, r
 
 from fairway.delivery import WAKES_PER_PASS, Connection, Inbox, Member, Message, Payload
 from fairway.layers.hub import AHEAD, SLICE, ChannelQueue, Hub, copied, delivers_through_hub, hub_of, is_flat
+from fairway.protocols.websocket.frames import PLAIN
 
 
 class Clock:
@@ -808,6 +809,7 @@ class Company(Written):
 
     def __init__(self, inbox: Inbox, of: TogetherWritten) -> None:
         super().__init__(inbox)
+        self.encoder = PLAIN
         self.of = of
 
     @property
@@ -820,10 +822,29 @@ class TogetherWritten:
         self.loop = asyncio.get_running_loop()
         self.calls = 0
 
-    def broadcast(self, connections: Sequence[Connection], payload: Payload) -> list[int]:
-        self.calls += 1
+    def seat(self, connections: Sequence[Connection]) -> Seated:
+        assert all(one.is_open for one in connections)
+        assert len(set(connections)) == len(connections)
+        return Seated(self, connections)
+
+
+class Seated(tuple[Connection, ...]):
+    of: TogetherWritten
+
+    def __new__(cls, of: TogetherWritten, connections: Sequence[Connection]) -> Seated:
+        self = super().__new__(cls, connections)
+        self.of = of
+        return self
+
+    def place_of(self, connection: Connection) -> int | None:
+        return self.index(connection) if connection in self else None
+
+    def broadcast(self, payload: Payload, without: Collection[int] = ()) -> list[int]:
+        self.of.calls += 1
         others = []
-        for place, one in enumerate(connections):
+        for place, one in enumerate(self):
+            if place in without:
+                continue
             if one.is_open and one.inbox.parked:
                 one.broadcast(payload)
             else:
@@ -890,6 +911,23 @@ async def test_two_consumers_of_one_connection_are_two_members() -> None:
     hub.group_add("g", "b")
     hub.group_broadcast("g", Payload("x"))
     assert len(connection.payloads) == 2
+
+
+async def test_a_connection_that_opens_later_is_in_the_crowd_from_then_on() -> None:
+    hub, of = new_hub(), TogetherWritten()
+    in_company(hub, "a", of)
+    _, late = in_company(hub, "late", of)
+    late.is_open = False
+    hub.group_broadcast("g", Payload("too early"))
+    late.inbox.take_nowait()
+    late.inbox.wait()
+    roster = hub._roster("g")
+    assert hub._roster("g") is roster
+    late.is_open = True
+    hub.group_broadcast("g", Payload("in time"))
+    assert [payload.text for payload in late.payloads] == ["in time"]
+    assert hub._roster("g") is not roster
+    assert len(hub._roster("g")._audience) == 2  # type: ignore[union-attr, arg-type]
 
 
 async def test_the_inbox_that_a_consumer_reads_says_whether_it_is_busy() -> None:
@@ -996,7 +1034,9 @@ def test_a_roster_is_what_a_fresh_look_would_find(steps: list[tuple[str, ...]]) 
                 if roster is not None:
                     assert set(roster.members) == found
                     assert set(roster.names) == {one for one, target in targets.items() if target not in found}
-                    assert set(roster.connections) == {one.connection for one in found} - {None}
+                    seated = roster.members[: len(roster._audience or ())]
+                    assert [member.connection for member in seated] == list(roster._audience or ())
+                    assert set(seated) == {one for one in found if one.connection is not None}
         for reader in readers.values():
             reader.cancel()
         await asyncio.gather(*readers.values(), return_exceptions=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import cast
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -13,11 +16,14 @@ from hypothesis import strategies as st
 
 from fairway.delivery import Connection, Inbox, Payload, SlowPolicy
 from fairway.protocols.websocket.frames import PLAIN
+from fairway.server import batch as batches
+from fairway.server import crowd as crowds
 from fairway.server.batch import FIRST_WRITES, Batch
 from fairway.server.context import Context
-from fairway.server.crowd import SHARED_BYTES
+from fairway.server.crowd import ABOARD_BYTES, FEW, Audience
 from fairway.server.outbox import NEXT_PASS, Outbox
 from fairway.server.sending import Phase, SendingHalf
+from fairway.server.sweep import Sweep
 
 
 class Encoder:
@@ -30,34 +36,15 @@ class Encoder:
         return b"<" + data + b">"
 
 
-class Endpoint:
-    """A socket that takes `room` bytes, of each call at most `most`; None: it is closed."""
-
-    def __init__(self, room: int | None = 1 << 30, most: int = 1 << 30) -> None:
-        self.room = room
-        self.most = most
-        self.taken: list[bytes] = []
-
-    def send(self, data: bytes | memoryview) -> int:
-        if self.room is None:
-            raise OSError("Bad file descriptor")
-        taken = bytes(data)[: min(self.room, self.most)]
-        if not taken:
-            raise BlockingIOError
-        self.room -= len(taken)
-        self.taken.append(taken)
-        return len(taken)
-
-
 class Transport(asyncio.Transport):
-    """Keeps what its endpoint does not take, and says so."""
+    """Keeps what its socket does not take, and says so."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: socket.socket) -> None:
         super().__init__()
         self.endpoint = endpoint
         self.kept = b""
         self.outbox: Outbox
-        self.aborted = False
+        self.written: list[bytes] = []
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
@@ -67,62 +54,119 @@ class Transport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.kept, "it was asked not to write more"
+        self.written.append(bytes(data))
         self.kept = bytes(data)
         self.pump()
         if self.kept:
             self.outbox.pause_writing()
 
-    def abort(self) -> None:
-        self.aborted = True
-
     def pump(self) -> None:
-        try:
+        with suppress(OSError):
             while self.kept:
                 self.kept = self.kept[self.endpoint.send(self.kept) :]
-        except OSError:
-            pass
-
-    def take(self, size: int) -> None:
-        """The peer reads so many bytes."""
-        assert self.endpoint.room is not None
-        self.endpoint.room += size
-        was_blocked = bool(self.kept)
-        self.pump()
-        if was_blocked and not self.kept:
-            self.outbox.resume_writing()
 
 
 class Socket(SendingHalf):
-    """As much of a driver as sends; its consumer waits."""
+    """As much of a driver as sends, on a real socket; its consumer waits."""
 
-    __slots__ = ("_phase", "dropped", "endpoint", "transport")
+    __slots__ = ("_phase", "dropped", "endpoint", "peer", "taken", "transport")
 
-    def __init__(
-        self, batch: Batch, endpoint: Endpoint | None = None, bound: int = 1 << 20, parked: bool = True
-    ) -> None:
+    def __init__(self, batch: Batch, full: bool = False, bound: int = 1 << 20, parked: bool = True) -> None:
         loop = asyncio.get_running_loop()
-        self._context = cast(Context, SimpleNamespace(limits=SimpleNamespace(outbox_bytes=bound)))
+        counters = SimpleNamespace(dropped_frames=0)
+        self._context = cast(Context, SimpleNamespace(limits=SimpleNamespace(outbox_bytes=bound), counters=counters))
         self._phase = Phase.OPEN
         self.is_open = True
         self.encoder = PLAIN
         self.inbox = Inbox(loop)
-        self.endpoint = endpoint or Endpoint()
+        self.endpoint, self.peer = socket.socketpair()
+        self.endpoint.setblocking(False)
+        self.peer.setblocking(False)
+        self.endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel's least, some kilobytes
+        self.taken: list[bytes] = []
         self.transport = Transport(self.endpoint)
-        high_water = min(bound, 65536)
-        self.outbox = Outbox(self.transport, batch, loop, high_water, cast(socket.socket, self.endpoint))
+        self.outbox = Outbox(self.transport, batch, loop, min(bound, 65536), self.endpoint)
         self.transport.outbox = self.outbox
         self.dropped = False
         if parked:
             self.inbox.wait()
+        if full:
+            self.fill()
+
+    def fill(self) -> None:
+        """Have the kernel take nothing more."""
+        with suppress(BlockingIOError):
+            while True:
+                self.endpoint.send(bytes(1))
+
+    def take(self, size: int) -> None:
+        """The peer reads up to so many bytes."""
+        with suppress(BlockingIOError):
+            if data := self.peer.recv(size):
+                self.taken.append(data)
+        if self.transport.kept:
+            self.transport.pump()
+            if not self.transport.kept:
+                self.outbox.resume_writing()
+
+    def take_all(self) -> None:
+        before = -1
+        while before != len(self.taken):
+            before = len(self.taken)
+            self.take(1 << 20)
 
     @property
     def got(self) -> bytes:
-        return b"".join(self.endpoint.taken)
+        self.take_all()
+        return b"".join(self.taken).lstrip(b"\0")
+
+    def busy(self) -> None:
+        """The consumer has something to do."""
+        self.inbox.put_client("something")
+
+    def park(self) -> None:
+        while self.inbox.take_nowait():
+            pass
+        if self.inbox._waiter is None:
+            self.inbox.wait()
+
+    def begin_closing(self) -> None:
+        """The application has closed."""
+        self._phase = Phase.CLOSING
+        self.is_open = False
+        self.outbox.step_aside()
+        self.outbox.append(CLOSE)
+
+    def lost(self) -> int:
+        """The connection has ended; how many frames were dropped."""
+        self.is_open = False
+        dropped = self.outbox.close()
+        self.endpoint.close()
+        return dropped
 
     def _drop_slow_consumer(self, bound: int) -> None:
         self.dropped = True
-        self.is_open = False
-        self.outbox.close()
+        self.lost()
+
+
+CLOSE = b"close!"
+
+
+@pytest.fixture(autouse=True)
+def no_socket_left() -> Iterator[None]:
+    """Sockets are garbage after their test: close them without a warning."""
+    made: list[socket.socket] = []
+    original = socket.socketpair
+
+    def remembering() -> tuple[socket.socket, socket.socket]:
+        pair = original()
+        made.extend(pair)
+        return pair
+
+    with mock.patch.object(socket, "socketpair", remembering):
+        yield
+    for one in made:
+        one.close()
 
 
 @pytest.fixture
@@ -130,9 +174,15 @@ async def batch() -> Batch:
     return Batch(asyncio.get_running_loop())
 
 
-def broadcast(batch: Batch, sockets: list[Socket], *texts: str) -> None:
+@pytest.fixture
+def few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps for small audiences too."""
+    monkeypatch.setattr(crowds, "FEW", 1)
+
+
+def broadcast(audience: Audience, *texts: str) -> None:
     for text in texts:
-        assert batch.crowd.broadcast(sockets, Payload(text)) == []
+        assert audience.broadcast(Payload(text)) == []
 
 
 def frames(*texts: str) -> bytes:
@@ -144,227 +194,375 @@ async def until_written(batch: Batch) -> None:
         await NEXT_PASS
 
 
-async def test_nothing_is_made_for_a_member(batch: Batch) -> None:
-    sockets = [Socket(batch) for _ in range(3)]
-    broadcast(batch, sockets, "a")
-    assert len({id(one.outbox._frames) for one in sockets}) == 1
-    broadcast(batch, sockets, "b", "c")
-    assert len({id(one.outbox._frames) for one in sockets}) == 1
-    assert [one.outbox.size for one in sockets] == [len(frames("a", "b", "c"))] * 3
-    await NEXT_PASS
-    assert [one.endpoint.taken for one in sockets] == [[frames("a", "b", "c")]] * 3
-    assert [(one.outbox._frames, one.outbox.size) for one in sockets] == [(None, 0)] * 3
-
-
 async def test_a_message_is_written_in_parts(batch: Batch) -> None:
-    sockets = [Socket(batch) for _ in range(1000)]
+    sockets = [Socket(batch) for _ in range(300)]
+    audience = batch.crowd.seat(sockets)
     for text in "ab":
-        broadcast(batch, sockets, text)
+        broadcast(audience, text)
         written = []
         while batch.crowd:
             await NEXT_PASS
             written.append(sum(one.got.endswith(frames(text)) for one in sockets))
-        assert written == [16, 48, 112, 240, 496, 752, 1000]
+        assert written == [16, 48, 112, 240, 300]
 
 
-async def test_what_was_written_meanwhile_is_not_written_again(batch: Batch) -> None:
-    sockets = [Socket(batch) for _ in range(FIRST_WRITES + 2)]
-    broadcast(batch, sockets, "a")
-    await NEXT_PASS
-    broadcast(batch, sockets, "b")
-    broadcast(batch, sockets[-1:], "c")
+async def test_nothing_is_made_for_a_member(batch: Batch) -> None:
+    audience = batch.crowd.seat(sockets := [Socket(batch) for _ in range(FEW)])
+    broadcast(audience, "a", "b")
+    assert [one.outbox._frames for one in sockets] == [None] * FEW
+    assert not any(one.transport.written for one in sockets)
     await until_written(batch)
-    assert {one.got for one in sockets[:-1]} == {frames("a", "b")}
-    assert sockets[-1].endpoint.taken == [frames("a", "b", "c")]
+    assert {one.got for one in sockets} == {frames("a", "b")}
+    assert (batch.crowd.sweep, batch.crowd.aside) == (None, set())
 
 
-async def test_those_that_are_closed_or_busy_are_returned(batch: Batch) -> None:
-    ready, busy, closed = Socket(batch), Socket(batch, parked=False), Socket(batch)
-    closed.is_open = False
-    assert batch.crowd.broadcast([closed, ready, busy], Payload("a")) == [0, 2]
-    await NEXT_PASS
-    assert [one.got for one in (ready, busy, closed)] == [frames("a"), b"", b""]
+async def test_what_comes_aboard_on_the_way_leaves_there_again(batch: Batch) -> None:
+    sockets = [Socket(batch) for _ in range(100)]
+    audience = batch.crowd.seat(sockets)
+    for text in "abc":
+        broadcast(audience, text)
+        await NEXT_PASS
+        for one in sockets:
+            one.take_all()
+    while batch.crowd:
+        await NEXT_PASS
+        for one in sockets:
+            one.take_all()
+    assert [one.taken for one in sockets] == [
+        *[[frames("a"), frames("b", "c")]] * 16,
+        *[[frames("a", "b"), frames("c")]] * 32,
+        *[[frames("a", "b", "c")]] * 52,
+    ]
 
 
-async def test_an_event_that_was_just_handed_over_makes_a_consumer_busy(batch: Batch) -> None:
-    one = Socket(batch)
-    one.inbox.put_layer({"type": "earlier"}, 10)
-    assert batch.crowd.broadcast([one], Payload("later")) == [0]
+async def test_a_sweep_visits_as_many_as_it_is_told_to_and_stops_where_a_message_leaves(batch: Batch) -> None:
+    sockets = [Socket(batch) for _ in range(10)]
+    sockets[8].encoder = sockets[9].encoder = Encoder()
+    sweep = Sweep(batch.crowd.seat(sockets))
+    sweep.board(Payload("a"), 3, set())
+    assert (sweep.run(3), sweep.at, sweep.size) == (3, 3, 3)
+    sweep.board(Payload("bb"), 4, set())
+    assert (sweep.run(100), sweep.at, sweep.size) == (5, 8, 7), "the others have another encoder"
+    assert (sweep.run(1), sweep.at, sweep.size) == (1, 9, 7)
+    assert (sweep.run(100), sweep.at, sweep.size) == (1, 0, 4), "the first message has been all round"
+    assert (sweep.run(2), sweep.at, sweep.size) == (2, 2, 4)
+    assert (sweep.run(100), sweep.at, sweep.size) == (1, 3, 0), "the second has been as well"
+    assert not sweep.aboard
+    assert [one.got for one in sockets] == [frames("a", "bb")] * 8 + [b"<a><bb>"] * 2
 
 
-async def test_what_a_socket_sends_itself_keeps_its_place(batch: Batch) -> None:
-    sockets = [Socket(batch) for _ in range(3)]
-    sockets[1].send_text("first")
-    broadcast(batch, sockets, "a")
-    sockets[1].send_text("own")
-    broadcast(batch, sockets, "b")
+async def test_for_a_few_a_message_goes_by_the_outboxes(batch: Batch) -> None:
+    audience = batch.crowd.seat(sockets := [Socket(batch) for _ in range(FEW - 1)])
+    broadcast(audience, "a", "b")
+    assert batch.crowd.sweep is None
+    assert [one.outbox.size for one in sockets] == [len(frames("a", "b"))] * (FEW - 1)
     await until_written(batch)
-    assert sockets[1].got == frames("first", "a", "own", "b")
-    assert sockets[0].got == sockets[2].got == frames("a", "b")
+    assert {one.got for one in sockets} == {frames("a", "b")}
+    assert batch.crowd.aside == set()
 
 
-async def test_each_encoder_has_its_own_form(batch: Batch) -> None:
-    sockets = [Socket(batch) for _ in range(4)]
-    sockets[1].encoder = sockets[3].encoder = Encoder()
-    broadcast(batch, sockets, "a", "b")
+async def test_a_sweep_passes_by_an_outbox_with_something_in_it(batch: Batch) -> None:
+    sockets = [Socket(batch) for _ in range(3 * FIRST_WRITES)]
+    last = sockets[-1]
+    audience, those_with_more = batch.crowd.seat(sockets), batch.crowd.seat([*sockets[:-1], last])
+    broadcast(audience, "a")
     await NEXT_PASS
-    assert [one.got for one in sockets] == [frames("a", "b"), b"<a><b>"] * 2
-
-
-async def test_an_encoder_that_fails_holds_up_nobody_else(batch: Batch) -> None:
-    class Failing(Encoder):
-        def encode_text(self, text: str) -> bytes:
-            raise ArithmeticError("on purpose")
-
-    sound, other = Socket(batch), Socket(batch)
-    other.encoder = Failing()
-    with pytest.raises(ArithmeticError, match=r"^on purpose$"):
-        batch.crowd.broadcast([sound, other], Payload("a"))
-    await NEXT_PASS
-    assert (sound.got, other.got) == (frames("a"), b"")
-
-
-async def test_what_is_long_is_not_shared(batch: Batch) -> None:
-    sockets = [Socket(batch) for _ in range(2)]
-    texts = ["x" * (SHARED_BYTES // 2)] * 3
-    broadcast(batch, sockets, *texts, "y" * (SHARED_BYTES + 1))
-    assert all(type(one.outbox._frames) is list for one in sockets)
-    await NEXT_PASS
-    assert [one.got for one in sockets] == [frames(*texts, "y" * (SHARED_BYTES + 1))] * 2
-
-
-async def test_what_a_socket_does_not_take_goes_to_its_transport(batch: Batch) -> None:
-    sockets = [Socket(batch), Socket(batch, Endpoint(room=4)), Socket(batch, Endpoint(room=0))]
-    broadcast(batch, sockets, "hello")
-    await NEXT_PASS
-    assert [one.got for one in sockets] == [frames("hello"), frames("hello")[:4], b""]
-    assert [one.outbox.blocked for one in sockets] == [False, True, True]
-    broadcast(batch, sockets, "more", "and more")
+    broadcast(those_with_more, "b")
+    broadcast(audience, "c")
+    batch.crowd.write(4)
+    assert last.outbox.size == len(frames("a", "b")) + len(frames("c")) * (batch.crowd.sweep is None)
     await until_written(batch)
-    for one in sockets[1:]:
-        one.transport.take(1000)
-    assert {one.got for one in sockets} == {frames("hello", "more", "and more")}
+    assert {one.got for one in sockets} == {frames("a", "b", "c")}
 
 
-async def test_a_socket_that_was_closed_is_left_alone(batch: Batch) -> None:
-    sockets = [Socket(batch) for _ in range(3)]
-    broadcast(batch, sockets, "a")
-    sockets[1].is_open = False
-    assert sockets[1].outbox.close() == 1
+async def test_a_sweep_goes_on_beside_outboxes_that_are_always_full(batch: Batch) -> None:
+    swept = [Socket(batch) for _ in range(FEW)]
+    others = [Socket(batch) for _ in range(100)]
+    broadcast(batch.crowd.seat(swept), "a")
+    for _ in range(FEW):
+        for one in others:
+            one.broadcast(Payload("b"))
+        batch.crowd.write(4)
+    assert {one.got for one in swept} == {frames("a")}
+    await until_written(batch)
+
+
+async def test_another_audience_waits_for_nothing_and_keeps_the_order(batch: Batch) -> None:
+    sockets = [Socket(batch) for _ in range(2 * FEW)]
+    first, second = batch.crowd.seat(sockets[: FEW + 8]), batch.crowd.seat(sockets[FEW - 8 :])
+    broadcast(first, "a")
+    broadcast(second, "b")
+    broadcast(first, "c")
     await NEXT_PASS
-    assert [one.got for one in sockets] == [frames("a"), b"", frames("a")]
+    broadcast(second, "d")
+    await until_written(batch)
+    assert [one.got for one in sockets] == [
+        *[frames("a", "c")] * (FEW - 8),
+        *[frames("a", "b", "c", "d")] * 16,
+        *[frames("b", "d")] * (FEW - 8),
+    ]
+    assert (batch.crowd.sweep, batch.crowd.aside) == (None, set())
 
 
-async def test_a_broken_socket_is_its_transports_business(batch: Batch) -> None:
-    broken, sound = Socket(batch, Endpoint(room=None)), Socket(batch)
-    broadcast(batch, [broken, sound], "a")
-    await NEXT_PASS
-    assert (broken.transport.kept, sound.got) == (frames("a"), frames("a"))
-
-
-async def test_a_client_that_takes_nothing_is_dropped_at_the_bound() -> None:
-    batch = Batch(asyncio.get_running_loop(), outbox_bytes=100)
-    stuck, sound = Socket(batch, Endpoint(room=0), bound=100), Socket(batch, bound=100)
-    sent = 0
-    while not stuck.dropped:
-        assert sent * len(frames("x" * 10)) <= 200
-        batch.crowd.broadcast([stuck, sound], Payload("x" * 10))
-        sent += 1
+@pytest.mark.usefixtures("few_are_enough")
+class TestSweep:
+    async def test_those_that_are_closing_or_busy_are_returned(self, batch: Batch) -> None:
+        ready, busy, closing = Socket(batch), Socket(batch, parked=False), Socket(batch)
+        closing.begin_closing()
+        audience = batch.crowd.seat([closing, ready, busy])
+        assert sorted(audience.broadcast(Payload("a"))) == [0, 2]
         await until_written(batch)
-    assert stuck.outbox.size == 0
-    assert sound.got == frames("x" * 10) * sent
+        assert [one.got for one in (ready, busy, closing)] == [frames("a"), b"", CLOSE]
 
+    async def test_an_event_that_was_just_handed_over_makes_a_consumer_busy(self, batch: Batch) -> None:
+        one = Socket(batch)
+        one.inbox.put_layer({"type": "earlier"}, 10)
+        assert batch.crowd.seat([one]).broadcast(Payload("later")) == [0]
 
-async def test_a_stuck_client_does_not_make_the_shared_frames_longer(batch: Batch) -> None:
-    stuck = Socket(batch, Endpoint(room=0))
-    for number in range(3000):
-        broadcast(batch, [stuck], str(number))
+    async def test_a_consumer_that_has_seen_its_disconnect_is_not_ready(self, batch: Batch) -> None:
+        one = Socket(batch)
+        one.inbox.put_disconnect({"type": "websocket.disconnect"})
+        one.park()
+        assert batch.crowd.seat([one]).broadcast(Payload("later")) == [0]
+
+    async def test_the_excluded_get_nothing_and_are_not_returned(self, batch: Batch) -> None:
+        sockets = [Socket(batch), Socket(batch, parked=False), Socket(batch)]
+        audience = batch.crowd.seat(sockets)
+        assert audience.broadcast(Payload("a"), {1, 2}) == []
+        broadcast_to_all = audience.broadcast(Payload("b"))
+        assert broadcast_to_all == [1]
         await until_written(batch)
-    assert type(stuck.outbox._frames) is list
-    stuck.transport.take(1 << 20)
-    assert stuck.got == frames(*map(str, range(3000)))
+        assert [one.got for one in sockets] == [frames("a", "b"), b"", frames("b")]
+
+    async def test_what_a_socket_sends_itself_keeps_its_place(self, batch: Batch) -> None:
+        sockets = [Socket(batch) for _ in range(3)]
+        audience = batch.crowd.seat(sockets)
+        sockets[1].send_text("first")
+        broadcast(audience, "a")
+        sockets[1].send_text("own")
+        broadcast(audience, "b")
+        await until_written(batch)
+        assert sockets[1].got == frames("first", "a", "own", "b")
+        assert sockets[0].got == sockets[2].got == frames("a", "b")
+
+    async def test_a_close_comes_after_what_was_sent_before(self, batch: Batch) -> None:
+        audience = batch.crowd.seat(sockets := [Socket(batch) for _ in range(3)])
+        broadcast(audience, "a")
+        sockets[1].begin_closing()
+        assert audience.broadcast(Payload("b")) == [1]
+        await until_written(batch)
+        assert [one.got for one in sockets] == [frames("a", "b"), frames("a") + CLOSE, frames("a", "b")]
+        assert batch.crowd.aside == {sockets[1].outbox}
+        sockets[1].lost()
+        assert batch.crowd.aside == set()
+
+    async def test_each_encoder_has_its_own_form(self, batch: Batch) -> None:
+        sockets = [Socket(batch) for _ in range(4)]
+        sockets[1].encoder = sockets[3].encoder = Encoder()
+        audience = batch.crowd.seat(sockets)
+        assert [end for end, _ in audience.parts] == [1, 2, 3, 4]
+        broadcast(audience, "a", "b")
+        await until_written(batch)
+        assert [one.got for one in sockets] == [frames("a", "b"), b"<a><b>"] * 2
+
+    async def test_an_encoder_that_fails_holds_up_nobody_else(self, batch: Batch) -> None:
+        class Failing(Encoder):
+            def encode_text(self, text: str) -> bytes:
+                raise ArithmeticError("on purpose")
+
+        sound, other = Socket(batch), Socket(batch)
+        other.encoder = Failing()
+        broadcast(batch.crowd.seat([sound]), "before")
+        with pytest.raises(ArithmeticError, match=r"^on purpose$"):
+            batch.crowd.seat([sound, other]).broadcast(Payload("a"))
+        broadcast(batch.crowd.seat([sound]), "after")
+        await until_written(batch)
+        assert (sound.got, other.got) == (frames("before", "after"), b"")
+
+    async def test_no_more_is_aboard_than_is_given_to_a_socket_at_once(self, batch: Batch) -> None:
+        sockets = [Socket(batch) for _ in range(2)]
+        audience = batch.crowd.seat(sockets)
+        texts = ["x" * (ABOARD_BYTES // 2 - 4), "y" * (ABOARD_BYTES // 2 - 4), "z", "u" * (ABOARD_BYTES + 1)]
+        broadcast(audience, *texts[:2])
+        assert batch.crowd.sweep is not None
+        assert batch.crowd.sweep.size == ABOARD_BYTES
+        broadcast(audience, *texts[2:])
+        await until_written(batch)
+        for _ in range(100):
+            for one in sockets:
+                one.take_all()
+        assert [one.got for one in sockets] == [frames(*texts)] * 2
+
+    async def test_what_a_socket_does_not_take_goes_to_its_transport(self, batch: Batch) -> None:
+        sockets = [Socket(batch), Socket(batch, full=True), Socket(batch)]
+        audience = batch.crowd.seat(sockets)
+        broadcast(audience, "x" * 20000)
+        await until_written(batch)
+        assert [one.outbox.blocked for one in sockets] == [True] * 3, "so much is taken in part"
+        assert 0 < len(sockets[0].transport.kept) < 20000
+        assert sockets[1].transport.kept == frames("x" * 20000)
+        broadcast(audience, "more", "and more")
+        await until_written(batch)
+        assert [one.outbox.size for one in sockets] == [len(frames("more", "and more"))] * 3
+        assert {one.got for one in sockets} == {frames("x" * 20000, "more", "and more")}
+        await until_written(batch)
+        assert batch.crowd.aside == set()
+
+    async def test_a_socket_that_was_closed_is_left_alone(self, batch: Batch) -> None:
+        sockets = [Socket(batch) for _ in range(3)]
+        audience = batch.crowd.seat(sockets)
+        broadcast(audience, "a")
+        assert sockets[1].lost() == 1, "what was still to come is counted"
+        await until_written(batch)
+        broadcast(audience, "b")
+        await until_written(batch)
+        assert [one.got for one in sockets] == [frames("a", "b"), b"", frames("a", "b")]
+        assert sockets[1].transport.written == []
+
+    async def test_a_broken_socket_is_its_transports_business(self, batch: Batch) -> None:
+        broken, sound = Socket(batch), Socket(batch)
+        broken.peer.close()
+        broadcast(batch.crowd.seat([broken, sound]), "a")
+        await until_written(batch)
+        assert (broken.transport.written, sound.got) == ([frames("a")], frames("a"))
+
+    async def test_a_client_that_takes_nothing_is_dropped_at_the_bound(self, batch: Batch) -> None:
+        stuck, sound = Socket(batch, full=True, bound=100), Socket(batch, bound=100)
+        audience = batch.crowd.seat([stuck, sound])
+        sent = 0
+        while not stuck.dropped:
+            assert sent * len(frames("x" * 10)) <= 200
+            audience.broadcast(Payload("x" * 10))
+            sent += 1
+            await until_written(batch)
+        assert stuck.outbox.size == 0
+        assert sound.got == frames("x" * 10) * sent
+
+    @pytest.mark.parametrize("policy", [SlowPolicy.DROP_OLDEST, SlowPolicy.KEEP_LATEST])
+    async def test_what_may_be_dropped_lies_in_the_outboxes(self, batch: Batch, policy: SlowPolicy) -> None:
+        sockets = [Socket(batch), Socket(batch)]
+        audience = batch.crowd.seat(sockets)
+        broadcast(audience, "a")
+        assert audience.broadcast(Payload("b", policy=policy)) == []
+        assert [len(one.outbox._pieces) for one in sockets] == [2, 2]
+        broadcast(audience, "c")
+        await until_written(batch)
+        assert [one.got for one in sockets] == [frames("a", "b", "c")] * 2
+
+    async def test_where_most_have_something_to_do_there_is_no_sweep(self, batch: Batch) -> None:
+        sockets = [Socket(batch, parked=number < 2) for number in range(2 * FEW)]
+        audience = batch.crowd.seat(sockets)
+        assert audience.broadcast(Payload("a")) == list(range(2, 2 * FEW))
+        await until_written(batch)
+        assert [one.got for one in sockets] == [frames("a")] * 2 + [b""] * (2 * FEW - 2)
 
 
-async def test_a_sender_that_waits_goes_on() -> None:
-    batch = Batch(asyncio.get_running_loop())
-    one = Socket(batch, bound=10)
-    broadcast(batch, [one], "12345678")
-    waiting = asyncio.ensure_future(asyncio.wait_for(_drained(one.outbox), 10))
-    await NEXT_PASS
-    await until_written(batch)
-    await waiting
-    assert one.got == frames("12345678")
-
-
-async def _drained(outbox: Outbox) -> None:
-    await outbox.drained()
-
-
-@pytest.mark.parametrize("policy", [SlowPolicy.DROP_OLDEST, SlowPolicy.KEEP_LATEST])
-async def test_what_may_be_dropped_is_not_shared(batch: Batch, policy: SlowPolicy) -> None:
-    sockets = [Socket(batch), Socket(batch)]
-    for one in sockets:
-        one._context.counters = SimpleNamespace(dropped_frames=0)  # type: ignore[assignment]
-    broadcast(batch, sockets, "a")
-    assert batch.crowd.broadcast(sockets, Payload("b", policy=policy)) == []
-    broadcast(batch, sockets, "c")
-    assert sockets[0].outbox._frames is not sockets[1].outbox._frames
-    await until_written(batch)
-    assert [one.got for one in sockets] == [frames("a", "b", "c")] * 2
-
-
+PASS = st.tuples(st.just("pass"), st.just(0), st.just(0))
 STEPS = st.one_of(
-    st.tuples(st.just("broadcast"), st.sets(st.integers(0, 4)), st.integers(0, 3000)),
-    st.tuples(st.just("own"), st.integers(0, 4), st.integers(0, 3000)),
-    st.tuples(st.just("take"), st.integers(0, 4), st.integers(1, 9000)),
-    st.tuples(st.just("pass"), st.just(0), st.just(0)),
-    st.tuples(st.just("close"), st.integers(0, 4), st.just(0)),
+    # Often, so that messages meet in a sweep.
+    *[st.tuples(st.just("broadcast"), st.sampled_from((0, 0, 1, 2)), st.sampled_from((0, 0, 3000)))] * 6,
+    *[PASS] * 6,
+    st.tuples(st.just("broadcast but to some"), st.integers(0, 2), st.sets(st.integers(0, 4))),
+    *[st.tuples(st.just(name), st.integers(0, 4), st.integers(1, 9000)) for name in ("own", "take")],
+    *[st.tuples(st.just(name), st.integers(0, 4), st.just(0)) for name in ("busy", "park", "closing", "lost")],
 )
 
 
-@given(st.lists(STEPS, max_size=40), st.integers(1, 9000))
-def test_every_socket_gets_its_messages_in_order(steps: list[tuple[str, object, int]], room: int) -> None:
-    async def run() -> None:
-        batch = Batch(asyncio.get_running_loop())
-        sockets = [Socket(batch, Endpoint(room, most=1000)) for _ in range(5)]
-        sockets[3].encoder = sockets[4].encoder = Encoder()
-        expected = [b""] * 5
-        for number, (step, which, size) in enumerate(steps):
-            text = f"{number}:" + "x" * size
-            if step == "broadcast":
-                chosen = [sockets[index] for index in sorted(cast("set[int]", which))]
-                others = batch.crowd.broadcast(chosen, Payload(text))
-                assert [chosen[place] for place in others] == [one for one in chosen if not one.is_open]
-                for one in chosen:
-                    if one.is_open:
-                        expected[sockets.index(one)] += one.encoder.encode_text(text)
-            elif step == "pass":
-                await NEXT_PASS
-            else:
-                one = sockets[cast(int, which)]
-                if step == "own" and one.is_open:
-                    one.send_text(text)
-                    expected[cast(int, which)] += one.encoder.encode_text(text)
-                elif step == "take" and one.is_open:
-                    one.transport.take(size)
-                elif step == "close":
-                    one.is_open = False
-                    one.outbox.close()
-            for one in sockets:
-                assert one.outbox.size == sum(map(len, one.outbox._frames or ()))
-        for one in sockets:
-            if one.is_open:
-                one.transport.take(1 << 20)
-        await until_written(batch)
+class Scene:
+    """Five sockets and three audiences, and what each socket is to get."""
+
+    def __init__(self) -> None:
+        self.batch = batch = Batch(asyncio.get_running_loop())
+        self.sockets = [Socket(batch, bound=1 << 22) for _ in range(5)]
+        self.sockets[3].encoder = self.sockets[4].encoder = Encoder()
+        self.audiences = [batch.crowd.seat(self.sockets[begin:end]) for begin, end in ((0, 5), (0, 4), (2, 5))]
+        self.expected = [b""] * 5
+
+    def broadcast(self, which: int, text: str, without: set[int]) -> None:
+        audience = self.audiences[which]
+        connections = cast("list[Socket]", audience.connections)
+        wanted = [place for place in range(len(connections)) if place not in without]
+        ready = {place for place in wanted if connections[place].is_open and connections[place].inbox.parked}
+        others = audience.broadcast(Payload(text), without)
+        assert sorted(others) == [place for place in wanted if place not in ready]
+        for place in ready:
+            self.expect(connections[place], connections[place].encoder.encode_text(text))
+
+    def expect(self, one: Socket, frame: bytes) -> None:
+        self.expected[self.sockets.index(one)] += frame
+
+    def own(self, one: Socket, text: str) -> None:
+        if one.is_open:
+            one.send_text(text)
+            self.expect(one, one.encoder.encode_text(text))
+
+    def closing(self, one: Socket) -> None:
+        if one.is_open:
+            one.begin_closing()
+            self.expect(one, CLOSE)
+
+    def lost(self, one: Socket) -> None:
+        if one.outbox.transport is not None:
+            one.inbox.put_disconnect({"type": "websocket.disconnect"})
+            one.lost()
+
+    def step(self, kind: str, which: int, detail: object, text: str) -> None:
+        one = self.sockets[which]
+        if kind == "broadcast":
+            self.broadcast(which, text + "x" * cast(int, detail), set())
+        elif kind == "broadcast but to some":
+            self.broadcast(which, text, cast("set[int]", detail))
+        elif kind == "own":
+            self.own(one, text + "x" * cast(int, detail))
+        elif kind == "take":
+            one.take(cast(int, detail))
+        elif kind in ("closing", "lost"):
+            getattr(self, kind)(one)
+        elif kind in ("busy", "park"):
+            getattr(one, kind)()
+
+    async def end(self) -> None:
+        while self.batch.crowd:
+            await NEXT_PASS
         await NEXT_PASS
-        for one, whole in zip(sockets, expected, strict=True):
-            assert whole.startswith(one.got)
-            assert not one.is_open or one.got == whole
+        for _ in range(1000):
+            for one in self.sockets:
+                one.take_all()
+            if not self.batch.crowd and not any(one.transport.kept for one in self.sockets if one.outbox.transport):
+                break
+            await NEXT_PASS
+        for one, whole in zip(self.sockets, self.expected, strict=True):
+            is_alive = one.outbox.transport is not None
+            assert one.got == whole if is_alive else whole.startswith(one.got)
+        closing = {one.outbox for one in self.sockets if one._phase is Phase.CLOSING and one.outbox.transport}
+        assert self.batch.crowd.aside == closing
 
-    asyncio.run(run())
+
+@given(st.lists(STEPS, min_size=5, max_size=40))
+def test_every_socket_gets_its_messages_in_order(steps: list[tuple[str, int, object]]) -> None:
+    async def run() -> None:
+        scene = Scene()
+        for number, (kind, which, detail) in enumerate(steps):
+            if kind == "pass":
+                await NEXT_PASS
+            scene.step(kind, which, detail, f"{number}:")
+            sweep = scene.batch.crowd.sweep
+            assert sweep is None or sweep.size == sum(one.size for one in sweep.aboard) > 0
+            for one in scene.sockets:
+                assert one.outbox.size == sum(map(len, one.outbox._pieces))
+        await scene.end()
+
+    with (
+        mock.patch.object(crowds, "FEW", 1),
+        mock.patch.object(batches, "FIRST_WRITES", 1),
+        mock.patch.object(batches, "MOST_WRITES", 2),
+    ):
+        asyncio.run(run())
 
 
-async def test_connections_know_their_crowd(batch: Batch) -> None:
+async def test_connections_know_their_crowd_if_it_can_write_to_their_sockets(batch: Batch) -> None:
     one: Connection = Socket(batch)
     assert one.crowd is batch.crowd
     assert batch.crowd.loop is asyncio.get_running_loop()
+    cast(Socket, one).outbox.endpoint = None
+    assert one.crowd is None

@@ -254,7 +254,7 @@ def test_only_droppable_frames_are_missing_and_they_are_counted(steps: list[obje
                 outbox.append(frame)
             else:
                 dropped += outbox.append_droppable(frame, key, 2 * CHUNK_BYTES, only_latest)
-            assert outbox.size == sum(map(len, outbox._frames or ()))
+            assert outbox.size == sum(map(len, outbox._pieces))
         while not outbox.is_empty:
             await next_pass()
             transport.take()
@@ -289,7 +289,7 @@ def test_bytes_come_out_in_order_whatever_the_socket_takes(steps: list[int | str
             else:
                 expected.append(bytes((number,)) * int(step))
                 outbox.append(expected[-1])
-            assert outbox.size == sum(map(len, outbox._frames or ()))
+            assert outbox.size == sum(map(len, outbox._pieces))
         while not outbox.is_empty:
             await next_pass()
             transport.take()
