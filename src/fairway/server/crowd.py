@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 # For fewer a sweep is not worth setting up.
 FEW = 32
 
-# So much is aboard at most: a socket is given it in one piece (`fairway.server.outbox.CHUNK_BYTES`).
+# So much is aboard at most: a socket is given it in one piece (`fairway.server.outbox.CHUNK_BYTES`). What is kept
+# beside the frames counts too: for a message, and for each place that it leaves out.
 ABOARD_BYTES = 65536
+MESSAGE_BYTES = 64
+LEFT_OUT_BYTES = 16
 
 
 class Crowd:
@@ -66,16 +69,18 @@ class Crowd:
             self._wake()
         outboxes.append(outbox)
 
-    def board(self, audience: Audience, payload: Payload, size: int, left_out: set[int]) -> bool:
+    def board(self, audience: Audience, payload: Payload, weight: int, left_out: Collection[int]) -> bool:
         """Have the sweep bring a payload to all but some places; False if that is not possible now."""
         sweep = self.sweep
+        if weight + (sweep.weight if sweep is not None else 0) > ABOARD_BYTES:
+            return False
         if sweep is None:
             if not self.outboxes:
                 self._wake()
             sweep = self.sweep = Sweep(audience)
-        elif sweep.audience is not audience or sweep.size + size > ABOARD_BYTES:
+        elif sweep.audience is not audience:
             return False
-        sweep.board(payload, size, left_out)
+        sweep.board(payload, weight, left_out)
         return True
 
     def settle(self, outbox: Outbox) -> None:
@@ -87,16 +92,12 @@ class Crowd:
                 sweep.settle(place)
 
     def write(self, count: int) -> None:
-        """Write to so many sockets, or a few more: however many outboxes wait, the sweep goes on."""
+        """Write to so many sockets. However many outboxes wait, the sweep goes on: a quarter is for it."""
         outboxes = self.outboxes
-        flushed = min(len(outboxes), count)
-        for _ in range(flushed):
-            outboxes.popleft().flush()
-        if self.sweep is not None:
-            self._go_on(max(count - flushed, count // 4, 1))
-
-    def _go_on(self, count: int) -> None:
         sweep = self.sweep
+        for _ in range(min(len(outboxes), count if sweep is None else count - count // 4)):
+            outboxes.popleft().flush()
+            count -= 1
         while sweep is not None and count > 0:
             count -= sweep.run(count)
             if not sweep.aboard:
@@ -146,14 +147,14 @@ class Audience:
 
     def _board(self, payload: Payload, without: Collection[int]) -> list[int] | None:
         """Have it brought by a sweep; None, and nothing done, if that is not possible now."""
-        size = max([len(payload.form(encoder)) for _, encoder in self.parts])
+        longest = max([len(payload.form(encoder)) for _, encoder in self.parts])
         others = [place for place, inbox in enumerate(self.inboxes) if not inbox.parked]
         if self.crowd.aside:
             others += self._closing()
         left_out = {*others, *without}
-        if size > ABOARD_BYTES or len(self.connections) - len(left_out) < FEW:
+        if len(self.connections) - len(left_out) < FEW:
             return None
-        if not self.crowd.board(self, payload, size, left_out):
+        if not self.crowd.board(self, payload, longest + MESSAGE_BYTES + LEFT_OUT_BYTES * len(left_out), left_out):
             return None
         return [place for place in others if place not in without] if without else others
 

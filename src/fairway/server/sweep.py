@@ -11,6 +11,7 @@ member but its socket. Hence those that need a second look are looked up beforeh
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from itertools import repeat
 from socket import socket
 from typing import TYPE_CHECKING
@@ -22,41 +23,47 @@ if TYPE_CHECKING:
 
 
 class Passenger:
-    """A message that is brought round. `size`: its longest form; `left_out`: places where it is not, or no more, due;
-    `to_go`: to so many places it still has to come.
+    """A message that is brought round. `number`: it was the so-manieth to come aboard; `weight`: so many bytes are kept
+    for it, about; `left_out`: at these places it is not due; `to_go`: to so many it still has to come.
     """
 
-    __slots__ = ("left_out", "payload", "size", "to_go")
+    __slots__ = ("left_out", "number", "payload", "to_go", "weight")
 
-    def __init__(self, payload: Payload, size: int, left_out: set[int], to_go: int) -> None:
+    def __init__(self, number: int, payload: Payload, weight: int, left_out: Collection[int], to_go: int) -> None:
+        self.number = number
         self.payload = payload
-        self.size = size
+        self.weight = weight
         self.left_out = left_out
         self.to_go = to_go
 
 
 class Sweep:
-    """`aboard`: the oldest message, which is the next to leave, first. `size`: of all of them, in bytes."""
+    """`aboard`: the oldest message, which is the next to leave, first. `weight`: of all of them."""
 
-    __slots__ = ("aboard", "at", "audience", "size")
+    __slots__ = ("_boarded", "_settled", "aboard", "at", "audience", "weight")
 
     def __init__(self, audience: Audience) -> None:
         self.audience = audience
         self.aboard: deque[Passenger] = deque()
         self.at = 0
-        self.size = 0
+        self.weight = 0
+        self._boarded = 0
+        # Places whose outboxes have been given, since their last visit, all messages up to this number.
+        self._settled: dict[int, int] = {}
 
-    def board(self, payload: Payload, size: int, left_out: set[int]) -> None:
+    def board(self, payload: Payload, weight: int, left_out: Collection[int]) -> None:
         """Take a payload aboard, all forms of which have been made."""
-        self.aboard.append(Passenger(payload, size, left_out, len(self.audience)))
-        self.size += size
+        self._boarded += 1
+        self.aboard.append(Passenger(self._boarded, payload, weight, left_out, len(self.audience)))
+        self.weight += weight
 
     def settle(self, place: int) -> None:
         """Put into the outbox of a place what is aboard for it: nothing may overtake that."""
         distance = (place - self.at) % len(self.audience)
-        due = [one for one in self.aboard if one.to_go > distance and place not in one.left_out]
-        for one in due:
-            one.left_out.add(place)
+        last = self._settled.get(place, 0)
+        due = [one for one in self.aboard if one.number > last and one.to_go > distance and place not in one.left_out]
+        if due:
+            self._settled[place] = self._boarded
         connection = self.audience.connections[place]
         for one in due:
             connection.broadcast(one.payload)
@@ -71,20 +78,23 @@ class Sweep:
         for place in sorted(self._to_pass_by(begin, end)):
             self._write(begin, place, data)
             self.settle(place)
+            self._settled.pop(place, None)
             begin = place + 1
         self._write(begin, end, data)
         self.at = end % len(audience)
         for one in self.aboard:
             one.to_go -= count
         while self.aboard and not self.aboard[0].to_go:
-            self.size -= self.aboard.popleft().size
+            self.weight -= self.aboard.popleft().weight
         return count
 
     def _to_pass_by(self, begin: int, end: int) -> set[int]:
-        audience = self.audience
-        places = set(audience.to_pass_by(begin, end))
-        for one in self.aboard:
-            places.update(place for place in one.left_out if begin <= place < end)
+        places = set(self.audience.to_pass_by(begin, end))
+        for some in (self._settled, *[one.left_out for one in self.aboard]):
+            if len(some) > end - begin:
+                places.update(place for place in range(begin, end) if place in some)
+            elif some:
+                places.update(place for place in some if begin <= place < end)
         return places
 
     def _write(self, begin: int, end: int, data: bytes) -> None:

@@ -18,9 +18,9 @@ from fairway.delivery import Connection, Inbox, Payload, SlowPolicy
 from fairway.protocols.websocket.frames import PLAIN
 from fairway.server import batch as batches
 from fairway.server import crowd as crowds
-from fairway.server.batch import FIRST_WRITES, Batch
+from fairway.server.batch import Batch
 from fairway.server.context import Context
-from fairway.server.crowd import ABOARD_BYTES, FEW, Audience
+from fairway.server.crowd import ABOARD_BYTES, FEW, LEFT_OUT_BYTES, MESSAGE_BYTES, Audience
 from fairway.server.outbox import NEXT_PASS, Outbox
 from fairway.server.sending import Phase, SendingHalf
 from fairway.server.sweep import Sweep
@@ -240,13 +240,13 @@ async def test_a_sweep_visits_as_many_as_it_is_told_to_and_stops_where_a_message
     sockets[8].encoder = sockets[9].encoder = Encoder()
     sweep = Sweep(batch.crowd.seat(sockets))
     sweep.board(Payload("a"), 3, set())
-    assert (sweep.run(3), sweep.at, sweep.size) == (3, 3, 3)
+    assert (sweep.run(3), sweep.at, sweep.weight) == (3, 3, 3)
     sweep.board(Payload("bb"), 4, set())
-    assert (sweep.run(100), sweep.at, sweep.size) == (5, 8, 7), "the others have another encoder"
-    assert (sweep.run(1), sweep.at, sweep.size) == (1, 9, 7)
-    assert (sweep.run(100), sweep.at, sweep.size) == (1, 0, 4), "the first message has been all round"
-    assert (sweep.run(2), sweep.at, sweep.size) == (2, 2, 4)
-    assert (sweep.run(100), sweep.at, sweep.size) == (1, 3, 0), "the second has been as well"
+    assert (sweep.run(100), sweep.at, sweep.weight) == (5, 8, 7), "the others have another encoder"
+    assert (sweep.run(1), sweep.at, sweep.weight) == (1, 9, 7)
+    assert (sweep.run(100), sweep.at, sweep.weight) == (1, 0, 4), "the first message has been all round"
+    assert (sweep.run(2), sweep.at, sweep.weight) == (2, 2, 4)
+    assert (sweep.run(100), sweep.at, sweep.weight) == (1, 3, 0), "the second has been as well"
     assert not sweep.aboard
     assert [one.got for one in sockets] == [frames("a", "bb")] * 8 + [b"<a><bb>"] * 2
 
@@ -262,17 +262,19 @@ async def test_for_a_few_a_message_goes_by_the_outboxes(batch: Batch) -> None:
 
 
 async def test_a_sweep_passes_by_an_outbox_with_something_in_it(batch: Batch) -> None:
-    sockets = [Socket(batch) for _ in range(3 * FIRST_WRITES)]
-    last = sockets[-1]
-    audience, those_with_more = batch.crowd.seat(sockets), batch.crowd.seat([*sockets[:-1], last])
+    sockets = [Socket(batch) for _ in range(FEW + 1)]
+    strangers = [Socket(batch) for _ in range(100)]
+    audience, most = batch.crowd.seat(sockets), batch.crowd.seat(sockets[:-1])
     broadcast(audience, "a")
-    await NEXT_PASS
-    broadcast(those_with_more, "b")
+    batch.crowd.write(FEW)
+    broadcast(batch.crowd.seat(strangers), "stranger")
+    broadcast(most, "b")
     broadcast(audience, "c")
-    batch.crowd.write(4)
-    assert last.outbox.size == len(frames("a", "b")) + len(frames("c")) * (batch.crowd.sweep is None)
+    batch.crowd.write(8)  # six strangers, the last place, the first one
+    assert sockets[0].got == frames("a")
+    assert sockets[-1].got == frames("a", "c")
     await until_written(batch)
-    assert {one.got for one in sockets} == {frames("a", "b", "c")}
+    assert {one.got for one in sockets[:-1]} == {frames("a", "b", "c")}
 
 
 async def test_a_sweep_goes_on_beside_outboxes_that_are_always_full(batch: Batch) -> None:
@@ -382,16 +384,34 @@ class TestSweep:
     async def test_no_more_is_aboard_than_is_given_to_a_socket_at_once(self, batch: Batch) -> None:
         sockets = [Socket(batch) for _ in range(2)]
         audience = batch.crowd.seat(sockets)
-        texts = ["x" * (ABOARD_BYTES // 2 - 4), "y" * (ABOARD_BYTES // 2 - 4), "z", "u" * (ABOARD_BYTES + 1)]
+        half = ABOARD_BYTES // 2 - MESSAGE_BYTES - 4
+        texts = ["x" * half, "y" * half, "z", "u" * (ABOARD_BYTES + 1)]
         broadcast(audience, *texts[:2])
         assert batch.crowd.sweep is not None
-        assert batch.crowd.sweep.size == ABOARD_BYTES
+        assert batch.crowd.sweep.weight == ABOARD_BYTES
         broadcast(audience, *texts[2:])
+        assert batch.crowd.sweep.weight == ABOARD_BYTES
         await until_written(batch)
         for _ in range(100):
             for one in sockets:
                 one.take_all()
         assert [one.got for one in sockets] == [frames(*texts)] * 2
+
+    async def test_what_is_kept_for_those_left_out_is_bounded(self, batch: Batch) -> None:
+        sockets = [Socket(batch) for _ in range(100)]
+        for one in sockets[:50]:
+            one.busy()
+        audience = batch.crowd.seat(sockets)
+        texts = [str(number) for number in range(200)]
+        for text in texts:
+            assert audience.broadcast(Payload(text)) == list(range(50))
+        assert batch.crowd.sweep is not None
+        assert sum(len(one.left_out) for one in batch.crowd.sweep.aboard) <= ABOARD_BYTES / LEFT_OUT_BYTES
+        for one in sockets[50:]:
+            one.send_text("own")
+        assert len(batch.crowd.sweep._settled) <= 50
+        await until_written(batch)
+        assert {one.got for one in sockets[50:]} == {frames(*texts, "own")}
 
     async def test_what_a_socket_does_not_take_goes_to_its_transport(self, batch: Batch) -> None:
         sockets = [Socket(batch), Socket(batch, full=True), Socket(batch)]
@@ -547,7 +567,7 @@ def test_every_socket_gets_its_messages_in_order(steps: list[tuple[str, int, obj
                 await NEXT_PASS
             scene.step(kind, which, detail, f"{number}:")
             sweep = scene.batch.crowd.sweep
-            assert sweep is None or sweep.size == sum(one.size for one in sweep.aboard) > 0
+            assert sweep is None or sweep.weight == sum(one.weight for one in sweep.aboard) > 0
             for one in scene.sockets:
                 assert one.outbox.size == sum(map(len, one.outbox._pieces))
         await scene.end()
@@ -555,7 +575,7 @@ def test_every_socket_gets_its_messages_in_order(steps: list[tuple[str, int, obj
     with (
         mock.patch.object(crowds, "FEW", 1),
         mock.patch.object(batches, "FIRST_WRITES", 1),
-        mock.patch.object(batches, "MOST_WRITES", 2),
+        mock.patch.object(batches, "MOST_WRITES", 4),
     ):
         asyncio.run(run())
 
