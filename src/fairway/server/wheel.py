@@ -153,7 +153,9 @@ class Wheel:
         when an earlier deadline comes, and so that a stall can be told from having had nothing to do.
         """
         if not self._count:
-            self._awake = False
+            if self._awake:
+                self._awake = False
+                self._ring = [{} for _ in range(self._size)]  # as in `_collect`
             return None
         if not self._awake:
             self._wake(self._tick_begun(now))
@@ -177,9 +179,7 @@ class Wheel:
         for tick in range(self._current + 1, min(target, self._current + self._size) + 1):
             slot = tick % self._size
             due = self._ring[slot]
-            if not due:
-                continue
-            self._ring[slot] = {}  # not clear(): a dictionary that was big keeps its size
+            self._ring[slot] = {}  # even if it is empty, and not clear(): a dictionary that was big keeps its size
             for entry in due:
                 entry.wheel_slot = _DUE
             collected += due

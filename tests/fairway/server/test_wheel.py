@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import sys
 import weakref
 from collections.abc import Callable
 
@@ -176,6 +177,27 @@ def test_cancelled_entry_is_not_called_and_not_held(awake: bool):
     finally:
         gc.enable()
     assert len(wheel) == 1
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_slot_that_was_large_keeps_no_memory_for_cancelled_entries(others: int):
+    wheel = Wheel(START, tick=0.5, slots=8)
+    for entry in [Deadline(START + 1000) for _ in range(others)]:
+        wheel.schedule(entry, entry.at)
+    keeping_awake = Deadline(START + 1)
+    wheel.schedule(keeping_awake, keeping_awake.at)
+    assert wheel.next_tick(START) is not None
+    crowd = [Deadline(START + 2) for _ in range(1000)]
+    for entry in crowd:
+        wheel.schedule(entry, entry.at)
+    for entry in crowd:
+        wheel.cancel(entry)
+    assert sum(map(sys.getsizeof, wheel._ring)) > 10_000
+
+    drive(wheel, START, START + 10)
+
+    assert len(wheel) == others
+    assert sum(map(sys.getsizeof, wheel._ring)) <= len(wheel._ring) * sys.getsizeof({None: None})
 
 
 def test_fired_entry_is_not_held():
