@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import peers
@@ -72,23 +73,20 @@ def run(members: list[int], idle_seconds: float) -> dict[str, Any]:
         after = state(servers)
         idle = time.monotonic() - idle_begin
         say(f"{after['sockets']:,} sockets open after {idle:.0f} s idle", after)
-        broadcast_begin = time.monotonic()
-        for load in loads:
-            load.send_signal(signal.SIGUSR1)
+        seconds, cpu = broadcast(servers, loads)
         outcomes = [finish_broadcast(load) for load in loads]
-        broadcast = time.monotonic() - broadcast_begin
         end = state(servers)
     total = sum(members)
     return {
         "members": members,
         "opening_seconds": opening,
         "idle_seconds": idle,
-        "broadcast_seconds": broadcast,
-        "states": {"empty": empty, "opened": opened, "after_idle": after, "after_broadcast": end},
+        "broadcast_seconds": seconds,
+        "states": {"empty": empty, "opened": opened, "after_idle": after, "after_closing": end},
         "process_kb_each": (after["process_kb"] - empty["process_kb"]) / total,
         "kernel_kb_each": (after["kernel_kb"] - empty["kernel_kb"]) / total,
         "idle_cpu_us_each_second": (after["cpu_seconds"] - opened["cpu_seconds"]) * 1e6 / max(idle, 1e-9) / total,
-        "broadcast_cpu_us_each": (end["cpu_seconds"] - after["cpu_seconds"]) * 1e6 / total,
+        "broadcast_cpu_us_each": cpu * 1e6 / total,
         "pings": sum(outcome.get("pings", 0) for outcome in outcomes),
         "generators": outcomes,
     }
@@ -111,6 +109,27 @@ def joined(one: Running, members: int) -> Any:
     finally:
         process.kill()
         process.communicate()
+
+
+def broadcast(servers: list[Running], loads: list[subprocess.Popen[str]]) -> tuple[float, float]:
+    """Have each generator send its message: seconds until the last member has its own, CPU seconds of the servers.
+
+    A tenth of a second after its last delivery a generator closes its connections. That is not counted.
+    """
+    before = sum(processes.cpu_seconds(one.pid) for one in servers)
+    begin = time.monotonic()
+    with ThreadPoolExecutor(len(loads)) as pool:
+        for load in loads:
+            load.send_signal(signal.SIGUSR1)
+        ends, cpu = zip(*pool.map(at_stop, servers, loads), strict=True)
+    return max(ends) - begin, sum(cpu) - before
+
+
+def at_stop(one: Running, load: subprocess.Popen[str]) -> tuple[float, float]:
+    """When a generator has received everything, and the CPU seconds of its server at that time."""
+    assert load.stdout is not None
+    next((line for line in load.stdout if line.startswith("STOP")), None)
+    return time.monotonic(), processes.cpu_seconds(one.pid)
 
 
 def finish_broadcast(load: subprocess.Popen[str]) -> Result:
