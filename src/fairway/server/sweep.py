@@ -62,11 +62,14 @@ class Sweep:
         distance = (place - self.at) % len(self.audience)
         last = self._settled.get(place, 0)
         due = [one for one in self.aboard if one.number > last and one.to_go > distance and place not in one.left_out]
-        if due:
-            self._settled[place] = self._boarded
+        if not due:
+            return
+        self._settled[place] = self._boarded
         connection = self.audience.connections[place]
         for one in due:
-            connection.broadcast(one.payload)
+            connection.outbox.append(one.payload.form(connection.encoder), is_broadcast=True)
+        # Only when all are there: if the client is dropped now, all of them are counted.
+        connection._check_bound()
 
     def run(self, count: int) -> int:
         """Visit so many places, or fewer if what is to be written changes before; how many were visited."""

@@ -146,7 +146,7 @@ class Socket(SendingHalf):
 
     def _drop_slow_consumer(self, bound: int) -> None:
         self.dropped = True
-        self.lost()
+        self._context.counters.dropped_frames += self.lost()
 
 
 CLOSE = b"close!"
@@ -457,6 +457,17 @@ class TestSweep:
             await until_written(batch)
         assert stuck.outbox.size == 0
         assert sound.got == frames("x" * 10) * sent
+
+    async def test_everything_that_was_aboard_for_a_client_that_is_dropped_is_counted(self, batch: Batch) -> None:
+        stuck, sound = Socket(batch, bound=20), Socket(batch)
+        stuck.fill()
+        audience = batch.crowd.seat([stuck, sound])
+        broadcast(audience, "x" * 8)  # of this the transport keeps the rest
+        await until_written(batch)
+        broadcast(audience, *["y" * 8] * 5)
+        await until_written(batch)
+        assert (stuck.dropped, stuck._context.counters.dropped_frames, stuck.outbox._pieces) == (True, 5, [])
+        assert sound.got == frames("x" * 8, *["y" * 8] * 5)
 
     @pytest.mark.parametrize("policy", [SlowPolicy.DROP_OLDEST, SlowPolicy.KEEP_LATEST])
     async def test_what_may_be_dropped_lies_in_the_outboxes(self, batch: Batch, policy: SlowPolicy) -> None:
