@@ -187,7 +187,7 @@ async def test_beyond_the_limit_a_connection_is_answered_503(start: Start) -> No
 
 SPENDTHRIFT = """
 import asyncio, json, os, resource, sys
-from fairway.server.cli import run
+from fairway.server.process import run
 from fairway.server.config import Config
 
 async def app(scope, receive, send):

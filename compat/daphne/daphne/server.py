@@ -21,9 +21,9 @@ from daphne.access import ActionLog, ActionLogger
 from daphne.endpoints import Endpoint, parse
 from daphne.root_path import RootPath
 from daphne.timeouts import TimeLimits
-from fairway.server.cli import StopEvent, run
 from fairway.server.config import BindError, Config
 from fairway.server.limits import SETTING, ConfigurationError, Limits
+from fairway.server.process import StopEvent, run
 from fairway.server.proxy import PRIVATE, ProxyHeaders, trusted_networks
 from fairway.settings import limits_from_django
 

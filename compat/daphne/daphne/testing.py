@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server
-from fairway.server.cli import StopEvent
+from fairway.server.process import StopEvent
 from fairway.testing import ServerProcess
 
 _POLL_INTERVAL = 0.1

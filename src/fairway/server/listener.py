@@ -1,7 +1,7 @@
 """The server of one event loop: lifespan, listening sockets, and the end of both.
 
 `Server` serves one ASGI 3 application on sockets that are bound already. It does not install signal handlers and
-does not run a loop: `fairway.server.cli.run` does.
+does not run a loop: `fairway.server.process.run` does.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fairway.server.cli import StopEvent
+    from fairway.server.process import StopEvent
 
 SHUTDOWN_TIMEOUT = 1.0
 """Seconds that open requests keep the server from stopping: tests that have ended wait for no answers."""
@@ -91,7 +91,7 @@ class ServerProcess(multiprocessing.Process):
             sys.exit(1)
 
     def _serve(self) -> None:
-        from fairway.server.cli import StopEvent
+        from fairway.server.process import StopEvent
 
         stop_event = StopEvent()
         _stop_with_parent(stop_event)
@@ -105,8 +105,8 @@ class ServerProcess(multiprocessing.Process):
 
     def serve(self, application: Any, stop_event: StopEvent) -> int:
         """Serve until told to stop, calling `accepting` as soon as it may; return the exit code. In the new process."""
-        from fairway.server.cli import run
         from fairway.server.config import Config
+        from fairway.server.process import run
         from fairway.settings import limits_from_django
 
         limits = limits_from_django()

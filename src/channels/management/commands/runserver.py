@@ -28,8 +28,8 @@ from channels.routing import get_default_application
 if TYPE_CHECKING:
     from django.contrib.staticfiles.management.commands.runserver import Command as RunserverCommand
 
-    from fairway.server.cli import StopEvent
     from fairway.server.limits import Limits
+    from fairway.server.process import StopEvent
 elif apps.is_installed("django.contrib.staticfiles"):
     from django.contrib.staticfiles.management.commands.runserver import Command as RunserverCommand
 else:
@@ -78,7 +78,7 @@ class Command(RunserverCommand):
 
     def run(self, **options: Any) -> None:
         """Run until the process is to end, or to be started again by the autoreloader; then stop the server."""
-        from fairway.server.cli import StopEvent
+        from fairway.server.process import StopEvent
 
         self.stop_event = StopEvent()
         self.idle = threading.Event()
@@ -152,7 +152,7 @@ class DevelopmentServer:
 
     def serve_forever(self) -> NoReturn:
         """Serve until told to stop; then raise what ends the command, with its farewell if it has one."""
-        from fairway.server.cli import run
+        from fairway.server.process import run
 
         self.idle.clear()
         try:
