@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import SyncToAsync, sync_to_async
@@ -60,7 +60,8 @@ else:
     database_sync_to_async = DatabaseSyncToAsync
 
 
-class SharedVisit(DatabaseSyncToAsync[[_T], _R]):
+# Before 3.11.3, Python finds no type variable within the brackets of parameters: `Generic` names both.
+class SharedVisit(DatabaseSyncToAsync[[_T], _R], Generic[_T, _R]):
     """`database_sync_to_async` for a function of one argument that many connections call at once.
 
     Calls that come while the thread is busy share the next visit to it, and with that one look at the database's
