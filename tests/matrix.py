@@ -1,18 +1,20 @@
 """Run the fast tests with other versions of Python and Django: `make matrix`.
 
-The cells are the supported pairs for which this machine has an interpreter, on PATH or installed by pyenv. By default
-as few are run as cover every version of both, without the one that `make test` covers; `--all` runs each pair, `--list`
-only says which there are. Every cell has an environment of its own in `.cache/matrix/`.
+The cells are the supported pairs for which this machine has an interpreter, on PATH or installed by pyenv. Of each
+version of Python the oldest release is taken, because that is what a system's own Python is: what works there works
+with later ones. By default as few cells are run as cover every version of both, without the one that `make test`
+covers; `--all` runs each pair, `--list` only says which there are. Every cell has an environment of its own in
+`.cache/matrix/`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,59 +36,89 @@ SUPPORTED = {
 }
 
 
+class Interpreter(NamedTuple):
+    release: str
+    """All three numbers, such as 3.11.2."""
+
+    path: str
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return tuple(map(int, self.release.split(".")))
+
+    @property
+    def version(self) -> str:
+        return self.release.rpartition(".")[0]
+
+
 class Cell(NamedTuple):
-    python: str
+    python: Interpreter
     django: str
 
     def __str__(self) -> str:
-        return f"Python {self.python}, Django {self.django}"
+        return f"Python {self.python.release}, Django {self.django}"
 
 
-def interpreters() -> dict[str, str]:
-    """Version -> path of each supported interpreter on this machine."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    found: dict[str, str] = {}
-    for version in sorted({version for versions in SUPPORTED.values() for version in versions}):
-        candidates = [shutil.which(f"python{version}"), *map(str, sorted(pyenv.glob(f"{version}.*/bin/python")))]
-        working = [path for path in candidates if path and is_version(path, version)]
-        if working:
-            found[version] = working[-1]
-    return found
+def candidates() -> Iterator[Path]:
+    """What may be an interpreter: on PATH, in any of its folders, and those of pyenv that are not selected."""
+    versions = sorted({version for versions in SUPPORTED.values() for version in versions})
+    for folder in os.get_exec_path():
+        yield from (Path(folder, f"python{version}") for version in ("3", *versions))
+    yield from Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions").glob("*/bin/python3")
 
 
-def is_version(path: str, version: str) -> bool:
-    # A shim of pyenv is on PATH also for versions that are not selected, and then fails.
-    asked = subprocess.run([path, "-c", "import sys; print(*sys.version_info[:2], sep='.')"], capture_output=True)
-    return asked.returncode == 0 and asked.stdout.decode().strip() == version
+def oldest(found: Iterable[Interpreter]) -> dict[str, Interpreter]:
+    """Of each supported version of Python the oldest release, by version."""
+    supported = {version for versions in SUPPORTED.values() for version in versions}
+    chosen: dict[str, Interpreter] = {}
+    for interpreter in sorted(found, key=lambda one: one.numbers):
+        if interpreter.version in supported:
+            chosen.setdefault(interpreter.version, interpreter)
+    return chosen
 
 
-def all_cells(pythons: dict[str, str]) -> list[Cell]:
-    return [Cell(python, django) for django, versions in SUPPORTED.items() for python in versions if python in pythons]
+def asked(path: Path) -> Interpreter | None:
+    """The interpreter at this path, or None: a shim of pyenv is on PATH also for what is not selected, and fails."""
+    question = "import sys; print(*sys.version_info[:3], sep='.')"
+    try:
+        answer = subprocess.run([path, "-c", question], capture_output=True, text=True)
+    except OSError:
+        return None
+    return None if answer.returncode else Interpreter(answer.stdout.strip(), str(path))
+
+
+def all_cells(pythons: dict[str, Interpreter]) -> list[Cell]:
+    return [Cell(pythons[one], django) for django, versions in SUPPORTED.items() for one in versions if one in pythons]
 
 
 def fewest(cells: list[Cell]) -> list[Cell]:
     """A few cells that cover each version of both, the newest pairs first."""
+
+    def rank(cell: Cell) -> tuple[int, tuple[int, ...], str]:
+        return (cell.python in pythons) + (cell.django in djangos), cell.python.numbers, cell.django
+
     chosen: list[Cell] = []
     pythons, djangos = {cell.python for cell in cells}, {cell.django for cell in cells}
     while pythons or djangos:
-        best = max(cells, key=lambda cell: ((cell.python in pythons) + (cell.django in djangos), cell))
+        best = max(cells, key=rank)
         chosen.append(best)
         pythons.discard(best.python)
         djangos.discard(best.django)
     return chosen
 
 
-def covered_by_make_test() -> Cell:
-    """The cell whose versions this environment has."""
-    return Cell("{}.{}".format(*sys.version_info), "{}.{}".format(*django.VERSION))
+def is_covered_by_make_test(cell: Cell) -> bool:
+    """Whether its versions, to the release of Python, are those of this environment."""
+    here = "{}.{}.{}".format(*sys.version_info), "{}.{}".format(*django.VERSION)
+    return (cell.python.release, cell.django) == here
 
 
-def prepare(cell: Cell, interpreter: str) -> Path:
+def prepare(cell: Cell) -> Path:
     """Make the cell's environment, or bring it up to date, and return its interpreter."""
-    folder = ENVIRONMENTS / f"python{cell.python}-django{cell.django}"
+    folder = ENVIRONMENTS / f"python{cell.python.release}-django{cell.django}"
     python = folder / "bin" / "python"
     if not python.exists():
-        uv("venv", "--python", interpreter, str(folder))
+        uv("venv", "--python", cell.python.path, str(folder))
     uv("pip", "install", "--python", str(python), "--editable", ".", "--group", "dev", f"Django=={cell.django}.*")
     return python
 
@@ -95,11 +127,11 @@ def uv(*arguments: str) -> None:
     subprocess.run([find_uv_bin(), "--quiet", *arguments], cwd=ROOT, check=True)
 
 
-def run(cell: Cell, interpreter: str) -> bool:
+def run(cell: Cell) -> bool:
     started = time.monotonic()
     print(f"== {cell}", flush=True)
     try:
-        python = prepare(cell, interpreter)
+        python = prepare(cell)
         outcome = subprocess.run([str(python), "-m", "pytest", *TESTS], cwd=ROOT).returncode == 0
     except subprocess.CalledProcessError as error:
         print(f"cannot set up {cell}: {error}", flush=True)
@@ -113,12 +145,12 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="run each supported pair, not only a few that cover all")
     parser.add_argument("--list", action="store_true", help="say what would be run and what is missing")
     options = parser.parse_args()
-    pythons = interpreters()
+    pythons = oldest(filter(None, map(asked, candidates())))
     cells = all_cells(pythons) if options.all else fewest(all_cells(pythons))
     wanted = {version for versions in SUPPORTED.values() for version in versions}
     for version in sorted(wanted - set(pythons)):
         print(f"Python {version} is not on this machine: nothing is run with it")
-    if (covered := covered_by_make_test()) in cells:
+    for covered in filter(is_covered_by_make_test, list(cells)):
         print(f"{covered}: that is what `make test` runs")
         cells.remove(covered)
     if options.list:
@@ -126,7 +158,7 @@ def main() -> int:
         return 0
     if not cells:
         print("no other pair can be run on this machine")
-    outcomes = {cell: run(cell, pythons[cell.python]) for cell in cells}
+    outcomes = {cell: run(cell) for cell in cells}
     print(*(f"{'passed' if passed else 'FAILED'}  {cell}" for cell, passed in outcomes.items()), sep="\n")
     return 0 if all(outcomes.values()) else 1
 
