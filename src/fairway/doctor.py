@@ -4,7 +4,8 @@ Fairway and the distribution `channels` on the package index fill the same folde
 other, the second overwrites the first, and uninstalling either removes the files of both. What belongs to whom is read
 from the metadata of the installed distributions, whose RECORD names each file with its hash.
 
-Nothing of `channels` or Django is imported here: the doctor has to work where these are broken.
+Nothing of `channels` or Django is imported here: the doctor has to work where these are broken. When the files are as
+they should be, a process of its own imports them all: a Python, or another package, may be what they cannot work with.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import hashlib
 import json
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,8 +41,27 @@ _SHOWN = 3
 
 _DESCRIPTION = """\
 Look whether this installation is sound: files of Fairway that were overwritten or removed, other distributions in the
-same folder, a folder that hides the package `channels`, packages that miss the distribution `channels`. Each fault is
-one line with the command that mends it. The exit code is 0 if there is none, otherwise 1."""
+same folder, a folder that hides the package `channels`, packages that miss the distribution `channels`, modules that
+cannot be imported. Each fault is one line, with the command that mends it where there is one. The exit code is 0 if
+there is none, otherwise 1."""
+
+_IMPORT_ALL = """\
+import importlib, json, pkgutil, sys
+sys.path[:] = json.loads(sys.argv[1])
+import django.conf
+django.conf.settings.configure(INSTALLED_APPS=["channels"])
+django.setup()
+names = []
+for package in map(importlib.import_module, ("fairway", "channels")):
+    found = pkgutil.walk_packages(package.__path__, package.__name__ + ".")
+    names += [one.name for one in found if not one.name.endswith(".__main__")]
+for name in names:
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        sys.exit(f"{name} cannot be imported: {type(error).__name__}: {error}")
+print(len(names))
+"""
 
 Level = Literal["ok", "note", "problem"]
 
@@ -62,15 +83,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.label is not None:
         return _write_label(options.label)
-    findings = examine([str(Path.cwd()), *sys.path])
+    path = [str(Path.cwd()), *sys.path]
+    findings = examine(path)
+    if not _is_unsound(findings):
+        # Otherwise it would say the same again, less clearly.
+        findings.append(import_everything(path))
     for finding in findings:
         print(finding)
-    return int(any(finding.level == "problem" for finding in findings))
+    return int(_is_unsound(findings))
 
 
 def examine(path: Sequence[str]) -> list[Finding]:
     """Everything there is to say about what a process with this `sys.path` would import."""
     return [*Examination(path).findings()]
+
+
+def import_everything(path: Sequence[str]) -> Finding:
+    """Whether a new process with this `sys.path` can import every module of `fairway` and `channels`."""
+    command = [sys.executable, "-c", _IMPORT_ALL, json.dumps(list(path))]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode == 0:
+        return Finding("ok", f"all {done.stdout.strip()} modules of fairway and channels can be imported")
+    # Of a traceback the last line says what happened.
+    return Finding("problem", (done.stderr.strip().splitlines() or ["the process that imports all modules died"])[-1])
 
 
 def start_warnings() -> list[str]:
@@ -247,6 +282,10 @@ class Examination:
 
     def _label_file(self) -> str:
         return f"$({shlex.quote(sys.executable)} -m fairway doctor --label)"
+
+
+def _is_unsound(findings: Iterable[Finding]) -> bool:
+    return any(finding.level == "problem" for finding in findings)
 
 
 def _parser() -> argparse.ArgumentParser:

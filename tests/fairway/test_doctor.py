@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -318,12 +319,34 @@ def test_the_command_is_reached_by_its_name_and_reports(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["doctor"]) == 0
-    assert f"`import channels` finds {SOURCES / 'channels'}" in capsys.readouterr().out
+    report = capsys.readouterr().out
+    assert f"`import channels` finds {SOURCES / 'channels'}" in report
+    assert re.search(r"^ok       all \d\d+ modules of fairway and channels can be imported$", report, re.MULTILINE)
 
     Folder(tmp_path).write("channels.py")
 
     assert main(["doctor"]) == 1
     assert f"problem  `import channels` finds {tmp_path / 'channels.py'} instead of" in capsys.readouterr().out
+
+
+def test_a_module_that_cannot_be_imported_is_a_problem_although_its_file_is_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As with a release of Python, or of another package, that Fairway's files do not work with.
+    Folder(tmp_path).write("asgiref/__init__.py", "raise TypeError('too old')\n")
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "problem  TypeError: too old"
+
+
+def test_the_first_module_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
+    Folder(tmp_path).write("websockets/__init__.py", "raise TypeError('too old')\n")
+
+    found = doctor.import_everything([str(tmp_path), *sys.path])
+
+    assert found.level == "problem"
+    assert re.fullmatch(r"fairway\.[\w.]+ cannot be imported: TypeError: too old", found.text)
 
 
 def test_help_says_what_the_exit_code_means(capsys: pytest.CaptureFixture[str]) -> None:
