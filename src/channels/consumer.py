@@ -47,6 +47,7 @@ from fairway.delivery import (
     statistics,
 )
 from fairway.layers.hub import Hub, hub_of
+from fairway.layers.outage import outage_of, receive_through
 
 __all__ = [
     "AsyncConsumer",
@@ -244,7 +245,7 @@ class AsyncConsumer:
             if hub is not None:
                 member = self._fairway_attach(hub, inbox)
             elif self.channel_layer is not None:
-                pumps = (*pumps, Pump(self.channel_receive, inbox, for_layer=True))
+                pumps = (*pumps, Pump(self._fairway_layer_source(), inbox, for_layer=True))
             # The connection spends its life in what follows: what is not needed there must not live as long.
             del receive, send, reader
             try:
@@ -283,6 +284,12 @@ class AsyncConsumer:
                 hub.detach(member)
             for pump in pumps:
                 await pump.stop()
+
+    def _fairway_layer_source(self) -> Callable[[], Awaitable[Message]]:
+        """How to receive from a layer that is not ours: its failing is not the end of the connection."""
+        return functools.partial(
+            receive_through, outage_of(self.channel_layer), self.channel_receive, unless=(StopConsumer,)
+        )
 
     async def _fairway_finish(self, crew: Crew) -> None:
         try:

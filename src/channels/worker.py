@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import random
 import signal
 import threading
 import time
@@ -24,18 +23,16 @@ from asgiref.server import StatelessServer
 
 from channels.exceptions import StopConsumer
 from fairway.delivery import Connection, Inbox, Message, SourceFailed
+from fairway.layers.outage import MISTAKES, backoff, outage_of, receive_through
 
 __all__ = ["InputQueue", "Worker"]
 
 logger = logging.getLogger("django.channels.worker")
 
-MISTAKES = (TypeError, AttributeError, NameError, ImportError, AssertionError, NotImplementedError)
-"""What a layer raises if it is used or written wrongly: trying again would not help."""
-
 _MISTAKES_AT_START = (*MISTAKES, ValueError, LookupError)
 """What an application raises that cannot be started, such as a router without an entry for the channel."""
 
-_SHORTEST_DELAY, _LONGEST_DELAY = 0.1, 30.0
+_LONGEST_DELAY = 30.0
 _CANCEL_TIMEOUT = 2.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -172,7 +169,7 @@ class Worker(StatelessServer):
 
     Each channel has one instance of the application, or `concurrency` of them, from the start to the end. A handler
     that raises is logged, its instance is replaced, and no other message is affected. A layer that fails is tried
-    again, less and less often.
+    again until it works.
     """
 
     concurrency: int = 1
@@ -295,24 +292,9 @@ class Worker(StatelessServer):
             self.get_or_create_application_instance(channel, scope).put_nowait(message)
 
     async def _fetch(self, channel: str) -> Message:
-        """Receive from the layer, again and again while it fails."""
-        failures = 0
-        while True:
-            began = time.monotonic()
-            try:
-                return await self.channel_layer.receive(channel)  # type: ignore[no-any-return]
-            except MISTAKES:
-                raise
-            except Exception as error:
-                if time.monotonic() - began > _LONGEST_DELAY:
-                    failures = 0  # it has worked in the meantime, there was no message
-                delay = _delay(failures)
-                failures += 1
-                logger.error(
-                    "Cannot receive from channel %s, trying again in %.1f s: %s: %s",
-                    channel, delay, type(error).__name__, error,
-                )  # fmt: skip
-            await asyncio.sleep(delay)
+        """Receive from the layer, again and again while it fails; what it raises if it is used wrongly is raised."""
+        receive = functools.partial(self.channel_layer.receive, channel)
+        return await receive_through(outage_of(self.channel_layer), receive, unless=MISTAKES)
 
     async def application_send(self, scope: Any, message: Any) -> None:
         """What the application's `send` does. NotImplementedError: there is nobody at the other end."""
@@ -371,7 +353,7 @@ class Worker(StatelessServer):
             elif queue.closed or queue.error is not None:
                 return
             else:
-                await queue.pause(_delay(failures))
+                await queue.pause(backoff(failures, _LONGEST_DELAY))
                 failures += 1
 
     async def _run_instance(self, instance: Instance, details: dict[str, Any]) -> None:
@@ -401,11 +383,6 @@ class Worker(StatelessServer):
 
     async def _call_application(self, instance: Instance, scope: Any) -> None:
         await self.application(dict(scope), instance.receive, functools.partial(self.application_send, scope))
-
-
-def _delay(failures: int) -> float:
-    """Seconds until the next try: doubling up to a bound, and spread out so that workers do not come together."""
-    return random.uniform(0.5, 1.0) * min(_LONGEST_DELAY, _SHORTEST_DELAY * 2.0 ** min(failures, 20))
 
 
 def _is_cancelled() -> bool:

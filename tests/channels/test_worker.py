@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import logging
 import os
-import re
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +19,7 @@ from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.exceptions import StopConsumer
 from channels.layers import BaseChannelLayer, InMemoryChannelLayer, channel_layers
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter
-from channels.worker import InputQueue, Worker, _delay
+from channels.worker import InputQueue, Worker
 
 PATIENCE = 20.0
 CANCELLED = (
@@ -319,19 +318,23 @@ async def test_a_layer_that_fails_is_tried_again(caplog: pytest.LogCaptureFixtur
         await send(layer, 1)
         assert await next_seen() == [1]
 
-    lines = caplog.messages
-    assert len(lines) == 2
-    assert re.fullmatch(
-        r"Cannot receive from channel work, trying again in 0\.\d s: ConnectionError: connection refused", lines[0]
-    )
-    assert lines[1].endswith("RuntimeError: still")
+    assert caplog.messages == [
+        "The channel layer Failing fails, and is tried again until it works: ConnectionError: connection refused",
+        "The channel layer Failing works again",
+    ]
     assert not any(record.exc_info for record in caplog.records)
 
 
-def test_tries_are_spread_and_become_rarer_up_to_a_bound():
-    for failures, most in ((0, 0.1), (1, 0.2), (3, 0.8), (20, 30.0), (100_000, 30.0)):
-        delays = [_delay(failures) for _ in range(50)]
-        assert most / 2 <= min(delays) < max(delays) <= most
+async def test_a_layer_that_fails_is_one_line_for_all_channels(caplog: pytest.LogCaptureFixture):
+    layer = Failing()
+    layer.errors = [ConnectionError("connection refused") for _ in range(4)]
+    async with running(layer, channels=("work", "more", "most")):
+        await send(layer, 1)
+        assert await next_seen() == [1]
+    assert [line.partition(":")[0] for line in caplog.messages] == [
+        "The channel layer Failing fails, and is tried again until it works",
+        "The channel layer Failing works again",
+    ]
 
 
 async def test_a_channel_name_that_is_not_valid_ends_the_worker(layer: InMemoryChannelLayer):

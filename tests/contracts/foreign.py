@@ -9,7 +9,19 @@ from typing import Any
 from channels.layers import BaseChannelLayer, InMemoryChannelLayer
 
 
-class QueueLayer(BaseChannelLayer):
+class Breakable:
+    """A layer whose every call fails while it is broken; who waits in `receive` learns of it by a message with the
+    key `error`.
+    """
+
+    broken: Exception | None = None
+
+    def require_working(self) -> None:
+        if self.broken is not None:
+            raise self.broken
+
+
+class QueueLayer(Breakable, BaseChannelLayer):
     """Knows nothing of hubs and members: an `asyncio.Queue` for each channel."""
 
     extensions = ["groups", "flush"]
@@ -26,11 +38,13 @@ class QueueLayer(BaseChannelLayer):
         return f"{prefix}!{self._names}"
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
+        self.require_working()
         self.queues[channel].put_nowait(dict(message))
 
     async def receive(self, channel: str) -> dict[str, Any]:
         self.receiving += 1
         try:
+            self.require_working()
             message = await self.queues[channel].get()
         finally:
             self.receiving -= 1
@@ -39,9 +53,11 @@ class QueueLayer(BaseChannelLayer):
         return message
 
     async def group_add(self, group: str, channel: str) -> None:
+        self.require_working()
         self.groups[group].add(channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
+        self.require_working()
         self.groups[group].discard(channel)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
@@ -53,7 +69,7 @@ class QueueLayer(BaseChannelLayer):
         self.groups.clear()
 
 
-class StampingLayer(InMemoryChannelLayer):
+class StampingLayer(Breakable, InMemoryChannelLayer):
     """The in-memory layer with a `receive` of its own, which must not be passed by."""
 
     receiving = 0
@@ -61,9 +77,18 @@ class StampingLayer(InMemoryChannelLayer):
     async def receive(self, channel: str) -> dict[str, Any]:
         self.receiving += 1
         try:
+            self.require_working()
             message = await super().receive(channel)
         finally:
             self.receiving -= 1
         if isinstance(message.get("error"), Exception):
             raise message["error"]
         return {**message, "stamp": "received"}
+
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        self.require_working()
+        await super().send(channel, message)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        self.require_working()
+        await super().group_discard(group, channel)

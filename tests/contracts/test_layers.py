@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from channels.exceptions import InvalidChannelLayerError
@@ -11,6 +13,8 @@ from tests.contracts.foreign import QueueLayer, StampingLayer
 from tests.contracts.gate import Gate
 from tests.contracts.journal import Journal
 from tests.contracts.twins import Steps, Twin
+
+DEADLINE = 10.0
 
 
 @pytest.fixture(params=[QueueLayer, StampingLayer])
@@ -63,7 +67,83 @@ async def test_receive_is_cancelled_at_the_end(carrier: Carrier, twin: Twin, for
     assert carrier.errors == []
 
 
-async def test_an_error_of_the_layer_is_raised_in_the_consumer(carrier: Carrier, twin: Twin, foreign, journal: Journal):
+def lines_about(layer: BaseChannelLayer, caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line for line in caplog.messages if f"channel layer {type(layer).__name__}" in line]
+
+
+async def test_a_layer_that_fails_closes_nobodys_connection(
+    carrier: Carrier, twin: Twin, foreign, caplog: pytest.LogCaptureFixture
+):
+    await carrier.serve(twin(Room).as_asgi())
+    clients = [await carrier.connect() for _ in range(3)]
+    for client in clients:
+        await client.receive()
+    lost = ConnectionError("the layer is away")
+    await foreign.group_send("room", {"type": "chat.message", "error": lost})
+    foreign.broken = lost
+    async with asyncio.timeout(DEADLINE):
+        while foreign.receiving or not lines_about(foreign, caplog):
+            await asyncio.sleep(0.01)
+    foreign.broken = None
+    await foreign.group_send("room", {"type": "chat.message", "text": "it is back"})
+    for client in clients:
+        assert await client.receive() == f"it is back {stamp_of(foreign)}"
+
+    name = type(foreign).__name__
+    assert lines_about(foreign, caplog) == [
+        f"The channel layer {name} fails, and is tried again until it works: ConnectionError: the layer is away",
+        f"The channel layer {name} works again",
+    ]
+    assert not any(record.exc_info for record in caplog.records)
+    assert carrier.errors == []
+
+
+async def test_a_layer_that_is_written_wrongly_has_one_traceback(
+    carrier: Carrier, twin: Twin, foreign, caplog: pytest.LogCaptureFixture
+):
+    foreign.broken = AttributeError("no such method")
+    await carrier.serve(twin(Idle).as_asgi())
+    clients = [await carrier.connect() for _ in range(3)]
+    for client in clients:
+        await client.send_text("hello")
+        assert await client.receive() == "hello"
+    (line,) = lines_about(foreign, caplog)
+    assert line.endswith("AttributeError: no such method")
+    (record,) = (record for record in caplog.records if record.exc_info)
+    assert record.exc_info[1] is foreign.broken
+    assert carrier.errors == []
+
+
+class Idle:
+    """Uses no layer, although there is one."""
+
+    def receive(self, text_data=None, bytes_data=None) -> Steps:
+        yield self.send(text_data)
+
+
+async def test_an_error_of_the_layer_is_raised_where_a_handler_calls_it(
+    carrier: Carrier, twin: Twin, foreign, journal: Journal
+):
+    class Asking:
+        def receive(self, text_data=None, bytes_data=None) -> Steps:
+            try:
+                yield self.through(self.channel_layer.send, self.channel_name, {"type": "chat.message"})
+            except ConnectionError as error:
+                journal.note(str(error))
+            yield self.send("still here")
+
+    await carrier.serve(twin(Asking).as_asgi())
+    client = await carrier.connect()
+    foreign.broken = ConnectionError("the layer is away")
+    await client.send_text("go")
+    assert await client.receive() == "still here"
+    assert journal == ["the layer is away"]
+    foreign.broken = None
+
+
+async def test_a_client_can_leave_while_the_layer_is_away(
+    carrier: Carrier, twin: Twin, foreign, journal: Journal, caplog: pytest.LogCaptureFixture
+):
     class Noting:
         groups = ["room"]
 
@@ -73,13 +153,13 @@ async def test_an_error_of_the_layer_is_raised_in_the_consumer(carrier: Carrier,
 
     await carrier.serve(twin(Noting).as_asgi())
     client = await carrier.connect()
-    lost = ConnectionError("the layer is away")
-    await foreign.group_send("room", {"type": "chat.message", "error": lost})
-    assert (await client.ended()).code == carrier.traits.code_of_failure
+    foreign.broken = ConnectionError("the layer is away")
+    await client.close(4001)
     await carrier.finished()
-    assert journal == [1011]
-    assert [str(error) for error in carrier.errors] == ["the layer is away"]
-    assert isinstance(carrier.errors[0], ConnectionError)
+    assert (journal, carrier.errors) == ([4001], [])
+    assert lines_about(foreign, caplog) == [
+        f"A call of the channel layer {type(foreign).__name__} failed: ConnectionError: the layer is away"
+    ]
 
 
 async def test_the_next_message_is_fetched_only_when_the_last_was_handled(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -38,13 +39,18 @@ def _synchronous(method: Callable[..., Steps]) -> Callable[..., Any]:
 def _asynchronous(method: Callable[..., Steps]) -> Callable[..., Any]:
     async def run(*args: Any, **kwargs: Any) -> Any:
         steps = method(*args, **kwargs)
-        result = None
+        go_on: Callable[[], Any] = partial(steps.send, None)
         while True:
             try:
-                awaitable = steps.send(result)
+                awaitable = go_on()
             except StopIteration as stop:
                 return stop.value
-            result = await awaitable if inspect.isawaitable(awaitable) else awaitable
+            try:
+                result = await awaitable if inspect.isawaitable(awaitable) else awaitable
+            except Exception as error:
+                go_on = partial(steps.throw, error)  # there a method that is written with `await` would see it
+            else:
+                go_on = partial(steps.send, result)
 
     return run
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -70,6 +71,18 @@ class RedisServer:
         with self.client() as client:
             me = client.client_id()
             return sorted(other["cmd"] for other in client.client_list() if int(other["id"]) != me)
+
+    def kill(self) -> None:
+        """End it at once, with what it holds: `SIGKILL`."""
+        with self.client() as client:
+            os.kill(client.info("server")["process_id"], signal.SIGKILL)
+        self._process.communicate(timeout=DEADLINE)
+
+    def restart(self) -> None:
+        """Start it again after `kill`, empty, on the same port."""
+        self._process = self._launch()
+        if not self._wait_until_ready():
+            raise RuntimeError(f"{find_server()} did not start again:\n{self._words()}")
 
     def stop(self) -> None:
         """End it, in any state."""

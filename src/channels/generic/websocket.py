@@ -25,6 +25,7 @@ from channels.db import aclose_old_connections, connections_need_closing
 from channels.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
 from channels.layers import broadcast
 from fairway.delivery import Message, Payload
+from fairway.layers.outage import MISTAKES, outage_of
 
 Headers = Iterable[Iterable[bytes]]
 
@@ -84,6 +85,18 @@ def layer_for_groups(consumer: AsyncConsumer, method: str) -> Any:
             f"{type(consumer).__name__}.groups needs a channel layer with groups, which {type(layer).__name__} is not"
         )
     return layer
+
+
+async def leave_groups(consumer: AsyncConsumer, groups: Iterable[str]) -> None:
+    """Leave these groups. A layer that is away does not spoil the end: there a membership expires by itself."""
+    for group in groups:
+        group_discard = layer_for_groups(consumer, "group_discard").group_discard
+        try:
+            await group_discard(group, consumer.channel_name)
+        except MISTAKES:
+            raise
+        except Exception as error:
+            outage_of(consumer.channel_layer).note(error)
 
 
 class WebsocketConsumer(SyncConsumer):
@@ -175,8 +188,8 @@ class WebsocketConsumer(SyncConsumer):
     def websocket_disconnect(self, message: Event) -> None:
         """Leave the groups and call `disconnect()`: the connection has ended."""
         try:
-            for group in self.groups or ():
-                async_to_sync(layer_for_groups(self, "group_discard").group_discard)(group, self.channel_name)
+            if self.groups:
+                async_to_sync(leave_groups)(self, self.groups)
         finally:
             self.disconnect(message["code"])
         raise StopConsumer
@@ -330,8 +343,8 @@ class AsyncWebsocketConsumer(AsyncConsumer):
     async def websocket_disconnect(self, message: Event) -> None:
         """Leave the groups and call `disconnect()`: the connection has ended."""
         try:
-            for group in self.groups or ():
-                await layer_for_groups(self, "group_discard").group_discard(group, self.channel_name)
+            if self.groups:
+                await leave_groups(self, self.groups)
         finally:
             await self.disconnect(message["code"])
         if connections_need_closing():

@@ -27,7 +27,7 @@ class Pump:
     event, with the source's error (`SourceFailed`), or by `stop`.
     """
 
-    __slots__ = ("_ahead", "_for_layer", "_gate", "_inbox", "_source", "_task")
+    __slots__ = ("_ahead", "_for_layer", "_gate", "_inbox", "_is_stopped", "_source", "_task")
 
     def __init__(
         self, source: Callable[[], Awaitable[Message]], inbox: Inbox, for_layer: bool = False, ahead: bool = False
@@ -37,6 +37,7 @@ class Pump:
         self._for_layer = for_layer
         self._ahead = ahead
         self._gate: asyncio.Future[None] | None = None
+        self._is_stopped = False
         self._task = inbox.loop.create_task(self._run())
 
     def _put(self, item: Any) -> None:
@@ -49,9 +50,9 @@ class Pump:
         while True:
             try:
                 message = await self._source()
-            except asyncio.CancelledError:
-                raise
             except BaseException as error:
+                if isinstance(error, asyncio.CancelledError) and self._is_stopped:
+                    raise
                 self._put(SourceFailed(error))
                 return
             self._gate = gate = self._inbox.loop.create_future()
@@ -77,6 +78,7 @@ class Pump:
         task = self._task
         # The task keeps its exception, that its traceback, and that the frame in which this pump runs.
         del self._task
+        self._is_stopped = True
         task.cancel()
         await asyncio.wait([task])
         if not task.cancelled():

@@ -36,7 +36,7 @@ class ChannelQueue:
 
     def _wake_next(self) -> None:
         """Wake one reader, past those whose event loop is gone. Under the lock."""
-        while self._waiters and not _wake(self._waiters.popleft()):
+        while self._waiters and not wake(self._waiters.popleft()):
             pass
 
     def get_nowait(self) -> tuple[float, Message]:
@@ -92,7 +92,7 @@ class ChannelQueue:
         return dropped
 
 
-def _wake(waiter: asyncio.Future[None]) -> bool:
+def wake(waiter: asyncio.Future[None]) -> bool:
     """Wake a reader in whichever loop it waits; False if that loop was closed, and the reader with it."""
     loop = waiter.get_loop()
     if loop is get_running_loop():

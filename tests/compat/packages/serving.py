@@ -57,11 +57,11 @@ class Server:
         with connect(self.url(path, "ws"), **options) as connection:
             yield Socket(connection)
 
-    def stop(self) -> None:
-        """Ctrl-C; fails if the server did not end well, or wrote a traceback at any time."""
+    def stop(self, tracebacks: bool = False) -> None:
+        """Ctrl-C; fails if the server did not end well, or wrote a traceback at any time that was not expected."""
         code = self.process.interrupt()
         assert code == 0, f"ended with {code}:\n{self.process.text}"
-        assert "Traceback" not in self.process.text, self.process.text
+        assert tracebacks or "Traceback" not in self.process.text, self.process.text
 
 
 class Project:
@@ -89,8 +89,10 @@ class Project:
             yield process
 
     @contextmanager
-    def served(self) -> Iterator[Server]:
-        """Serve it for the length of the block; it has to end well, and without a traceback in its log."""
+    def served(self, tracebacks: bool = False) -> Iterator[Server]:
+        """Serve it for the length of the block; it has to end well, and unless said otherwise without a traceback in
+        its log.
+        """
         with self.running("-m", "fairway", f"{self.name}.asgi:application", "--port", "0") as process:
             server = Server(process)
             try:
@@ -99,7 +101,7 @@ class Project:
                 process.close()
                 error.add_note(f"The server said:\n{process.text}")
                 raise
-            server.stop()
+            server.stop(tracebacks)
 
 
 MakeProject = Callable[..., Project]

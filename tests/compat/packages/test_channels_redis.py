@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from tests.compat.packages.serving import MakeProject, Project, Server, Socket, eventually
-from tests.services.redis import RedisServer
+from tests.services.redis import RedisServer, redis_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -142,3 +142,23 @@ def test_synchronous_code_leaks_no_connections(chats: dict[str, Project], layer:
     assert len(counts) == 50
     # Redis may not have forgotten the connection of the message before.
     assert max(counts) <= counts[0] + 2, counts
+
+
+def test_no_socket_is_closed_while_redis_is_away(make_project: MakeProject, layer: str):
+    with redis_server() as redis:
+        chat = make_project("chat", LAYER=layer, REDIS_PORT=redis.port)
+        # One of the layers does not fail in `receive`: it writes a traceback itself, and subscribes again by itself.
+        with chat.served(tracebacks=layer == "pubsub") as server, ExitStack() as stack:
+            room = [stack.enter_context(server.connect(f"/{path}/hall/")) for path in ("rooms", SYNC) for _ in range(3)]
+            channels = [socket.receive()["channel"] for socket in room]
+            redis.kill()
+            assert all(socket.hears_nothing(0.3) for socket in room)
+            redis.restart()
+            # Who is in which room was in Redis, and is gone with it: everybody is spoken to by name.
+            with enter(server, "hall") as newcomer:
+                for number in range(2):
+                    for channel, socket in zip(channels, room, strict=True):
+                        newcomer.send({"to": channel, **say(f"hello {number}")})
+                        assert socket.receive() == say(f"hello {number}")
+        said = [line for line in server.process.text.splitlines() if "The channel layer" in line]
+        assert len(said) == (2 if layer == "core" else 0), server.process.text

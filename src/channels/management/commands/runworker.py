@@ -22,7 +22,8 @@ from channels import DEFAULT_CHANNEL_LAYER
 from channels.consumer import AsyncConsumer
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from channels.routing import get_default_application
-from channels.worker import MISTAKES, Worker
+from channels.worker import Worker
+from fairway.layers.outage import MISTAKES
 
 logger = logging.getLogger("django.channels.worker")
 

@@ -23,7 +23,11 @@ class Chat(AsyncJsonWebsocketConsumer):
         await self.channel_layer.group_discard(self.room, self.channel_name)
 
     async def receive_json(self, content):
-        await self.channel_layer.group_send(self.room, {"type": "chat.message", "text": content["text"]})
+        message = {"type": "chat.message", "text": content["text"]}
+        if "to" in content:
+            await self.channel_layer.send(content["to"], message)
+        else:
+            await self.channel_layer.group_send(self.room, message)
 
     async def chat_message(self, event):
         await self.send_json({"text": event["text"]})

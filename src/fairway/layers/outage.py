@@ -1,0 +1,151 @@
+"""A channel layer that fails for some time: its readers are kept waiting, and nobody's connection is closed for it.
+
+Layers that are not ours are read by calling their `receive`, once for each consumer or worker's channel. When the
+service behind such a layer is away, every one of those calls raises. What they share is their layer's `Outage`: it says
+in one line that the layer fails and in another that it is back, and lets only so many of them try again in a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from weakref import WeakKeyDictionary
+
+from fairway.delivery import Message
+from fairway.layers.channel_queue import wake
+
+logger = logging.getLogger("fairway.layers")
+
+MISTAKES = (TypeError, AttributeError, NameError, ImportError, AssertionError, NotImplementedError)
+"""What a layer raises if it is used or written wrongly: the first of an outage is logged with its traceback."""
+
+_SHORTEST_DELAY, _LONGEST_DELAY = 0.1, 5.0
+_ATTEMPTS_PER_SECOND = 100
+_WAKES_PER_SECOND = 5000
+_SHORTEST_PATIENCE, _LONGEST_PATIENCE = 1.0, 60.0
+_QUIET = 10.0
+
+Receive = Callable[[], Awaitable[Message]]
+
+
+def backoff(failures: int, longest: float) -> float:
+    """Seconds until the next try: doubling up to a bound, and spread out so that those who try do not come together."""
+    return random.uniform(0.5, 1.0) * min(longest, _SHORTEST_DELAY * 2.0 ** min(failures, 20))
+
+
+class Outage:
+    """What the readers of one layer know of its failing. They may be in any thread and event loop.
+
+    An outage ends with the first message, or when an attempt has waited for one without failing for longer than those
+    that failed had taken. Of a layer that fails again and again one pair of lines is logged in ten seconds.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.is_on = False
+        self._name = name
+        self._is_said = False
+        self._quiet_until = 0.0
+        self._patience = _SHORTEST_PATIENCE
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def begin(self, error: BaseException) -> None:
+        """A call of the layer has failed: say so, unless it was said."""
+        self.is_on = True
+        if self._is_said or time.monotonic() < self._quiet_until:
+            return
+        self._is_said = True
+        self._quiet_until = time.monotonic() + _QUIET
+        logger.error(
+            "The channel layer %s fails, and is tried again until it works: %s: %s",
+            self._name, type(error).__name__, error, exc_info=error if isinstance(error, MISTAKES) else None,
+        )  # fmt: skip
+
+    def note(self, error: BaseException) -> None:
+        """A call that nobody needs to repeat has failed: say so, if nothing was said lately."""
+        if not self._is_said and time.monotonic() >= self._quiet_until:
+            self._quiet_until = time.monotonic() + _QUIET
+            logger.error("A call of the channel layer %s failed: %s: %s", self._name, type(error).__name__, error)
+
+    def end(self) -> None:
+        """The layer works again: say so, and let everybody try at once."""
+        self.is_on = False
+        if self._is_said:
+            self._is_said = False
+            logger.warning("The channel layer %s works again", self._name)
+        for waiter in list(self._waiting):
+            wake(waiter)
+
+    async def receive(self, receive: Receive, unless: tuple[type[Exception], ...]) -> Message:
+        """The next message, however often `receive`, which has just failed, must be called for it."""
+        failures = 0
+        while True:
+            await self._pause(failures)
+            began = time.monotonic()
+            back = asyncio.get_running_loop().call_later(self._patience, self.end)
+            try:
+                message = await receive()
+            except BaseException as error:
+                if isinstance(error, unless) or not _is_failure(error):
+                    raise
+                self.begin(error)
+            else:
+                if self.is_on:
+                    self.end()
+                self._patience = _SHORTEST_PATIENCE
+                return message
+            finally:
+                back.cancel()
+            failures = 0 if self._judge(time.monotonic() - began) else failures + 1
+
+    def _judge(self, seconds: float) -> bool:
+        """Whether an attempt that failed after so many seconds had found the layer working until then."""
+        had_worked = seconds > self._patience
+        # A service that does not even refuse is not back because nothing has failed for a second.
+        self._patience = max(self._patience, 2 * seconds) if seconds < _LONGEST_PATIENCE else _SHORTEST_PATIENCE
+        return had_worked
+
+    async def _pause(self, failures: int) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiter)
+        waiting = len(self._waiting)
+        seconds = max(backoff(failures, _LONGEST_DELAY), random.uniform(0.5, 1.0) * waiting / _ATTEMPTS_PER_SECOND)
+        try:
+            woken, _ = await asyncio.wait([waiter], timeout=seconds)
+        finally:
+            self._waiting.discard(waiter)
+        if woken:
+            await asyncio.sleep(random.uniform(0, waiting / _WAKES_PER_SECOND))
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether a call of a layer has failed, rather than been cancelled by who called it or ended with the process."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and not task.cancelling()
+    return isinstance(error, Exception)
+
+
+async def receive_through(outage: Outage, receive: Receive, unless: tuple[type[Exception], ...]) -> Message:
+    """Await `receive`, again and again while it fails; errors of the types `unless` are raised."""
+    try:
+        return await receive()
+    except BaseException as error:
+        if isinstance(error, unless) or not _is_failure(error):
+            raise
+        outage.begin(error)
+    # Outside of the exception, whose traceback would otherwise live as long as the waiting.
+    return await outage.receive(receive, unless)
+
+
+_outages: WeakKeyDictionary[object, Outage] = WeakKeyDictionary()
+
+
+def outage_of(layer: object) -> Outage:
+    """The one that all readers of this layer share; of a layer that cannot be a key, those of its class."""
+    try:
+        return _outages.setdefault(layer, Outage(type(layer).__qualname__))
+    except TypeError:
+        return _outages.setdefault(type(layer), Outage(type(layer).__qualname__))
