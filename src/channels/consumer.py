@@ -81,12 +81,16 @@ _CODE_OF_ERROR, _CODE_OF_CANCELLATION = 1011, 1006
 _own_aclose_old_connections = aclose_old_connections
 
 
-@functools.lru_cache(maxsize=1024)
-def _handler_name(message_type: str) -> str:
+def _name_for(message_type: str) -> str:
     name = message_type.replace(".", "_")
     if name.startswith("_"):
         raise ValueError("Malformed type in message (leading underscore)")
     return name
+
+
+# Of types as long as people write them: an application may pass on what a client has sent.
+_MAX_CACHED_LENGTH = 128
+_handler_name = functools.lru_cache(maxsize=1024)(_name_for)
 
 
 def get_handler_name(message: Message) -> str:
@@ -96,7 +100,10 @@ def get_handler_name(message: Message) -> str:
     """
     if "type" not in message:
         raise ValueError("Incoming message has no 'type' attribute")
-    return _handler_name(message["type"])
+    message_type = message["type"]
+    if type(message_type) is str and len(message_type) > _MAX_CACHED_LENGTH:
+        return _name_for(message_type)
+    return _handler_name(message_type)
 
 
 # The methods of this package's classes as they were defined: anything else in their place is somebody who looks.

@@ -128,12 +128,19 @@ class SmallLazyObject(LazyObject):  # type: ignore[type-arg]  # generic in the s
             super().__setattr__(name, value)
 
 
-@functools.lru_cache(maxsize=256)
+_MAX_SHARED_LENGTH = 128
+
+
 def shared(text: str) -> str:
-    """One object for all equal texts: for those that many connections have in common.
+    """One object for all equal texts, unless they are long: for those that many connections have in common.
 
     Not `sys.intern`: what it has seen some versions of Python never forget, and clients choose the names of cookies.
     """
+    return _shared(text) if len(text) <= _MAX_SHARED_LENGTH else text
+
+
+@functools.lru_cache(maxsize=256)
+def _shared(text: str) -> str:
     return text
 
 

@@ -32,7 +32,13 @@ def test_a_handler_is_named_after_the_type(kind: str, name: str):
     assert get_handler_name({"type": kind}) == name
 
 
-@pytest.mark.parametrize("kind", ["_private", ".private"])
+def test_long_types_are_not_kept():
+    before = module._handler_name.cache_info().currsize
+    assert get_handler_name({"type": "a." * 100_000}) == "a_" * 100_000
+    assert module._handler_name.cache_info().currsize == before
+
+
+@pytest.mark.parametrize("kind", ["_private", ".private", "." + "long" * 1000])
 def test_a_handler_is_never_private(kind: str):
     with pytest.raises(ValueError, match=r"^Malformed type in message \(leading underscore\)$"):
         get_handler_name({"type": kind})

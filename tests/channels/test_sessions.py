@@ -67,6 +67,21 @@ async def test_cookies_are_latin_1():
     assert await cookies_from([(b"cookie", b"name=J\xfcrg")]) == {"name": "Jürg"}
 
 
+async def test_long_names_of_cookies_are_not_kept_for_others():
+    name = "n" * 60_000
+
+    first, second = [next(iter(await cookies_from([(b"cookie", name.encode() + b"=1")]))) for _ in range(2)]
+
+    assert first == second == name
+    assert first is not second
+
+
+async def test_usual_names_of_cookies_are_one_object():
+    first, second = [next(iter(await cookies_from([(b"cookie", b"some-session-id=1")]))) for _ in range(2)]
+
+    assert first is second
+
+
 async def test_cookies_need_headers():
     with pytest.raises(ValueError, match="scope that did not have a headers key"):
         await CookieMiddleware(Recorder())({"type": "channel"}, None, None)

@@ -111,6 +111,7 @@ MALFORMED = {
     "long request line": (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
     "header too large": (b"GET / HTTP/1.1\r\nHost: a\r\nA: " + b"a" * 70000 + b"\r\n\r\n", 431),
     "too many headers": (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A: b\r\n" * 101 + b"\r\n", 431),
+    "too many cookies": (b"GET / HTTP/1.1\r\nHost: a\r\nCookie: " + b"a=b; " * 12_000 + b"\r\n\r\n", 431),
 }
 
 
@@ -176,7 +177,10 @@ def handshake(**changes: bytes | None) -> bytes:
         (handshake(Sec_WebSocket_Key=b"!!!!!!!!!!!!!!!!!!!!!!=="), 400, "the key is not 16 bytes of base64"),
         (handshake(Sec_WebSocket_Version=b"12"), 426, "the version is not 13"),
         (handshake(Sec_WebSocket_Version=None), 426, "the version is not 13"),
-        (handshake(Sec_WebSocket_Protocol=b"a,,b"), 400, "a subprotocol is not a token"),
+        (handshake(Sec_WebSocket_Protocol=b"a, b c"), 400, "a subprotocol is not a token"),
+        (handshake(Sec_WebSocket_Protocol=b", ".join([b"a"] * 51)), 400, "more than 50 subprotocols"),
+        (handshake(Sec_WebSocket_Protocol=b"a, " * 15_000), 400, "the subprotocols are a list of more than 100"),
+        (handshake(Cookie=b"a=b; " * 12_000), 431, "too many cookies"),
         (handshake().replace(b"GET", b"POST"), 405, "the handshake is not a GET"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What an idle connection costs, by Python's own account (tracemalloc): it must not grow unnoticed.
+"""What a connection costs, by Python's own account (tracemalloc): it must not grow unnoticed.
 
 The slope between two numbers of connections, each with a browser's headers and one message exchanged, after a
 collection. What the kernel holds is not in it.
@@ -46,6 +46,8 @@ Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r
 \r
 """
 
+END = "\r\n"
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(platform.python_version_tuple()[:2] != ("3", "11"), reason="the budgets are for CPython 3.11"),
@@ -66,13 +68,16 @@ def report(port: int) -> dict[str, int | str]:
         return json.load(answer)  # type: ignore[no-any-return]
 
 
-def connected(port: int, path: str, cookie: str, expected: str) -> socket.socket:
+def connected(port: int, path: str, cookie: str, expected: str, more: str = "") -> socket.socket:
     client = socket.create_connection(("127.0.0.1", port), timeout=30)
     key, token = base64.b64encode(os.urandom(16)).decode(), secrets.token_hex(16)
-    client.sendall(HEAD.format(path=path, port=port, token=token, cookie=cookie, key=key).encode())
+    head = HEAD.format(path=path, port=port, token=token, cookie=cookie, key=key)
+    client.sendall(f"{head.removesuffix(END)}{more}{END}".encode())
     answer = b""
     while not answer.endswith(b"\r\n\r\n"):
-        answer += client.recv(4096)
+        received = client.recv(4096)
+        assert received, answer
+        answer += received
     assert answer.startswith(b"HTTP/1.1 101 "), answer
     client.sendall(frame(TEXT, b"hello"))
     text = client.recv(4096)[2:].decode()
@@ -101,3 +106,38 @@ def test_an_idle_connection_stays_within_its_budget(
     each = (traced[1] - traced[0]) / (SECOND - FIRST)
     assert each <= BUDGETS[kind] * TOLERANCE, f"{each:.0f} bytes for each connection"
     assert each >= BUDGETS[kind] / TOLERANCE, f"only {each:.0f} bytes for each connection: lower the budget"
+
+
+HANDSHAKES = {
+    "as many cookies": ("".join(f"; c{number}=1" for number in range(198)), ""),
+    "as many subprotocols": ("", "Sec-WebSocket-Protocol: " + ", ".join(f"p{n}" for n in range(50)) + END),
+    "long fields": ("", "".join(f"X-Field-{number}: {'x' * 600}{END}" for number in range(80))),
+    "a long name of a cookie": ("; " + "n" * 57_000 + "=1", ""),
+}
+
+
+@pytest.mark.parametrize(("cookie", "more"), HANDSHAKES.values(), ids=HANDSHAKES)
+def test_what_a_large_handshake_leaves_is_near_its_size(port: int, cookie: str, more: str) -> None:
+    size = len(cookie) + len(more)
+    with ExitStack() as stack:
+        traced = []
+        for count in (20, 40):
+            for _ in range(count):
+                stack.enter_context(connected(port, "chat", cookie, "AnonymousUser", more))
+            traced.append(int(report(port)["traced"]))
+    each = (traced[1] - traced[0]) / 40
+    # Each cookie and subprotocol is a few objects: 25 KB for as many as may be.
+    assert each <= BUDGETS["anonymous"] * TOLERANCE + 2.2 * size + 25_000, f"{each:.0f} bytes for {size} more"
+
+
+def test_what_large_handshakes_leave_goes_with_them(port: int) -> None:
+    def once(number: int) -> None:
+        name = f"{number:x}".zfill(57_000)
+        connected(port, "chat", f"; {name}=1", "AnonymousUser").close()
+
+    for number in range(10):
+        once(number)
+    before = int(report(port)["traced"])
+    for number in range(10, 60):
+        once(number)
+    assert int(report(port)["traced"]) - before < 1_000_000, "names of cookies are kept for ever"

@@ -12,6 +12,9 @@ MAX_ID_LENGTH: Final = 1024
 
 MAX_QUERY_FIELDS: Final = 100
 
+MAX_MEDIA_RANGES: Final = 100
+"""Of an Accept header; a browser sends ten at most, and what is behind is not read."""
+
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 # What a header cannot carry back as it is: control characters, and blanks at its ends.
 _NOT_IN_AN_ID = re.compile(r"[\x00-\x1f\x7f]|^ | $")
@@ -80,7 +83,8 @@ class EventEncoder:
 
 def accepts_event_stream(accept: str) -> bool:
     """Whether an Accept header (RFC 9110 section 12.5.1) lets an event stream through; an empty one does."""
-    qualities = dict(map(_media_range, filter(str.strip, accept.split(","))))
+    ranges = accept.split(",", MAX_MEDIA_RANGES)[:MAX_MEDIA_RANGES]
+    qualities = dict(map(_media_range, filter(str.strip, ranges)))
     for media in ("text/event-stream", "text/*", "*/*"):
         if media in qualities:
             return qualities[media] > 0

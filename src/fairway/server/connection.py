@@ -69,6 +69,7 @@ class HttpConnection(asyncio.Protocol):
             max_request_line_bytes=limits.max_request_line_bytes,
             max_header_bytes=limits.max_header_bytes,
             max_header_count=limits.max_header_count,
+            max_cookies=limits.max_cookies,
         )
         self.wheel_slot: int | None = None
         self._transport: asyncio.Transport | None = None
@@ -218,7 +219,8 @@ class HttpConnection(asyncio.Protocol):
     def _upgrade(self, head: RequestHead) -> None:
         """Hand the transport over to a WebSocket driver, or answer why not."""
         context = self._context
-        offer = handshake.check(head.method, head.version, head.headers, context.limits.deflate)
+        limits = context.limits
+        offer = handshake.check(head.method, head.version, head.headers, limits.deflate, limits.max_subprotocols)
         if head.content_length or head.chunked:
             offer = handshake.Refusal(400, "the handshake has content (RFC 6455 section 4.1)")
         if isinstance(offer, handshake.Refusal):

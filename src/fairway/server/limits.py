@@ -35,6 +35,12 @@ class Limits:
     max_header_count: int = 100
     """Most header lines in one request; beyond it 431."""
 
+    max_cookies: int = 200
+    """Most cookies in one request or handshake (browsers keep up to 180 for a site); beyond it 431."""
+
+    max_subprotocols: int = 50
+    """Most subprotocols that one WebSocket handshake offers; beyond it 400."""
+
     max_message_bytes: int = 1024 * 1024
     """Longest WebSocket message, after decompression; beyond it the connection is closed with 1009."""
 

@@ -63,11 +63,16 @@ class Http1Connection:
     )
 
     def __init__(
-        self, *, max_request_line_bytes: int = 8192, max_header_bytes: int = 65536, max_header_count: int = 100
+        self,
+        *,
+        max_request_line_bytes: int = 8192,
+        max_header_bytes: int = 65536,
+        max_header_count: int = 100,
+        max_cookies: int = 200,
     ) -> None:
         self._max_header_bytes = max_header_bytes
         self._max_header_count = max_header_count
-        self._reader = HeadReader(max_request_line_bytes, max_header_bytes, max_header_count)
+        self._reader = HeadReader(max_request_line_bytes, max_header_bytes, max_header_count, max_cookies)
         self._state = _HEAD
         self._request: RequestHead | None = None
         self._response: ResponseWriter | None = None

@@ -16,6 +16,7 @@ from typing import TypeAlias
 from fairway.protocols.http1.errors import RemoteProtocolError
 from fairway.protocols.http1.events import RequestHead
 from fairway.protocols.http1.target import RequestLine, is_host
+from fairway.protocols.lists import elements
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -66,7 +67,7 @@ def _meaning(meaningful: tuple[tuple[bytes, bytes], ...], is_current: bool) -> M
     _check_host(fields.get(b"host"), is_current)
     content_length, chunked = _content_framing(fields, is_current)
     connection = fields.get(b"connection")
-    options = _NO_OPTIONS if connection is None else _COMMON_OPTIONS.get(connection) or _members(connection)
+    options = _NO_OPTIONS if connection is None else _COMMON_OPTIONS.get(connection) or frozenset(_members(connection))
     expect_continue = False
     upgrade = None
     # A server ignores both in a 1.0 request: RFC 9110 sections 10.1.1 and 7.8.
@@ -100,8 +101,11 @@ def _collect(meaningful: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return fields
 
 
-def _members(value: bytes) -> frozenset[bytes]:
-    return frozenset(member.strip(b" \t").lower() for member in value.split(b","))
+def _members(value: bytes) -> list[bytes]:
+    try:
+        return elements(value.lower())
+    except ValueError as error:
+        raise RemoteProtocolError(400, f"{error}: RFC 9110 section 5.6.1") from None
 
 
 def _check_host(host: bytes | None, is_current: bool) -> None:
@@ -136,6 +140,7 @@ def _content_framing(fields: dict[bytes, bytes], is_current: bool) -> tuple[int 
 def _check_coding(value: bytes) -> None:
     if value.lower() == b"chunked":
         return
+    # Empty elements do count here: what one implementation ignores, another takes for an unknown coding.
     codings = [coding.strip(b" \t").lower() for coding in value.split(b",")]
     if codings[-1] != b"chunked":
         raise RemoteProtocolError(400, "the final transfer coding is not chunked: RFC 9112 section 6.3")
@@ -145,14 +150,15 @@ def _check_coding(value: bytes) -> None:
 
 
 def _expectation(value: bytes) -> bool:
-    if value.lower() != b"100-continue":
+    expectations = _members(value)
+    if any(expectation != b"100-continue" for expectation in expectations):
         raise RemoteProtocolError(417, "unknown expectation: RFC 9110 section 10.1.1")
-    return True
+    return bool(expectations)
 
 
 def _upgrade(value: bytes) -> bytes | None:
-    protocols = [protocol.strip(b" \t").lower() for protocol in value.split(b",")]
-    return b"websocket" if b"websocket" in protocols else protocols[0] or None
+    protocols = _members(value)
+    return b"websocket" if b"websocket" in protocols else next(iter(protocols), None)
 
 
 def _replace_host(headers: Headers, authority: bytes) -> None:

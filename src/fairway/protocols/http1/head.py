@@ -25,8 +25,11 @@ MAX_EMPTY_LINES = 2
 _MAX_REMEMBERED_LINE = 128
 _MAX_REMEMBERED_HEAD = 2048
 
+_LOOKED_AT = MEANINGFUL | {b"cookie"}
+
 _TOO_LONG_LINE = (414, "request line is too long: RFC 9112 section 3")
 _TOO_LARGE_HEAD = (431, "request head is too large: RFC 6585 section 5")
+_TOO_MANY_COOKIES = (431, "too many cookies: RFC 6585 section 5")
 _TOO_MANY_FIELDS = (431, "too many header fields: RFC 6585 section 5")
 
 
@@ -39,16 +42,20 @@ class HeadReader:
         "_is_fresh",
         "_lines",
         "_max_bytes",
+        "_max_cookies",
         "_max_count",
         "_max_line",
         "_request_line",
         "_used",
     )
 
-    def __init__(self, max_request_line_bytes: int, max_header_bytes: int, max_header_count: int) -> None:
+    def __init__(
+        self, max_request_line_bytes: int, max_header_bytes: int, max_header_count: int, max_cookies: int = 200
+    ) -> None:
         self._max_line = max_request_line_bytes
         self._max_bytes = max_header_bytes
         self._max_count = max_header_count
+        self._max_cookies = max_cookies
         self._reset()
 
     def _reset(self) -> None:
@@ -87,13 +94,19 @@ class HeadReader:
             request_line = remembered_request_line(first_line)
         else:
             request_line = parse_request_line(first_line)
-        headers = []
+        headers: Headers = []
         meaningful = []
+        cookie_bytes = 0
         for line in lines:
             field = shared_line(line) or parse_and_share(line)
             headers.append(field)
-            if field[0] in MEANINGFUL:
-                meaningful.append(field)
+            if field[0] in _LOOKED_AT:
+                if field[0] == b"cookie":
+                    cookie_bytes += len(line)
+                else:
+                    meaningful.append(field)
+        if cookie_bytes > self._max_cookies:
+            self._check_cookies(headers)
         return interpret(request_line, headers, meaningful, len(block) <= _MAX_REMEMBERED_HEAD)
 
     def _receive_lines(self, data: bytes) -> tuple[RequestHead | None, bytes]:
@@ -109,6 +122,7 @@ class HeadReader:
             elif line:
                 self._add(line)
             else:
+                self._check_cookies(self._headers)
                 meaningful = [field for field in self._headers if field[0] in MEANINGFUL]
                 head = interpret(self._request_line, self._headers, meaningful)
                 self._reset()
@@ -133,3 +147,9 @@ class HeadReader:
         if len(self._headers) == self._max_count:
             raise RemoteProtocolError(*_TOO_MANY_FIELDS)
         self._headers.append(parse_line(line))
+
+    def _check_cookies(self, headers: Headers) -> None:
+        # Whoever parses them makes two objects of each, which may live as long as the connection.
+        cookies = sum(value.count(b";") + 1 for name, value in headers if name == b"cookie")
+        if cookies > self._max_cookies:
+            raise RemoteProtocolError(*_TOO_MANY_COOKIES)

@@ -11,11 +11,16 @@ import re
 from base64 import b64encode
 from hashlib import sha1
 
+from fairway.protocols.lists import elements
 from fairway.protocols.websocket.deflate import negotiate
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+# Clients offer one extension or two, of which the only one here has four parameters; what is behind is not read.
+_MAX_OFFERS = 16
+_MAX_PARAMETERS = 8
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -44,7 +49,9 @@ class Refusal:
         self.headers = headers or []
 
 
-def check(method: str, version: str, headers: Headers, allow_deflate: bool = True) -> Offer | Refusal:
+def check(
+    method: str, version: str, headers: Headers, allow_deflate: bool = True, max_subprotocols: int = 50
+) -> Offer | Refusal:
     """Judge a request that asks for `Upgrade: websocket`."""
     key = ws_version = None
     protocols: list[bytes] = []
@@ -76,7 +83,12 @@ def check(method: str, version: str, headers: Headers, allow_deflate: bool = Tru
         )
     if key is None or not _is_key(key):
         return Refusal(400, "the key is not 16 bytes of base64 (RFC 6455 section 4.2.1)")
-    subprotocols = [part.strip() for value in protocols for part in value.split(b",")]
+    try:
+        subprotocols = elements(b",".join(protocols))
+    except ValueError as error:
+        return Refusal(400, f"the subprotocols are {error} (RFC 9110 section 5.6.1)")
+    if len(subprotocols) > max_subprotocols:
+        return Refusal(400, f"more than {max_subprotocols} subprotocols are offered")
     if not all(map(_TOKEN.fullmatch, subprotocols)):
         return Refusal(400, "a subprotocol is not a token (RFC 6455 section 4.1)")
     deflate = negotiate(parse_extensions(extensions)) if allow_deflate and extensions else None
@@ -117,7 +129,7 @@ def parse_extensions(values: list[bytes]) -> list[tuple[str, dict[str, str | Non
     """
     offers = []
     for value in values:
-        for element in value.decode("latin-1").split(","):
+        for element in value.decode("latin-1").split(",", _MAX_OFFERS)[:_MAX_OFFERS]:
             offer = _parse_offer(element)
             if offer is not None:
                 offers.append(offer)
@@ -125,7 +137,7 @@ def parse_extensions(values: list[bytes]) -> list[tuple[str, dict[str, str | Non
 
 
 def _parse_offer(element: str) -> tuple[str, dict[str, str | None]] | None:
-    name, *rest = (part.strip() for part in element.split(";"))
+    name, *rest = (part.strip() for part in element.split(";", _MAX_PARAMETERS))
     if not _is_token(name):
         return None
     parameters: dict[str, str | None] = {}

@@ -186,13 +186,49 @@ def test_9110_10_1_1_expectation_counts_if_there_is_content():
     assert not accepted(head(b"Expect: 100-continue")).expect_continue
 
 
-@pytest.mark.parametrize("lines", [[b"200-ok"], [b""], [b"100-continue, x"], [b"100-continue", b"100-continue"]])
+@pytest.mark.parametrize("lines", [[b"200-ok"], [b"100-continue, x"], [b"100-continue", b"x"], [b"100 continue"]])
 def test_9110_10_1_1_unknown_expectation_is_417(lines):
     lines = [b"Expect: " + line for line in lines]
 
     assert refused(head(*lines, b"Content-Length: 1", first=POST)) == (
         417,
         "unknown expectation: RFC 9110 section 10.1.1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "expects"),
+    [([b""], False), ([b", ,"], False), ([b", 100-continue ,"], True), ([b"", b"100-continue"], True)],
+)
+def test_9110_5_6_1_2_empty_expectations_do_not_count(lines, expects):
+    lines = [b"Expect: " + line for line in lines]
+
+    assert accepted(head(*lines, b"Content-Length: 1", first=POST) + b"x").expect_continue is expects
+
+
+@pytest.mark.parametrize(
+    ("lines", "keep_alive", "upgrade", "accepts_trailers"),
+    [
+        ([b"Connection:", b"Upgrade: websocket", b"TE:"], True, None, False),
+        ([b"Connection: , ,upgrade,", b"Upgrade:", b"Upgrade: , websocket ,"], True, b"websocket", False),
+        ([b"Connection: ,upgrade", b"Upgrade: ,h2c,"], True, b"h2c", False),
+        ([b"Connection: ,\t,close", b"TE: , trailers,"], False, None, True),
+    ],
+)
+def test_9110_5_6_1_2_empty_elements_do_not_count(lines, keep_alive, upgrade, accepts_trailers):
+    request = accepted(head(*lines))
+
+    assert (request.keep_alive, request.upgrade, request.accepts_trailers) == (keep_alive, upgrade, accepts_trailers)
+
+
+@pytest.mark.parametrize("name", [b"Connection", b"TE", b"Expect", b"Upgrade"])
+def test_9110_5_6_1_2_a_list_without_end_is_400(name):
+    lines = [b"Connection: upgrade"] * (name == b"Upgrade")
+
+    accepted(head(*lines, name + b": " + b"," * 90))
+    assert refused(head(*lines, name + b": " + b"," * 30_000)) == (
+        400,
+        "a list of more than 100 elements: RFC 9110 section 5.6.1",
     )
 
 

@@ -129,6 +129,38 @@ def test_6585_5_more_fields_are_431():
     )
 
 
+TOO_MANY_COOKIES = (431, "too many cookies: RFC 6585 section 5")
+
+
+def cookies(count: int) -> bytes:
+    return b"Cookie: " + b"; ".join(b"c%d=%d" % (number, number) for number in range(count))
+
+
+def test_6585_5_cookies_up_to_the_limit_are_taken():
+    accepted(head(cookies(200)))
+    accepted(head(*[cookies(50)] * 4))
+    accepted(head(cookies(200), b"X: " + b";" * 1000))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [cookies(201)],
+        [cookies(150), cookies(51)],
+        [b"Cookie: " + b";" * 200],
+        [b"cookie: a", b"COOKIE: " + b"a;" * 199],
+    ],
+)
+def test_6585_5_more_cookies_are_431(lines):
+    assert refused(head(*lines)) == TOO_MANY_COOKIES
+
+
+def test_6585_5_other_limits_of_cookies():
+    accepted(head(b"Cookie: a; b"), max_cookies=2)
+    assert refused(head(b"Cookie: a; b; c"), max_cookies=2) == TOO_MANY_COOKIES
+    assert refused(head(*[b"Cookie: a"] * 3), max_cookies=2) == TOO_MANY_COOKIES
+
+
 def test_the_first_fault_decides_however_the_bytes_come():
     data = b"GET / HTTP/1.2\r\nBad Name: 1\r\nX: \x00\n\r\n\r\n"
 

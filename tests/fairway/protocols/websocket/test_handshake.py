@@ -134,7 +134,7 @@ def test_a_second_version_is_400() -> None:
     assert refused(headers) == (400, "more than one Sec-WebSocket-Version (RFC 6455 section 11.3.5)", [])
 
 
-@pytest.mark.parametrize("value", [b"", b"a b", b"chat,", b",chat", b"chat,,news", b'"chat"', b"a/b", b"\xe9", b"a;b"])
+@pytest.mark.parametrize("value", [b"a b", b"chat, a b", b'"chat"', b"a/b", b"\xe9", b"a;b", b"a\x0bb"])
 def test_a_subprotocol_that_is_not_a_token_is_400(value: bytes) -> None:
     headers = request((b"sec-websocket-protocol", value))
     assert refused(headers) == (400, "a subprotocol is not a token (RFC 6455 section 4.1)", [])
@@ -147,6 +147,41 @@ def test_subprotocols_keep_their_order_over_several_headers() -> None:
     values = [b"chat,  news", b"v2.bus", b"\tlast ,x!#$%&'*+-.^_`|~"]
     offer = offered(*((b"sec-websocket-protocol", value) for value in values))
     assert offer.subprotocols == ["chat", "news", "v2.bus", "last", "x!#$%&'*+-.^_`|~"]
+
+
+@pytest.mark.parametrize(
+    ("values", "subprotocols"),
+    [
+        ([b""], []),
+        ([b" , ,"], []),
+        ([b"chat,"], ["chat"]),
+        ([b",chat"], ["chat"]),
+        ([b"a, , b"], ["a", "b"]),
+        ([b"", b"chat"], ["chat"]),
+    ],
+)
+def test_9110_5_6_1_2_empty_subprotocols_do_not_count(values: list[bytes], subprotocols: list[str]) -> None:
+    assert offered(*((b"sec-websocket-protocol", value) for value in values)).subprotocols == subprotocols
+
+
+def test_subprotocols_have_a_limit() -> None:
+    names = b", ".join(b"p%d" % number for number in range(50))
+    assert len(offered((b"sec-websocket-protocol", names)).subprotocols) == 50
+    headers = request((b"sec-websocket-protocol", names), (b"sec-websocket-protocol", b"one-more"))
+    assert refused(headers) == (400, "more than 50 subprotocols are offered", [])
+
+
+def test_a_list_of_subprotocols_without_end_is_not_taken_apart() -> None:
+    headers = request((b"sec-websocket-protocol", b"," * 30_000))
+    reason = "the subprotocols are a list of more than 100 elements (RFC 9110 section 5.6.1)"
+    assert refused(headers) == (400, reason, [])
+
+
+def test_extensions_behind_the_first_ones_are_not_read() -> None:
+    assert len(parse_extensions([b"x," * 30_000])) == 16
+    assert parse_extensions([b"x; " + b"; ".join(b"p%d" % number for number in range(10_000))]) == []
+    deflate = (b"sec-websocket-extensions", b"x-other, , permessage-deflate")
+    assert offered(deflate).deflate is not None
 
 
 def test_extensions_over_several_headers_are_one_list() -> None:
