@@ -174,6 +174,22 @@ async def test_a_client_that_has_ended_its_side_is_answered(start: Start) -> Non
     assert served.log == []
 
 
+@pytest.mark.parametrize("rest", [b"", b"4\r\nmore\r\n"])
+async def test_a_client_that_was_answered_early_and_leaves_inside_its_body(start: Start, rest: bytes) -> None:
+    async def handler(connection: Connection, tell: Any) -> None:
+        await connection.respond(413, b"too long")
+
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n"
+    served, client = await asked(start, Recorder(handler), head)
+    assert (await client.response()).status == 413
+    client.writer.write(rest)
+    client.writer.write_eof()
+    assert await client.at_end()
+    await served.idle()
+    assert served.log == []
+    assert served.tracebacks == 0
+
+
 async def test_an_upgrade_to_something_else_is_ignored(start: Start) -> None:
     request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n"
     _, client = await asked(start, Recorder(answer), request + GET)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from channels.consumer import AsyncConsumer, Send, is_after_end
+from channels.consumer import AsyncConsumer, Receive, Scope, Send, is_after_end, overrides_none, register_own
 from channels.db import aclose_old_connections, connections_need_closing
 from channels.exceptions import StopConsumer
 from fairway.concurrency import Crew
 from fairway.delivery import Inbox, Message
 
+logger = logging.getLogger("django.channels.http")
+
 Headers = Mapping[bytes, bytes] | Iterable[Iterable[bytes]]
+
+# Smaller pieces of a body are joined as they come: each would cost as much again to keep.
+_MIN_PIECE_BYTES = 4096
+_MAX_LOGGED_PATH = 200
 
 
 class AsyncHttpConsumer(AsyncConsumer):
@@ -23,17 +30,40 @@ class AsyncHttpConsumer(AsyncConsumer):
 
     `handle` runs in a task of its own, so that layer events are handled meanwhile, and `disconnect()` is called as soon
     as the client has left; after that `handle` has `disconnect_grace` seconds to end before it is cancelled.
+
+    The body is collected for `handle`, up to `max_body_bytes`. To stream it instead, override `http_request`, which is
+    awaited for each piece before the next is read, and pass the message on without its body:
+    `await super().http_request({**message, "body": b""})`.
+    """
+
+    max_body_bytes: int | None = 16 * 1024 * 1024
+    """The longest body that is collected; a longer one is answered with 413 (RFC 9110 section 15.5.14), before it is
+    read if its Content-Length says so. None for no limit.
     """
 
     _fairway_response_open = False
     _fairway_disconnected = False
+    _fairway_body_bytes = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.body: list[bytes] = []
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        # Who overrides `http_request` may mean to stream what is too long to be collected.
+        if overrides_none(type(self).__mro__, "http_request") and self._fairway_exceeds(_content_length(scope)):
+            self.scope = scope
+            self._fairway_bind(send)
+            await self._fairway_refuse()
+            return
+        entered = super().__call__(scope, receive, send)
+        del scope, receive, send
+        await entered
+
     def _fairway_bind(self, send: Send) -> None:
         super()._fairway_bind(send)
         self.body = []
+        self._fairway_body_bytes = 0
         self._fairway_response_open = self._fairway_disconnected = False
 
     def _fairway_crew(self, inbox: Inbox) -> Crew:
@@ -80,18 +110,45 @@ class AsyncHttpConsumer(AsyncConsumer):
 
     async def http_request(self, message: Any) -> None:
         """Collect the body; call `handle()` when it is complete."""
-        if "body" in message:
-            self.body.append(message["body"])
+        self._fairway_body_bytes += len(message.get("body", b""))
+        if self._fairway_exceeds(self._fairway_body_bytes):
+            self.body = []
+            await self._fairway_refuse()
+            await self._fairway_disconnect()
+            raise StopConsumer
+        self._fairway_collect(message.get("body", b""))
         if message.get("more_body"):
             return
         try:
-            await self.handle(b"".join(self.body))
+            if len(self.body) > 1:
+                self.body = [b"".join(self.body)]
+            await self.handle(self.body[0] if self.body else b"")
         except StopConsumer:
             await self._fairway_disconnect()
             raise
         if not self._fairway_response_open:
             await self._fairway_disconnect()
             raise StopConsumer
+
+    def _fairway_collect(self, piece: bytes) -> None:
+        pieces = self.body
+        if pieces and len(pieces[-1]) < _MIN_PIECE_BYTES:
+            pieces[-1] += piece
+        elif piece:
+            pieces.append(piece)
+
+    def _fairway_exceeds(self, length: int) -> bool:
+        return self.max_body_bytes is not None and length > self.max_body_bytes
+
+    async def _fairway_refuse(self) -> None:
+        logger.warning(
+            "HTTP request refused with 413: its body is longer than max_body_bytes of %s, %d [path %s]",
+            type(self).__name__,
+            self.max_body_bytes,
+            ascii(self.scope.get("path", "")[:_MAX_LOGGED_PATH]),
+        )
+        headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
+        await self.send_response(413, b"The body of this request is too long.", headers=headers)
 
     async def _fairway_disconnect(self) -> None:
         if not self._fairway_disconnected:
@@ -104,3 +161,13 @@ class AsyncHttpConsumer(AsyncConsumer):
         if connections_need_closing():
             await aclose_old_connections()
         raise StopConsumer
+
+
+register_own(AsyncHttpConsumer, "__call__", "http_request")
+
+
+def _content_length(scope: Scope) -> int:
+    """The length that the request says its body has; 0 if it says none."""
+    # Servers check the digits; of a header that is there twice, any one will do.
+    lengths = [value for name, value in scope.get("headers", ()) if name.lower() == b"content-length"]
+    return max((int(value) for value in lengths if value.isdigit() and len(value) <= 18), default=0)

@@ -23,7 +23,7 @@ class Pump:
     """Fills an inbox from an awaitable source: a foreign server's `receive`, a foreign layer's `receive`.
 
     The next message is fetched only after the last one was dispatched, so that a message that nobody will handle
-    stays where it is; with `ahead`, which is for clients, as long as the inbox is not full. Ends after a disconnect
+    stays where it is; with `ahead`, which is for clients, as long as the inbox is not full and no body is under way. Ends after a disconnect
     event, with the source's error (`SourceFailed`), or by `stop`.
     """
 
@@ -60,7 +60,8 @@ class Pump:
                 self._inbox.put_disconnect(message)
                 return
             self._put(message)
-            if not self._ahead or self._inbox.full:
+            # Pieces of a request's body can be large, and are handled in turn: one of them waits at a time.
+            if not self._ahead or self._inbox.full or message.get("more_body"):
                 await gate
 
     def proceed_if_taken(self) -> None:

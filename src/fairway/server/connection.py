@@ -126,7 +126,8 @@ class HttpConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         # The client has said everything; it may still wait for its answer (RFC 9112 section 9.6).
         self._eof = True
-        self._handle(self._http.receive_eof())
+        if not self._closing:
+            self._handle(self._http.receive_eof())
         exchange = self._exchange
         if exchange is None:
             self._close()
