@@ -12,11 +12,14 @@ import contextlib
 import functools
 import logging
 import os
+import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from types import FunctionType
 from typing import Any, ClassVar, Protocol, cast
+from weakref import WeakSet
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 
@@ -66,6 +69,9 @@ Scope = Any
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
+OVERSTAY = 1.0
+"""Seconds for which a handler may go on sending, to nobody, after its client has left."""
+
 CLEANUP_TIMEOUT = 10.0
 """Seconds that a consumer has to handle the disconnect which follows its own error."""
 
@@ -77,6 +83,10 @@ _HINGES = _DISCONNECTS | {"websocket.connect"}
 # Who overrides one of these wants to see what goes through it.
 _LOOKED_AT = ("__call__", "dispatch", "send")
 _CODE_OF_ERROR, _CODE_OF_CANCELLATION = 1011, 1006
+# A server that is not ours gives an event that it has within a few passes of the loop.
+_PASSES_TO_THE_END = 10
+# In the place of who runs a consumer's handlers, while it handles its disconnect.
+_LEAVING = object()
 # Tests replace the global `aclose_old_connections`; the replacement must then be called.
 _own_aclose_old_connections = aclose_old_connections
 
@@ -135,10 +145,46 @@ def must_close_connections(loop: asyncio.AbstractEventLoop | None) -> bool:
     return connections_need_closing(loop) or aclose_old_connections is not _own_aclose_old_connections
 
 
-def is_after_end(message: Message, reason: object) -> None:
-    """Count a message that came too late: its connection is closed, and `disconnect()` will follow."""
-    statistics.sends_after_close += 1
-    logger.debug("%s was not sent, it came too late: %s", message["type"], reason)
+class NoHandler(ValueError):
+    """A consumer has no method for a message of this type."""
+
+    def __init__(self, message_type: str) -> None:
+        super().__init__(message_type)
+        self.message_type = message_type
+
+    def __str__(self) -> str:
+        return f"No handler for message type {self.message_type}"
+
+
+class Overstayed(asyncio.CancelledError):
+    """Ends a handler that goes on sending after its client has left: `disconnect()` waits for it."""
+
+
+_senders_for_ever: WeakSet[type] = WeakSet()
+
+
+def _name_who_sends_for_ever(consumer_class: type) -> None:
+    if consumer_class not in _senders_for_ever:
+        _senders_for_ever.add(consumer_class)
+        logger.warning(
+            "Something goes on sending to clients of %s that have left, which does nothing: a task or thread that the "
+            "consumer has started should be ended in disconnect()",
+            consumer_class.__qualname__,
+        )
+
+
+async def _last_event(kind: str, inbox: Inbox, pumps: Iterable[Pump]) -> Message | None:
+    """The event with which the client has left, if it has; what it had sent before is passed over."""
+    for _ in range(_PASSES_TO_THE_END):
+        while (item := inbox.take_nowait()) is not None:
+            if type(item) is dict and item.get("type") == kind:
+                return item
+        if not pumps:
+            break
+        for pump in pumps:
+            pump.proceed_if_taken()
+        await asyncio.sleep(0)
+    return None
 
 
 def _code_of(error: BaseException) -> int:
@@ -207,6 +253,10 @@ class AsyncConsumer:
     _fairway_loop: asyncio.AbstractEventLoop | None = None
     # Whether the consumer has closed or rejected the connection: what it sends later has nowhere to go.
     _fairway_closed: bool = False
+    # Who runs the handlers, while one may be running that the disconnect has to wait for: a task, or a thread's number.
+    _fairway_runner: object = None
+    # When, after the client had left, something was first sent to it.
+    _fairway_late_since: float | None = None
     # Whether a broadcast may pass this consumer by: nobody looks on the way of a message.
     _fairway_transparent: bool = False
     # Whether a handler may be called without `dispatch()` in between.
@@ -233,6 +283,9 @@ class AsyncConsumer:
         """Serve one scope until the client has gone or `StopConsumer` is raised."""
         self.scope = scope
         self._fairway_closed = False
+        self._fairway_runner = asyncio.current_task()
+        if self._fairway_late_since is not None:
+            self._fairway_late_since = None
         self._fairway_inspect()
         self.channel_layer = get_channel_layer(self.channel_layer_alias)
         self._fairway_loop = asyncio.get_running_loop()
@@ -241,6 +294,7 @@ class AsyncConsumer:
         inbox = reader.inbox if reader is not None else Inbox(self._fairway_loop)
         hub = hub_of(self.channel_layer)
         member = None
+        farewell = _FAREWELLS.get(scope.get("type"), "")
         talking = False
         crew = self._fairway_crew(inbox)
         try:
@@ -261,7 +315,10 @@ class AsyncConsumer:
                     if item is None:
                         item = await inbox.wait()
                     if type(item) is dict:
-                        talking = item.get("type") not in _DISCONNECTS
+                        talking = item.get("type") != farewell
+                        if not talking:
+                            await self._fairway_leave(item)
+                            break
                     if crew is None or self._fairway_in_turn(item):
                         await self._fairway_handle(item)
                     else:
@@ -278,15 +335,17 @@ class AsyncConsumer:
             if crew is not None:
                 await crew.cancel()
             if talking:
+                leaving = self._fairway_farewell(farewell, _code_of(error), inbox, pumps)
                 # In a task of its own: what runs there does not run inside this exception, and does not keep it.
                 # Who cancels this meanwhile, as a demultiplexer does, is to see what it was that failed.
                 with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.create_task(self._fairway_farewell(scope, _code_of(error)))
-            raise
+                    await asyncio.create_task(leaving)
+            if not isinstance(error, Overstayed):
+                raise
         finally:
             if self._fairway_connection is not None:
                 self._fairway_base_send = self.base_send
-            self._fairway_connection = self._fairway_member = None
+            self._fairway_connection = self._fairway_member = self._fairway_runner = None
             if hub is not None and member is not None:
                 hub.detach(member)
             for pump in pumps:
@@ -347,7 +406,7 @@ class AsyncConsumer:
     def _fairway_handler(self, message: Message) -> Callable[[Message], Awaitable[Any]]:
         handler = getattr(self, get_handler_name(message), None)
         if not handler:
-            raise ValueError(f"No handler for message type {message['type']}")
+            raise NoHandler(message["type"])
         return cast(Callable[[Message], Awaitable[Any]], handler)
 
     def _fairway_receive(self, data: str | bytes) -> Awaitable[Any]:
@@ -379,19 +438,53 @@ class AsyncConsumer:
     async def _fairway_send_payload(self, payload: Payload) -> None:
         await self.send({"type": "websocket.send", **payload.as_event()})
 
-    async def _fairway_farewell(self, scope: Scope, code: int) -> None:
-        """The consumer failed or is being cancelled: let it clean up as after any other end, but not for ever."""
-        kind = _FAREWELLS.get(scope["type"])
-        if kind is None or getattr(self, _handler_name(kind), None) is None:
+    async def _fairway_leave(self, event: Message) -> None:
+        """Handle the client's last event, after which none is handled; a consumer need not have a handler for it."""
+        self._fairway_runner = _LEAVING
+        try:
+            await self._fairway_handle(event)
+        except NoHandler as missing:
+            if missing.message_type != event["type"]:
+                raise
+
+    async def _fairway_farewell(self, kind: str, code: int, inbox: Inbox, pumps: Iterable[Pump]) -> None:
+        """The consumer failed or is being cancelled: let it clean up as after any other end, but not for ever.
+
+        It sees the code with which the client has left, if it has, else this one.
+        """
+        if not kind:
             return
+        event = await _last_event(kind, inbox, pumps) or {"type": kind, "code": code, "reason": ""}
         try:
             async with asyncio.timeout(CLEANUP_TIMEOUT):
-                await self.dispatch({"type": kind, "code": code, "reason": ""})
+                await self._fairway_leave(event)
         except StopConsumer as stop:
             untangle(stop)
         except Exception:
             # The error that brought us here is the one to be raised.
             logger.exception("%s failed again while it was handling its disconnect", type(self).__name__)
+
+    def _fairway_came_too_late(self, message: Message, reason: object) -> None:
+        """Count what was sent to a client that has left.
+
+        A handler that goes on so is ended, by `Overstayed`, since `disconnect()` waits for it. Anything else that goes
+        on after the consumer has ended is named, once for each class.
+        """
+        statistics.sends_after_close += 1
+        logger.debug("%s was not sent, it came too late: %s", message["type"], reason)
+        now = time.monotonic()
+        if self._fairway_late_since is None:
+            self._fairway_late_since = now
+        elif now - self._fairway_late_since < OVERSTAY:
+            return
+        elif self._fairway_runner is None:
+            _name_who_sends_for_ever(type(self))
+        elif self._fairway_is_running():
+            raise Overstayed
+
+    def _fairway_is_running(self) -> bool:
+        """Whether the caller is a handler."""
+        return self._fairway_runner is asyncio.current_task()
 
     async def dispatch(self, message: Message) -> None:
         """Call the method that handles the message. ValueError if there is none."""
@@ -477,7 +570,12 @@ class SyncConsumer(AsyncConsumer):
     @ConsumerThread
     def dispatch(self, message: Message) -> None:
         """Call the method that handles the message, in a thread. ValueError if there is none."""
+        if self._fairway_runner is not _LEAVING:
+            self._fairway_runner = threading.get_ident()
         self._fairway_handler(message)(message)
+
+    def _fairway_is_running(self) -> bool:
+        return self._fairway_runner == threading.get_ident()
 
     def send(self, message: Message) -> None:  # type: ignore[override]  # the synchronous twin
         """Send an ASGI event to the client, from a handler."""

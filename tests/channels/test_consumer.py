@@ -55,7 +55,7 @@ def test_what_other_code_imports_from_here_is_here():
 
 def test_a_late_message_is_counted():
     before = statistics.sends_after_close
-    module.is_after_end({"type": "websocket.send"}, "gone")
+    AsyncConsumer()._fairway_came_too_late({"type": "websocket.send"}, "gone")
     assert statistics.sends_after_close == before + 1
 
 

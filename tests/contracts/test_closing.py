@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 
 import pytest
 
+from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.exceptions import StopConsumer
+from channels.generic.websocket import AsyncWebsocketConsumer
 from fairway.delivery import statistics
 from tests.contracts.carriers import Carrier, Ended, Rejected
 from tests.contracts.gate import Gate
@@ -341,3 +345,195 @@ async def test_a_disconnect_does_not_overtake_a_handler(carrier: Carrier, twin: 
     gate.open()
     await carrier.finished()
     assert journal == ["begin", "end", carrier.traits.code_of_loss]
+
+
+# The end of a consumer that does not expect it -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["connect", "receive"])
+async def test_a_handler_that_goes_on_sending_is_ended_when_its_client_has_left(
+    carrier: Carrier, twin: Twin, journal: Journal, method: str
+):
+    if not carrier.traits.late_sends_refused:
+        pytest.skip("behind a communicator there is nobody to notice")
+
+    def send_for_ever(self) -> Steps:
+        try:
+            while True:
+                yield self.send("tick")
+                yield self.sleep(0.05)
+        finally:
+            journal.note("ended")
+
+    class Ticking:
+        sleep = time.sleep if twin.is_sync else asyncio.sleep
+
+        def connect(self) -> Steps:
+            yield self.accept()
+            if method == "connect":
+                yield from send_for_ever(self)
+
+        def receive(self, text_data=None, bytes_data=None) -> Steps:
+            yield from send_for_ever(self)
+
+        def disconnect(self, code) -> Steps:
+            journal.note(code)
+            yield self.send("nobody hears this")
+
+    Ticking.sleep = staticmethod(Ticking.sleep)
+    await carrier.serve(twin(Ticking).as_asgi())
+    client = await carrier.connect()
+    if method == "receive":
+        await client.send_text("go")
+    assert await client.receive() == "tick"
+    began = time.monotonic()
+    await client.close(4001)
+    await carrier.finished()
+    assert time.monotonic() - began < 5.0
+    assert (journal, carrier.errors) == (["ended", 4001], [])
+
+
+async def test_a_basic_consumer_sees_the_code_of_a_client_that_left_while_it_was_sending(
+    carrier: Carrier, journal: Journal
+):
+    if not carrier.traits.late_sends_refused:
+        pytest.skip("behind a communicator there is nobody to notice")
+
+    class Ticking(AsyncConsumer):
+        async def websocket_connect(self, message):
+            await self.send({"type": "websocket.accept"})
+            while True:
+                await self.send({"type": "websocket.send", "text": "tick"})
+                await asyncio.sleep(0.02)
+
+        async def websocket_disconnect(self, message):
+            journal.note(message["code"])
+
+    await carrier.serve(Ticking.as_asgi())
+    client = await carrier.connect()
+    assert await client.receive() == "tick"
+    await client.close(4001)
+    await carrier.finished()
+    assert journal == [4001]
+
+
+async def test_a_cancelled_consumer_sees_the_code_with_which_its_client_has_left(carrier: Carrier, journal: Journal):
+    gate = Gate()
+
+    class Busy(AsyncWebsocketConsumer):
+        async def connect(self):
+            await self.accept()
+            journal.task = asyncio.current_task()
+            await gate.wait()
+
+        async def disconnect(self, code):
+            journal.note(code)
+
+    await carrier.serve(Busy.as_asgi())
+    client = await carrier.connect()
+    await gate.reached()
+    closing = asyncio.create_task(client.close(4001))
+    await asyncio.sleep(0.2)
+    journal.task.cancel()
+    await carrier.finished()
+    await asyncio.gather(closing, return_exceptions=True)
+    assert journal == [4001]
+
+
+@pytest.mark.parametrize("base", [AsyncConsumer, SyncConsumer])
+async def test_a_consumer_without_a_handler_for_the_disconnect_ends_without_an_error(carrier: Carrier, base: type):
+    if base is AsyncConsumer:
+
+        class Echo(AsyncConsumer):
+            async def websocket_connect(self, event):
+                await self.send({"type": "websocket.accept"})
+
+            async def websocket_receive(self, event):
+                await self.send({"type": "websocket.send", "text": event["text"]})
+    else:
+
+        class Echo(SyncConsumer):  # type: ignore[no-redef]
+            def websocket_connect(self, event):
+                self.send({"type": "websocket.accept"})
+
+            def websocket_receive(self, event):
+                self.send({"type": "websocket.send", "text": event["text"]})
+
+    await carrier.serve(Echo.as_asgi())
+    client = await carrier.connect()
+    await client.send_text("hello")
+    assert await client.receive() == "hello"
+    await client.close(1000)
+    await carrier.finished()
+    assert carrier.errors == []
+
+
+async def test_a_missing_handler_that_a_disconnect_handler_needs_is_an_error(carrier: Carrier):
+    class Passing(AsyncConsumer):
+        async def websocket_connect(self, event):
+            await self.send({"type": "websocket.accept"})
+
+        async def websocket_disconnect(self, event):
+            await self.dispatch({"type": "no.such"})
+
+    await carrier.serve(Passing.as_asgi())
+    client = await carrier.connect()
+    await client.close(1000)
+    await carrier.finished()
+    assert [str(error) for error in carrier.errors] == ["No handler for message type no.such"]
+
+
+async def test_nothing_follows_a_disconnect_that_forgot_to_stop_the_consumer(
+    carrier: Carrier, twin: Twin, layer, journal: Journal
+):
+    class Forgetful:
+        groups = ["room"]
+
+        def websocket_disconnect(self, message) -> Steps:
+            journal.note(message["code"])
+            yield self.through(self.channel_layer.group_send, "room", {"type": "chat.message"})
+
+        def chat_message(self, event) -> Steps:
+            journal.note("event")
+            yield
+
+    await carrier.serve(twin(Forgetful).as_asgi())
+    client = await carrier.connect()
+    await client.close(4001)
+    await carrier.finished()
+    assert (journal, carrier.errors, layer.groups) == ([4001], [], {})
+
+
+async def test_what_goes_on_sending_after_a_consumer_has_ended_is_named_once_for_its_class(
+    carrier: Carrier, journal: Journal, caplog: pytest.LogCaptureFixture
+):
+    if not carrier.traits.late_sends_refused:
+        pytest.skip("behind a communicator there is nobody to notice")
+
+    class Ticking(AsyncWebsocketConsumer):
+        async def connect(self):
+            await self.accept()
+            journal.tasks = [asyncio.create_task(self.tick()) for _ in range(2)]
+
+        async def tick(self):
+            while True:
+                await self.send("tick")
+                await asyncio.sleep(0.05)
+
+    await carrier.serve(Ticking.as_asgi())
+    client = await carrier.connect()
+    assert await client.receive() == "tick"
+    await client.close(1000)
+    await carrier.finished()
+    try:
+        async with asyncio.timeout(10):
+            while not caplog.messages:  # noqa: ASYNC110  # a log tells nobody
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
+        assert [line for line in caplog.messages if "goes on sending" in line] == [
+            f"Something goes on sending to clients of {Ticking.__qualname__} that have left, which does nothing: a "
+            "task or thread that the consumer has started should be ended in disconnect()"
+        ]
+    finally:
+        for task in journal.tasks:
+            task.cancel()

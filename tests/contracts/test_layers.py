@@ -82,7 +82,7 @@ async def test_a_layer_that_fails_closes_nobodys_connection(
     await foreign.group_send("room", {"type": "chat.message", "error": lost})
     foreign.broken = lost
     async with asyncio.timeout(DEADLINE):
-        while foreign.receiving or not lines_about(foreign, caplog):
+        while foreign.receiving or not lines_about(foreign, caplog):  # noqa: ASYNC110  # a log tells nobody
             await asyncio.sleep(0.01)
     foreign.broken = None
     await foreign.group_send("room", {"type": "chat.message", "text": "it is back"})

@@ -47,7 +47,7 @@ def _asynchronous(method: Callable[..., Steps]) -> Callable[..., Any]:
                 return stop.value
             try:
                 result = await awaitable if inspect.isawaitable(awaitable) else awaitable
-            except Exception as error:
+            except BaseException as error:
                 go_on = partial(steps.throw, error)  # there a method that is written with `await` would see it
             else:
                 go_on = partial(steps.send, result)

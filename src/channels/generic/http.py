@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from channels.consumer import AsyncConsumer, Receive, Scope, Send, is_after_end, overrides_none, register_own
+from channels.consumer import AsyncConsumer, Receive, Scope, Send, overrides_none, register_own
 from channels.db import aclose_old_connections, connections_need_closing
 from channels.exceptions import StopConsumer
 from fairway.concurrency import Crew
@@ -92,7 +92,7 @@ class AsyncHttpConsumer(AsyncConsumer):
         try:
             await self.send(event)
         except OSError as error:
-            is_after_end(event, error)
+            self._fairway_came_too_late(event, error)
             # Nobody slows down a handler that goes on sending: others, and its own end, must have their turn.
             await asyncio.sleep(0)
 

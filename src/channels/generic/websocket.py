@@ -16,7 +16,6 @@ from asgiref.sync import async_to_sync
 from channels.consumer import (
     AsyncConsumer,
     SyncConsumer,
-    is_after_end,
     must_close_connections,
     overrides_none,
     register_own,
@@ -173,12 +172,12 @@ class WebsocketConsumer(SyncConsumer):
 
     def _fairway_send_event(self, event: Message) -> None:
         if self._fairway_closed:
-            is_after_end(event, "the consumer has closed the connection")
+            self._fairway_came_too_late(event, "the consumer has closed the connection")
             return
         try:
             super().send(event)
         except OSError as error:
-            is_after_end(event, error)
+            self._fairway_came_too_late(event, error)
 
     def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
         """Close the connection, or reject it if it is not accepted yet."""
@@ -325,13 +324,13 @@ class AsyncWebsocketConsumer(AsyncConsumer):
 
     async def _fairway_send_event(self, event: Message) -> None:
         if self._fairway_closed:
-            is_after_end(event, "the consumer has closed the connection")
+            self._fairway_came_too_late(event, "the consumer has closed the connection")
             await asyncio.sleep(0)
             return
         try:
             await super().send(event)
         except OSError as error:
-            is_after_end(event, error)
+            self._fairway_came_too_late(event, error)
             # Nobody slows down a handler that goes on sending: others must have their turn.
             await asyncio.sleep(0)
 

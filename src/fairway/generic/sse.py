@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
-from channels.consumer import Receive, Scope, Send, is_after_end, overrides_none, register_own
+from channels.consumer import Receive, Scope, Send, overrides_none, register_own
 from channels.exceptions import AcceptConnection, DenyConnection
 from channels.generic.http import AsyncHttpConsumer, Headers
 from channels.generic.websocket import layer_for_groups
@@ -267,7 +267,7 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
         if self._fairway_stage is _Stage.REQUESTED:
             await self.accept()
         if self._fairway_stage is _Stage.CLOSED:
-            is_after_end({"type": "http.response.body"}, "the consumer has closed the stream")
+            self._fairway_came_too_late({"type": "http.response.body"}, "the consumer has closed the stream")
             return
         if self.scope["method"] == "HEAD":
             return

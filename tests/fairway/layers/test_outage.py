@@ -7,10 +7,10 @@ import gc
 import weakref
 
 import pytest
+from tests.fairway.loops import LoopThread, on_each_loop
 
 from fairway.layers import outage as outage_module
 from fairway.layers.outage import Outage, backoff, outage_of, receive_through
-from tests.fairway.loops import LoopThread, on_each_loop
 
 DEADLINE = 10.0
 
