@@ -32,12 +32,17 @@ from urllib.request import url2pathname
 import fairway
 from fairway import label
 
+DISTRIBUTION = "django-fairway"
+"""What provides `channels` and `fairway`. Another project has the name `fairway`."""
+
 PROVENANCE = "__distribution__"
 """The attribute by which a package `channels` says that it is Fairway's."""
 
 _FOLDERS = ("channels/", "fairway/")
 _OLDEST_DJANGO = (5, 2)
 _SHOWN = 3
+# Never an index: as long as the name is not registered there, anybody may have it.
+_FROM_WHEELS = "--no-index --find-links wheels"
 
 _DESCRIPTION = """\
 Look whether this installation is sound: files of Fairway that were overwritten or removed, other distributions in the
@@ -129,6 +134,7 @@ class Examination:
         yield self._django()
         yield self._uvloop()
         yield self._fairway()
+        yield from self._namesake()
         yield from self._twice()
         yield from self._intruders()
         yield from self._damage()
@@ -165,8 +171,14 @@ class Examination:
             return Finding("note", f"Fairway {self.fairway.version} is installed in {place}, but runs from {here}")
         return Finding("ok", f"Fairway {self.fairway.version} in {place}")
 
+    def _namesake(self) -> Iterator[Finding]:
+        namesake = self._get("fairway")
+        if namesake is not None and namesake not in self.intruders:
+            text = f"fairway {namesake.version} is not this Fairway, whose distribution is {DISTRIBUTION}"
+            yield Finding("problem", text, self._mend("fairway"))
+
     def _twice(self) -> Iterator[Finding]:
-        for name in ("fairway", "channels", "daphne"):
+        for name in (DISTRIBUTION, "channels", "daphne"):
             found = self.installed.get(name, [])
             if len(found) > 1:
                 places = ", ".join(f"{one.version} in {_location(one)}" for one in found)
@@ -216,7 +228,7 @@ class Examination:
 
     @cached_property
     def fairway(self) -> Distribution | None:
-        return self._get("fairway")
+        return self._get(DISTRIBUTION)
 
     @cached_property
     def is_editable(self) -> bool:
@@ -225,14 +237,14 @@ class Examination:
     @cached_property
     def intruders(self) -> list[Distribution]:
         """Other distributions with files in the folders that are Fairway's."""
-        others = (one for name, found in self.installed.items() if name != "fairway" for one in found)
+        others = (one for name, found in self.installed.items() if name != DISTRIBUTION for one in found)
         return [one for one in others if _has_files_in(one, _FOLDERS)]
 
     @cached_property
     def requirers(self) -> list[str]:
         """The names of the distributions that require the distribution `channels`."""
         names = (name for name, found in self.installed.items() for one in found if _requires_channels(one))
-        return sorted(set(names) - {"channels", "fairway"})
+        return sorted(set(names) - {"channels", DISTRIBUTION})
 
     def _get(self, name: str) -> Distribution | None:
         """The one that `importlib.metadata` and so everybody takes: the first on the path."""
@@ -250,13 +262,14 @@ class Examination:
 
     def _to_restore(self, removed: list[str]) -> list[str]:
         if self.fairway is None:
-            return []
+            # What ran until now was somebody else's, if it is among the removed.
+            return [f"{_FROM_WHEELS} {DISTRIBUTION}"] if "fairway" in removed else []
         restored = []
-        if "fairway" in removed or not self.is_editable:
+        if DISTRIBUTION in removed or not self.is_editable:
             restored.append(_source(self.fairway))
         misses_label = "channels" in removed or self._get("channels") is None
         # Which Fairway writes, so it cannot be had in one go with a new Fairway.
-        if self.requirers and misses_label and "fairway" not in removed:
+        if self.requirers and misses_label and DISTRIBUTION not in removed:
             restored.append(self._label_file())
         return restored
 
@@ -350,7 +363,7 @@ def _is_editable(origin: dict[str, Any]) -> bool:
 
 
 def _source(distribution: Distribution) -> str:
-    """The requirement that gets the same distribution again."""
+    """The requirement that gets the same distribution again; with the options by which pip finds it, if need be."""
     origin = _direct_url(distribution)
     url = str(origin.get("url", ""))
     if _is_editable(origin):
@@ -358,7 +371,7 @@ def _source(distribution: Distribution) -> str:
     if "vcs_info" in origin:
         return shlex.quote(f"{origin['vcs_info']['vcs']}+{url}@{origin['vcs_info']['commit_id']}")
     is_gone = url.startswith("file:") and not Path(url2pathname(urlsplit(url).path)).exists()
-    return f"fairway=={distribution.version}" if is_gone or not url else shlex.quote(url)
+    return f"{_FROM_WHEELS} {DISTRIBUTION}=={distribution.version}" if is_gone or not url else shlex.quote(url)
 
 
 def _has_files_in(distribution: Distribution, folders: tuple[str, ...]) -> bool:

@@ -1,8 +1,9 @@
 """The wheel of a distribution `channels` without modules, by which pip knows that Fairway provides this package.
 
-Packages made for Channels require a distribution of that name. The one written here satisfies them and depends on
-Fairway. Its version has a local part, so it cannot come from the package index; this module, or `compat/channels` in
-the sources, makes it. A wheel without modules is three texts in a zip archive.
+Packages made for Channels require a distribution of that name. The one written here satisfies them and requires
+nothing, not even Fairway, which an installer would look for by name. Its version has a local part, so it cannot come
+from the package index; this module, or `compat/channels` in the sources, makes it. A wheel without modules is three
+texts in a zip archive.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ Version: {VERSION}
 Summary: Says that Fairway provides the import package `channels`. Carries no modules.
 License-Expression: BSD-3-Clause
 Requires-Python: >=3.11
-Requires-Dist: fairway>=0.1.0
 Provides-Extra: daphne
 Requires-Dist: daphne>=4.0.0; extra == 'daphne'
 Provides-Extra: tests

@@ -90,9 +90,20 @@ def compat_environment() -> Iterator[Environment]:
         yield environment
 
 
+def clone(folder: Path) -> Path:
+    """A copy of what a clone of this checkout has, as far as installing and building from it needs it."""
+    unwanted = shutil.ignore_patterns("__pycache__")
+    folder.mkdir(parents=True)
+    for name in ("src", "compat"):
+        shutil.copytree(ROOT / name, folder / name, ignore=unwanted)
+    for name in ("Makefile", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
 @contextmanager
 def wheels() -> Iterator[list[str]]:
-    """The paths of the wheels of `fairway` and of `channels`, built from this checkout."""
+    """The paths of the wheels of Fairway and of `channels`, built from this checkout."""
     with tempfile.TemporaryDirectory(prefix="fairway-wheels-") as target:
         build = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps"]
         run([*build, "--no-build-isolation", "--wheel-dir", target, str(ROOT), str(LABEL)])

@@ -22,8 +22,9 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
+import fairway
 from fairway import label
-from tests.compat.environment import run, wheels
+from tests.compat.environment import clone, run, wheels
 from tests.docs.pages import ROOT, split
 
 pytestmark = pytest.mark.slow
@@ -70,6 +71,12 @@ class Shell:
         assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"
         return done.stdout
 
+    def get_wheels(self) -> None:
+        """What the page says first, with the tests' own environment in place of one that `make` would set up."""
+        clone(self.directory.parent / "fairway")
+        (block,) = commands("Get the wheels")
+        self.does(f"export VENV={shlex.quote(sys.prefix)} PIP_NO_BUILD_ISOLATION=0\n{block}")
+
 
 class Site(Shell):
     """A virtual environment with pip and what Fairway depends on, and with an index that is a folder."""
@@ -90,7 +97,7 @@ class Site(Shell):
         (self.scripts / "pip").write_text('#!/bin/sh\nexec python -m pip "$@"\n')
         (self.scripts / "pip").chmod(0o755)
         self._provide("pip", "pip")
-        for name in sorted(needs("fairway") | {"redis"}):
+        for name in sorted(needs("django-fairway") | {"redis"}):
             self._provide(name)
 
     def _provide(self, name: str, *copied: str) -> None:
@@ -186,6 +193,18 @@ def renumber(wheel: Path, version: str) -> Path:
     return renumbered
 
 
+def namesake(directory: Path) -> Path:
+    """A wheel of somebody else's distribution `fairway`, with a package of the same name."""
+    path = directory / "fairway-9.0-py3-none-any.whl"
+    info = "fairway-9.0.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("fairway/paths.py", "")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: fairway\nVersion: 9.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", f"fairway/paths.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    return path
+
+
 @pytest.fixture(scope="module", autouse=True)
 def own_environment_is_left_alone() -> Iterator[None]:
     """Upstream in the tests' own environment would hide the sources from every later test."""
@@ -222,17 +241,17 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory, index: Path) -> Site:
 def switched(shared_site: Site) -> Site:
     """A site with Fairway, the label and a package that requires Channels; used again, in a sound state."""
     if shared_site.run("fairway doctor").returncode != 0:
-        shared_site.pip("uninstall -y channels fairway")
-        shared_site.pip(f"install fairway {PIN} channels_redis")
+        shared_site.pip("uninstall -y channels django-fairway")
+        shared_site.pip(f"install django-fairway {PIN} channels_redis")
     assert shared_site.whose() == "fairway"
     return shared_site
 
 
 def test_the_pages_steps_with_pip_lead_to_a_sound_site(site: Site) -> None:
-    site.pip("install fairway")
+    site.get_wheels()
     shutil.copy(EXAMPLES / "pip" / "requirements.txt", site.directory)
 
-    output = "".join(map(site.does, commands("Get the label") + commands("pip")[:1]))
+    output = "".join(map(site.does, commands("pip")[:1]))
 
     assert f"channels-{label.VERSION}" in output
     assert f"{UPSTREAM} " not in output
@@ -241,8 +260,8 @@ def test_the_pages_steps_with_pip_lead_to_a_sound_site(site: Site) -> None:
 
 def test_the_pages_steps_with_pip_lead_there_from_upstream_too(site: Site) -> None:
     site.pip(f"install --no-deps {site.index / UPSTREAM}-py3-none-any.whl")
+    site.get_wheels()
     shutil.copy(EXAMPLES / "pip" / "requirements.txt", site.directory)
-    label.write(site.directory / "wheels")
 
     site.does(commands("pip")[1])
 
@@ -251,11 +270,11 @@ def test_the_pages_steps_with_pip_lead_there_from_upstream_too(site: Site) -> No
 
 def test_the_pages_steps_with_uv_lead_there_from_upstream_too(tmp_path: Path, index: Path) -> None:
     project = Shell(tmp_path / "project", uv_only(tmp_path / "bin"), UV_FIND_LINKS=str(index))
-    get_label, install = commands("uv")
+    (install,) = commands("uv")
     upstream = index / f"{UPSTREAM}-py3-none-any.whl"
     project.does(f"uv venv --python {sys._base_executable} && uv pip install --python .venv --no-deps {upstream}")
 
-    project.does(get_label)
+    project.get_wheels()
     shutil.copy(EXAMPLES / "uv" / "pyproject.toml", project.directory)
     output = project.does(install)
 
@@ -264,12 +283,35 @@ def test_the_pages_steps_with_uv_lead_there_from_upstream_too(tmp_path: Path, in
     assert "problem" not in output
 
 
-def test_the_pages_name_the_label_that_there_is() -> None:
+def test_the_label_alone_pulls_nothing_from_anywhere(site: Site) -> None:
+    installed = site.pip("list")
+
+    output = site.pip(f"install ./{label.write(site.directory).name}")
+
+    assert f"Successfully installed channels-{label.VERSION}" in output
+    assert {line.split()[0] for line in site.pip("list").splitlines()} == {
+        "channels",
+        *(line.split()[0] for line in installed.splitlines()),
+    }
+
+
+def test_a_foreign_distribution_called_fairway_is_refused_and_mended(switched: Site) -> None:
+    shutil.copy(namesake(switched.index), switched.directory)
+    switched.pip("install --no-deps ./fairway-9.0-py3-none-any.whl")
+
+    report = switched.mend()
+
+    assert "problem  fairway 9.0 also has files in channels/ or fairway/, where Fairway's belong" in report
+    switched.assert_is_sound()
+
+
+def test_the_pages_name_the_files_that_there_are() -> None:
     files = {path: path.read_text("utf-8") for path in [*PAGES, *EXAMPLES.glob("*/*")]}
 
     assert len(files) == 5
     for path, text in files.items():
         assert set(re.findall(r"[\d.]+\+fairway", text)) == {label.VERSION}, path
+        assert set(re.findall(r"django_fairway-(\d[^-]*)-", text)) == {fairway.__version__}, path
 
 
 def test_both_pages_show_the_same_blocks() -> None:
@@ -281,7 +323,7 @@ def test_both_pages_show_the_same_blocks() -> None:
 def test_a_constraint_chooses_the_label_although_a_later_release_exists(site: Site) -> None:
     (site.directory / "constraints.txt").write_text(f"{PIN}\n")
 
-    site.pip("install --constraint constraints.txt channels_redis")
+    site.pip("install --constraint constraints.txt django-fairway channels_redis")
     site.assert_is_sound()
     site.pip("install --constraint constraints.txt --upgrade channels channels_redis")
 
@@ -289,9 +331,10 @@ def test_a_constraint_chooses_the_label_although_a_later_release_exists(site: Si
 
 
 def test_upstream_before_fairway_and_the_label_costs_the_files_and_is_mended(site: Site) -> None:
-    """pip installs Fairway, then replaces Channels by the label, and so removes the files that are Fairway's by now."""
+    """The label replaces Channels, whose files, which pip removes, are Fairway's by now."""
     site.pip(f"install --no-deps {site.index / UPSTREAM}-py3-none-any.whl")
-    site.pip(f"install fairway {PIN} channels_redis")
+    site.pip("install django-fairway")
+    site.pip(f"install {PIN} channels_redis")
     assert site.whose() == "ModuleNotFoundError: No module named 'channels.consumer'"
 
     report = site.mend()
@@ -303,7 +346,7 @@ def test_upstream_before_fairway_and_the_label_costs_the_files_and_is_mended(sit
 
 def test_fairway_over_upstream_works_until_upstream_is_uninstalled_and_is_mended_before(site: Site) -> None:
     site.pip(f"install --no-deps {NEWER.replace('-', '==')}")
-    site.pip("install fairway")
+    site.pip("install django-fairway")
     assert site.whose() == "fairway"
 
     report = site.mend()

@@ -31,7 +31,7 @@ def test_markers_for_type_checkers_are_in_the_wheel(tmp_path: Path):
     done = run("hatchling", "build", "--target", "wheel", "--directory", str(tmp_path))
     assert done.returncode == 0, done.stderr
 
-    (wheel,) = tmp_path.glob("fairway-*.whl")
+    (wheel,) = tmp_path.glob("django_fairway-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         assert {"channels/py.typed", "fairway/py.typed"} <= set(archive.namelist())
 

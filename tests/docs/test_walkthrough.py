@@ -1,22 +1,22 @@
 """A page followed as its reader follows it: in an empty folder, block after block, every command really run.
 
-Commands are run as printed, except that those that serve are given a port of their own, and that `pip` finds the
-wheel of this checkout instead of a published one and installs it into a folder; from then on it is what runs. The
-browser and its driver are not downloaded: they are those of this machine.
+Commands are run as printed, in the environment that the page makes, into which `pip` installs a copy of this checkout;
+only those that serve are given a port of their own. The browser and its driver are not downloaded: they are those of
+this machine.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
-import sys
+import sysconfig
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from tests.docs.pages import INTRO, ROOT, Block, split
+from tests.compat.environment import clone
+from tests.docs.pages import INTRO, Block, split
 from tests.examples.running import TUTORIAL, command, environment, running
 from tests.examples.test_four_parts import FOUR_PARTS, Site, chromium_or_skip, heard, say
 from websockets.sync.client import connect
@@ -32,10 +32,9 @@ class Reader:
     serving: ClassVar[dict[str, str]]
     """The commands that serve, with a free port added."""
 
-    def __init__(self, folder: Path, wheels: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.project = folder / self.project_name
-        self.wheels = wheels
         self.env: dict[str, str] = {}
         self.served: list[str] = []
 
@@ -64,19 +63,21 @@ class Reader:
             self.serve(line)
         elif line.startswith("cd "):
             self.folder = self.folder / line.removeprefix("cd ")
-        elif line == "pip install fairway":
-            self.install(line)
-        elif line not in PROVIDED:
+        elif line.startswith(". "):
+            self.activate(self.folder / line.removeprefix(". "))
+        elif line in PROVIDED:
+            self.env["PYTHONPATH"] = sysconfig.get_path("purelib")
+        else:
             if line.startswith("patch ") and shutil.which("patch") is None:
                 pytest.skip("the command `patch` is not installed")
             command(line, self.folder, **self.env)
 
-    def install(self, line: str) -> None:
-        target = self.wheels.parent / "installed"
-        pip = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_FIND_LINKS": str(self.wheels), "PIP_TARGET": str(target)}
-        command(line, self.folder, **pip)
-        path = os.pathsep.join([str(target / "bin"), environment()["PATH"]])
-        self.env = {"PYTHONPATH": str(target), "PATH": path}
+    def activate(self, script: Path) -> None:
+        """What the script does, for the commands that follow."""
+        assert script.is_file()
+        scripts, home = script.parent, script.parent.parent
+        path = os.pathsep.join([str(scripts), environment()["PATH"]])
+        self.env = {"PATH": path, "VIRTUAL_ENV": str(home), "PYTHONPATH": ""}
 
     def serve(self, line: str) -> None:
         with running(self.serving[line].split(), self.folder, **self.env) as server:
@@ -139,21 +140,12 @@ def written(project: Path) -> dict[str, str]:
     return {str(path.relative_to(project)): version.sub("", path.read_text(encoding="utf-8")) for path in files}
 
 
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel of this checkout."""
-    folder = tmp_path_factory.mktemp("install") / "wheels"
-    offline = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
-    command([sys.executable, "-m", "pip", "wheel", "--no-deps", *offline, "-w", str(folder), str(ROOT)], folder.parent)
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("follower", [TutorialReader, pytest.param(FourPartsReader, marks=pytest.mark.browser)])
-def test_following_the_page_from_an_empty_folder_works_at_every_step(
-    follower: type[Reader], tmp_path: Path, wheels: Path
-) -> None:
-    reader = follower(tmp_path, wheels)
+def test_following_the_page_from_an_empty_folder_works_at_every_step(follower: type[Reader], tmp_path: Path) -> None:
+    clone(tmp_path / "fairway")
+    (tmp_path / "here").mkdir()
+    reader = follower(tmp_path / "here")
     for block in split(reader.page)[0]:
         try:
             reader.follow(block)
@@ -166,7 +158,7 @@ def test_following_the_page_from_an_empty_folder_works_at_every_step(
 @pytest.mark.slow
 def test_what_the_reader_has_before_the_exercises_is_the_example(tmp_path: Path) -> None:
     command("django-admin startproject your_project_name", tmp_path)
-    reader = TutorialReader(tmp_path, tmp_path)
+    reader = TutorialReader(tmp_path)
     command("python manage.py startapp your_app", reader.project)
     for block in split(reader.page)[0]:
         if block.path and not block.path.endswith(".diff"):

@@ -29,6 +29,7 @@ from fairway.__main__ import main
 ROOT = Path(__file__).parents[2]
 SOURCES = Path(fairway.__file__).parents[1]
 PIP = f"{sys.executable} -m pip"
+AGAIN = "--no-index --find-links wheels django-fairway==0.1.0"
 LABEL_FILE = f"$({sys.executable} -m fairway doctor --label)"
 
 
@@ -60,7 +61,7 @@ class Folder:
             csv.writer(record).writerows([*rows, (f"{info.name}/RECORD", "", "")])
 
     def install_fairway(self, *files: str, installer: str = "pip", origin: dict[str, object] | None = None) -> None:
-        self.install("fairway", "0.1.0", *files, installer=installer, origin=origin)
+        self.install("django_fairway", "0.1.0", *files, installer=installer, origin=origin)
 
     def write(self, name: str, text: str = "# as it was installed\n") -> Path:
         file = self.path / name
@@ -120,7 +121,7 @@ def test_missing_and_changed_files_are_named_and_counted(folder: Folder) -> None
     for name in ("a", "c", "d", "e"):
         folder.write(f"channels/{name}.py", "# of somebody else\n")
 
-    again = f"to mend it: {PIP} install --force-reinstall --no-deps fairway==0.1.0"
+    again = f"to mend it: {PIP} install --force-reinstall --no-deps {AGAIN}"
     assert folder.problems() == [
         f"1 file (channels/b.py) is missing; {again}",
         "4 files (channels/a.py, channels/c.py, channels/d.py and 1 more) are not as Fairway's wheel had them; "
@@ -134,7 +135,7 @@ def test_upstream_channels_is_removed_before_fairway_is_installed_again(folder: 
 
     assert folder.problems() == [
         "channels 4.3.2 also has files in channels/ or fairway/, where Fairway's belong; to mend it: "
-        f"{PIP} uninstall -y channels && {PIP} install --force-reinstall --no-deps fairway==0.1.0"
+        f"{PIP} uninstall -y channels && {PIP} install --force-reinstall --no-deps {AGAIN}"
     ]
 
 
@@ -144,7 +145,7 @@ def test_the_label_comes_in_upstreams_place_where_something_requires_it(folder: 
     folder.install("channels_redis", "4.3.0", requires=("redis>=4.6", "channels>=4.2.2"))
 
     (problem,) = folder.problems()
-    assert problem.endswith(f"install --force-reinstall --no-deps fairway==0.1.0 {LABEL_FILE}")
+    assert problem.endswith(f"install --force-reinstall --no-deps {AGAIN} {LABEL_FILE}")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,37 @@ def test_a_package_that_cannot_be_found_is_a_problem(folder: Folder) -> None:
 
     assert (
         f"problem  `import channels` finds no package; it should find {SOURCES / 'channels'}; "
-        f"to mend it: {PIP} install --force-reinstall --no-deps fairway==0.1.0" in map(str, found)
+        f"to mend it: {PIP} install --force-reinstall --no-deps {AGAIN}" in map(str, found)
+    )
+
+
+def test_a_distribution_called_fairway_is_another_project(folder: Folder) -> None:
+    folder.install_fairway("fairway/log.py")
+    folder.install("fairway", "2.0", "something_else.py")
+
+    assert folder.problems() == [
+        "fairway 2.0 is not this Fairway, whose distribution is django-fairway; "
+        f"to mend it: {PIP} uninstall -y fairway && {PIP} install --force-reinstall --no-deps {AGAIN}"
+    ]
+
+
+def test_a_distribution_called_fairway_with_files_among_ours_is_an_intruder(folder: Folder) -> None:
+    folder.install_fairway("fairway/log.py")
+    folder.install("fairway", "2.0", "fairway/engine.py")
+
+    assert folder.problems() == [
+        "fairway 2.0 also has files in channels/ or fairway/, where Fairway's belong; "
+        f"to mend it: {PIP} uninstall -y fairway && {PIP} install --force-reinstall --no-deps {AGAIN}"
+    ]
+
+
+def test_a_distribution_called_fairway_instead_of_ours_is_replaced(folder: Folder) -> None:
+    folder.install("fairway", "2.0", "something_else.py")
+
+    (problem,) = folder.problems()
+    assert problem.endswith(
+        f"{PIP} uninstall -y fairway && "
+        f"{PIP} install --force-reinstall --no-deps --no-index --find-links wheels django-fairway"
     )
 
 
@@ -228,7 +259,7 @@ def test_of_two_installations_each_is_removed(folder: Folder, tmp_path: Path) ->
     assert f"4.2.0+fairway in {folder.path}" in problem
     assert problem.endswith(
         f"to mend it: {PIP} uninstall -y channels && {PIP} uninstall -y channels && "
-        f"{PIP} install --force-reinstall --no-deps fairway==0.1.0"
+        f"{PIP} install --force-reinstall --no-deps {AGAIN}"
     )
 
 
@@ -282,7 +313,7 @@ def test_uv_is_mended_with_uv(folder: Folder) -> None:
     (problem,) = folder.problems()
     assert problem.endswith(
         f"to mend it: uv pip uninstall --python {sys.executable} channels && "
-        f"uv pip install --python {sys.executable} --force-reinstall --no-deps fairway==0.1.0"
+        f"uv pip install --python {sys.executable} --force-reinstall --no-deps {AGAIN}"
     )
 
 
@@ -290,7 +321,7 @@ def test_uv_is_mended_with_uv(folder: Folder) -> None:
     ("origin", "requirement"),
     [
         ({"url": ROOT.as_uri(), "dir_info": {}}, ROOT.as_uri()),
-        ({"url": "file:///gone/fairway.whl", "archive_info": {}}, "fairway==0.1.0"),
+        ({"url": "file:///gone/fairway.whl", "archive_info": {}}, AGAIN),
         ({"url": "https://example.com/fairway.whl?a=1&b=2"}, "'https://example.com/fairway.whl?a=1&b=2'"),
         (
             {"url": "https://example.com/fairway.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}},
@@ -411,7 +442,7 @@ def test_the_label_says_what_the_project_in_compat_says(tmp_path: Path) -> None:
     assert metadata["License-Expression"] == project["license"]
     assert metadata["Requires-Python"] == project["requires-python"]
     assert metadata.get_all("Provides-Extra") == list(extras)
-    assert metadata.get_all("Requires-Dist") == [*project["dependencies"], *of_extras]
+    assert metadata.get_all("Requires-Dist") == [*project["dependencies"], *of_extras] == of_extras
 
 
 def test_the_label_stands_for_the_interface_that_the_package_has() -> None:
