@@ -6,7 +6,6 @@ A mistake of the person who types is one sentence and exit code 1, not a traceba
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import os
 import sys
@@ -21,10 +20,6 @@ from fairway.server.process import run
 from fairway.server.proxy import LOOPBACK, ProxyHeaders, trusted_networks
 
 logger = logging.getLogger("fairway.server")
-
-_GC_THRESHOLDS = (50_000, 20, 100)
-"""Instead of (700, 10, 10): connections free themselves by reference counts, and each full collection walks all of
-their objects (about 0.2 µs each), so collecting as often as a script does would only cost latency."""
 
 _DESCRIPTION = "Serve an ASGI application: HTTP/1.1 and WebSocket, made for Django with Channels."
 
@@ -71,17 +66,6 @@ def _ready(addresses: list[str]) -> None:
     for address in addresses:
         logger.info("listening on %s", address)
     logger.info("stop with Ctrl-C")
-    collect_rarely()
-
-
-def collect_rarely() -> None:
-    """Set Python's collector for a process that serves. To be called once everything is loaded.
-
-    What is loaded by then lives as long as the process, so no later collection need walk it.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def _set_up_logging(level: str | None) -> None:

@@ -202,7 +202,7 @@ class HttpConnection(asyncio.Protocol):
             return
         context.counters.requests += 1
         scope = http_scope(head, context.config.root_path, self._client, self._server, context.state)
-        started_at = context.loop.time() if context.logs_access else 0.0
+        started_at = context.loop.time() if context.logs_access else context.now
         exchange = HttpExchange(self, scope, started_at, head.expect_continue)
         self._exchange = exchange
         # With its exchange: when a task ends the connection may be busy with the next request already.
@@ -355,7 +355,7 @@ class HttpConnection(asyncio.Protocol):
             self._close()
 
     def _application_ended(self, exchange: HttpExchange, task: asyncio.Task[None]) -> None:
-        self._context.forget(task)
+        self._context.forget(task, exchange.started_at, exchange.received_bytes + exchange.sent_bytes)
         if self._application is task:
             self._application = None
             if self._transport is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextvars import Context as VariableContext
@@ -18,6 +19,7 @@ from fairway.entering import enter_application
 from fairway.protocols.http1 import PlainHeads
 from fairway.server.access import EventLog, FaultLog, client_text, target_text
 from fairway.server.batch import Batch
+from fairway.server.collector import Collector
 from fairway.server.config import Config
 from fairway.server.wheel import Entry, Wheel
 
@@ -67,6 +69,7 @@ class Context:
         self.connections: set[Drainable] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.counters = Counters()
+        self.collector: Collector | None = None
         self.state: dict[str, Any] | None = None
         self.refusing = 0
         self.draining = False
@@ -113,9 +116,11 @@ class Context:
         variables = VariableContext()
         return self._start(variables.run(_call, self.app, scope, receive, send), variables, ended)
 
-    def forget(self, task: asyncio.Task[None]) -> None:
-        """The task has ended."""
+    def forget(self, task: asyncio.Task[None], began: float = math.inf, weight: int = 0) -> None:
+        """The task has ended. It began at that time, by the coarse clock or later; `weight`: bytes of its bodies."""
         self.tasks.discard(task)
+        if self.collector is not None:
+            self.collector.task_ended(began, weight)
 
     def _start(
         self,
@@ -171,6 +176,8 @@ class Context:
 
     def add(self, connection: Drainable) -> None:
         self.connections.add(connection)
+        if self.collector is not None:
+            self.collector.connection_added()
 
     @property
     def is_full(self) -> bool:
@@ -192,6 +199,9 @@ class Context:
     def close(self) -> None:
         """Stop the clock."""
         self._closed = True
+        if self.collector is not None:
+            self.collector.close()
+            self.collector = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -73,6 +73,7 @@ class HttpExchange:
         "disconnected",
         "finished",
         "is_event_stream",
+        "received_bytes",
         "scope",
         "sent_bytes",
         "started",
@@ -98,14 +99,16 @@ class HttpExchange:
         self.is_event_stream = False  # that has begun: it has no end of its own
         self.disconnected = False
         self.status: int | None = None
-        self.sent_bytes = 0
+        self.received_bytes = self.sent_bytes = 0
 
     # From the carrier -----------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> int:
         """Add a piece of the body; how many bytes the application has not taken."""
+        size = len(data)
         self._body.append(data)
-        self._buffered += len(data)
+        self._buffered += size
+        self.received_bytes += size
         self._wake()
         return self._buffered
 

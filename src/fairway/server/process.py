@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from fairway.server.access import AccessLog, EventLog
+from fairway.server.collector import Collector
 from fairway.server.config import Config
 from fairway.server.lifespan import LifespanFailed
 from fairway.server.limits import ConfigurationError
@@ -106,6 +107,7 @@ async def _serve(
             if not starting.done():
                 return 0
             starting.result()
+            server.context.collector = Collector(server.context)
             if on_ready is not None:
                 on_ready(server.addresses)
             await stopping

@@ -534,7 +534,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
     def __call__(self, task: asyncio.Task[None]) -> None:
         """The application has ended. The driver itself is the callback: a bound method is one more object."""
         self._task = None
-        self._context.forget(task)
+        self._context.forget(task, self._connected_at)
         error = None if task.cancelled() else task.exception()
         self.inbox.clear()
         if task.cancelled() or error is not None:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from fairway.server import cli
+from fairway.server import cli, collector
 from fairway.server.cli import main
 from fairway.server.limits import ConfigurationError, Limits
 from fairway.server.process import _loop_factory
@@ -157,7 +157,7 @@ def test_server_says_where_it_listens_and_stops_on_sigterm(spawn: Callable[..., 
 
     assert code == 0
     assert output == "application: shutdown\n"
-    assert facts["threshold"] == [50_000, 20, 100]
+    assert facts["threshold"] == list(collector.THRESHOLDS)
     assert facts["frozen"] > 0
     assert process.lines[-2:] == ["stopping; once more to stop at once", "stopped"]
 
