@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(arguments: Sequence[str]) -> int:
     # Imported here because the doctor has to work where Django does not.
+    import fairway.leftovers  # noqa: F401  # connects itself to Django's signal
     from fairway.server import cli
     from fairway.settings import limits_from_django, start_warnings
 

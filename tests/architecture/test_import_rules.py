@@ -110,7 +110,14 @@ def test_layers_know_no_server() -> None:
 def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily() -> None:
     may_start = ("channels.management.commands.runserver", "channels.testing")
     # `fairway.settings` judges settings, for the system checks, and starts nothing.
-    may_know = ("fairway.concurrency", "fairway.delivery", "fairway.entering", "fairway.layers", "fairway.settings")
+    may_know = (
+        "fairway.concurrency",
+        "fairway.delivery",
+        "fairway.entering",
+        "fairway.layers",
+        "fairway.leftovers",
+        "fairway.settings",
+    )
     found = []
     for path in modules("channels"):
         lazily = {line for line, _ in imports(path)} - {line for line, _ in imports(path, top_level_only=True)}
@@ -125,7 +132,7 @@ def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily()
 def test_django_is_imported_in_the_engine_only_where_a_feature_is_about_django() -> None:
     users = {dotted(path) for path in modules("fairway") for _, name in imports(path) if within(name, "django")}
 
-    assert users <= {"fairway.settings", "fairway.layers.sync"}
+    assert users <= {"fairway.settings", "fairway.layers.sync", "fairway.leftovers"}
 
 
 def test_the_engine_does_not_know_the_framework() -> None:
