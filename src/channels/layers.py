@@ -12,6 +12,7 @@ import random
 import re
 import string
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
@@ -258,7 +259,8 @@ class InMemoryChannelLayer(BaseChannelLayer):
         **kwargs: Any,
     ) -> None:
         self._slow_policies = _slow_policies(slow_consumers or {})
-        self.hub = Hub(self.get_capacity, expiry, group_expiry)
+        # Looked up with each call: tests replace the functions of `time`.
+        self.hub = Hub(self.get_capacity, expiry, group_expiry, clock=lambda: time.monotonic())
         super().__init__(expiry=expiry, capacity=capacity, channel_capacity=channel_capacity, **kwargs)
         self.channel_capacity = self.compile_capacities(self.channel_capacity)
 
@@ -341,6 +343,14 @@ class InMemoryChannelLayer(BaseChannelLayer):
             if pattern.match(group):
                 return policy
         return SlowPolicy.CLOSE
+
+    def _clean_expired(self) -> None:
+        """Drop messages and memberships that have expired, which also happens by itself."""
+        self.hub.expire()
+
+    def _remove_from_groups(self, channel: str) -> None:
+        """Take a channel out of every group."""
+        self.hub.discard_from_all(channel)
 
     async def flush(self) -> None:
         self.hub.flush()

@@ -474,6 +474,19 @@ async def test_memberships_expire(layer: InMemoryChannelLayer, clock: Clock) -> 
     assert (layer.channels, layer.groups) == ({}, {})
 
 
+async def test_what_test_suites_of_others_wrap_is_there_and_works(layer: InMemoryChannelLayer, clock: Clock) -> None:
+    layer.expiry = 10.0
+    await layer.send("c", {"n": 1})
+    for group in "gh":
+        await layer.group_add(group, "c")
+        await layer.group_add(group, "d")
+    layer._remove_from_groups("d")
+    assert {group: list(members) for group, members in layer.groups.items()} == {"g": ["c"], "h": ["c"]}
+    clock.now += 11
+    layer._clean_expired()
+    assert (layer.channels, layer.groups) == ({}, {})
+
+
 async def test_expiry_with_the_real_clock() -> None:
     layer = InMemoryChannelLayer(expiry=-0.001)
     await layer.send("c", {"n": 1})

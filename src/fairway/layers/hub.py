@@ -5,7 +5,8 @@ or nobody does yet). A *group* is a set of channel names. The hub knows no socke
 target a message, or a payload that many share.
 
 `channels` and `groups` keep the shapes that tests of applications look into: name -> queue, group -> {name -> time of
-joining}. Times are seconds of the clock given to the constructor. Deliveries may come from any thread.
+joining}. Times are seconds of the clock given to the constructor, which does not jump as the wall's does. Deliveries
+may come from any thread.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain, islice
 from math import inf
 from typing import Any, TypeAlias, TypeVar
 
 from fairway.delivery import WAKES_PER_PASS, Member, Message, Passes, Payload, get_running_loop
 from fairway.layers.channel_queue import ChannelQueue, finish
+from fairway.layers.drops import Drops
 from fairway.layers.roster import Roster
 
 logger = logging.getLogger("fairway.layers")
@@ -64,18 +67,37 @@ group counts as `LEAST`, so that a member's capacity is not used up in one pass.
 
 LEAST = 64
 
+NAMES = 256
+"""For so many channels that no consumer is attached to a message is queued in one pass: about 4 ms, at 17 µs each."""
+
 
 class _Round:
-    """One message on its way to the members that a group had when it was sent."""
+    """One message on its way to the members that a group had when it was sent, and to the names without one."""
 
-    __slots__ = ("count", "deliver", "done", "left_out", "position")
+    __slots__ = ("_slices", "done", "everybody", "left_out", "remaining")
 
-    def __init__(self, count: int, deliver: Callable[[int, int], int], done: Future[None]) -> None:
-        self.count = count
-        self.deliver = deliver
+    def __init__(
+        self,
+        count: int,
+        names: Sequence[str],
+        deliver: Callable[[int, int], int],
+        enqueue: Callable[[Sequence[str]], int],
+        done: Future[None],
+    ) -> None:
+        members, unattended = range(0, count, SLICE), range(0, len(names), NAMES)
+        self._slices = chain(
+            (partial(deliver, begin, begin + SLICE) for begin in members),
+            (partial(enqueue, names[begin : begin + NAMES]) for begin in unattended),
+        )
+        self.remaining = len(members) + len(unattended)
+        self.everybody = count + len(names)
         self.done = done
-        self.position = 0
         self.left_out = 0
+
+    def deliver_slice(self) -> None:
+        self.remaining -= 1
+        for deliver in islice(self._slices, 1):
+            self.left_out += deliver()
 
 
 class Hub:
@@ -90,13 +112,13 @@ class Hub:
         capacity_of: Callable[[str], int],
         expiry: float = 60,
         group_expiry: float = 86400,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.channels: dict[str, Target] = {}
         self.groups: dict[str, dict[str, float]] = {}
         self.expiry = expiry
         self.group_expiry = group_expiry
-        self.dropped = 0
+        self._drops = Drops()
         self._capacity_of = capacity_of
         self._clock = clock
         # When messages were queued for channels without a member, oldest first: what expires is found without a scan.
@@ -107,13 +129,14 @@ class Hub:
         # The messages that are being delivered in slices, by group and by the event loop that does it.
         self._rounds: dict[tuple[str, AbstractEventLoop | None], deque[_Round]] = {}
         self._ahead = 0
+        self._has_expired_members = False
         self._lock = threading.RLock()
 
     # Members --------------------------------------------------------------------------------------------------
 
     def attach(self, member: Member) -> None:
         """Deliver to this member from now on; messages that were queued for its name come first."""
-        self._expire()
+        self.expire()
         with self._lock:
             member.keeper = self
             earlier = self.channels.get(member.name)
@@ -148,7 +171,7 @@ class Hub:
     def send(self, channel: str, message: Message) -> bool:
         """Deliver a message, which is copied; False when the channel is full."""
         if self._expiries:
-            self._expire()
+            self.expire()
         return self._deliver(channel, copied(message))
 
     def _deliver(self, channel: str, message: Message) -> bool:
@@ -209,7 +232,7 @@ class Hub:
 
     async def receive(self, channel: str) -> Message:
         """Wait for the next message of a channel. Cancelling loses nothing."""
-        self._expire()
+        self.expire()
         with self._lock:
             queue = self.queue(channel)
             queue.readers += 1
@@ -232,8 +255,13 @@ class Hub:
         target = self.channels.get(channel)
         return target.displaced if isinstance(target, ChannelQueue) else target
 
+    @property
+    def dropped(self) -> int:
+        """How many deliveries were refused by channels that were full."""
+        return self._drops.total
+
     def _count_drop(self, channel: str) -> None:
-        self.dropped += 1
+        self._drops.total += 1
         logger.debug("channel %s is full: a message was dropped", channel)
 
     # Groups ---------------------------------------------------------------------------------------------------
@@ -287,12 +315,12 @@ class Hub:
         one's message, delivery is done in slices, and a sender that is far ahead lets the members have their turn.
         Giving up waiting leaves nobody out.
         """
-        self._expire()
+        self.expire()
         roster = self._roster(group)
         if roster is None:
             return None
         loop = get_running_loop()
-        if len(roster) > SLICE or (group, loop) in self._rounds:
+        if len(roster.members) > SLICE or len(roster.names) > NAMES or (group, loop) in self._rounds:
             message = copied(message)  # what is delivered later must not change meanwhile
         deliver = partial(self._send_to, roster, loop, message, is_flat(message))
         return self._deliver_in_slices(
@@ -318,7 +346,7 @@ class Hub:
         self, group: str, payload: Payload, exclude: frozenset[str] = frozenset()
     ) -> Awaitable[None] | None:
         """Give every member but those excluded the same payload; what is returned is as for `group_send`."""
-        self._expire()
+        self.expire()
         roster = self._roster(group)
         if roster is None:
             return None
@@ -381,15 +409,16 @@ class Hub:
         deliver: Callable[[int, int], int],
         as_message: Callable[[], Message],
     ) -> Awaitable[None] | None:
-        left_out = sum(not self._enqueue(name, as_message()) for name in names)
-        everybody = count + len(names)
+        def enqueue(names: Sequence[str]) -> int:
+            return sum(not self._enqueue(name, as_message()) for name in names)
+
         rounds = self._rounds.get((group, loop))
-        if rounds is None and (count <= SLICE or loop is None):
-            self._count_left_out(group, left_out + deliver(0, count), everybody)
+        if rounds is None and (loop is None or (count <= SLICE and len(names) <= NAMES)):
+            everybody = count + len(names)
+            self._count_left_out(group, enqueue(names) + deliver(0, count), everybody)
             return None if loop is None else self._turn_of_members(everybody, loop)
         assert loop is not None
-        self._count_left_out(group, left_out, len(names))
-        this = _Round(count, deliver, loop.create_future())
+        this = _Round(count, names, deliver, enqueue, loop.create_future())
         if rounds is None:
             self._rounds[group, loop] = deque([this])
             self._next_slice(group, loop)
@@ -400,14 +429,12 @@ class Hub:
     def _next_slice(self, group: str, loop: AbstractEventLoop) -> None:
         rounds = self._rounds[group, loop]
         this = rounds[0]
-        begin = this.position
-        this.position += SLICE
         try:
-            this.left_out += this.deliver(begin, this.position)
+            this.deliver_slice()
         finally:
-            if this.position >= this.count:
+            if this.remaining <= 0:
                 rounds.popleft()
-                self._count_left_out(group, this.left_out, this.count)
+                self._count_left_out(group, this.left_out, this.everybody)
                 finish(this.done)
             if rounds:
                 loop.call_soon(self._next_slice, group, loop)
@@ -429,12 +456,11 @@ class Hub:
 
     def _count_left_out(self, group: str, left_out: int, count: int) -> None:
         if left_out:
-            self.dropped += left_out
-            logger.info("%d of %d channels over capacity in group %s", left_out, count, group)
+            self._drops.left_out(group, left_out, count)
 
     # Expiry ---------------------------------------------------------------------------------------------------
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
         """Drop what has expired: amortised constant time, because both lists are in order of time."""
         if not self._expiries and not self._joins:
             return
@@ -445,15 +471,31 @@ class Hub:
             while self._joins and self._joins[0][0] + self.group_expiry < now:
                 joined, group, channel = self._joins.popleft()
                 if self.groups.get(group, {}).get(channel) == joined:
+                    self._note_expiry(group, channel)
                     self.group_discard(group, channel)
+
+    def _note_expiry(self, group: str, channel: str) -> None:
+        member = self._member(channel)
+        if member is not None and not member.closed and not self._has_expired_members:
+            self._has_expired_members = True
+            logger.warning(
+                "A consumer that still runs is no longer in group %s, %g s after it has joined (group_expiry); it would have "
+                "to join again before. Further ones are not logged",
+                group, self.group_expiry,
+            )  # fmt: skip
 
     def _expire_channel(self, channel: str, now: float) -> None:
         queue = self.channels.get(channel)
         if not isinstance(queue, ChannelQueue) or not queue.drop_expired(now):
             return
-        for group in [group for group, members in self.groups.items() if channel in members]:
-            self._discard(group, channel)
+        self.discard_from_all(channel)
         self._drop_if_idle(channel, queue)
+
+    def discard_from_all(self, channel: str) -> None:
+        """Take a channel out of every group."""
+        with self._lock:
+            for group in [group for group, members in self.groups.items() if channel in members]:
+                self.group_discard(group, channel)
 
     def flush(self) -> None:
         """Forget all queued messages and all groups; members stay attached, and readers go on waiting."""

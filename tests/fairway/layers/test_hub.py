@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from tests.fairway.loops import LoopFactory, LoopThread, on_each_loop, passes, run
 
 from fairway.delivery import WAKES_PER_PASS, Connection, Inbox, Member, Message, Payload
-from fairway.layers.hub import AHEAD, SLICE, ChannelQueue, Hub, copied, delivers_through_hub, hub_of, is_flat
+from fairway.layers.hub import AHEAD, NAMES, SLICE, ChannelQueue, Hub, copied, delivers_through_hub, hub_of, is_flat
 from fairway.protocols.websocket.frames import PLAIN
 
 
@@ -514,6 +515,35 @@ async def test_messages_of_a_group_keep_their_order_although_they_are_sliced() -
     assert hub._rounds == {}
 
 
+async def test_channels_without_a_consumer_are_served_in_slices_too() -> None:
+    hub = new_hub()
+    count = 2 * NAMES + 1
+    for number in range(count):
+        hub.group_add("g", f"c{number}")
+    first, second = hub.group_send("g", message := {"n": 1}), hub.group_send("g", {"n": 2})
+    message["n"] = "changed meanwhile"
+    assert len(hub.channels) == NAMES
+    assert first is not None
+    assert second is not None
+    await first
+    assert len(hub.channels) == count
+    await second
+    for number in range(count):
+        assert [(await hub.receive(f"c{number}"))["n"] for _ in range(2)] == [1, 2]
+
+
+async def test_drops_of_a_large_group_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    hub = new_hub(capacity=1)
+    new_member(hub, "m", capacity=1)
+    for name in ("m", *(f"c{number}" for number in range(NAMES + 1))):
+        hub.group_add("g", name)
+    for _ in range(2):
+        sent = hub.group_send("g", {"n": 1})
+        assert sent is not None
+        await sent
+    assert caplog.messages == [f"{NAMES + 2} of {NAMES + 2} channels over capacity in group g"]
+
+
 async def test_a_group_that_has_become_small_still_waits_its_turn() -> None:
     hub = new_hub()
     members = crowd(hub, SLICE + 1)
@@ -688,6 +718,36 @@ async def test_any_activity_finds_what_has_expired(touch: str) -> None:
         hub.group_broadcast("g", Payload("a"))
 
     assert "c" not in hub.channels
+
+
+async def test_a_wall_clock_that_jumps_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub(lambda channel: 100)
+    member = new_member(hub, "m")
+    hub.group_add("g", "m")
+    hub.send("unread", {"n": 1})
+    wall = time.time()
+    monkeypatch.setattr(time, "time", lambda: wall + 2 * 86400)
+    hub.group_send("g", {"n": 2})
+    assert waiting(member) == [{"n": 2}]
+    assert await hub.receive("unread") == {"n": 1}
+
+
+async def test_a_consumer_that_still_runs_is_named_when_its_membership_expires(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = Clock()
+    hub = new_hub(group_expiry=60, clock=clock)
+    for name in "ab":
+        new_member(hub, name)
+        hub.group_add("g", name)
+    hub.group_add("g", "nobody")
+    clock.now += 61
+    hub.group_send("g", {"n": 1})
+    assert hub.groups == {}
+    assert caplog.messages == [
+        "A consumer that still runs is no longer in group g, 60 s after it has joined (group_expiry); it would have to "
+        "join again before. Further ones are not logged"
+    ]
 
 
 async def test_a_membership_expires_counted_from_the_last_add() -> None:

@@ -1,0 +1,41 @@
+"""What a layer had to leave out is logged when it begins and summed up later, however much it is."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from fairway.delivery import get_running_loop
+
+logger = logging.getLogger("fairway.layers")
+
+INTERVAL = 10.0
+"""Seconds between the first line about drops and the sum of those that followed."""
+
+
+class Drops:
+    """Counts deliveries of one layer's groups that were dropped, for good in `total`. Any thread may call it."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._unsaid = 0
+        self._until = 0.0
+
+    def left_out(self, group: str, count: int, everybody: int) -> None:
+        """So many of a group's channels were full and missed a message."""
+        self.total += count
+        now = time.monotonic()
+        if now >= self._until:
+            self._sum_up()
+            self._until = now + INTERVAL
+            logger.warning("%d of %d channels over capacity in group %s", count, everybody, group)
+            return
+        self._unsaid += count
+        loop = get_running_loop()
+        if self._unsaid == count and loop is not None:
+            loop.call_later(self._until - now, self._sum_up)
+
+    def _sum_up(self) -> None:
+        unsaid, self._unsaid = self._unsaid, 0
+        if unsaid:
+            logger.warning("%d more deliveries to channels over capacity in %g s, in all groups", unsaid, INTERVAL)
