@@ -102,7 +102,7 @@ def compression() -> None:
         print(f"permessage-deflate, {len(text)} bytes of JSON as {len(payload)}")
         report("deflate, level 1, window of 12 bits", microseconds(lambda text=text: encoder.encode_text(text)))
         report("inflate", microseconds(lambda payload=payload: deflate.inflate(payload, 1 << 20)))
-        decoder = Decoder(deflate=True)
+        decoder = Decoder(inflation=deflate.Inflation())
         frame = masked(1, payload, 0xC0)
         report("compressed frame in", microseconds(lambda decoder=decoder, frame=frame: decoder.decode(frame)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+from sys import getsizeof
 
 import pytest
 from tests.fairway.loops import passes
@@ -65,7 +66,7 @@ def take_all(inbox):
 
 @pytest.fixture
 async def inbox():
-    return Inbox(asyncio.get_running_loop(), Reading(), max_messages=8, max_size=100)
+    return Inbox(asyncio.get_running_loop(), Reading(), max_messages=8, max_size=2000)
 
 
 async def waiting(inbox):
@@ -139,16 +140,31 @@ async def test_the_client_lane_is_full_by_number(inbox):
 
 
 async def test_the_client_lane_is_full_by_size(inbox):
-    inbox.put_client("x" * 99)
+    inbox.put_client("x" * (1999 - getsizeof("")))
     inbox.put_client({"type": "websocket.connect"})
     assert not inbox.full
-    inbox.put_client(b"x")
+    assert inbox.room == 1
+    inbox.put_client(b"")
     assert inbox.full
+    assert inbox.room < 0
     take_all(inbox)
     assert not inbox.full
+    assert inbox.room == 2000
 
 
-@pytest.mark.parametrize("message", ["x", "x" * 20])
+async def test_a_text_counts_with_the_memory_that_it_takes(inbox):
+    inbox.put_client("x" * 600)
+    assert not inbox.full
+    inbox.put_client("x" * 599 + "🛥")  # one such character makes all of them four bytes wide
+    assert inbox.full
+
+
+async def test_nobody_pauses_for_an_empty_lane(inbox):
+    with pytest.raises(AssertionError, match="nobody would resume"):
+        inbox.pause()
+
+
+@pytest.mark.parametrize("message", ["x", "x" * 300])
 async def test_reading_goes_on_exactly_once_when_the_lane_is_half_empty(inbox, message):
     for _ in range(8):
         inbox.put_client(message)
@@ -157,7 +173,7 @@ async def test_reading_goes_on_exactly_once_when_the_lane_is_half_empty(inbox, m
     resumed = []
     while inbox.take_nowait() is not None:
         resumed.append(inbox.source.resumed)
-    half = 4 if len(message) == 1 else 6  # 2 of 20 characters are the first to be no more than half of 100
+    half = 4 if len(message) == 1 else 6  # 2 of 300 characters are the first to take no more than half of 2,000 bytes
     assert resumed == [0] * (half - 1) + [1] * (9 - half)
 
 

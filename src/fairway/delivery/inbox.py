@@ -6,6 +6,7 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Callable
+from sys import getsizeof
 from typing import Any, Protocol
 
 from fairway.delivery.payload import Message, Payload, SlowPolicy
@@ -15,7 +16,7 @@ class Source(Protocol):
     """Who fills the client lane of an inbox and can be asked to stop and go on."""
 
     def resume_reading(self) -> None:
-        """Called when the lane has room again, after `Inbox.full` was seen and reading had been paused."""
+        """Called when the lane has room again, after `Inbox.pause`."""
 
     def parking(self) -> None:
         """Called when the consumer has nothing left to do and is about to wait."""
@@ -115,7 +116,7 @@ class Inbox:
             self._client = deque()
         self._client.append(item)
         if type(item) in _SIZED:
-            self._client_size += len(item)
+            self._client_size += getsizeof(item)
 
     def put_disconnect(self, event: Message) -> None:
         """Add the last event of the client, and tell `on_ending`."""
@@ -171,9 +172,16 @@ class Inbox:
 
     @property
     def full(self) -> bool:
-        """Whether the client lane has reached its bound. `max_size` counts characters of text, bytes of data."""
+        """Whether the client lane has reached its bound. `max_size` counts bytes of memory: a text takes one to four
+        for each of its characters.
+        """
         client = self._client
         return client is not None and (len(client) >= self.bounds[0] or self._client_size >= self.bounds[1])
+
+    @property
+    def room(self) -> int:
+        """Bytes of memory until the client lane has reached its bound; not above 0 when it has."""
+        return self.bounds[1] - self._client_size
 
     @property
     def layer_size(self) -> int:
@@ -221,7 +229,11 @@ class Inbox:
                     self.waker.woken()
 
     def pause(self) -> None:
-        """Remember that the source has stopped reading: it is told to go on when the lane is half empty."""
+        """Remember that the source has stopped reading: it is told to go on when the lane is half empty.
+
+        Only for a lane that is `full`: from an empty one nothing would ever be taken, and nobody told.
+        """
+        assert self._client, "an empty lane is never half emptied: nobody would resume"
         self._paused = True
 
     def take_nowait(self) -> Any | None:
@@ -237,10 +249,11 @@ class Inbox:
             return None
         self._layer_next = True
         item = client.popleft()
-        if type(item) in _SIZED:
-            self._client_size -= len(item)
         if not client:
             self._client = None
+            self._client_size = 0
+        elif type(item) in _SIZED:
+            self._client_size -= getsizeof(item)
         if self._paused and self._has_room():
             self._paused = False
             if self.source is not None:
@@ -290,7 +303,7 @@ class Inbox:
         self._client.appendleft(item)
         self._layer_next = False
         if type(item) in _SIZED:
-            self._client_size += len(item)
+            self._client_size += getsizeof(item)
 
     def clear(self) -> None:
         """Forget everything that waits, and the source: the connection has ended."""

@@ -49,6 +49,7 @@ class HttpConnection(asyncio.Protocol):
         "_endpoint",
         "_eof",
         "_exchange",
+        "_has_left",
         "_http",
         "_outbox",
         "_reading",
@@ -80,6 +81,7 @@ class HttpConnection(asyncio.Protocol):
         self._wrote_at_once = False
         self._taken_at_eof = 0
         self._eof = False
+        self._has_left = False
         self._closing = False
         self._stalled_at: float | None = None
         self._deadline: float | None = None
@@ -140,6 +142,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport = None
         self._closing = True
         self._stalled_at = None
+        context.paused.discard(self)
         context.wheel.cancel(self)
         exchange = self._exchange
         if exchange is not None:
@@ -168,11 +171,22 @@ class HttpConnection(asyncio.Protocol):
         if self._reading and self._transport is not None:
             self._reading = False
             self._transport.pause_reading()
+            self._context.paused.add(self, self._transport)
 
     def _resume_reading(self) -> None:
         if not self._reading and self._transport is not None:
             self._reading = True
+            self._has_left = False  # if so, it will show at the end of what is read now
+            self._context.paused.discard(self)
             self._transport.resume_reading()
+
+    def peer_has_left(self, is_reset: bool) -> None:
+        """The end of the stream has come while nothing was read. (`fairway.server.paused.PausedConnection`)"""
+        if is_reset:
+            self._abort()
+        elif self._exchange is not None:
+            self._has_left = True
+            self._doubt(self._exchange)
 
     # Requests -------------------------------------------------------------------------------------------------
 
@@ -484,7 +498,7 @@ class HttpConnection(asyncio.Protocol):
             self._fail(RequestFailed(408, "request head not complete in time: RFC 9110 section 15.5.9"))
 
     def _judge_silence(self, exchange: HttpExchange) -> None:
-        if self._eof:
+        if self._eof or self._has_left:
             if self._stalled_at is None and exchange.sent_bytes == self._taken_at_eof:
                 self._abort()
             else:

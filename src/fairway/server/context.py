@@ -18,9 +18,11 @@ from typing import Any, Protocol
 from fairway.entering import enter_application
 from fairway.protocols.http1 import PlainHeads
 from fairway.server.access import EventLog, FaultLog, client_text, target_text
+from fairway.server.backlog import Backlog
 from fairway.server.batch import Batch
 from fairway.server.collector import Collector
 from fairway.server.config import Config
+from fairway.server.paused import Paused
 from fairway.server.wheel import Entry, Wheel
 
 logger = logging.getLogger("fairway.server")
@@ -64,8 +66,10 @@ class Context:
         self.logs_access = access.enabled
         self.faults = FaultLog()
         self.batch = Batch(loop)
+        self.backlog = Backlog(loop)
         self.now = loop.time()
         self.wheel = Wheel(self.now)
+        self.paused = Paused(self.touch, self.schedule)
         self.connections: set[Drainable] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.counters = Counters()

@@ -73,10 +73,9 @@ class Opening:
     def connection(self) -> WebSocketConnection:
         """The protocol core of the accepted connection; its pings begin at a random time."""
         limits = self._context.limits
-        decoder = Decoder(
-            limits.max_frame_bytes, limits.max_message_bytes, limits.max_fragments, self._offer.deflate is not None
-        )
         context = self._context
+        inflation = context.backlog if self._offer.deflate is not None else None
+        decoder = Decoder(limits.max_frame_bytes, limits.max_message_bytes, limits.max_fragments, inflation)
         return WebSocketConnection(decoder, context.now, context.ping_times, 0.5 + 0.5 * context.random.random())
 
     def refusal(self, status: int, text: str) -> bytes:

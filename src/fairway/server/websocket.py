@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from fairway.delivery import Encoder, Inbox, Message
-from fairway.protocols.websocket.connection import Closed, WebSocketConnection
+from fairway.protocols.websocket.connection import Closed, State, WebSocketConnection
 from fairway.protocols.websocket.frames import (
     ABNORMAL_CLOSURE,
     GOING_AWAY,
@@ -98,11 +99,11 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         if len(data) == 6 and core.receive_pong(data, self._context.now):
             return
         if core.decoder.pending:
-            # What was read before the reading stopped; the decoder keeps it in order.
-            self._take(core.receive_data(data, self._context.now, 0))
+            core.keep(data, self._context.now)  # it was read before the reading stopped
             return
         inbox = self.inbox
-        events = core.receive_data(data, self._context.now, inbox.bounds[0])
+        max_messages, max_size = inbox.bounds
+        events = core.receive_data(data, self._context.now, max_messages, max_size - inbox._client_size)
         for event in events:
             if type(event) is str or type(event) is bytes:
                 inbox.put_client(event)
@@ -161,39 +162,62 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
             self.abort()
 
     def _pause_reading(self) -> None:
-        if self._phase is not Phase.OPEN:
-            if self._phase is Phase.CLOSING:
-                self._go_on_after_close()
-            return
-        self.inbox.pause()
+        """Read no more until what has been read is decoded, and its messages have found room."""
+        if self._is_full:
+            self.inbox.pause()  # the consumer will resume: there is something for it to take
+        else:
+            self.resume_reading()  # nobody else would
         if self._reading and self._transport is not None:
             self._reading = False
             self._transport.pause_reading()
+            self._context.paused.add(self, self._transport)
+
+    @property
+    def _is_full(self) -> bool:
+        # Once either side has closed, messages are thrown away, and no consumer will make room for more.
+        return self._phase is Phase.OPEN and self.inbox.full
 
     def resume_reading(self) -> None:
-        """The inbox has room: decode what is left, then read on. (`fairway.delivery.Source`)"""
-        if not self._decode_scheduled:
-            # Not from within the consumer's own step: it may be cancelled between taking and handling.
-            self._decode_scheduled = True
-            self._context.loop.call_soon(self._go_on_reading)
+        """Decode what is left, then read on. (`fairway.delivery.Source`)
 
-    def _go_on_reading(self) -> None:
+        Not at once: a consumer that has made room may be cancelled between taking and handling.
+        """
+        if not self._decode_scheduled:
+            self._decode_scheduled = True
+            self._context.backlog.add(self)
+
+    def go_on_reading(self) -> None:
+        """Decode as much as the budgets allow. (`fairway.server.backlog.Reader`)"""
         self._decode_scheduled = False
         core, inbox = self._core, self.inbox
         if core is None or self._transport is None:
             return
-        while core.decoder.pending and not inbox.full:
-            self._take(core.receive_data(b"", core.heard_at, inbox.bounds[0]))
-        if core.decoder.pending or inbox.full:
-            inbox.pause()
-        elif not self._reading:
+        if core.decoder.pending and not self._is_full:
+            room = inbox.room if self._phase is Phase.OPEN else inf
+            self._take(core.receive_data(b"", core.heard_at, inbox.bounds[0], room))
+        if core.decoder.pending or self._is_full:
+            self._pause_reading()
+        elif not self._reading and self._transport is not None:
             self._reading = True
             core.heard_at = self._context.now
+            if self._ending.last is not None and core.state is State.OPEN:
+                self._ending.last = self._ending.linger_until = None  # what is read now says how it ends
+            self._context.paused.discard(self)
             self._transport.resume_reading()
+
+    def peer_has_left(self, is_reset: bool) -> None:
+        """The end of the stream has come while nothing was read. (`fairway.server.paused.PausedConnection`)
+
+        What lies in front of it is still read if the application makes room for it within the time for a Close.
+        """
+        if is_reset:
+            self._abort_transport()
+        else:
+            self._close_after_messages(Closed(ABNORMAL_CLOSURE, "connection lost"), True)
 
     def parking(self) -> None:
         """The consumer has nothing left to do. (`fairway.delivery.Source`)"""
-        if self._ending.last is not None and not self.inbox.client_waiting:
+        if self._ending.last is not None and self._reading and not self.inbox.client_waiting:
             # Not from within the consumer's own step: it is about to wait, and the disconnect has to find it waiting.
             self._context.loop.call_soon(self._close_now)
         self._context.batch.parked()
@@ -207,6 +231,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = self._stalled_at = None
+        self._context.paused.discard(self)
         self._close_now()
         self._begin_ending().linger_until = None
         core = self._core
@@ -387,7 +412,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         self._send_control()
         self._schedule(core)
         if not self._reading:
-            self._go_on_after_close()
+            self.resume_reading()
 
     def _not_open_any_more(self) -> None:
         self.is_open = False
@@ -397,16 +422,6 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         deadline = core.next_deadline()
         if deadline is not None:
             self._context.schedule(self, deadline)
-
-    def _go_on_after_close(self) -> None:
-        # The messages that were left unread do not matter any more, the peer's Close does.
-        core = self._core
-        assert core is not None
-        while core.decoder.pending:
-            self._take(core.receive_data(b"", core.heard_at))
-        if not self._reading and self._transport is not None:
-            self._reading = True
-            self._transport.resume_reading()
 
     def _response_start(self, message: Mapping[str, Any]) -> None:
         if self._phase is not Phase.CONNECTING:
@@ -472,8 +487,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
             transport.close()
             return
         if not self._reading:
-            self._reading = True
-            transport.resume_reading()
+            self.resume_reading()
         self._end_writing()
 
     def _end_writing(self) -> None:

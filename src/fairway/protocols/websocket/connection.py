@@ -94,13 +94,20 @@ class WebSocketConnection:
         self._since = self.heard_at
         self._wait: float = interval  # 0 for none
 
-    def receive_data(self, data: bytes, now: float, budget: int = 256) -> Sequence[Event]:
-        """What these bytes complete. Nothing the peer sends raises; after the end, input is ignored."""
+    def receive_data(self, data: bytes, now: float, budget: int = 256, room: float = inf) -> Sequence[Event]:
+        """What these bytes complete, as far as the budgets go (see `Decoder.decode`). Nothing the peer sends raises;
+        after the end, input is ignored.
+        """
         self.heard_at = now
-        items = self.decoder.decode(data, budget)
+        items = self.decoder.decode(data, budget, room)
         if self.decoder.controls or self.state is not OPEN:
             return self._handle(items)
         return cast("list[Event]", items)
+
+    def keep(self, data: bytes, now: float) -> None:
+        """Take bytes that come behind those that are pending (`Decoder.pending`), without decoding any."""
+        self.heard_at = now
+        self.decoder.keep(data)
 
     def receive_pong(self, data: bytes, now: float) -> bool:
         """Whether these bytes are the answer to our Ping, which is mostly all that an idle client ever sends; then
@@ -182,7 +189,7 @@ class WebSocketConnection:
 
     def handle_deadline(self, now: float, reading: bool = True) -> Sequence[Event]:
         """Send a Ping, or give up. While reading is paused (`reading` false) no missing Pong is held against the
-        peer.
+        peer, but Pings are sent: if the peer is not there any more, the network will say so.
         """
         deadline = self.next_deadline()
         if deadline is None or now < deadline:
@@ -200,11 +207,11 @@ class WebSocketConnection:
                 self._since, self._wait = pinged_at, timeout
             else:
                 self._since, self._wait = now, interval
-        elif reading and quiet_since + interval <= now:
+        elif quiet_since + interval <= now:
             self._out += _PING
-            self._pinged_at = now
-            self._since, self._wait = now, min(timeout or interval, interval)
+            self._pinged_at = now if reading else None
+            self._since, self._wait = now, min(timeout or interval, interval) if reading else interval
         else:
             self._pinged_at = None
-            self._since, self._wait = quiet_since if reading else now, interval
+            self._since, self._wait = quiet_since, interval
         return _NOTHING

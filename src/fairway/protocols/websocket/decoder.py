@@ -4,9 +4,14 @@ Theory of operation. `decode` walks over the bytes at hand. A frame that is ther
 the most frequent one (a whole, unfragmented, uncompressed text or binary message) in a straight line at the top of the
 loop. When the last frame of the input is not complete, the decoder turns to *streaming*: what has arrived is unmasked
 and checked at once, so that bad UTF-8 fails in the middle of a frame (section 8.1) and a huge frame is refused from its
-header. Bytes are only ever kept raw when not even a header is complete, when a control frame is incomplete, or when
-`budget` messages have been decoded: then `pending` is True, and `decode(b"")` goes on. `controls` says whether the last
-result holds anything but messages.
+header. Bytes are only ever kept raw when not even a header is complete, when a control frame is incomplete, or when one
+of three budgets is used up: the number of items, the memory that messages take, or what may be inflated for now. Each
+is looked at before a frame and not within one, so the last message may go beyond it. Then `pending` is True, and
+`decode(b"")` goes on; what arrives meanwhile is to be handed to `keep`. `controls` says whether the last result holds
+anything but messages.
+
+Memory is what counts, not the bytes on the wire: 1 KiB may inflate to 1 MiB, and a text with one character from beyond
+the Basic Multilingual Plane takes four bytes for each of its characters.
 
 Nothing the peer sends raises: the last item of a result may be a `Failure`, and after it, or after a `Close`, input
 is ignored. Any split of the input gives the same items.
@@ -15,9 +20,11 @@ is ignored. Any split of the input gives the same items.
 from __future__ import annotations
 
 from codecs import IncrementalDecoder, getincrementaldecoder
+from math import inf
+from sys import getsizeof
 from typing import Any, TypeAlias
 
-from fairway.protocols.websocket.deflate import InflateError, TooLarge, inflate
+from fairway.protocols.websocket.deflate import InflateError, Inflation, TooLarge, inflate
 from fairway.protocols.websocket.events import Close, Failure, Ping, Pong
 from fairway.protocols.websocket.frames import (
     BINARY,
@@ -78,29 +85,31 @@ class Decoder:
     """Decodes what one client sends.
 
     `max_frame_bytes` and `max_message_bytes` are payload sizes, the latter after decompression too; `max_fragments`
-    bounds the frames of one message. `deflate` says whether permessage-deflate was negotiated (without context
-    takeover).
+    bounds the frames of one message. `inflation` is given if permessage-deflate was negotiated (without context
+    takeover); several decoders may share one.
     """
 
-    __slots__ = ("_buffer", "_message", "controls", "deflate", "limits", "pending")
+    __slots__ = ("_buffer", "_message", "controls", "inflation", "limits", "pending")
 
     def __init__(
         self,
         max_frame_bytes: int = 1 << 20,
         max_message_bytes: int = 1 << 20,
         max_fragments: int = 1024,
-        deflate: bool = False,
+        inflation: Inflation | None = None,
     ) -> None:
         # One tuple, shared by all decoders with the same limits, instead of three attributes.
         self.limits = _shared_limits(max_frame_bytes, max_message_bytes, max_fragments)
-        self.deflate = deflate
+        self.inflation = inflation
         self.pending = False
         self.controls = False
         self._buffer = b""
         self._message: _Message | None = None
 
-    def decode(self, data: bytes, budget: int = 256) -> list[Item]:
-        """The items that are complete now, in order; at most `budget` of them."""
+    def decode(self, data: bytes, budget: int = 256, room: float = inf) -> list[Item]:
+        """The items that are complete now, in order: at most `budget` of them, and none after the one with which the
+        messages take `room` bytes of memory.
+        """
         self.pending = False
         self.controls = False
         # One short text message and nothing else: what most reads bring. bench/micro/websocket.py has the gain.
@@ -126,7 +135,7 @@ class Decoder:
             data = self._buffer + data
             self._buffer = b""
         try:
-            position = self._walk(data, items, budget)
+            position = self._walk(data, items, budget, room)
         except _PeerError as error:
             self._finish()
             self.controls = True
@@ -136,14 +145,21 @@ class Decoder:
             self._buffer = data[position:]
         return items
 
-    def _walk(self, data: bytes, items: list[Item], budget: int) -> int:
+    def keep(self, data: bytes) -> None:
+        """Take bytes that come behind those that are pending, without decoding any."""
+        self._buffer += data
+
+    def _walk(self, data: bytes, items: list[Item], budget: int, room: float) -> int:
         position = 0
         end = len(data)
         if self._message is not None and self._message.left >= 0:
             position = self._stream(self._message, data, 0, items)
+            room -= sum(map(getsizeof, items))
         limit = min(self.limits[0], self.limits[1])
         while end - position >= 6:
-            if len(items) >= budget:
+            if self.pending:
+                return position
+            if len(items) >= budget or room <= 0:
                 self.pending = True
                 return position
             first = data[position]
@@ -162,21 +178,24 @@ class Decoder:
                 if 0 <= length <= limit and stop <= end and (length > 125 or start == position + 6):
                     payload = apply_mask(data[start:stop], data[start - 4 : start])
                     position = stop
-                    if first == 0x82:
-                        items.append(payload)
-                        continue
-                    try:
-                        items.append(payload.decode())
-                    except UnicodeDecodeError:
-                        raise _bad_utf8() from None
+                    item: str | bytes = payload
+                    if first == 0x81:
+                        try:
+                            item = payload.decode()
+                        except UnicodeDecodeError:
+                            raise _bad_utf8() from None
+                    items.append(item)
+                    room -= getsizeof(item)
                     continue
+            count = len(items)
             following = self._frame(data, position, items)
             if following is None:
                 return position
             if self._message is _FINISHED:
                 return end
+            room -= sum(map(getsizeof, items[count:]))
             position = following
-        if 2 <= end - position < 6 and self._message is not _FINISHED:
+        if 2 <= end - position < 6 and self._message is not _FINISHED and not self.pending:
             # A header that is not complete may already be wrong: refuse it without waiting for the rest.
             self._check_first_bytes(data[position], data[position + 1])
         return position
@@ -216,7 +235,7 @@ class Decoder:
         if opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, 0xA):
             raise _PeerError(PROTOCOL_ERROR, f"reserved opcode {opcode} (RFC 6455 section 5.2)")
         reserved = first & 0x70
-        if reserved and not (reserved == 0x40 and self.deflate and opcode in (TEXT, BINARY)):
+        if reserved and not (reserved == 0x40 and self.inflation is not None and opcode in (TEXT, BINARY)):
             raise _PeerError(PROTOCOL_ERROR, "reserved bits set (RFC 6455 section 5.2)")
         if second < 0x80:
             raise _PeerError(PROTOCOL_ERROR, "frame not masked (RFC 6455 section 5.1)")
@@ -262,6 +281,9 @@ class Decoder:
                 message.mask = mask[turn:] + mask[:turn]
             message.left -= count
         if message.left == 0:
+            if message.fin and message.compressed and self.inflation is not None and self.inflation.left <= 0:
+                self.pending = True  # it is complete, but not to be inflated now
+                return stop
             message.left = -1
             if message.fin:
                 self._message = None
@@ -298,12 +320,17 @@ class Decoder:
         return data
 
     def _inflate(self, message: bytes) -> bytes:
+        inflation, max_message = self.inflation, self.limits[1]
+        assert inflation is not None, "a compressed message is refused unless compression was negotiated"
         try:
-            return inflate(message, self.limits[1])
+            data = inflate(message, max_message)
         except TooLarge:
-            raise _too_big(self.limits[1]) from None
+            inflation.spend(max_message)
+            raise _too_big(max_message) from None
         except InflateError:
             raise _PeerError(INVALID_DATA, "compressed data cannot be read (RFC 7692 section 7.2.2)") from None
+        inflation.spend(len(data))
+        return data
 
     def _control(self, opcode: int, payload: bytes, items: list[Item]) -> None:
         self.controls = True

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import zlib
 from functools import lru_cache
+from math import inf
 
 from fairway.protocols.websocket.frames import BINARY, FIN, RSV1, TEXT, binary_frame, header, text_frame
 
 EXTENSION = "permessage-deflate"
+
+# A longer message is sent as it is. Compressing takes 10 to 50 ms for each MiB, and everybody else waits for it.
+MAX_DEFLATED_BYTES = 1 << 20
 
 # A window of 4 KiB costs little time and memory and loses little on messages of a few KiB; it fits every client's
 # window.
@@ -30,8 +34,26 @@ class TooLarge(Exception):
     """The message would be longer than allowed after decompression."""
 
 
+class Inflation:
+    """How many bytes may be inflated for now, by one decoder or by many; a message that is begun is finished.
+
+    Inflating takes up to 10 ms for a MiB that was 1 KiB on the wire, so whoever decodes for many shares one among them
+    and refills it from time to time.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: float = inf) -> None:
+        self.left = left
+
+    def spend(self, size: int) -> None:
+        """So many bytes have been inflated."""
+        self.left -= size
+
+
 class DeflateEncoder:
-    """Messages as single frames, compressed from `min_bytes` on where that makes them shorter."""
+    """Messages as single frames, compressed from `min_bytes` up to `MAX_DEFLATED_BYTES` where that makes them
+    shorter."""
 
     __slots__ = ("level", "min_bytes", "window_bits")
 
@@ -42,14 +64,14 @@ class DeflateEncoder:
 
     def encode_text(self, text: str) -> bytes:
         data = text.encode()
-        if len(data) >= self.min_bytes:
+        if self.min_bytes <= len(data) <= MAX_DEFLATED_BYTES:
             small = self._deflate(data)
             if len(small) < len(data):
                 return header(FIN | RSV1 | TEXT, len(small)) + small
         return text_frame(data)
 
     def encode_bytes(self, data: bytes) -> bytes:
-        if len(data) >= self.min_bytes:
+        if self.min_bytes <= len(data) <= MAX_DEFLATED_BYTES:
             small = self._deflate(data)
             if len(small) < len(data):
                 return header(FIN | RSV1 | BINARY, len(small)) + small

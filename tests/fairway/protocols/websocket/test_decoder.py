@@ -13,6 +13,7 @@ from tests.fairway.protocols.websocket.wire import (
     close,
     cut,
     decoded,
+    decoder_for,
     failure,
     feed,
     fragmented,
@@ -453,7 +454,7 @@ def test_any_split_gives_the_same_items(data: bytes, places: list[int], how: dic
 
 @given(streams | st.binary(max_size=200), st.integers(1, 4), limits)
 def test_any_budget_gives_the_same_items(data: bytes, budget: int, how: dict[str, int]) -> None:
-    decoder = Decoder(**how)
+    decoder = decoder_for(**how)
     items = decoder.decode(data, budget)
     while decoder.pending:
         before = decoder.held_bytes
@@ -464,7 +465,7 @@ def test_any_budget_gives_the_same_items(data: bytes, budget: int, how: dict[str
 
 @given(st.lists(st.binary(max_size=60) | any_frame, max_size=12), limits)
 def test_noise_never_raises_and_is_not_hoarded(chunks: list[bytes], how: dict[str, int]) -> None:
-    decoder = Decoder(**how)
+    decoder = decoder_for(**how)
     for chunk in chunks:
         items = decoder.decode(chunk)
         assert not any(isinstance(item, Close | Failure) for item in items[:-1])

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from fairway.protocols.websocket.decoder import Decoder
+from fairway.protocols.websocket.deflate import Inflation
 from fairway.protocols.websocket.events import Close, Failure, Ping, Pong
 from fairway.protocols.websocket.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from fairway.protocols.websocket.masking import apply_mask_pure
@@ -80,8 +81,12 @@ def plain(item: object) -> object:
     return item
 
 
+def decoder_for(*, deflate: bool = False, **how: int) -> Decoder:
+    return Decoder(**how, inflation=Inflation() if deflate else None)
+
+
 def feed(pieces: Iterable[bytes], **how: int) -> list[object]:
-    decoder = Decoder(**how)
+    decoder = decoder_for(**how)
     result = [plain(item) for piece in pieces for item in decoder.decode(piece)]
     assert not decoder.pending
     return result

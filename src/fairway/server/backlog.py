@@ -1,0 +1,70 @@
+"""Connections of one event loop that have been read ahead of.
+
+A read may hold more than is to be decoded in one go: more messages than the inbox has room for, hundreds of control
+frames, or compressed messages that would keep the loop busy for longer than the others should wait. What is left stays
+with the connection as bytes, its socket is not read meanwhile, and *somebody has to come back to it*. If the inbox is
+full that is the consumer, when it has taken something. In every other case it is the backlog, in the next pass of the
+loop: nothing here depends on what the application does.
+
+One allowance of bytes to inflate is shared by all connections and refilled once a pass. So however many clients send
+compression bombs together, a pass takes about as long as one of their messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+from fairway.protocols.websocket.deflate import Inflation
+
+# About a millisecond of inflating; the message that passes it may be as long as a message may be.
+INFLATED_PER_PASS = 1 << 18
+
+
+class Reader(Protocol):
+    """A connection that holds bytes which are yet to be decoded."""
+
+    def go_on_reading(self) -> None:
+        """Decode some of them. Called once after each `Backlog.add`."""
+
+
+class Backlog(Inflation):
+    """Belongs to one loop; everything is called in that loop only."""
+
+    __slots__ = ("_loop", "_scheduled", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(INFLATED_PER_PASS)
+        self._loop = loop
+        self._scheduled = False
+        self._waiting: deque[Reader] = deque()
+
+    def add(self, reader: Reader) -> None:
+        """Have it go on in a later pass, when those before it have had their turn."""
+        self._waiting.append(reader)
+        self._schedule()
+
+    def spend(self, size: int) -> None:
+        self.left -= size
+        # Half an allowance is as good as a whole one: clients that compress short messages cost no pass of their own.
+        if self.left <= INFLATED_PER_PASS // 2:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._next_pass)
+
+    def _next_pass(self) -> None:
+        self._scheduled = False
+        self.left = INFLATED_PER_PASS
+        waiting = self._waiting
+        try:
+            for _ in range(len(waiting)):
+                if self.left <= 0:
+                    break
+                waiting.popleft().go_on_reading()
+        finally:
+            if waiting:
+                self._schedule()

@@ -1,0 +1,71 @@
+"""The connections of one event loop whose sockets are not being read, and whether their peers are still there.
+
+Who does not read does not see the end of the stream either. While an application takes nothing a connection may stay
+paused for long, and its peer may have left: then the task, the scope and the descriptor would be kept for nobody. So
+the sockets of all that are paused are looked at once a second, in one system call.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from asyncio import Transport
+
+    from fairway.server.wheel import Entry
+
+LOOK_INTERVAL = 1.0
+
+_RESET = getattr(select, "POLLERR", 0) | getattr(select, "POLLHUP", 0)
+_FIN = getattr(select, "POLLRDHUP", 0)
+
+
+class PausedConnection(Protocol):
+    """A connection that does not read."""
+
+    def peer_has_left(self, is_reset: bool) -> None:
+        """The peer will send nothing more behind what lies unread (`is_reset` false), or the connection is broken."""
+
+
+class Paused:
+    """Belongs to one loop; everything is called in that loop only. (`fairway.server.wheel.Entry`)
+
+    Where the system cannot tell (Windows; on macOS only a reset shows), an end is seen when reading goes on.
+    """
+
+    def __init__(self, now: Callable[[], float], schedule: Callable[[Entry, float], object]) -> None:
+        self.wheel_slot: int | None = None
+        self._now = now
+        self._schedule = schedule
+        self._transports: dict[PausedConnection, Transport] = {}
+
+    def add(self, connection: PausedConnection, transport: Transport) -> None:
+        """The connection has stopped reading from this transport."""
+        self._transports[connection] = transport
+        if self.wheel_slot is None:
+            self._schedule(self, self._now() + LOOK_INTERVAL)
+
+    def discard(self, connection: PausedConnection) -> None:
+        """The connection reads again, or is lost; does nothing if it is not here."""
+        self._transports.pop(connection, None)
+
+    def handle_deadline(self, now: float) -> float | None:
+        """Tell those whose peers have left, once each."""
+        for connection, events in self._ended():
+            self._transports.pop(connection, None)
+            connection.peer_has_left(bool(events & _RESET))
+        return now + LOOK_INTERVAL if self._transports else None
+
+    def _ended(self) -> list[tuple[PausedConnection, int]]:
+        if not hasattr(select, "poll"):
+            return []
+        poll, watched = select.poll(), {}
+        for connection, transport in self._transports.items():
+            # Of one that is closing the number may be somebody else's by now.
+            if not transport.is_closing():
+                number = transport.get_extra_info("socket").fileno()
+                poll.register(number, _FIN)
+                watched[number] = connection
+        return [(watched[number], events) for number, events in poll.poll(0)]
