@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from channels.layers import InMemoryChannelLayer, channel_layers
 from fairway.delivery import SlowPolicy, statistics
 from fairway.server import crowd
 from fairway.server.crowd import FEW
 from fairway.server.outbox import CHUNK_BYTES
 from tests.integration.conftest import Start
-from tests.integration.raw import DEADLINE, TEXT, Client, Served, frame, next_pass
+from tests.integration.raw import CLOSE, DEADLINE, TEXT, Client, Served, frame, next_pass
 
 BIG = "x" * 10_000
 MEMBERS = 20
@@ -88,7 +88,10 @@ async def test_a_stuck_reader_stops_only_its_own_handler(
     start: Start, layer: InMemoryChannelLayer, member: Any
 ) -> None:
     served = await start(member.as_asgi())
-    stuck, *others = await reading(served, MEMBERS)
+    others = await reading(served, MEMBERS - 1)
+    stuck = await served.connect(receive_buffer=4096)
+    await stuck.open()
+    stuck.writer.transport.pause_reading()  # type: ignore[attr-defined]
     await stuck.send(frame(TEXT, b"20000"))
     await until(lambda: sizes(served)[-1] >= served.context.limits.outbox_high_water)
     waiting_at = member.sent
@@ -200,6 +203,105 @@ async def test_a_client_too_slow_for_broadcasts_misses_some(
         assert numbers[-1] == 799
     await stuck.send(frame(TEXT, b"1"))
     assert (await stuck.frame())[1] == BIG.encode()
+
+
+LONG = "é" * (2 << 20)  # 4 MiB, four times the bound
+WAYS_OF_SENDING = ["a synchronous consumer", "a broadcast", "a synchronous handler"]
+
+
+class Sender(WebsocketConsumer):
+    """Sends what it is asked for without waiting, as synchronous code does."""
+
+    groups = ("all",)
+    codes: list[int | None]
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        assert text_data is not None
+        for _ in range(int(text_data)):
+            self.send(LONG)
+        self.send("the end")
+
+    def long_message(self, event: dict[str, Any]) -> None:
+        self.send(LONG)
+
+    def short_message(self, event: dict[str, Any]) -> None:
+        self.send("the end")
+
+    def disconnect(self, code: int | None) -> None:
+        self.codes.append(code)
+
+
+@pytest.fixture
+def sender() -> type[Sender]:
+    return type("Sender", (Sender,), {"codes": []})
+
+
+async def send_long(way: str, layer: InMemoryChannelLayer, client: Client, count: int = 1) -> None:
+    if way == "a synchronous consumer":
+        await client.send(frame(TEXT, b"%d" % count))
+    elif way == "a broadcast":
+        for _ in range(count):
+            await layer.group_broadcast("all", LONG)
+        await layer.group_broadcast("all", "the end")
+    else:
+        for _ in range(count):
+            await layer.group_send("all", {"type": "long.message"})
+        await layer.group_send("all", {"type": "short.message"})
+
+
+@pytest.mark.parametrize("sending", WAYS_OF_SENDING)
+@pytest.mark.parametrize("deflate", [False, True])
+async def test_a_message_beyond_the_bound_reaches_a_client_that_reads(
+    start: Start, layer: InMemoryChannelLayer, sender: Any, sending: str, deflate: bool
+) -> None:
+    """What waited before counts, not how long the message itself is; and what comes behind it is not cut either."""
+    served = await start(sender.as_asgi(), outbox_bytes=1 << 20, deflate=deflate)
+    client = await served.connect()
+    await client.open()
+    await send_long(sending, layer, client)
+    first = await client.frame()
+    # With keep-latest, what comes before the consumer has even looked may replace what came first.
+    if layer._slow_policy("all") is not SlowPolicy.KEEP_LATEST or first != (TEXT, b"the end"):
+        assert first == (TEXT, LONG.encode())
+        assert await client.frame() == (TEXT, b"the end")
+    assert served.context.counters.slow_consumers == 0
+
+
+@pytest.mark.parametrize("layer", ["close"], indirect=True)
+@pytest.mark.parametrize("sending", WAYS_OF_SENDING)
+async def test_long_messages_that_pile_up_end_a_client_that_does_not_read_and_it_can_learn_why(
+    start: Start, layer: InMemoryChannelLayer, sender: Any, sending: str
+) -> None:
+    served = await start(sender.as_asgi(), outbox_bytes=1 << 20)
+    client = await served.connect(receive_buffer=4096)
+    await client.open()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await send_long(sending, layer, client, count=6)
+    await until(lambda: sender.codes)
+    assert sender.codes == [1013]
+    assert served.log[-1].endswith("client too slow: more than 1048576 bytes wait for it; closed with 1013")
+    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    opcode, payload = await client.frame()
+    while opcode == TEXT:
+        assert payload == LONG.encode()
+        opcode, payload = await client.frame()
+    assert (opcode, payload) == (CLOSE, (1013).to_bytes(2, "big") + b"client too slow")
+    await client.send(frame(CLOSE, (1013).to_bytes(2, "big")))
+    assert await client.at_end()
+
+
+@pytest.mark.parametrize("layer", ["close"], indirect=True)
+async def test_a_client_that_was_too_slow_is_left_after_the_time_for_a_close(
+    start: Start, layer: InMemoryChannelLayer, sender: Any
+) -> None:
+    served = await start(sender.as_asgi(), outbox_bytes=1 << 20, close_timeout=0.3)
+    client = await served.connect(receive_buffer=4096)
+    await client.open()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await send_long("a broadcast", layer, client, count=6)
+    await until(lambda: sender.codes)
+    await served.idle()
+    assert sender.codes == [1013]
 
 
 async def test_an_unknown_policy_is_named() -> None:

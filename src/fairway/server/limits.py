@@ -54,10 +54,11 @@ class Limits:
     """Messages of one client that wait for the application; beyond it the socket is not read."""
 
     inbox_bytes: int = 1024 * 1024
-    """Bytes of one client's messages that wait for the application; beyond it the socket is not read."""
+    """Bytes of memory of one client's messages that wait for the application; beyond it the socket is not read."""
 
     outbox_bytes: int = 1024 * 1024
-    """Bytes that wait for one slow client; beyond it the slow-consumer policy acts (by default: close, 1013)."""
+    """Bytes that wait for one slow client, behind the message that it is being sent; with more than this waiting, at the
+    next message the slow-consumer policy acts (by default: close, 1013)."""
 
     outbox_high_water: int = 65536
     """Bytes that wait for one client before `await send()` waits for it; not above `outbox_bytes`."""
@@ -102,7 +103,7 @@ class Limits:
     """Whether permessage-deflate (RFC 7692) is agreed to when a client offers it."""
 
     deflate_min_bytes: int = 1024
-    """Shorter messages are sent uncompressed: compressing them costs more than it saves."""
+    """Shorter messages are sent uncompressed: compressing them costs more than it saves. So are those above 1 MiB."""
 
     deflate_level: int = 1
     """zlib's level, 1 (fast) to 9 (small)."""

@@ -119,20 +119,23 @@ class Outbox:
             return True
         return False
 
-    def append_droppable(self, frame: bytes, key: str, bound: int, only_latest: bool) -> int:
-        """Add a frame that need not be sent, and make room for it; how many earlier ones of its kind were dropped.
+    def append_droppable(self, frame: bytes, key: str) -> None:
+        """Add a frame that need not be sent."""
+        self._droppable += 1
+        self.append(Droppable(frame, key), is_broadcast=True)
+
+    def make_room(self, size: int, key: str, bound: int, only_latest: bool) -> int:
+        """Make room for a `Droppable` of this size and key; how many earlier ones were dropped.
 
         As long as the socket takes everything nothing is dropped. Then, with `only_latest`, the earlier frames with
-        this key are; and the oldest ones with any key, until `bound` bytes are kept.
+        this key are; and the oldest ones with any key, until `bound` bytes will be kept.
         """
         dropped = 0
         if self.blocked:
             if only_latest:
                 dropped += self._drop_matching(key, len(self._pieces))
-            while self.size + len(frame) > bound and self._drop_matching(None, 1):
+            while self.size + size > bound and self._drop_matching(None, 1):
                 dropped += 1
-        self._droppable += 1
-        self.append(Droppable(frame, key), is_broadcast=True)
         return dropped
 
     def _drop_matching(self, key: str | None, count: int) -> int:
@@ -262,6 +265,16 @@ class Outbox:
             self.transport.write(memoryview(data)[sent:])
 
     @property
+    def waiting(self) -> int:
+        """Bytes that wait behind the first message. However long one is, a client that takes it is not slow for that;
+        it is when others pile up behind it.
+        """
+        frames = self._frames
+        if frames is None:
+            return 0
+        return self.size - len(frames[0] if type(frames) is list else frames)
+
+    @property
     def is_crowded(self) -> bool:
         """Whether senders are to wait."""
         return self.size >= self.high_water
@@ -289,6 +302,16 @@ class Outbox:
         """Whether everything has been handed to the kernel."""
         transport = self.transport
         return not self._frames and (transport is None or transport.get_write_buffer_size() == 0)
+
+    def drop_waiting(self) -> int:
+        """Forget all messages but the one that has begun to be written; how many frames were dropped."""
+        self._batch.crowd.settle(self)
+        frames = self._pieces
+        begun = [piece for piece in frames[:1] if type(piece) is memoryview]
+        self._frames = begun or None  # type: ignore[assignment]  # a list of pieces
+        self.size = sum(map(len, begun))
+        self._droppable = 0
+        return len(frames) - len(begun)
 
     def close(self) -> int:
         """Forget the transport and everything unsent, and wake all who wait; how many frames were dropped."""

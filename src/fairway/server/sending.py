@@ -46,8 +46,8 @@ class SendingHalf(Connection):
 
     def send_nowait(self, message: Mapping[str, Any]) -> None:
         """As `send`, but never waits: a client that is too slow is dropped when its outbox is full."""
-        self._handle(message)
         self._check_bound()
+        self._handle(message)
 
     def _send_message(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
         text, data = message.get("text"), message.get("bytes")
@@ -83,23 +83,28 @@ class SendingHalf(Connection):
 
     def broadcast(self, payload: Payload) -> None:
         frame = payload.form(self.encoder)
+        outbox = self.outbox
         if payload.is_droppable:
-            self._broadcast_droppable(payload, frame)
-        else:
-            self.outbox.append(frame, is_broadcast=True)
-        if self.outbox.size > self.outbox.high_water:
+            bound = self._context.limits.outbox_bytes
+            only_latest = payload.policy is SlowPolicy.KEEP_LATEST
+            self._context.counters.dropped_frames += outbox.make_room(len(frame), payload.group, bound, only_latest)
+        if outbox.size > outbox.high_water:
             self._check_bound()
-
-    def _broadcast_droppable(self, payload: Payload, frame: bytes) -> None:
-        bound = self._context.limits.outbox_bytes
-        only_latest = payload.policy is SlowPolicy.KEEP_LATEST
-        dropped = self.outbox.append_droppable(frame, payload.group, bound, only_latest)
-        self._context.counters.dropped_frames += dropped
+            if not self.is_open:
+                return
+        if payload.is_droppable:
+            outbox.append_droppable(frame, payload.group)
+        else:
+            outbox.append(frame, is_broadcast=True)
 
     def _check_bound(self) -> None:
-        """Drop a client for which too much waits."""
+        """Drop a client for which too much waits, before more is added.
+
+        What counts is what waits already, behind a first message that may be of any size: so a message that is longer
+        than the bound reaches a client that reads, and a client that does not is dropped at the next one.
+        """
         bound = self._context.limits.outbox_bytes
-        if self.outbox.size > bound:
+        if self.outbox.size > bound and self.outbox.waiting > bound:
             self._drop_slow_consumer(bound)
 
     def _not_open(self, kind: str) -> Exception:

@@ -151,8 +151,8 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
     def _send_control(self) -> None:
         """Send what the protocol itself has to say; a client that reads nothing of it is dropped like any other."""
         assert self._core is not None
-        self.outbox.append(self._core.data_to_send())
         self._check_bound()
+        self.outbox.append(self._core.data_to_send())
 
     def _keep_early(self, data: bytes) -> None:
         if self._ending.is_lingering or self._phase is Phase.ENDED:
@@ -524,9 +524,17 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
             "slow client",
             f"client too slow: more than {bound} bytes wait for it; closed with {TRY_AGAIN_LATER}",
         )
+        core = self._core
+        assert core is not None
+        self._context.counters.dropped_frames += self.outbox.drop_waiting()
         self._disconnected(TRY_AGAIN_LATER, "client too slow")
-        self._context.counters.dropped_frames += self.outbox.close()
-        self._abort_transport()
+        # If it goes on reading it gets the message that has begun, and a Close; it has as long as for any Close.
+        core.close(TRY_AGAIN_LATER, "client too slow", self._context.now)
+        self.outbox.append(core.data_to_send())
+        ending = self._begin_ending()
+        ending.linger_until = self._context.now + self._context.limits.close_timeout
+        self._schedule(core)
+        self._linger()
 
     def _disconnected(self, code: int, reason: str) -> None:
         """Tell the application, once."""

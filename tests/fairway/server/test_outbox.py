@@ -181,18 +181,58 @@ async def blocked_outbox(batch: Batch) -> tuple[Outbox, Transport]:
     return outbox, transport
 
 
+def add_droppable(outbox: Outbox, frame: bytes, key: str, bound: int, only_latest: bool) -> int:
+    dropped = outbox.make_room(len(frame), key, bound, only_latest)
+    outbox.append_droppable(frame, key)
+    return dropped
+
+
+async def test_what_waits_is_what_is_behind_the_first_message(batch: Batch) -> None:
+    outbox, _ = await blocked_outbox(batch)
+    outbox.append(b"second ")
+    assert (outbox.size, outbox.waiting) == (7, 0)
+    outbox.append(b"third ")
+    assert (outbox.size, outbox.waiting) == (13, 6)
+
+
+async def test_what_has_begun_is_all_that_is_left_when_the_waiting_is_dropped(batch: Batch) -> None:
+    transport = Transport(room=10)
+    outbox = outbox_of(batch, transport)
+    outbox.append(bytes(3 * CHUNK_BYTES))
+    await next_pass()
+    outbox.append(b"second")
+    outbox.append_droppable(b"third", "key")
+    assert outbox.drop_waiting() == 2
+    assert (outbox.size, outbox.waiting) == (2 * CHUNK_BYTES, 0)
+    outbox.append(b"last")
+    while not outbox.is_empty:
+        transport.take()
+        await next_pass()
+    assert b"".join(transport.writes) == bytes(3 * CHUNK_BYTES) + b"last"
+
+
+async def test_a_message_that_has_not_begun_is_dropped_whole(batch: Batch) -> None:
+    outbox, transport = await blocked_outbox(batch)
+    outbox.append(bytes(3 * CHUNK_BYTES))
+    assert outbox.drop_waiting() == 1
+    outbox.append(b"last")
+    transport.take()
+    await next_pass()
+    assert b"".join(transport.writes) == b"first last"
+
+
 async def test_nothing_is_dropped_while_the_socket_takes_everything(batch: Batch) -> None:
     transport = Transport()
     outbox = outbox_of(batch, transport)
     for number in range(5):
-        assert outbox.append_droppable(b"%d " % number, "prices", bound=3, only_latest=True) == 0
+        assert add_droppable(outbox, b"%d " % number, "prices", bound=3, only_latest=True) == 0
     await next_pass()
     assert transport.writes == [b"0 1 2 3 4 "]
 
 
 async def test_the_oldest_make_room_for_the_newest(batch: Batch) -> None:
     outbox, transport = await blocked_outbox(batch)
-    dropped = [outbox.append_droppable(b"%d " % number, "a", bound=6, only_latest=False) for number in range(5)]
+    dropped = [add_droppable(outbox, b"%d " % number, "a", bound=6, only_latest=False) for number in range(5)]
     assert (dropped, outbox.size) == ([0, 0, 0, 1, 1], 6)
     transport.take()
     assert b"".join(transport.writes) == b"first 2 3 4 "
@@ -202,8 +242,8 @@ async def test_the_oldest_make_room_for_the_newest(batch: Batch) -> None:
 async def test_only_the_latest_of_each_key_waits(batch: Batch) -> None:
     outbox, transport = await blocked_outbox(batch)
     for number in range(3):
-        outbox.append_droppable(b"a%d " % number, "a", bound=100, only_latest=True)
-        outbox.append_droppable(b"b%d " % number, "b", bound=100, only_latest=True)
+        add_droppable(outbox, b"a%d " % number, "a", bound=100, only_latest=True)
+        add_droppable(outbox, b"b%d " % number, "b", bound=100, only_latest=True)
     assert outbox.size == 6
     transport.take()
     assert b"".join(transport.writes) == b"first a2 b2 "
@@ -212,8 +252,8 @@ async def test_only_the_latest_of_each_key_waits(batch: Batch) -> None:
 async def test_what_was_sent_directly_is_never_dropped(batch: Batch) -> None:
     outbox, transport = await blocked_outbox(batch)
     outbox.append(b"direct ")
-    assert outbox.append_droppable(b"x " * 50, "a", bound=10, only_latest=False) == 0
-    assert outbox.append_droppable(b"y ", "a", bound=10, only_latest=False) == 1
+    assert add_droppable(outbox, b"x " * 50, "a", bound=10, only_latest=False) == 0
+    assert add_droppable(outbox, b"y ", "a", bound=10, only_latest=False) == 1
     outbox.append(b"close")
     transport.take()
     assert b"".join(transport.writes) == b"first direct y close"
@@ -222,9 +262,9 @@ async def test_what_was_sent_directly_is_never_dropped(batch: Batch) -> None:
 async def test_a_frame_that_has_begun_is_finished(batch: Batch) -> None:
     transport = Transport(room=10)
     outbox = outbox_of(batch, transport)
-    outbox.append_droppable(b"x" * 3 * CHUNK_BYTES, "a", bound=10, only_latest=False)
+    add_droppable(outbox, b"x" * 3 * CHUNK_BYTES, "a", bound=10, only_latest=False)
     await next_pass()
-    assert outbox.append_droppable(b"last", "a", bound=10, only_latest=True) == 0
+    assert add_droppable(outbox, b"last", "a", bound=10, only_latest=True) == 0
     transport.take()
     assert b"".join(transport.writes) == b"x" * 3 * CHUNK_BYTES + b"last"
 
@@ -253,7 +293,7 @@ def test_only_droppable_frames_are_missing_and_they_are_counted(steps: list[obje
             if key == "keep":
                 outbox.append(frame)
             else:
-                dropped += outbox.append_droppable(frame, key, 2 * CHUNK_BYTES, only_latest)
+                dropped += add_droppable(outbox, frame, key, 2 * CHUNK_BYTES, only_latest)
             assert outbox.size == sum(map(len, outbox._pieces))
         while not outbox.is_empty:
             await next_pass()
