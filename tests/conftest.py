@@ -13,7 +13,10 @@ from tests.services.postgres import postgres  # noqa: F401  # the fixture
 from tests.services.redis import redis  # noqa: F401  # the fixture
 
 # `make fast` and `make matrix` look for what broke; `make test` looks longer for what never worked.
-hypothesis.settings.register_profile("fast", max_examples=20)
+# How long an example takes is the machine's affair: what hangs ends by pytest's time-out.
+hypothesis.settings.register_profile("fast", max_examples=20, deadline=None)
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.load_profile("default")
 
 
 class Hops:

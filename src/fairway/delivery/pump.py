@@ -23,8 +23,8 @@ class Pump:
     """Fills an inbox from an awaitable source: a foreign server's `receive`, a foreign layer's `receive`.
 
     The next message is fetched only after the last one was dispatched, so that a message that nobody will handle
-    stays where it is; with `ahead`, which is for clients, as long as the inbox is not full and no body is under way. Ends after a disconnect
-    event, with the source's error (`SourceFailed`), or by `stop`.
+    stays where it is; with `ahead`, which is for clients, as long as the inbox is not full and no body is under way.
+    Ends after a disconnect event, with the source's error (`SourceFailed`), or by `stop`.
     """
 
     __slots__ = ("_ahead", "_for_layer", "_gate", "_inbox", "_is_stopped", "_source", "_task")

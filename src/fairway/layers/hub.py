@@ -479,10 +479,11 @@ class Hub:
         if member is not None and not member.closed and not self._has_expired_members:
             self._has_expired_members = True
             logger.warning(
-                "A consumer that still runs is no longer in group %s, %g s after it has joined (group_expiry); it would have "
-                "to join again before. Further ones are not logged",
-                group, self.group_expiry,
-            )  # fmt: skip
+                "A consumer that still runs is no longer in group %s, %g s after it has joined (group_expiry); "
+                "it would have to join again before. Further ones are not logged",
+                group,
+                self.group_expiry,
+            )
 
     def _expire_channel(self, channel: str, now: float) -> None:
         queue = self.channels.get(channel)

@@ -57,8 +57,8 @@ class Limits:
     """Bytes of memory of one client's messages that wait for the application; beyond it the socket is not read."""
 
     outbox_bytes: int = 1024 * 1024
-    """Bytes that wait for one slow client, behind the message that it is being sent; with more than this waiting, at the
-    next message the slow-consumer policy acts (by default: close, 1013)."""
+    """Bytes that wait for one slow client, behind the message that it is being sent; with more than this waiting, the
+    slow-consumer policy acts at the next message (by default: close, 1013)."""
 
     outbox_high_water: int = 65536
     """Bytes that wait for one client before `await send()` waits for it; not above `outbox_bytes`."""
