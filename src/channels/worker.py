@@ -24,6 +24,8 @@ from asgiref.server import StatelessServer
 from channels.exceptions import StopConsumer
 from fairway.delivery import Connection, Inbox, Message, SourceFailed
 from fairway.layers.outage import MISTAKES, backoff, outage_of, receive_through
+from fairway.running import left_behind, run
+from fairway.whereabouts import of_task
 
 __all__ = ["InputQueue", "Worker"]
 
@@ -44,6 +46,8 @@ _CANCELLED = (
     "Instances cancelled, because their handlers did not finish: %d. "
     "A handler that runs in a thread goes on all the same; one more SIGTERM ends the process"
 )
+_LEFT_BEHIND = "Instances that do not end although they were cancelled: left behind: %d: %s"
+_MOST_NAMED = 5
 
 
 class Instance(Connection):
@@ -191,6 +195,7 @@ class Worker(StatelessServer):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_is_asked = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._instances: set[asyncio.Task[None]] = set()
 
     # Life -----------------------------------------------------------------------------------------------------
 
@@ -200,7 +205,7 @@ class Worker(StatelessServer):
         The signal's second coming cancels the handlers that still run. Raises the error of a listener.
         """
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(self.arun())
+            run(self.arun())
 
     async def arun(self) -> None:
         """As `run`, in the running event loop. Cancelling it cancels the handlers."""
@@ -266,10 +271,18 @@ class Worker(StatelessServer):
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks, timeout=_CANCEL_TIMEOUT)
+        if self._tasks:
+            logger.warning(_LEFT_BEHIND, len(self._tasks), "; ".join(self._names_of_tasks()))
+            left_behind.extend(self._tasks)
         for scope_id, queue in queues.items():
             if queue.qsize():
                 logger.error("%d messages of channel %s were not handled", queue.qsize(), scope_id)
         self.application_instances.clear()
+
+    def _names_of_tasks(self) -> list[str]:
+        """The channels whose instances run, and where they are."""
+        tasks = [task for task in self._instances if not task.done()]
+        return [f"{task.get_name()} in {of_task(task)}" for task in tasks[:_MOST_NAMED]]
 
     # Messages -------------------------------------------------------------------------------------------------
 
@@ -361,7 +374,7 @@ class Worker(StatelessServer):
         queue.instances.add(instance)
         try:
             # In a task of its own: what it leaves in context variables is not there for the next one.
-            await asyncio.create_task(self._call_application(instance, details["scope"]))
+            await self._in_a_task(instance, details["scope"])
             if not instance.has_asked:
                 logger.error("The application for %s ended without receiving a message", details["scope"])
         except StopConsumer:
@@ -371,15 +384,23 @@ class Worker(StatelessServer):
                 await self.application_exception(error, details)
             else:
                 queue.fail(error)
-        except Exception as error:
-            await self.application_exception(error, details)
         except asyncio.CancelledError as error:
             if _is_cancelled():
                 raise
             await self.application_exception(error, details)
+        except BaseException as error:
+            # An exit, too, is the handler's own.
+            await self.application_exception(error, details)
         finally:
             queue.instances.discard(instance)
             instance.inbox.clear()
+
+    async def _in_a_task(self, instance: Instance, scope: Any) -> None:
+        name = f"channel {scope.get('channel')}"
+        task = asyncio.create_task(self._call_application(instance, scope), name=name)
+        self._instances.add(task)
+        task.add_done_callback(self._instances.discard)
+        await task
 
     async def _call_application(self, instance: Instance, scope: Any) -> None:
         await self.application(dict(scope), instance.receive, functools.partial(self.application_send, scope))

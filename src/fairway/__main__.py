@@ -22,15 +22,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _serve(arguments: Sequence[str]) -> int:
     # Imported here because the doctor has to work where Django does not.
     import fairway.leftovers  # noqa: F401  # connects itself to Django's signal
+    from fairway.departure import Departure
     from fairway.server import cli
     from fairway.settings import limits_from_django, start_warnings
 
-    return cli.main(
+    # The process is the server's alone, from here to its end.
+    departure = Departure()
+    code = cli.main(
         arguments,
         limits_source=limits_from_django,
         warnings_source=lambda: [*doctor.start_warnings(), *start_warnings()],
         version=__version__,
+        departure=departure,
     )
+    departure.leave(code)
+    return code
 
 
 if __name__ == "__main__":

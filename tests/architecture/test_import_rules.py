@@ -87,12 +87,16 @@ def test_the_wire_library_is_imported_in_one_place() -> None:
     assert users == {"fairway.protocols.websocket.masking"}
 
 
-def test_delivery_and_entering_know_only_the_standard_library() -> None:
-    assert offences([*modules("fairway/delivery"), SRC / "fairway/entering.py"], ("fairway.delivery",)) == []
+def test_what_all_others_stand_on_knows_only_the_standard_library() -> None:
+    ground = [SRC / f"fairway/{name}.py" for name in ("entering", "whereabouts", "running", "departure")]
+    allowed = ("fairway.delivery", "fairway.whereabouts", "fairway.running")
+
+    assert offences([*modules("fairway/delivery"), *ground], allowed) == []
 
 
 def test_the_server_knows_no_framework() -> None:
-    allowed = ("fairway.protocols", "fairway.delivery", "fairway.entering", "fairway.server", "uvloop")
+    ground = ("fairway.entering", "fairway.whereabouts", "fairway.running", "fairway.departure")
+    allowed = ("fairway.protocols", "fairway.delivery", *ground, "fairway.server", "uvloop")
 
     assert offences(modules("fairway/server"), allowed) == []
 
@@ -117,6 +121,10 @@ def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily()
         "fairway.layers",
         "fairway.leftovers",
         "fairway.settings",
+        # A worker and a command have a loop and an end of their own, without a server.
+        "fairway.running",
+        "fairway.departure",
+        "fairway.whereabouts",
     )
     found = []
     for path in modules("channels"):

@@ -199,7 +199,8 @@ async def test_nothing_is_left(
 
     assert list(watched.alive) == []
     assert len(served.context.wheel) == 0
-    assert served.context.connections == served.context.tasks == set()
+    assert not served.context.connections
+    assert not served.context.tasks
     assert len(asyncio.all_tasks()) == tasks
     await settle(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
     assert len(os.listdir("/proc/self/fd")) <= descriptors

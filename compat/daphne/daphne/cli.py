@@ -18,6 +18,7 @@ from asgiref.compatibility import guarantee_single_callable
 from daphne.access import AccessLogGenerator
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server
+from fairway.departure import Departure
 from fairway.server.cli import collect_rarely
 from fairway.server.loading import AppImportError, load_app
 
@@ -40,15 +41,17 @@ class CommandLineInterface:
     def __init__(self) -> None:
         self.parser = _parser(self.prog, self.description)
         self.server: Any = None
+        self.departure = Departure()
 
     @classmethod
     def entrypoint(cls) -> NoReturn:
         """Run with the arguments of the process, and exit: with 1 for what cannot be served."""
         interface = cls()
-        try:
-            interface.run(sys.argv[1:])
-        except argparse.ArgumentError as error:
-            interface.fail(error)
+        with interface.departure.at_the_end():
+            try:
+                interface.run(sys.argv[1:])
+            except argparse.ArgumentError as error:
+                interface.fail(error)
         sys.exit(0)
 
     def run(self, args: Sequence[str]) -> None:
@@ -84,6 +87,7 @@ class CommandLineInterface:
             ready_callable=collect_rarely,
             **headers,
         )
+        self.server.departure = self.departure
         self.server.run()
 
     def load_asgi_app(self, path: str) -> Any:

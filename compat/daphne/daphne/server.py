@@ -21,6 +21,7 @@ from daphne.access import ActionLog, ActionLogger
 from daphne.endpoints import Endpoint, parse
 from daphne.root_path import RootPath
 from daphne.timeouts import TimeLimits
+from fairway.departure import Departure
 from fairway.server.config import BindError, Config
 from fairway.server.limits import SETTING, ConfigurationError, Limits
 from fairway.server.process import StopEvent, run
@@ -111,6 +112,7 @@ class Server:
         self.server_name = server_name
         self.listening_addresses: list[tuple[str, int]] = []
         self.stop_event = StopEvent()
+        self.departure: Departure | None = None
         connect_timeout = min(websocket_connect_timeout, websocket_handshake_timeout)
         self._limits = (
             _Limit("connect_timeout", "websocket_connect_timeout", connect_timeout, 5),
@@ -158,6 +160,7 @@ class Server:
                 access_log=ActionLog(self.log_action),
                 on_ready=self._ready,
                 stop_event=self.stop_event,
+                departure=self.departure,
             )
 
     def config(self, endpoints: Sequence[Endpoint] = ()) -> Config:

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from fairway.departure import Departure
 from fairway.server.config import BindError, Config
 from fairway.server.limits import ConfigurationError, Limits
 from fairway.server.loading import AppImportError, load_app
@@ -40,11 +41,12 @@ def main(
     limits_source: Callable[[], Limits] = Limits,
     warnings_source: Callable[[], Iterable[str]] = tuple,
     version: str = "unknown",
+    departure: Departure | None = None,
 ) -> int:
     """Run the command line and return the exit code: 0 stopped, 1 cannot start, 3 the application refused to.
 
     `limits_source` and `warnings_source` are called after the application was loaded, which is what configures Django;
-    the warnings are logged, once, before it is served.
+    the warnings are logged, once, before it is served. With a `departure` the process is the server's alone.
     """
     options = _parser(version).parse_args(argv)
     try:
@@ -53,7 +55,7 @@ def main(
         _set_up_logging(options.log_level)
         for text in warnings_source():
             logger.warning("%s", text)
-        return run(app, config, on_ready=_ready, loop=options.loop)
+        return run(app, config, on_ready=_ready, loop=options.loop, departure=departure)
     except AppImportError as error:
         if error.__cause__ is not None:
             traceback.print_exception(error.__cause__)

@@ -221,7 +221,7 @@ class HttpConnection(asyncio.Protocol):
         self._exchange = exchange
         # With its exchange: when a task ends the connection may be busy with the next request already.
         ended = partial(self._application_ended, exchange)
-        self._application = context.run(scope, exchange.receive, exchange.send, ended)
+        self._application = context.run(scope, exchange.receive, exchange.send, exchange, ended)
         if self._eof:
             self._doubt(exchange)
         elif head.content_length or head.chunked:
@@ -377,8 +377,9 @@ class HttpConnection(asyncio.Protocol):
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._application_failed(exchange.scope, error)
-        elif not (exchange.finished or exchange.disconnected or task.cancelled()):
-            self._context.fault("no answer", exchange.scope, "application returned without completing its response")
+        elif not (exchange.finished or exchange.disconnected):
+            ending = "was cancelled, not by the server," if task.cancelled() else "returned"
+            self._context.fault("no answer", exchange.scope, f"application {ending} without completing its response")
         if exchange is self._exchange and not exchange.finished:
             self._break_off(exchange, error)
 

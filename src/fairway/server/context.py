@@ -41,6 +41,13 @@ class Drainable(Protocol):
         """Drop the connection now."""
 
 
+class Served(Protocol):
+    """What a task of the application is for."""
+
+    @property
+    def scope(self) -> Mapping[str, Any]: ...
+
+
 class Counters:
     """How often things happened since the server started."""
 
@@ -71,7 +78,7 @@ class Context:
         self.wheel = Wheel(self.now)
         self.paused = Paused(self.touch, self.schedule)
         self.connections: set[Drainable] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: dict[asyncio.Task[None], Served] = {}
         self.counters = Counters()
         self.collector: Collector | None = None
         self.state: dict[str, Any] | None = None
@@ -111,32 +118,41 @@ class Context:
             self._arm()
 
     def run(
-        self, scope: Scope, receive: Any, send: Any, ended: Callable[[asyncio.Task[None]], object]
+        self, scope: Scope, receive: Any, send: Any, served: Served, ended: Callable[[asyncio.Task[None]], object]
     ) -> asyncio.Task[None]:
         """Start the application's task, in a context of its own: no connection sees another's variables.
 
-        `ended` is called when it has ended, and calls `forget`: one callback costs less memory than two.
+        `served` is what the task is for. `ended` is called when it has ended, and calls `forget`: one callback costs
+        less memory than two.
         """
         variables = VariableContext()
-        return self._start(variables.run(_call, self.app, scope, receive, send), variables, ended)
+        return self._start(variables.run(_call, self.app, scope, receive, send), variables, served, ended)
 
     def forget(self, task: asyncio.Task[None], began: float = math.inf, weight: int = 0) -> None:
         """The task has ended. It began at that time, by the coarse clock or later; `weight`: bytes of its bodies."""
-        self.tasks.discard(task)
+        self.tasks.pop(task, None)
         if self.collector is not None:
             self.collector.task_ended(began, weight)
+
+    def name_of(self, task: asyncio.Task[Any]) -> str:
+        """What the task serves and for whom, for a log."""
+        served = self.tasks.get(task)
+        if served is None:
+            return "a task of the application"
+        return f"{target_text(served.scope)} for {client_text(served.scope)}"
 
     def _start(
         self,
         coroutine: Coroutine[Any, Any, None],
         variables: VariableContext,
+        served: Served,
         ended: Callable[[asyncio.Task[None]], object],
     ) -> asyncio.Task[None]:
         # Apart from `run`, whose frame belongs to the traceback of what the call itself raises: a frame of it that
         # knew the task would keep task, error and traceback in a cycle. The same holds for who calls `run`.
         # With a name that all share: asyncio makes a string of its own for every task that has none.
         task: asyncio.Task[None] = self.loop.create_task(coroutine, name="fairway application", context=variables)
-        self.tasks.add(task)
+        self.tasks[task] = served
         # Without a context it would get a copy of one.
         task.add_done_callback(ended, context=variables)
         return task
@@ -215,7 +231,7 @@ def _call(app: Application, scope: Scope, receive: Any, send: Any) -> Coroutine[
     """A coroutine of the application's call, which may return any awaitable, or raise at once."""
     try:
         awaitable = enter_application(app, scope, receive, send)
-    except Exception as error:
+    except BaseException as error:
         return _raise(error)
     return awaitable if isinstance(awaitable, CoroutineType) else _await(awaitable)
 
@@ -224,7 +240,7 @@ async def _await(awaitable: Awaitable[None]) -> None:
     await awaitable
 
 
-async def _raise(error: Exception) -> None:
+async def _raise(error: BaseException) -> None:
     try:
         raise error
     finally:

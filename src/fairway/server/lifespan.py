@@ -13,6 +13,8 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Literal
 
+from fairway import running, whereabouts
+
 logger = logging.getLogger("fairway.server")
 
 Message = MutableMapping[str, Any]
@@ -99,7 +101,9 @@ class Lifespan:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self._state}
         try:
             await self._app(scope, self._receive, self._send)
-        except Exception as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
             self._error = error
             if self._started.done() and self._failure is None:
                 logger.error("the application's lifespan raised an exception", exc_info=error)
@@ -139,6 +143,8 @@ class Lifespan:
             await self._end_task()
             raise _failed(f"the application did not finish its lifespan start-up within {self._timeout:g} s")
         error, self._task = self._error, None
+        if error is not None and not isinstance(error, Exception):
+            raise _failed(f"the application ended its lifespan start-up with {error!r}", error) from error
         if self._mode == "on":
             if error is None:
                 raise _failed("the application returned from its lifespan call without completing the start-up")
@@ -165,7 +171,9 @@ class Lifespan:
         task.cancel()
         await asyncio.wait({task}, timeout=_CANCEL_TIMEOUT)
         if not task.done():
-            logger.warning("the application's lifespan task ignores its cancellation")
+            place = whereabouts.of_task(task)
+            logger.warning("the application's lifespan task ignores its cancellation: left behind in %s", place)
+            running.left_behind.append(task)
 
 
 def _failed(text: str, error: BaseException | None = None) -> LifespanFailed:

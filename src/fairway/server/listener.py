@@ -10,8 +10,9 @@ import asyncio
 import logging
 import socket
 import sys
-from typing import Any
+from collections.abc import Collection
 
+from fairway import running, whereabouts
 from fairway.server.access import AccessLog, EventLog
 from fairway.server.config import Config
 from fairway.server.connection import HttpConnection
@@ -31,6 +32,9 @@ _PAUSE_SECONDS = 0.5
 
 # What a cancelled task has left of the server's life.
 _CUT_SECONDS = 1.0
+
+# Tasks in one line of the log.
+_MOST_NAMED = 5
 
 
 class Server:
@@ -116,10 +120,15 @@ class Server:
         self._sockets.clear()
 
     async def stop(self, timeout: float) -> None:  # noqa: ASYNC109  # a grace period: its end is no error
-        """Stop accepting, let requests finish and close WebSockets with 1001, for `timeout` seconds at most; then cut
-        them.
+        """`end_connections`, then `end_lifespan`, even if the former is cancelled."""
+        try:
+            await self.end_connections(timeout)
+        finally:
+            await self.end_lifespan()
 
-        The lifespan shutdown comes last. Cancelling it cuts everything at once.
+    async def end_connections(self, timeout: float) -> None:  # noqa: ASYNC109  # as above
+        """Stop accepting, let requests finish and close WebSockets with 1001, for `timeout` seconds at most; then cut
+        them. Cancelling it cuts everything at once.
         """
         context = self.context
         self._stop_accepting()
@@ -140,7 +149,10 @@ class Server:
         finally:
             await self._cut()
             context.close()
-            await self._lifespan.shutdown()
+
+    async def end_lifespan(self) -> None:
+        """Run the application's lifespan shutdown, after everything else."""
+        await self._lifespan.shutdown()
 
     async def _all_ended(self) -> None:
         await self.context.wait_no_connections()
@@ -153,7 +165,17 @@ class Server:
                 await self._all_ended()
         except TimeoutError:
             # A thread cannot be cancelled, and so neither can a task that waits for one.
-            logger.warning("%d tasks do not end although they were cancelled: left behind", len(self.context.tasks))
+            logger.warning(
+                "%d tasks do not end although they were cancelled: left behind: %s",
+                len(self.context.tasks),
+                "; ".join(self._names_of_tasks()),
+            )
+            running.left_behind.extend(self.context.tasks)
+
+    def _names_of_tasks(self) -> list[str]:
+        tasks = list(self.context.tasks)
+        names = [f"{self.context.name_of(task)} in {whereabouts.of_task(task)}" for task in tasks[:_MOST_NAMED]]
+        return names if len(tasks) <= _MOST_NAMED else [*names, "..."]
 
     def abort(self) -> None:
         """Drop every connection and cancel every application task."""
@@ -163,7 +185,7 @@ class Server:
             task.cancel()
 
 
-async def _wait(tasks: set[Any]) -> None:
+async def _wait(tasks: Collection[asyncio.Task[None]]) -> None:
     if tasks:
         await asyncio.wait(list(tasks))
 

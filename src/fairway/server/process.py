@@ -12,9 +12,12 @@ import logging
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
+from fairway import running
+from fairway.departure import Departure
 from fairway.server.access import AccessLog, EventLog
 from fairway.server.collector import Collector
 from fairway.server.config import Config
@@ -27,14 +30,18 @@ logger = logging.getLogger("fairway.server")
 LoopChoice = Literal["auto", "uvloop", "asyncio"]
 
 _ABORT_TIMEOUT = 2.0
-"""Seconds that the connections' tasks have to end once everything was cut."""
+"""Seconds that the application's tasks and its lifespan have to end once everything was cut."""
+
+_MARGIN = 3.0
+"""Seconds beyond the time-out of a phase in which what it has cut has ended, or is left behind."""
 
 
 class StopEvent:
     """Asks a running server to stop. `set` may be called from any thread, before, while and after it runs."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # A signal handler may call `set` while the same thread holds it.
+        self._lock = threading.RLock()
         self._is_set = False
         self._wake: Callable[[], object] | None = None
 
@@ -50,9 +57,9 @@ class StopEvent:
         loop = asyncio.get_running_loop()
         event = asyncio.Event()
         with self._lock:
-            if self._is_set:
-                return
             self._wake = lambda: loop.call_soon_threadsafe(event.set)
+            if self._is_set:
+                event.set()
         try:
             await event.wait()
         finally:
@@ -70,108 +77,140 @@ def run(
     on_ready: Callable[[list[str]], object] | None = None,
     stop_event: StopEvent | None = None,
     loop: LoopChoice = "auto",
+    departure: Departure | None = None,
 ) -> int:
     """Serve until told to stop, and return the exit code.
 
     In the main thread SIGINT and SIGTERM stop it, gracefully the first time and at once the second; in another one
     only `stop_event` does. `sockets` are taken over and closed; without them the config's are opened. `on_ready` is
     called in the loop, with the addresses, once connections are accepted. Raises `BindError`.
+
+    It returns within the time-outs of the config even if tasks of the application do not end. A process that is the
+    server's alone has a `departure`: then a signal ends it in time though its loop is blocked.
     """
     factory = _loop_factory(loop)
     if sockets is None:
         sockets = config.bind()
     try:
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(_serve(app, config, sockets, access_log, on_ready, stop_event or StopEvent()))
+        life = _Life(app, config, sockets, access_log or AccessLog(config.access_log), departure)
+        return running.run(life.run(on_ready, stop_event or StopEvent()), factory)
     finally:
         for listening in sockets:
             listening.close()
 
 
-async def _serve(
-    app: Any,
-    config: Config,
-    sockets: list[socket.socket],
-    access_log: EventLog | None,
-    on_ready: Callable[[list[str]], object] | None,
-    stop: StopEvent,
-) -> int:
-    server = Server(app, config, access_log=access_log or AccessLog(config.access_log))
-    abort = asyncio.Event()
-    with _signals(stop, abort):
-        stopping = asyncio.create_task(stop.wait())
-        starting = asyncio.create_task(server.start(sockets))
+class _Life:
+    """Of one server, in one loop."""
+
+    def __init__(
+        self, app: Any, config: Config, sockets: list[socket.socket], access_log: EventLog, departure: Departure | None
+    ) -> None:
+        self._server = Server(app, config, access_log=access_log)
+        self._config = config
+        self._sockets = sockets
+        self._departure = departure
+        self._signals_seen = 0
+        self._abort = asyncio.Event()
+
+    async def run(self, on_ready: Callable[[list[str]], object] | None, stop: StopEvent) -> int:
+        with self._signals(stop):
+            stopping = asyncio.create_task(stop.wait())
+            starting = asyncio.create_task(self._server.start(self._sockets))
+            try:
+                # A signal during a long start-up ends it.
+                await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not starting.done():
+                    return 0
+                starting.result()
+                self._server.context.collector = Collector(self._server.context)
+                if on_ready is not None:
+                    on_ready(self._server.addresses)
+                await stopping
+            except LifespanFailed as error:
+                return error.exit_code
+            finally:
+                await _cancel(stopping, starting)
+                self._config.unlink_unix_socket()
+            await self._stop()
+        return 0
+
+    async def _stop(self) -> None:
+        logger.info("stopping; once more to stop at once")
+        ending = asyncio.create_task(self._end())
+        impatient = asyncio.create_task(self._abort.wait())
         try:
-            # A signal during a long start-up ends it.
-            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not starting.done():
-                return 0
-            starting.result()
-            server.context.collector = Collector(server.context)
-            if on_ready is not None:
-                on_ready(server.addresses)
-            await stopping
-        except LifespanFailed as error:
-            return error.exit_code
+            await asyncio.wait({ending, impatient}, return_when=asyncio.FIRST_COMPLETED)
+            if not ending.done():
+                ending.cancel()  # which cuts what is open
+                await asyncio.wait({ending}, timeout=_ABORT_TIMEOUT)
+            if ending.done() and not ending.cancelled():
+                ending.result()
         finally:
-            await _cancel(stopping, starting)
-            config.unlink_unix_socket()
-        await _stop(server, config, abort)
-    return 0
+            await _cancel(ending, impatient)
+        logger.info("stopped")
 
+    async def _end(self) -> None:
+        limits = self._config.limits
+        try:
+            await self._server.end_connections(limits.shutdown_timeout)
+        finally:
+            with self._more_time(limits.lifespan_timeout):
+                await self._server.end_lifespan()
 
-async def _stop(server: Server, config: Config, abort: asyncio.Event) -> None:
-    logger.info("stopping; once more to stop at once")
-    graceful = asyncio.create_task(server.stop(config.limits.shutdown_timeout))
-    impatient = asyncio.create_task(abort.wait())
-    try:
-        await asyncio.wait({graceful, impatient}, return_when=asyncio.FIRST_COMPLETED)
-        if not graceful.done():
-            server.abort()
-            await asyncio.wait({graceful}, timeout=_ABORT_TIMEOUT)
-        if graceful.done():
-            graceful.result()
-    finally:
-        await _cancel(graceful, impatient)
-    logger.info("stopped")
+    @contextlib.contextmanager
+    def _more_time(self, seconds: float) -> Iterator[None]:
+        """What happens inside the block has a time-out of its own, which the process's has to leave room for."""
+        departure = self._departure
+        before = None if departure is None else departure.deadline
+        if departure is None or before is None or self._abort.is_set():
+            yield
+            return
+        departure.by(time.monotonic() + seconds + _MARGIN)
+        try:
+            yield
+        finally:
+            if not self._abort.is_set():
+                departure.by(max(before, time.monotonic() + _MARGIN))
+
+    @contextlib.contextmanager
+    def _signals(self, stop: StopEvent) -> Iterator[None]:
+        """Handle SIGINT and SIGTERM inside the block, in the main thread; elsewhere do nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+
+        def handle(number: int, frame: object) -> None:
+            self._on_stop_signal(loop, stop)
+
+        # Not the loop's own handlers: they run when the loop does, and a handler of the application may block it.
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if self._departure is not None and self._signals_seen:
+                self._departure.take_signals()
+
+    def _on_stop_signal(self, loop: asyncio.AbstractEventLoop, stop: StopEvent) -> None:
+        self._signals_seen += 1
+        if self._signals_seen == 1:
+            stop.set()
+            seconds = self._config.limits.shutdown_timeout + _MARGIN
+        elif self._signals_seen == 2:
+            loop.call_soon_threadsafe(self._abort.set)
+            seconds = _MARGIN
+        else:
+            seconds = 0.0
+        if self._departure is not None:
+            self._departure.by(time.monotonic() + seconds)
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
-
-
-@contextlib.contextmanager
-def _signals(stop: StopEvent, abort: asyncio.Event) -> Iterator[None]:
-    """Handle SIGINT and SIGTERM inside the block, in the main thread; elsewhere do nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    seen = False
-
-    def handle() -> None:
-        nonlocal seen
-        if seen:
-            abort.set()
-        seen = True
-        stop.set()
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        try:
-            loop.add_signal_handler(number, handle)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(handle))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            with contextlib.suppress(NotImplementedError):
-                loop.remove_signal_handler(number)
-            signal.signal(number, handler)
 
 
 def _loop_factory(choice: LoopChoice) -> Callable[[], asyncio.AbstractEventLoop]:

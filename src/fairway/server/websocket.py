@@ -86,7 +86,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         context = self._context
         context.access.websocket_connecting(scope)
         self.inbox.put_client({"type": "websocket.connect"})
-        self._task = context.run(scope, self.receive, self.send, self)
+        self._task = context.run(scope, self.receive, self.send, self, self)
         self.scope = Remembered(scope)
 
     # From the socket ------------------------------------------------------------------------------------------
@@ -582,6 +582,8 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
             return
         if error is not None and not isinstance(error, ConnectionClosed):
             self._context.application_error("WebSocket", self.scope, error)
+        elif error is None and self._phase is not Phase.ENDED:
+            self._fault("cancelled", "application was cancelled, not by the server")
         if self._phase is Phase.CONNECTING:
             self._refuse(500, "internal server error")
         elif self._phase is Phase.DENYING:

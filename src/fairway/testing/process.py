@@ -24,6 +24,8 @@ from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
+from fairway.departure import Departure
+
 if TYPE_CHECKING:
     from fairway.server.process import StopEvent
 
@@ -79,6 +81,11 @@ class ServerProcess(multiprocessing.Process):
         # A fork has the handlers of the tests' process.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.departure = Departure(exit_functions=False)  # a fork has those of the tests' process
+        with self.departure.at_the_end():
+            self._run()
+
+    def _run(self) -> None:
         try:
             if self.setup is not None:
                 self.setup()
@@ -115,7 +122,14 @@ class ServerProcess(multiprocessing.Process):
         config = Config(host=self.host, port=self.port.value, **fields)
         sockets = config.bind()
         port = sockets[0].getsockname()[1]
-        return run(application, config, sockets=sockets, on_ready=lambda _: self.accepting(port), stop_event=stop_event)
+        return run(
+            application,
+            config,
+            sockets=sockets,
+            on_ready=lambda _: self.accepting(port),
+            stop_event=stop_event,
+            departure=self.departure,
+        )
 
     def accepting(self, port: int) -> None:
         """Tell the tests' process that connections are accepted at the port."""

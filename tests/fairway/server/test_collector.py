@@ -176,7 +176,7 @@ async def context(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Context]:
 
 async def test_what_a_task_has_left_is_collected_after_it(context: Context) -> None:
     left = leave_cycle()
-    context.forget(context.run({}, None, None, context.forget), context.now)
+    context.forget(context.run({}, None, None, None, context.forget), context.now)
     await happens(left)
     assert context.collector is not None
     assert context.collector.counts[Kind.YOUNG] == 0
@@ -190,14 +190,14 @@ async def test_what_is_old_when_it_is_left_is_collected_as_well(context: Context
     cycle = None
     gc.collect(1)
     assert not left.is_set()
-    context.forget(context.run({}, None, None, context.forget), context.now)
+    context.forget(context.run({}, None, None, None, context.forget), context.now)
     await happens(left)
 
 
 async def test_heavy_bodies_are_collected_at_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "DELAY", 1000.0)
     left = leave_cycle()
-    task = context.run({}, None, None, lambda task: context.forget(task, context.now, YOUNG_BYTES))
+    task = context.run({}, None, None, None, lambda task: context.forget(task, context.now, YOUNG_BYTES))
     await task
     await happens(left)
     assert context.collector is not None
@@ -217,7 +217,7 @@ async def test_what_hangs_on_something_with_a_finalizer_is_collected_in_the_next
     await anext(generator)
     left = leave_cycle(Cycle(generator))
     del generator
-    context.forget(context.run({}, None, None, context.forget), context.now)
+    context.forget(context.run({}, None, None, None, context.forget), context.now)
     await happens(left)
     await happens(closed)
 

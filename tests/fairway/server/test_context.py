@@ -59,7 +59,7 @@ async def test_a_task_sees_no_variable_of_who_started_it() -> None:
     variable.set(1)
     scope: dict[str, Any] = {}
     context = context_of(app)
-    await context.run(scope, None, None, context.forget)
+    await context.run(scope, None, None, None, context.forget)
     assert (scope["seen"], variable.get()) == (None, 1)
 
 
@@ -74,7 +74,7 @@ async def test_the_call_itself_runs_in_the_context_of_its_task() -> None:
         seen.append(variable.get(None))
 
     context = context_of(app)
-    await context.run({}, None, None, context.forget)
+    await context.run({}, None, None, None, context.forget)
     assert seen == [5]
 
 
@@ -85,11 +85,11 @@ async def test_an_application_may_return_any_awaitable() -> None:
         return future
 
     context = context_of(app)
-    task = context.run({}, None, None, context.forget)
-    assert context.tasks == {task}
+    task = context.run({}, None, None, None, context.forget)
+    assert list(context.tasks) == [task]
     await task
     await asyncio.sleep(0)
-    assert context.tasks == set()
+    assert context.tasks == {}
 
 
 async def test_a_deadline_is_handled_and_the_timer_rests_when_there_is_none(context: Context) -> None:

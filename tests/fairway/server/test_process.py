@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import http.client
 import os
+import re
 import signal
+import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from tests.fairway.server.site_process import PATIENCE, SiteProcess, serving
 
 from fairway.server.access import AccessLog
 from fairway.server.config import Config
 from fairway.server.process import StopEvent, run
-
-PATIENCE = 20.0
 
 
 def get(address: str, path: str = "/") -> bytes:
@@ -175,3 +179,193 @@ def test_signals_are_given_back(monkeypatch: pytest.MonkeyPatch):
 
     assert code == 0
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+# What does not want to end --------------------------------------------------------------------------------------
+
+STUBBORN = """
+import asyncio, atexit, sys, threading, time
+from asgiref.sync import sync_to_async
+
+atexit.register(print, "exit functions ran")
+
+async def swallow():
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+
+def sleep():
+    time.sleep(3600)
+
+async def application(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        if "lifespan" in sys.argv[-1]:
+            await swallow()
+        return
+    print("running", flush=True)
+    if scope["path"] == "/swallow":
+        await swallow()
+    if scope["path"] == "/thread":
+        await sync_to_async(sleep)()
+    if scope["path"] == "/pool":
+        await asyncio.get_running_loop().run_in_executor(None, sleep)
+    if scope["path"] == "/block":
+        time.sleep(3600)
+    if scope["path"] == "/spawned":
+        global task
+        task = asyncio.create_task(swallow())
+    if scope["path"] == "/own-thread":
+        threading.Thread(target=sleep).start()
+
+"""
+
+SHORT = {"SHUTDOWN_TIMEOUT": 0.5, "LIFESPAN_TIMEOUT": 0.5}
+LONG = {"SHUTDOWN_TIMEOUT": 3600.0}
+MARGIN = 5.0
+"""Seconds beyond a limit in which the process has ended, on a busy machine."""
+
+
+def begin(process: SiteProcess, path: str) -> socket.socket:
+    """Send a request, and wait until the application has it."""
+    client = process.connect()
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert process.popen.stdout is not None
+    assert process.popen.stdout.readline() == "running\n"
+    return client
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "loop", "signals"),
+    [
+        *((path, "uvloop", 1) for path in ("/swallow", "/thread", "/pool", "/block", "/spawned", "/own-thread")),
+        *((path, "uvloop", 2) for path in ("/swallow", "/thread", "/pool", "/block", "/own-thread")),
+        *((path, "asyncio", 1) for path in ("/swallow", "/block")),
+    ],
+)
+def test_what_does_not_end_is_named_and_left_behind(tmp_path: Path, path: str, loop: str, signals: int):
+    limits = SHORT if signals == 1 else LONG
+    with serving(tmp_path, STUBBORN, "--loop", loop, limits=limits) as process, begin(process, path):
+        process.signal()
+        if signals == 2:
+            if path != "/block":
+                process.wait_for("stopping")
+            process.signal(signal.SIGINT)
+
+        assert process.end(within=MARGIN) == 0
+        assert process.popen.stdout is not None
+        assert process.popen.stdout.read() == "exit functions ran\n"
+        place = {"/swallow": "swallow", "/spawned": "swallow", "/block": "application"}.get(path, "sleep")
+        assert re.search(rf"left behind.* in {place} \(.*site_under_test\.py:\d+\)", process.log)
+        assert "Traceback" not in process.log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signals", [1, 2])
+def test_lifespan_shutdown_that_does_not_end_is_left_behind(tmp_path: Path, signals: int):
+    limits = SHORT if signals == 1 else {**LONG, "LIFESPAN_TIMEOUT": 3600.0}
+    source = STUBBORN.replace('"lifespan" in sys.argv[-1]', "True")
+    with serving(tmp_path, source, limits=limits) as process:
+        for _ in range(signals):
+            process.signal()
+            process.wait_for("stopping")
+
+        assert process.end(within=MARGIN) == 0
+        assert "the application's lifespan task ignores its cancellation: left behind in swallow (" in process.log
+
+
+# Exits of single tasks ------------------------------------------------------------------------------------------
+
+EXITING = """
+import asyncio, sys
+
+async def answer(send, body):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+async def end(path):
+    if path.endswith("/exit"):
+        sys.exit(3)
+    if path.endswith("/interrupt"):
+        raise KeyboardInterrupt("mine")
+    if path.endswith("/child"):
+        await asyncio.create_task(end("/exit"))
+    if path.endswith("/own"):
+        class Own(BaseException): pass
+        raise Own("mine")
+    if path.endswith("/generator"):
+        raise GeneratorExit("mine")
+    if path.endswith("/cancel"):
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+    if path.endswith("/callback"):
+        asyncio.get_running_loop().call_soon(sys.exit, 3)
+
+async def serve(scope, receive, send):
+    if scope["type"] == "lifespan":
+        raise NotImplementedError
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await end(scope["path"])
+        await receive()
+    else:
+        await end(scope["path"])
+        await answer(send, b"fine")
+
+def application(scope, receive, send):
+    if scope["path"].startswith("/at-once") if "path" in scope else False:
+        sys.exit(3)
+    return serve(scope, receive, send)
+"""
+
+WEBSOCKET = (
+    "GET {} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_exit_that_one_task_asks_for_is_its_own(tmp_path: Path, loop: str):
+    limits = {"CLOSE_TIMEOUT": 0.3}
+    with serving(tmp_path, EXITING, "--loop", loop, limits=limits) as process, process.connect() as neighbour:
+        for path in ("/exit", "/interrupt", "/child", "/own", "/generator", "/cancel", "/at-once"):
+            assert process.get(path).startswith(b"HTTP/1.1 500 "), path
+            if path != "/at-once":
+                with process.connect() as client:
+                    client.sendall(WEBSOCKET.format("/ws" + path).encode())
+                    received = b"".join(iter(lambda client=client: client.recv(65536), b""))
+                assert received.startswith(b"HTTP/1.1 101 ")
+                assert received.endswith(b"\x88\x02" + (1011).to_bytes(2, "big")), path
+        assert process.get("/callback").startswith(b"HTTP/1.1 200 ")
+        neighbour.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert neighbour.recv(65536).startswith(b"HTTP/1.1 200 ")
+        process.signal()
+        assert process.end(within=MARGIN) == 0
+
+    log = process.log
+    for path in ("/exit", "/interrupt", "/child", "/own", "/generator"):
+        assert f"exception in application for HTTP {path} from 127.0.0.1" in log
+        assert f"exception in application for WebSocket /ws{path} from 127.0.0.1" in log
+    assert "/cancel: application was cancelled, not by the server, without completing its response" in log
+    assert "/ws/cancel: application was cancelled, not by the server" in log
+    assert "SystemExit(3) in a callback does not end the process" in log
+    assert "KeyboardInterrupt: mine" in log
+
+
+@pytest.mark.slow
+def test_exit_in_the_lifespan_start_up_is_a_refusal_to_start(tmp_path: Path):
+    (tmp_path / "refusing.py").write_text("import sys\nasync def application(*_):\n    sys.exit('no database')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "fairway", "--port", "0", "refusing:application"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+
+    assert done.returncode == 3
+    assert "the application ended its lifespan start-up with SystemExit('no database')" in done.stderr

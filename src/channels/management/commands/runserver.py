@@ -24,6 +24,7 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
 
 from channels.routing import get_default_application
+from fairway.departure import Departure
 
 if TYPE_CHECKING:
     from django.contrib.staticfiles.management.commands.runserver import Command as RunserverCommand
@@ -76,6 +77,14 @@ class Command(RunserverCommand):
         self.limits = _limits(options)
         super().handle(*args, **options)
 
+    departure: Departure | None = None
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run as what the process is for, so that nothing of the application keeps it from ending, or reloading."""
+        self.departure = Departure()
+        with self.departure.at_the_end():
+            super().run_from_argv(argv)
+
     def run(self, **options: Any) -> None:
         """Run until the process is to end, or to be started again by the autoreloader; then stop the server."""
         from fairway.server.process import StopEvent
@@ -99,6 +108,7 @@ class Command(RunserverCommand):
             "access_log": DevelopmentLog(self.style),
             "stop_event": self.stop_event,
             "idle": self.idle,
+            "departure": self.departure,
         }
         self.server_cls = type("FairwayServer", (DevelopmentServer,), attributes)
         super().inner_run(*args, **options)
@@ -135,6 +145,7 @@ class DevelopmentServer:
     access_log: ClassVar[DevelopmentLog]
     stop_event: ClassVar[StopEvent]
     idle: ClassVar[threading.Event]
+    departure: ClassVar[Departure | None]
 
     def __init__(self, server_address: tuple[str, int], handler_class: object, ipv6: bool = False) -> None:
         """Listen. Raises the operating system's error, which Django's command has a message for."""
@@ -162,6 +173,7 @@ class DevelopmentServer:
                 sockets=self.sockets,
                 access_log=self.access_log,
                 stop_event=self.stop_event,
+                departure=self.departure,
             )
         finally:
             self.idle.set()

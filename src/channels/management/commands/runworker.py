@@ -23,6 +23,7 @@ from channels.consumer import AsyncConsumer
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from channels.routing import get_default_application
 from channels.worker import Worker
+from fairway.departure import Departure
 from fairway.layers.outage import MISTAKES
 
 logger = logging.getLogger("django.channels.worker")
@@ -67,6 +68,11 @@ class Command(BaseCommand):
             help="Start again when code has changed, as runserver does. For development.",
         )
         parser.add_argument("channels", nargs="+", metavar="channel", help="Names of channels to listen to.")
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run as what the process is for, so that no handler keeps it from ending, or reloading."""
+        with Departure().at_the_end():
+            super().run_from_argv(argv)
 
     def get_check_kwargs(self, options: dict[str, Any]) -> Any:
         """With the reloader, nothing yet: a mistake in the code must not end what waits for its correction."""

@@ -1,0 +1,118 @@
+"""The end of a process, by a deadline, whatever does not want to end.
+
+Python waits at its exit for every thread that is not a daemon, those of pools included, for as long as they run. A
+`Departure` waits for them no longer than was promised: it says what is left behind, has the exit functions run and the
+output flushed, and ends the process.
+
+It belongs to whoever owns the process: a command line, the child that a test starts. A library has none.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from fairway import running, whereabouts
+
+logger = logging.getLogger("fairway.server")
+
+GRACE = 0.5
+"""Seconds that threads have to end after everything else has."""
+
+_LAST_SECONDS = 1.0
+"""What exit functions and the flushing of output may take in a process that does not end by itself."""
+
+
+class Departure:
+    """Nothing happens before `by` or `leave` is called."""
+
+    def __init__(self, exit_functions: bool = True) -> None:
+        """`exit_functions`: whether those of `atexit` are for this process to call."""
+        self._exit_functions = exit_functions
+        # A queue whose `put` may interrupt itself: signal handlers call it.
+        self._orders: queue.SimpleQueue[tuple[float, int] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._leaving: threading.Thread | None = None
+        self.deadline: float | None = None
+        """By `time.monotonic()`; None as long as nobody wants the process to end."""
+
+    def by(self, deadline: float, code: int = 0) -> None:
+        """End the process at the deadline if it still lives then; a later call sets another one. For any thread."""
+        self.deadline = deadline
+        self._orders.put((deadline, code))
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="fairway departure", daemon=True)
+            self._thread.start()
+
+    def leave(self, code: int) -> None:
+        """To be called last: everything has ended but what was left behind.
+
+        Returns, and lets Python end the process, if only threads may be left: they have the rest of the time that was
+        promised, until a signal says otherwise.
+        """
+        now = time.monotonic()
+        self._leaving = threading.current_thread()
+        if not all(task.done() for task in running.left_behind):
+            self.by(now, code)
+            assert self._thread is not None
+            self._thread.join()
+        self.by(max(self.deadline or 0.0, now + GRACE), code)
+        if threading.current_thread() is threading.main_thread():
+            self.take_signals(code)
+        # The first of the exit functions: Python has waited for the threads by then.
+        atexit.register(self._orders.put, None)
+
+    @contextlib.contextmanager
+    def at_the_end(self) -> Iterator[None]:
+        """Leave after the block, with its exit code if it exits."""
+        try:
+            yield
+        except SystemExit as error:
+            # As Python has it: a number is the code, nothing is success, anything else a failure.
+            self.leave(error.code if isinstance(error.code, int) else int(error.code is not None))
+            raise
+        self.leave(0)
+
+    def take_signals(self, code: int = 0) -> None:
+        """From now on SIGINT and SIGTERM end the process at once. In the main thread."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self.by(time.monotonic(), code))
+
+    def _watch(self) -> None:
+        deadline, code = float("inf"), 0
+        while True:
+            seconds = deadline - time.monotonic()
+            try:
+                order = self._orders.get(timeout=max(0.0, seconds) if seconds < threading.TIMEOUT_MAX else None)
+            except queue.Empty:
+                break
+            if order is None:
+                return
+            deadline, code = order
+        # In a thread of its own: a log, an exit function or a pipe may block, too.
+        last = threading.Thread(
+            target=_finish, args=(self._leaving, self._exit_functions), name="fairway departure, last", daemon=True
+        )
+        with contextlib.suppress(RuntimeError):
+            last.start()
+            last.join(_LAST_SECONDS)
+        os._exit(code)
+
+
+def _finish(leaving: threading.Thread | None, exit_functions: bool) -> None:
+    for text in whereabouts.busy_threads(but=leaving):
+        logger.warning("left behind, in a thread: %s", text)
+    if exit_functions:
+        atexit._run_exitfuncs()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()

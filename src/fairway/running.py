@@ -1,0 +1,109 @@
+"""An event loop from its making to its closing, for one coroutine: `asyncio.run`, with two differences.
+
+An exit that some other task asks for (`sys.exit()`, KeyboardInterrupt) is that task's own end and not the loop's. And
+closing has a bound: a task that swallows its cancellation and a thread that does not return are left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import signal
+import threading
+from collections.abc import Callable, Coroutine
+from traceback import walk_tb
+from typing import Any, TypeVar
+
+from fairway import whereabouts
+
+logger = logging.getLogger("fairway.running")
+
+T = TypeVar("T")
+
+CLOSE_SECONDS = 0.5
+"""What tasks have to end that are cancelled because the loop is closed; and asynchronous generators after them."""
+
+left_behind: list[asyncio.Task[Any]] = []
+"""Tasks that have not ended when they had to, and which the log has named. They are kept: what is freed in the middle
+runs its `finally` blocks, and there is no loop any more.
+"""
+
+
+def run(main: Coroutine[Any, Any, T], factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> T:
+    """Run the coroutine in a new event loop, and return its result. Threads of the loop's pool are not waited for."""
+    loop = factory()
+    try:
+        asyncio.set_event_loop(loop)
+        return _run_in(loop, main)
+    finally:
+        try:
+            _end_tasks(loop)
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+def _run_in(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:
+    task = loop.create_task(main)
+    interrupt: KeyboardInterrupt | None = None
+    while True:
+        try:
+            return loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Loops let these two through, whichever task raises them. What was ready to run is not lost.
+            if task.done():
+                raise
+            if _is_ctrl_c(error):
+                interrupt = KeyboardInterrupt()
+                task.cancel()
+            elif not _is_of_task(error):
+                logger.error("%r in a callback does not end the process", error, exc_info=error)
+        except asyncio.CancelledError:
+            if interrupt is not None:
+                raise interrupt from None
+            raise
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    """Whether it comes from the keyboard, which it can only while nobody has installed a handler."""
+    return (
+        isinstance(error, KeyboardInterrupt)
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+
+
+def _is_of_task(error: BaseException) -> bool:
+    """Whether it ended a task, whose owner then finds it there."""
+    return any(frame.f_code.co_flags & inspect.CO_COROUTINE for frame, _ in walk_tb(error.__traceback__))
+
+
+def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        _run_in(loop, _wait(tasks))
+    for task in tasks:
+        if not task.done():
+            if task not in left_behind:
+                logger.warning(
+                    "a task does not end although it was cancelled: left behind in %s", whereabouts.of_task(task)
+                )
+                left_behind.append(task)
+        elif not task.cancelled() and (error := task.exception()) is not None:
+            context = {"message": "a task failed when it was cancelled", "exception": error, "task": task}
+            loop.call_exception_handler(context)
+    _run_in(loop, _shut_down_generators(loop))
+
+
+async def _wait(tasks: set[asyncio.Task[Any]]) -> None:
+    await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+
+
+async def _shut_down_generators(loop: asyncio.AbstractEventLoop) -> None:
+    closing = asyncio.ensure_future(loop.shutdown_asyncgens())
+    await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
+    if not closing.done():
+        left_behind.append(closing)

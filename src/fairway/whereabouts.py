@@ -1,0 +1,79 @@
+"""Where a task or a thread is just now: the line of the application in it, for a log.
+
+What lies between the application and the loop or the operating system (the standard library, installed packages, this
+one) is passed over, unless there is nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+_LIBRARIES = (
+    str(Path(asyncio.__file__).parents[1]),
+    str(Path(__file__).parents[1] / "fairway"),
+    str(Path(__file__).parents[1] / "channels"),
+)
+
+_IDLE = str(Path("concurrent") / "futures" / "thread.py")
+"""Where a pool's thread waits for work."""
+
+
+def of_task(task: asyncio.Task[object]) -> str:
+    """The innermost line of a suspended task, as `numbers (site/views.py:12)`."""
+    return _text(list(_suspended(task)))
+
+
+def of_thread(identity: int | None) -> str | None:
+    """The same for a running thread; None for one that has ended, or is a pool's that waits for work."""
+    frames = list(running(identity))
+    if not frames or frames[0].f_code.co_filename.endswith(_IDLE):
+        return None
+    return _text(frames)
+
+
+def busy_threads(but: threading.Thread | None = None) -> list[str]:
+    """Threads in which the application does something that Python waits for before it ends the process."""
+    found = []
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread() and thread is not but:
+            frames = list(running(thread.ident))
+            if any(not _is_library(frame) for frame in frames) and (place := of_thread(thread.ident)):
+                found.append(f"{thread.name} in {place}")
+    return found
+
+
+def running(identity: int | None) -> Iterator[FrameType]:
+    """The frames of a running thread, the innermost first."""
+    frame = sys._current_frames().get(identity or 0)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _suspended(task: asyncio.Task[object]) -> Iterator[FrameType]:
+    chain: list[FrameType] = []
+    awaited: object = task.get_coro()
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is not None:
+            chain.append(frame)
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return reversed(chain)
+
+
+def _text(frames: list[FrameType]) -> str:
+    if not frames:
+        return "unknown code"
+    frame = next((frame for frame in frames if not _is_library(frame)), frames[0])
+    path = Path(frame.f_code.co_filename)
+    return f"{frame.f_code.co_name} ({Path(*path.parts[-2:])}:{frame.f_lineno})"
+
+
+def _is_library(frame: FrameType) -> bool:
+    name = frame.f_code.co_filename
+    return name.startswith((*_LIBRARIES, "<frozen")) or "site-packages" in name
