@@ -2,32 +2,36 @@
 
 With `CONN_MAX_AGE`, Django keeps the connections of a thread for the thread's next request. Under ASGI a request has a
 thread to itself (asgiref's `ThreadSensitiveContext`), which ends with it: what it keeps can never be used again, and
-waits for a garbage collection. So those are closed when Django says that the request has finished.
+waits for a garbage collection. So the thread closes them as the last thing that it does, however the request has ended.
+Django's signal `request_finished` would not do: a view whose client has left may end without it.
 """
 
 from __future__ import annotations
 
-import threading
-from typing import Any
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 
 from asgiref.sync import SyncToAsync
-from django.core.signals import request_finished
 from django.db import connections
+from django.db.backends.signals import connection_created
 
 
-def close_connections_of_request(**kwargs: Any) -> None:
-    """Close the connections of a thread that only the request at hand uses; leave those of other threads.
+class ClosingExecutor(ThreadPoolExecutor):
+    """Of one thread, which closes its database connections before it ends."""
 
-    Receiver of `request_finished`, which is sent in the thread that the request's synchronous code ran in.
-    """
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        with contextlib.suppress(RuntimeError):  # it was shut down before
+            self.submit(connections.close_all)
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
+
+def close_with_thread(**kwargs: object) -> None:
+    """Have the connections of a request's own thread closed at its end. Receiver of `connection_created`."""
     context = SyncToAsync.thread_sensitive_context.get(None)
     executor = None if context is None else SyncToAsync.context_to_thread_executor.get(context)
-    # Elsewhere in such a context runs who has called asynchronous code from a thread, a test for example.
-    if executor is None or threading.current_thread() not in executor._threads:  # type: ignore[attr-defined]
-        return
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close()
+    if type(executor) is ThreadPoolExecutor:
+        # It is asgiref that makes them, and shuts them down; a method of its own would be in a cycle with it.
+        executor.__class__ = ClosingExecutor
 
 
-request_finished.connect(close_connections_of_request, dispatch_uid="fairway.leftovers")
+connection_created.connect(close_with_thread, dispatch_uid="fairway.leftovers")

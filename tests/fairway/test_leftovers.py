@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.asgi import get_asgi_application
-from django.core.signals import request_finished
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import override_settings
@@ -19,7 +18,7 @@ from tests.integration.conftest import start
 from tests.integration.raw import DEADLINE, Served
 from tests.services.postgres import PostgresServer, database_alias
 
-from fairway.leftovers import close_connections_of_request
+import fairway.leftovers  # noqa: F401  # connects itself
 
 __all__ = ["start"]
 
@@ -55,11 +54,21 @@ async def stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(pieces())
 
 
+async def flood(request: HttpRequest) -> StreamingHttpResponse:
+    async def pieces() -> Any:
+        yield str(await sync_to_async(query)())
+        while True:
+            yield "x" * 65536
+
+    return StreamingHttpResponse(pieces())
+
+
 urlpatterns = [
     path("sync/", sync_view),
     path("async/", async_view),
     path("failing/", failing_view),
     path("stream/", stream),
+    path("flood/", flood),
 ]
 
 
@@ -115,22 +124,40 @@ async def test_the_persistent_connections_of_a_stream_that_was_left_are_closed(
     await all_closed(database)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Django's file of the body is left open
+@override_settings(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["testserver"])
+async def test_the_connections_of_a_stream_whose_sending_fails_are_closed(
+    start: Start, database: Callable[[], int]
+) -> None:
+    """Django then ends without `response.close()`, and without its signal `request_finished`."""
+    served = await start(get_asgi_application())
+    for _ in range(COUNT):
+        client = await served.connect()
+        await client.send(GET.format("flood").encode())
+        await client.reader.readuntil(b"\r\n1\r\n")
+        client.reset()
+    await served.idle()
+    await all_closed(database)
+
+
 async def test_a_connection_in_a_thread_that_others_use_is_kept(database: Callable[[], int]) -> None:
     await sync_to_async(query)()
-    await request_finished.asend(sender=None)
+    async with ThreadSensitiveContext():
+        await sync_to_async(query)()
+        assert database() == 2
+    await all_closed(lambda: database() - 1)
     assert database() == 1
     await sync_to_async(lambda: connections[ALIAS].close())()
 
 
-async def test_a_connection_is_not_closed_in_the_middle_of_a_transaction(database: Callable[[], int]) -> None:
-    def query_in_transaction() -> int:
-        with transaction.atomic(ALIAS):
-            query()
-            close_connections_of_request()
-            return query()
+async def test_a_context_is_left_once_its_connections_are_closed_even_in_a_transaction(
+    database: Callable[[], int],
+) -> None:
+    def begin() -> None:
+        transaction.atomic(ALIAS).__enter__()
+        query()
 
     async with ThreadSensitiveContext():
-        assert await sync_to_async(query_in_transaction)() == 1
+        await sync_to_async(begin)()
         assert database() == 1
-        await sync_to_async(close_connections_of_request)()
-        await all_closed(database)
+    await all_closed(database)
