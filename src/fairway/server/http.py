@@ -17,6 +17,9 @@ Headers = list[tuple[bytes, bytes]]
 Message = dict[str, Any]
 
 
+_PASSES_FOR_OTHERS = 5
+
+
 class Carrier(Protocol):
     """What a connection does for an exchange. Errors in what the application sent are raised as `ProtocolMisuse`."""
 
@@ -172,6 +175,7 @@ class HttpExchange:
             return
         carrier = self._carrier
         if carrier is None:
+            await _others_first()
             raise ConnectionClosed("the client has closed the connection")
         if kind == "http.response.body":
             self._send_body(carrier, message)
@@ -273,6 +277,16 @@ class HttpExchange:
         if self._waiters:
             self._wake()
         carrier.response_complete()
+
+
+async def _others_first() -> None:
+    """Let who waits for `http.disconnect` act on it before the sender raises.
+
+    Django does: it cancels the sender, and closes request and response. If the sender's error were first, it would
+    leave both as they are. From the listener's task to the one that waits for it, and to the sender, are three passes.
+    """
+    for _ in range(_PASSES_FOR_OTHERS):
+        await asyncio.sleep(0)
 
 
 def checked_headers(message: Mapping[str, Any]) -> Headers:
