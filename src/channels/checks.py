@@ -28,6 +28,7 @@ from channels.exceptions import InvalidChannelLayerError
 from channels.layers import channel_layers
 from channels.routing import leaves
 from channels.sessions import CookieMiddleware, SessionMiddleware
+from fairway.doctor import CONFLICT_HINT, conflicts
 from fairway.settings import DIVIDED_HINT, divided_layers, in_memory_aliases, limits_problem
 
 TAG = "channels"
@@ -49,6 +50,7 @@ def register_checks() -> None:
         check_workers,
         check_limits,
         check_settings_of_daphne,
+        check_installation,
     ):
         register(check, TAG)
     register(check_deployed_layers, TAG, deploy=True)
@@ -130,6 +132,11 @@ def check_settings_of_daphne(app_configs: Any, **kwargs: Any) -> list[CheckMessa
         for name, key in _SETTINGS_OF_DAPHNE.items()
         if hasattr(settings, name)
     ]
+
+
+def check_installation(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W010: another distribution has files in `channels/`, too."""
+    return [Warning(text, hint=CONFLICT_HINT, id="channels.W010") for text in conflicts()]
 
 
 # The application that is configured, as far as it can be had.

@@ -35,6 +35,8 @@ from fairway import label
 DISTRIBUTION = "django-fairway"
 """What provides `channels` and `fairway`. Another project has the name `fairway`."""
 
+CONFLICT_HINT = "Run: fairway doctor, which prints the command that mends it"
+
 PROVENANCE = "__distribution__"
 """The attribute by which a package `channels` says that it is Fairway's."""
 
@@ -114,12 +116,30 @@ def import_everything(path: Sequence[str]) -> Finding:
 
 
 def start_warnings() -> list[str]:
-    """What a server has to log once at its start, if the application has imported a `channels` that is not ours."""
+    """What a server has to log once at its start about the `channels` that the application has imported, if it has."""
     module = sys.modules.get("channels")
-    if module is None or getattr(module, PROVENANCE, None) == "fairway":
+    if module is None:
         return []
+    if getattr(module, PROVENANCE, None) == "fairway":
+        return [f"{conflict} {CONFLICT_HINT}" for conflict in conflicts()]
     place = getattr(module, "__file__", None) or "the package `channels`"
-    return [f"{place} is not Fairway's: something has overwritten it or hides it. Run: fairway doctor"]
+    what = f"{place} is not Fairway's: something has overwritten it or hides it, and consumers run on that"
+    return [f"{what}. {CONFLICT_HINT}"]
+
+
+def conflicts() -> list[str]:
+    """A sentence on each other distribution with files in the folders that are Fairway's.
+
+    Reads what each distribution says of its files, and nothing else: some milliseconds, where an examination takes a
+    second.
+    """
+    found = [one for one in distributions() if _has_files_in(one, _FOLDERS) and "Name" in one.metadata]
+    return [
+        f"{name} {version} also has files in channels/ or fairway/, where Fairway's belong: the next change to either "
+        "breaks both."
+        for name, version in sorted({(one.metadata["Name"], one.version) for one in found})
+        if _normal(name) != DISTRIBUTION
+    ]
 
 
 class Examination:

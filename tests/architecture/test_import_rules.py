@@ -113,12 +113,13 @@ def test_layers_know_no_server() -> None:
 
 def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily() -> None:
     may_start = ("channels.management.commands.runserver", "channels.testing")
-    # `fairway.settings` judges settings, for the system checks, and starts nothing.
+    # `fairway.settings` judges settings, `fairway.doctor` the installation, for the system checks; they start nothing.
     may_know = (
         "fairway.concurrency",
         "fairway.delivery",
         "fairway.entering",
         "fairway.layers",
+        "fairway.doctor",
         "fairway.leftovers",
         "fairway.settings",
         # A worker and a command have a loop and an end of their own, without a server.

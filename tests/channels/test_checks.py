@@ -89,6 +89,19 @@ def test_old_django(say: Say, monkeypatch: pytest.MonkeyPatch):
     assert message.hint == 'Run: pip install "Django>=5.2"'
 
 
+def test_another_distribution_in_the_same_folder(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    info = tmp_path / "channels-4.3.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: channels\nVersion: 4.3.2\n")
+    (info / "RECORD").write_text("channels/__init__.py,,\nchannels/consumer.py,,\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    message = only(say(), "W010")
+
+    assert message.msg.startswith("channels 4.3.2 also has files in channels/ or fairway/, where Fairway's belong")
+    assert message.hint == "Run: fairway doctor, which prints the command that mends it"
+
+
 def test_oldest_django_is_the_one_that_is_required():
     required = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
 
@@ -400,4 +413,4 @@ def test_the_page_of_checks_names_every_check():
     ids = {f"channels.{number}" for number in re.findall(r'"(?:channels\.)?([EW]\d{3})"', source)}
 
     assert set(re.findall(r"^\| `(channels\.[EW]\d{3})` \|", (ROOT / "docs/ref/checks.md").read_text(), re.M)) == ids
-    assert len(ids) == 12
+    assert len(ids) == 13

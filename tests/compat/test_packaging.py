@@ -36,16 +36,26 @@ EXAMPLES = ROOT / "examples" / "packaging"
 DEADLINE = 60.0
 PIN = f"channels=={label.VERSION}"
 WHOSE = "import channels, channels.consumer, channels.layers; print(getattr(channels, '__distribution__', 'upstream'))"
+CHECK = """
+import django
+from django.conf import settings
+from django.core.management import call_command
+settings.configure(INSTALLED_APPS=["channels"])
+django.setup()
+call_command("check")
+"""
 
 
 class Shell:
     """Runs commands in a directory of its own; on PATH are these scripts and the system's, not those of the tests."""
 
+    deadline = DEADLINE
+
     def __init__(self, directory: Path, scripts: Path, **variables: str) -> None:
         self.directory = directory
         self.directory.mkdir(exist_ok=True)
         hidden = ("PIP_", "PYTHON", "UV_", "VIRTUAL_ENV", "DJANGO_")
-        self._environment = {
+        self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(hidden)},
             "PATH": os.pathsep.join([str(scripts), os.defpath]),
             "UV_PYTHON_DOWNLOADS": "never",
@@ -58,11 +68,11 @@ class Shell:
             command,
             shell=True,
             cwd=self.directory,
-            env=self._environment,
+            env=self.environment,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=DEADLINE,
+            timeout=self.deadline,
         )
 
     def does(self, command: str) -> str:
@@ -348,6 +358,8 @@ def test_fairway_over_upstream_works_until_upstream_is_uninstalled_and_is_mended
     site.pip(f"install --no-deps {NEWER.replace('-', '==')}")
     site.pip("install django-fairway")
     assert site.whose() == "fairway"
+    assert "channels 4.99 also has files in channels/" in site.server_says()
+    assert "(channels.W010) channels 4.99 also has files in channels/" in site.does(f"python -c {shlex.quote(CHECK)}")
 
     report = site.mend()
 

@@ -459,7 +459,22 @@ def test_a_server_with_another_channels_says_where_it_is(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "channels", module)
 
     assert doctor.start_warnings() == [
-        "/srv/channels/__init__.py is not Fairway's: something has overwritten it or hides it. Run: fairway doctor"
+        "/srv/channels/__init__.py is not Fairway's: something has overwritten it or hides it, and consumers run on "
+        "that. Run: fairway doctor, which prints the command that mends it"
+    ]
+
+
+def test_a_server_with_fairways_channels_over_those_of_another_says_so(
+    bare: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare.install("Channels", "4.3.2", "channels/consumer.py")
+    bare.install("django_fairway", "0.1.0", "channels/db.py")
+    bare.install("channels_redis", "4.3.0", "channels_redis/core.py")
+    monkeypatch.syspath_prepend(bare.path)
+
+    assert doctor.start_warnings() == [
+        "Channels 4.3.2 also has files in channels/ or fairway/, where Fairway's belong: the next change to either "
+        "breaks both. Run: fairway doctor, which prints the command that mends it"
     ]
 
 
