@@ -16,6 +16,9 @@ PORT ?= 8000
 # Tests start some hundred processes, each of which would compile all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
+# What was begun and failed is begun anew, not taken for finished.
+.DELETE_ON_ERROR:
+
 .PHONY: help demo test lint types fast matrix micro bench bench-quick bench-soak bench-100k bench-stuck wheels clean
 
 help: ## Say what can be made
@@ -71,6 +74,8 @@ clean: ## Remove the environment and what tools left behind
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Fairway needs Python 3.11 or later: install it, or name it with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make environments: on Debian and Ubuntu," \
+		"apt install python3-venv; or name another Python with PYTHON=..." >&2; exit 1; }
 	@echo "Making an environment in $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
