@@ -5,11 +5,16 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
 
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, split
 
 from channels.layers import InMemoryChannelLayer
 from fairway.server.limits import Limits
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("demo/**/*.md"), *ROOT.glob("compat/**/*.md")]
+KEYS = {field.name.upper() for field in fields(Limits)}
 
 PAGE = (ROOT / "docs/ref/settings.md").read_text(encoding="utf-8")
 ROWS = re.findall(r'^\| `"?([A-Za-z_]+)"?` \| `([^`]+)` \| ([a-z ]+) \| .+ \|$', PAGE, re.MULTILINE)
@@ -45,3 +50,23 @@ def test_the_example_is_valid():
     limits = Limits.from_settings(FAIRWAY)
 
     assert (limits.max_message_bytes, limits.ping_interval) == (4_194_304, 50)
+
+
+def in_code(page: Path) -> set[str]:
+    """The first word of each piece of code within the text of a page."""
+    return set(re.findall(r"`\"?([A-Za-z][A-Za-z0-9_]*)\b[^`\n]*`", split(page)[1]))
+
+
+def test_no_page_writes_a_key_of_fairway_in_small_letters() -> None:
+    wrong = {str(page): found for page in PAGES if (found := in_code(page) & {key.lower() for key in KEYS})}
+
+    assert wrong == {}
+
+
+def test_no_page_names_a_key_that_is_nearly_one() -> None:
+    named = {(word, str(page)) for page in PAGES for word in in_code(page) if word.isupper()}
+
+    assert [
+        (word, page) for word, page in named if word not in KEYS and get_close_matches(word, KEYS, cutoff=0.8)
+    ] == []
+    assert {word for word, _ in named} >= {"OUTBOX_BYTES", "WRITE_STALL_TIMEOUT"}
