@@ -145,7 +145,9 @@ def _parser(version: str) -> argparse.ArgumentParser:
     instead.add_argument("--fd", type=int, metavar="N", help="an inherited socket, instead of host and port")
 
     what = parser.add_argument_group("what the application sees")
-    what.add_argument("--root-path", default="", metavar="PATH", help="path that a proxy strips, such as /app")
+    what.add_argument(
+        "--root-path", default="", metavar="PATH", help="where a proxy mounts the application, such as /app"
+    )
     what.add_argument(
         "--lifespan", choices=("auto", "on", "off"), default="auto",
         help="start-up and shutdown events: if supported, required, or never sent (default: %(default)s)",

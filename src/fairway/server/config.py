@@ -49,8 +49,9 @@ class Config:
     """Where a server listens and what it tells the application about it.
 
     `fd` (an inherited descriptor) or `uds` (the path of a Unix socket), if given, stand instead of `host` and `port`.
-    An empty `host` means every address of the machine; port 0 means any free one. `server_name` is the value of the
-    header `server`, which is not sent if it is empty.
+    An empty `host` means every address of the machine; port 0 means any free one. `root_path` is where the application
+    is mounted, decoded, and kept without a slash at its end; whether a proxy strips it makes no difference.
+    `server_name` is the value of the header `server`, which is not sent if it is empty.
     """
 
     host: str = "127.0.0.1"
@@ -72,10 +73,9 @@ class Config:
             raise ConfigurationError(f"server_name must be printable ASCII, not {self.server_name!r}")
         if self.lifespan not in ("auto", "on", "off"):
             raise ConfigurationError(f'lifespan must be "auto", "on" or "off", not {self.lifespan!r}')
-        if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
-            raise ConfigurationError(
-                f'root_path must start with a slash and not end with one, as in "/app", not {self.root_path!r}'
-            )
+        object.__setattr__(self, "root_path", self.root_path.rstrip("/"))
+        if self.root_path and not self.root_path.startswith("/"):
+            raise ConfigurationError(f'root_path must start with a slash, as in "/app", not {self.root_path!r}')
 
     def bind(self) -> list[socket.socket]:
         """Open the listening sockets, non-blocking; the caller closes them.

@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from fairway.entering import template
 from fairway.protocols.http1 import RequestHead
@@ -97,6 +97,23 @@ def decoded_path(raw_path: bytes) -> str:
     return raw_path.decode("utf-8", "replace")
 
 
+def mounted(root_path: str, raw_path: bytes) -> tuple[str, bytes]:
+    """The path below `root_path`, which belongs to it (ASGI HTTP, "path"), and its raw form.
+
+    Some proxies strip the prefix that an application is mounted at and some do not: it is put in front only where the
+    request has not brought it. So a proxy that strips it cannot reach a route that begins with it again.
+    """
+    path = decoded_path(raw_path)
+    if not root_path or path == root_path or path.startswith(root_path + "/"):
+        return path, raw_path
+    return root_path + path, _quoted(root_path) + raw_path
+
+
+@functools.lru_cache(maxsize=8)
+def _quoted(root_path: str) -> bytes:
+    return quote(root_path).encode("ascii")
+
+
 def http_scope(
     head: RequestHead, root_path: str, client: Address, server: Address, state: dict[str, Any] | None
 ) -> dict[str, Any]:
@@ -119,8 +136,7 @@ def websocket_scope(
     """The scope of a WebSocket handshake."""
     scope = _WEBSOCKET.copy()
     scope["http_version"] = head.version
-    scope["path"] = root_path + decoded_path(head.raw_path)
-    scope["raw_path"] = root_path.encode() + head.raw_path if root_path else head.raw_path
+    scope["path"], scope["raw_path"] = mounted(root_path, head.raw_path)
     scope["query_string"] = head.query_string
     scope["root_path"] = root_path
     scope["headers"] = head.headers[:]  # without the room to grow that the parser's list has
@@ -142,12 +158,13 @@ def _scope(
     state: dict[str, Any] | None,
     extensions: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
+    path, raw_path = mounted(root_path, head.raw_path)
     scope: dict[str, Any] = {
         "type": kind,
         "asgi": _ASGI,
         "http_version": head.version,
-        "path": root_path + decoded_path(head.raw_path),
-        "raw_path": root_path.encode() + head.raw_path if root_path else head.raw_path,
+        "path": path,
+        "raw_path": raw_path,
         "query_string": head.query_string,
         "root_path": root_path,
         "headers": head.headers,

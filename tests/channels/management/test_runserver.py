@@ -236,6 +236,18 @@ def scope(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def test_below_a_script_name_pages_files_and_sockets_are_found_with_and_without_it(start: Callable[..., Runserver]):
+    port = start(extra=f'{ASGI_APPLICATION}; FORCE_SCRIPT_NAME = "/app"').port()
+
+    for prefix in ("/app", "/%61pp", ""):
+        assert get(port, f"{prefix}/") == (200, b"first")
+        with connect(f"ws://127.0.0.1:{port}{prefix}/ws/") as websocket:
+            websocket.send("hello")
+            assert websocket.recv(10) == "hello"
+    assert get(port, "/app/static/hello.txt") == (200, b"static content")
+    assert get(port, "/apple/")[0] == 404
+
+
 def test_lines_are_in_djangos_way(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, logger="django.channels.server")
     log = DevelopmentLog(no_style())

@@ -297,7 +297,7 @@ def test_port_in_use_is_one_sentence(site: Path, capsys: pytest.CaptureFixture[s
             "a trusted proxy is an address, a network such as 10.0.0.0/8, or *, not '10.0.0.1/8': "
             "10.0.0.1/8 has host bits set",
         ),
-        (["--root-path", "app"], "root_path must start with a slash and not end with one, as in \"/app\", not 'app'"),
+        (["--root-path", "app"], "root_path must start with a slash, as in \"/app\", not 'app'"),
     ],
 )
 def test_bad_option_is_one_sentence(

@@ -43,10 +43,15 @@ def test_port_has_a_range(port: int):
         Config(port=port)
 
 
-@pytest.mark.parametrize("root_path", ["app", "/app/", "/"])
-def test_root_path_has_one_form(root_path: str):
-    with pytest.raises(ConfigurationError, match=r'^root_path must start with a slash .* as in "/app", not '):
+@pytest.mark.parametrize("root_path", ["app", "app/", "http://a/app"])
+def test_root_path_starts_with_a_slash(root_path: str):
+    with pytest.raises(ConfigurationError, match=r'^root_path must start with a slash, as in "/app", not '):
         Config(root_path=root_path)
+
+
+@pytest.mark.parametrize(("root_path", "kept"), [("/app/", "/app"), ("/app//", "/app"), ("/", ""), ("", "")])
+def test_root_path_is_kept_without_a_slash_at_its_end(root_path: str, kept: str):
+    assert Config(root_path=root_path).root_path == kept
 
 
 def test_unix_socket_and_descriptor_exclude_each_other():

@@ -39,6 +39,36 @@ def test_the_root_path_belongs_to_the_path() -> None:
     assert scope["query_string"] == b"y=1"
 
 
+@pytest.mark.parametrize(
+    ("root_path", "target", "path", "raw_path"),
+    [
+        ("/app", b"/app/x", "/app/x", b"/app/x"),
+        ("/app", b"/app/", "/app/", b"/app/"),
+        ("/app", b"/app", "/app", b"/app"),
+        ("/app", b"/", "/app/", b"/app/"),
+        ("/app", b"/app/app/x", "/app/app/x", b"/app/app/x"),
+        ("/app", b"/apple/x", "/app/apple/x", b"/app/apple/x"),
+        ("/app", b"/%61pp/x%2Fy", "/app/x/y", b"/%61pp/x%2Fy"),
+        ("/app", b"/App/x", "/app/App/x", b"/app/App/x"),
+        ("/app", b"//app/x", "/app//app/x", b"/app//app/x"),
+        ("/a/b", b"/a/b/x", "/a/b/x", b"/a/b/x"),
+        ("/a/b", b"/a/x", "/a/b/a/x", b"/a/b/a/x"),
+        ("/caf\u00e9 1", b"/caf%c3%a9%201/x", "/caf\u00e9 1/x", b"/caf%c3%a9%201/x"),
+        ("/caf\u00e9 1", b"/x", "/caf\u00e9 1/x", b"/caf%C3%A9%201/x"),
+        ("", b"/x", "/x", b"/x"),
+    ],
+)
+def test_asgi_path_the_root_path_is_there_once_whether_or_not_it_was_stripped(
+    root_path: str, target: bytes, path: str, raw_path: bytes
+) -> None:
+    head = head_of(b"GET " + target + b" HTTP/1.1")
+    for scope in (
+        http_scope(head, root_path, None, None, None),
+        websocket_scope(head, [], root_path, None, None, None),
+    ):
+        assert (scope["root_path"], scope["path"], scope["raw_path"]) == (root_path, path, raw_path)
+
+
 @pytest.mark.parametrize(("request_line", "version"), [(b"GET / HTTP/1.1", "1.1"), (b"GET / HTTP/1.0", "1.0")])
 def test_the_version_of_http(request_line: bytes, version: str) -> None:
     assert http_scope(head_of(request_line), "", None, None, None)["http_version"] == version

@@ -22,6 +22,7 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
+from django.urls import set_script_prefix
 
 from channels.routing import get_default_application
 from fairway.departure import Departure
@@ -102,6 +103,8 @@ class Command(RunserverCommand):
 
     def inner_run(self, *args: Any, **options: Any) -> None:
         """Run the checks and the server, in the autoreloader's thread or in the main one."""
+        # Django has set it up in the main thread, which this is not: a relative STATIC_URL begins with it.
+        set_script_prefix(settings.FORCE_SCRIPT_NAME or "/")
         # Django makes the instance itself, from the address; all else has to be on the class.
         attributes = {
             "limits": self.limits,
@@ -152,7 +155,7 @@ class DevelopmentServer:
         from fairway.server.config import Config
 
         host, port = server_address
-        root_path = (settings.FORCE_SCRIPT_NAME or "").rstrip("/")
+        root_path = settings.FORCE_SCRIPT_NAME or ""
         self.config = Config(host=host, port=port, root_path=root_path, limits=self.limits)
         self.sockets = self.config.bind()
         self.server_port: int = self.sockets[0].getsockname()[1]
