@@ -120,7 +120,7 @@ def http_scope(
     """The scope of an HTTP request; `state` is copied, one level deep, for each request (Lifespan 2.0)."""
     extensions = {"http.response.early_hint": _NO_DETAILS, "http.response.trailers": _NO_DETAILS}
     scope = _scope("http", head, root_path, client, server, state, extensions)
-    scope["method"] = head.method.upper()
+    scope["method"] = head.method
     scope["scheme"] = "http"
     return scope
 

@@ -28,6 +28,7 @@ _MAX_REMEMBERED_HEAD = 2048
 _LOOKED_AT = MEANINGFUL | {b"cookie"}
 
 _TOO_LONG_LINE = (414, "request line is too long: RFC 9112 section 3")
+_TOO_LONG_METHOD = (501, "method is too long: RFC 9112 section 3")
 _TOO_LARGE_HEAD = (431, "request head is too large: RFC 6585 section 5")
 _TOO_MANY_COOKIES = (431, "too many cookies: RFC 6585 section 5")
 _TOO_MANY_FIELDS = (431, "too many header fields: RFC 6585 section 5")
@@ -133,7 +134,13 @@ class HeadReader:
         limit, overflow = self._max_bytes - self._used - 2, _TOO_LARGE_HEAD
         if self._request_line is None and self._max_line <= limit:
             limit, overflow = self._max_line, _TOO_LONG_LINE
-        return self._lines.take(data, position, limit, overflow)
+        try:
+            return self._lines.take(data, position, limit, overflow)
+        except RemoteProtocolError as error:
+            begun = self._lines.held + data[position : position + limit + 1]
+            if error.status == 414 and b" " not in begun[: limit + 1]:
+                raise RemoteProtocolError(*_TOO_LONG_METHOD) from None
+            raise
 
     def _begin(self, line: bytes) -> None:
         if line:

@@ -33,6 +33,11 @@ class LineReader:
         """Whether no unfinished line is held."""
         return not self._held and not self._seen_cr
 
+    @property
+    def held(self) -> bytes:
+        """The unfinished line, as far as it has come."""
+        return bytes(self._held)
+
     def take(self, data: bytes, start: int, limit: int, overflow: tuple[int, str]) -> tuple[bytes | None, int]:
         """Return the line that ends in ``data`` at or behind ``start``, without its CRLF, and where it ends.
 

@@ -15,10 +15,11 @@ from fairway.protocols.http1.errors import RemoteProtocolError
 from fairway.protocols.http1.fields import TOKEN
 
 # Visible US-ASCII without "#": more than RFC 3986 allows, because browsers send "|", "{" or "^" in queries as they are.
+# The backslash, too, but in queries only: in a path they take it for a slash, and so might who is behind us.
 _ORIGIN_FORM = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) "
-    rb"((/[\x21\x22\x24-\x3e\x40-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))?) "
-    rb"HTTP/1\.([01])"
+    rb"((/[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))?) "
+    rb"HTTP/1\.([0-9])"
 )
 _TARGET = re.compile(rb"[\x21\x22\x24-\x7e]+")
 _ABSOLUTE_FORM = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(/[^?]*)?(?:\?(.*))?")
@@ -52,10 +53,8 @@ def parse_request_line(line: bytes) -> RequestLine:
     raw_method, target, path, query, minor = match.groups()
     method = _METHODS.get(raw_method)
     if method is None:
-        if raw_method == b"CONNECT":
-            raise _connect()
-        method = raw_method.decode("ascii")
-    return RequestLine(method, target, path, query or b"", "1.1" if minor == b"1" else "1.0", None)
+        method = _method(raw_method)
+    return RequestLine(method, target, path, query or b"", "1.0" if minor == b"0" else "1.1", None)
 
 
 remembered_request_line = lru_cache(_MAX_LINES)(parse_request_line)
@@ -71,13 +70,13 @@ def _parse_other_form(line: bytes) -> RequestLine:
         raise RemoteProtocolError(400, "method is not a token: RFC 9110 section 9.1")
     if _VERSION.fullmatch(protocol) is None:
         raise RemoteProtocolError(400, "malformed protocol version: RFC 9112 section 2.3")
-    if protocol not in (b"HTTP/1.1", b"HTTP/1.0"):
+    if not protocol.startswith(b"HTTP/1."):
         raise RemoteProtocolError(505, f"{protocol.decode()} is not served here: RFC 9110 section 15.6.6")
-    if _TARGET.fullmatch(target) is None:
+    if _TARGET.fullmatch(target) is None or b"\\" in target.partition(b"?")[0]:
         raise RemoteProtocolError(400, "forbidden character in the request target: RFC 9112 section 3.2")
-    if raw_method == b"CONNECT":
-        raise _connect()
-    method, version = raw_method.decode("ascii"), protocol[5:].decode("ascii")
+    method = _method(raw_method)
+    # A higher minor version is served as the highest that is known: RFC 9110 section 2.5.
+    version = "1.0" if protocol == b"HTTP/1.0" else "1.1"
     if target == b"*" and method == "OPTIONS":
         return RequestLine(method, target, target, b"", version, None)
     absolute = _ABSOLUTE_FORM.fullmatch(target)
@@ -108,5 +107,10 @@ def _is_port(digits: bytes | None) -> bool:
     return not digits or int(digits) <= _MAX_PORT
 
 
-def _connect() -> RemoteProtocolError:
-    return RemoteProtocolError(501, "CONNECT is not served here: RFC 9110 section 9.3.6")
+def _method(raw: bytes) -> str:
+    if raw == b"CONNECT":
+        raise RemoteProtocolError(501, "CONNECT is not served here: RFC 9110 section 9.3.6")
+    if raw != raw.upper():
+        # Methods are case-sensitive, and ASGI's are upper-case: another one than a proxy has seen must not come of it.
+        raise RemoteProtocolError(501, "no method has lower-case letters: RFC 9110 section 9.1")
+    return raw.decode("ascii")

@@ -21,7 +21,7 @@ values = st.text(string.ascii_letters + string.digits + ' \t,;="/()%\u00e4', max
 targets = st.text(string.ascii_letters + string.digits + "/?&=%.-_~:@!$'()*+,;", max_size=30).map(
     lambda t: b"/" + t.encode()
 )
-methods = st.sampled_from([b"GET", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"X-Other"])
+methods = st.sampled_from([b"GET", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"X-OTHER"])
 connections = st.sampled_from([None, b"close", b"keep-alive", b"Keep-Alive, X"])
 contents = st.none() | st.lists(st.binary(min_size=1, max_size=40), max_size=4)
 

@@ -89,6 +89,19 @@ def test_9112_3_request_line_beyond_the_limit_is_414():
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "status", "reason"),
+    [
+        (b"G" * 101, 501, "method is too long: RFC 9112 section 3"),
+        (b"G" * 200 + b" / HTTP/1.1", 501, "method is too long: RFC 9112 section 3"),
+        (b"G" * 100 + b" / HTTP/1.1", 414, "request line is too long: RFC 9112 section 3"),
+        (b"GET " + b"a" * 200, 414, "request line is too long: RFC 9112 section 3"),
+    ],
+)
+def test_9112_3_a_method_beyond_the_limit_is_501(line, status, reason):
+    assert refused(head(first=line), max_request_line_bytes=100) == (status, reason)
+
+
 def test_9112_3_request_line_is_to_blame_if_it_reaches_both_limits():
     limits = {"max_request_line_bytes": 20, "max_header_bytes": 22}
 
@@ -162,7 +175,7 @@ def test_6585_5_other_limits_of_cookies():
 
 
 def test_the_first_fault_decides_however_the_bytes_come():
-    data = b"GET / HTTP/1.2\r\nBad Name: 1\r\nX: \x00\n\r\n\r\n"
+    data = b"GET / HTTP/2.0\r\nBad Name: 1\r\nX: \x00\n\r\n\r\n"
 
     assert refused(data)[0] == 505
 

@@ -124,7 +124,6 @@ SAMPLES = {
     "NUL in the target": (400, head(first=b"GET /\x00 HTTP/1.1") + INNER),
     "simple request": (400, b"GET /\r\n" + INNER),
     "double space": (400, head(first=b"GET  / HTTP/1.1") + INNER),
-    "version 1.2": (505, head(first=b"GET / HTTP/1.2") + INNER),
     "version 2.0": (505, head(first=b"GET / HTTP/2.0") + INNER),
     "version lower case": (400, head(first=b"GET / http/1.1") + INNER),
     "fold in the first field": (400, head(b" a: b", host=b"") + INNER),

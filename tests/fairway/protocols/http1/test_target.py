@@ -45,9 +45,18 @@ def test_9112_3_reason_of_a_request_line_without_version():
     assert refused(head(first=b"GET /")) == (400, "request line is not method, target, version: RFC 9112 section 3")
 
 
-@pytest.mark.parametrize("method", [b"PATCH", b"PROPFIND", b"M-SEARCH", b"get", b"!#$%&'*+-.^_`|~9"])
-def test_9110_9_1_any_token_is_a_method_and_its_case_is_kept(method):
+@pytest.mark.parametrize("method", [b"PATCH", b"PROPFIND", b"M-SEARCH", b"X9", b"!#$%&'*+-.^_`|~9"])
+def test_9110_9_1_any_token_in_upper_case_is_a_method(method):
     assert accepted(head(first=method + b" / HTTP/1.1")).method == method.decode()
+
+
+@pytest.mark.parametrize("method", [b"get", b"Get", b"GEt", b"connect", b"pROPFIND"])
+@pytest.mark.parametrize("target", [b"/", b"http://a/", b"*"])
+def test_9110_9_1_methods_with_lower_case_letters_are_501(method, target):
+    assert refused(head(first=method + b" " + target + b" HTTP/1.1")) == (
+        501,
+        "no method has lower-case letters: RFC 9110 section 9.1",
+    )
 
 
 @pytest.mark.parametrize("method", [b"G(T", b"GET:", b"G/T", b"G@T", b'"GET"', b"G\xc3\xa4T", b"{GET}"])
@@ -60,7 +69,16 @@ def test_9110_9_3_6_connect_is_501(line):
     assert refused(head(first=line)) == (501, "CONNECT is not served here: RFC 9110 section 9.3.6")
 
 
-@pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/1.2", b"HTTP/1.9", b"HTTP/2.0", b"HTTP/3.0", b"HTTP/9.9"])
+@pytest.mark.parametrize("version", [b"HTTP/1.2", b"HTTP/1.9"])
+@pytest.mark.parametrize("target", [b"/", b"http://example.org/"])
+def test_9110_2_5_higher_minor_versions_are_served_as_1_1(version, target):
+    request = accepted(head(first=b"GET " + target + b" " + version))
+
+    assert (request.version, request.keep_alive) == ("1.1", True)
+    assert refused(head(first=b"GET / " + version, host=b"")) == (400, "no host: RFC 9112 section 3.2")
+
+
+@pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/2.0", b"HTTP/2.1", b"HTTP/3.0", b"HTTP/9.9"])
 def test_9112_2_3_other_versions_are_505(version):
     status, reason = refused(head(first=b"GET / " + version))
 
@@ -111,11 +129,15 @@ def test_9112_3_2_1_only_the_first_question_mark_begins_the_query():
 
 
 def test_9112_3_2_1_characters_that_browsers_do_not_encode_are_taken():
-    assert accepted(head(first=b'GET /a|b?{"x"}^[1]` HTTP/1.1')).query_string == b'{"x"}^[1]`'
+    assert accepted(head(first=b'GET /a|b?{"x"}^[1]`\\ HTTP/1.1')).query_string == b'{"x"}^[1]`\\'
 
 
-@pytest.mark.parametrize("target", [b"/a#b", b"/#", b"#", b"/a?b#c", b"/\xc3\xa4", b"/\x80", b"/?\xff", b"http://a/#x"])
-def test_9112_3_2_fragment_or_non_ascii_in_the_target_is_400(target):
+@pytest.mark.parametrize(
+    "target",
+    [b"/a#b", b"/#", b"#", b"/a?b#c", b"/\xc3\xa4", b"/\x80", b"/?\xff", b"http://a/#x", b"\\", b"/a\\b", b"/\\evil"]
+    + [b"/..\\a?b", b"http://a/\\", b"http://a\\b/"],
+)
+def test_9112_3_2_fragment_non_ascii_or_backslash_in_the_target_is_400(target):
     assert refused(head(first=b"GET " + target + b" HTTP/1.1")) == (
         400,
         "forbidden character in the request target: RFC 9112 section 3.2",
@@ -124,7 +146,7 @@ def test_9112_3_2_fragment_or_non_ascii_in_the_target_is_400(target):
 
 @pytest.mark.parametrize(
     "target",
-    [b"index.html", b"example.org:80", b"?a", b"*", b"**", b"../a", b"\\", b"ftp://a/", b"ws://a/", b"mailto:a"],
+    [b"index.html", b"example.org:80", b"?a", b"*", b"**", b"../a", b"ftp://a/", b"ws://a/", b"mailto:a"],
 )
 def test_9112_3_2_target_of_no_allowed_form_is_400(target):
     assert refused(head(first=b"GET " + target + b" HTTP/1.1")) == (
@@ -155,7 +177,7 @@ def test_9112_3_2_2_absolute_form_gives_a_host_to_http_1_0():
     assert request.headers == [(b"host", b"a.example"), (b"accept", b"*/*")]
 
 
-@pytest.mark.parametrize("authority", [b"", b"user@a", b"user:pw@a", b"a:b", b"a:99999", b"[::1", b":80", b"a\\b"])
+@pytest.mark.parametrize("authority", [b"", b"user@a", b"user:pw@a", b"a:b", b"a:99999", b"[::1", b":80"])
 def test_9110_4_2_absolute_form_with_invalid_authority_is_400(authority):
     assert refused(head(first=b"GET http://" + authority + b"/ HTTP/1.1")) == (
         400,
