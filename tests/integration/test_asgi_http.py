@@ -428,16 +428,44 @@ async def test_an_error_with_a_status_is_answered_with_it(start: Start) -> None:
     assert served.tracebacks == 0
 
 
-@pytest.mark.parametrize(("declared", "body"), [(b"3", b"four"), (b"5", b"four")])
-async def test_a_body_that_does_not_fit_its_length_is_an_error_and_closes(
-    start: Start, declared: bytes, body: bytes
+@pytest.mark.parametrize(("declared", "more"), [(b"3", False), (b"5", False), (b"10", False), (b"3", True)])
+@pytest.mark.parametrize("headers", [[], [(b"x-long", b"x" * 3000)]])
+async def test_9110_8_6_a_body_that_does_not_fit_its_length_is_500_and_closes(
+    start: Start, declared: bytes, more: bool, headers: list[tuple[bytes, bytes]]
 ) -> None:
     async def handler(connection: Connection, tell: Any) -> None:
-        await connection.respond(200, body, [(b"content-length", declared)])
+        headers_of_all = [*headers, (b"Content-Length", declared)]
+        await connection.send({"type": "http.response.start", "status": 200, "headers": headers_of_all})
+        await connection.send({"type": "http.response.body", "body": b"four", "more_body": more})
 
     served, client = await asked(start, Recorder(handler), GET + GET)
-    assert b"four" not in await everything(client)
+    response = await client.response()
+    assert (response.status, response.headers["connection"]) == (500, "close")
+    assert await client.at_end()
     assert len(served.log) == served.tracebacks == 1
+
+
+async def test_9110_8_6_a_body_that_stops_short_later_is_cut(start: Start) -> None:
+    async def handler(connection: Connection, tell: Any) -> None:
+        await connection.send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+        await connection.send({"type": "http.response.body", "body": b"four", "more_body": True})
+        await connection.send({"type": "http.response.body", "body": b"five"})
+
+    served, client = await asked(start, Recorder(handler))
+    assert (await everything(client)).endswith(b"\r\n\r\nfour")
+    assert len(served.log) == served.tracebacks == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"hello"])
+async def test_9110_9_3_7_options_for_the_server_is_answered_by_it(start: Start, body: bytes) -> None:
+    head = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+    served, client = await asked(start, Recorder(answer), head + body + head + body + GET)
+    for _ in range(2):
+        response = await client.response()
+        assert (response.status, response.body) == (204, b"")
+        assert response.headers["allow"] == "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+    assert (await client.response()).body == b"/:"
+    assert served.log == []
 
 
 @pytest.mark.parametrize(
@@ -518,19 +546,62 @@ async def test_a_client_that_resets_is_a_disconnect_and_sending_raises(start: St
     assert served.tracebacks == 0
 
 
-async def test_a_client_that_closes_while_the_application_waits_is_a_disconnect_in_time(start: Start) -> None:
+STREAM = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+PIECE = {"type": "http.response.body", "body": b":\n\n", "more_body": True}
+
+
+@pytest.mark.parametrize(("events", "seconds"), [([], 1.5), ([STREAM, PIECE], 0.5)])
+async def test_asgi_disconnect_a_client_that_closes_is_noticed(
+    start: Start, events: list[dict[str, Any]], seconds: float
+) -> None:
     async def handler(connection: Connection, tell: Any) -> None:
         await connection.receive()
+        for event in events:
+            await connection.send(event)
         tell("waiting")
         tell((await connection.receive())["type"])
 
     app = Recorder(handler)
-    served, client = await asked(start, app, close_timeout=0.05)
+    served, client = await asked(start, app)
     await app.seen()
     await client.close()
-    assert await app.seen() == "http.disconnect"
+    async with asyncio.timeout(seconds):
+        assert await app.seen() == "http.disconnect"
     await served.idle()
     assert served.log == []
+
+
+async def test_9112_9_6_a_client_that_has_ended_its_side_gets_a_late_answer(start: Start) -> None:
+    async def handler(connection: Connection, tell: Any) -> None:
+        await connection.receive()
+        tell((await connection.receive())["type"])
+        assert (await connection.receive())["type"] == "http.disconnect"
+        await connection.respond(200, b"late")
+
+    app = Recorder(handler)
+    served, client = await asked(start, app)
+    client.writer.write_eof()
+    assert await app.seen() == "http.disconnect"
+    assert (await client.response()).body == b"late"
+    assert await client.at_end()
+    assert served.log == []
+
+
+async def test_a_client_that_has_ended_its_side_and_gets_no_byte_is_given_up(start: Start) -> None:
+    async def handler(connection: Connection, tell: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            tell("cancelled")
+
+    app = Recorder(handler)
+    served, client = await asked(start, app, disconnect_timeout=0.05)
+    client.writer.write_eof()
+    assert await client.at_end()
+    assert await app.seen() == "cancelled"
+    await served.idle()
+    assert len(served.log) == 1
+    assert "application did not end within 0.05 s after the disconnect: cancelled" in served.log[0]
 
 
 async def test_a_stream_goes_on_for_a_client_that_has_ended_its_side_and_takes_it(start: Start) -> None:

@@ -219,28 +219,33 @@ async def test_what_the_client_sends_before_the_accept_is_not_lost(start: Start)
     assert [await app.seen() for _ in range(3)] == ["behind the request", "before the accept", "after it"]
 
 
-async def test_a_client_that_has_left_before_the_accept_is_1006(start: Start) -> None:
-    go_on = asyncio.Event()
-
+@pytest.mark.parametrize("how", ["fin", "reset"])
+async def test_asgi_disconnect_a_client_that_leaves_before_the_accept_is_1006_at_once(start: Start, how: str) -> None:
     async def handler(connection: Connection, tell: Any) -> None:
         tell(await connection.receive())
-        await go_on.wait()
-        await connection.send({"type": "websocket.accept"})
-        tell(await connection.receive())
+        for _ in range(2):
+            tell(await connection.receive())
+        with pytest.raises(ConnectionClosed, match=r"^the websocket is closed$") as raised:
+            await connection.send({"type": "websocket.accept"})
+        assert isinstance(raised.value, OSError)
+        raise raised.value
 
     app = Recorder(handler)
     served = await start(app)
     client = await served.connect()
     await client.send(HANDSHAKE)
     await app.seen()
-    client.writer.write_eof()
-    (driver,) = served.context.connections
-    while not driver._eof:  # type: ignore[attr-defined]
-        await next_pass()
-    go_on.set()
-    assert (await app.seen())["code"] == 1006
+    if how == "fin":
+        client.writer.write_eof()
+        assert await client.at_end()
+    else:
+        client.reset()
+    for _ in range(2):
+        event = await app.seen()
+        assert (event["type"], event["code"]) == ("websocket.disconnect", 1006)
     await served.idle()
     assert served.log == []
+    assert served.tracebacks == 0
 
 
 # Messages --------------------------------------------------------------------------------------------------------

@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 # Content up to here is copied behind its head; more is sent as a piece of its own.
 _MAX_JOINED_BYTES = 16384
 
+# How old a request is before a client that has ended its side counts as gone: some do so behind each request, and want
+# their answer (RFC 9112 section 9.6), others have closed, and an application that waits should not wait for them.
+_PATIENCE_AT_EOF = 0.9
+
+# What the server as a whole supports, whatever the application makes of it (RFC 9110 section 9.3.7).
+_ALLOWED = [(b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")]
+
 
 class HttpConnection(asyncio.Protocol):
     """Carries `HttpExchange`s over HTTP/1.1 (`fairway.server.http.Carrier`)."""
@@ -134,7 +141,7 @@ class HttpConnection(asyncio.Protocol):
         if exchange is None:
             self._close()
         else:
-            self._doubt(exchange)
+            self._expect_end(exchange)
         return self._transport is not None and not self._transport.is_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -215,15 +222,18 @@ class HttpConnection(asyncio.Protocol):
             self._upgrade(head)
             return
         context.counters.requests += 1
-        scope = http_scope(head, context.config.root_path, self._client, self._server, context.state)
-        started_at = context.loop.time() if context.logs_access else context.now
-        exchange = HttpExchange(self, scope, started_at, head.expect_continue)
+        root_path = "" if head.target == b"*" else context.config.root_path
+        scope = http_scope(head, root_path, self._client, self._server, context.state)
+        exchange = HttpExchange(self, scope, context.loop.time(), head.expect_continue)
         self._exchange = exchange
+        if head.target == b"*":
+            exchange.answer(204, _ALLOWED)
+            return
         # With its exchange: when a task ends the connection may be busy with the next request already.
         ended = partial(self._application_ended, exchange)
         self._application = context.run(scope, exchange.receive, exchange.send, exchange, ended)
         if self._eof:
-            self._doubt(exchange)
+            self._expect_end(exchange)
         elif head.content_length or head.chunked:
             self._deadline_of_body()
 
@@ -377,7 +387,7 @@ class HttpConnection(asyncio.Protocol):
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._application_failed(exchange.scope, error)
-        elif not (exchange.finished or exchange.disconnected):
+        elif not (exchange.finished or exchange.disconnected or exchange.forsaken):
             ending = "was cancelled, not by the server," if task.cancelled() else "returned"
             self._context.fault("no answer", exchange.scope, f"application {ending} without completing its response")
         if exchange is self._exchange and not exchange.finished:
@@ -393,7 +403,7 @@ class HttpConnection(asyncio.Protocol):
     def _break_off(self, exchange: HttpExchange, error: BaseException | None) -> None:
         """The application will not finish its response: answer in its place, or cut what it has begun."""
         self._exchange = None
-        if exchange.started:
+        if exchange.started or (exchange.forsaken and error is None):
             self._log(exchange)
             exchange.disconnect()
             self._outbox.flush()  # how far it came is worth seeing
@@ -509,11 +519,21 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._fail(RequestFailed(408, "request body stopped arriving: RFC 9110 section 15.5.9"))
 
+    def _expect_end(self, exchange: HttpExchange) -> None:
+        # A client that has said everything cannot be told from one that has left, unless something is sent to it. The
+        # application learns of it, and what it sends then is sent; nobody ends their side of an event stream.
+        loop = self._context.loop
+        known_at = exchange.started_at + _PATIENCE_AT_EOF
+        if exchange.is_event_stream or loop.time() >= known_at:
+            exchange.forsake()
+        else:
+            loop.call_at(known_at, exchange.forsake)
+        self._doubt(exchange)
+
     def _doubt(self, exchange: HttpExchange) -> None:
-        # A client that has said everything cannot be told from one that has left, unless something is sent to it: for
-        # so long it may wait for the next byte.
+        # So long it may wait for the next byte, as long as the application has to end.
         self._taken_at_eof = exchange.sent_bytes
-        self._set_deadline(self._context.touch() + self._context.limits.close_timeout)
+        self._set_deadline(self._context.touch() + self._context.limits.disconnect_timeout)
 
     # For the server -------------------------------------------------------------------------------------------
 

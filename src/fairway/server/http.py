@@ -19,6 +19,10 @@ Message = dict[str, Any]
 
 _PASSES_FOR_OTHERS = 5
 
+# Statuses whose body is not sent (RFC 9110 section 6.4.1, and 15.3.6).
+_WITHOUT_BODY = frozenset({204, 205, 304})
+_MAX_LENGTH_DIGITS = 18
+
 
 class Carrier(Protocol):
     """What a connection does for an exchange. Errors in what the application sent are raised as `ProtocolMisuse`."""
@@ -58,8 +62,9 @@ class HttpExchange:
     """State of one request: body pieces not yet taken, how far the response is.
 
     `receive` never raises; after the response is complete or the peer is gone it returns `http.disconnect`, again and
-    again. `send` raises `ConnectionClosed` once the peer is gone, and ignores what follows a complete response. The
-    start of the response is held back until its body begins, so that an error in between can still be answered.
+    again, and so it does once the peer has ended its side. `send` raises `ConnectionClosed` once the peer is gone, and
+    ignores what follows a complete response. The start of the response is held back until its body begins, so that an
+    error in between can still be answered.
     """
 
     __slots__ = (
@@ -75,6 +80,7 @@ class HttpExchange:
         "_wants_trailers",
         "disconnected",
         "finished",
+        "forsaken",
         "is_event_stream",
         "received_bytes",
         "scope",
@@ -101,6 +107,7 @@ class HttpExchange:
         self.finished = False
         self.is_event_stream = False  # that has begun: it has no end of its own
         self.disconnected = False
+        self.forsaken = False  # the peer has ended its side, and has probably left
         self.status: int | None = None
         self.received_bytes = self.sent_bytes = 0
 
@@ -121,10 +128,23 @@ class HttpExchange:
         if self._waiters:
             self._wake()
 
+    def answer(self, status: int, headers: Headers) -> None:
+        """Answer without an application, and without a body."""
+        assert self._carrier is not None
+        self._start = (status, headers, False)
+        self._send_body(self._carrier, {"type": "http.response.body"})
+
     def end_stream(self) -> None:
         """Complete the response for the application: it finds `http.disconnect`; what it sends then is ignored."""
         if self._carrier is not None and not self.finished:
             self._send_body(self._carrier, {"type": "http.response.body"})
+
+    def forsake(self) -> None:
+        """The peer has probably left: `receive` gives `http.disconnect`. It may only have ended its side of the
+        connection (RFC 9112 section 9.6), so what is sent is written still.
+        """
+        self.forsaken = True
+        self._wake()
 
     def disconnect(self) -> None:
         """The peer is gone, or the exchange is over: `receive` gives `http.disconnect`, `send` raises."""
@@ -147,6 +167,8 @@ class HttpExchange:
                 return {"type": "http.disconnect"}
             if not self._final_given and (self._body or self._ended):
                 return self._take_body()
+            if self.forsaken:
+                return {"type": "http.disconnect"}
             if self._expects_continue and not self._ended and self._carrier is not None:
                 self._expects_continue = False
                 if not self.started:
@@ -214,6 +236,7 @@ class HttpExchange:
         if self._start is not None:
             if not more and self._send_whole(carrier, self._start, body):
                 return
+            self._check_length(self._start, len(body), more)
             self._send_start(carrier, None if more else len(body))
         carrier.send_body(body, more)
         self.sent_bytes += len(body)
@@ -234,6 +257,19 @@ class HttpExchange:
         self.sent_bytes = len(body)
         self._finish(carrier)
         return True
+
+    def _check_length(self, start: tuple[int, Headers, bool], length: int, more: bool) -> None:
+        """Refuse a body that contradicts its Content-Length while the answer can still be another one."""
+        status, headers, _ = start
+        if status in _WITHOUT_BODY or self.scope["method"] == "HEAD":
+            return
+        for name, value in headers:
+            if name.lower() == b"content-length" and value.isdigit() and len(value) <= _MAX_LENGTH_DIGITS:
+                promised = int(value)
+                if length > promised or (length < promised and not more):
+                    raise ProtocolMisuse(
+                        f"the body of http.response.body has {length} bytes, its content-length is {promised}"
+                    )
 
     def _send_start(self, carrier: Carrier, length: int | None) -> None:
         assert self._start is not None

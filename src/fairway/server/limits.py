@@ -48,7 +48,7 @@ class Limits:
     """Longest payload of one WebSocket frame; beyond it 1009, before the payload is read."""
 
     max_fragments: int = 1024
-    """Most frames in one WebSocket message, so that empty ones cannot go on for ever; beyond it 1009."""
+    """Most frames in one WebSocket message, so that empty ones cannot go on for ever; beyond it 1008."""
 
     inbox_messages: int = 64
     """Messages of one client that wait for the application; beyond it the socket is not read."""
@@ -73,7 +73,8 @@ class Limits:
     """The application's time to accept or close after `websocket.connect`; then the handshake is answered 500."""
 
     disconnect_timeout: float = 10.0
-    """The application's time to end after a disconnect event; then its task is cancelled, with a warning."""
+    """The application's time to end after a disconnect event; then its task is cancelled, with a warning. So long a
+    client that has ended its side of an HTTP connection may wait for the next byte of its answer."""
 
     close_timeout: float = 5.0
     """The peer's time to answer a Close frame; then the connection is dropped (RFC 6455, 7.1.1)."""

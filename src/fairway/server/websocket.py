@@ -223,8 +223,11 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         self._context.batch.parked()
 
     def eof_received(self) -> bool:
-        # A WebSocket that cannot be read any more is over; before the handshake the client may still want its answer.
+        # A WebSocket that cannot be read any more is over, and none can come of a handshake whose client has ended its
+        # side (ASGI WebSocket, "Disconnect"); a refusal that is under way it may still want.
         self._eof = True
+        if self._phase is Phase.CONNECTING:
+            self._disconnected(ABNORMAL_CLOSURE, "connection lost before the handshake was answered")
         if self._core is not None and not self._ending.is_lingering:
             self._take(self._core.receive_eof())
         return self._core is None and self._phase is not Phase.ENDED
@@ -383,8 +386,6 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
             self.drain()
         elif early:
             self.data_received(early)
-        if self._eof:
-            self._take(self._core.receive_eof())  # the client has left before it was accepted
 
     def _close(self, message: Mapping[str, Any]) -> None:
         if self._phase is Phase.CONNECTING:
