@@ -1,4 +1,4 @@
-"""`channels.security.websocket`: which pages may open a WebSocket."""
+"""`channels.security.websocket`: which pages may open a WebSocket, or ask an HTTP consumer."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
+from channels.generic.http import AsyncHttpConsumer
 from channels.security.websocket import AllowedHostsOriginValidator, OriginValidator, WebsocketDenier
-from channels.testing import WebsocketCommunicator
+from channels.testing import HttpCommunicator, WebsocketCommunicator
 from tests.channels.applications import Recorder, Sent
 
 
@@ -47,6 +48,9 @@ def allows(patterns, origin):
         ("wss://example.com", "wss://example.com:443"),
         ("http://.example.com:81", "http://a.example.com:81"),
         ("app://example.com", "app://example.com"),
+        ("example.com", "http://example.com."),
+        (".example.com", "http://a.example.com.:8000"),
+        ("https://example.com", "https://example.com."),
         ("*", "http://anything.example"),
         ("*", "null"),
         ("*", ""),
@@ -61,6 +65,9 @@ async def test_origin_is_allowed(pattern, origin):
     ("pattern", "origin"),
     [
         ("example.com", "http://other.com"),
+        ("example.com", "http://other.com."),
+        ("example.com", "http://example.com.."),
+        ("example.com", "http://."),
         ("example.com", "http://sub.example.com"),
         ("example.com", "http://notexample.com"),
         (".example.com", "http://notexample.com"),
@@ -87,10 +94,18 @@ async def test_one_fitting_pattern_is_enough():
     assert await allows(["a.example", "b.example"], "http://b.example")
 
 
-async def test_last_of_several_origins_counts():
-    validator = OriginValidator(accepting, ["good.example"])
-    assert await may_connect(validator, "http://bad.example", "http://good.example")
-    assert not await may_connect(validator, "http://good.example", "http://bad.example")
+@pytest.mark.parametrize(
+    "origins",
+    [
+        ("http://bad.example", "http://good.example"),
+        ("http://good.example", "http://bad.example"),
+        ("http://good.example", "http://good.example"),
+        ("", "http://good.example"),
+    ],
+)
+async def test_6454_7_3_more_than_one_origin_is_none(origins):
+    assert not await may_connect(OriginValidator(accepting, ["good.example"]), *origins)
+    assert await may_connect(OriginValidator(accepting, ["*"]), *origins)
 
 
 async def test_connection_without_an_origin_needs_a_star():
@@ -98,9 +113,41 @@ async def test_connection_without_an_origin_needs_a_star():
     assert await may_connect(OriginValidator(accepting, ["*"]))
 
 
-@pytest.mark.parametrize("scope_type", ["http", "channel"])
+class Answering(AsyncHttpConsumer):
+    async def handle(self, body):
+        await self.send_response(200, body)
+
+
+async def status_of(method, *origins):
+    headers = [(b"origin", origin.encode("latin1")) for origin in origins]
+    application = OriginValidator(Answering.as_asgi(), ["good.example"])
+    response = await HttpCommunicator(application, method, "/", b"hi", headers).get_response()
+    assert response["body"] == (b"hi" if response["status"] == 200 else b"The origin of this request is not allowed.")
+    return response["status"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "X-OTHER"])
+async def test_requests_of_other_origins_are_403(method, log):
+    assert await status_of(method, "https://good.example") == 200
+    assert log.messages == []
+    assert await status_of(method, "https://bad.example") == 403
+    assert log.messages == ["HTTP request rejected: origin 'https://bad.example' is not allowed [path '/']"]
+    assert await status_of(method, "https://good.example", "https://bad.example") == 403
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE"])
+async def test_9110_9_2_1_requests_of_safe_methods_need_no_origin(method):
+    assert await status_of(method) == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "X-OTHER"])
+async def test_requests_of_other_methods_need_an_origin(method):
+    assert await status_of(method) == 403
+
+
+@pytest.mark.parametrize("scope_type", ["channel", "lifespan"])
 async def test_other_connections_are_an_error(scope_type):
-    with pytest.raises(ValueError, match="You cannot use OriginValidator on a non-WebSocket connection"):
+    with pytest.raises(ValueError, match=f"^You cannot use OriginValidator on a {scope_type} connection: it is for "):
         await OriginValidator(accepting, ["*"])({"type": scope_type, "headers": []}, None, None)
 
 
@@ -187,7 +234,16 @@ async def test_allowed_hosts_may_change_after_the_application_was_made(settings)
     assert not await may_connect(validator, "http://localhost")
 
 
-@pytest.mark.parametrize("origin", ["http://localhost:8000", "http://127.0.0.1:8000", "http://[::1]:8000"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://localhost:8000",
+        "http://app.localhost:3000",
+        "http://a.b.localhost.",
+        "http://127.0.0.1:8000",
+        "http://[::1]:8000",
+    ],
+)
 async def test_local_hosts_are_allowed_in_debug_mode(settings, origin):
     settings.ALLOWED_HOSTS, settings.DEBUG = [], True
     assert await may_connect(AllowedHostsOriginValidator(accepting), origin)

@@ -1,6 +1,6 @@
-"""Who may open a WebSocket: only pages of allowed origins.
+"""Who may open a WebSocket, or ask an HTTP consumer: only pages of allowed origins.
 
-A browser lets any page open a WebSocket to any site, with the user's cookies. It names the page's
+A browser lets any page open a WebSocket to any site, or post to it, with the user's cookies. It names the page's
 origin, though, and `OriginValidator` goes by that. Clients that are no browsers can name any origin,
 so this is no authentication.
 """
@@ -26,8 +26,16 @@ _MAX_LOGGED_CHARACTERS = 200
 _DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
 
+# Without an origin a browser sends only these across sites, and they change nothing (RFC 9110 section 9.2.1).
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_KINDS = {"websocket": "WebSocket", "http": "HTTP request"}
+
+
 class OriginValidator(TailCalling):
     """Hands WebSockets on whose Origin header fits one of `allowed_origins`; rejects and logs the others.
+
+    Around HTTP consumers it does the same with requests, which are answered with 403; those of safe methods (GET, HEAD,
+    OPTIONS, TRACE) need no origin, since browsers leave it out within a site. More than one Origin header is none.
 
     `"example.com"` allows that host with any scheme and port, `".example.com"` its subdomains as well,
     `"https://example.com:8443"` exactly this, and `"*"` everything, connections without an origin included.
@@ -38,17 +46,21 @@ class OriginValidator(TailCalling):
         self.allowed_origins = allowed_origins
 
     def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
-        if scope["type"] != "websocket":
-            raise ValueError("You cannot use OriginValidator on a non-WebSocket connection")
-        origin = _origin(scope)
-        if self.valid_origin(_parsed(origin)):
+        kind = scope["type"]
+        if kind not in _KINDS:
+            raise ValueError(f"You cannot use OriginValidator on a {kind} connection: it is for websocket and http")
+        origins = _origins(scope)
+        needs_none = kind == "http" and not origins and scope["method"] in _SAFE_METHODS
+        # A client names one origin (RFC 6454 section 7.3): which of several is meant, nobody can say.
+        if needs_none or self.valid_origin(_parsed(origins[0]) if len(origins) == 1 else None):
             return enter_application(self.application, scope, receive, send)
         logger.warning(
-            "WebSocket rejected: origin %s is not allowed [path %s]",
-            _loggable(origin),
+            "%s rejected: origin %s is not allowed [path %s]",
+            _KINDS[kind],
+            _loggable(", ".join(origins) if origins else None),
             _loggable(scope.get("path")),
         )
-        return WebsocketDenier()(scope, receive, send)
+        return _forbid(send) if kind == "http" else WebsocketDenier()(scope, receive, send)
 
     def valid_origin(self, parsed_origin: ParseResult | None) -> bool:
         """Whether the connection may be opened; without an origin only if `"*"` is allowed."""
@@ -66,15 +78,17 @@ class OriginValidator(TailCalling):
         """Whether the origin fits this one allowed origin."""
         if parsed_origin is None or parsed_origin.hostname is None:
             return False
+        # As Django does with the Host header: a dot at the end says that the name is complete.
+        hostname = parsed_origin.hostname.removesuffix(".")
         parsed_pattern = _parsed_pattern(pattern.lower())
         if not parsed_pattern.scheme:
             host = _parsed_pattern(f"//{pattern}").hostname or pattern
-            return is_same_domain(parsed_origin.hostname, host)
+            return is_same_domain(hostname, host)
         try:
             return (
                 parsed_origin.scheme == parsed_pattern.scheme
                 and self.get_origin_port(parsed_origin) == self.get_origin_port(parsed_pattern)
-                and is_same_domain(parsed_origin.hostname, parsed_pattern.hostname or "")
+                and is_same_domain(hostname, parsed_pattern.hostname or "")
             )
         except ValueError:
             # A port that is no port number.
@@ -94,7 +108,7 @@ class _AllowedHostsValidator(OriginValidator):
     @property
     def allowed_origins(self) -> Iterable[str]:  # type: ignore[override]  # computed where the base class stores
         hosts: list[str] = settings.ALLOWED_HOSTS
-        return ["localhost", "127.0.0.1", "[::1]"] if settings.DEBUG and not hosts else hosts
+        return [".localhost", "127.0.0.1", "[::1]"] if settings.DEBUG and not hosts else hosts
 
 
 def AllowedHostsOriginValidator(application: Application) -> OriginValidator:
@@ -109,12 +123,14 @@ class WebsocketDenier(AsyncWebsocketConsumer):
         await self.close()
 
 
-def _origin(scope: Scope) -> str | None:
-    origin: str | None = None
-    for name, value in scope.get("headers", ()):
-        if name == b"origin":
-            origin = value.decode("latin1")
-    return origin
+async def _forbid(send: Send) -> None:
+    headers = [(b"content-type", b"text/plain")]
+    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.body", "body": b"The origin of this request is not allowed."})
+
+
+def _origins(scope: Scope) -> list[str]:
+    return [value.decode("latin1") for name, value in scope.get("headers", ()) if name == b"origin"]
 
 
 # Of settings, not of clients: parsing them took a twentieth of a handshake.
