@@ -25,6 +25,9 @@ Scope = MutableMapping[str, Any]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 Network = IPv4Network | IPv6Network
 
+_MAX_HOPS = 32
+"""Of a chain; what stands further left is not looked at, since each address takes time to read."""
+
 LOOPBACK = ("127.0.0.0/8", "::1")
 
 PRIVATE = (*LOOPBACK, "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
@@ -56,8 +59,10 @@ class ProxyHeaders:
     """`app`, with `client` and `scheme` as trusted proxies report them.
 
     The client is the last address in the chain of `address_header` that is not a trusted proxy itself, or the first of
-    all if each one is: what stands further left was written by the client. Its port is the one that stands with the
-    address, or else in `port_header`, or else 0. Names of headers are in lower case.
+    all (or of the last `_MAX_HOPS`) if each one is: what stands further left was written by the client. Its port is the
+    one that stands with the address, or else in `port_header`, or else 0. Of several schemes and ports the one counts
+    that stands as far from the end as the client's address does: proxies that append write all of them, and what a
+    client has written stands before. Names of headers are in lower case.
     """
 
     def __init__(
@@ -90,10 +95,10 @@ class ProxyHeaders:
         if peer is not None and not self._trusts(peer[0]):
             self._warn(peer[0], found)
             return
-        client = self._client(found)
+        client, hop = self._client(found)
         if client is not None:
             scope["client"] = client
-        scheme = found.get(self._proto_header, "").partition(",")[0].strip().lower() if self._proto_header else ""
+        scheme = _counted(found.get(self._proto_header, ""), hop).lower() if self._proto_header else ""
         scope["scheme"] = _SCHEMES[scope["type"]].get(scheme, scope["scheme"])
 
     def _found(self, headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
@@ -105,20 +110,21 @@ class ProxyHeaders:
                 found[name] = f"{found[name]},{text}" if name in found else text
         return found
 
-    def _client(self, found: dict[bytes, str]) -> tuple[str, int] | None:
-        """The address of the client; None if the chain is missing or does not end in one."""
+    def _client(self, found: dict[bytes, str]) -> tuple[tuple[str, int] | None, int]:
+        """The client and how far from the end of the chain it stands; None if the chain is missing or ends in none."""
         chain = found.get(self._address_header, "") if self._address_header else ""
         client: tuple[str, int] | None = None
-        for hop in reversed(chain.split(",")):
-            address = address_and_port(hop.strip())
+        hop = 1
+        for number, text in enumerate(_from_the_end(chain), 1):
+            address = address_and_port(text)
             if address is None:
                 break
-            client = address
+            client, hop = address, number
             if not self._trusts(address[0]):
                 break
         if client is None or client[1] or self._port_header is None:
-            return client
-        return client[0], _port(found.get(self._port_header, "").strip())
+            return client, hop
+        return (client[0], _port(_counted(found.get(self._port_header, ""), hop))), hop
 
     def _trusts(self, host: str) -> bool:
         try:
@@ -154,6 +160,18 @@ def address_and_port(text: str) -> tuple[str, int] | None:
     except ValueError:
         return None
     return str(address), _port(port)
+
+
+def _from_the_end(chain: str) -> list[str]:
+    """The last elements of a list, backwards; empty ones do not count (RFC 9110, 5.6.1.2)."""
+    last = chain.rsplit(",", _MAX_HOPS)[-_MAX_HOPS:]
+    return [element for text in reversed(last) if (element := text.strip())]
+
+
+def _counted(chain: str, hop: int) -> str:
+    """The element that stands so far from the end, or else the first one; empty if there is none."""
+    elements = _from_the_end(chain)
+    return elements[min(hop, len(elements)) - 1] if elements else ""
 
 
 def _port(text: str) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fairway.server import proxy
 from fairway.server.limits import ConfigurationError
 from fairway.server.proxy import LOOPBACK, PRIVATE, ProxyHeaders, address_and_port, trusted_networks
 
@@ -45,6 +46,8 @@ async def corrected(
         ([b"rubbish, 127.0.0.9"], ("127.0.0.9", 0)),
         ([b""], ("127.0.0.1", 5000)),
         ([b"203.0.113.7:99999"], ("203.0.113.7", 0)),
+        ([b"203.0.113.7, "], ("203.0.113.7", 0)),
+        ([b"198.51.100.1", b"203.0.113.7, , 127.0.0.1", b""], ("203.0.113.7", 0)),
     ],
 )
 async def test_client_is_the_last_that_is_no_proxy(chain: list[bytes], client: tuple[str, int]):
@@ -56,7 +59,8 @@ async def test_client_is_the_last_that_is_no_proxy(chain: list[bytes], client: t
     [
         ("http", b"https", "https"),
         ("http", b"HTTPS", "https"),
-        ("http", b"https, http", "https"),
+        ("http", b"https, http", "http"),
+        ("http", b"http,https, ,", "https"),
         ("http", b"wss", "https"),
         ("http", b"gopher", "http"),
         ("websocket", b"https", "wss"),
@@ -147,3 +151,43 @@ def test_mistaken_address_is_one_sentence():
 @pytest.mark.parametrize("text", ["", "localhost", "1.2.3", "1.2.3.4:5:6", "[x]:1"])
 def test_what_is_no_address(text: str):
     assert address_and_port(text) is None
+
+
+@pytest.mark.parametrize(
+    ("chain", "protos", "scheme"),
+    [
+        # One proxy, which appends to what the client has written itself.
+        ([b"203.0.113.7"], [b"https", b"http"], "http"),
+        ([b"198.51.100.1", b"203.0.113.7"], [b"https", b"http"], "http"),
+        ([], [b"https", b"http"], "http"),
+        # Two proxies, both of which append: the client has spoken to the first.
+        ([b"203.0.113.7, 127.0.0.1"], [b"https, http"], "https"),
+        ([b"198.51.100.1, 203.0.113.7", b"127.0.0.1"], [b"http, https", b"http"], "https"),
+        # Two, of which one says the scheme.
+        ([b"203.0.113.7, 127.0.0.1"], [b"https"], "https"),
+    ],
+)
+async def test_the_scheme_is_the_one_that_was_written_with_the_clients_address(
+    chain: list[bytes], protos: list[bytes], scheme: str
+):
+    headers = [*((FOR, value) for value in chain), *((PROTO, value) for value in protos)]
+    assert (await corrected(*headers))[1] == scheme
+
+
+async def test_the_port_is_the_one_that_was_written_with_the_clients_address():
+    headers = [(FOR, b"203.0.113.7"), (PORT, b"1"), (PORT, b"4711")]
+    assert (await corrected(*headers, port_header=PORT))[0] == ("203.0.113.7", 4711)
+
+
+async def test_of_a_long_chain_only_the_last_hops_are_looked_at(monkeypatch: pytest.MonkeyPatch):
+    read: list[str] = []
+
+    def counted(text: str) -> Any:
+        read.append(text)
+        return address_and_port(text)
+
+    monkeypatch.setattr(proxy, "address_and_port", counted)
+    chain = b", ".join(b"10.%d.%d.1" % divmod(number, 256) for number in range(6000))
+    client, _ = await corrected((FOR, chain), trusted=["*"])
+    assert client == ("10.23.80.1", 0)
+    assert len(read) == 32
