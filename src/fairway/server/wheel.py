@@ -78,7 +78,7 @@ class Wheel:
         self._tick = tick
         self._size = slots
         # Dictionaries keep the order in which the entries came, so that a run is reproducible.
-        self._ring: list[dict[Entry, None]] = [{} for _ in range(slots)]
+        self._ring: list[dict[Entry, None]] = [_slot() for _ in range(slots)]
         self._current = 0  # the last tick that was advanced over
         self._count = 0
         self._awake = False
@@ -155,7 +155,7 @@ class Wheel:
         if not self._count:
             if self._awake:
                 self._awake = False
-                self._ring = [{} for _ in range(self._size)]  # as in `_collect`
+                self._ring = [_slot() for _ in range(self._size)]  # what was big without entries keeps its size
             return None
         if not self._awake:
             self._wake(self._tick_begun(now))
@@ -179,10 +179,10 @@ class Wheel:
         for tick in range(self._current + 1, min(target, self._current + self._size) + 1):
             slot = tick % self._size
             due = self._ring[slot]
-            self._ring[slot] = {}  # even if it is empty, and not clear(): a dictionary that was big keeps its size
             for entry in due:
                 entry.wheel_slot = _DUE
             collected += due
+            due.clear()  # even if it is empty: a dictionary that was big keeps its size
         self._current = max(target, self._current)
         return collected
 
@@ -233,3 +233,14 @@ class Wheel:
         while origin + (tick - 1) * width >= deadline:
             tick -= 1
         return tick
+
+
+def _slot() -> dict[Entry, None]:
+    """A slot that stays where Python's collector has it, for good.
+
+    All entries of a process are in the slots: 20,000 to be looked up in each collection, unless the slots are frozen
+    with their entries (`fairway.server.collector`). Only a dictionary that has held an object can be.
+    """
+    slot: dict[object, None] = {object(): None, _slot: None}
+    slot.clear()
+    return slot  # type: ignore[return-value]
