@@ -59,7 +59,7 @@ def get_user(scope: Scope) -> AbstractBaseUser | AnonymousUser:
     """
     session = _session(scope)
     try:
-        user_id = _user_id(session)
+        user_id = _get_user_session_key(session)
         backend_path = session[BACKEND_SESSION_KEY]
     except KeyError:
         return _anonymous()
@@ -92,7 +92,7 @@ def login(scope: Scope, user: Any, backend: str | None = None) -> None:
     backend = backend or _backend_of(user)
     if SESSION_KEY not in session:
         session.cycle_key()
-    elif _user_id(session) != user.pk or not _session_is_of(session, user):
+    elif _get_user_session_key(session) != user.pk or not _session_is_of(session, user):
         session.flush()
     session[SESSION_KEY] = user._meta.pk.value_to_string(user)
     session[BACKEND_SESSION_KEY] = backend
@@ -193,8 +193,9 @@ def _share_names(session: Any) -> None:
         }
 
 
-def _user_id(session: Any) -> Any:
-    # The session stores the primary key in its serialised form.
+def _get_user_session_key(session: Any) -> Any:
+    # The session stores the primary key in its serialised form. The name is Channels': middlewares that look for users
+    # in another place, such as a tenant's schema, import it.
     return get_user_model()._meta.pk.to_python(session[SESSION_KEY])
 
 

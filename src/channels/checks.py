@@ -26,7 +26,7 @@ from django.db import DatabaseError
 from channels.auth import AuthMiddleware
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers import channel_layers
-from channels.routing import leaves
+from channels.routing import URLRouter, leaves, mistake_in
 from channels.sessions import CookieMiddleware, SessionMiddleware
 from fairway.doctor import CONFLICT_HINT, conflicts
 from fairway.settings import DIVIDED_HINT, divided_layers, in_memory_aliases, limits_problem
@@ -34,6 +34,9 @@ from fairway.settings import DIVIDED_HINT, divided_layers, in_memory_aliases, li
 TAG = "channels"
 
 OLDEST_DJANGO = (5, 2)
+
+_DEEPEST = 20
+"""So many applications inside each other are looked at."""
 
 _SETTINGS_OF_DAPHNE = {
     "DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE": "MAX_MESSAGE_BYTES",
@@ -70,9 +73,12 @@ def check_asgi_application(app_configs: Any, **kwargs: Any) -> list[CheckMessage
 
     W001: not set. E002: no dotted path. E003: not importable; W002 if that is because a database is not ready, as
     before the first `migrate`. E004: no application there. E005: a middleware in it lacks the one around it that
-    puts into the scope what it reads.
+    puts into the scope what it reads. W006: a route that leads to no application.
     """
     application, messages = _find_application()
+    for mistake in dict.fromkeys(_mistakes(application, ())):
+        hint = "Whoever comes to this route is refused. Route the application, which for a consumer is its as_asgi()."
+        messages.append(Warning(f"In a URLRouter: {mistake}.", hint=hint, id="channels.W006"))
     # An application that stands in several places is named once.
     faults = dict.fromkeys(_faults(application, frozenset(), ()))
     return messages + [
@@ -243,15 +249,28 @@ def _faults(application: Any, given: frozenset[str], around: tuple[int, ...]) ->
         yield from _faults(inner, given, (*around, id(application)))
 
 
+def _mistakes(application: Any, around: tuple[int, ...]) -> Iterator[str]:
+    """What is wrong with routes in an application, also inside of somebody else's middlewares."""
+    if id(application) in around or len(around) > _DEEPEST:
+        return
+    if isinstance(application, URLRouter):
+        yield from filter(None, map(mistake_in, leaves(application.routes)))
+    for inner in _inside(application):
+        yield from _mistakes(inner, (*around, id(application)))
+
+
 def _inside(application: Any) -> Iterator[Any]:
     """The applications that this one hands connections on to, by the attributes in which routers and middlewares keep
     them.
     """
-    yield from getattr(application, "application_mapping", {}).values()
-    yield from (pattern.callback for pattern in leaves(getattr(application, "routes", ())))
-    for name in ("inner", "application"):
-        if hasattr(application, name):
-            yield getattr(application, name)
+    mapping = getattr(application, "application_mapping", None)
+    if isinstance(mapping, Mapping):
+        yield from mapping.values()
+    if isinstance(application, URLRouter):
+        yield from (pattern.callback for pattern in leaves(application.routes))
+    inner = getattr(application, "inner", None) or getattr(application, "application", None)
+    if inner is not None:
+        yield inner
 
 
 # The entries of CHANNEL_LAYERS.

@@ -118,8 +118,10 @@ class URLRouter(TailCalling):
     """Routes by path, with a list of Django's `path()`, `re_path()` and `include()` routes.
 
     The application gets a copy of the scope with `url_route` (`args` and `kwargs`, those of outer routers
-    included) and `path_remaining`. A path without a route raises `NoRouteError`, a `ValueError`, from the
-    outermost router and `Resolver404` from a nested one. `re_path()` searches: without `^` it matches anywhere.
+    included) and `path_remaining`. A route that leads to something else than an application, such as a consumer
+    class without `as_asgi()`, raises `ImproperlyConfigured` when it is taken. A path without a route raises
+    `NoRouteError`, a `ValueError`, from the outermost router and `Resolver404` from a nested one. `re_path()`
+    searches: without `^` it matches anywhere.
     """
 
     # Marks an application that goes on routing by `path_remaining`; other applications may set it, too.
@@ -127,8 +129,9 @@ class URLRouter(TailCalling):
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = routes
+        # Only who comes to such a route is refused: what is never called may be anything, as fakes in tests are.
+        self._mistakes = {id(pattern.callback): text for pattern in leaves(routes) if (text := mistake_in(pattern))}
         for pattern in leaves(routes):
-            _refuse_what_is_no_application(pattern.callback)
             if _routes_further(pattern.callback):
                 pattern.pattern = _open_ended(pattern.pattern)
 
@@ -151,6 +154,8 @@ class URLRouter(TailCalling):
         # A consumer routes no further. Whatever else stands here may be, or hide, a nested router.
         if hasattr(match.application, "consumer_class"):
             return enter_application(match.application, _routed_scope(scope, match), receive, send)
+        if self._mistakes and id(match.application) in self._mistakes:
+            raise ImproperlyConfigured(self._mistakes[id(match.application)])
         return self._try(match, matches, scope, receive, send)
 
     async def _try(
@@ -243,17 +248,24 @@ def reverse(
 
 def _router_in(application: Any, protocol: str) -> URLRouter | None:
     """The outermost `URLRouter` of an application, behind middlewares and a `ProtocolTypeRouter`."""
+    return next((one for one in _inwards(application, protocol) if isinstance(one, URLRouter)), None)
+
+
+_DEEPEST = 100
+"""So many applications inside each other are looked at: a mock has any attribute, and what it is has them again."""
+
+
+def _inwards(application: Any, protocol: str = "") -> Iterator[Any]:
+    """An application, what it hands connections of that kind on to, what that hands them on to, and so on."""
     seen: set[int] = set()
-    while application is not None and id(application) not in seen:
-        if isinstance(application, URLRouter):
-            return application
+    while application is not None and id(application) not in seen and len(seen) < _DEEPEST:
+        yield application
         seen.add(id(application))
         mapping = getattr(application, "application_mapping", None)
-        if mapping is not None:
+        if isinstance(mapping, Mapping):
             application = mapping.get(protocol)
         else:
             application = getattr(application, "inner", None) or getattr(application, "application", None)
-    return None
 
 
 class _NamedRoutes:
@@ -282,15 +294,17 @@ def leaves(routes: Sequence[Route]) -> Iterator[URLPattern]:
             yield route
 
 
-def _refuse_what_is_no_application(callback: Any) -> None:
-    """Raise for the two things that are put into a route by mistake."""
+def mistake_in(route: URLPattern) -> str | None:
+    """What is wrong with the application of a route, if it is one of the two things that are put there by mistake."""
+    callback: Any = route.callback
     name = getattr(callback, "__qualname__", type(callback).__qualname__)
     if isinstance(callback, type) and hasattr(callback, "as_asgi"):
-        raise ImproperlyConfigured(f"{name} is a consumer class: route {name}.as_asgi() instead")
+        return f"{name} is a consumer class: route {name}.as_asgi() instead"
     # A consumer's application has the signature of its class's constructor.
     is_consumer = hasattr(callback, "consumer_class")
     if hasattr(callback, "view_class") or not (is_consumer or _takes_a_connection(callback)):
-        raise ImproperlyConfigured(f"{name} is not an ASGI application: URLRouter cannot route to Django views")
+        return f"{name} is not an ASGI application: URLRouter cannot route to Django views"
+    return None
 
 
 def _takes_a_connection(callback: Any) -> bool:
@@ -306,13 +320,7 @@ def _takes_a_connection(callback: Any) -> bool:
 
 def _routes_further(application: Any) -> bool:
     """Whether `application` is a router, or middlewares with a router inside."""
-    seen: set[int] = set()
-    while application is not None and id(application) not in seen:
-        if getattr(application, "_path_routing", False) is True:
-            return True
-        seen.add(id(application))
-        application = getattr(application, "inner", None) or getattr(application, "application", None)
-    return False
+    return any(getattr(one, "_path_routing", False) is True for one in _inwards(application))
 
 
 def _open_ended(pattern: Any) -> RoutePattern | RegexPattern:

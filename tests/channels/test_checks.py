@@ -237,6 +237,24 @@ def test_middleware_without_what_it_reads(say: Say, monkeypatch: pytest.MonkeyPa
     assert all("MiddlewareStack" in message.hint for message in messages)
 
 
+def test_a_route_that_leads_to_no_application(say: Say, monkeypatch: pytest.MonkeyPatch):
+    routes = URLRouter([path("a/", lambda: None), path("b/", OwnConsumer), path("c/", consumer)])
+    router = ProtocolTypeRouter({"websocket": OwnMiddleware(URLRouter([path("in/", routes)]))})
+    monkeypatch.setattr(sys.modules[__name__], "application", router)
+    assert [(message.id, message.msg) for message in say()] == [
+        (
+            "channels.W006",
+            "In a URLRouter: test_a_route_that_leads_to_no_application.<locals>.<lambda> is not an ASGI application: "
+            "URLRouter cannot route to Django views.",
+        ),
+        ("channels.W006", "In a URLRouter: OwnConsumer is a consumer class: route OwnConsumer.as_asgi() instead."),
+    ]
+
+
+class OwnConsumer(AsyncWebsocketConsumer):
+    """Put into a route without `as_asgi()`."""
+
+
 def test_workers_application_is_looked_at(say: Say, monkeypatch: pytest.MonkeyPatch):
     worker = ChannelNameRouter({"thumbnails": AuthMiddleware(consumer)})
     monkeypatch.setattr(sys.modules[__name__], "application", ProtocolTypeRouter({"channel": worker}))
@@ -413,4 +431,4 @@ def test_the_page_of_checks_names_every_check():
     ids = {f"channels.{number}" for number in re.findall(r'"(?:channels\.)?([EW]\d{3})"', source)}
 
     assert set(re.findall(r"^\| `(channels\.[EW]\d{3})` \|", (ROOT / "docs/ref/checks.md").read_text(), re.M)) == ids
-    assert len(ids) == 13
+    assert len(ids) == 14

@@ -6,6 +6,7 @@ import inspect
 import sys
 import types
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -418,21 +419,32 @@ def page(request: Any) -> None:
     pass
 
 
-@pytest.mark.parametrize("view", [Page.as_view(), page])
-def test_django_views_are_refused(view):
-    with pytest.raises(
-        ImproperlyConfigured, match="is not an ASGI application: URLRouter cannot route to Django views"
-    ):
-        URLRouter([path("", include([path("page/", view)]))])
+class Chat:
+    @classmethod
+    def as_asgi(cls) -> None: ...
 
 
-def test_consumer_class_without_as_asgi_is_refused():
-    class Chat:
-        @classmethod
-        def as_asgi(cls) -> None: ...
+@pytest.mark.parametrize(
+    ("callback", "mistake"),
+    [
+        (Page.as_view(), "is not an ASGI application: URLRouter cannot route to Django views"),
+        (page, "is not an ASGI application: URLRouter cannot route to Django views"),
+        (lambda: None, "is not an ASGI application: URLRouter cannot route to Django views"),
+        (Chat, r"Chat is a consumer class: route Chat\.as_asgi\(\) instead"),
+    ],
+)
+async def test_a_route_to_what_is_no_application_is_refused_when_it_is_taken(callback, mistake):
+    router = URLRouter([path("", include([path("x/", callback), path("y/", consumer_like(1))]))])
+    await route(router, "/y/")
+    with pytest.raises(ImproperlyConfigured, match=mistake):
+        await route(router, "/x/")
 
-    with pytest.raises(ImproperlyConfigured, match=r"Chat is a consumer class: route .*Chat\.as_asgi\(\) instead"):
-        URLRouter([path("chat/", Chat)])
+
+@pytest.mark.parametrize("fake", [Mock(), MagicMock(), AsyncMock()])
+def test_a_mock_may_stand_in_a_route(fake):
+    router = URLRouter([path("x/", fake)])
+    assert router.routes[0].callback is fake
+    assert router.reverse is not None
 
 
 def test_routes_stay_djangos_own():

@@ -19,7 +19,6 @@ from daphne.access import AccessLogGenerator
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server
 from fairway.departure import Departure
-from fairway.server.cli import collect_rarely
 from fairway.server.loading import AppImportError, load_app
 
 logger = logging.getLogger("daphne.cli")
@@ -84,7 +83,6 @@ class CommandLineInterface:
             root_path=options.root_path,
             verbosity=options.verbosity,
             server_name=options.server_name,
-            ready_callable=collect_rarely,
             **headers,
         )
         self.server.departure = self.departure

@@ -115,10 +115,25 @@ class ChannelsLiveServerTestCase(TransactionTestCase):
     def setUpClass(cls) -> None:
         """Start the server; return when it accepts connections."""
         super().setUpClass()
-        _refuse_databases_in_memory(cls.databases)
+        cls._refuse_databases_in_memory()
         cls.enterClassContext(modify_settings(ALLOWED_HOSTS={"append": cls.host}))
         cls._server_process = cls._start_server()
         cls._port = cls._server_process.port.value
+
+    @classmethod
+    def _refuse_databases_in_memory(cls) -> None:
+        for alias in sorted(cls.databases):
+            if cls._is_in_memory_db(connections[alias]):
+                raise ImproperlyConfigured(
+                    "ChannelsLiveServerTestCase serves from another process, which cannot see an SQLite database in "
+                    f'memory. Let the tests use a file: "TEST": {{"NAME": BASE_DIR / "test.sqlite3"}} in '
+                    f'DATABASES["{alias}"].'
+                )
+
+    @classmethod
+    def _is_in_memory_db(cls, connection: Any) -> bool:
+        """Whether another process cannot see this database; projects that make it visible override this."""
+        return connection.vendor == "sqlite" and bool(connection.is_in_memory_db())
 
     @classmethod
     def _start_server(cls) -> ServerProcess:
@@ -220,17 +235,6 @@ def _pickled(values: dict[str, Any]) -> bytes:
                 f"cannot be given it: {error}. Put it into the settings module, or use values that can be pickled."
             ) from error
     return pickle.dumps(values)
-
-
-def _refuse_databases_in_memory(databases: Iterable[str]) -> None:
-    for alias in sorted(databases):
-        connection = connections[alias]
-        if connection.vendor == "sqlite" and cast(Any, connection).is_in_memory_db():
-            raise ImproperlyConfigured(
-                "ChannelsLiveServerTestCase serves from another process, which cannot see an SQLite database in "
-                f'memory. Let the tests use a file: "TEST": {{"NAME": BASE_DIR / "test.sqlite3"}} in '
-                f'DATABASES["{alias}"].'
-            )
 
 
 def _wait_until_ready(process: ServerProcess) -> None:
