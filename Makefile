@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What was begun and failed is begun anew, not taken for finished.
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test lint types fast matrix micro bench bench-quick bench-soak bench-100k bench-stuck wheels clean
+.PHONY: help demo test lint types fast matrix micro bench bench-quick bench-soak bench-100k bench-stuck bench-attacks wheels clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -63,6 +63,9 @@ bench-100k: $(VENV)/.installed ## Hold 100,000 connections for ten minutes, then
 
 bench-stuck: $(VENV)/.installed ## Let one of 1,000 members read nothing, and look at the others
 	@$(BIN)/python bench/stuck.py
+
+bench-attacks: $(VENV)/.installed ## Attack the server in 25 ways, and look at its memory, its log and a neighbour's latency
+	@$(BIN)/python bench/attacks.py
 
 wheels: | $(BIN)/python ## Build Fairway and the distributions of compat/ into dist/
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist \
