@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 import os
 import threading
 import time
@@ -51,6 +50,7 @@ from fairway.delivery import (
 )
 from fairway.layers.hub import Hub, hub_of
 from fairway.layers.outage import outage_of, receive_through
+from fairway.logs import ErrorLog, get_logger
 
 __all__ = [
     "AsyncConsumer",
@@ -63,7 +63,8 @@ __all__ = [
     "get_handler_name",
 ]
 
-logger = logging.getLogger("django.channels.consumer")
+logger = get_logger("django.channels.consumer")
+_errors = ErrorLog(logger)
 
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
@@ -460,9 +461,10 @@ class AsyncConsumer:
                 await self._fairway_leave(event)
         except StopConsumer as stop:
             untangle(stop)
-        except Exception:
+        except Exception as error:
             # The error that brought us here is the one to be raised.
-            logger.exception("%s failed again while it was handling its disconnect", type(self).__name__)
+            text = "%s failed again while it was handling its disconnect"
+            _errors.report(time.monotonic(), error, text, type(self).__name__)
 
     def _fairway_came_too_late(self, message: Message, reason: object) -> None:
         """Count what was sent to a client that has left.

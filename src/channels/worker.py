@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 import signal
 import threading
 import time
@@ -24,12 +23,13 @@ from asgiref.server import StatelessServer
 from channels.exceptions import StopConsumer
 from fairway.delivery import Connection, Inbox, Message, SourceFailed
 from fairway.layers.outage import MISTAKES, backoff, outage_of, receive_through
+from fairway.logs import get_logger
 from fairway.running import left_behind, run
 from fairway.whereabouts import of_task
 
 __all__ = ["InputQueue", "Worker"]
 
-logger = logging.getLogger("django.channels.worker")
+logger = get_logger("django.channels.worker")
 
 _MISTAKES_AT_START = (*MISTAKES, ValueError, LookupError)
 """What an application raises that cannot be started, such as a router without an entry for the channel."""

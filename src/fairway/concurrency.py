@@ -7,13 +7,13 @@ inbox to at most `limit` tasks, in order, and takes the client's disconnect out 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable
 from typing import Any
 
 from fairway.delivery import Inbox, statistics
+from fairway.logs import get_logger
 
-logger = logging.getLogger("fairway.concurrency")
+logger = get_logger("fairway.concurrency")
 
 
 class Crew:

@@ -88,21 +88,21 @@ def test_the_wire_library_is_imported_in_one_place() -> None:
 
 
 def test_what_all_others_stand_on_knows_only_the_standard_library() -> None:
-    ground = [SRC / f"fairway/{name}.py" for name in ("entering", "whereabouts", "running", "departure")]
+    ground = [SRC / f"fairway/{name}.py" for name in ("entering", "whereabouts", "running", "departure", "logs")]
     allowed = ("fairway.delivery", "fairway.whereabouts", "fairway.running")
 
     assert offences([*modules("fairway/delivery"), *ground], allowed) == []
 
 
 def test_the_server_knows_no_framework() -> None:
-    ground = ("fairway.entering", "fairway.whereabouts", "fairway.running", "fairway.departure")
+    ground = ("fairway.entering", "fairway.whereabouts", "fairway.running", "fairway.departure", "fairway.logs")
     allowed = ("fairway.protocols", "fairway.delivery", *ground, "fairway.server", "uvloop")
 
     assert offences(modules("fairway/server"), allowed) == []
 
 
 def test_layers_know_no_server() -> None:
-    own = ("fairway.delivery", "fairway.layers")
+    own = ("fairway.delivery", "fairway.layers", "fairway.logs")
     # What synchronous code calls is about Django's transactions, and reaches layers of whatever make.
     synchronous = SRC / "fairway/layers/sync.py"
     others = [path for path in modules("fairway/layers") if path != synchronous]
@@ -121,6 +121,7 @@ def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily()
         "fairway.layers",
         "fairway.doctor",
         "fairway.leftovers",
+        "fairway.logs",
         "fairway.settings",
         # A worker and a command have a loop and an end of their own, without a server.
         "fairway.running",

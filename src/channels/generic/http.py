@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,8 +11,9 @@ from channels.db import aclose_old_connections, connections_need_closing
 from channels.exceptions import StopConsumer
 from fairway.concurrency import Crew
 from fairway.delivery import Inbox, Message
+from fairway.logs import get_logger
 
-logger = logging.getLogger("django.channels.http")
+logger = get_logger("django.channels.http")
 
 Headers = Mapping[bytes, bytes] | Iterable[Iterable[bytes]]
 

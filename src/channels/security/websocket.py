@@ -8,7 +8,6 @@ so this is no authentication.
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Awaitable, Iterable
 from typing import Any
 from urllib.parse import ParseResult, urlparse
@@ -18,8 +17,9 @@ from django.utils.http import is_same_domain
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.middleware import Application, Receive, Scope, Send, TailCalling, enter_application
+from fairway.logs import get_logger
 
-logger = logging.getLogger("django.channels.security")
+logger = get_logger("django.channels.security")
 
 # Long enough for every origin a browser sends, short enough that log lines stay lines.
 _MAX_LOGGED_CHARACTERS = 200

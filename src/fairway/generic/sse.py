@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
@@ -26,10 +25,11 @@ from fairway.generic.event_stream import (
     header_of,
     last_event_id_of,
 )
+from fairway.logs import get_logger
 
 __all__ = ["ServerSentEventsConsumer"]
 
-logger = logging.getLogger("fairway.sse")
+logger = get_logger("fairway.sse")
 
 _HEADERS: Final = {
     b"content-type": b"text/event-stream",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import logging
 import threading
 import time
 from asyncio import AbstractEventLoop, Future
@@ -28,8 +27,9 @@ from fairway.delivery import WAKES_PER_PASS, Member, Message, Passes, Payload, g
 from fairway.layers.channel_queue import ChannelQueue, finish
 from fairway.layers.drops import Drops
 from fairway.layers.roster import Roster
+from fairway.logs import get_logger
 
-logger = logging.getLogger("fairway.layers")
+logger = get_logger("fairway.layers")
 
 _IMMUTABLE = frozenset({str, int, float, bool, bytes, type(None), complex})
 

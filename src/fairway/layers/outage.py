@@ -8,7 +8,6 @@ in one line that the layer fails and in another that it is back, and lets only s
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -16,8 +15,9 @@ from weakref import WeakKeyDictionary
 
 from fairway.delivery import Message
 from fairway.layers.channel_queue import wake
+from fairway.logs import get_logger
 
-logger = logging.getLogger("fairway.layers")
+logger = get_logger("fairway.layers")
 
 MISTAKES = (TypeError, AttributeError, NameError, ImportError, AssertionError, NotImplementedError)
 """What a layer raises if it is used or written wrongly: the first of an outage is logged with its traceback."""

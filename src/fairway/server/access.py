@@ -1,4 +1,4 @@
-"""Log lines about what peers do: one per request or WebSocket event, and few about bad input, however much comes.
+"""Log lines about what peers do: one per request or WebSocket event. (Those about bad input are `FaultLog`'s.)
 
 Everything from a peer is made safe first: control characters and quotes are escaped, so that nobody forges a line;
 values of query parameters that look like credentials are replaced by `***`; the length is capped. Which events there
@@ -13,10 +13,14 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
+from fairway.logs import FaultLog, escape_character
+
+__all__ = [
+    "AccessLog", "EventLog", "FaultLog", "client_text", "escaped", "path_text", "redacted", "target_text",
+]  # fmt: skip
+
 MAX_TARGET_LENGTH = 1024
 """Characters of a path with its query that go into a line; a log is read by people."""
-
-_MAX_ARGUMENT_LENGTH = MAX_TARGET_LENGTH + len("...")
 
 Scope = Mapping[str, Any]
 
@@ -25,7 +29,6 @@ _REDACTED_NAMES = frozenset({"auth", "authorization", "code", "key", "otp", "pas
 _REDACTED_ENDINGS = (
     "token", "jwt", "secret", "password", "signature", "_key", "apikey", "session", "sessionid", "session_id",
 )  # fmt: skip
-_UNPRINTABLE = re.compile(r"[^ -~]")
 _UNSAFE_IN_QUOTES = re.compile(r"[^ !#-\[\]-~]")
 
 
@@ -99,50 +102,6 @@ class AccessLog:
             self._info('%s "WS %s" disconnected %d %.1fs', client_text(scope), target_text(scope), code, seconds)
 
 
-class FaultLog:
-    """Lines about bad input: at most `per_second` of each reason, then one line that counts the rest.
-
-    `reason` is a fixed phrase of the code, never text of a peer. Time is an argument; `flush` is to be called about
-    once a second, so that the count of an attack that has stopped comes out too. Writes at level WARNING.
-    """
-
-    __slots__ = ("_logger", "_per_second", "_windows")
-
-    def __init__(self, logger: logging.Logger | None = None, per_second: int = 10) -> None:
-        self._logger = logger or logging.getLogger("fairway.server")
-        self._per_second = per_second
-        self._windows: dict[str, _Window] = {}
-
-    def report(self, now: float, reason: str, text: str, *arguments: object) -> None:
-        """Write a line, `%`-formatted with arguments made printable here, or count it if there were too many."""
-        window = self._windows.get(reason)
-        if window is None or now - window.began >= 1.0:
-            if window is not None:
-                self._summarise(reason, window)
-            window = self._windows[reason] = _Window(now)
-        window.lines += 1
-        if window.lines <= self._per_second:
-            self._logger.warning(text, *map(_safe, arguments))
-
-    def flush(self, now: float) -> None:
-        """Write the counts of the seconds that are over, and forget them."""
-        for reason in [reason for reason, window in self._windows.items() if now - window.began >= 1.0]:
-            self._summarise(reason, self._windows.pop(reason))
-
-    def _summarise(self, reason: str, window: _Window) -> None:
-        suppressed = window.lines - self._per_second
-        if suppressed > 0:
-            self._logger.warning("%s: %d more like this within a second were not logged", reason, suppressed)
-
-
-class _Window:
-    __slots__ = ("began", "lines")
-
-    def __init__(self, began: float) -> None:
-        self.began = began
-        self.lines = 0
-
-
 def client_text(scope: Scope) -> str:
     """The peer as `host:port`, with brackets around an IPv6 address; a dash if it has no address (Unix sockets)."""
     client = scope.get("client")
@@ -198,18 +157,6 @@ def _redacted_pair(pair: bytes) -> bytes:
     return pair
 
 
-def _safe(argument: object) -> object:
-    if isinstance(argument, (int, float)):
-        return argument
-    # Not `escaped`: there are no quotes to break out of, and a path comes from `target_text` and is escaped already.
-    return _UNPRINTABLE.sub(_escape, str(argument)[:_MAX_ARGUMENT_LENGTH])
-
-
 def _escape(match: re.Match[str]) -> str:
     character = match.group()
-    if character in '"\\':
-        return "\\" + character
-    number = ord(character)
-    if number <= 0xFF:
-        return f"\\x{number:02x}"
-    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
+    return "\\" + character if character in '"\\' else escape_character(character)

@@ -6,7 +6,6 @@ A mistake of the person who types is one sentence and exit code 1, not a traceba
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import traceback
@@ -14,13 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fairway.departure import Departure
+from fairway.logs import get_logger, set_up
 from fairway.server.config import BindError, Config
 from fairway.server.limits import ConfigurationError, Limits
 from fairway.server.loading import AppImportError, load_app
 from fairway.server.process import run
 from fairway.server.proxy import LOOPBACK, ProxyHeaders, trusted_networks
 
-logger = logging.getLogger("fairway.server")
+logger = get_logger("fairway.server")
 
 _DESCRIPTION = "Serve an ASGI application: HTTP/1.1 and WebSocket, made for Django with Channels."
 
@@ -52,7 +52,7 @@ def main(
     try:
         app = _behind_proxies(load_app(options.app), options)
         config = _config(options, limits_source())
-        _set_up_logging(options.log_level)
+        set_up(options.log_level)
         for text in warnings_source():
             logger.warning("%s", text)
         return run(app, config, on_ready=_ready, loop=options.loop, departure=departure)
@@ -68,35 +68,6 @@ def _ready(addresses: list[str]) -> None:
     for address in addresses:
         logger.info("listening on %s", address)
     logger.info("stop with Ctrl-C")
-
-
-def _set_up_logging(level: str | None) -> None:
-    """Write to stderr unless the application has set up logging for itself, at level INFO unless told otherwise."""
-    ours = logging.getLogger("fairway")
-    if level is not None:
-        ours.setLevel(level.upper())
-    elif ours.level == logging.NOTSET:
-        ours.setLevel(logging.INFO)
-    names = ["fairway", *(name for name in logging.root.manager.loggerDict if name.startswith("fairway."))]
-    for name in names:
-        # Django's LOGGING switches off all loggers it does not name, unless told not to: nobody means these.
-        logging.getLogger(name).disabled = False
-    if any(logging.getLogger(name).handlers for name in names) or logging.root.handlers:
-        return
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter())
-    ours.addHandler(handler)
-
-
-class _Formatter(logging.Formatter):
-    """Plain lines for what is normal; the level in front of what is not."""
-
-    def __init__(self) -> None:
-        super().__init__("%(message)s")
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        return text if record.levelno == logging.INFO else f"{record.levelname.lower()}: {text}"
 
 
 def _config(options: argparse.Namespace, limits: Limits) -> Config:

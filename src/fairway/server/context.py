@@ -6,7 +6,6 @@ One object per event loop. Connections register here, so that the server can cou
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
@@ -16,8 +15,9 @@ from types import CoroutineType
 from typing import Any, Protocol
 
 from fairway.entering import enter_application
+from fairway.logs import ErrorLog, FaultLog, get_logger
 from fairway.protocols.http1 import PlainHeads
-from fairway.server.access import EventLog, FaultLog, client_text, target_text
+from fairway.server.access import EventLog, client_text, target_text
 from fairway.server.backlog import Backlog
 from fairway.server.batch import Batch
 from fairway.server.collector import Collector
@@ -25,7 +25,7 @@ from fairway.server.config import Config
 from fairway.server.paused import Paused
 from fairway.server.wheel import Entry, Wheel
 
-logger = logging.getLogger("fairway.server")
+logger = get_logger("fairway.server")
 
 Scope = MutableMapping[str, Any]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
@@ -72,6 +72,7 @@ class Context:
         self.access = access
         self.logs_access = access.enabled
         self.faults = FaultLog()
+        self.errors = ErrorLog(logger)
         self.batch = Batch(loop)
         self.backlog = Backlog(loop)
         self.now = loop.time()
@@ -114,7 +115,7 @@ class Context:
         try:
             self.wheel.advance(self.touch())
         finally:
-            self.faults.flush(self.now)
+            self._flush_logs(self.now)
             self._arm()
 
     def run(
@@ -166,14 +167,13 @@ class Context:
             self.faults.report(self.touch(), kind, "%s %s: %s", client_text(scope), target_text(scope), text)
 
     def application_error(self, kind: str, scope: Mapping[str, Any], error: BaseException) -> None:
-        """The application raised: the traceback, once, with what it was serving and for whom."""
-        logger.error(
-            "exception in application for %s %s from %s",
-            kind,
-            target_text(scope),
-            client_text(scope),
-            exc_info=(type(error), error, error.__traceback__),
-        )
+        """The application raised: the traceback, once, with what it was serving and for whom; then lines."""
+        text = "exception in application for %s %s from %s"
+        self.errors.report(self.touch(), error, text, kind, target_text(scope), client_text(scope))
+
+    def _flush_logs(self, now: float) -> None:
+        self.faults.flush(now)
+        self.errors.flush(now)
 
     def default_headers(self) -> bytes:
         """The `server` and `date` lines of a response, made once a second."""
@@ -222,6 +222,7 @@ class Context:
         if self.collector is not None:
             self.collector.close()
             self.collector = None
+        self._flush_logs(math.inf)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

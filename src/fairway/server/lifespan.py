@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Literal
 
 from fairway import running, whereabouts
+from fairway.logs import get_logger
 
-logger = logging.getLogger("fairway.server")
+logger = get_logger("fairway.server")
 
 Message = MutableMapping[str, Any]
 Application = Callable[..., Awaitable[None]]

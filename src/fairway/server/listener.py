@@ -7,19 +7,19 @@ does not run a loop: `fairway.server.process.run` does.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import sys
 from collections.abc import Collection
 
 from fairway import running, whereabouts
+from fairway.logs import get_logger, switch_on
 from fairway.server.access import AccessLog, EventLog
 from fairway.server.config import Config
 from fairway.server.connection import HttpConnection
 from fairway.server.context import Application, Context
 from fairway.server.lifespan import Lifespan
 
-logger = logging.getLogger("fairway.server")
+logger = get_logger("fairway.server")
 
 # What may lie unsent in the kernel for one client: enough to keep the pipe full, little enough that a slow client
 # shows early in our own accounting.
@@ -58,7 +58,9 @@ class Server:
         loop = asyncio.get_running_loop()
         access = self._access_log or AccessLog(self.config.access_log)
         self._lifespan = Lifespan(self._app, self.config.lifespan, self.config.limits.lifespan_timeout)
+        switch_on()
         state = await self._lifespan.startup()
+        switch_on()  # the application may have configured logging only now
         self.context = Context(self._app, self.config, loop, access)
         self.context.state = state
         for listening in sockets:

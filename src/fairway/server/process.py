@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 import socket
 import threading
@@ -18,6 +17,7 @@ from typing import Any, Literal
 
 from fairway import running
 from fairway.departure import Departure
+from fairway.logs import get_logger
 from fairway.server.access import AccessLog, EventLog
 from fairway.server.collector import Collector
 from fairway.server.config import Config
@@ -25,7 +25,7 @@ from fairway.server.lifespan import LifespanFailed
 from fairway.server.limits import ConfigurationError
 from fairway.server.listener import Server
 
-logger = logging.getLogger("fairway.server")
+logger = get_logger("fairway.server")
 
 LoopChoice = Literal["auto", "uvloop", "asyncio"]
 

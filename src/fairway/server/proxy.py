@@ -10,16 +10,16 @@ once, since the likeliest reason is a proxy that nobody has named.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from fairway.entering import enter_application
+from fairway.logs import get_logger
 from fairway.server.access import escaped
 from fairway.server.limits import ConfigurationError
 
-logger = logging.getLogger("fairway.server")
+logger = get_logger("fairway.server")
 
 Scope = MutableMapping[str, Any]
 Application = Callable[[Any, Any, Any], Awaitable[None]]

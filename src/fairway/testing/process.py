@@ -25,6 +25,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 from fairway.departure import Departure
+from fairway.logs import set_up
 
 if TYPE_CHECKING:
     from fairway.server.process import StopEvent
@@ -116,6 +117,7 @@ class ServerProcess(multiprocessing.Process):
         from fairway.server.process import run
         from fairway.settings import limits_from_django
 
+        set_up(default="warning")
         limits = limits_from_django()
         limits = replace(limits, shutdown_timeout=min(limits.shutdown_timeout, SHUTDOWN_TIMEOUT))
         fields = {"access_log": False, "limits": limits, **self.kwargs}

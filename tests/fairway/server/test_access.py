@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairway.server.access import AccessLog, FaultLog, client_text, escaped, path_text, redacted, target_text
+from fairway.server.access import AccessLog, client_text, escaped, path_text, redacted, target_text
 
 CLIENT = ("127.0.0.1", 5123)
 
@@ -143,42 +143,3 @@ def test_no_query_leaks_the_value_of_a_credential(noise: bytes, name: bytes):
     query = noise + b"&" + name + b"=TOPSECRET"
 
     assert b"TOPSECRET" not in redacted(query)
-
-
-def test_faults_are_limited_per_reason_and_counted(lines: Any):
-    log = FaultLog(per_second=2)
-    for number in range(5):
-        log.report(100.0 + number / 10, "bad request", "%s: bad request line %s", "1.2.3.4", number)
-    log.report(100.5, "bad frame", "another reason has its own count")
-    log.report(101.0, "bad request", "the next second begins")
-
-    assert lines() == [
-        "1.2.3.4: bad request line 0",
-        "1.2.3.4: bad request line 1",
-        "another reason has its own count",
-        "bad request: 3 more like this within a second were not logged",
-        "the next second begins",
-    ]
-
-
-def test_flush_tells_the_count_when_nothing_more_comes(lines: Any):
-    log = FaultLog(per_second=1)
-    for _ in range(3):
-        log.report(100.0, "bad request", "line")
-    log.flush(100.9)
-    assert lines() == ["line"]
-
-    log.flush(101.0)
-    log.flush(102.0)
-
-    assert lines() == ["line", "bad request: 2 more like this within a second were not logged"]
-
-
-def test_fault_lines_are_safe_and_short(lines: Any):
-    log = FaultLog()
-    log.report(0.0, "bad request", "from %s: %s after %d bytes in %.1f s", "::1", 'a\n"\x1b[31m', 7, 1.25)
-    log.report(0.0, "bad request", "%s", target_text(http_scope(b"/a\nb")))
-    log.report(0.0, "bad request", "%s", "x" * 5000)
-
-    assert lines()[:2] == ['from ::1: a\\x0a"\\x1b[31m after 7 bytes in 1.2 s', "/a\\x0ab"]
-    assert len(lines()[2]) < 1100

@@ -7,20 +7,20 @@ import http.client
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from fairway.server import cli, collector
+from fairway.server import collector
 from fairway.server.cli import main
 from fairway.server.limits import ConfigurationError, Limits
 from fairway.server.process import _loop_factory
@@ -76,6 +76,11 @@ def quiet() -> Iterator[None]:
     ours.handlers[:] = handlers
 
 
+def message(line: str) -> str:
+    """What a line of the log says, without its time, level and process."""
+    return re.sub(r"^[-0-9]{10} [:,0-9]{12} \[\d+\] [A-Z]+ ", "", line.rstrip("\n"))
+
+
 class Process:
     """`python -m fairway` in a directory, once it listens."""
 
@@ -94,15 +99,15 @@ class Process:
     def read_until(self, start: str) -> str:
         assert self.popen.stderr is not None
         for line in self.popen.stderr:
-            self.lines.append(line.rstrip("\n"))
-            if line.startswith(start):
-                return line.rstrip("\n")
+            self.lines.append(message(line))
+            if self.lines[-1].startswith(start):
+                return self.lines[-1]
         pytest.fail("\n".join(["the server ended:", *self.lines]))
 
     def end(self) -> tuple[int, str]:
         """Wait for the end; the exit code and everything on standard output."""
         output, errors = self.popen.communicate(timeout=PATIENCE)
-        self.lines += errors.splitlines()
+        self.lines += map(message, errors.splitlines())
         return self.popen.returncode, output
 
     def kill(self) -> None:
@@ -253,8 +258,8 @@ def test_layer_in_memory_and_several_workers_is_warned_of_once(site: Path):
     )  # fmt: skip
 
     assert done.returncode == 3
-    (line,) = [line for line in done.stderr.splitlines() if "WEB_CONCURRENCY" in line]
-    assert line.startswith("warning: WEB_CONCURRENCY asks for 3 processes, and the layer CHANNEL_LAYERS['default'] is")
+    (line,) = [message(line) for line in done.stderr.splitlines() if "WARNING" in line and "WEB_CONCURRENCY" in line]
+    assert line.startswith("WEB_CONCURRENCY asks for 3 processes, and the layer CHANNEL_LAYERS['default'] is")
     assert line.endswith("or set WEB_CONCURRENCY=1 if one process serves the site.")
 
 
@@ -358,63 +363,3 @@ def test_unix_socket_and_descriptor_exclude_each_other(capsys: pytest.CaptureFix
 
     assert caught.value.code == 2
     assert "not allowed with argument" in capsys.readouterr().err
-
-
-@contextmanager
-def bare_logging() -> Iterator[logging.Logger]:
-    """No handler anywhere, as in a process that has just begun; pytest's own ones come back afterwards."""
-    ours, root = logging.getLogger("fairway"), logging.root
-    before = (ours.handlers, ours.level, root.handlers)
-    ours.handlers, root.handlers = [], []
-    ours.setLevel(logging.NOTSET)
-    try:
-        yield ours
-    finally:
-        ours.handlers, root.handlers = before[0], before[2]
-        ours.setLevel(before[1])
-
-
-def test_log_goes_to_stderr_by_default(capsys: pytest.CaptureFixture[str]):
-    with bare_logging():
-        cli._set_up_logging(None)
-        logging.getLogger("fairway.server").info("listening")
-        logging.getLogger("fairway.server").debug("detail")
-        logging.getLogger("fairway.server").warning("careful")
-
-    assert capsys.readouterr().err == "listening\nwarning: careful\n"
-
-
-def test_log_level_is_the_one_given(capsys: pytest.CaptureFixture[str]):
-    with bare_logging():
-        cli._set_up_logging("debug")
-        logging.getLogger("fairway.server").debug("detail")
-
-    assert capsys.readouterr().err == "debug: detail\n"
-
-
-@pytest.mark.parametrize("name", ["", "fairway", "fairway.access"])
-def test_configured_logging_is_left_alone(name: str):
-    handler = logging.NullHandler()
-    with bare_logging() as ours:
-        logger = logging.getLogger(name)
-        logger.addHandler(handler)
-        cli._set_up_logging(None)
-        logger.removeHandler(handler)
-
-        assert ours.handlers == []
-
-
-def test_level_that_the_application_has_set_stays():
-    with bare_logging() as ours:
-        ours.setLevel(logging.ERROR)
-        cli._set_up_logging(None)
-
-        assert ours.level == logging.ERROR
-
-
-def test_loggers_switched_off_in_passing_are_switched_on():
-    with bare_logging():
-        logging.getLogger("fairway.server").disabled = True
-        cli._set_up_logging(None)
-
-    assert not logging.getLogger("fairway.server").disabled

@@ -26,6 +26,7 @@ from django.urls import set_script_prefix
 
 from channels.routing import get_default_application
 from fairway.departure import Departure
+from fairway.logs import set_up
 
 if TYPE_CHECKING:
     from django.contrib.staticfiles.management.commands.runserver import Command as RunserverCommand
@@ -168,6 +169,8 @@ class DevelopmentServer:
         """Serve until told to stop; then raise what ends the command, with its farewell if it has one."""
         from fairway.server.process import run
 
+        # Not earlier: importing the application has configured logging again.
+        set_up(default="warning")
         self.idle.clear()
         try:
             code = run(

@@ -7,13 +7,11 @@ changed. Without, which is how it is run in production, it watches no files.
 from __future__ import annotations
 
 import argparse
-import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import autoreload
@@ -25,8 +23,9 @@ from channels.routing import get_default_application
 from channels.worker import Worker
 from fairway.departure import Departure
 from fairway.layers.outage import MISTAKES
+from fairway.logs import get_logger, set_up
 
-logger = logging.getLogger("django.channels.worker")
+logger = get_logger("django.channels.worker")
 
 _RELOAD_TIMEOUT = 2.0
 """Seconds that handlers have to finish before the reloader starts the process again."""
@@ -86,7 +85,6 @@ class Command(BaseCommand):
             raise CommandError(f"There is no channel layer {options['layer']!r}: configure it in CHANNEL_LAYERS.")
         if isinstance(self.channel_layer, InMemoryChannelLayer):
             self.stderr.write(self.style.WARNING(_ALONE))
-        _set_up_logging()
         with _layer_of_consumers(options["layer"]):
             if options["reload"]:
                 self._run_with_reloader(options)
@@ -96,6 +94,7 @@ class Command(BaseCommand):
     def inner_run(self, options: dict[str, Any]) -> None:
         """Make the worker and run it to its end."""
         self.worker = self.make_worker(options)
+        set_up()  # not earlier: importing the application has configured logging again
         logger.info("Worker listens to %s", ", ".join(self.worker.channels))
         try:
             self.worker.run()
@@ -158,14 +157,6 @@ def _layer_of_consumers(alias: str) -> Iterator[None]:
         yield
     finally:
         AsyncConsumer.channel_layer_alias = before
-
-
-def _set_up_logging() -> None:
-    """Write to stderr in production as well, where Django's own default prints nothing, unless LOGGING is set."""
-    if not settings.LOGGING and not settings.DEBUG and not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logger.addHandler(handler)
 
 
 def _positive(text: str) -> int:

@@ -1,0 +1,352 @@
+"""Logs: what is written of errors and of bad input, and that somebody sees it.
+
+Three things, each in one place. *Safe*: `get_logger` gives the loggers of this distribution, whose records have their
+control characters escaped before any handler sees them, in messages and in tracebacks, so that text of a client forges
+no line. *Few*: `FaultLog` writes one line about bad input, `ErrorLog` the traceback of an error, and neither does so
+without limit. *Seen*: `set_up` gives the process a handler for what nobody else writes down.
+
+Time is an argument, in seconds of any clock that does not go backwards.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import os
+import re
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
+from itertools import islice
+from typing import Any
+
+ANSWERS = ("fairway", "django.channels", "django.request", "django.security", "asyncio")
+"""The loggers, with all below them, that say why a connection got what it got; asyncio's has errors of tasks."""
+
+_PRINTED = ("fairway", "django", "asyncio")
+
+FORMAT = "%(asctime)s [%(process)d] %(levelname)s %(message)s"
+"""Time, process and level, then what happened."""
+
+MAX_ARGUMENT_LENGTH = 1024 + len("...")
+"""Characters of one argument in a line about bad input."""
+
+MAX_ERROR_LENGTH = 4096
+"""Characters of one exception's message in a traceback: it may quote a whole message of a client."""
+
+_CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
+_CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
+_MAX_CHAIN = 20
+_NOT_ASCII = re.compile(r"[^ -~]")
+
+
+# Safe -------------------------------------------------------------------------------------------------------------
+
+
+def get_logger(name: str) -> logging.Logger:
+    """The logger of that name; its records are made safe, whoever writes them down."""
+    logger = logging.getLogger(name)
+    logger.addFilter(_SAFE)  # once, however often it is asked for
+    return logger
+
+
+class _SafeRecords(logging.Filter):
+    """Escapes the arguments of each record, and formats its exception, which formatters then take as it is."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, Mapping):
+            record.args = {name: _printable_argument(value) for name, value in record.args.items()}
+        elif record.args:
+            record.args = tuple(map(_printable_argument, record.args))
+        if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
+            record.exc_text = traceback_text(record.exc_info[1])
+        return True
+
+
+_SAFE = _SafeRecords()
+
+
+def _printable_argument(argument: object) -> object:
+    return argument if isinstance(argument, int | float) else printable(str(argument), MAX_ERROR_LENGTH)
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    """The text on one line, in whatever language, with control and other invisible characters escaped."""
+    if limit is not None and len(text) > limit:
+        text = f"{text[:limit]}... ({len(text)} characters)"
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else escape_character(one) for one in text)
+
+
+def escape_character(character: str) -> str:
+    """As Python writes it in a string, but new lines and tabs by their number, too."""
+    number = ord(character)
+    if number <= 0xFF:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback as Python prints it, each exception's message on one line with control characters escaped."""
+    return "".join(_lines(traceback.TracebackException.from_exception(error, compact=True))).rstrip("\n")
+
+
+def _lines(error: traceback.TracebackException) -> Iterator[str]:
+    for one, link in reversed(list(islice(_chain(error), _MAX_CHAIN))):
+        if one.stack:
+            yield "Traceback (most recent call last):\n"
+            yield from one.stack.format()
+        yield from _description(one)
+        for number, inner in enumerate(one.exceptions or (), 1):
+            yield f"  +---------------- {number} ----------------\n"
+            yield from (f"  | {line}\n" for text in _lines(inner) for line in text.splitlines())
+        yield link
+
+
+def _chain(error: traceback.TracebackException) -> Iterator[tuple[traceback.TracebackException, str]]:
+    """The exception and those that led to it, each with the sentence that stands after it."""
+    link, one = "", error
+    while True:
+        yield one, link
+        if one.__cause__ is not None:
+            link, one = _CAUSE, one.__cause__
+        elif one.__context__ is not None and not one.__suppress_context__:
+            link, one = _CONTEXT, one.__context__
+        else:
+            return
+
+
+def _description(error: traceback.TracebackException) -> Iterator[str]:
+    """The last lines of a traceback: type and message, and notes, set in so that none looks like a line of the log."""
+    is_first = True
+    is_syntax_error = error.exc_type is not None and issubclass(error.exc_type, SyntaxError)
+    for text in error.format_exception_only():
+        line = printable(text.rstrip("\n"), MAX_ERROR_LENGTH)
+        yield f"{line}\n" if is_first or is_syntax_error else f"  {line}\n"
+        is_first = False
+
+
+# Few --------------------------------------------------------------------------------------------------------------
+
+
+class FaultLog:
+    """Lines about bad input: at most `per_second` of each reason, then one line that counts the rest.
+
+    `reason` is a fixed phrase of the code, never text of a peer. Time is an argument; `flush` is to be called about
+    once a second, so that the count of an attack that has stopped comes out too. Writes at level WARNING unless told
+    otherwise.
+    """
+
+    __slots__ = ("_level", "_logger", "_per_second", "_windows")
+
+    def __init__(
+        self, logger: logging.Logger | None = None, per_second: int = 10, level: int = logging.WARNING
+    ) -> None:
+        self._logger = logger or get_logger("fairway.server")
+        self._per_second = per_second
+        self._level = level
+        self._windows: dict[str, _Window] = {}
+
+    def report(self, now: float, reason: str, text: str, *arguments: object) -> None:
+        """Write a line, `%`-formatted with arguments made printable here, or count it if there were too many."""
+        window = self._windows.get(reason)
+        if window is None or now - window.began >= 1.0:
+            if window is not None:
+                self._summarise(reason, window)
+            window = self._windows[reason] = _Window(now)
+        window.lines += 1
+        if window.lines <= self._per_second:
+            self._logger.log(self._level, text, *map(_ascii, arguments))
+
+    def flush(self, now: float) -> None:
+        """Write the counts of the seconds that are over, and forget them."""
+        for reason in [reason for reason, window in self._windows.items() if now - window.began >= 1.0]:
+            self._summarise(reason, self._windows.pop(reason))
+
+    def _summarise(self, reason: str, window: _Window) -> None:
+        suppressed = window.lines - self._per_second
+        if suppressed > 0:
+            self._logger.log(self._level, "%s: %d more like this within a second were not logged", reason, suppressed)
+
+
+class _Window:
+    __slots__ = ("began", "lines")
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.lines = 0
+
+
+class ErrorLog:
+    """Errors of the application: the first of a kind with its traceback, those that follow within `period` seconds as
+    one line each, as few of them as `FaultLog` writes.
+
+    Errors are of one kind if they have the same type and were raised in the same place on the same way, and so were
+    their causes: what a client can bring about again and again is one kind.
+    """
+
+    __slots__ = ("_lines", "_logger", "_told")
+
+    def __init__(self, logger: logging.Logger, period: float = 60.0) -> None:
+        self._logger = logger
+        self._told = Told(period)
+        self._lines = FaultLog(logger, level=logging.ERROR)
+
+    def report(self, now: float, error: BaseException, text: str, *arguments: object) -> None:
+        """Write `text`, `%`-formatted with the arguments, and what is to be said of the error."""
+        if self._told.is_due(now, error):
+            self._logger.error(text, *arguments, exc_info=(type(error), error, error.__traceback__))
+        else:
+            label = f"{type(error).__name__} {_place(error)}"
+            self._lines.report(now, label, f"{text}: %s", *arguments, _brief(error))
+
+    def flush(self, now: float) -> None:
+        """Write how many lines were left out in the seconds that are over."""
+        self._lines.flush(now)
+
+
+class Told:
+    """Which kinds of errors have had their traceback, and when."""
+
+    __slots__ = ("_period", "_times")
+
+    MAX_KINDS = 256
+
+    def __init__(self, period: float = 60.0) -> None:
+        self._period = period
+        self._times: dict[tuple[object, ...], float] = {}  # in the order of the times
+
+    def is_due(self, now: float, error: BaseException) -> bool:
+        """Whether the traceback is to be written now; whoever asks writes it."""
+        kind = _kind(error)
+        if now - self._times.get(kind, -math.inf) < self._period:
+            return False
+        self._times.pop(kind, None)
+        if len(self._times) >= self.MAX_KINDS:
+            del self._times[next(iter(self._times))]
+        self._times[kind] = now
+        return True
+
+
+def _brief(error: BaseException) -> str:
+    """The error in one line, for when its traceback has been written."""
+    text = printable("".join(traceback.format_exception_only(error)).strip(), MAX_ARGUMENT_LENGTH // 2)
+    return f"{text} ({_place(error)}; its traceback was logged before)"
+
+
+def _kind(error: BaseException) -> tuple[object, ...]:
+    kind: list[object] = []
+    one: BaseException | None = error
+    for _ in range(_MAX_CHAIN):
+        if one is None:
+            break
+        # Not the whole way of a recursion: how deep it went is the client's choice.
+        kind += (type(one), *islice(_places(one), 50))
+        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+    return tuple(kind)
+
+
+def _places(error: BaseException) -> Iterator[tuple[str, int | None]]:
+    return ((frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__))
+
+
+def _place(error: BaseException) -> str:
+    innermost = deque(_places(error), maxlen=1)
+    return ", ".join(f"in {os.path.basename(name)}, line {line}" for name, line in innermost) or "without a place"
+
+
+def _ascii(argument: object) -> object:
+    if isinstance(argument, int | float):
+        return argument
+    # Not quotes: there are none to break out of, and a path may have been escaped already.
+    return _NOT_ASCII.sub(lambda match: escape_character(match.group()), str(argument)[:MAX_ARGUMENT_LENGTH])
+
+
+# Seen -------------------------------------------------------------------------------------------------------------
+
+
+def set_up(level: str | None = None, default: str = "info") -> None:
+    """Have everything that says what became of a connection written to stderr, unless somebody else writes it down.
+
+    `level` is the least level of `fairway`; without one, what was set stays, and `default` holds where nothing was.
+    May be called before and after logging is configured by others, and again.
+    """
+    ours = logging.getLogger("fairway")
+    if level is not None:
+        ours.setLevel(level.upper())
+    elif ours.level == logging.NOTSET:
+        ours.setLevel(default.upper())
+    switch_on()
+    for name in _PRINTED:
+        logger = logging.getLogger(name)
+        if not any(isinstance(handler, LastHandler) for handler in logger.handlers):
+            logger.addHandler(LastHandler())
+
+
+def switch_on() -> None:
+    """Undo what `disable_existing_loggers` has done to our loggers.
+
+    Django's `LOGGING`, and `dictConfig`, switch off all that exist and are not named, unless told not to: nobody means
+    these. A logger that is to be silent has a level.
+    """
+    for name in list(logging.root.manager.loggerDict):
+        if any(name == own or name.startswith(f"{own}.") for own in ANSWERS):
+            logging.getLogger(name).disabled = False
+
+
+class LastHandler(logging.Handler):
+    """Writes to stderr what no other handler on the way of a record would write.
+
+    With `DEBUG` off, Django's own configuration writes nothing, and mails at most. Who has a handler of his own, at
+    whatever level, is left alone: looked at for each record, since logging may be configured late.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(SafeFormatter(FORMAT))
+        self._told = Told()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if any(_writes(handler, record) for handler in _on_the_way(record)):
+            return
+        error = record.exc_info[1] if record.exc_info else None
+        # With a text it is of our own loggers, and was judged there.
+        if error is not None and not record.exc_text and not self._told.is_due(time.monotonic(), error):
+            record = copy(record)
+            record.exc_info, record.exc_text = None, _brief(error)
+        try:
+            # Whatever standard error is by now: tests and hosting programs replace it.
+            sys.stderr.write(f"{self.format(record)}\n")
+            sys.stderr.flush()
+        except Exception:
+            self.handleError(record)
+
+
+class SafeFormatter(logging.Formatter):
+    """Formats exceptions as `traceback_text` does, those of other people's records as well."""
+
+    def formatException(self, ei: Any) -> str:
+        return traceback_text(ei[1]) if ei[1] is not None else ""
+
+
+def _on_the_way(record: logging.LogRecord) -> Iterable[logging.Handler]:
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None:
+        yield from logger.handlers
+        logger = logger.parent if logger.propagate else None
+
+
+def _writes(handler: logging.Handler, record: logging.LogRecord) -> bool:
+    """Whether this is a handler that lets people read such a record, now or later."""
+    if isinstance(handler, LastHandler | logging.NullHandler) or type(handler).__name__ == "AdminEmailHandler":
+        return False
+    if isinstance(handler, logging.FileHandler) and handler.baseFilename == os.devnull:
+        return False
+    if isinstance(handler, logging.StreamHandler) and isinstance(handler.stream, io.StringIO):
+        return False  # kept in memory, as test runners do
+    return bool(handler.filter(record))
