@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from django.conf import settings
 
-from fairway.server.limits import SETTING, ConfigurationError, Limits
+from fairway.server.limits import SETTING, ConfigurationError, Limits, misspelt_variables
 
 IN_MEMORY_BACKEND = "channels.layers.InMemoryChannelLayer"
 
@@ -25,13 +25,12 @@ DIVIDED_HINT = (
 
 
 def limits_from_django() -> Limits:
-    """The limits that `settings.FAIRWAY` sets; the defaults where it is silent, or where Django is not configured.
+    """The limits that environment variables and `settings.FAIRWAY` set; the defaults where both are silent.
 
     To be called after the application was loaded: it is what configures Django. Raises `ConfigurationError`.
     """
-    if not settings.configured:
-        return Limits()
-    return Limits.from_settings(getattr(settings, SETTING, {}))
+    limits = Limits.from_settings(getattr(settings, SETTING, {})) if settings.configured else Limits()
+    return limits.with_environment(os.environ)
 
 
 def limits_problem() -> str | None:
@@ -66,7 +65,7 @@ def divided_layers() -> list[str]:
 
 def start_warnings() -> list[str]:
     """What is to be logged once when a server starts, each with what to do about it."""
-    return [f"{sentence} {DIVIDED_HINT}" for sentence in divided_layers()]
+    return [*(f"{sentence} {DIVIDED_HINT}" for sentence in divided_layers()), *misspelt_variables(os.environ)]
 
 
 def _divided(alias: str, workers: int) -> str:

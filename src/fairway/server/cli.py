@@ -10,12 +10,14 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 from fairway.departure import Departure
 from fairway.logs import get_logger, set_up
 from fairway.server.config import BindError, Config
-from fairway.server.limits import ConfigurationError, Limits
+from fairway.server.limits import ConfigurationError, Limits, descriptions, flag_name
 from fairway.server.loading import AppImportError, load_app
 from fairway.server.process import run
 from fairway.server.proxy import LOOPBACK, ProxyHeaders, trusted_networks
@@ -31,14 +33,15 @@ examples:
   fairway --uds /run/mysite.sock --no-access-log mysite.asgi:application
   fairway doctor (look whether the installation is sound)
 
-Limits (message sizes, time-outs, ping interval ...) are keys of the dictionary FAIRWAY in Django's settings.
+Each limit is also an environment variable (FAIRWAY_MAX_MESSAGE_BYTES), and a key of the dictionary FAIRWAY in Django's
+settings (MAX_MESSAGE_BYTES): a flag outweighs a variable, a variable outweighs the settings.
 """
 
 
 def main(
     argv: Sequence[str] | None = None,
     *,
-    limits_source: Callable[[], Limits] = Limits,
+    limits_source: Callable[[], Limits] = lambda: Limits().with_environment(os.environ),
     warnings_source: Callable[[], Iterable[str]] = tuple,
     version: str = "unknown",
     departure: Departure | None = None,
@@ -51,7 +54,7 @@ def main(
     options = _parser(version).parse_args(argv)
     try:
         app = _behind_proxies(load_app(options.app), options)
-        config = _config(options, limits_source())
+        config = _config(options, limits_source().overridden(_given(options), flag_name))
         set_up(options.log_level)
         for text in warnings_source():
             logger.warning("%s", text)
@@ -84,6 +87,12 @@ def _config(options: argparse.Namespace, limits: Limits) -> Config:
     )
 
 
+def _given(options: argparse.Namespace) -> dict[str, str]:
+    """The limits that are on the command line, as they were typed."""
+    given = {field.name: getattr(options, field.name) for field in fields(Limits)}
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
 def _behind_proxies(app: Any, options: argparse.Namespace) -> Any:
     if not options.proxy_headers:
         return app
@@ -97,11 +106,12 @@ def _complain(error: Exception) -> int:
 
 
 def _parser(version: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fairway",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("app", metavar="module:attribute", help="the application, such as mysite.asgi:application")
     parser.add_argument("--version", action="version", version=f"fairway {version}")
@@ -147,4 +157,72 @@ def _parser(version: str) -> argparse.ArgumentParser:
     name = how.add_mutually_exclusive_group()
     name.add_argument("--server-name", default="fairway", metavar="NAME", help='header "server" (default: %(default)s)')
     name.add_argument("--no-server-header", dest="server_name", action="store_const", const="", help="no such header")
+    _add_limits(parser.add_argument_group("limits (bytes, seconds or counts; inf switches a deadline off)"))
     return parser
+
+
+def _add_limits(group: argparse._ArgumentGroup) -> None:
+    told = descriptions()
+    for field in fields(Limits):
+        text = told.get(field.name, "").replace("`", "").replace("%", "%%")
+        description = f"{text} (default: {field.default})"
+        if field.type == "bool":
+            group.add_argument(flag_name(field.name), action=argparse.BooleanOptionalAction, help=description)
+        else:
+            metavar = "SECONDS" if field.type == "float" else "N"
+            group.add_argument(flag_name(field.name), metavar=metavar, help=description)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, and what other servers' options are called here."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, others = self.parse_known_args(args, namespace)
+        unknown = next((each for each in others if each.startswith("-")), None)
+        if unknown is not None:
+            self.error(self._way_out(unknown.partition("=")[0]))
+        if others:
+            self.error(f"{others[0]!r} is one argument too many: there is one application")
+        return options
+
+    def _way_out(self, option: str) -> str:
+        hint = next((text for names, text in _ELSEWHERE.items() if option in names.split()), None)
+        if hint is None and option.startswith(("--ssl", "--cert", "--key")):
+            hint = _NO_TLS
+        if hint is None:
+            near = get_close_matches(option, self._option_string_actions, n=1)
+            hint = f"did you mean {near[0]}?" if near else "fairway --help lists all"
+        return f"there is no option {option}: {hint}"
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+_NO_TLS = "put a proxy that speaks TLS in front, such as nginx or Caddy"
+# What people type who come from uvicorn, gunicorn, Daphne or Hypercorn.
+_ELSEWHERE = {
+    "--workers -w --threads -k --worker-class": "this is one process with one event loop; start one for each core, "
+    "with a --port or --uds of its own, behind a proxy, and a channel layer that processes share",
+    "--reload --reload-dir --use-reloader": "for development there is python manage.py runserver, which reloads",
+    "-e --endpoint": f"write --host and --port, or --uds; for TLS {_NO_TLS}",
+    "-p": "write --port",
+    "-b --bind --insecure-bind": "write --host and --port, or --uds",
+    "-u --unix-socket": "write --uds",
+    "--root_path": "write --root-path",
+    "-v --verbosity -l": "write --log-level",
+    "--log-config --log-file --access-log --access-logfile --access-logformat --log-fmt": "the log goes to "
+    "standard error, access log included; LOGGING in Django's settings sends it elsewhere",
+    "--app-dir --chdir": "change to that directory first: the current one is importable",
+    "--factory": "name the application, not what makes it",
+    "--http --ws --interface --worker": "there is one implementation of each protocol",
+    "--ws-max-size --websocket-max-message-size": "write --max-message-bytes",
+    "--websocket-max-frame-size": "write --max-frame-bytes",
+    "--ws-ping-interval --websocket-ping-interval": "write --ping-interval",
+    "--ws-ping-timeout": "write --ping-timeout",
+    "--ws-per-message-deflate": "write --deflate or --no-deflate",
+    "--limit-concurrency": "write --max-connections",
+    "--timeout-keep-alive --keep-alive": "write --keep-alive-timeout",
+    "--timeout-graceful-shutdown --graceful-timeout": "write --shutdown-timeout",
+    "--application-close-timeout": "write --disconnect-timeout",
+    "--websocket_connect_timeout": "write --connect-timeout",
+}

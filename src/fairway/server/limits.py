@@ -2,20 +2,28 @@
 
 `Limits` is a frozen record that the server's parts read; nothing here enforces anything. A Django project sets
 the values in one dictionary, `FAIRWAY = {...}`, whose keys are the field names in upper case: `Limits.from_settings`
-turns it into a record, and a mistake in it into one sentence.
+turns it into a record, and a mistake in it into one sentence. Any application's server has them as environment
+variables (`FAIRWAY_MAX_MESSAGE_BYTES`), which outweigh settings, and as flags (`--max-message-bytes`), which outweigh
+both: `Limits.overridden` takes the text of either.
 
 Sizes are bytes, times are seconds (`float("inf")` switches a deadline off), the rest are counts.
 """
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from itertools import pairwise
+from textwrap import dedent
 from typing import Any
 
 SETTING = "FAIRWAY"
+
+VARIABLE_PREFIX = "FAIRWAY_"
 
 
 class ConfigurationError(ValueError):
@@ -140,6 +148,75 @@ class Limits:
             return cls(**values)
         except ConfigurationError as error:
             raise ConfigurationError(f"{SETTING}: {error}") from None
+
+    def overridden(self, texts: Mapping[str, str], called: Callable[[str], str]) -> Limits:
+        """These limits with those of `texts`, by name of the field, in the place of their own.
+
+        Raises `ConfigurationError`, with the name that `called` gives a field, for what cannot be meant.
+        """
+        values: dict[str, Any] = {}
+        for field in fields(self):
+            if field.name in texts:
+                value = _parsed(str(field.type), texts[field.name])
+                problem = _problem(field.name, str(field.type), value)
+                if problem is not None:
+                    raise ConfigurationError(f"{called(field.name)} {problem}")
+                values[field.name] = value
+        return replace(self, **values)
+
+    def with_environment(self, environment: Mapping[str, str]) -> Limits:
+        """These limits with those that environment variables set. Raises `ConfigurationError`."""
+        names = {field.name: variable_name(field.name) for field in fields(self)}
+        texts = {name: environment[variable] for name, variable in names.items() if variable in environment}
+        return self.overridden(texts, variable_name)
+
+
+def variable_name(field: str) -> str:
+    """The environment variable of a limit."""
+    return VARIABLE_PREFIX + field.upper()
+
+
+def flag_name(field: str) -> str:
+    """The command-line flag of a limit."""
+    return "--" + field.replace("_", "-")
+
+
+def misspelt_variables(environment: Mapping[str, str]) -> list[str]:
+    """For each variable that is named nearly as one of ours, a sentence. Others may well be somebody else's."""
+    known = [variable_name(field.name) for field in fields(Limits)]
+    return [
+        f"the environment variable {name} has no effect; did you mean {near[0]}?"
+        for name in sorted(environment)
+        if name.startswith(VARIABLE_PREFIX) and name not in known
+        if (near := get_close_matches(name, known, n=1, cutoff=0.85))
+    ]
+
+
+def descriptions() -> dict[str, str]:
+    """What each field's docstring says, in one sentence. Empty where there is no source to be read."""
+    try:
+        [definition] = ast.parse(dedent(inspect.getsource(Limits))).body
+    except (OSError, SyntaxError):
+        return {}
+    assert isinstance(definition, ast.ClassDef)
+    return {
+        before.target.id: after.value.value
+        for before, after in pairwise(definition.body)
+        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str)
+    }
+
+
+_WORDS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
+_KINDS: dict[str, Callable[[str], object]] = {"int": int, "float": float, "bool": lambda text: _WORDS[text.lower()]}
+
+
+def _parsed(kind: str, text: str) -> object:
+    """The value that a text stands for; the text itself if it stands for none, for `_problem` to name."""
+    try:
+        return _KINDS[kind](text.strip())
+    except (ValueError, KeyError):
+        return text
 
 
 # Fields for which zero, or an end to the range, means something.

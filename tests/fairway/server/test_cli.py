@@ -22,6 +22,7 @@ import pytest
 
 from fairway.server import collector
 from fairway.server.cli import main
+from fairway.server.config import Config
 from fairway.server.limits import ConfigurationError, Limits
 from fairway.server.process import _loop_factory
 from fairway.server.proxy import ProxyHeaders
@@ -363,3 +364,65 @@ def test_unix_socket_and_descriptor_exclude_each_other(capsys: pytest.CaptureFix
 
     assert caught.value.code == 2
     assert "not allowed with argument" in capsys.readouterr().err
+
+
+# Limits, and options of other servers ---------------------------------------------------------------------------------
+
+
+def test_flag_outweighs_variable_and_variable_outweighs_settings(
+    site: Path, monkeypatch: pytest.MonkeyPatch, quiet: None
+):
+    seen: list[Config] = []
+    monkeypatch.setattr("fairway.server.cli.run", lambda app, config, **options: seen.append(config) or 0)
+    monkeypatch.setenv("FAIRWAY_PING_INTERVAL", "7")
+    monkeypatch.setenv("FAIRWAY_MAX_MESSAGE_BYTES", "8")
+
+    assert main(["--max-message-bytes", "9", "--no-deflate", "cli_site:application"]) == 0
+    [config] = seen
+    assert (config.limits.ping_interval, config.limits.max_message_bytes, config.limits.deflate) == (7.0, 9, False)
+
+
+def test_limit_of_the_command_line_is_kept(spawn: Callable[..., Process]):
+    """A real server: a request line beyond the limit is answered 414."""
+    process = spawn("--port", "0", "--max-request-line-bytes", "64", "cli_site:application")
+
+    assert json.loads(get(process.address))
+    assert b"request line" in get(process.address, "/" + "x" * 100)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("--ping-interval often", "--ping-interval must be a number of seconds, not 'often'"),
+        ("--max-fragments 0", "--max-fragments must be at least 1, not 0"),
+    ],
+)
+def test_bad_limit_is_one_sentence(site: Path, capsys: pytest.CaptureFixture[str], arguments: str, sentence: str):
+    assert main([*arguments.split(), "cli_site:application"]) == 1
+    assert capsys.readouterr().err == f"fairway: {sentence}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "start"),
+    [
+        (
+            "--workers 4 a:b",
+            "there is no option --workers: this is one process with one event loop; start one for each",
+        ),
+        ("--reload a:b", "there is no option --reload: for development there is python manage.py runserver"),
+        ("--ssl-keyfile=k.pem a:b", "there is no option --ssl-keyfile: put a proxy that speaks TLS in front"),
+        ("-p 8001 a:b", "there is no option -p: write --port"),
+        ("--bind 0.0.0.0:80 a:b", "there is no option --bind: write --host and --port"),
+        ("--ping-intervall 3 a:b", "there is no option --ping-intervall: did you mean --ping-interval?"),
+        ("--qqqq a:b", "there is no option --qqqq: fairway --help lists all"),
+        ("a:b c:d", "'c:d' is one argument too many: there is one application"),
+    ],
+)
+def test_option_of_another_server_names_the_way_out(arguments: str, start: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments.split())
+
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert error.startswith(f"fairway: {start}")
+    assert error.count("\n") == 1

@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from fairway.server.limits import ConfigurationError, Limits
+from fairway.server.limits import ConfigurationError, Limits, descriptions, misspelt_variables
 
 FIELDS = [field.name for field in dataclasses.fields(Limits)]
 SECONDS = [field.name for field in dataclasses.fields(Limits) if field.type == "float"]
@@ -117,3 +117,59 @@ def test_every_field_is_explained():
 def test_limits_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Limits().ping_interval = 1.0  # type: ignore[misc]
+
+
+# Environment variables and flags ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"),
+    [
+        ("FAIRWAY_MAX_MESSAGE_BYTES", "4096", "max_message_bytes", 4096),
+        ("FAIRWAY_PING_INTERVAL", " 2.5 ", "ping_interval", 2.5),
+        ("FAIRWAY_CONNECT_TIMEOUT", "inf", "connect_timeout", float("inf")),
+        ("FAIRWAY_DEFLATE", "Off", "deflate", False),
+        ("FAIRWAY_DEFLATE", "1", "deflate", True),
+    ],
+)
+def test_variable_outweighs_what_is_set(variable: str, text: str, field: str, value: object):
+    environment = {variable: text, "FAIRWAY_REQUIRE_BROWSER": "1"}
+    limits = Limits(max_message_bytes=7, deflate=False).with_environment(environment)
+
+    assert getattr(limits, field) == value
+    assert limits.max_fragments == Limits().max_fragments
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "sentence"),
+    [
+        ("FAIRWAY_MAX_MESSAGE_BYTES", "4M", "FAIRWAY_MAX_MESSAGE_BYTES must be a whole number, not '4M'"),
+        ("FAIRWAY_MAX_MESSAGE_BYTES", "", "FAIRWAY_MAX_MESSAGE_BYTES must be a whole number, not ''"),
+        ("FAIRWAY_MAX_FRAGMENTS", "0", "FAIRWAY_MAX_FRAGMENTS must be at least 1, not 0"),
+        ("FAIRWAY_PING_TIMEOUT", "nan", "FAIRWAY_PING_TIMEOUT must be more than 0 seconds, not nan"),
+        ("FAIRWAY_PING_TIMEOUT", "soon", "FAIRWAY_PING_TIMEOUT must be a number of seconds, not 'soon'"),
+        ("FAIRWAY_DEFLATE", "maybe", "FAIRWAY_DEFLATE must be True or False, not 'maybe'"),
+        (
+            "FAIRWAY_OUTBOX_HIGH_WATER", "99999999",
+            "outbox_high_water (99999999) must not be above outbox_bytes (1048576)",
+        ),
+    ],
+)  # fmt: skip
+def test_variable_that_cannot_be_meant_is_one_sentence(variable: str, text: str, sentence: str):
+    with pytest.raises(ConfigurationError) as caught:
+        Limits().with_environment({variable: text})
+
+    assert str(caught.value) == sentence
+
+
+def test_variable_that_is_nearly_one_of_ours_is_named_and_others_are_not():
+    environment = {"FAIRWAY_MAX_MESAGE_BYTES": "1", "FAIRWAY_REQUIRE_BROWSER": "1", "FAIRWAY_DEFLATE": "1", "PATH": ""}
+
+    assert misspelt_variables(environment) == [
+        "the environment variable FAIRWAY_MAX_MESAGE_BYTES has no effect; did you mean FAIRWAY_MAX_MESSAGE_BYTES?"
+    ]
+
+
+def test_every_limit_has_a_description():
+    assert set(descriptions()) == {field.name for field in dataclasses.fields(Limits)}
+    assert descriptions()["max_header_count"] == "Most header lines in one request; beyond it 431."
