@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import Parameter, signature
 from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
@@ -26,9 +27,10 @@ from django.db import DatabaseError
 from channels.auth import AuthMiddleware
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers import channel_layers
-from channels.routing import URLRouter, leaves, mistake_in
+from channels.routing import ProtocolTypeRouter, URLRouter, leaves, mistake_in
 from channels.sessions import CookieMiddleware, SessionMiddleware
 from fairway.doctor import CONFLICT_HINT, conflicts
+from fairway.entering import is_wsgi
 from fairway.settings import DIVIDED_HINT, divided_layers, in_memory_aliases, limits_problem
 
 TAG = "channels"
@@ -37,6 +39,8 @@ OLDEST_DJANGO = (5, 2)
 
 _DEEPEST = 20
 """So many applications inside each other are looked at."""
+
+_LAYER_HINT = 'Write it as CHANNEL_LAYERS = {"default": {"BACKEND": "dotted.path.of.the.Layer", "CONFIG": {...}}}.'
 
 _SETTINGS_OF_DAPHNE = {
     "DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE": "MAX_MESSAGE_BYTES",
@@ -49,6 +53,7 @@ def register_checks() -> None:
     for check in (
         check_django_version,
         check_asgi_application,
+        check_routes,
         check_channel_layers,
         check_workers,
         check_limits,
@@ -73,9 +78,11 @@ def check_asgi_application(app_configs: Any, **kwargs: Any) -> list[CheckMessage
 
     W001: not set. E002: no dotted path. E003: not importable; W002 if that is because a database is not ready, as
     before the first `migrate`. E004: no application there. E005: a middleware in it lacks the one around it that
-    puts into the scope what it reads. W006: a route that leads to no application.
+    puts into the scope what it reads. E008: it is a WSGI application. W006: a route that leads to no application.
     """
     application, messages = _find_application()
+    if is_wsgi(application):
+        return [_error("E008", "ASGI_APPLICATION names a WSGI application: every request fails.", _path_hint())]
     for mistake in dict.fromkeys(_mistakes(application, ())):
         hint = "Whoever comes to this route is refused. Route the application, which for a consumer is its as_asgi()."
         messages.append(Warning(f"In a URLRouter: {mistake}.", hint=hint, id="channels.W006"))
@@ -89,6 +96,18 @@ def check_asgi_application(app_configs: Any, **kwargs: Any) -> list[CheckMessage
         )
         for middleware, needed, stack in faults
     ]
+
+
+def check_routes(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """What stands in the routers of `ASGI_APPLICATION` and cannot work.
+
+    W007: a kind of connection that no server knows. W008: a consumer with `groups`, and no channel layer. W009: a
+    route that begins with a slash.
+    """
+    application, _ = _find_application()
+    # An application that stands in several places is named once.
+    found = dict.fromkeys(text for one in _all_inside(application, ()) for text in _oddities(one))
+    return [Warning(text, hint=hint, id=f"channels.{number}") for number, text, hint in found]
 
 
 def check_channel_layers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -259,6 +278,40 @@ def _mistakes(application: Any, around: tuple[int, ...]) -> Iterator[str]:
         yield from _mistakes(inner, (*around, id(application)))
 
 
+def _all_inside(application: Any, around: tuple[int, ...]) -> Iterator[Any]:
+    """The application and those in it, as far as they are of this package; then their own ones, once for each way."""
+    if application is None or id(application) in around:
+        return
+    yield application
+    if type(application).__module__.partition(".")[0] == "channels":
+        for inner in _inside(application):
+            yield from _all_inside(inner, (*around, id(application)))
+
+
+_KINDS = ("http", "websocket", "lifespan", "channel")
+
+
+def _oddities(application: Any) -> Iterator[tuple[str, str, str]]:
+    """Number, sentence and hint for what is odd about one application."""
+    if isinstance(application, ProtocolTypeRouter):
+        for kind in application.application_mapping:
+            near = get_close_matches(kind, _KINDS, n=1) if isinstance(kind, str) else []
+            if kind not in _KINDS and near:
+                text = f"ProtocolTypeRouter has an application for {kind!r}, a kind of connection that no server has."
+                yield "W007", text, f"Did you mean {near[0]!r}?"
+    for pattern in leaves(getattr(application, "routes", ())):
+        written = str(pattern.pattern)
+        if written.startswith(("/", "^/")):
+            hint = "Remove the slash: the path that is matched begins after its first one."
+            yield "W009", f"The route {written!r} of a URLRouter begins with a slash: nothing leads to it.", hint
+    consumer: Any = getattr(application, "consumer_class", None)
+    groups = getattr(consumer, "groups", None)
+    alias = getattr(consumer, "channel_layer_alias", None)
+    if groups and isinstance(alias, str) and alias not in channel_layers:
+        what = f"{consumer.__name__} joins groups, and there is no channel layer {alias!r}"
+        yield "W008", f"{what}: every connection to it fails.", _LAYER_HINT
+
+
 def _inside(application: Any) -> Iterator[Any]:
     """The applications that this one hands connections on to, by the attributes in which routers and middlewares keep
     them.
@@ -278,12 +331,38 @@ def _inside(application: Any) -> Iterator[Any]:
 
 def _layer_problem(alias: str) -> str | None:
     try:
-        channel_layers.backend_class(alias)
+        backend = channel_layers.backend_class(alias)
     except InvalidChannelLayerError as error:
         return str(error)
-    return None
+    config = channel_layers.configs[alias].get("CONFIG", {})
+    if not isinstance(config, Mapping):
+        return f"the CONFIG of CHANNEL_LAYERS[{alias!r}] must be a dictionary, not {config!r}"
+    known = _arguments(backend)
+    unknown = [key for key in config if known and key not in known]
+    if not unknown:
+        return None
+    near = get_close_matches(str(unknown[0]), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(known)}"
+    return f"the CONFIG of CHANNEL_LAYERS[{alias!r}] has {unknown[0]!r}, which its BACKEND does not take; {hint}"
+
+
+def _arguments(backend: Any) -> list[str]:
+    """The names of the arguments that a layer's class is made with; none if it may take any."""
+    known: list[str] = []
+    for one in getattr(backend, "__mro__", ()):
+        if "__init__" in one.__dict__:
+            parameters = signature(one.__init__).parameters.values()
+            known += [each.name for each in parameters if each.kind in _NAMED and each.name != "self"]
+            if not any(each.kind is Parameter.VAR_KEYWORD for each in parameters):
+                return known
+            # Ours hand on to the next class what they do not know; others may do anything with it.
+            if one.__module__.partition(".")[0] not in ("channels", "fairway"):
+                return []
+    return []
+
+
+_NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def _layer_error(problem: str) -> CheckMessage:
-    hint = 'Write it as CHANNEL_LAYERS = {"default": {"BACKEND": "dotted.path.of.the.Layer", "CONFIG": {...}}}.'
-    return _error("E006", problem, hint)
+    return _error("E006", problem, _LAYER_HINT)

@@ -32,12 +32,15 @@ class NoRouteError(ValueError):
 
     asgi_status = 404
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, neighbour: str | None = None) -> None:
+        """`neighbour`: a path that has a route, and differs by a slash."""
         super().__init__(path)
         self.path = path
+        self.neighbour = neighbour
 
     def __str__(self) -> str:
-        return f"No route found for path {self.path!r}."
+        hint = f" There is one for {self.neighbour!r}: mind the slash." if self.neighbour else ""
+        return f"No route found for path {self.path!r}.{hint}"
 
 
 class NoApplicationError(ValueError):
@@ -150,7 +153,7 @@ class URLRouter(TailCalling):
         matches = _matching(self.routes, _path_to_route(scope), (), {})
         match = next(matches, None)
         if match is None:
-            raise _no_route(scope)
+            raise self._no_route(scope)
         # A consumer routes no further. Whatever else stands here may be, or hide, a nested router.
         if hasattr(match.application, "consumer_class"):
             return enter_application(match.application, _routed_scope(scope, match), receive, send)
@@ -167,7 +170,18 @@ class URLRouter(TailCalling):
                 return await enter_application(match.application, _routed_scope(scope, match), receive, send)
             except Resolver404:
                 match = next(others, None)
-        raise _no_route(scope)
+        raise self._no_route(scope)
+
+    def _no_route(self, scope: Scope) -> Exception:
+        path = _path_to_route(scope)
+        if "path_remaining" in scope:
+            return Resolver404({"path": path})
+        others = (path.removesuffix("/") if path.endswith("/") else f"{path}/", f"/{path}")
+        return NoRouteError(path, next(filter(self._leads_somewhere, others), None))
+
+    def _leads_somewhere(self, path: str) -> bool:
+        # A nested router matches the beginning, which says nothing of the end.
+        return any(not _routes_further(match.application) for match in _matching(self.routes, path, (), {}))
 
 
 def _path_to_route(scope: Scope) -> str:
@@ -183,11 +197,6 @@ def _path_to_route(scope: Scope) -> str:
             raise NoRouteError(path)
         path = rest
     return path.lstrip("/")
-
-
-def _no_route(scope: Scope) -> Exception:
-    path = _path_to_route(scope)
-    return Resolver404({"path": path}) if "path_remaining" in scope else NoRouteError(path)
 
 
 def _routed_scope(scope: Scope, match: _Match) -> Scope:

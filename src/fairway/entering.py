@@ -8,6 +8,7 @@ lies further in. Seen from outside (servers, tests, subclasses) they are ordinar
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from types import FunctionType
 from typing import Any, TypeAlias
@@ -18,6 +19,23 @@ Scope: TypeAlias = Any
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
 Send: TypeAlias = Callable[[Any], Awaitable[None]]
 Application: TypeAlias = Callable[[Any, Any, Any], Awaitable[Any]]
+
+
+def is_wsgi(application: Any) -> bool:
+    """Whether it certainly takes the two arguments of WSGI, and not the three of ASGI."""
+    try:
+        signature = inspect.signature(application)
+    except (TypeError, ValueError):
+        return False
+    return not _binds(signature, 3) and _binds(signature, 2)
+
+
+def _binds(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
 
 
 class TailCalling:

@@ -17,7 +17,7 @@ from typing import Any
 import django
 import pytest
 from django.core import checks
-from django.urls import include, path
+from django.urls import include, path, re_path
 
 import channels.checks
 from channels.auth import AuthMiddleware, AuthMiddlewareStack
@@ -431,4 +431,73 @@ def test_the_page_of_checks_names_every_check():
     ids = {f"channels.{number}" for number in re.findall(r'"(?:channels\.)?([EW]\d{3})"', source)}
 
     assert set(re.findall(r"^\| `(channels\.[EW]\d{3})` \|", (ROOT / "docs/ref/checks.md").read_text(), re.M)) == ids
-    assert len(ids) == 14
+    assert len(ids) == 18
+
+
+# What cannot work -------------------------------------------------------------------------------------------------
+
+
+def wsgi_application(environ: Any, start_response: Any) -> list[bytes]:
+    raise NotImplementedError
+
+
+class InGroups(AsyncWebsocketConsumer):
+    groups = ["news"]  # as the documentation writes it
+
+
+def test_a_wsgi_application_is_an_error(say: Say):
+    [message] = say(ASGI_APPLICATION=f"{__name__}.wsgi_application")
+
+    assert message.id == "channels.E008"
+    assert message.msg == "ASGI_APPLICATION names a WSGI application: every request fails."
+
+
+@pytest.mark.parametrize(
+    ("routed", "number", "text"),
+    [
+        (
+            lambda: ProtocolTypeRouter({"websockets": consumer}), "W007",
+            "ProtocolTypeRouter has an application for 'websockets', a kind of connection that no server has.",
+        ),
+        (
+            lambda: ProtocolTypeRouter({"websocket": AuthMiddlewareStack(URLRouter([path("/ws/", consumer)]))}), "W009",
+            "The route '/ws/' of a URLRouter begins with a slash: nothing leads to it.",
+        ),
+        (
+            lambda: URLRouter([re_path("^/ws/$", consumer)]), "W009",
+            "The route '^/ws/$' of a URLRouter begins with a slash: nothing leads to it.",
+        ),
+        (
+            lambda: URLRouter([path("ws/", InGroups.as_asgi())]), "W008",
+            "InGroups joins groups, and there is no channel layer 'default': every connection to it fails.",
+        ),
+    ],
+)  # fmt: skip
+def test_a_route_that_cannot_work_is_warned_of(
+    say: Say, monkeypatch: pytest.MonkeyPatch, routed: Callable[[], Any], number: str, text: str
+):
+    monkeypatch.setattr(sys.modules[__name__], "application", routed())
+
+    [message] = say(CHANNEL_LAYERS={})
+    assert (message.id, message.msg) == (f"channels.{number}", text)
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        (
+            {"hosts": ["x"]},
+            "the CONFIG of CHANNEL_LAYERS['default'] has 'hosts', which its BACKEND does not take; it knows expiry,",
+        ),
+        (
+            {"capasity": 3},
+            "the CONFIG of CHANNEL_LAYERS['default'] has 'capasity', which its BACKEND does not take; did you mean",
+        ),
+        (["hosts"], "the CONFIG of CHANNEL_LAYERS['default'] must be a dictionary, not ['hosts']"),
+    ],
+)
+def test_a_config_that_the_layer_does_not_take_is_an_error(say: Say, config: Any, text: str):
+    [message] = say(CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": config}})
+
+    assert message.id == "channels.E006"
+    assert message.msg.startswith(text)

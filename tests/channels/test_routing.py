@@ -542,3 +542,20 @@ def test_reverse_needs_a_router(settings: Any, monkeypatch: pytest.MonkeyPatch):
         reverse("a")
     with pytest.raises(ImproperlyConfigured, match=r"^ASGI_APPLICATION has no URLRouter for 'http'"):
         reverse("a", protocol="http")
+
+
+@pytest.mark.parametrize(
+    ("route", "asked", "hint"),
+    [
+        ("ws/chat/", "/ws/chat", " There is one for 'ws/chat/': mind the slash."),
+        ("ws/chat", "/ws/chat/", " There is one for 'ws/chat': mind the slash."),
+        ("/ws/chat/", "/ws/chat/", " There is one for '/ws/chat/': mind the slash."),
+        ("ws/chat/", "/ws/chats", ""),
+    ],
+)
+async def test_a_route_that_differs_by_a_slash_is_named(route: str, asked: str, hint: str):
+    router = URLRouter([path(route, Recorder())])
+    with pytest.raises(NoRouteError) as raised:
+        await router({"type": "websocket", "path": asked}, None, None)
+
+    assert str(raised.value) == f"No route found for path {asked.lstrip('/')!r}.{hint}"

@@ -481,3 +481,65 @@ async def test_the_log_is_safe_to_print(start: Start, app: Application, caplog: 
     assert len(lines) == 1
     assert "secret" not in lines[0]
     assert "\n" not in lines[0]
+
+
+# What the log says of it ------------------------------------------------------------------------------------------
+
+
+async def test_answer_of_the_server_is_logged_with_its_size(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        raise ArithmeticError("on purpose")
+
+    served = await start(failing)
+    client = await served.connect()
+    await client.send(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    body = (await client.response()).body
+
+    [line] = [record.getMessage() for record in caplog.records if record.name == "fairway.access"]
+    assert body == b"internal server error\n"
+    assert f'"GET /x HTTP/1.1" 500 {len(body)} ' in line
+
+
+async def test_errors_that_a_client_repeats_have_one_traceback(start: Start) -> None:
+    served = await start(Application())
+    for _ in range(5):
+        client = await served.connect()
+        await client.send(HANDSHAKE.replace(b"/chat", b"/raises-before"))
+        await client.response()
+
+    assert served.tracebacks == 1
+    assert len(served.log) == 5
+    assert "ArithmeticError: before accept (in test_faults.py, line" in served.log[1]
+
+
+async def test_handshake_without_upgrade_names_the_proxy(start: Start) -> None:
+    """RFC 9110 section 7.6.1: Upgrade is hop-by-hop, and nginx passes it on only if it is told to."""
+
+    async def missing(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        await send({"type": "http.response.body", "body": b"no page"})
+
+    served = await start(missing)
+    client = await served.connect()
+    await client.send(b"GET /ws/ HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: " + KEY + b"\r\nConnection: close\r\n\r\n")
+    await client.response()
+
+    await has_logged(served, containing="/ws/: a WebSocket handshake without Upgrade: the proxy in front drops it")
+
+
+async def test_error_that_the_client_has_caused_is_a_line(start: Start) -> None:
+    async def strict(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await receive()
+        await send({"type": "websocket.accept"})
+        error = ValueError("not JSON")
+        error.asgi_client_error = True  # type: ignore[attr-defined]
+        raise error
+
+    served = await start(strict)
+    client = await served.connect()
+    await client.open()
+    assert (await client.frame())[0] == CLOSE
+
+    await has_logged(served, containing="the client sent what cannot be read: ValueError: not JSON", tracebacks=0)

@@ -71,6 +71,14 @@ def text_of(text_data: str | None) -> str:
     return text_data
 
 
+_UNREADABLE = (ValueError, RecursionError)
+
+
+def blame_client(error: Exception) -> None:
+    """Let the server write one line about the error: it says nothing of the application."""
+    error.asgi_client_error = True  # type: ignore[attr-defined]  # a mark for whoever catches it
+
+
 def layer_for_groups(consumer: AsyncConsumer, method: str) -> Any:
     """The consumer's layer, if it can do groups. `InvalidChannelLayerError` if not."""
     layer = consumer.channel_layer
@@ -204,7 +212,12 @@ class JsonWebsocketConsumer(WebsocketConsumer):
     """A `WebsocketConsumer` for JSON messages: override `receive_json`, call `send_json`."""
 
     def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
-        self.receive_json(self.decode_json(text_of(text_data)), **kwargs)
+        try:
+            content = self.decode_json(text_of(text_data))
+        except _UNREADABLE as error:
+            blame_client(error)
+            raise
+        self.receive_json(content, **kwargs)
 
     def receive_json(self, content: Any, **kwargs: Any) -> None:
         """Handle a decoded message of the client."""
@@ -361,7 +374,12 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
     """An `AsyncWebsocketConsumer` for JSON messages: override `receive_json`, call `send_json`."""
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
-        await self.receive_json(await self.decode_json(text_of(text_data)), **kwargs)
+        try:
+            content = await self.decode_json(text_of(text_data))
+        except _UNREADABLE as error:
+            blame_client(error)
+            raise
+        await self.receive_json(content, **kwargs)
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         """Handle a decoded message of the client."""

@@ -8,6 +8,7 @@ so this is no authentication.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Awaitable, Iterable
 from typing import Any
 from urllib.parse import ParseResult, urlparse
@@ -17,9 +18,10 @@ from django.utils.http import is_same_domain
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.middleware import Application, Receive, Scope, Send, TailCalling, enter_application
-from fairway.logs import get_logger
+from fairway.logs import FaultLog, get_logger
 
 logger = get_logger("django.channels.security")
+_refusals = FaultLog(logger, per_second=50)
 
 # Long enough for every origin a browser sends, short enough that log lines stay lines.
 _MAX_LOGGED_CHARACTERS = 200
@@ -54,7 +56,9 @@ class OriginValidator(TailCalling):
         # A client names one origin (RFC 6454 section 7.3): which of several is meant, nobody can say.
         if needs_none or self.valid_origin(_parsed(origins[0]) if len(origins) == 1 else None):
             return enter_application(self.application, scope, receive, send)
-        logger.warning(
+        _refusals.report(
+            time.monotonic(),
+            "origin not allowed",
             "%s rejected: origin %s is not allowed [path %s]",
             _KINDS[kind],
             _loggable(", ".join(origins) if origins else None),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
@@ -18,7 +17,7 @@ from fairway.departure import Departure
 from fairway.logs import get_logger, set_up
 from fairway.server.config import BindError, Config
 from fairway.server.limits import ConfigurationError, Limits, descriptions, flag_name
-from fairway.server.loading import AppImportError, load_app
+from fairway.server.loading import AppImportError, load_app, traceback_of_import
 from fairway.server.process import run
 from fairway.server.proxy import LOOPBACK, ProxyHeaders, trusted_networks
 
@@ -61,7 +60,7 @@ def main(
         return run(app, config, on_ready=_ready, loop=options.loop, departure=departure)
     except AppImportError as error:
         if error.__cause__ is not None:
-            traceback.print_exception(error.__cause__)
+            print(traceback_of_import(error.__cause__), file=sys.stderr)
         return _complain(error)
     except (ConfigurationError, BindError) as error:
         return _complain(error)

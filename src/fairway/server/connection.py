@@ -252,6 +252,7 @@ class HttpConnection(asyncio.Protocol):
             scope = websocket_scope(head, [], context.config.root_path, self._client, self._server, None)
             context.fault("handshake", scope, f"{offer.reason}; answered with {offer.status}")
             self._refuse(offer.status, offer.reason, offer.headers)
+            context.access.websocket_rejected(scope, offer.status)
             return
         transport = self._transport
         assert transport is not None
@@ -271,25 +272,28 @@ class HttpConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None:
             # The body broke off or is malformed: the application learns that the client is gone.
-            started = exchange.started
             self._exchange = None
-            self._log(exchange, None if started else failure.status)
-            exchange.disconnect()
-            if started:
+            if exchange.started:
+                self._log(exchange)
+                exchange.disconnect()
                 self._abort()
                 return
-        self._refuse(failure.status, failure.reason, [])
+            exchange.disconnect()
+        size = self._refuse(failure.status, failure.reason, [])
+        if exchange is not None:
+            self._log(exchange, failure.status, size)
 
     def _scope_for_log(self) -> dict[str, Any]:
         return self._exchange.scope if self._exchange is not None else {"client": self._client, "path": "-"}
 
-    def _refuse(self, status: int, reason: str, headers: Headers) -> None:
-        """Answer without the application, and close."""
+    def _refuse(self, status: int, reason: str, headers: Headers) -> int:
+        """Answer without the application, and close; the bytes of the answer's content."""
         response = self._http.error_response(
             status, reason, default_headers=self._context.default_headers(), extra_headers=headers
         )
         self._outbox.append(response)
         self._linger()
+        return len(response.partition(b"\r\n\r\n")[2])
 
     # The application's answer (`fairway.server.http.Carrier`) ---------------------------------------------------
 
@@ -396,7 +400,7 @@ class HttpConnection(asyncio.Protocol):
     def _application_failed(self, scope: dict[str, Any], error: BaseException) -> None:
         status = getattr(error, "asgi_status", None)
         if isinstance(status, int):
-            self._context.fault("refused", scope, f"{error}; answered with {status}")
+            self._context.fault("refused", scope, f"{str(error).rstrip('.')}; answered with {status}")
         elif not isinstance(error, ConnectionClosed):
             self._context.application_error("HTTP", scope, error)
 
@@ -412,16 +416,31 @@ class HttpConnection(asyncio.Protocol):
         status = getattr(error, "asgi_status", None)
         if not isinstance(status, int):
             status = 500
-        self._log(exchange, status)
         exchange.disconnect()
-        self._refuse(status, "not found" if status == 404 else "internal server error", [])
+        size = self._refuse(status, "not found" if status == 404 else "internal server error", [])
+        self._log(exchange, status, size)
 
-    def _log(self, exchange: HttpExchange, status: int | None = None) -> None:
+    def _log(self, exchange: HttpExchange, status: int | None = None, size: int | None = None) -> None:
+        """The line of a request that has ended; `status` and `size` of what the server itself has answered."""
+        status = status or exchange.status
+        if status is not None and status >= 400:
+            self._suspect_proxy(exchange)
         context = self._context
         if not context.logs_access:
             return
         seconds = context.loop.time() - exchange.started_at
-        context.access.http_finished(exchange.scope, status or exchange.status, exchange.sent_bytes, seconds)
+        size = exchange.sent_bytes if size is None else size
+        context.access.http_finished(exchange.scope, status, size, seconds)
+
+    def _suspect_proxy(self, exchange: HttpExchange) -> None:
+        """A handshake without its hop-by-hop fields (RFC 9110 section 7.6.1) arrives as a plain request."""
+        if any(name == b"sec-websocket-key" for name, _ in exchange.scope["headers"]):
+            self._context.fault(
+                "no upgrade",
+                exchange.scope,
+                "a WebSocket handshake without Upgrade: the proxy in front drops it; have it pass on the headers "
+                "Upgrade and Connection, over HTTP/1.1",
+            )
 
     # Endings --------------------------------------------------------------------------------------------------
 

@@ -167,7 +167,13 @@ class Context:
             self.faults.report(self.touch(), kind, "%s %s: %s", client_text(scope), target_text(scope), text)
 
     def application_error(self, kind: str, scope: Mapping[str, Any], error: BaseException) -> None:
-        """The application raised: the traceback, once, with what it was serving and for whom; then lines."""
+        """The application raised: the traceback, once, with what it was serving and for whom; then lines.
+
+        An error that says of itself, by the attribute `asgi_client_error`, that the client has caused it, is a line.
+        """
+        if getattr(error, "asgi_client_error", False) is True:
+            self.fault("client error", scope, f"the client sent what cannot be read: {type(error).__name__}: {error}")
+            return
         text = "exception in application for %s %s from %s"
         self.errors.report(self.touch(), error, text, kind, target_text(scope), client_text(scope))
 

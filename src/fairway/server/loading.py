@@ -10,8 +10,14 @@ import importlib
 import os
 import sys
 from difflib import get_close_matches
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
+
+from fairway.entering import is_wsgi
+from fairway.logs import traceback_text
+
+_DOCTOR = "doctor"
+"""The other thing that may stand in an application's place."""
 
 
 class AppImportError(Exception):
@@ -24,22 +30,46 @@ def load_app(target: str) -> Any:
     Puts the current directory at the head of `sys.path` if it is not on it. Raises `AppImportError`.
     """
     module_name, colon, path = target.partition(":")
-    if not colon or not module_name or not path:
+    if (colon and not path) or not module_name:
         raise AppImportError(f'"{target}" does not name an application: write {_suggestion(target)}')
     if module_name.startswith("."):
         raise AppImportError(f'"{module_name}" is a relative name: write {_suggestion(target)}')
     if "/" in module_name or "\\" in module_name or module_name.endswith(".py"):
-        raise AppImportError(f'"{module_name}" is a file: write {_suggestion(target)}')
+        what = f'"{module_name}" is a file' if colon else f'"{target}" does not name an application'
+        raise AppImportError(f"{what}: write {_suggestion(target)}")
     directory = os.getcwd()
     if directory not in sys.path and "" not in sys.path:
         sys.path.insert(0, directory)
-    app: Any = _import(module_name)
+    app: Any
+    if colon:
+        app = _import(module_name)
+    else:
+        app, module_name, path = _find(target)
     for name in path.split("."):
         app = _attribute(app, name, module_name)
     if not callable(app):
         kind = type(app).__name__
         raise AppImportError(f'"{target}" is of type {kind}, which cannot be called: name an ASGI application')
+    if is_wsgi(app):
+        raise AppImportError(
+            f'"{target}" is a WSGI application: name the ASGI one, which usually stands in asgi.py beside it'
+        )
     return app
+
+
+def _find(target: str) -> tuple[ModuleType, str, str]:
+    """Module, its name and the attribute of a target without a colon: a module alone, or the form of a setting."""
+    before, _, last = target.rpartition(".")
+    for module_name, path in ((target, "application"), (before, last)):
+        try:
+            if module_name:
+                return _import(module_name), module_name, path
+        except AppImportError as error:
+            if error.__cause__ is not None:
+                raise
+    if get_close_matches(target, [_DOCTOR], n=1, cutoff=0.7):
+        raise AppImportError(f'"{target}" does not name an application: did you mean {_DOCTOR}?')
+    raise AppImportError(f'"{target}" does not name an application: write {_suggestion(target)}')
 
 
 def _import(name: str) -> ModuleType:
@@ -67,9 +97,35 @@ def _attribute(holder: Any, name: str, module_name: str) -> Any:
 
 def _suggestion(target: str) -> str:
     module_name, _, path = target.partition(":")
+    if not path and module_name.endswith((".application", ".app")):
+        module_name, _, path = module_name.rpartition(".")
     module_name = module_name.replace("\\", "/").removesuffix(".py").replace("/", ".").strip(".")
     return f'"{module_name or "mysite.asgi"}:{path or "application"}"'
 
 
 def _sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def traceback_of_import(error: BaseException) -> str:
+    """The traceback of an application's own code, without the machinery that has imported it."""
+    one: BaseException | None = error
+    seen: set[int] = set()
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        one.__traceback__ = _without_machinery(one.__traceback__)
+        one = one.__cause__ or one.__context__
+    return traceback_text(error)
+
+
+def _without_machinery(traceback: TracebackType | None) -> TracebackType | None:
+    kept: TracebackType | None = None
+    frames = []
+    while traceback is not None:
+        frames.append(traceback)
+        traceback = traceback.tb_next
+    for frame in reversed(frames):
+        name = frame.tb_frame.f_code.co_filename
+        if name != __file__ and not name.startswith("<frozen importlib") and name != importlib.__file__:
+            kept = TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return kept

@@ -578,7 +578,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
     def _application_failed(self, error: BaseException | None) -> None:
         status = getattr(error, "asgi_status", None)
         if self._phase is Phase.CONNECTING and isinstance(status, int):
-            self._fault("refused", f"{error}; answered with {status}")
+            self._fault("refused", f"{str(error).rstrip('.')}; answered with {status}")
             self._refuse(status, "not found" if status == 404 else "refused")
             return
         if error is not None and not isinstance(error, ConnectionClosed):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fairway.server.loading import AppImportError, load_app
+from fairway.server.loading import AppImportError, load_app, traceback_of_import
 
 
 @pytest.fixture
@@ -129,3 +129,36 @@ def test_object_that_cannot_be_called_is_refused(project: Path):
     assert str(complaint("loading_site.asgi:version")) == (
         '"loading_site.asgi:version" is of type int, which cannot be called: name an ASGI application'
     )
+
+
+@pytest.mark.parametrize("target", ["loading_site.asgi", "loading_site.asgi.application"])
+def test_module_alone_and_the_form_of_the_setting_are_understood(project: Path, target: str):
+    assert load_app(target) is load_app("loading_site.asgi:application")
+
+
+def test_other_command_and_dotted_form_are_suggested(project: Path):
+    assert str(complaint("doctr")) == '"doctr" does not name an application: did you mean doctor?'
+    assert str(complaint("absent.asgi.application")) == (
+        '"absent.asgi.application" does not name an application: write "absent.asgi:application"'
+    )
+
+
+def test_wsgi_application_is_one_sentence(project: Path):
+    (project / "loading_wsgi.py").write_text("def application(environ, start_response): pass")
+
+    assert str(complaint("loading_wsgi:application")) == (
+        '"loading_wsgi:application" is a WSGI application: name the ASGI one, which usually stands in asgi.py beside it'
+    )
+
+
+def test_traceback_of_an_import_has_only_the_applications_own_lines(project: Path):
+    (project / "loading_outer.py").write_text("import loading_inner")
+    (project / "loading_inner.py").write_text("1 / 0")
+    cause = complaint("loading_outer:application").__cause__
+    assert cause is not None
+
+    text = traceback_of_import(cause)
+    assert [line.split('"')[1] for line in text.splitlines() if line.startswith("  File")] == [
+        str(project / "loading_outer.py"), str(project / "loading_inner.py"),
+    ]  # fmt: skip
+    assert text.endswith("ZeroDivisionError: division by zero")
