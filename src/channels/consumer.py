@@ -18,7 +18,7 @@ from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from types import FunctionType
 from typing import Any, ClassVar, Protocol, cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 
@@ -64,7 +64,8 @@ __all__ = [
 ]
 
 logger = get_logger("django.channels.consumer")
-_errors = ErrorLog(logger)
+# By event loop: a server that starts anew says everything anew.
+_errors: WeakKeyDictionary[asyncio.AbstractEventLoop, ErrorLog] = WeakKeyDictionary()
 
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
@@ -464,7 +465,8 @@ class AsyncConsumer:
         except Exception as error:
             # The error that brought us here is the one to be raised.
             text = "%s failed again while it was handling its disconnect"
-            _errors.report(time.monotonic(), error, text, type(self).__name__)
+            errors = _errors.setdefault(asyncio.get_running_loop(), ErrorLog(logger))
+            errors.report(time.monotonic(), error, text, type(self).__name__)
 
     def _fairway_came_too_late(self, message: Message, reason: object) -> None:
         """Count what was sent to a client that has left.
