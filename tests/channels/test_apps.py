@@ -18,7 +18,9 @@ def test_checks_are_registered():
         "check_asgi_application",
         "check_channel_layers",
         "check_django_version",
+        "check_installation",
         "check_limits",
+        "check_routes",
         "check_settings_of_daphne",
         "check_workers",
     }

@@ -93,7 +93,6 @@ def test_defaults_are_daphnes():
 
     assert isinstance(given.pop("action_logger"), AccessLogGenerator)
     assert given.pop("application") is application
-    assert callable(given.pop("ready_callable"))
     assert given == {
         "endpoints": ["tcp:port=8000:interface=127.0.0.1"],
         "http_timeout": None,

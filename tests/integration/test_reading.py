@@ -165,7 +165,7 @@ async def test_an_application_that_catches_up_in_time_gets_everything_and_the_tr
 @pytest.mark.slow
 async def test_the_end_of_a_client_with_a_pipelined_request_is_seen(start: Start, app: Application, way: str) -> None:
     """While one request is answered nothing more is read: a long poll would wait for ever for one that has left."""
-    served = await start(app, close_timeout=0.3)
+    served = await start(app, close_timeout=0.3, disconnect_timeout=0.5)
     client = await served.connect()
     await client.send(b"GET /poll HTTP/1.1\r\nHost: a\r\n\r\n" + b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
     await until(lambda: served.context.tasks)

@@ -193,7 +193,10 @@ async def test_beyond_the_limit_a_connection_is_answered_503(start: Start) -> No
 SPENDTHRIFT = """
 import asyncio, json, os, resource, sys
 from fairway.server.process import run
+from fairway.server import listener
 from fairway.server.config import Config
+
+listener._TELL_SECONDS = 0  # each pause is a line here
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":

@@ -43,6 +43,10 @@ _PATIENCE_AT_EOF = 0.9
 _ALLOWED = [(b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")]
 
 
+TOO_MANY: tuple[int, str, Headers] = (503, "too many connections", [(b"retry-after", b"10")])
+"""What a client gets that is one more than allowed."""
+
+
 class HttpConnection(asyncio.Protocol):
     """Carries `HttpExchange`s over HTTP/1.1 (`fairway.server.http.Carrier`)."""
 
@@ -109,8 +113,8 @@ class HttpConnection(asyncio.Protocol):
             self._refused = True
             context.refusing += 1
             context.counters.refused += 1
-            context.fault("connection limit", None, f"more than {context.limits.max_connections} connections: 503")
-            self._refuse(503, "too many connections", [(b"retry-after", b"10")])
+            context.fault("connection limit", None, f"more than {context.max_connections} connections: 503")
+            self._refuse(*TOO_MANY)
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
@@ -189,11 +193,17 @@ class HttpConnection(asyncio.Protocol):
 
     def peer_has_left(self, is_reset: bool) -> None:
         """The end of the stream has come while nothing was read. (`fairway.server.paused.PausedConnection`)"""
+        exchange = self._exchange
         if is_reset:
             self._abort()
-        elif self._exchange is not None:
+        elif exchange is not None:
             self._has_left = True
-            self._doubt(self._exchange)
+            # In front of the end lies either the rest of a body, which the application may still take, or what comes
+            # after this request.
+            if exchange.has_whole_body:
+                self._expect_end(exchange)
+            else:
+                self._doubt(exchange)
 
     # Requests -------------------------------------------------------------------------------------------------
 
@@ -461,7 +471,7 @@ class HttpConnection(asyncio.Protocol):
         if self._outbox.is_empty:
             if transport.can_write_eof():
                 transport.write_eof()
-            self._set_deadline(self._context.touch() + self._context.limits.close_timeout)
+            self._set_deadline(self._context.touch() + self._context.linger_seconds)
 
     def _close(self) -> None:
         self._closing = True

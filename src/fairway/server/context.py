@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from fairway.entering import enter_application
 from fairway.logs import ErrorLog, FaultLog, get_logger
 from fairway.protocols.http1 import PlainHeads
+from fairway.server import descriptors
 from fairway.server.access import EventLog, client_text, target_text
 from fairway.server.backlog import Backlog
 from fairway.server.batch import Batch
@@ -26,6 +27,9 @@ from fairway.server.paused import Paused
 from fairway.server.wheel import Entry, Wheel
 
 logger = get_logger("fairway.server")
+
+DRAINED_LINGER_SECONDS = 1.0
+"""Of a connection whose server is stopping: enough for an answer to arrive, and nobody waits for it."""
 
 Scope = MutableMapping[str, Any]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
@@ -83,6 +87,8 @@ class Context:
         self.counters = Counters()
         self.collector: Collector | None = None
         self.state: dict[str, Any] | None = None
+        self.max_connections = limits.max_connections or descriptors.for_connections()
+        self.max_refusing = descriptors.reserve() // 4
         self.refusing = 0
         self.draining = False
         self.random = random.Random()
@@ -206,9 +212,21 @@ class Context:
             self.collector.connection_added()
 
     @property
+    def linger_seconds(self) -> float:
+        """How long a connection that we have closed is read, for the peer to close it (RFC 9112 section 9.6)."""
+        seconds = self.limits.close_timeout
+        return min(seconds, DRAINED_LINGER_SECONDS) if self.draining else seconds
+
+    @property
     def is_full(self) -> bool:
         """Whether there are more connections than allowed, not counting those that are being refused."""
-        return 0 < self.limits.max_connections < len(self.connections) - self.refusing
+        return self.max_connections < len(self.connections) - self.refusing
+
+    def has_no_place(self, coming: int) -> bool:
+        """Whether not even a refusal may be waited for: descriptors are kept for the application. `coming`: of
+        connections that are accepted but not here yet.
+        """
+        return len(self.connections) + coming >= self.max_connections + self.max_refusing
 
     def remove(self, connection: Drainable) -> None:
         """The connection's transport is gone."""

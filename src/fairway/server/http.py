@@ -128,6 +128,11 @@ class HttpExchange:
         if self._waiters:
             self._wake()
 
+    @property
+    def has_whole_body(self) -> bool:
+        """Whether all of the request has arrived."""
+        return self._ended
+
     def answer(self, status: int, headers: Headers) -> None:
         """Answer without an application, and without a body."""
         assert self._carrier is not None

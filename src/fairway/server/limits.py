@@ -106,7 +106,8 @@ class Limits:
     """The application's time for each of lifespan start-up and shutdown; too slow a start-up is a failed one."""
 
     max_connections: int = 0
-    """Open connections at once; beyond it 503 with Retry-After. 0: as many as there are descriptors."""
+    """Open connections at once; beyond it 503 with Retry-After. 0: as many as there are
+    descriptors, less an eighth (at least 64, at most a quarter) for the application's own files."""
 
     deflate: bool = True
     """Whether permessage-deflate (RFC 7692) is agreed to when a client offers it."""

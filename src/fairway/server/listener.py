@@ -7,15 +7,18 @@ does not run a loop: `fairway.server.process.run` does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 from collections.abc import Collection
+from math import inf
 
 from fairway import running, whereabouts
 from fairway.logs import get_logger, switch_on
+from fairway.protocols.http1 import Http1Connection
 from fairway.server.access import AccessLog, EventLog
 from fairway.server.config import Config
-from fairway.server.connection import HttpConnection
+from fairway.server.connection import TOO_MANY, HttpConnection
 from fairway.server.context import Application, Context
 from fairway.server.lifespan import Lifespan
 
@@ -29,6 +32,9 @@ _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 # Connections accepted in one go, before the others of the loop get their turn.
 ACCEPTS_PER_PASS = 128
 _PAUSE_SECONDS = 0.5
+
+# Out of descriptors, a server may pause twice a second for days.
+_TELL_SECONDS = 60.0
 
 # What a cancelled task has left of the server's life.
 _CUT_SECONDS = 1.0
@@ -47,6 +53,8 @@ class Server:
         self._sockets: list[socket.socket] = []
         self._resuming: dict[socket.socket, asyncio.TimerHandle] = {}
         self._connecting: set[asyncio.Task[None]] = set()
+        self._pauses = 0
+        self._pauses_told_at = -inf
         self.context: Context
 
     async def start(self, sockets: list[socket.socket]) -> None:
@@ -87,9 +95,25 @@ class Server:
                 self._pause_accepting(listening, error)
                 return
             accepted.setblocking(False)
+            if self.context.has_no_place(len(self._connecting)):
+                self._turn_away(accepted)
+                continue
             task = loop.create_task(self._connect(accepted))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
+
+    def _turn_away(self, accepted: socket.socket) -> None:
+        # One write and the end: a client that has sent its request already may see a reset instead.
+        context = self.context
+        context.counters.refused += 1
+        context.fault("connection limit", None, f"more than {context.max_connections} connections: 503")
+        status, reason, headers = TOO_MANY
+        with accepted, contextlib.suppress(OSError):
+            accepted.send(
+                Http1Connection().error_response(
+                    status, reason, default_headers=context.default_headers(), extra_headers=headers
+                )
+            )
 
     async def _connect(self, accepted: socket.socket) -> None:
         try:
@@ -102,17 +126,23 @@ class Server:
         # The socket stays readable, so accepting on would spin; what waits in the backlog is served later.
         loop = self.context.loop
         loop.remove_reader(listening.fileno())
-        text = (
-            f"accepting pauses for {_PAUSE_SECONDS:g} s: {error.strerror}; allow more descriptors, or fewer connections"
-        )
-        self.context.fault("accept", None, text)
+        self._pauses += 1
+        if loop.time() >= self._pauses_told_at + _TELL_SECONDS:
+            self._pauses_told_at = loop.time()
+            self.context.fault(
+                "accept",
+                None,
+                f"accepting pauses for {_PAUSE_SECONDS:g} s: {error.strerror}; allow more descriptors, or fewer "
+                f"connections ({self._pauses} pauses so far; they are logged once in {_TELL_SECONDS:g} s)",
+            )
         self._resuming[listening] = loop.call_later(_PAUSE_SECONDS, self._resume_accepting, listening)
 
     def _resume_accepting(self, listening: socket.socket) -> None:
         del self._resuming[listening]
         self.context.loop.add_reader(listening.fileno(), self._accept, listening)
 
-    def _stop_accepting(self) -> None:
+    def stop_accepting(self) -> None:
+        """Leave what comes in the backlog; for the caller to close the sockets."""
         for handle in self._resuming.values():
             handle.cancel()
         for listening in self._sockets:
@@ -133,7 +163,7 @@ class Server:
         them. Cancelling it cuts everything at once.
         """
         context = self.context
-        self._stop_accepting()
+        self.stop_accepting()
         context.draining = True
         try:
             await _wait(self._connecting)

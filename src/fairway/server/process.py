@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 import signal
 import socket
 import threading
@@ -18,6 +20,7 @@ from typing import Any, Literal
 from fairway import running
 from fairway.departure import Departure
 from fairway.logs import get_logger
+from fairway.server import descriptors
 from fairway.server.access import AccessLog, EventLog
 from fairway.server.collector import Collector
 from fairway.server.config import Config
@@ -34,6 +37,11 @@ _ABORT_TIMEOUT = 2.0
 
 _MARGIN = 3.0
 """Seconds beyond the time-out of a phase in which what it has cut has ended, or is left behind."""
+
+_HANG_UP = getattr(signal, "SIGHUP", None)
+_IGNORED = frozenset(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+_OTHERS = [*_IGNORED, *(getattr(signal, name) for name in ("SIGHUP", "SIGQUIT") if hasattr(signal, name))]
+"""What would end a process that does not expect it: asked for by log rotation and the like, it must cut nobody off."""
 
 
 class StopEvent:
@@ -81,14 +89,17 @@ def run(
 ) -> int:
     """Serve until told to stop, and return the exit code.
 
-    In the main thread SIGINT and SIGTERM stop it, gracefully the first time and at once the second; in another one
-    only `stop_event` does. `sockets` are taken over and closed; without them the config's are opened. `on_ready` is
+    In the main thread SIGINT, SIGTERM and SIGQUIT stop it, gracefully the first time and at once the second; SIGHUP
+    opens the log's files anew, or stops it at a terminal; SIGUSR1 and SIGUSR2 are ignored. In another thread only
+    `stop_event` does. `sockets` are taken over and closed; without them the config's are opened. `on_ready` is
     called in the loop, with the addresses, once connections are accepted. Raises `BindError`.
 
     It returns within the time-outs of the config even if tasks of the application do not end. A process that is the
     server's alone has a `departure`: then a signal ends it in time though its loop is blocked.
     """
     factory = _loop_factory(loop)
+    if departure is not None:
+        descriptors.raise_limit()
     if sockets is None:
         sockets = config.bind()
     try:
@@ -151,6 +162,9 @@ class _Life:
 
     async def _end(self) -> None:
         limits = self._config.limits
+        self._server.stop_accepting()
+        for listening in self._sockets:
+            listening.close()  # so that new connections are refused while the others end
         try:
             await self._server.end_connections(limits.shutdown_timeout)
         finally:
@@ -174,17 +188,26 @@ class _Life:
 
     @contextlib.contextmanager
     def _signals(self, stop: StopEvent) -> Iterator[None]:
-        """Handle SIGINT and SIGTERM inside the block, in the main thread; elsewhere do nothing."""
+        """Handle signals inside the block, in the main thread; elsewhere do nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         loop = asyncio.get_running_loop()
 
         def handle(number: int, frame: object) -> None:
-            self._on_stop_signal(loop, stop)
+            if number in _IGNORED:
+                loop.call_soon_threadsafe(logger.info, "%s is ignored", signal.Signals(number).name)
+            elif number == _HANG_UP and not any(map(os.isatty, range(3))):
+                loop.call_soon_threadsafe(reopen_logs)
+            else:
+                self._on_stop_signal(loop, stop)
 
         # Not the loop's own handlers: they run when the loop does, and a handler of the application may block it.
         before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in _OTHERS:
+            # What the application or its parent (nohup) has arranged stays.
+            if signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, handle)
         try:
             yield
         finally:
@@ -205,6 +228,21 @@ class _Life:
             seconds = 0.0
         if self._departure is not None:
             self._departure.by(time.monotonic() + seconds)
+
+
+def reopen_logs() -> None:
+    """Go on in new files of the same names where the log goes to files, since the old ones may have been moved."""
+    loggers = [logging.root, *map(logging.getLogger, list(logging.root.manager.loggerDict))]
+    handlers = {handler for each in loggers for handler in each.handlers if isinstance(handler, logging.FileHandler)}
+    for handler in handlers:
+        handler.acquire()
+        try:
+            if handler.stream is not None:
+                handler.stream.close()
+                handler.stream = handler._open()
+        finally:
+            handler.release()
+    logger.info("SIGHUP: %d log files were opened anew", len(handlers))
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import os
 import re
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -369,3 +371,101 @@ def test_exit_in_the_lifespan_start_up_is_a_refusal_to_start(tmp_path: Path):
 
     assert done.returncode == 3
     assert "the application ended its lifespan start-up with SystemExit('no database')" in done.stderr
+
+
+# Other signals, and the drain -----------------------------------------------------------------------------------
+
+LOGGING = """
+import logging
+logging.getLogger("fairway").addHandler(logging.FileHandler("site.log"))
+logging.getLogger("fairway").addHandler(logging.StreamHandler())
+"""
+
+
+@pytest.mark.slow
+def test_signals_of_log_rotation_and_the_like_cut_nobody_off(tmp_path: Path):
+    detached = {"stdin": subprocess.DEVNULL, "start_new_session": True}
+    with serving(tmp_path, LOGGING + EXITING, **detached) as process:
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            process.signal(number)
+            process.wait_for(f"{number.name} is ignored")
+        (tmp_path / "site.log").rename(tmp_path / "site.log.1")
+        process.signal(signal.SIGHUP)
+        process.wait_for("SIGHUP: 1 log files were opened anew")
+        assert process.get().startswith(b"HTTP/1.1 200 ")
+        assert "SIGHUP" in (tmp_path / "site.log").read_text()
+        assert "SIGHUP" not in (tmp_path / "site.log.1").read_text()
+        process.signal(signal.SIGQUIT)
+
+        assert process.end(within=MARGIN) == 0
+        assert "stopped" in process.log
+
+
+def wait_until_refused(process: SiteProcess) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            process.connect().close()
+        except ConnectionRefusedError:
+            return
+    pytest.fail("connections are still taken")
+
+
+@pytest.mark.slow
+def test_new_connections_are_refused_during_the_drain(tmp_path: Path):
+    with serving(tmp_path, STUBBORN, limits=LONG) as process, begin(process, "/swallow"):
+        process.signal()
+        process.wait_for("stopping")
+        wait_until_refused(process)
+        assert process.popen.poll() is None
+
+
+@pytest.mark.slow
+def test_drained_connection_that_its_client_keeps_open_lingers_for_a_second(tmp_path: Path):
+    source = EXITING.replace(
+        'await end(scope["path"])\n        await answer',
+        "print('running', flush=True)\n        await asyncio.sleep(0.5)\n        await answer",
+    )
+    limits = {"CLOSE_TIMEOUT": 3600.0, "SHUTDOWN_TIMEOUT": 3600.0}
+    with serving(tmp_path, source, limits=limits) as process, begin(process, "/") as client:
+        process.signal()
+        received = b"".join(iter(lambda: client.recv(65536), b""))
+        assert b"connection: close" in received
+        assert process.end(within=MARGIN) == 0
+
+
+DESCRIPTORS = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, {}))
+
+async def application(scope, receive, send):
+    if scope["type"] == "lifespan":
+        raise NotImplementedError
+    files = [open("/dev/null") for _ in range(8)]
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    await send({{"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"8")]}})
+    await send({{"type": "http.response.body", "body": b"%8d" % limit}})
+"""
+
+
+@pytest.mark.slow
+def test_soft_limit_of_descriptors_is_raised(tmp_path: Path):
+    with serving(tmp_path, DESCRIPTORS.format(200)) as process:
+        assert process.get().endswith(b" 200")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hard", [64, 256])
+def test_descriptors_are_kept_for_the_application(tmp_path: Path, hard: int):
+    with serving(tmp_path, DESCRIPTORS.format(hard)) as process, contextlib.ExitStack() as clients:
+        first = clients.enter_context(process.connect())
+        request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        first.sendall(request)
+        assert first.recv(65536).startswith(b"HTTP/1.1 200 ")
+        for _ in range(hard):
+            last = clients.enter_context(process.connect())
+        assert last.recv(65536).startswith(b"HTTP/1.1 503 ")
+        first.sendall(request)
+
+        assert first.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert "accepting pauses" not in process.log
