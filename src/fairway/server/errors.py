@@ -10,5 +10,8 @@ class ConnectionClosed(OSError, RuntimeError):
     """
 
 
-class ProtocolMisuse(RuntimeError):
-    """The application sent an event that the ASGI specification does not allow, or not now."""
+class ProtocolMisuse(RuntimeError, ValueError):
+    """The application sent an event that the ASGI specification does not allow, or not now.
+
+    Which error that is, the specification leaves open; uvicorn raises RuntimeError, Daphne ValueError: it is both.
+    """
