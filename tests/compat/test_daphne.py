@@ -294,7 +294,9 @@ def test_port_in_use_and_missing_application_exit_with_1(daphne: Callable[..., P
 TESTS = """
     import multiprocessing, sys
     from http.client import HTTPConnection
-    from daphne.testing import DaphneProcess, DaphneTestingInstance
+    from daphne.testing import DaphneProcess, DaphneTestingInstance, TestApplication
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.client import connect
 
     if __name__ == "__main__":
         multiprocessing.set_start_method(sys.argv[1])
@@ -311,6 +313,23 @@ TESTS = """
             assert scope["method"] == "POST" and tuple(scope["client"]) == ("203.0.113.7", 0), scope
             assert b"".join(message.get("body", b"") for message in messages) == b"x" * 5000
             client.close()
+
+        with DaphneTestingInstance(websocket_max_message_size=10, websocket_max_frame_size=0) as instance:
+            TestApplication.delete_setup()
+            instance.add_send_messages([{"type": "websocket.accept"}])
+            with connect(f"ws://{instance.host}:{instance.port}/") as client:
+                instance.add_send_messages([{"type": "websocket.send", "text": "reply"}])
+                client.send("hello")
+                assert client.recv(20) == "reply"
+                _, messages = TestApplication.load_result()
+                assert [message.get("text") for message in messages] == [None, "hello"], messages
+                client.send("eleven char")
+                try:
+                    client.recv(20)
+                except ConnectionClosed as closed:
+                    assert closed.rcvd.code == 1009, closed
+                else:
+                    raise AssertionError("a message of 11 bytes was taken")
 
         from site_asgi import Older
         process = DaphneProcess("127.0.0.1", Older, kwargs={"websocket_timeout": "never"})

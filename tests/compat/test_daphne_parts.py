@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -313,6 +314,10 @@ FORWARDED = {b"X-Forwarded-For": [b"10.1.2.3, 10.1.2.4"], b"X-Forwarded-Port": [
         ({**FORWARDED, b"X-Forwarded-Proto": b"https"}, {"original_scheme": "http"}, (["10.1.2.3", 1234], "https")),
         ({**FORWARDED, b"X-Forwarded-Proto": b"https"}, {"proto_header_name": ""}, (["10.1.2.3", 1234], None)),
         ({"X-Forwarded-For": "unknown"}, {}, (["unknown", 0], None)),
+        ({"X-Forwarded-For": "1043::a321:0001, 10.0.0.1"}, {}, (["1043::a321:0001", 0], None)),
+        ({"X-Forwarded-For": "[1043::A321:0001]:44"}, {}, (["1043::A321:0001", 44], None)),
+        ({"X-Forwarded-For": "10.1.2.3:44"}, {}, (["10.1.2.3", 44], None)),
+        ({"X-Forwarded-For": "unknown:44"}, {}, (["unknown:44", 0], None)),
     ],
 )
 def test_forwarded_headers_are_read(headers: Any, options: dict[str, Any], result: Any):
@@ -360,6 +365,105 @@ def test_place_of_the_app_is_checked(monkeypatch: pytest.MonkeyPatch, installed:
     monkeypatch.setattr(apps, "get_app_configs", lambda: configs)
 
     assert [error.id for error in check_daphne_installed(None)] == problems
+
+
+# The application for tests --------------------------------------------------------------------------------------------
+
+
+class Conversation:
+    """Messages for an application, each followed by what the test does before the next; and what it has sent."""
+
+    def __init__(self, *steps: tuple[dict[str, Any], Callable[[], Any] | None]) -> None:
+        self.steps = list(steps)
+        self.sent: list[dict[str, Any]] = []
+        self.meanwhile: Callable[[], Any] | None = None
+
+    async def receive(self) -> dict[str, Any]:
+        if self.meanwhile is not None:
+            self.meanwhile()
+        message, self.meanwhile = self.steps.pop(0)
+        return message
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self.sent.append(message)
+
+
+CONNECT, DISCONNECT = {"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}
+SCOPE = {"type": "websocket"}
+
+
+async def test_test_application_sends_what_is_set_up_at_each_message_once(tmp_path: Path):
+    test_application = TestApplication(tmp_path)
+    test_application.save_setup([{"type": "websocket.accept"}])
+    hello = {"type": "websocket.receive", "text": "hello"}
+    talk = Conversation(
+        (CONNECT, lambda: test_application.save_setup([{"type": "websocket.send", "text": "1"}])),
+        (hello, None),
+        (hello, lambda: test_application.save_setup([{"type": "websocket.send", "text": "late"}])),
+        (DISCONNECT, None),
+    )
+
+    await test_application(SCOPE, talk.receive, talk.send)
+
+    assert talk.sent == [{"type": "websocket.accept"}, {"type": "websocket.send", "text": "1"}]
+    assert test_application.load_result() == (SCOPE, [CONNECT, hello, hello, DISCONNECT])
+    assert test_application.load_setup() == [{"type": "websocket.send", "text": "late"}]
+
+
+async def test_test_application_answers_a_request_when_all_of_it_is_there(tmp_path: Path):
+    test_application = TestApplication(tmp_path)
+    test_application.save_setup([{"type": "http.response.start", "status": 204}])
+    parts = [{"type": "http.request", "body": b"a", "more_body": True}, {"type": "http.request", "body": b"b"}]
+    seen: list[int] = []
+    talk = Conversation(
+        (parts[0], lambda: seen.append(len(talk.sent))),
+        (parts[1], lambda: seen.append(len(talk.sent))),
+        ({"type": "http.disconnect"}, None),
+    )
+
+    await test_application({"type": "http"}, talk.receive, talk.send)
+
+    assert seen == [0, 1]
+    assert test_application.load_result()[1] == [*parts, {"type": "http.disconnect"}]
+
+
+async def test_what_is_set_up_while_it_sends_stays_for_the_next_message(tmp_path: Path):
+    test_application = TestApplication(tmp_path)
+    test_application.save_setup([{"type": "websocket.accept"}])
+    next_one = [{"type": "websocket.close"}]
+    talk = Conversation((CONNECT, None), (DISCONNECT, None))
+
+    async def send(message: dict[str, Any]) -> None:
+        test_application.save_setup(next_one)
+
+    await test_application(SCOPE, talk.receive, send)
+
+    assert test_application.load_setup() == next_one
+
+
+async def test_methods_of_the_test_application_can_be_called_on_the_class(tmp_path: Path):
+    class Own(TestApplication):
+        """Shares the messages of its base."""
+
+    elsewhere = TestApplication(tmp_path)
+    TestApplication.save_setup([{"type": "websocket.accept"}])
+    assert TestApplication.load_setup() == Own.load_setup() == [{"type": "websocket.accept"}]
+    assert elsewhere.load_setup() == []
+
+    talk = Conversation((CONNECT, None), (DISCONNECT, None))
+    await Own()(SCOPE, talk.receive, talk.send)
+    assert talk.sent == [{"type": "websocket.accept"}]
+    assert TestApplication.load_result() == (SCOPE, [CONNECT, DISCONNECT])
+
+    TestApplication.save_exception(OverflowError("too much"))
+    with pytest.raises(OverflowError, match=r"^too much$"):
+        Own.load_result()
+    TestApplication.delete_result()
+    with pytest.raises(ValueError, match=r"^no connection has reached the application$"):
+        TestApplication.load_result()
+    TestApplication.save_setup([])
+    TestApplication.delete_setup()
+    TestApplication.delete_setup()
 
 
 def test_result_of_the_test_application_is_asked_for_too_early(tmp_path: Path):

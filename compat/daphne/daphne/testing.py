@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import pickle
 import queue
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from multiprocessing.util import Finalize
 from pathlib import Path
+from types import MethodType
 from typing import Any, Self
 
 from daphne.endpoints import build_endpoint_description_strings
@@ -18,6 +22,8 @@ from fairway.testing import ServerProcess
 
 _POLL_INTERVAL = 0.1
 """Seconds between two looks whether a process that is not ready has died."""
+
+_SERVER_ARGUMENTS = ("http_timeout", "request_buffer_size", "websocket_max_message_size", "websocket_max_frame_size")
 
 
 class DaphneProcess(ServerProcess):
@@ -42,8 +48,9 @@ class DaphneProcess(ServerProcess):
 class BaseDaphneTestingInstance:
     """Serves `application` inside a `with` block, at `host` and `port`.
 
-    With `xff` the proxy headers of the tests are believed. Subclasses may override `get_application`, which is called
-    in the new process, and `process_setup` and `process_teardown`, which run there before and after everything else.
+    With `xff` the proxy headers of the tests are believed; the other arguments are the server's. Subclasses may
+    override `get_application`, which is called in the new process, and `process_setup` and `process_teardown`, which
+    run there before and after everything else.
     """
 
     startup_timeout = 30.0
@@ -56,10 +63,14 @@ class BaseDaphneTestingInstance:
         request_buffer_size: int | None = None,
         *,
         application: Any = None,
+        websocket_max_message_size: int | None = None,
+        websocket_max_frame_size: int | None = None,
     ) -> None:
         self.xff = xff
         self.http_timeout = http_timeout
         self.request_buffer_size = request_buffer_size
+        self.websocket_max_message_size = websocket_max_message_size
+        self.websocket_max_frame_size = websocket_max_frame_size
         self.application = application
         self.port: int | None = None
 
@@ -94,11 +105,8 @@ class BaseDaphneTestingInstance:
         self._stop()
 
     def _server_arguments(self) -> dict[str, Any]:
-        arguments: dict[str, Any] = {}
-        if self.http_timeout is not None:
-            arguments["http_timeout"] = self.http_timeout
-        if self.request_buffer_size is not None:
-            arguments["request_buffer_size"] = self.request_buffer_size
+        given = {name: getattr(self, name) for name in _SERVER_ARGUMENTS}
+        arguments = {name: value for name, value in given.items() if value is not None}
         if self.xff:
             arguments["proxy_forwarded_address_header"] = "X-Forwarded-For"
             arguments["proxy_forwarded_port_header"] = "X-Forwarded-Port"
@@ -127,25 +135,25 @@ class BaseDaphneTestingInstance:
 
 
 class DaphneTestingInstance(BaseDaphneTestingInstance):
-    """Serves a `TestApplication`: what it is to send is given first, what it has received is looked at later."""
+    """Serves a `TestApplication`: what it is to send is given while it runs, what it has received is looked at later.
+
+    Its messages are those of the class, too: `TestApplication.save_setup()` is as good as `add_send_messages()`. So
+    tests that serve two at once have to tell them apart by what they send.
+    """
 
     application: TestApplication
 
     def __enter__(self) -> Self:
-        self.directory = Path(tempfile.mkdtemp(prefix="daphne-testing-"))
-        self.application = TestApplication(self.directory)
-        try:
-            return super().__enter__()
-        except BaseException:
-            shutil.rmtree(self.directory)
-            raise
+        TestApplication.delete_result()
+        self.application = TestApplication()
+        return super().__enter__()
 
     def __exit__(self, *exc_info: object) -> None:
         super().__exit__(*exc_info)
-        shutil.rmtree(self.directory)
+        TestApplication.delete_setup()
 
     def add_send_messages(self, messages: Iterable[dict[str, Any]]) -> None:
-        """Have the application send these, to each connection from now on."""
+        """Have the application send these at the next message that it receives."""
         self.application.save_setup(messages)
 
     def get_received(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -153,73 +161,126 @@ class DaphneTestingInstance(BaseDaphneTestingInstance):
         return self.application.load_result()
 
 
-class TestApplication:
-    """Receives until the request is complete or the socket connects, sends what was set up, receives until the end.
+class _OfClassOrInstance:
+    """A method to be called on an instance or on its class, whichever it is called on."""
 
-    It talks with the tests through two files in `directory`: `setup.testio` and `result.testio`.
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+
+    def __get__(self, instance: object | None, owner: type) -> MethodType:
+        return MethodType(self._function, owner if instance is None else instance)
+
+
+@functools.cache
+def _directory_of(process: int) -> Path:
+    """A directory for the process with this number, which is the caller's, until it ends."""
+    # Readable by this user alone: what is read from it is unpickled.
+    directory = Path(tempfile.mkdtemp(prefix="daphne-testing-"))
+    # Unlike `atexit`, this is heeded in the processes of `manage.py test --parallel`, and not in forks of this one.
+    Finalize(None, shutil.rmtree, (directory,), exitpriority=0)
+    return directory
+
+
+class TestApplication:
+    """Sends at each message it receives what is set up, and forgets it; notes what it has received.
+
+    A request is answered when all of its body is there, and nothing is sent to a client that has gone. It talks with
+    the tests through two files, `setup.testio` and `result.testio`, in `directory`. The methods below can be called on
+    the class as well: then they are about the files in a directory of this process, which is also where a
+    `DaphneTestingInstance` has them.
     """
 
     __test__ = False  # not a test, whatever its name
 
     def __init__(self, directory: str | Path | None = None) -> None:
-        directory = Path(directory or tempfile.gettempdir())
-        self.setup_path = directory / "setup.testio"
-        self.result_path = directory / "result.testio"
+        self.directory = _directory_of(os.getpid()) if directory is None else Path(directory)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             raise NotImplementedError("it takes no part in the server's start")
         received: list[dict[str, Any]] = []
         try:
-            await self._receive_first(received, receive)
-            self.save_result(scope, received)
-            for message in self.load_setup():
-                await send(message)
-            while not received[-1]["type"].endswith(".disconnect"):
+            while not received or not received[-1]["type"].endswith(".disconnect"):
                 received.append(await receive())
                 self.save_result(scope, received)
+                await self._answer(received[-1], send)
         except Exception as error:
             self.save_exception(error)
             raise
 
-    async def _receive_first(self, received: list[dict[str, Any]], receive: Any) -> None:
-        received.append(await receive())
-        while received[-1].get("more_body"):
-            received.append(await receive())
+    async def _answer(self, message: dict[str, Any], send: Any) -> None:
+        if message.get("more_body") or message["type"].endswith(".disconnect"):
+            return
+        for answer in self.take_setup():
+            await send(answer)
 
+    @_OfClassOrInstance
     def save_setup(self, messages: Iterable[dict[str, Any]]) -> None:
-        """Set what the application sends."""
-        _save(self.setup_path, list(messages))
+        """Set what is sent at the next message."""
+        _save(_setup_path(self), list(messages))
 
+    @_OfClassOrInstance
     def load_setup(self) -> list[dict[str, Any]]:
-        """Return what the application sends; nothing if nothing was set."""
-        return _load(self.setup_path) if self.setup_path.exists() else []
+        """Return what is to be sent; nothing if nothing was set."""
+        path = _setup_path(self)
+        return _load(path) if path.exists() else []
 
+    @_OfClassOrInstance
+    def take_setup(self) -> list[dict[str, Any]]:
+        """Return what is to be sent, and forget it; what is set meanwhile stays for the next message."""
+        path = _setup_path(self)
+        taken = path.with_suffix(".taken")
+        try:
+            path.replace(taken)
+        except FileNotFoundError:
+            return []
+        return _load(taken)
+
+    @_OfClassOrInstance
     def save_result(self, scope: dict[str, Any], messages: list[dict[str, Any]]) -> None:
         """Note what the application has received."""
-        _save(self.result_path, {"scope": scope, "messages": messages})
+        _save(_result_path(self), {"scope": scope, "messages": messages})
 
+    @_OfClassOrInstance
     def save_exception(self, exception: Exception) -> None:
         """Note what the application has raised."""
-        _save(self.result_path, {"exception": exception})
+        _save(_result_path(self), {"exception": exception})
 
+    @_OfClassOrInstance
     def load_result(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Return scope and messages; raise what the application raised, or ValueError if it was not called."""
-        if not self.result_path.exists():
+        path = _result_path(self)
+        if not path.exists():
             raise ValueError("no connection has reached the application")
-        result = _load(self.result_path)
+        result = _load(path)
         if "exception" in result:
             raise result["exception"]
         scope, messages = result["scope"], result["messages"]
         return scope, messages
 
+    @_OfClassOrInstance
     def delete_setup(self) -> None:
         """Forget what the application was to send."""
-        self.setup_path.unlink(missing_ok=True)
+        _setup_path(self).unlink(missing_ok=True)
 
+    @_OfClassOrInstance
     def delete_result(self) -> None:
         """Forget what the application has received."""
-        self.result_path.unlink(missing_ok=True)
+        _result_path(self).unlink(missing_ok=True)
+
+
+def _setup_path(place: Any) -> Path:
+    return _directory(place) / "setup.testio"
+
+
+def _result_path(place: Any) -> Path:
+    return _directory(place) / "result.testio"
+
+
+def _directory(place: Any) -> Path:
+    """That of an application, or of this process for a class of them."""
+    return _directory_of(os.getpid()) if isinstance(place, type) else place.directory
 
 
 def _save(path: Path, content: Any) -> None:

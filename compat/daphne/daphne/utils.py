@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fairway.server.proxy import address_and_port
+from fairway.server.proxy import address_and_port, split_address
 
 _ClientAddress = list[Any]
 
@@ -32,9 +32,9 @@ def parse_x_forwarded_for(
 ) -> tuple[_ClientAddress | None, str | None]:
     """Return the client as `[address, port]` and its scheme, as the headers have them, or else the originals.
 
-    The address is the first of the chain, its port 0 if none is given. Whoever sends the headers is believed, so ask
-    only about those of a trusted proxy. `headers` maps names, in any case, to a value or a list of values, as `str` or
-    `bytes`; an object with `getAllRawHeaders` will do.
+    The address is the first of the chain, as it is written there, its port 0 if none is given. Whoever sends the
+    headers is believed, so ask only about those of a trusted proxy. `headers` maps names, in any case, to a value or a
+    list of values, as `str` or `bytes`; an object with `getAllRawHeaders` will do.
     """
     if not address_header_name:
         return original_addr, original_scheme
@@ -43,7 +43,9 @@ def parse_x_forwarded_for(
     if not chain:
         return original_addr, original_scheme
     first = chain.partition(",")[0].strip()
-    host, port = address_and_port(first) or (first, 0)
+    host, port = first, 0
+    if (address := address_and_port(first)) is not None:
+        host, port = split_address(first)[0], address[1]
     given = values.get(port_header_name.lower(), "").strip() if port_header_name else ""
     if given.isascii() and given.isdigit():
         port = int(given)

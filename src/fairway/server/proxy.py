@@ -149,17 +149,23 @@ class ProxyHeaders:
 
 def address_and_port(text: str) -> tuple[str, int] | None:
     """Read `1.2.3.4`, `1.2.3.4:5678`, `::1` or `[::1]:5678`; the port is 0 if there is none. None if it is neither."""
-    host, port = text, ""
-    if text.startswith("["):
-        host, _, port = text[1:].partition("]")
-        port = port.removeprefix(":")
-    elif text.count(":") == 1:
-        host, _, port = text.partition(":")
+    host, port = split_address(text)
     try:
         address: IPv4Address | IPv6Address = ip_address(host)
     except ValueError:
         return None
     return str(address), _port(port)
+
+
+def split_address(text: str) -> tuple[str, str]:
+    """The text of the address and that of the port, empty if there is none; neither is looked at."""
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+        return host, port.removeprefix(":")
+    if text.count(":") == 1:
+        host, _, port = text.partition(":")
+        return host, port
+    return text, ""
 
 
 def _from_the_end(chain: str) -> list[str]:
