@@ -284,3 +284,46 @@ def test_statuses_have_djangos_colours(status: int, role: str, caplog: pytest.Lo
 
     text = f"HTTP GET /a {status} [0.00, 127.0.0.1:5123]"
     assert caplog.records[0].getMessage() == getattr(style, role)(text)
+
+
+ENDLESS = """
+    import itertools, time
+    from django.http import HttpResponse, StreamingHttpResponse
+    from django.urls import path
+
+    def endless():
+        # Django reads a synchronous stream to its end, in a thread, before it sends any of it.
+        print("begun", flush=True)
+        for number in itertools.count():
+            time.sleep(0.05)
+            yield b"tick"
+
+    def stuck(request):
+        print("begun", flush=True)
+        time.sleep(3600)
+
+    stream = path("endless/", lambda request: StreamingHttpResponse(endless()))
+    urlpatterns = [path("", lambda request: HttpResponse("first")), stream, path("stuck/", stuck)]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["/endless/", "/stuck/"])
+def test_a_synchronous_handler_that_does_not_return_holds_up_no_reload(tmp_path: Path, path: str):
+    project = Project(tmp_path, APPS)
+    urls = project.write("runsite/urls.py", ENDLESS)
+    server = project.runserver()
+    try:
+        port = server.port()
+        assert get(port) == (200, b"first")
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            server.read_until("^begun$")
+            with connect(f"ws://127.0.0.1:{port}/ws/") as websocket:
+                close_after_change(websocket, urls)
+            port = server.port()
+        assert get(port) == (200, b"second")
+        assert server.interrupt() == 0
+        assert any(f"left behind: {path} for 127.0.0.1" in line for line in server.lines), "\n".join(server.lines)
+    finally:
+        server.close()
