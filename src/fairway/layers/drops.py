@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 from fairway.delivery import get_running_loop
+from fairway.logs import get_logger
 
-logger = logging.getLogger("fairway.layers")
+logger = get_logger("fairway.layers")
 
 INTERVAL = 10.0
 """Seconds between the first line about drops and the sum of those that followed."""
