@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
+from itertools import dropwhile, islice
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +23,10 @@ _LIBRARIES = (
 
 _IDLE = str(Path("concurrent") / "futures" / "thread.py")
 """Where a pool's thread waits for work."""
+
+
+_MAX_FRAMES = 100
+"""The innermost ones: a recursion says no more with all of its own."""
 
 
 def of_task(task: asyncio.Task[object]) -> str:
@@ -45,6 +51,14 @@ def busy_threads(but: threading.Thread | None = None) -> list[str]:
             if any(not _is_library(frame) for frame in frames) and (place := of_thread(thread.ident)):
                 found.append(f"{thread.name} in {place}")
     return found
+
+
+def stack_of_thread(identity: int | None) -> str:
+    """The stack of a running thread as in a traceback, from the application's outermost line inwards."""
+    frames = list(islice(running(identity), _MAX_FRAMES))[::-1]
+    shown = list(dropwhile(_is_library, frames)) or frames
+    summary = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in shown)
+    return "Stack (most recent call last):\n" + "".join(summary.format()).rstrip("\n")
 
 
 def running(identity: int | None) -> Iterator[FrameType]:

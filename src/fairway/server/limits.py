@@ -109,6 +109,9 @@ class Limits:
     """Open connections at once; beyond it 503 with Retry-After. 0: as many as there are
     descriptors, less an eighth (at least 64, at most a quarter) for the application's own files."""
 
+    stall_warning: float = 5.0
+    """How long the application may block the event loop before the log says where; 0: it never does."""
+
     deflate: bool = True
     """Whether permessage-deflate (RFC 7692) is agreed to when a client offers it."""
 
@@ -221,7 +224,7 @@ def _parsed(kind: str, text: str) -> object:
 
 
 # Fields for which zero, or an end to the range, means something.
-_LEAST = {"max_connections": 0, "deflate_min_bytes": 0}
+_LEAST = {"max_connections": 0, "deflate_min_bytes": 0, "stall_warning": 0}
 _MOST = {"deflate_level": 9}
 
 
@@ -231,6 +234,8 @@ def _problem(name: str, kind: str, value: object) -> str | None:
     if kind == "float":
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return f"must be a number of seconds, not {value!r}"
+        if name in _LEAST:
+            return None if value >= _LEAST[name] else f"must be at least {_LEAST[name]} seconds, not {value!r}"
         return None if value > 0 and not math.isnan(value) else f"must be more than 0 seconds, not {value!r}"
     if isinstance(value, bool) or not isinstance(value, int):
         return f"must be a whole number, not {value!r}"

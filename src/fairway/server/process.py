@@ -27,6 +27,7 @@ from fairway.server.config import Config
 from fairway.server.lifespan import LifespanFailed
 from fairway.server.limits import ConfigurationError
 from fairway.server.listener import Server
+from fairway.server.watchdog import watching
 
 logger = get_logger("fairway.server")
 
@@ -124,7 +125,7 @@ class _Life:
         self._abort = asyncio.Event()
 
     async def run(self, on_ready: Callable[[list[str]], object] | None, stop: StopEvent) -> int:
-        with self._signals(stop):
+        with self._signals(stop), contextlib.ExitStack() as serving:
             stopping = asyncio.create_task(stop.wait())
             starting = asyncio.create_task(self._server.start(self._sockets))
             try:
@@ -134,6 +135,7 @@ class _Life:
                     return 0
                 starting.result()
                 self._server.context.collector = Collector(self._server.context)
+                serving.enter_context(watching(self._server.context))
                 if on_ready is not None:
                     on_ready(self._server.addresses)
                 await stopping

@@ -12,6 +12,7 @@ from fairway.server.limits import ConfigurationError, Limits, descriptions, miss
 
 FIELDS = [field.name for field in dataclasses.fields(Limits)]
 SECONDS = [field.name for field in dataclasses.fields(Limits) if field.type == "float"]
+OFF_AT_ZERO = {"stall_warning"}
 COUNTS = [field.name for field in dataclasses.fields(Limits) if field.type == "int"]
 
 
@@ -53,11 +54,19 @@ def test_settings_must_be_a_dictionary():
         Limits.from_settings(["PING_INTERVAL"])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("name", sorted({*SECONDS} - OFF_AT_ZERO))
 @pytest.mark.parametrize("value", [0, -1.5, math.nan])
 def test_seconds_are_positive(name: str, value: float):
     with pytest.raises(ConfigurationError, match=f"^{name} must be more than 0 seconds, not {value!r}$"):
         Limits(**{name: value})
+
+
+@pytest.mark.parametrize("name", sorted(OFF_AT_ZERO))
+def test_zero_seconds_switch_some_things_off_and_less_is_refused(name: str):
+    assert getattr(Limits(**{name: 0}), name) == 0
+    for value in (-1.5, math.nan):
+        with pytest.raises(ConfigurationError, match=f"^{name} must be at least 0 seconds, not {value!r}$"):
+            Limits(**{name: value})
 
 
 @pytest.mark.parametrize("name", SECONDS)
