@@ -9,11 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from fairway import __version__, doctor
+from fairway import __version__, doctor, standard_streams
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line (by default `sys.argv[1:]`) and return the exit code."""
+    standard_streams.open_missing()
     arguments = sys.argv[1:] if argv is None else list(argv)
     # No application has this name: its path has a colon.
     return doctor.main(arguments[1:]) if arguments[:1] == ["doctor"] else _serve(arguments)

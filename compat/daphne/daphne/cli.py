@@ -18,6 +18,7 @@ from asgiref.compatibility import guarantee_single_callable
 from daphne.access import AccessLogGenerator
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server
+from fairway import standard_streams
 from fairway.departure import Departure
 from fairway.server.loading import AppImportError, load_app
 
@@ -45,6 +46,7 @@ class CommandLineInterface:
     @classmethod
     def entrypoint(cls) -> NoReturn:
         """Run with the arguments of the process, and exit: with 1 for what cannot be served."""
+        standard_streams.open_missing()
         interface = cls()
         with interface.departure.at_the_end():
             try:
