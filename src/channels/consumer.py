@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any, ClassVar, Protocol, cast
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -81,10 +81,10 @@ CLEANUP_TIMEOUT = 10.0
 _FAREWELLS = {"websocket": "websocket.disconnect", "http": "http.disconnect"}
 _DISCONNECTS = frozenset(_FAREWELLS.values())
 # The events between which the handlers of a crew run side by side.
-_HINGES = _DISCONNECTS | {"websocket.connect"}
+_HINGES = (*_DISCONNECTS, "websocket.connect")  # compared, not hashed: a type may be anything
 # Who overrides one of these wants to see what goes through it.
 _LOOKED_AT = ("__call__", "dispatch", "send")
-_CODE_OF_ERROR, _CODE_OF_CANCELLATION = 1011, 1006
+_CODE_OF_ERROR, _CODE_OF_CANCELLATION, _CODE_WITHOUT_ERROR = 1011, 1006, 1000
 # A server that is not ours gives an event that it has within a few passes of the loop.
 _PASSES_TO_THE_END = 10
 # In the place of who runs a consumer's handlers, while it handles its disconnect.
@@ -93,14 +93,40 @@ _LEAVING = object()
 _own_aclose_old_connections = aclose_old_connections
 
 
-def _name_for(message_type: str) -> str:
+class Unhandled(ValueError):
+    """A message that no method handles. The error says all there is to say: a server logs `asgi_fault` and it."""
+
+    asgi_fault = "a message was not handled"
+
+
+class NoHandler(Unhandled):
+    """A consumer has no method for a message of this type."""
+
+    def __init__(self, message_type: str) -> None:
+        super().__init__(message_type)
+        self.message_type = message_type
+
+    def __str__(self) -> str:
+        return f"No handler for message type {self.message_type}"
+
+
+# Applications pass on types that a client has chosen: what every consumer has is no handler, but for `send`, on which
+# code relies. Filled in below, where the classes are.
+_no_handlers: set[str] = set()
+
+
+def _name_for(message_type: Any) -> str:
+    if not isinstance(message_type, str):
+        raise Unhandled(f"Malformed type in message ({type(message_type).__name__} instead of str)")
     name = message_type.replace(".", "_")
     if name.startswith("_"):
-        raise ValueError("Malformed type in message (leading underscore)")
+        raise Unhandled("Malformed type in message (leading underscore)")
+    if name in _no_handlers:
+        raise NoHandler(message_type)
     return name
 
 
-# Of types as long as people write them: an application may pass on what a client has sent.
+# Of types as long as people write them. Errors are not kept, and so come anew each time.
 _MAX_CACHED_LENGTH = 128
 _handler_name = functools.lru_cache(maxsize=1024)(_name_for)
 
@@ -108,12 +134,14 @@ _handler_name = functools.lru_cache(maxsize=1024)(_name_for)
 def get_handler_name(message: Message) -> str:
     """The name of the method that handles a message: its type, with underscores for dots.
 
-    ValueError without a `type`, or if the name would begin with an underscore.
+    ValueError without a `type`, if the name would begin with an underscore, and if it is one that every consumer has,
+    such as `dispatch`, apart from `send`.
     """
-    if "type" not in message:
-        raise ValueError("Incoming message has no 'type' attribute")
-    message_type = message["type"]
-    if type(message_type) is str and len(message_type) > _MAX_CACHED_LENGTH:
+    try:
+        message_type = message["type"]
+    except KeyError:
+        raise Unhandled("Incoming message has no 'type' attribute") from None
+    if type(message_type) is not str or len(message_type) > _MAX_CACHED_LENGTH:
         return _name_for(message_type)
     return _handler_name(message_type)
 
@@ -147,19 +175,22 @@ def must_close_connections(loop: asyncio.AbstractEventLoop | None) -> bool:
     return connections_need_closing(loop) or aclose_old_connections is not _own_aclose_old_connections
 
 
-class NoHandler(ValueError):
-    """A consumer has no method for a message of this type."""
-
-    def __init__(self, message_type: str) -> None:
-        super().__init__(message_type)
-        self.message_type = message_type
-
-    def __str__(self) -> str:
-        return f"No handler for message type {self.message_type}"
-
-
 class Overstayed(asyncio.CancelledError):
     """Ends a handler that goes on sending after its client has left: `disconnect()` waits for it."""
+
+
+_sent_away: WeakSet[type] = WeakSet()
+
+
+def _name_who_is_sent_away(consumer_class: type, kind: str) -> None:
+    if consumer_class not in _sent_away:
+        _sent_away.add(consumer_class)
+        logger.warning(
+            "A message of type %s from the channel layer has ended a consumer, %s, whose client had not left. Whoever "
+            "can choose the type of messages can do so to others (this is said once for each class)",
+            kind,
+            consumer_class.__qualname__,
+        )
 
 
 _senders_for_ever: WeakSet[type] = WeakSet()
@@ -319,6 +350,9 @@ class AsyncConsumer:
                     if type(item) is dict:
                         talking = item.get("type") != farewell
                         if not talking:
+                            if not inbox.has_ended:
+                                _name_who_is_sent_away(type(self), farewell)
+                                item = {"code": _CODE_WITHOUT_ERROR, **item}
                             await self._fairway_leave(item)
                             break
                     if crew is None or self._fairway_in_turn(item):
@@ -407,7 +441,8 @@ class AsyncConsumer:
 
     def _fairway_handler(self, message: Message) -> Callable[[Message], Awaitable[Any]]:
         handler = getattr(self, get_handler_name(message), None)
-        if not handler:
+        # Nearly always it is a method, and needs no closer look.
+        if type(handler) is not MethodType and (not callable(handler) or isinstance(handler, type)):
             raise NoHandler(message["type"])
         return cast(Callable[[Message], Awaitable[Any]], handler)
 
@@ -588,6 +623,9 @@ class SyncConsumer(AsyncConsumer):
 
 register_own(AsyncConsumer, "__call__", "dispatch", "send")
 register_own(SyncConsumer, "dispatch", "send")
+for _class in (AsyncConsumer, SyncConsumer):
+    _no_handlers.update(name for name in (*_class.__dict__, *_class.__annotations__) if not name.startswith("_"))
+_no_handlers.discard("send")
 
 
 def _in_loop(send: Send) -> Send:

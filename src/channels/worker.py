@@ -341,9 +341,10 @@ class Worker(StatelessServer):
         self.application_instances.pop(scope_id)["input_queue"].close()
 
     async def application_exception(self, exception: BaseException, application_details: dict[str, Any]) -> None:
-        """Called for each exception of the application: logs it, with its traceback."""
+        """Called for each exception of the application: logs it, with its traceback if that says anything."""
         channel = application_details["scope"].get("channel")
-        logger.error("A handler of channel %s failed: %s", channel, exception, exc_info=exception)
+        says_all = hasattr(exception, "asgi_fault")
+        logger.error("A handler of channel %s failed: %s", channel, exception, exc_info=None if says_all else exception)
 
     def _start(self, scope: Any) -> dict[str, Any]:
         details: dict[str, Any] = {"input_queue": InputQueue(), "scope": scope}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 
 from channels import consumer as module
 from channels.consumer import AsyncConsumer, StopConsumer, SyncConsumer, ThreadSend, get_handler_name
-from channels.layers import InMemoryChannelLayer, channel_layers
-from channels.testing import ApplicationCommunicator
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncJsonWebsocketConsumer, AsyncWebsocketConsumer, WebsocketConsumer
+from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
+from channels.testing import ApplicationCommunicator, WebsocketCommunicator
 from fairway.delivery import Connection, statistics
 from tests.channels.applications import Sent
 
@@ -41,6 +44,14 @@ def test_long_types_are_not_kept():
 @pytest.mark.parametrize("kind", ["_private", ".private", "." + "long" * 1000])
 def test_a_handler_is_never_private(kind: str):
     with pytest.raises(ValueError, match=r"^Malformed type in message \(leading underscore\)$"):
+        get_handler_name({"type": kind})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(None, "NoneType"), (5, "int"), ([], "list"), ({}, "dict"), (b"a", "bytes")]
+)
+def test_a_type_is_text(kind: Any, name: str):
+    with pytest.raises(ValueError, match=rf"^Malformed type in message \({name} instead of str\)$"):
         get_handler_name({"type": kind})
 
 
@@ -156,6 +167,120 @@ async def test_a_message_without_a_handler_is_an_error(base):
     await communicator.send_input({"type": "no.such"})
     with pytest.raises(ValueError, match=r"^No handler for message type no\.such$"):
         await communicator.wait()
+
+
+OF_EVERY_CONSUMER = [
+    *("dispatch", "as.asgi", "as_asgi", "base.send", "channel.receive"),
+    *("scope", "channel.layer", "channel.layer.alias", "channel.name"),
+    *("thread.sensitive", "max.concurrency", "disconnect.grace"),
+]
+
+
+@pytest.mark.parametrize("base", [AsyncConsumer, SyncConsumer, AsyncWebsocketConsumer, WebsocketConsumer])
+@pytest.mark.parametrize("kind", OF_EVERY_CONSUMER)
+async def test_what_every_consumer_has_handles_no_message(base, kind: str, settings):
+    settings.CHANNEL_LAYERS = LAYERS
+    communicator = ApplicationCommunicator(base(), {"type": "test"})
+    await communicator.send_input({"type": kind})
+    with pytest.raises(ValueError, match=rf"^No handler for message type {kind}$"):
+        await communicator.wait()
+
+
+class Furnished:
+    """Has attributes besides its methods."""
+
+    room, seats, chair, nothing = "x", ["a"], 7, None
+
+    class Meta:
+        """Options of somebody's library."""
+
+
+@pytest.mark.parametrize("base", [AsyncConsumer, SyncConsumer])
+@pytest.mark.parametrize("kind", ["room", "seats", "chair", "nothing", "Meta"])
+async def test_what_is_no_method_handles_no_message(base, kind: str):
+    consumer = type("Own", (Furnished, base), {})()
+    with pytest.raises(ValueError, match=rf"^No handler for message type {kind}$"):
+        await consumer.dispatch({"type": kind})
+
+
+async def test_whatever_is_called_like_a_method_handles_messages():
+    seen: list[tuple[str, str]] = []
+
+    async def note(name, message):
+        seen.append((name, message["type"]))
+
+    class Handler:
+        async def __call__(self, message):
+            await note("object", message)
+
+        def __len__(self):
+            return 0
+
+    class Own(AsyncConsumer):
+        of_class = Handler()
+
+        @staticmethod
+        async def of_nobody(message):
+            await note("static", message)
+
+        @database_sync_to_async
+        def of_thread(self, message):
+            seen.append(("thread", message["type"]))
+
+    consumer = Own()
+    consumer.own = functools.partial(note, "partial")
+    for kind in ("of.class", "of.nobody", "of.thread", "own"):
+        await consumer.dispatch({"type": kind})
+    assert seen == [("object", "of.class"), ("static", "of.nobody"), ("thread", "of.thread"), ("partial", "own")]
+
+
+@pytest.mark.parametrize("kind", ["send", "send.json", "close"])
+async def test_what_is_sent_by_its_type_is_still_sent(kind: str):
+    seen: list[str] = []
+
+    class Own(AsyncJsonWebsocketConsumer):
+        async def send(self, event):
+            seen.append("send")
+
+        async def send_json(self, event):
+            seen.append("send.json")
+
+        async def close(self, event):
+            seen.append("close")
+
+    await Own().dispatch({"type": kind})
+    assert seen == [kind]
+
+
+async def test_types_that_are_no_text_do_not_disturb_a_crew():
+    class Own(AsyncConsumer):
+        max_concurrency = 2
+
+    communicator = ApplicationCommunicator(Own(), {"type": "websocket"})
+    await communicator.send_input({"type": []})
+    with pytest.raises(ValueError, match=r"^Malformed type in message \(list instead of str\)$"):
+        await communicator.wait()
+
+
+@pytest.mark.parametrize("base", [AsyncWebsocketConsumer, WebsocketConsumer])
+async def test_a_client_that_is_sent_away_through_the_layer_is_named(base, settings, caplog: pytest.LogCaptureFixture):
+    settings.CHANNEL_LAYERS = LAYERS
+    consumer_class = type("Own", (base,), {"groups": ["all"]})
+    communicators = [WebsocketCommunicator(consumer_class.as_asgi(), "/") for _ in range(3)]
+    for communicator in communicators:
+        await communicator.connect()
+    await communicators.pop().disconnect()
+    assert caplog.messages == []
+
+    await get_channel_layer().group_send("all", {"type": "websocket.disconnect"})
+    for communicator in communicators:
+        await communicator.wait()
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("django.channels.consumer", logging.WARNING)
+    assert record.getMessage() == (
+        "A message of type websocket.disconnect from the channel layer has ended a consumer, Own, whose client had not "
+        "left. Whoever can choose the type of messages can do so to others (this is said once for each class)"
+    )
 
 
 async def test_close_old_connections_runs_around_synchronous_handlers(monkeypatch: pytest.MonkeyPatch):

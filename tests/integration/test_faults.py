@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from channels.consumer import AsyncConsumer, StopConsumer
+from channels.routing import ProtocolTypeRouter
 from fairway.server.errors import ConnectionClosed
 from tests.integration.conftest import Start
 from tests.integration.raw import (
@@ -534,7 +536,7 @@ async def test_error_that_the_client_has_caused_is_a_line(start: Start) -> None:
         await receive()
         await send({"type": "websocket.accept"})
         error = ValueError("not JSON")
-        error.asgi_client_error = True  # type: ignore[attr-defined]
+        error.asgi_fault = "the client sent what cannot be read"  # type: ignore[attr-defined]
         raise error
 
     served = await start(strict)
@@ -543,3 +545,34 @@ async def test_error_that_the_client_has_caused_is_a_line(start: Start) -> None:
     assert (await client.frame())[0] == CLOSE
 
     await has_logged(served, containing="the client sent what cannot be read: ValueError: not JSON", tracebacks=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("no.such", "NoHandler: No handler for message type no.such"),
+        ("dispatch", "NoHandler: No handler for message type dispatch"),
+        ("scope", "NoHandler: No handler for message type scope"),
+        ("_private", "Unhandled: Malformed type in message (leading underscore)"),
+        (None, "Unhandled: Malformed type in message (NoneType instead of str)"),
+    ],
+)
+async def test_message_that_a_consumer_cannot_handle_is_a_line(start: Start, kind: Any, error: str) -> None:
+    class Obedient(AsyncConsumer):
+        async def websocket_connect(self, message: Any) -> None:
+            await self.send({"type": "websocket.accept"})
+
+        async def websocket_receive(self, message: Any) -> None:
+            await self.dispatch({"type": kind})
+
+        async def websocket_disconnect(self, message: Any) -> None:
+            raise StopConsumer
+
+    served = await start(ProtocolTypeRouter({"websocket": Obedient.as_asgi()}))
+    client = await served.connect()
+    await client.open()
+    await client.send(frame(TEXT, b"x"))
+    opcode, payload = await client.frame()
+    assert (opcode, int.from_bytes(payload[:2], "big")) == (CLOSE, 1011)
+
+    await has_logged(served, containing=f": a message was not handled: {error}")

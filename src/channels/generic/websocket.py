@@ -76,7 +76,7 @@ _UNREADABLE = (ValueError, RecursionError)
 
 def blame_client(error: Exception) -> None:
     """Let the server write one line about the error: it says nothing of the application."""
-    error.asgi_client_error = True  # type: ignore[attr-defined]  # a mark for whoever catches it
+    error.asgi_fault = "the client sent what cannot be read"  # type: ignore[attr-defined]  # for whoever catches it
 
 
 def layer_for_groups(consumer: AsyncConsumer, method: str) -> Any:

@@ -197,6 +197,11 @@ class Inbox:
         """Whether the client's last event waits."""
         return self._ending and bool(self._client)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the client's last event has come, be it still waiting or not."""
+        return self._ending
+
     def take_ending(self) -> tuple[Any, int]:
         """Empty the client lane: its last event, and how many items before it are thereby dropped."""
         client = self._client

@@ -175,10 +175,12 @@ class Context:
     def application_error(self, kind: str, scope: Mapping[str, Any], error: BaseException) -> None:
         """The application raised: the traceback, once, with what it was serving and for whom; then lines.
 
-        An error that says of itself, by the attribute `asgi_client_error`, that the client has caused it, is a line.
+        An error with an attribute `asgi_fault`, a few words on what has happened, is a line: its traceback would say
+        nothing of the application.
         """
-        if getattr(error, "asgi_client_error", False) is True:
-            self.fault("client error", scope, f"the client sent what cannot be read: {type(error).__name__}: {error}")
+        fault = getattr(error, "asgi_fault", None)
+        if isinstance(fault, str):
+            self.fault("fault", scope, f"{fault}: {type(error).__name__}: {error}")
             return
         text = "exception in application for %s %s from %s"
         self.errors.report(self.touch(), error, text, kind, target_text(scope), client_text(scope))
