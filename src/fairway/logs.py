@@ -15,14 +15,17 @@ import logging
 import math
 import os
 import re
+import select
+import stat
 import sys
 import time
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext, suppress
 from copy import copy
 from itertools import islice
-from typing import Any
+from typing import Any, TextIO
 
 ANSWERS = ("fairway", "django.channels", "django.request", "django.security", "asyncio")
 """The loggers, with all below them, that say why a connection got what it got; asyncio's has errors of tasks."""
@@ -282,10 +285,13 @@ def set_up(level: str | None = None, default: str = "info") -> None:
     elif ours.level == logging.NOTSET:
         ours.setLevel(default.upper())
     switch_on()
-    for name in _PRINTED:
-        logger = logging.getLogger(name)
-        if not any(isinstance(handler, LastHandler) for handler in logger.handlers):
-            logger.addHandler(LastHandler())
+    loggers = [logging.getLogger(name) for name in _PRINTED]
+    # One for all of them, since its lock is what keeps their lines apart.
+    before = [handler for logger in loggers for handler in logger.handlers if isinstance(handler, LastHandler)]
+    handler = before[0] if before else LastHandler()
+    for logger in loggers:
+        if not any(isinstance(each, LastHandler) for each in logger.handlers):
+            logger.addHandler(handler)
 
 
 def switch_on() -> None:
@@ -304,12 +310,17 @@ class LastHandler(logging.Handler):
 
     With `DEBUG` off, Django's own configuration writes nothing, and mails at most. Who has a handler of his own, at
     whatever level, is left alone: looked at for each record, since logging may be configured late.
+
+    It waits for no reader: records that a pipe has no room for are dropped, and counted in a line once it has.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(SafeFormatter(FORMAT))
         self._told = Told()
+        self._stream: TextIO | None = None
+        self._pipe: _Pipe | None = None
+        self._dropped = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         if any(_writes(handler, record) for handler in _on_the_way(record)):
@@ -320,11 +331,74 @@ class LastHandler(logging.Handler):
             record = copy(record)
             record.exc_info, record.exc_text = None, _brief(error)
         try:
-            # Whatever standard error is by now: tests and hosting programs replace it.
-            sys.stderr.write(f"{self.format(record)}\n")
-            sys.stderr.flush()
+            self._report_dropped()
+            if not self._write(f"{self.format(record)}\n"):
+                self._dropped += 1
         except Exception:
             self.handleError(record)
+
+    def flush(self) -> None:
+        """At the end of the process: say what was dropped, if somebody reads again."""
+        with self.lock or nullcontext(), suppress(Exception):
+            self._report_dropped()
+
+    def _report_dropped(self) -> None:
+        if self._dropped:
+            text = "%d records of this log were dropped: nobody read standard error"
+            record = logging.LogRecord("fairway", logging.WARNING, __file__, 0, text, (self._dropped,), None)
+            if self._write(f"{self.format(record)}\n"):
+                self._dropped = 0
+
+    def _write(self, text: str) -> bool:
+        """Whether it was written."""
+        # Whatever standard error is by now: tests and hosting programs replace it.
+        stream = sys.stderr
+        if stream is not self._stream:
+            self._stream, self._pipe = stream, _Pipe.of(stream)
+        if self._pipe is not None:
+            return self._pipe.write(text.encode(stream.encoding, "backslashreplace"))
+        stream.write(text)
+        stream.flush()
+        return True
+
+
+class _Pipe:
+    """A pipe, or a socket in its place, written to without ever waiting for its reader.
+
+    It is not made non-blocking, which it would be for child processes and the parent, too.
+    """
+
+    @classmethod
+    def of(cls, stream: TextIO) -> _Pipe | None:
+        """None if the stream is something else, such as a file or a terminal."""
+        try:
+            number = stream.fileno()
+            mode = os.fstat(number).st_mode
+        except (OSError, ValueError, AttributeError):
+            return None
+        return cls(number) if hasattr(select, "poll") and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)) else None
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._poll = select.poll()
+        self._poll.register(number, select.POLLOUT)
+        self._is_torn = False
+
+    def write(self, data: bytes) -> bool:
+        """Whether all of it was written. A record that was torn off ends before the next one begins."""
+        if self._is_torn:
+            data = b"\n" + data
+        while data:
+            try:
+                # So many bytes have room where there is any.
+                written = os.write(self._number, data[: select.PIPE_BUF]) if self._poll.poll(0) else 0
+            except OSError:
+                written = 0
+            if not written:
+                return False
+            data = data[written:]
+            self._is_torn = bool(data)
+        return True
 
 
 class SafeFormatter(logging.Formatter):

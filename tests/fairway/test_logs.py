@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -290,6 +294,91 @@ def test_errors_that_others_log_are_written_in_full_once(capsys: pytest.CaptureF
     assert text.count("Internal Server Error: /x") == 3
     assert text.count("its traceback was logged before") == 2
     assert is_safe(text)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_what_nobody_reads_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatch, kind: str):
+    ours, theirs = socket.socketpair() if kind == "socket" else (None, None)
+    reading, writing = (theirs.detach(), ours.detach()) if ours and theirs else os.pipe()
+    os.set_blocking(reading, False)
+    logger = logging.getLogger("fairway.server")
+    with bare_logging(), open(writing, "w") as stream, open(reading, "rb") as reader:
+        set_up()
+        monkeypatch.setattr("sys.stderr", stream)
+        for number in range(5000):
+            logger.warning("%d " + "x" * (100 if number % 10 else 9000), number)
+        first = reader.read().decode()
+        for name in ("fairway.server", "django.request"):
+            logging.getLogger(name).warning("read again")
+        second = reader.read().decode()
+        monkeypatch.undo()
+
+    complete = len(re.findall(r" WARNING \d+ x{100}(?:x{8900})?\n", first))
+    (dropped,) = re.findall(r"^\S+ \S+ \[\d+\] WARNING (\d+) records of this log were dropped: ", second, re.MULTILINE)
+    assert complete > 0
+    assert complete + int(dropped) == 5000
+    lines = [line for line in second.splitlines() if line]
+    assert lines[0].endswith(": nobody read standard error")
+    assert [line.partition("WARNING ")[2] for line in lines[1:]] == ["read again", "read again"]
+
+
+def test_what_was_dropped_is_said_at_the_end_at_the_latest(monkeypatch: pytest.MonkeyPatch):
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with bare_logging(), open(writing, "w") as stream, open(reading, "rb") as reader:
+        set_up()
+        monkeypatch.setattr("sys.stderr", stream)
+        for _ in range(100):
+            logging.getLogger("fairway.server").warning("x" * 4000)
+        handler = next(each for each in logging.getLogger("fairway").handlers if isinstance(each, LastHandler))
+        handler.flush()
+        first = reader.read().decode()
+        handler.flush()
+        handler.flush()
+        second = reader.read().decode()
+        monkeypatch.undo()
+
+    assert "dropped" not in first
+    assert second.count(" records of this log were dropped: nobody read standard error\n") == 1
+
+
+SITE = """
+async def application(scope, receive, send):
+    if scope["type"] == "lifespan":
+        raise NotImplementedError
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
+"""
+
+
+@pytest.mark.slow
+def test_server_goes_on_while_nobody_reads_its_standard_error(tmp_path: Path):
+    (tmp_path / "site_under_test.py").write_text(SITE)
+    request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fairway", "--fd", str(listening.fileno()), "site_under_test:application"],
+            cwd=tmp_path, pass_fds=[listening.fileno()], stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            with socket.create_connection(listening.getsockname(), timeout=20) as client:
+                for _ in range(3000):
+                    client.sendall(request)
+                    assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+                assert process.stderr is not None
+                lines = [process.stderr.readline() for _ in range(200)]  # there is room again
+                client.sendall(request)
+                assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+            process.terminate()
+            lines += process.stderr.readlines()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.communicate()
+
+    (dropped,) = re.findall(r"WARNING (\d+) records of this log were dropped: nobody read", "".join(lines))
+    assert int(dropped) + sum('"GET / HTTP/1.1" 200' in line for line in lines) == 3001
+    assert lines[-1].endswith("INFO stopped\n")
 
 
 def test_standard_error_may_be_gone(monkeypatch: pytest.MonkeyPatch):
