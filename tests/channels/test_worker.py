@@ -225,6 +225,21 @@ async def test_an_error_is_logged_once_and_what_is_behind_it_is_handled(
     assert all(record.exc_info and record.exc_info[2] for record in caplog.records)
 
 
+async def test_a_message_that_nobody_handles_is_a_line(layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture):
+    async with running(layer):
+        for kind in ("no.such", "dispatch", "_private"):
+            await send(layer, kind, type=kind)
+        await send(layer, 1)
+        assert await next_seen() == [1]
+
+    assert caplog.messages == [
+        "A handler of channel work failed: No handler for message type no.such",
+        "A handler of channel work failed: No handler for message type dispatch",
+        "A handler of channel work failed: Malformed type in message (leading underscore)",
+    ]
+    assert [record.exc_info for record in caplog.records] == [None] * 3
+
+
 async def test_the_instance_is_a_new_one_after_an_error_and_after_its_end(layer: InMemoryChannelLayer):
     async with running(layer):
         for kind in ("job", "job", "fail", "job", "end", "job"):
