@@ -25,7 +25,7 @@ from django.test import override_settings
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from channels.testing import ChannelsLiveServerTestCase
+from channels.testing import ChannelsLiveServerTestCase, live
 from channels.testing.live import make_application
 from fairway.testing import ServerProcess
 from tests.channels.management.project import Project
@@ -242,7 +242,7 @@ TESTS = """
     import multiprocessing
     from urllib.request import urlopen
     from django.db import connections
-    from channels.testing import ChannelsLiveServerTestCase
+    from channels.testing import ChannelsLiveServerTestCase, live
 
     if {method!r} != multiprocessing.get_start_method():
         multiprocessing.set_start_method({method!r}, force=True)
@@ -328,7 +328,7 @@ SHARED = """
     from urllib.request import urlopen
     from django.contrib.sessions.models import Session
     from django.utils import timezone
-    from channels.testing import ChannelsLiveServerTestCase
+    from channels.testing import ChannelsLiveServerTestCase, live
 
     if {method!r} != multiprocessing.get_start_method():
         multiprocessing.set_start_method({method!r}, force=True)
@@ -377,7 +377,7 @@ SCRIPT = """
 
 SCRIPT_TESTS = """
     from urllib.request import urlopen
-    from channels.testing import ChannelsLiveServerTestCase
+    from channels.testing import ChannelsLiveServerTestCase, live
 
     class ScriptTests(ChannelsLiveServerTestCase):
         serve_static = False
@@ -431,6 +431,12 @@ def test_inherited_connections_and_pools_are_left_alone(tmp_path: Path):
     done = project.manage("shell", "--command", code)
 
     assert done.stdout.splitlines()[-1] == "[(1,)] None {}", done.stderr
+
+
+def test_the_process_has_the_name_that_fixtures_import():
+    assert live.DaphneProcess is ServerProcess
+    with pytest.raises(AttributeError, match=r"^module 'channels\.testing\.live' has no attribute 'UvicornProcess'$"):
+        _ = live.UvicornProcess
 
 
 def test_importing_the_package_imports_no_server():

@@ -98,8 +98,6 @@ def test_every_defect_is_on_the_page():
 def test_every_public_name_of_the_stubs_is_listed(pytestconfig: pytest.Config):
     named = list(stubs.public_names(stubs.install(pytestconfig)))
 
-    # The stubs name it as an alias of Any, for want of stubs of Daphne.
-    named.remove(("channels.testing.live", "DaphneProcess"))
     # They narrow its type; it is listed with the class that has it.
     named.remove(("channels.generic.http", "AsyncHttpConsumer.scope"))
     assert [(module, name) for module, name in named if name not in NAMES[module]] == []

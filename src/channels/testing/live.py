@@ -15,7 +15,7 @@ import queue
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import django
 from django.conf import Settings, UserSettingsHolder, settings
@@ -92,10 +92,8 @@ class ChannelsLiveServerTestCase(TransactionTestCase):
 
     @classproperty
     def ProtocolServerProcess(cls) -> Callable[..., ServerProcess]:
-        """By default `fairway.testing.ServerProcess`, imported when it is needed; a subclass may set another."""
-        from fairway.testing.process import ServerProcess
-
-        return ServerProcess
+        """By default `fairway.testing.ServerProcess`; a subclass may set another."""
+        return _server_process_class()
 
     @property
     def live_server_url(self) -> str:
@@ -143,6 +141,24 @@ class ChannelsLiveServerTestCase(TransactionTestCase):
         cls.addClassCleanup(_stop, process)
         _wait_until_ready(process)
         return process
+
+
+def _server_process_class() -> Callable[..., ServerProcess]:
+    # Imported when it is needed: whoever uses a communicator needs no server.
+    from fairway.testing.process import ServerProcess
+
+    return ServerProcess
+
+
+DaphneProcess: Callable[..., ServerProcess]
+"""Channels' name for it in this module, which fixtures import that start a server of their own."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name == "DaphneProcess":
+            return _server_process_class()
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def make_application(*, static_wrapper: Callable[[Any], Any] | None) -> Application:
