@@ -140,6 +140,9 @@ def _description(error: traceback.TracebackException) -> Iterator[str]:
 class FaultLog:
     """Lines about bad input: at most `per_second` of each reason, then one line that counts the rest.
 
+    As long as it goes on like that, one line and one count follow for the next two seconds, the next four, and so on up
+    to a minute: an attack may last for hours. A span in which nothing was left out ends that.
+
     `reason` is a fixed phrase of the code, never text of a peer. Time is an argument; `flush` is to be called about
     once a second, so that the count of an attack that has stopped comes out too. Writes at level WARNING unless told
     otherwise.
@@ -158,31 +161,46 @@ class FaultLog:
     def report(self, now: float, reason: str, text: str, *arguments: object) -> None:
         """Write a line, `%`-formatted with arguments made printable here, or count it if there were too many."""
         window = self._windows.get(reason)
-        if window is None or now - window.began >= 1.0:
-            if window is not None:
-                self._summarise(reason, window)
-            window = self._windows[reason] = _Window(now)
+        if window is not None and window.is_over(now):
+            window = self._next(reason, window, now)
+        if window is None:
+            window = self._windows[reason] = _Window(now, 1.0, self._per_second)
         window.lines += 1
-        if window.lines <= self._per_second:
+        if window.lines <= window.limit:
             self._logger.log(self._level, text, *map(_ascii, arguments))
 
     def flush(self, now: float) -> None:
-        """Write the counts of the seconds that are over, and forget them."""
-        for reason in [reason for reason, window in self._windows.items() if now - window.began >= 1.0]:
-            self._summarise(reason, self._windows.pop(reason))
+        """Write the counts of the spans that are over."""
+        for reason, window in list(self._windows.items()):
+            if window.is_over(now):
+                self._next(reason, window, now)
 
-    def _summarise(self, reason: str, window: _Window) -> None:
-        suppressed = window.lines - self._per_second
-        if suppressed > 0:
-            self._logger.log(self._level, "%s: %d more like this within a second were not logged", reason, suppressed)
+    def _next(self, reason: str, window: _Window, now: float) -> _Window | None:
+        """What follows a span that is over: a longer one if lines were left out, else nothing."""
+        suppressed = window.lines - window.limit
+        if suppressed <= 0:
+            del self._windows[reason]
+            return None
+        span = "a second" if window.seconds == 1 else f"{window.seconds:g} s"
+        self._logger.log(self._level, "%s: %d more like this within %s were not logged", reason, suppressed, span)
+        following = self._windows[reason] = _Window(now, min(2 * window.seconds, _LONGEST_WINDOW), 1)
+        return following
+
+
+_LONGEST_WINDOW = 64.0
 
 
 class _Window:
-    __slots__ = ("began", "lines")
+    __slots__ = ("began", "limit", "lines", "seconds")
 
-    def __init__(self, began: float) -> None:
+    def __init__(self, began: float, seconds: float, limit: int) -> None:
         self.began = began
+        self.seconds = seconds
+        self.limit = limit
         self.lines = 0
+
+    def is_over(self, now: float) -> bool:
+        return now - self.began >= self.seconds
 
 
 class ErrorLog:

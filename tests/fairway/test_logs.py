@@ -131,6 +131,21 @@ def test_flush_tells_the_count_when_nothing_more_comes(lines: Any):
     assert lines() == ["line", "bad request: 2 more like this within a second were not logged"]
 
 
+def test_the_longer_bad_input_goes_on_the_fewer_lines_it_has(lines: Any):
+    log = FaultLog(per_second=10)
+    for twentieth in range(20 * 600):
+        log.report(twentieth / 20, "bad request", "line")
+    log.flush(600.0 + 64)
+
+    assert len(lines()) < 10 + 2 * (6 + 3600 / 64) + 3
+    assert sum(int(line.split()[2]) for line in lines() if "more" in line) + lines().count("line") == 12_000
+
+    log.flush(800.0)
+    for _ in range(3):
+        log.report(900.0, "bad request", "again")
+    assert lines().count("again") == 3, "what was quiet for a while is new"
+
+
 def test_fault_lines_are_safe_and_short(lines: Any):
     log = FaultLog()
     log.report(0.0, "bad request", "from %s: %s after %d bytes in %.1f s", "::1", 'a\n"\x1b[31m', 7, 1.25)
