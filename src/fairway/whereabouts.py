@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from itertools import dropwhile, islice
+from itertools import dropwhile, islice, takewhile
 from pathlib import Path
 from types import FrameType
 
@@ -53,9 +53,13 @@ def busy_threads(but: threading.Thread | None = None) -> list[str]:
     return found
 
 
-def stack_of_thread(identity: int | None) -> str:
-    """The stack of a running thread as in a traceback, from the application's outermost line inwards."""
-    frames = list(islice(running(identity), _MAX_FRAMES))[::-1]
+def stack_of_thread(identity: int | None, outside: str | None) -> str:
+    """The stack of a running thread as in a traceback, from the application's outermost line inwards.
+
+    What has called the source file `outside`, a program's own script for one, is not in it.
+    """
+    inner = takewhile(lambda frame: frame.f_code.co_filename != outside, running(identity))
+    frames = list(islice(inner, _MAX_FRAMES))[::-1]
     shown = list(dropwhile(_is_library, frames)) or frames
     summary = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in shown)
     return "Stack (most recent call last):\n" + "".join(summary.format()).rstrip("\n")

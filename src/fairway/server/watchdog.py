@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fairway import whereabouts
+from fairway import running, whereabouts
 from fairway.logs import get_logger
 from fairway.server.context import Context
 
@@ -144,7 +144,7 @@ class _Watchdog:
         task = asyncio.current_task(context.loop)
         serves = f", which serves {context.name_of(task)}" if task in context.tasks else ""
         place = whereabouts.of_thread(self._loop_thread)
-        stack = whereabouts.stack_of_thread(self._loop_thread)
+        stack = whereabouts.stack_of_thread(self._loop_thread, outside=running.__file__)
         record = logger.makeRecord(
             logger.name,
             logging.WARNING,
