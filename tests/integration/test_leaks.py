@@ -180,7 +180,7 @@ async def test_nothing_is_left(
     start: Start, visit: Callable[[Client], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A captured log record keeps its traceback, and that keeps everything.
-    monkeypatch.setattr(logging.getLogger("fairway.server"), "disabled", True)
+    monkeypatch.setattr(logging.getLogger("fairway.server"), "propagate", False)
     watched = Watched(monkeypatch)
     served = await start(application)
     warm_up = await served.connect()
@@ -221,7 +221,7 @@ async def settle(condition: Callable[[], bool]) -> None:
 async def test_nothing_is_left_of_an_error_raised_when_the_application_is_called(
     start: Start, request_bytes: bytes, has_status: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("fairway.server"), "disabled", True)
+    monkeypatch.setattr(logging.getLogger("fairway.server"), "propagate", False)
     alive: weakref.WeakSet[Any] = weakref.WeakSet()
 
     class Mistake(Exception):
@@ -286,7 +286,7 @@ class SpreadMember(SyncMember):
 async def test_nothing_is_left_of_a_consumer(
     start: Start, consumer: Any, visit: Callable[[Client], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("fairway.server"), "disabled", True)
+    monkeypatch.setattr(logging.getLogger("fairway.server"), "propagate", False)
     layer = InMemoryChannelLayer()
     previous = channel_layers.set("default", layer)
     Member.alive.clear()
@@ -321,7 +321,7 @@ class Answering(AsyncHttpConsumer):
 async def test_nothing_is_left_of_an_http_consumer(
     start: Start, visit: Callable[[Client], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("fairway.server"), "disabled", True)
+    monkeypatch.setattr(logging.getLogger("fairway.server"), "propagate", False)
     Member.alive.clear()
     watched = Watched(monkeypatch)
     served = await start(ProtocolTypeRouter({"http": Answering.as_asgi()}))
