@@ -111,6 +111,23 @@ async def test_a_message_behind_many_control_frames_is_answered(start: Start, ap
     assert await client.frame() == (TEXT, b"11")
 
 
+async def test_a_client_that_takes_no_pongs_is_not_read_and_loses_nothing(start: Start, app: Application) -> None:
+    served = await start(app)
+    client = await served.connect(receive_buffer=4096)
+    await client.open()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    flood = asyncio.ensure_future(client.send(frame(PING, b"x" * 100) * 60_000 + frame(TEXT, b"behind")))
+    (driver,) = served.context.connections
+    outbox = driver.outbox  # type: ignore[attr-defined]
+    await until(lambda: not driver._reading and not driver._decode_scheduled)  # type: ignore[attr-defined]
+    assert outbox.size < 2 * outbox.high_water
+    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    for _ in range(60_000):
+        assert await client.frame() == (PONG, b"x" * 100)
+    assert await client.frame() == (TEXT, b"6")
+    await flood
+
+
 @pytest.mark.parametrize("way", ["FIN", "RST"])
 @pytest.mark.parametrize("flood", CONTROLS.values(), ids=CONTROLS)
 async def test_a_client_that_leaves_behind_many_control_frames_is_noticed(

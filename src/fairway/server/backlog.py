@@ -6,8 +6,9 @@ with the connection as bytes, its socket is not read meanwhile, and *somebody ha
 full that is the consumer, when it has taken something. In every other case it is the backlog, in the next pass of the
 loop: nothing here depends on what the application does.
 
-One allowance of bytes to inflate is shared by all connections and refilled once a pass. So however many clients send
-compression bombs together, a pass takes about as long as one of their messages.
+One allowance of bytes to inflate is shared by all connections. When it is used up, the time until it is refilled
+depends on how far it was exceeded. So however many clients send compression bombs together, a pass takes about as long
+as one of their messages, and most passes inflate nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from fairway.protocols.websocket.deflate import Inflation
 
 # About a millisecond of inflating; the message that passes it may be as long as a message may be.
 INFLATED_PER_PASS = 1 << 18
+
+# Beyond the allowance, so much a second. An ordinary client's messages are a few KiB, and what is done with them costs
+# more than inflating them.
+INFLATED_PER_SECOND = 1 << 25
 
 
 class Reader(Protocol):
@@ -52,9 +57,13 @@ class Backlog(Inflation):
             self._schedule()
 
     def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
+        if self._scheduled:
+            return
+        self._scheduled = True
+        if self.left > 0:
             self._loop.call_soon(self._next_pass)
+        else:
+            self._loop.call_later(-self.left / INFLATED_PER_SECOND, self._next_pass)
 
     def _next_pass(self) -> None:
         self._scheduled = False

@@ -26,6 +26,7 @@ from fairway.server.errors import ConnectionClosed, ProtocolMisuse
 from fairway.server.http import Headers, HttpExchange
 from fairway.server.opening import Opening
 from fairway.server.outbox import NEXT_PASS, Outbox
+from fairway.server.paused import DISCARD_PAUSE
 from fairway.server.scope import addresses, http_scope, websocket_scope
 from fairway.server.websocket import WebSocketDriver
 
@@ -118,6 +119,7 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
+            self._discard()
             return
         http = self._http
         events = http.receive_data(data)
@@ -129,6 +131,12 @@ class HttpConnection(asyncio.Protocol):
             self._begin_head()
         if http._buffer and self._exchange is not None:
             self._pause_reading()
+
+    def _discard(self) -> None:
+        # What comes while we linger is thrown away, at some 25 MB a second: sending faster gains nobody anything.
+        if self._reading and self._transport is not None and not self._transport.is_closing():
+            self._pause_reading()
+            self._context.loop.call_later(DISCARD_PAUSE, self._resume_reading)
 
     def _begin_head(self) -> None:
         limits = self._context.limits

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 LOOK_INTERVAL = 1.0
 
+DISCARD_PAUSE = 0.01
+"""Seconds between two reads of what is thrown away, because the connection only waits for its peer to close it."""
+
 _RESET = getattr(select, "POLLERR", 0) | getattr(select, "POLLHUP", 0)
 _FIN = getattr(select, "POLLRDHUP", 0)
 

@@ -30,6 +30,7 @@ from fairway.server.ending import NOT_ENDING, Ending
 from fairway.server.errors import ConnectionClosed, ProtocolMisuse
 from fairway.server.opening import Opening
 from fairway.server.outbox import Outbox
+from fairway.server.paused import DISCARD_PAUSE
 from fairway.server.scope import Remembered
 from fairway.server.sending import Phase, SendingHalf
 
@@ -111,7 +112,15 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
                 self._close_after_messages(event, len(events) > 1)  # type: ignore[arg-type]
         if core._out and self._ending.last is None:
             self._send_control()
-        if core.decoder.pending or (inbox._client is not None and inbox.full):
+        if not events and self._ending.is_lingering and not core.decoder.pending:
+            self._discard()
+            return
+        decoder = core.decoder
+        if (
+            decoder.pending
+            or (inbox._client is not None and inbox.full)
+            or (decoder.controls and self._has_answers_waiting(core))
+        ):
             self._pause_reading()
 
     def _take(self, events: Sequence[Any]) -> None:
@@ -156,6 +165,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
 
     def _keep_early(self, data: bytes) -> None:
         if self._ending.is_lingering or self._phase is Phase.ENDED:
+            self._discard()
             return
         if self._opening is not None and not self._opening.keep(data):
             self._fault("early data", "too much data before the end of the handshake (RFC 6455 section 4.1)")
@@ -163,19 +173,33 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
 
     def _pause_reading(self) -> None:
         """Read no more until what has been read is decoded, and its messages have found room."""
+        core = self._core
         if self._is_full:
             self.inbox.pause()  # the consumer will resume: there is something for it to take
-        else:
+        elif core is None or not self._has_answers_waiting(core):  # else `resume_writing` will resume
             self.resume_reading()  # nobody else would
         if self._reading and self._transport is not None:
             self._reading = False
             self._transport.pause_reading()
             self._context.paused.add(self, self._transport)
 
+    def _discard(self) -> None:
+        # What comes while we linger is thrown away, at some 25 MB a second: sending faster gains nobody anything.
+        if self._reading and self._transport is not None and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+            self._context.paused.add(self, self._transport)
+            self._context.loop.call_later(DISCARD_PAUSE, self._read_on)
+
     @property
     def _is_full(self) -> bool:
         # Once either side has closed, messages are thrown away, and no consumer will make room for more.
         return self._phase is Phase.OPEN and self.inbox.full
+
+    def _has_answers_waiting(self, core: WebSocketConnection) -> bool:
+        # Whoever takes no Pongs is not read, or its own Pings would fill its outbox.
+        outbox = self.outbox
+        return core.decoder.controls and outbox.blocked and outbox.size >= outbox.high_water
 
     def resume_reading(self) -> None:
         """Decode what is left, then read on. (`fairway.delivery.Source`)
@@ -192,16 +216,20 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         core, inbox = self._core, self.inbox
         if core is None or self._transport is None:
             return
-        if core.decoder.pending and not self._is_full:
+        if core.decoder.pending and not self._is_full and not self._has_answers_waiting(core):
             room = inbox.room if self._phase is Phase.OPEN else inf
             self._take(core.receive_data(b"", core.heard_at, inbox.bounds[0], room))
-        if core.decoder.pending or self._is_full:
+        if core.decoder.pending or self._is_full or self._has_answers_waiting(core):
             self._pause_reading()
-        elif not self._reading and self._transport is not None:
-            self._reading = True
+        elif not self._reading:
             core.heard_at = self._context.now
             if self._ending.last is not None and core.state is State.OPEN:
                 self._ending.last = self._ending.linger_until = None  # what is read now says how it ends
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if not self._reading and self._transport is not None:
+            self._reading = True
             self._context.paused.discard(self)
             self._transport.resume_reading()
 
@@ -254,6 +282,8 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
     def resume_writing(self) -> None:
         self._stalled_at = None
         self.outbox.resume_writing()
+        if not self._reading and not self.outbox.blocked:
+            self.resume_reading()
         if self._ending.is_lingering:
             self._end_writing()
 
@@ -533,9 +563,16 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         core.close(TRY_AGAIN_LATER, "client too slow", self._context.now)
         self.outbox.append(core.data_to_send())
         ending = self._begin_ending()
+        ending.is_lingering = True
         ending.linger_until = self._context.now + self._context.limits.close_timeout
         self._schedule(core)
-        self._linger()
+        if not self.outbox.blocked:
+            self._linger()
+        elif self._reading and self._transport is not None:
+            # However much it sends, it is not read before it has taken what there is for it: see `resume_writing`.
+            self._reading = False
+            self._transport.pause_reading()
+            self._context.paused.add(self, self._transport)
 
     def _disconnected(self, code: int, reason: str) -> None:
         """Tell the application, once."""
