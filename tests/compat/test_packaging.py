@@ -107,7 +107,7 @@ class Site(Shell):
         (self.scripts / "pip").write_text('#!/bin/sh\nexec python -m pip "$@"\n')
         (self.scripts / "pip").chmod(0o755)
         self._provide("pip", "pip")
-        for name in sorted(needs("django-fairway") | {"redis"}):
+        for name in sorted(needs("django-fairway") | {"redis"} | needs("redis")):
             self._provide(name)
 
     def _provide(self, name: str, *copied: str) -> None:
@@ -228,8 +228,6 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fairway, its label, Channels as it is and a later release of it, and a package that requires Channels."""
     folder = tmp_path_factory.mktemp("index")
     packages = [UPSTREAM.replace("-", "=="), "channels_redis==4.3.0", "msgpack"]
-    if sys.version_info < (3, 11, 3):
-        packages.append("async-timeout")  # redis-py requires it there
     download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     run([*download, "--dest", str(folder), *packages])
     renumber(folder / f"{UPSTREAM}-py3-none-any.whl", NEWER.partition("-")[2])
