@@ -291,6 +291,22 @@ async def test_long_messages_that_pile_up_end_a_client_that_does_not_read_and_it
 
 
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
+async def test_a_client_that_is_too_slow_after_its_close_is_dropped_without_an_error(
+    start: Start, layer: InMemoryChannelLayer, sender: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The application still answers what came before the Close."""
+    served = await start(sender.as_asgi(), outbox_bytes=1 << 20)
+    client = await served.connect(receive_buffer=4096)
+    await client.open()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await client.send(frame(TEXT, b"6") + frame(CLOSE, (1000).to_bytes(2, "big")))
+    await until(lambda: sender.codes)
+    assert sender.codes == [1013]
+    await served.idle()
+    assert "LocalProtocolError" not in caplog.text
+
+
+@pytest.mark.parametrize("layer", ["close"], indirect=True)
 async def test_a_client_that_was_too_slow_is_left_after_the_time_for_a_close(
     start: Start, layer: InMemoryChannelLayer, sender: Any
 ) -> None:

@@ -559,6 +559,9 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
         assert core is not None
         self._context.counters.dropped_frames += self.outbox.drop_waiting()
         self._disconnected(TRY_AGAIN_LATER, "client too slow")
+        if core.state is not State.OPEN:
+            self._abort_transport()  # it has said its Close already, and takes nothing more
+            return
         # If it goes on reading it gets the message that has begun, and a Close; it has as long as for any Close.
         core.close(TRY_AGAIN_LATER, "client too slow", self._context.now)
         self.outbox.append(core.data_to_send())
