@@ -53,6 +53,7 @@ class Server:
         self._sockets: list[socket.socket] = []
         self._resuming: dict[socket.socket, asyncio.TimerHandle] = {}
         self._connecting: set[asyncio.Task[None]] = set()
+        self._accepted = 0
         self._pauses = 0
         self._pauses_told_at = -inf
         self.context: Context
@@ -95,9 +96,11 @@ class Server:
                 self._pause_accepting(listening, error)
                 return
             accepted.setblocking(False)
-            if self.context.has_no_place(len(self._connecting)):
+            # Not `_connecting`: its tasks end a pass after their connections have been counted.
+            if self.context.has_no_place(self._accepted - self.context.counters.connections):
                 self._turn_away(accepted)
                 continue
+            self._accepted += 1
             task = loop.create_task(self._connect(accepted))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
@@ -120,6 +123,7 @@ class Server:
             await self.context.loop.connect_accepted_socket(lambda: HttpConnection(self.context, accepted), accepted)
         except OSError as error:
             accepted.close()
+            self._accepted -= 1
             logger.debug("a connection was lost before it was set up: %s", error)
 
     def _pause_accepting(self, listening: socket.socket, error: OSError) -> None:
