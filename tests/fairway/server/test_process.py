@@ -217,7 +217,9 @@ async def application(scope, receive, send):
     if scope["path"] == "/pool":
         await asyncio.get_running_loop().run_in_executor(None, sleep)
     if scope["path"] == "/block":
-        time.sleep(3600)
+        # In pieces: a second signal that comes while Python handles the first is seen when the call returns.
+        while True:
+            time.sleep(0.05)
     if scope["path"] == "/spawned":
         global task
         task = asyncio.create_task(swallow())
