@@ -12,7 +12,7 @@ Everything here belongs to one event loop and is called from it, except `Member.
 from __future__ import annotations
 
 from fairway.delivery.counting import Statistics, note_detour, statistics
-from fairway.delivery.inbox import WAKES_PER_PASS, Inbox, Source, Waker
+from fairway.delivery.inbox import WAKES_PER_PASS, Inbox, Sleeper, Source, Waker
 from fairway.delivery.members import Audience, Connection, Crowd, Keeper, Member, connection_of
 from fairway.delivery.passes import Passes, get_running_loop
 from fairway.delivery.payload import Encoder, Message, Payload, SlowPolicy
@@ -31,6 +31,7 @@ __all__ = [
     "Passes",
     "Payload",
     "Pump",
+    "Sleeper",
     "SlowPolicy",
     "Source",
     "SourceFailed",

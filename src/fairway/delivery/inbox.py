@@ -30,6 +30,13 @@ WAKES_PER_PASS = 128
 """Of the consumers of a group so many are woken in one pass of the loop: 1 to 2 ms, at 10 µs for a short handler."""
 
 
+class Sleeper(Protocol):
+    """Whoever waits, and can be woken in a later pass."""
+
+    def wake(self) -> None:
+        """Give it what has come for it meanwhile, if it still waits."""
+
+
 class Waker(Protocol):
     """Says which consumers of one event loop may run in its next pass, and knows which have not come back to wait."""
 
@@ -41,6 +48,9 @@ class Waker(Protocol):
 
     def wake_later(self, inbox: Inbox) -> None:
         """Call `Inbox.wake` in a later pass: enough consumers run in this one."""
+
+    def wake_to_end(self, sleeper: Sleeper) -> None:
+        """Call its `wake`: at once if few others have been told in this pass that their client has left, else later."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -119,9 +129,18 @@ class Inbox:
             self._client_size += getsizeof(item)
 
     def put_disconnect(self, event: Message) -> None:
-        """Add the last event of the client, and tell `on_ending`."""
+        """Add the last event of the client, and tell `on_ending`. When thousands leave together, their consumers are
+        woken over several passes.
+        """
         self._ending = True
-        self.put_client(event)
+        waiter, waker = self._waiter, self.waker
+        if waiter is None or waker is None or waiter.done():
+            self.put_client(event)
+        else:
+            self.parked = False
+            self._client = self._client or deque()
+            self._client.append(event)
+            waker.wake_to_end(self)
         if self.on_ending is not None:
             self.on_ending()
 
@@ -222,14 +241,12 @@ class Inbox:
                     self.waker.woken()
 
     def wake(self) -> None:
-        """Give a consumer that still waits what has been put into its layer lane meanwhile. (`Waker.wake_later`)"""
-        waiter, layer = self._waiter, self._layer
-        if waiter is not None and layer:
+        """Give a consumer that still waits what has been put into its lanes meanwhile. (`Sleeper`)"""
+        waiter = self._waiter
+        if waiter is not None and (self._layer or self._client):
             self._waiter = None
             if not waiter.done():
-                waiter.set_result(layer.popleft())
-                if not layer:
-                    self._layer = None
+                waiter.set_result(self.take_nowait())
                 if self.waker is not None:
                     self.waker.woken()
 

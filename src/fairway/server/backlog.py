@@ -19,6 +19,12 @@ from typing import Protocol
 
 from fairway.protocols.websocket.deflate import Inflation
 
+# So many messages and control frames of one connection are decoded in a pass, and so many connections that have sent
+# more go on in it. All others of the loop wait for what the application makes of these: about half a millisecond, at
+# 30 µs for a JSON echo. With 64 and no bound of connections, ten clients that flood made a neighbour wait for 130 ms.
+DECODED_PER_PASS = 8
+READERS_PER_PASS = 2
+
 # About a millisecond of inflating; the message that passes it may be as long as a message may be.
 INFLATED_PER_PASS = 1 << 18
 
@@ -70,7 +76,7 @@ class Backlog(Inflation):
         self.left = INFLATED_PER_PASS
         waiting = self._waiting
         try:
-            for _ in range(len(waiting)):
+            for _ in range(min(len(waiting), READERS_PER_PASS)):
                 if self.left <= 0:
                     break
                 waiting.popleft().go_on_reading()

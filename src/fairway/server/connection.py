@@ -242,7 +242,7 @@ class HttpConnection(asyncio.Protocol):
         context.counters.requests += 1
         root_path = "" if head.target == b"*" else context.config.root_path
         scope = http_scope(head, root_path, self._client, self._server, context.state)
-        exchange = HttpExchange(self, scope, context.loop.time(), head.expect_continue)
+        exchange = HttpExchange(self, scope, context.loop.time(), head.expect_continue, context.batch)
         self._exchange = exchange
         if head.target == b"*":
             exchange.answer(204, _ALLOWED)

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
+from fairway.delivery import Waker
 from fairway.server.errors import ConnectionClosed, ProtocolMisuse
 
 Headers = list[tuple[bytes, bytes]]
@@ -77,6 +78,7 @@ class HttpExchange:
         "_start",
         "_trailers",
         "_waiters",
+        "_waker",
         "_wants_trailers",
         "disconnected",
         "finished",
@@ -90,10 +92,18 @@ class HttpExchange:
         "status",
     )
 
-    def __init__(self, carrier: Carrier, scope: dict[str, Any], started_at: float, expects_continue: bool) -> None:
+    def __init__(
+        self,
+        carrier: Carrier,
+        scope: dict[str, Any],
+        started_at: float,
+        expects_continue: bool,
+        waker: Waker | None = None,
+    ) -> None:
         self.scope = scope
         self.started_at = started_at
         self._carrier: Carrier | None = carrier
+        self._waker = waker
         self._body: list[bytes] = []
         self._buffered = 0
         self._ended = False
@@ -119,14 +129,14 @@ class HttpExchange:
         self._body.append(data)
         self._buffered += size
         self.received_bytes += size
-        self._wake()
+        self.wake()
         return self._buffered
 
     def feed_end(self) -> None:
         """The body is complete."""
         self._ended = True
         if self._waiters:
-            self._wake()
+            self.wake()
 
     @property
     def has_whole_body(self) -> bool:
@@ -149,15 +159,22 @@ class HttpExchange:
         connection (RFC 9112 section 9.6), so what is sent is written still.
         """
         self.forsaken = True
-        self._wake()
+        self._wake_to_end()
 
     def disconnect(self) -> None:
         """The peer is gone, or the exchange is over: `receive` gives `http.disconnect`, `send` raises."""
         self.disconnected = True
         self._carrier = None
-        self._wake()
+        self._wake_to_end()
 
-    def _wake(self) -> None:
+    def _wake_to_end(self) -> None:
+        if self._waiters and self._waker is not None:
+            self._waker.wake_to_end(self)
+        else:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let whoever waits in `receive` look again. (`fairway.delivery.Sleeper`)"""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -202,6 +219,7 @@ class HttpExchange:
             return
         carrier = self._carrier
         if carrier is None:
+            self.wake()
             await _others_first()
             raise ConnectionClosed("the client has closed the connection")
         if kind == "http.response.body":
@@ -316,7 +334,7 @@ class HttpExchange:
         self.finished = True
         self._carrier = None
         if self._waiters:
-            self._wake()
+            self.wake()
         carrier.response_complete()
 
 

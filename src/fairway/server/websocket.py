@@ -26,6 +26,7 @@ from fairway.protocols.websocket.frames import (
     PLAIN,
     TRY_AGAIN_LATER,
 )
+from fairway.server.backlog import DECODED_PER_PASS
 from fairway.server.ending import NOT_ENDING, Ending
 from fairway.server.errors import ConnectionClosed, ProtocolMisuse
 from fairway.server.opening import Opening
@@ -103,8 +104,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
             core.keep(data, self._context.now)  # it was read before the reading stopped
             return
         inbox = self.inbox
-        max_messages, max_size = inbox.bounds
-        events = core.receive_data(data, self._context.now, max_messages, max_size - inbox._client_size)
+        events = core.receive_data(data, self._context.now, DECODED_PER_PASS, inbox.bounds[1] - inbox._client_size)
         for event in events:
             if type(event) is str or type(event) is bytes:
                 inbox.put_client(event)
@@ -218,7 +218,7 @@ class WebSocketDriver(asyncio.Protocol, SendingHalf):
             return
         if core.decoder.pending and not self._is_full and not self._has_answers_waiting(core):
             room = inbox.room if self._phase is Phase.OPEN else inf
-            self._take(core.receive_data(b"", core.heard_at, inbox.bounds[0], room))
+            self._take(core.receive_data(b"", core.heard_at, DECODED_PER_PASS, room))
         if core.decoder.pending or self._is_full or self._has_answers_waiting(core):
             self._pause_reading()
         elif not self._reading:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fairway.delivery import WAKES_PER_PASS, Inbox, Payload
 from fairway.protocols.websocket.frames import PLAIN
-from fairway.server.batch import FEWEST_WAKES, FIRST_WRITES, MAX_DIRTY, Batch
+from fairway.server.batch import ENDINGS_PER_PASS, FEWEST_WAKES, FIRST_WRITES, MAX_DIRTY, Batch
 from fairway.server.outbox import NEXT_PASS, Outbox
 from fairway.server.sending import SendingHalf
 
@@ -243,6 +243,47 @@ async def test_a_consumer_that_has_gone_is_not_woken(batch: Batch) -> None:
         assert await waiters[2] == "a"
     assert not waiters[0].done()
     assert cancelled.take_nowait() == "a"
+
+
+async def test_those_whose_clients_leave_together_are_woken_over_several_passes(batch: Batch) -> None:
+    inboxes, waiters = waiting(batch, 2 * ENDINGS_PER_PASS + 1)
+    for inbox in inboxes:
+        inbox.put_disconnect({"type": "websocket.disconnect"})
+    assert [inbox.parked for inbox in inboxes] == [False] * len(inboxes)
+    seen = [woken(waiters)]
+    while woken(waiters) < len(waiters):
+        await NEXT_PASS
+        seen.append(woken(waiters))
+    assert seen == [ENDINGS_PER_PASS, 2 * ENDINGS_PER_PASS, 2 * ENDINGS_PER_PASS + 1]
+    assert {waiter.result()["type"] for waiter in waiters} == {"websocket.disconnect"}  # type: ignore[index]
+    await NEXT_PASS
+    (late,), (waiter,) = waiting(batch, 1)
+    late.put_disconnect({"type": "websocket.disconnect"})
+    assert waiter.done()
+
+
+async def test_a_disconnect_that_is_yet_to_be_told_is_behind_one_message_of_a_layer_at_most(batch: Batch) -> None:
+    inboxes, waiters = waiting(batch, ENDINGS_PER_PASS + 1)
+    for inbox in inboxes:
+        inbox.put_disconnect({"type": "websocket.disconnect"})
+    last, waiter = inboxes[-1], waiters[-1]
+    for text in "ab":
+        assert last.put_layer(text, 5)
+    assert waiter.result() == "a"
+    assert [last.take_nowait() for _ in range(3)] == [{"type": "websocket.disconnect"}, "b", None]
+
+
+async def test_a_consumer_that_is_cancelled_before_it_is_told_finds_the_disconnect(batch: Batch) -> None:
+    inboxes, waiters = waiting(batch, ENDINGS_PER_PASS + 2)
+    for inbox in inboxes:
+        inbox.put_disconnect({"type": "websocket.disconnect"})
+    inboxes[-2].give_back(waiters[-2])
+    inboxes[-1].clear()
+    for _ in range(3):
+        await NEXT_PASS
+    assert not waiters[-2].done()
+    assert not waiters[-1].done()
+    assert inboxes[-2].take_nowait() == {"type": "websocket.disconnect"}
 
 
 @given(st.lists(st.sampled_from(["send", "client", "pass"]), max_size=60), st.integers(0, WAKES_PER_PASS))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fairway.server.batch import ENDINGS_PER_PASS, Batch
 from fairway.server.errors import ConnectionClosed
 from fairway.server.http import HttpExchange
 
@@ -164,3 +165,15 @@ async def test_after_a_disconnect_send_raises_and_after_the_end_it_does_nothing(
     complete.disconnect()
     await complete.send({"type": "http.response.body", "body": b"late"})
     assert len(carrier.calls) == calls
+
+
+async def test_those_whose_clients_leave_together_are_told_over_several_passes() -> None:
+    batch = Batch(asyncio.get_running_loop())
+    exchanges = [HttpExchange(Carrier(), {}, 0.0, False, batch) for _ in range(ENDINGS_PER_PASS + 1)]
+    receiving = [asyncio.ensure_future(exchange.receive()) for exchange in exchanges]
+    await asyncio.sleep(0)
+    for exchange in exchanges:
+        exchange.disconnect()
+    with pytest.raises(ConnectionClosed):  # whoever waits acts on it before the sender raises
+        await exchanges[-1].send({"type": "http.response.body"})
+    assert [await one for one in receiving] == [{"type": "http.disconnect"}] * len(exchanges)

@@ -1,0 +1,75 @@
+"""Connections that have been read ahead of take turns, and share what may be inflated."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fairway.server.backlog import INFLATED_PER_PASS, READERS_PER_PASS, Backlog
+from fairway.server.outbox import NEXT_PASS
+
+DEADLINE = 5.0
+
+
+class Reader:
+    """Goes on so many times."""
+
+    def __init__(self, backlog: Backlog, turns: list[str], name: str, times: int) -> None:
+        self.backlog, self.turns, self.name, self.times = backlog, turns, name, times
+
+    def go_on_reading(self) -> None:
+        self.turns.append(self.name)
+        self.times -= 1
+        if self.times:
+            self.backlog.add(self)
+
+
+@pytest.fixture
+async def backlog() -> Backlog:
+    return Backlog(asyncio.get_running_loop())
+
+
+async def test_a_few_go_on_in_each_pass_and_all_have_their_turn(backlog: Backlog) -> None:
+    turns: list[str] = []
+    names = "abcdefg"
+    for name in names:
+        backlog.add(Reader(backlog, turns, name, 2))
+    assert turns == []
+    seen = []
+    async with asyncio.timeout(DEADLINE):
+        while len(turns) < 2 * len(names):
+            await NEXT_PASS
+            seen.append(len(turns))
+    assert max(after - before for before, after in zip([0, *seen], seen, strict=False)) == READERS_PER_PASS
+    assert "".join(turns) == names + names
+
+
+async def test_one_that_fails_does_not_stop_the_others(backlog: Backlog) -> None:
+    turns: list[str] = []
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context["exception"]))
+
+    class Failing:
+        def go_on_reading(self) -> None:
+            raise ValueError("a fault of ours")
+
+    backlog.add(Failing())
+    backlog.add(Reader(backlog, turns, "a", 1))
+    async with asyncio.timeout(DEADLINE):
+        while not turns:
+            await NEXT_PASS
+    assert [str(failure) for failure in failures] == ["a fault of ours"]
+
+
+async def test_who_comes_when_the_allowance_is_used_up_waits_for_it(backlog: Backlog) -> None:
+    turns: list[str] = []
+    backlog.spend(INFLATED_PER_PASS + 100_000)  # 3 ms too much
+    backlog.add(Reader(backlog, turns, "a", 1))
+    for _ in range(3):
+        await NEXT_PASS
+    assert turns == []
+    async with asyncio.timeout(DEADLINE):
+        while not turns:
+            await NEXT_PASS
+    assert backlog.left == INFLATED_PER_PASS
