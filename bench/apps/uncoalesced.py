@@ -3,11 +3,11 @@
 import sys
 
 from fairway.__main__ import main
-from fairway.server.batch import Batch
-from fairway.server.crowd import Crowd
+from fairway.server.output.batch import Batch
+from fairway.server.output.fanout import Fanout
 
-Batch.add = Crowd.add = lambda self, outbox: outbox.flush()
-Crowd.board = lambda self, *message: False
+Batch.add = Fanout.add = lambda self, outbox: outbox.flush()
+Fanout.sweep_to = lambda self, *message: False
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -19,8 +19,8 @@ from measuring import microseconds, report
 
 from fairway.protocols.websocket.frames import PLAIN
 from fairway.server import batch as batches
-from fairway.server.batch import Batch
-from fairway.server.outbox import Outbox
+from fairway.server.output.batch import Batch
+from fairway.server.output.outbox import Outbox
 
 SOCKETS = 1000
 FRAME = PLAIN.encode_text("x" * 200)

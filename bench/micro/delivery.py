@@ -18,9 +18,9 @@ from measuring import microseconds, report
 from fairway.delivery import Inbox, Member, Payload
 from fairway.layers.hub import Hub
 from fairway.protocols.websocket.frames import PLAIN
-from fairway.server.batch import Batch
-from fairway.server.outbox import Outbox
-from fairway.server.sending import SendingHalf
+from fairway.server.output.batch import Batch
+from fairway.server.output.outbox import Outbox
+from fairway.server.websocket.exchange import WebSocketExchange
 
 MEMBERS = 1000
 TEXT = "x" * 120
@@ -36,7 +36,7 @@ class NullTransport(asyncio.Transport):
         pass
 
 
-class FakeConnection(SendingHalf):
+class FakeConnection(WebSocketExchange):
     """As much of a driver as a broadcast touches."""
 
     __slots__ = ()
@@ -110,7 +110,7 @@ def to_a_group(loop: asyncio.AbstractEventLoop) -> None:
 
     def broadcast() -> None:
         loop.run_until_complete(delivered(lambda: hub.group_broadcast("g", Payload(TEXT))))
-        while batch.crowd:
+        while batch.fanout:
             batch.flush()
 
     report("group_broadcast by outboxes, to the transports", microseconds(broadcast, MEMBERS))
@@ -126,7 +126,7 @@ def by_a_sweep(loop: asyncio.AbstractEventLoop) -> None:
 
     def broadcast() -> None:
         loop.run_until_complete(delivered(lambda: hub.group_broadcast("g", Payload(TEXT))))
-        while batch.crowd:
+        while batch.fanout:
             batch.flush()
 
     def sends() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
-from fairway.protocols.http1 import Http1Connection
+from fairway.protocols.http1 import Http1Protocol
 from fairway.protocols.http1.head import HeadReader
 
 ROUNDS = 7
@@ -107,7 +107,7 @@ def h11_parser(data: bytes) -> Callable[[], object]:
 
 
 def exchange() -> Callable[[], object]:
-    connection = Http1Connection()
+    connection = Http1Protocol()
 
     def run() -> object:
         connection.receive_data(BROWSER)

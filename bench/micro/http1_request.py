@@ -1,6 +1,6 @@
 """What one HTTP request costs without a kernel: bytes in, scope, task, a plain application, bytes out.
 
-Run ``python bench/micro/http1_request.py``. `HttpConnection`s on fake transports are given a request each, as one pass
+Run ``python bench/micro/http1_request.py``. `Http1Connection`s on fake transports are given a request each, as one pass
 of a busy loop would bring them, and the loop runs until all are answered. So in the figure is everything but the
 system calls: parser, scope, exchange, the application's task, response, outbox, batch, deadlines. The application
 sends its answer in one piece, as bench/apps/plain_app.py does; `awaiting` receives first, as Django does; `in two
@@ -18,8 +18,8 @@ from measuring import microseconds, report
 
 from fairway.server.access import AccessLog
 from fairway.server.config import Config
-from fairway.server.connection import HttpConnection
 from fairway.server.context import Context
+from fairway.server.http1.connection import Http1Connection
 
 CONNECTIONS = 64
 PLAIN = b"GET /hello/ HTTP/1.1\r\nHost: localhost:8000\r\nAccept: */*\r\n\r\n"
@@ -83,7 +83,7 @@ def requests(loop: asyncio.AbstractEventLoop, app: Application, data: bytes) -> 
     context = Context(app, Config(), loop, AccessLog(False))
     connections = []
     for _ in range(CONNECTIONS):
-        connection = HttpConnection(context)
+        connection = Http1Connection(context)
         connection.connection_made(Sink())
         connections.append(connection)
 

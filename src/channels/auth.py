@@ -30,7 +30,7 @@ from channels.middleware import (
     Receive,
     Scope,
     Send,
-    TailCalling,
+    TailCall,
     copy_of,
     enter_application,
 )
@@ -120,7 +120,7 @@ class UserLazyObject(SmallLazyObject):
         raise ValueError("Accessing scope user before it is ready.")
 
 
-class AuthMiddleware(TailCalling, BaseMiddleware):
+class AuthMiddleware(TailCall, BaseMiddleware):
     """Adds `user` to a copy of the scope, before the application starts.
 
     Belongs inside `SessionMiddleware`. A user that is in the scope already stays, without a query.

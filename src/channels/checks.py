@@ -29,8 +29,8 @@ from channels.exceptions import InvalidChannelLayerError
 from channels.layers import channel_layers
 from channels.routing import ProtocolTypeRouter, URLRouter, leaves, mistake_in
 from channels.sessions import CookieMiddleware, SessionMiddleware
-from fairway.doctor import CONFLICT_HINT, conflicts
-from fairway.entering import is_wsgi
+from fairway.asgi.calling import is_wsgi
+from fairway.doctor.doctor import CONFLICT_HINT, conflicts
 from fairway.settings import DIVIDED_HINT, divided_layers, in_memory_aliases, limits_problem
 
 TAG = "channels"

@@ -32,9 +32,9 @@ from channels.db import (
 )
 from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
-from channels.middleware import stands_for
+from channels.middleware import note_alias
 from channels.utils import await_many_dispatch, name_that_thing
-from fairway.concurrency import Crew
+from fairway.consumers.handlers import HandlerGroup
 from fairway.delivery import (
     Connection,
     Inbox,
@@ -44,8 +44,8 @@ from fairway.delivery import (
     Pump,
     SourceFailed,
     connection_of,
-    get_running_loop,
     note_detour,
+    running_loop_or_none,
     statistics,
 )
 from fairway.layers.hub import Hub, hub_of
@@ -78,10 +78,10 @@ CLEANUP_TIMEOUT = 10.0
 """Seconds that a consumer has to handle the disconnect which follows its own error."""
 
 # By scope type: the event that ends a conversation, which a consumer that failed is still given.
-_FAREWELLS = {"websocket": "websocket.disconnect", "http": "http.disconnect"}
-_DISCONNECTS = frozenset(_FAREWELLS.values())
+_LAST_EVENTS = {"websocket": "websocket.disconnect", "http": "http.disconnect"}
+_DISCONNECTS = frozenset(_LAST_EVENTS.values())
 # The events between which the handlers of a crew run side by side.
-_HINGES = (*_DISCONNECTS, "websocket.connect")  # compared, not hashed: a type may be anything
+_ORDERED_EVENTS = (*_DISCONNECTS, "websocket.connect")  # compared, not hashed: a type may be anything
 # Who overrides one of these wants to see what goes through it.
 _LOOKED_AT = ("__call__", "dispatch", "send")
 _CODE_OF_ERROR, _CODE_OF_CANCELLATION, _CODE_WITHOUT_ERROR = 1011, 1006, 1000
@@ -327,7 +327,7 @@ class AsyncConsumer:
         inbox = reader.inbox if reader is not None else Inbox(self._fairway_loop)
         hub = hub_of(self.channel_layer)
         member = None
-        farewell = _FAREWELLS.get(scope.get("type"), "")
+        farewell = _LAST_EVENTS.get(scope.get("type"), "")
         talking = False
         crew = self._fairway_crew(inbox)
         try:
@@ -393,19 +393,21 @@ class AsyncConsumer:
             receive_through, outage_of(self.channel_layer), self.channel_receive, unless=(StopConsumer,)
         )
 
-    async def _fairway_finish(self, crew: Crew) -> None:
+    async def _fairway_finish(self, crew: HandlerGroup) -> None:
         try:
             await crew.finish(self.disconnect_grace)
         except StopConsumer as stop:
             untangle(stop)
 
-    def _fairway_crew(self, inbox: Inbox) -> Crew | None:
-        return Crew(inbox, self.max_concurrency) if self.max_concurrency > 1 else None
+    def _fairway_crew(self, inbox: Inbox) -> HandlerGroup | None:
+        return HandlerGroup(inbox, self.max_concurrency) if self.max_concurrency > 1 else None
 
     def _fairway_in_turn(self, item: Any) -> bool:
         """Whether what comes after this item waits until it has been handled, although there is a crew."""
         kind = type(item)
-        return (kind is dict and item.get("type") in _HINGES) or not (kind is str or kind is bytes or kind is dict)
+        return (kind is dict and item.get("type") in _ORDERED_EVENTS) or not (
+            kind is str or kind is bytes or kind is dict
+        )
 
     def _fairway_inspect(self) -> None:
         # For each connection: tools that instrument replace methods long after a class was made.
@@ -547,7 +549,7 @@ class AsyncConsumer:
         async def app(scope: Scope, receive: Receive, send: Send) -> Any:
             return await serve(scope, receive, send)
 
-        stands_for(app, serve)
+        note_alias(app, serve)
         application = cast(ConsumerApplication, app)
         application.consumer_class = cls
         application.consumer_initkwargs = initkwargs
@@ -649,7 +651,7 @@ class ThreadSend:
         self._loop = loop
 
     def __call__(self, message: Message) -> None:
-        if get_running_loop() is self._loop:
+        if running_loop_or_none() is self._loop:
             self._connection.send_nowait(message)
             return
         outcome: ThreadFuture[None] = ThreadFuture()

@@ -1,10 +1,10 @@
-"""The base class of middlewares, and how an ASGI application enters the next one (`fairway.entering`)."""
+"""The base class of middlewares, and how an ASGI application enters the next one (`fairway.asgi.calling`)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fairway.entering import Application, Receive, Scope, Send, TailCalling, copy_of, enter_application, stands_for
+from fairway.asgi.calling import Application, Receive, Scope, Send, TailCall, copy_of, enter_application, note_alias
 
 __all__ = [
     "Application",
@@ -12,10 +12,10 @@ __all__ = [
     "Receive",
     "Scope",
     "Send",
-    "TailCalling",
+    "TailCall",
     "copy_of",
     "enter_application",
-    "stands_for",
+    "note_alias",
 ]
 
 

@@ -21,8 +21,8 @@ from django.urls import reverse as django_reverse
 from django.urls.exceptions import Resolver404
 from django.urls.resolvers import RegexPattern, RoutePattern
 
-from channels.middleware import Application, Receive, Scope, Send, TailCalling, copy_of, enter_application
-from fairway.entering import template
+from channels.middleware import Application, Receive, Scope, Send, TailCall, copy_of, enter_application
+from fairway.asgi.calling import template
 
 Route: TypeAlias = URLPattern | URLResolver
 
@@ -75,7 +75,7 @@ def get_default_application() -> Application:
         raise ImproperlyConfigured(f"Cannot find {attribute!r} in ASGI_APPLICATION module {module_name!r}") from error
 
 
-class ProtocolTypeRouter(TailCalling):
+class ProtocolTypeRouter(TailCall):
     """Routes by `scope["type"]`: `{"http": application, "websocket": application, ...}`.
 
     A kind that is not listed raises a `ValueError`; for `lifespan` a server takes that as "not supported".
@@ -91,7 +91,7 @@ class ProtocolTypeRouter(TailCalling):
         return enter_application(self.application_mapping[scope_type], scope, receive, send)
 
 
-class ChannelNameRouter(TailCalling):
+class ChannelNameRouter(TailCall):
     """Routes a worker's messages by the name of their channel, `scope["channel"]`."""
 
     def __init__(self, application_mapping: Mapping[str, Application]) -> None:
@@ -117,7 +117,7 @@ class _Match(NamedTuple):
     kwargs: dict[str, Any]
 
 
-class URLRouter(TailCalling):
+class URLRouter(TailCall):
     """Routes by path, with a list of Django's `path()`, `re_path()` and `include()` routes.
 
     The application gets a copy of the scope with `url_route` (`args` and `kwargs`, those of outer routers

@@ -22,13 +22,13 @@ from django.http.cookie import parse_cookie
 from django.utils.functional import LazyObject
 from django.utils.http import http_date
 
-from channels.middleware import Application, Receive, Scope, Send, TailCalling, copy_of, enter_application
+from channels.middleware import Application, Receive, Scope, Send, TailCall, copy_of, enter_application
 from fairway.delivery import Message
 
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
 
 
-class CookieMiddleware(TailCalling):
+class CookieMiddleware(TailCall):
     """Adds `cookies`, a dict of the cookies the client sent, to a copy of the scope."""
 
     def __init__(self, inner: Application) -> None:
@@ -233,7 +233,7 @@ class InstanceSessionWrapper:
         )
 
 
-class SessionMiddleware(TailCalling):
+class SessionMiddleware(TailCall):
     """Adds `session`, Django's session object for the client's cookie, to a copy of the scope.
 
     Belongs inside `CookieMiddleware`. For a WebSocket `send` is handed on as it came, unless the wrapper class

@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from fairway import __version__, doctor, standard_streams
+from fairway import __version__, standard_streams
+from fairway.doctor import doctor
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -88,17 +88,28 @@ def test_the_wire_library_is_imported_in_one_place() -> None:
 
 
 def test_what_all_others_stand_on_knows_only_the_standard_library() -> None:
-    ground = [SRC / f"fairway/{name}.py" for name in ("entering", "whereabouts", "running", "departure", "logs")]
+    ground = [SRC / f"fairway/{name}.py" for name in ("asgi/calling", "whereabouts", "running", "departure", "logs")]
     allowed = ("fairway.delivery", "fairway.whereabouts", "fairway.running")
 
     assert offences([*modules("fairway/delivery"), *ground], allowed) == []
 
 
 def test_the_server_knows_no_framework() -> None:
-    ground = ("fairway.entering", "fairway.whereabouts", "fairway.running", "fairway.departure", "fairway.logs")
-    allowed = ("fairway.protocols", "fairway.delivery", *ground, "fairway.server", "uvloop")
+    ground = ("fairway.whereabouts", "fairway.running", "fairway.departure", "fairway.logs")
+    engine = ("fairway.protocols", "fairway.delivery", "fairway.asgi", "fairway.timing", "fairway.server")
 
-    assert offences(modules("fairway/server"), allowed) == []
+    assert offences(modules("fairway/server"), (*engine, *ground, "uvloop")) == []
+
+
+def test_the_asgi_conversation_knows_no_server() -> None:
+    ground = ("fairway.running", "fairway.logs", "fairway.whereabouts")
+    own = ("fairway.asgi", "fairway.delivery", "fairway.protocols.http1")
+
+    assert offences(modules("fairway/asgi"), (*own, *ground)) == []
+
+
+def test_timing_knows_nobody() -> None:
+    assert offences(modules("fairway/timing"), ("fairway.timing",)) == []
 
 
 def test_layers_know_no_server() -> None:
@@ -115,9 +126,9 @@ def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily()
     may_start = ("channels.management.commands.runserver", "channels.testing")
     # `fairway.settings` judges settings, `fairway.doctor` the installation, for the system checks; they start nothing.
     may_know = (
-        "fairway.concurrency",
+        "fairway.consumers",
         "fairway.delivery",
-        "fairway.entering",
+        "fairway.asgi.calling",
         "fairway.layers",
         "fairway.doctor",
         "fairway.leftovers",

@@ -8,7 +8,7 @@ import inspect
 import pytest
 
 from channels.auth import AuthMiddlewareStack
-from channels.middleware import BaseMiddleware, TailCalling, enter_application
+from channels.middleware import BaseMiddleware, TailCall, enter_application
 from tests.channels.applications import Recorder
 
 
@@ -41,7 +41,7 @@ def test_base_middleware_shows_what_it_wraps():
     assert inspect.iscoroutinefunction(BaseMiddleware(application).__call__)
 
 
-class Handing(TailCalling):
+class Handing(TailCall):
     def __init__(self, inner):
         self.inner = inner
 
@@ -101,4 +101,4 @@ async def test_suspended_middleware_keeps_no_scope_alive(middleware):
 
 def test_tail_calling_has_to_be_filled_in():
     with pytest.raises(NotImplementedError):
-        TailCalling().enter({}, None, None)
+        TailCall().enter({}, None, None)

@@ -17,7 +17,7 @@ import pytest
 from uv import find_uv_bin
 
 import fairway
-from fairway import label
+from fairway.doctor import metadata_wheel
 from tests.compat.environment import clone, run
 from tests.compat.test_packaging import WHOSE, Shell
 from tests.docs.pages import ROOT
@@ -124,7 +124,7 @@ def test_leaving_at_once_leads_to_a_sound_site(tmp_path: Path, is_old: bool) -> 
         else:
             output += project.does("\n".join(["set -e", *([own] if "make" in text else []), text]))
 
-    assert f"channels {label.VERSION} is a label without modules" in output
+    assert f"channels {metadata_wheel.VERSION} is a label without modules" in output
     assert "System check identified no issues" in output
     assert project.does(f"python -c {shlex.quote(WHOSE)}") == "fairway\n"
     assert [line for line in project.serves() if "Run: fairway doctor" in line] == []
@@ -137,7 +137,7 @@ def test_the_page_names_the_files_that_there_are() -> None:
 
     assert re.findall(r"django_fairway-([\d.]+)-|channels-(.+?)-py3", text) == [
         (fairway.__version__, ""),
-        ("", label.VERSION),
+        ("", metadata_wheel.VERSION),
     ]
 
 

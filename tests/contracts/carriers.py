@@ -22,7 +22,7 @@ from websockets.asyncio.client import ClientConnection
 from channels.testing import HttpCommunicator, WebsocketCommunicator
 from fairway.server.config import Config
 from fairway.server.listener import Server
-from fairway.server.websocket import WebSocketDriver
+from fairway.server.websocket.connection import WebSocketConnection
 from tests.contracts.journal import DEADLINE, Journal
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -429,10 +429,10 @@ class FairwayCarrier(SocketCarrier):
         await self._server.start(sockets)
 
     @property
-    def drivers(self) -> list[WebSocketDriver]:
+    def drivers(self) -> list[WebSocketConnection]:
         """The server's open WebSockets."""
         assert self._server is not None
-        return [item for item in self._server.context.connections if isinstance(item, WebSocketDriver)]
+        return [item for item in self._server.context.connections if isinstance(item, WebSocketConnection)]
 
     async def stop(self) -> None:
         server, self._server = self._server, None

@@ -11,8 +11,8 @@ from channels.exceptions import InvalidChannelLayerError
 from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.middleware import BaseMiddleware
 from fairway.delivery import Payload, statistics
-from fairway.server import crowd
-from fairway.server.crowd import FEW
+from fairway.server.output import fanout
+from fairway.server.output.fanout import FEW
 from tests.contracts.carriers import Carrier, FairwayCarrier
 from tests.contracts.foreign import QueueLayer, StampingLayer
 from tests.contracts.gate import Gate
@@ -23,7 +23,7 @@ from tests.contracts.twins import Steps, Twin
 @pytest.fixture(autouse=True, params=[FEW, 1], ids=["by outboxes", "by sweeps"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     """A large group gets its messages in another way than a small one."""
-    monkeypatch.setattr(crowd, "FEW", request.param)
+    monkeypatch.setattr(fanout, "FEW", request.param)
 
 
 class Member:

@@ -28,7 +28,7 @@ from django.core.management import call_command  # noqa: E402
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.generic.websocket import AsyncWebsocketConsumer  # noqa: E402
-from channels.middleware import TailCalling, enter_application  # noqa: E402
+from channels.middleware import TailCall, enter_application  # noqa: E402
 
 call_command("migrate", verbosity=0)
 
@@ -68,7 +68,7 @@ async def report(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-class Site(TailCalling):
+class Site(TailCall):
     stack = AuthMiddlewareStack(Echo.as_asgi())
 
     def enter(self, scope: Any, receive: Any, send: Any) -> Any:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fairway.server.connection import HttpConnection
-from fairway.server.errors import ConnectionClosed, ProtocolMisuse
+from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse
+from fairway.server.http1.connection import Http1Connection
 from tests.integration.applications import Connection, Recorder
 from tests.integration.conftest import Start
 from tests.integration.raw import DEADLINE, Client, Served, next_pass
@@ -35,9 +35,9 @@ async def everything(client: Client) -> bytes:
         return await client.reader.read()
 
 
-def the_connection(served: Served) -> HttpConnection:
+def the_connection(served: Served) -> Http1Connection:
     (connection,) = served.context.connections
-    assert isinstance(connection, HttpConnection)
+    assert isinstance(connection, Http1Connection)
     return connection
 
 
@@ -331,7 +331,7 @@ async def test_send_waits_for_a_slow_reader_and_delivers_everything(start: Start
 
 
 def the_connection_is_blocked(served: Served) -> bool:
-    return any(isinstance(found, HttpConnection) and found._outbox._waiters for found in served.context.connections)
+    return any(isinstance(found, Http1Connection) and found._outbox._waiters for found in served.context.connections)
 
 
 async def test_a_response_that_ends_the_connection_is_not_cut_while_the_client_takes_it(start: Start) -> None:

@@ -10,7 +10,7 @@ import pytest
 import websockets
 from websockets.asyncio.client import connect
 
-from fairway.server.errors import ConnectionClosed, ProtocolMisuse
+from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse
 from tests.integration.applications import Connection, Recorder
 from tests.integration.conftest import Start
 from tests.integration.raw import BINARY, CLOSE, DEADLINE, HANDSHAKE, PING, PONG, TEXT, Client, Served, frame, next_pass

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from fairway.delivery import Payload
-from fairway.server.websocket import WebSocketDriver
+from fairway.server.websocket.connection import WebSocketConnection
 from tests.integration.conftest import Start
 from tests.integration.raw import DEADLINE, TEXT, Client, Served, next_pass
 
@@ -22,12 +22,12 @@ async def accepting(scope, receive, send):
             pass
 
 
-async def connected(start: Start) -> tuple[Served, Client, WebSocketDriver]:
+async def connected(start: Start) -> tuple[Served, Client, WebSocketConnection]:
     served = await start(accepting)
     client = await served.connect()
     await client.open()
     (driver,) = served.context.connections
-    assert isinstance(driver, WebSocketDriver)
+    assert isinstance(driver, WebSocketConnection)
     return served, client, driver
 
 
@@ -69,7 +69,7 @@ async def test_what_the_socket_does_not_take_follows_in_order(start: Start) -> N
     ],
 )
 async def test_after_the_end_nothing_can_be_sent_on_it(
-    start: Start, end: Callable[[Client, WebSocketDriver], None]
+    start: Start, end: Callable[[Client, WebSocketConnection], None]
 ) -> None:
     served, client, driver = await connected(start)
     endpoint = driver.outbox.endpoint

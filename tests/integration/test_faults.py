@@ -12,7 +12,7 @@ import pytest
 
 from channels.consumer import AsyncConsumer, StopConsumer
 from channels.routing import ProtocolTypeRouter
-from fairway.server.errors import ConnectionClosed
+from fairway.asgi.errors import ConnectionClosed
 from tests.integration.conftest import Start
 from tests.integration.raw import (
     BINARY,

@@ -9,7 +9,7 @@ import pytest
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.layers import InMemoryChannelLayer, channel_layers
-from fairway.server.crowd import FEW
+from fairway.server.output.fanout import FEW
 from tests.integration.conftest import Start
 from tests.integration.raw import CLOSE, DEADLINE, TEXT, Client, Served, frame
 
@@ -98,8 +98,8 @@ async def test_everybody_gets_everything_once_and_in_order(start: Start, layer: 
     await asyncio.gather(numbers(layer, a_pass), all_hear(everybody))
     for one in everybody:
         assert one.heard == [*map(str, range(MESSAGES)), "end"]
-    crowd = served.context.batch.crowd
-    assert (crowd.sweep, crowd.aside) == (None, set())
+    fanout = served.context.batch.fanout
+    assert (fanout.sweep, fanout.indirect) == (None, set())
 
 
 async def test_what_a_member_says_for_itself_comes_in_between(start: Start, layer: InMemoryChannelLayer) -> None:
@@ -174,11 +174,11 @@ async def test_one_that_does_not_read_holds_up_nobody_and_misses_nothing(
     for number in range(40):
         await layer.group_broadcast("all", f"{number} {padding}")
         await all_hear(everybody, f"{number} {padding}")
-    (outbox,) = served.context.batch.crowd.aside
+    (outbox,) = served.context.batch.fanout.indirect
     assert outbox.blocked
     assert outbox.size > len(padding)
     slow.client.writer.transport.resume_reading()  # type: ignore[attr-defined]
     await layer.group_broadcast("all", "end")
     await all_hear([*everybody, slow])
     assert slow.heard == [*(f"{number} {padding}" for number in range(40)), "end"]
-    assert served.context.batch.crowd.aside == set()
+    assert served.context.batch.fanout.indirect == set()

@@ -18,11 +18,11 @@ from channels.generic.http import AsyncHttpConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.routing import ProtocolTypeRouter, URLRouter
+from fairway.asgi.http import HttpExchange
 from fairway.delivery import Inbox
-from fairway.server import connection as http_module
-from fairway.server import websocket as websocket_module
-from fairway.server.http import HttpExchange
-from fairway.server.outbox import Outbox
+from fairway.server.http1 import connection as http_module
+from fairway.server.output.outbox import Outbox
+from fairway.server.websocket import connection as websocket_module
 from tests.integration.conftest import Start
 from tests.integration.raw import CLOSE, DEADLINE, HANDSHAKE, TEXT, Client, frame, next_pass
 
@@ -146,7 +146,7 @@ class Watched:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.alive: weakref.WeakSet[Any] = weakref.WeakSet()
         for module, name, base in (
-            (http_module, "WebSocketDriver", websocket_module.WebSocketDriver),
+            (http_module, "WebSocketConnection", websocket_module.WebSocketConnection),
             (http_module, "HttpExchange", HttpExchange),
             (http_module, "Outbox", Outbox),
             (websocket_module, "Inbox", Inbox),

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from fairway.asgi.lifespan import LifespanFailed
 from fairway.server.config import Config
-from fairway.server.lifespan import LifespanFailed
 from fairway.server.limits import Limits
 from fairway.server.listener import Server
 from tests.integration.applications import Connection, Recorder

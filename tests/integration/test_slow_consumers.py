@@ -13,9 +13,9 @@ from django.core.exceptions import ImproperlyConfigured
 from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from channels.layers import InMemoryChannelLayer, channel_layers
 from fairway.delivery import SlowPolicy, statistics
-from fairway.server import crowd
-from fairway.server.crowd import FEW
-from fairway.server.outbox import CHUNK_BYTES
+from fairway.server.output import fanout
+from fairway.server.output.fanout import FEW
+from fairway.server.output.outbox import CHUNK_BYTES
 from tests.integration.conftest import Start
 from tests.integration.raw import CLOSE, DEADLINE, TEXT, Client, Served, frame, next_pass
 
@@ -64,7 +64,7 @@ async def reading(served: Served, count: int) -> list[Client]:
 @pytest.fixture(autouse=True, params=[FEW, 1], ids=["by outboxes", "by sweeps"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large group gets its messages in another way than a small one."""
-    monkeypatch.setattr(crowd, "FEW", request.param)
+    monkeypatch.setattr(fanout, "FEW", request.param)
 
 
 def sizes(served: Served) -> list[int]:

@@ -20,7 +20,7 @@ from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server
 from fairway import standard_streams
 from fairway.departure import Departure
-from fairway.server.loading import AppImportError, load_app
+from fairway.server.app_import import AppImportError, load_app
 
 logger = logging.getLogger("daphne.cli")
 

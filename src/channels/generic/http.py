@@ -9,7 +9,7 @@ from typing import Any
 from channels.consumer import AsyncConsumer, Receive, Scope, Send, overrides_none, register_own
 from channels.db import aclose_old_connections, connections_need_closing
 from channels.exceptions import StopConsumer
-from fairway.concurrency import Crew
+from fairway.consumers.handlers import HandlerGroup
 from fairway.delivery import Inbox, Message
 from fairway.logs import get_logger
 
@@ -66,8 +66,8 @@ class AsyncHttpConsumer(AsyncConsumer):
         self._fairway_body_bytes = 0
         self._fairway_response_open = self._fairway_disconnected = False
 
-    def _fairway_crew(self, inbox: Inbox) -> Crew:
-        return Crew(inbox, self.max_concurrency + 1)
+    def _fairway_crew(self, inbox: Inbox) -> HandlerGroup:
+        return HandlerGroup(inbox, self.max_concurrency + 1)
 
     def _fairway_in_turn(self, item: Any) -> bool:
         if type(item) is dict and item.get("type") == "http.request":

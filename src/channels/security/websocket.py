@@ -17,7 +17,7 @@ from django.conf import settings
 from django.utils.http import is_same_domain
 
 from channels.generic.websocket import AsyncWebsocketConsumer
-from channels.middleware import Application, Receive, Scope, Send, TailCalling, enter_application
+from channels.middleware import Application, Receive, Scope, Send, TailCall, enter_application
 from fairway.logs import FaultLog, get_logger
 
 logger = get_logger("django.channels.security")
@@ -33,7 +33,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _KINDS = {"websocket": "WebSocket", "http": "HTTP request"}
 
 
-class OriginValidator(TailCalling):
+class OriginValidator(TailCall):
     """Hands WebSockets on whose Origin header fits one of `allowed_origins`; rejects and logs the others.
 
     Around HTTP consumers it does the same with requests, which are answered with 403; those of safe methods (GET, HEAD,

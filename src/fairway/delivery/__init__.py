@@ -11,26 +11,28 @@ Everything here belongs to one event loop and is called from it, except `Member.
 
 from __future__ import annotations
 
-from fairway.delivery.counting import Statistics, note_detour, statistics
+from fairway.delivery.connection import Connection, connection_of
 from fairway.delivery.inbox import WAKES_PER_PASS, Inbox, Sleeper, Source, Waker
-from fairway.delivery.members import Audience, Connection, Crowd, Keeper, Member, connection_of
-from fairway.delivery.passes import Passes, get_running_loop
+from fairway.delivery.loops import Passes, running_loop_or_none
+from fairway.delivery.member import Member, MemberOwner
 from fairway.delivery.payload import Encoder, Message, Payload, SlowPolicy
 from fairway.delivery.pump import Pump, SourceFailed
+from fairway.delivery.recipients import Fanout, Recipients
+from fairway.delivery.statistics import Statistics, note_detour, statistics
 
 __all__ = [
     "WAKES_PER_PASS",
-    "Audience",
     "Connection",
-    "Crowd",
     "Encoder",
+    "Fanout",
     "Inbox",
-    "Keeper",
     "Member",
+    "MemberOwner",
     "Message",
     "Passes",
     "Payload",
     "Pump",
+    "Recipients",
     "Sleeper",
     "SlowPolicy",
     "Source",
@@ -38,7 +40,7 @@ __all__ = [
     "Statistics",
     "Waker",
     "connection_of",
-    "get_running_loop",
     "note_detour",
+    "running_loop_or_none",
     "statistics",
 ]

@@ -15,9 +15,10 @@ from channels.consumer import Receive, Scope, Send, overrides_none, register_own
 from channels.exceptions import AcceptConnection, DenyConnection
 from channels.generic.http import AsyncHttpConsumer, Headers
 from channels.generic.websocket import layer_for_groups
-from fairway.concurrency import Crew
+from fairway.consumers.handlers import HandlerGroup
 from fairway.delivery import Inbox, Message, Payload
-from fairway.generic.event_stream import (
+from fairway.logs import get_logger
+from fairway.protocols.event_stream import (
     EventEncoder,
     accepts_event_stream,
     encode_comment,
@@ -25,7 +26,6 @@ from fairway.generic.event_stream import (
     header_of,
     last_event_id_of,
 )
-from fairway.logs import get_logger
 
 __all__ = ["ServerSentEventsConsumer"]
 
@@ -250,9 +250,9 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
         self._fairway_connecting = None
         self.last_event_id = ""
 
-    def _fairway_crew(self, inbox: Inbox) -> Crew:
+    def _fairway_crew(self, inbox: Inbox) -> HandlerGroup:
         # One place: what comes while `connect()` runs waits for it, except the client's leaving.
-        return Crew(inbox, 1)
+        return HandlerGroup(inbox, 1)
 
     def _fairway_in_turn(self, item: Any) -> bool:
         return type(item) is not dict or item.get("type") != "http.request" or bool(item.get("more_body"))

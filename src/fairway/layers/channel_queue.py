@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from math import inf
 
-from fairway.delivery import Member, Message, get_running_loop
+from fairway.delivery import Member, Message, running_loop_or_none
 
 
 class ChannelQueue:
@@ -95,7 +95,7 @@ class ChannelQueue:
 def wake(waiter: asyncio.Future[None]) -> bool:
     """Wake a reader in whichever loop it waits; False if that loop was closed, and the reader with it."""
     loop = waiter.get_loop()
-    if loop is get_running_loop():
+    if loop is running_loop_or_none():
         finish(waiter)
         return True
     try:

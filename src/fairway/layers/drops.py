@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from fairway.delivery import get_running_loop
+from fairway.delivery import running_loop_or_none
 from fairway.logs import get_logger
 
 logger = get_logger("fairway.layers")
@@ -31,7 +31,7 @@ class Drops:
             logger.warning("%d of %d channels over capacity in group %s", count, everybody, group)
             return
         self._unsaid += count
-        loop = get_running_loop()
+        loop = running_loop_or_none()
         if self._unsaid == count and loop is not None:
             loop.call_later(self._until - now, self._sum_up)
 

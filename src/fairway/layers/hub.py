@@ -23,7 +23,7 @@ from itertools import chain, islice
 from math import inf
 from typing import Any, TypeAlias, TypeVar
 
-from fairway.delivery import WAKES_PER_PASS, Member, Message, Passes, Payload, get_running_loop
+from fairway.delivery import WAKES_PER_PASS, Member, Message, Passes, Payload, running_loop_or_none
 from fairway.layers.channel_queue import ChannelQueue, finish
 from fairway.layers.drops import Drops
 from fairway.layers.roster import Roster
@@ -138,7 +138,7 @@ class Hub:
         """Deliver to this member from now on; messages that were queued for its name come first."""
         self.expire()
         with self._lock:
-            member.keeper = self
+            member.owner = self
             earlier = self.channels.get(member.name)
             self.channels[member.name] = member
             if earlier is not None:
@@ -161,7 +161,7 @@ class Hub:
             member.groups = None
 
     def forget_connection(self, member: Member) -> None:
-        """The member has none any more. (`fairway.delivery.Keeper`)"""
+        """The member has none any more. (`fairway.delivery.MemberOwner`)"""
         with self._lock:
             for group in member.groups or ():
                 self._rosters.pop(group, None)
@@ -319,7 +319,7 @@ class Hub:
         roster = self._roster(group)
         if roster is None:
             return None
-        loop = get_running_loop()
+        loop = running_loop_or_none()
         if len(roster.members) > SLICE or len(roster.names) > NAMES or (group, loop) in self._rounds:
             message = copied(message)  # what is delivered later must not change meanwhile
         deliver = partial(self._send_to, roster, loop, message, is_flat(message))
@@ -361,7 +361,7 @@ class Hub:
             return self._broadcast_to(others[begin:end], payload)
 
         return self._deliver_in_slices(
-            group, names, len(roster.members), get_running_loop(), deliver, payload.as_message
+            group, names, len(roster.members), running_loop_or_none(), deliver, payload.as_message
         )
 
     def _broadcast_to(self, members: Sequence[Member], payload: Payload) -> int:

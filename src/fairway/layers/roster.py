@@ -4,36 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from fairway.delivery import Audience, Connection, Crowd, Member, Payload, get_running_loop
+from fairway.delivery import Connection, Fanout, Member, Payload, Recipients, running_loop_or_none
 
 
 class Roster:
     """Who was behind the names of a group when they were looked up: members, and names without one.
 
-    Of the members those come first whose connections form an audience, in the order of their places.
+    First come the members that can be sent to in one call, in the order of their indices in `Recipients`.
     """
 
-    __slots__ = ("_audience", "_crowd", "_standing", "joined", "members", "names")
+    __slots__ = ("_fanout", "_not_open_yet", "_recipients", "joined", "members", "names")
 
     def __init__(self, joined: Collection[str], members: Collection[Member], names: Sequence[str]) -> None:
         self.joined = joined
         self.names = names
-        self._crowd = crowd = next((crowd for crowd in map(_crowd_of, members) if crowd is not None), None)
-        seated: dict[Connection, Member] = {}
+        self._fanout = fanout = next((fanout for fanout in map(_fanout_of, members) if fanout is not None), None)
+        direct: dict[Connection, Member] = {}
         others: list[Member] = []
-        self._standing: list[Connection] = []
+        self._not_open_yet: list[Connection] = []
         for member in members:
             connection = member.connection
-            if connection is None or crowd is None or _crowd_of(member) is not crowd or connection in seated:
+            if connection is None or fanout is None or _fanout_of(member) is not fanout or connection in direct:
                 others.append(member)
             elif connection.is_open:
-                seated[connection] = member
+                direct[connection] = member
             else:
                 others.append(member)
-                self._standing.append(connection)
-        connections = sorted(seated, key=lambda one: id(one.encoder))
-        self._audience = crowd.seat(connections) if crowd is not None and connections else None
-        self.members = (*[seated[one] for one in connections], *others)
+                self._not_open_yet.append(connection)
+        connections = sorted(direct, key=lambda one: id(one.encoder))
+        self._recipients = fanout.recipients_of(connections) if fanout is not None and connections else None
+        self.members = (*[direct[one] for one in connections], *others)
 
     def __len__(self) -> int:
         return len(self.members) + len(self.names)
@@ -41,27 +41,27 @@ class Roster:
     @property
     def is_current(self) -> bool:
         """False when connections that were not open yet have become so."""
-        return not any(one.is_open for one in self._standing)
+        return not any(one.is_open for one in self._not_open_yet)
 
     def broadcast(self, payload: Payload, without: Collection[object] = ()) -> Sequence[Member]:
-        """Have the payload written to those of the members that are ready for it, except to some; the others, who are
-        to be given it one by one, are returned.
+        """Write the payload to all members that are ready for it, but for those in `without`. Return the members to
+        whom it has to be delivered one by one.
         """
-        audience, crowd, members = self._audience, self._crowd, self.members
+        recipients, fanout, members = self._recipients, self._fanout, self.members
         others: Sequence[Member] = members
-        if audience is not None and crowd is not None and crowd.loop is get_running_loop():
-            places = {place for member in without if (place := self._place_of(member, audience)) is not None}
-            others = [members[place] for place in audience.broadcast(payload, places)]
-            others += members[len(audience) :]
+        if recipients is not None and fanout is not None and fanout.loop is running_loop_or_none():
+            indices = {index for member in without if (index := self._index_of(member, recipients)) is not None}
+            others = [members[index] for index in recipients.broadcast(payload, indices)]
+            others += members[len(recipients) :]
         return [member for member in others if member not in without] if without else others
 
-    def _place_of(self, member: object, audience: Audience) -> int | None:
-        if isinstance(member, Member) and member.connection is not None and _crowd_of(member) is self._crowd:
-            return audience.place_of(member.connection)
+    def _index_of(self, member: object, recipients: Recipients) -> int | None:
+        if isinstance(member, Member) and member.connection is not None and _fanout_of(member) is self._fanout:
+            return recipients.index_of(member.connection)
         return None
 
 
-def _crowd_of(member: Member) -> Crowd | None:
+def _fanout_of(member: Member) -> Fanout | None:
     connection = member.connection
     # Behind a middleware that wraps `receive` a consumer has an inbox of its own, which says whether it waits.
-    return connection.crowd if connection is not None and connection.inbox is member.inbox else None
+    return connection.fanout if connection is not None and connection.inbox is member.inbox else None

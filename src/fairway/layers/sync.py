@@ -26,7 +26,7 @@ from django.db import transaction
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers import BaseChannelLayer, broadcast, get_channel_layer
-from fairway.delivery import get_running_loop
+from fairway.delivery import running_loop_or_none
 from fairway.layers.hub import copied
 
 __all__ = ["group_broadcast", "group_broadcast_json", "group_send", "group_send_on_commit", "send"]
@@ -128,7 +128,7 @@ def _layer_for(method: str, alias: str, group: str) -> Any:
 
 
 def _require_no_loop(method: str) -> None:
-    if get_running_loop() is not None:
+    if running_loop_or_none() is not None:
         raise SynchronousOnlyOperation(
             "fairway.layers.sync is for code outside of event loops: "
             f"write `await get_channel_layer().{method}(...)` instead, or call it in a function that "

@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 
 from fairway.departure import Departure
 from fairway.logs import get_logger, set_up
+from fairway.server.app_import import AppImportError, load_app, traceback_of_import
 from fairway.server.config import BindError, Config
 from fairway.server.limits import ConfigurationError, Limits, descriptions, flag_name
-from fairway.server.loading import AppImportError, load_app, traceback_of_import
 from fairway.server.process import run
 from fairway.server.proxy import LOOPBACK, ProxyHeaders, trusted_networks
 

@@ -11,7 +11,7 @@ Theory of operation. `Schedule` is pure and decides, `Collector` measures and do
 * *Time.* A second after a task has ended, all generations are collected: what lived longer, a stream, a consumer, is in
   the old one. When that found something, once more: a `finally` block that it ran may have let go of more. Then nothing
   for a minute, in which only what ends without a task can become garbage: of messages, threads, background tasks.
-* *Crowd.* A collection of all generations has to walk everything that is alive, and connections are many. So whenever
+* *Fanout.* A collection of all generations has to walk everything that is alive, and connections are many. So whenever
   there are some hundreds more, they are collected while they are few, and frozen: no later collection walks them.
 * *Thaw.* What was alive at that moment of applications is frozen too. When tasks have ended that were, everything is
   thawed and collected: soon if they are half of the connections, else the later the more there is to walk.
@@ -74,7 +74,7 @@ class Schedule:
     def __init__(self, now: float, frozen_objects: int) -> None:
         self.due = now + QUIET_DELAY
         """When the next collection has to take place."""
-        self.crowd = CROWD
+        self.fanout = CROWD
         """With how many connections it has to take place at once."""
         self._weight = 0
         self._ended = False
@@ -125,12 +125,12 @@ class Schedule:
         if kind is Kind.THAW:
             self._thawed_at = now
             self._frozen_objects = self._frozen_ended = 0
-        elif connections < self.crowd and survivors < (MOST_OBJECTS if tasks else MOST_OBJECTS_AT_REST):
+        elif connections < self.fanout and survivors < (MOST_OBJECTS if tasks else MOST_OBJECTS_AT_REST):
             return False
         self._frozen_at = now
         self._frozen_objects += survivors
         self._frozen_connections = connections
-        self.crowd = connections + CROWD
+        self.fanout = connections + CROWD
         return True
 
 
@@ -171,7 +171,7 @@ class Collector:
 
     def connection_added(self) -> None:
         """There is one more connection."""
-        if len(self._context.connections) >= self._schedule.crowd:
+        if len(self._context.connections) >= self._schedule.fanout:
             self._call_soon(self._collect)
 
     def _call_soon(self, collect: Callable[[], None]) -> None:

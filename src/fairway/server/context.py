@@ -14,17 +14,17 @@ from email.utils import formatdate
 from types import CoroutineType
 from typing import Any, Protocol
 
-from fairway.entering import enter_application
+from fairway.asgi.calling import enter_application
 from fairway.logs import ErrorLog, FaultLog, get_logger
 from fairway.protocols.http1 import PlainHeads
 from fairway.server import descriptors
 from fairway.server.access import EventLog, client_text, target_text
 from fairway.server.backlog import Backlog
-from fairway.server.batch import Batch
 from fairway.server.collector import Collector
 from fairway.server.config import Config
+from fairway.server.output.batch import Batch
 from fairway.server.paused import Paused
-from fairway.server.wheel import Entry, Wheel
+from fairway.timing.wheel import Entry, Wheel
 
 logger = get_logger("fairway.server")
 

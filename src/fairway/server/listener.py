@@ -14,13 +14,13 @@ from collections.abc import Collection
 from math import inf
 
 from fairway import running, whereabouts
+from fairway.asgi.lifespan import Lifespan
 from fairway.logs import get_logger, switch_on
-from fairway.protocols.http1 import Http1Connection
+from fairway.protocols.http1 import Http1Protocol
 from fairway.server.access import AccessLog, EventLog
 from fairway.server.config import Config
-from fairway.server.connection import TOO_MANY, HttpConnection
 from fairway.server.context import Application, Context
-from fairway.server.lifespan import Lifespan
+from fairway.server.http1.connection import TOO_MANY, Http1Connection
 
 logger = get_logger("fairway.server")
 
@@ -113,14 +113,14 @@ class Server:
         status, reason, headers = TOO_MANY
         with accepted, contextlib.suppress(OSError):
             accepted.send(
-                Http1Connection().error_response(
+                Http1Protocol().error_response(
                     status, reason, default_headers=context.default_headers(), extra_headers=headers
                 )
             )
 
     async def _connect(self, accepted: socket.socket) -> None:
         try:
-            await self.context.loop.connect_accepted_socket(lambda: HttpConnection(self.context, accepted), accepted)
+            await self.context.loop.connect_accepted_socket(lambda: Http1Connection(self.context, accepted), accepted)
         except OSError as error:
             accepted.close()
             self._accepted -= 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from asyncio import Transport
 
-    from fairway.server.wheel import Entry
+    from fairway.timing.wheel import Entry
 
 LOOK_INTERVAL = 1.0
 
@@ -33,7 +33,7 @@ class PausedConnection(Protocol):
 
 
 class Paused:
-    """Belongs to one loop; everything is called in that loop only. (`fairway.server.wheel.Entry`)
+    """Belongs to one loop; everything is called in that loop only. (`fairway.timing.wheel.Entry`)
 
     Where the system cannot tell (Windows; on macOS only a reset shows), an end is seen when reading goes on.
     """

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from fairway import running
+from fairway.asgi.lifespan import LifespanFailed
 from fairway.departure import Departure
 from fairway.logs import get_logger
 from fairway.server import descriptors
 from fairway.server.access import AccessLog, EventLog
 from fairway.server.collector import Collector
 from fairway.server.config import Config
-from fairway.server.lifespan import LifespanFailed
 from fairway.server.limits import ConfigurationError
 from fairway.server.listener import Server
 from fairway.server.watchdog import watching

@@ -863,7 +863,7 @@ def test_groups_behave_like_sets_of_names(steps: list[tuple[str, ...]]) -> None:
 
 
 class Company(Written):
-    """A connection of a crowd, which writes to all of it in one call."""
+    """A connection of a fanout, which writes to all of it in one call."""
 
     __slots__ = ("of",)
 
@@ -873,7 +873,7 @@ class Company(Written):
         self.of = of
 
     @property
-    def crowd(self) -> TogetherWritten:
+    def fanout(self) -> TogetherWritten:
         return self.of
 
 
@@ -882,7 +882,7 @@ class TogetherWritten:
         self.loop = asyncio.get_running_loop()
         self.calls = 0
 
-    def seat(self, connections: Sequence[Connection]) -> Seated:
+    def recipients_of(self, connections: Sequence[Connection]) -> Seated:
         assert all(one.is_open for one in connections)
         assert len(set(connections)) == len(connections)
         return Seated(self, connections)
@@ -896,7 +896,7 @@ class Seated(tuple[Connection, ...]):
         self.of = of
         return self
 
-    def place_of(self, connection: Connection) -> int | None:
+    def index_of(self, connection: Connection) -> int | None:
         return self.index(connection) if connection in self else None
 
     def broadcast(self, payload: Payload, without: Collection[int] = ()) -> list[int]:
@@ -987,7 +987,7 @@ async def test_a_connection_that_opens_later_is_in_the_crowd_from_then_on() -> N
     hub.group_broadcast("g", Payload("in time"))
     assert [payload.text for payload in late.payloads] == ["in time"]
     assert hub._roster("g") is not roster
-    assert len(hub._roster("g")._audience) == 2  # type: ignore[union-attr, arg-type]
+    assert len(hub._roster("g")._recipients) == 2  # type: ignore[union-attr, arg-type]
 
 
 async def test_the_inbox_that_a_consumer_reads_says_whether_it_is_busy() -> None:
@@ -1094,9 +1094,9 @@ def test_a_roster_is_what_a_fresh_look_would_find(steps: list[tuple[str, ...]]) 
                 if roster is not None:
                     assert set(roster.members) == found
                     assert set(roster.names) == {one for one, target in targets.items() if target not in found}
-                    seated = roster.members[: len(roster._audience or ())]
-                    assert [member.connection for member in seated] == list(roster._audience or ())
-                    assert set(seated) == {one for one in found if one.connection is not None}
+                    direct = roster.members[: len(roster._recipients or ())]
+                    assert [member.connection for member in direct] == list(roster._recipients or ())
+                    assert set(direct) == {one for one in found if one.connection is not None}
         for reader in readers.values():
             reader.cancel()
         await asyncio.gather(*readers.values(), return_exceptions=True)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from fairway.server.backlog import INFLATED_PER_PASS, READERS_PER_PASS, Backlog
-from fairway.server.outbox import NEXT_PASS
+from fairway.server.output.outbox import NEXT_PASS
 
 DEADLINE = 5.0
 

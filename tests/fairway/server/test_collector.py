@@ -89,10 +89,10 @@ def test_a_quiet_server_collects_now_and_then_and_soon_after_the_next_task() -> 
 
 def test_a_crowd_of_connections_is_frozen_and_the_next_one_counts_from_there() -> None:
     schedule = Schedule(0.0, LOADED)
-    assert schedule.crowd == CROWD
+    assert schedule.fanout == CROWD
     assert collect(schedule, 1.0, connections=CROWD - 1) == (Kind.FULL, False)
     assert collect(schedule, 2.0, connections=CROWD + 3) == (Kind.FULL, True)
-    assert schedule.crowd == 2 * CROWD + 3
+    assert schedule.fanout == 2 * CROWD + 3
 
 
 @pytest.mark.parametrize(

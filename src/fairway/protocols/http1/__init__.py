@@ -1,20 +1,20 @@
 """HTTP/1.1 (RFC 9110, RFC 9112) as a pure state machine: a strict request parser and a response writer.
 
-It opens no socket, reads no clock and knows no ASGI. ``fairway.server`` drives it: one ``Http1Connection`` per
+It opens no socket, reads no clock and knows no ASGI. ``fairway.server`` drives it: one ``Http1Protocol`` per
 TCP connection, until a WebSocket handshake takes the connection over.
 """
 
 from __future__ import annotations
 
-from fairway.protocols.http1.connection import Http1Connection
 from fairway.protocols.http1.errors import LocalProtocolError
 from fairway.protocols.http1.events import BodyReceived, Event, RequestEnded, RequestFailed, RequestHead
+from fairway.protocols.http1.protocol import Http1Protocol
 from fairway.protocols.http1.response import PlainHeads
 
 __all__ = [
     "BodyReceived",
     "Event",
-    "Http1Connection",
+    "Http1Protocol",
     "LocalProtocolError",
     "PlainHeads",
     "RequestEnded",

@@ -1,7 +1,7 @@
 """The two ways HTTP/1.1 can go wrong, told apart by whose fault it is.
 
 ``LocalProtocolError`` is public: the caller asked for something that must not go on the wire.
-``RemoteProtocolError`` stays inside this folder: readers raise it, ``Http1Connection`` turns it into a
+``RemoteProtocolError`` stays inside this folder: readers raise it, ``Http1Protocol`` turns it into a
 ``RequestFailed`` event, so that nothing a peer sends ever raises out of the connection.
 """
 

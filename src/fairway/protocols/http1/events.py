@@ -1,4 +1,4 @@
-"""What ``Http1Connection`` reports about the peer: four small objects.
+"""What ``Http1Protocol`` reports about the peer: four small objects.
 
 A request is ``RequestHead``, any number of ``BodyReceived``, ``RequestEnded``; or ``RequestFailed`` at any
 point, after which the connection reports nothing more. A head is a tuple, because that is what one is made of

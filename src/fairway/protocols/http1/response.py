@@ -184,7 +184,7 @@ _NOT_PLAIN = b""
 
 
 class PlainHeads:
-    """Heads of whole responses to plain requests (``Http1Connection.send_whole``), made once and kept.
+    """Heads of whole responses to plain requests (``Http1Protocol.send_whole``), made once and kept.
 
     They are made by ``ResponseWriter`` and hold ``default_headers``; so a change of those, once a second for the date,
     takes a new ``PlainHeads``. Bounded in number and size: when it is full, it is emptied.

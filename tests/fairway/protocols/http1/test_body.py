@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.fairway.protocols.http1.wire import chunked, content, feed, head, refused_content
 
-from fairway.protocols.http1 import BodyReceived, Http1Connection, RequestEnded
+from fairway.protocols.http1 import BodyReceived, Http1Protocol, RequestEnded
 from fairway.protocols.http1.body import (
     MAX_CHUNK_LINE_BYTES,
     MAX_CHUNK_SIZE_DIGITS,
@@ -46,7 +46,7 @@ def test_9112_7_1_whole_pieces_of_a_chunk_are_passed_on_without_a_copy():
 
 
 def test_9112_7_1_chunks_of_one_read_are_one_event():
-    connection = Http1Connection()
+    connection = Http1Protocol()
 
     events = connection.receive_data(chunked(b"1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"))
 
@@ -190,7 +190,7 @@ def test_9112_7_1_2_malformed_trailer_is_400(trailer):
 
 def test_9112_7_1_2_trailers_never_become_headers():
     data = chunked(b"0\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nHost: b\r\n\r\n")
-    connection = Http1Connection()
+    connection = Http1Protocol()
 
     request, ended = connection.receive_data(data)
 
@@ -218,7 +218,7 @@ def test_6585_5_trailers_are_bounded_in_number():
 
 
 def test_content_before_a_fault_is_reported():
-    connection = Http1Connection()
+    connection = Http1Protocol()
 
     events = connection.receive_data(chunked(b"5\r\nhello\r\nx\r\n"))
 

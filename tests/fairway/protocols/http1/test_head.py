@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.fairway.protocols.http1.wire import accepted, head, receive, refused
 
-from fairway.protocols.http1 import Http1Connection, RequestFailed, RequestHead
+from fairway.protocols.http1 import Http1Protocol, RequestFailed, RequestHead
 from fairway.protocols.http1.framing import _remembered_meaning
 from fairway.protocols.http1.head import MAX_EMPTY_LINES, HeadReader
 from fairway.protocols.http1.target import remembered_request_line
@@ -48,12 +48,12 @@ def test_9112_2_2_bare_cr_is_400(data):
 
 
 def test_9112_2_2_bare_line_end_is_refused_before_the_head_is_complete():
-    assert Http1Connection().receive_data(b"GET / HTTP/1.1\n") == [RequestFailed(*BARE_LF)]
-    assert Http1Connection().receive_data(b"GET / HTTP/1.1\rH") == [RequestFailed(*BARE_CR)]
+    assert Http1Protocol().receive_data(b"GET / HTTP/1.1\n") == [RequestFailed(*BARE_LF)]
+    assert Http1Protocol().receive_data(b"GET / HTTP/1.1\rH") == [RequestFailed(*BARE_CR)]
 
 
 def test_a_tls_client_on_a_plain_port_is_refused_at_its_first_byte():
-    assert Http1Connection().receive_data(b"\x16\x03\x01\x02\x00\x01") == [
+    assert Http1Protocol().receive_data(b"\x16\x03\x01\x02\x00\x01") == [
         RequestFailed(400, "control character 0x16: RFC 9110 section 5.5")
     ]
 
@@ -109,7 +109,7 @@ def test_9112_3_request_line_is_to_blame_if_it_reaches_both_limits():
 
 
 def test_9112_3_endless_request_line_is_414_as_soon_as_it_is_too_long():
-    connection = Http1Connection(max_request_line_bytes=100)
+    connection = Http1Protocol(max_request_line_bytes=100)
 
     assert connection.receive_data(b"GET /" + b"a" * 95) == []
     assert connection.receive_data(b"a") == [RequestFailed(414, "request line is too long: RFC 9112 section 3")]

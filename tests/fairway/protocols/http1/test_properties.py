@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.fairway.protocols.http1.test_smuggling import SAMPLES, TAKEN
 from tests.fairway.protocols.http1.wire import feed, head, merged
 
-from fairway.protocols.http1 import BodyReceived, Http1Connection, LocalProtocolError, PlainHeads, RequestFailed
+from fairway.protocols.http1 import BodyReceived, Http1Protocol, LocalProtocolError, PlainHeads, RequestFailed
 
 FRAGMENTS = [
     b"GET / HTTP/1.1\r\n", b"POST /a?b HTTP/1.1\r\n", b"GET / HTTP/1.0\r\n", b"Host: a\r\n", b"Content-Length: 5\r\n",
@@ -31,7 +31,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(bounds)]
 
 
-def finish_all(connection: Http1Connection, events: list[object]) -> list[object]:
+def finish_all(connection: Http1Protocol, events: list[object]) -> list[object]:
     """Answer each request at once, so that all pipelined ones are read."""
     while connection.request is not None and not connection.should_close and not connection.response_started:
         connection.send_response(204, [])
@@ -40,7 +40,7 @@ def finish_all(connection: Http1Connection, events: list[object]) -> list[object
     return events
 
 
-def held_bytes(connection: Http1Connection) -> int:
+def held_bytes(connection: Http1Protocol) -> int:
     """Bytes of unfinished lines and kept fields, wherever the connection keeps them."""
     reader = connection._reader
     held = len(reader._lines._held) + sum(len(name) + len(value) for name, value in reader._headers)
@@ -68,7 +68,7 @@ def test_any_cut_gives_the_same_events_near_the_limits(data, places, line, total
 @given(st.lists(wire, max_size=4).map(b"".join), st.lists(st.integers(0, 800), max_size=20))
 def test_any_cut_of_pipelined_requests_gives_the_same_events(data, places):
     def all_events(pieces):
-        connection = Http1Connection()
+        connection = Http1Protocol()
         events: list[object] = []
         for piece in pieces:
             events += connection.receive_data(piece)
@@ -80,7 +80,7 @@ def test_any_cut_of_pipelined_requests_gives_the_same_events(data, places):
 
 @given(st.lists(wire, max_size=8), st.integers(1, 60), st.integers(1, 120), st.integers(0, 4))
 def test_noise_never_raises_and_memory_is_bounded(pieces, line, total, count):
-    connection = Http1Connection(max_request_line_bytes=line, max_header_bytes=total, max_header_count=count)
+    connection = Http1Protocol(max_request_line_bytes=line, max_header_bytes=total, max_header_count=count)
     received = 0
 
     for piece in pieces:
@@ -97,7 +97,7 @@ def test_noise_never_raises_and_memory_is_bounded(pieces, line, total, count):
 
 @given(st.binary(min_size=1, max_size=64), st.integers(1, 2000))
 def test_an_endless_head_is_never_held_beyond_its_limit(unit, repeats):
-    connection = Http1Connection(max_header_bytes=500)
+    connection = Http1Protocol(max_header_bytes=500)
 
     connection.receive_data(b"GET / HTTP/1.1\r\nHost: a\r\n")
     for _ in range(repeats):
@@ -126,7 +126,7 @@ header_lists = st.lists(
     st.lists(st.binary(max_size=20), min_size=1, max_size=4),
 )
 def test_every_response_that_is_sent_is_read_back_by_another_implementation(first, status, headers, pieces):
-    connection = Http1Connection()
+    connection = Http1Protocol()
     connection.receive_data(head(first=first))
     try:
         data = connection.send_response(status, headers)
@@ -180,7 +180,7 @@ kept_heads = PlainHeads(DEFAULT_HEADERS)
     st.sampled_from([b"", b"hello", b"longer content"]),
 )
 def test_a_whole_response_is_what_the_general_path_sends(data, ended, status, headers, content):
-    whole, general = Http1Connection(), Http1Connection()
+    whole, general = Http1Protocol(), Http1Protocol()
     for connection in (whole, general):
         connection.receive_data(data)
         if ended:

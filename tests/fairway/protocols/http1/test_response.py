@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.fairway.protocols.http1.wire import head
 
-from fairway.protocols.http1 import Http1Connection, LocalProtocolError, PlainHeads
+from fairway.protocols.http1 import Http1Protocol, LocalProtocolError, PlainHeads
 
 GET = head()
 GET_1_0 = head(first=b"GET / HTTP/1.0")
@@ -16,8 +16,8 @@ WITH_TRAILERS = head(b"TE: trailers")
 UPGRADE = head(b"Connection: Upgrade", b"Upgrade: websocket")
 
 
-def requested(data: bytes = GET) -> Http1Connection:
-    connection = Http1Connection()
+def requested(data: bytes = GET) -> Http1Protocol:
+    connection = Http1Protocol()
     connection.receive_data(data)
     return connection
 
@@ -267,7 +267,7 @@ def test_content_of_known_length_is_not_copied():
 
 
 def test_order_of_calls_is_checked():
-    connection = Http1Connection()
+    connection = Http1Protocol()
     with pytest.raises(LocalProtocolError, match=r"^there is no request to answer; wait for a request head$"):
         connection.send_response(200, [])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fairway.protocols.http1 import BodyReceived, Event, Http1Connection, RequestEnded, RequestFailed, RequestHead
+from fairway.protocols.http1 import BodyReceived, Event, Http1Protocol, RequestEnded, RequestFailed, RequestHead
 
 BEHIND = b"GET /behind HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -30,8 +30,8 @@ def merged(events: Iterable[Event]) -> list[Event]:
     return result
 
 
-def feed(pieces: Iterable[bytes], **limits: int) -> tuple[Http1Connection, list[Event]]:
-    connection = Http1Connection(**limits)
+def feed(pieces: Iterable[bytes], **limits: int) -> tuple[Http1Protocol, list[Event]]:
+    connection = Http1Protocol(**limits)
     events: list[Event] = []
     for piece in pieces:
         events += connection.receive_data(piece)

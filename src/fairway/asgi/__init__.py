@@ -1,0 +1,1 @@
+"""What the ASGI specification says, whatever carries it."""

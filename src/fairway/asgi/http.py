@@ -1,0 +1,361 @@
+"""One HTTP request and its response: the ASGI conversation, whatever carries it.
+
+An `HttpExchange` is given to an application as `receive` and `send`. It knows the events of the ASGI HTTP format 2.5
+and their order. How a response is put on the wire is the business of its carrier, for example
+`fairway.server.http1.connection`, which it asks through the few methods of `Carrier`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import Any, Protocol
+
+from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse
+from fairway.delivery import Waker
+
+Headers = list[tuple[bytes, bytes]]
+Message = dict[str, Any]
+
+
+_PASSES_FOR_OTHERS = 5
+
+# Statuses whose body is not sent (RFC 9110 section 6.4.1, and 15.3.6).
+_WITHOUT_BODY = frozenset({204, 205, 304})
+_MAX_LENGTH_DIGITS = 18
+
+
+class Carrier(Protocol):
+    """What a connection does for an exchange. Errors in what the application sent are raised as `ProtocolMisuse`."""
+
+    def send_continue(self) -> None:
+        """Send 100 Continue, once the application wants the body."""
+
+    def send_early_hints(self, headers: Headers) -> None:
+        """Send 103 Early Hints (RFC 8297)."""
+
+    def send_whole(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Send a whole response without trailers in the cheapest way, with its length; or return False, and do nothing.
+
+        It is `send_start`, with a Content-Length added where there is none, and `send_body` in one.
+        """
+
+    def send_start(self, status: int, headers: Headers, trailers: bool) -> None:
+        """Send status and headers."""
+
+    def send_body(self, data: bytes, more: bool) -> None:
+        """Send a piece of the body."""
+
+    def send_trailers(self, headers: Headers) -> None:
+        """Send the trailer section, which ends the response."""
+
+    def drained(self) -> Awaitable[None] | None:
+        """What to wait for before sending more; None for nothing."""
+
+    def body_taken(self) -> None:
+        """The application has taken all of the body that was there: read on."""
+
+    def response_complete(self) -> None:
+        """The response has been handed over in full."""
+
+
+class HttpExchange:
+    """State of one request: body pieces not yet taken, how far the response is.
+
+    `receive` never raises; after the response is complete or the peer is gone it returns `http.disconnect`, again and
+    again, and so it does once the peer has ended its side. `send` raises `ConnectionClosed` once the peer is gone, and
+    ignores what follows a complete response. The start of the response is held back until its body begins, so that an
+    error in between can still be answered.
+    """
+
+    __slots__ = (
+        "_body",
+        "_buffered",
+        "_carrier",
+        "_ended",
+        "_expects_continue",
+        "_final_given",
+        "_start",
+        "_trailers",
+        "_waiters",
+        "_waker",
+        "_wants_trailers",
+        "disconnected",
+        "finished",
+        "forsaken",
+        "is_event_stream",
+        "received_bytes",
+        "scope",
+        "sent_bytes",
+        "started",
+        "started_at",
+        "status",
+    )
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        scope: dict[str, Any],
+        started_at: float,
+        expects_continue: bool,
+        waker: Waker | None = None,
+    ) -> None:
+        self.scope = scope
+        self.started_at = started_at
+        self._carrier: Carrier | None = carrier
+        self._waker = waker
+        self._body: list[bytes] = []
+        self._buffered = 0
+        self._ended = False
+        self._final_given = False
+        self._expects_continue = expects_continue
+        self._waiters: list[asyncio.Future[None]] = []
+        self._start: tuple[int, Headers, bool] | None = None
+        self._wants_trailers = False
+        self._trailers: Headers | None = None  # set when the body is complete and the trailers are awaited
+        self.started = False
+        self.finished = False
+        self.is_event_stream = False  # that has begun: it has no end of its own
+        self.disconnected = False
+        self.forsaken = False  # the peer has ended its side, and has probably left
+        self.status: int | None = None
+        self.received_bytes = self.sent_bytes = 0
+
+    # From the carrier -----------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> int:
+        """Add a piece of the body; how many bytes the application has not taken."""
+        size = len(data)
+        self._body.append(data)
+        self._buffered += size
+        self.received_bytes += size
+        self.wake()
+        return self._buffered
+
+    def feed_end(self) -> None:
+        """The body is complete."""
+        self._ended = True
+        if self._waiters:
+            self.wake()
+
+    @property
+    def has_whole_body(self) -> bool:
+        """Whether all of the request has arrived."""
+        return self._ended
+
+    def answer(self, status: int, headers: Headers) -> None:
+        """Answer without an application, and without a body."""
+        assert self._carrier is not None
+        self._start = (status, headers, False)
+        self._send_body(self._carrier, {"type": "http.response.body"})
+
+    def end_stream(self) -> None:
+        """Complete the response for the application: it finds `http.disconnect`; what it sends then is ignored."""
+        if self._carrier is not None and not self.finished:
+            self._send_body(self._carrier, {"type": "http.response.body"})
+
+    def forsake(self) -> None:
+        """The peer has probably left: `receive` gives `http.disconnect`. It may only have ended its side of the
+        connection (RFC 9112 section 9.6), so what is sent is written still.
+        """
+        self.forsaken = True
+        self._wake_to_end()
+
+    def disconnect(self) -> None:
+        """The peer is gone, or the exchange is over: `receive` gives `http.disconnect`, `send` raises."""
+        self.disconnected = True
+        self._carrier = None
+        self._wake_to_end()
+
+    def _wake_to_end(self) -> None:
+        if self._waiters and self._waker is not None:
+            self._waker.wake_to_end(self)
+        else:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let whoever waits in `receive` look again. (`fairway.delivery.Sleeper`)"""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # To the application ---------------------------------------------------------------------------------------
+
+    async def receive(self) -> Message:
+        """ASGI `receive`. Cancelling loses nothing."""
+        while True:
+            if self.disconnected or self.finished:
+                return {"type": "http.disconnect"}
+            if not self._final_given and (self._body or self._ended):
+                return self._take_body()
+            if self.forsaken:
+                return {"type": "http.disconnect"}
+            if self._expects_continue and not self._ended and self._carrier is not None:
+                self._expects_continue = False
+                if not self.started:
+                    self._carrier.send_continue()
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                if waiter in self._waiters:  # given up: an application may look again and again
+                    self._waiters.remove(waiter)
+
+    def _take_body(self) -> Message:
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body.clear()
+        self._buffered = 0
+        self._final_given = self._ended
+        if not self._ended and self._carrier is not None:
+            self._carrier.body_taken()
+        return {"type": "http.request", "body": body, "more_body": not self._ended}
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """ASGI `send`. Returns when the socket is below its high water mark; cancelling the wait loses nothing."""
+        kind = message.get("type")
+        if self.finished:
+            return
+        carrier = self._carrier
+        if carrier is None:
+            self.wake()
+            await _others_first()
+            raise ConnectionClosed("the client has closed the connection")
+        if kind == "http.response.body":
+            self._send_body(carrier, message)
+        elif kind == "http.response.start":
+            self._hold_start(message)
+        elif kind == "http.response.trailers":
+            self._send_trailers(carrier, message)
+        elif kind == "http.response.early_hint":
+            self._send_early_hints(carrier, message)
+        else:
+            raise ProtocolMisuse(
+                f"unknown event {kind!r}: an http application sends http.response.start, .body, .trailers, .early_hint"
+            )
+        wait = carrier.drained()
+        if wait is not None:
+            await wait
+
+    def _hold_start(self, message: Mapping[str, Any]) -> None:
+        if self._start is not None or self.started:
+            raise ProtocolMisuse("http.response.start was sent already: send one response for each request")
+        status = message.get("status")
+        if not isinstance(status, int) or not 200 <= status <= 999:
+            raise ProtocolMisuse(f"the status of http.response.start is 200 to 999, not {status!r}")
+        self._start = (status, checked_headers(message), bool(message.get("trailers", False)))
+
+    def _send_body(self, carrier: Carrier, message: Mapping[str, Any]) -> None:
+        if self._start is None and not self.started:
+            raise ProtocolMisuse("http.response.body before http.response.start")
+        if self._trailers is not None:
+            raise ProtocolMisuse("http.response.body after the last one: trailers are expected")
+        body = message.get("body", b"")
+        if not isinstance(body, bytes | bytearray | memoryview):
+            raise ProtocolMisuse(f"the body of http.response.body is bytes, not {type(body).__name__}")
+        body = bytes(body)
+        more = bool(message.get("more_body", False))
+        if self._start is not None:
+            if not more and self._send_whole(carrier, self._start, body):
+                return
+            self._check_length(self._start, len(body), more)
+            self._send_start(carrier, None if more else len(body))
+        carrier.send_body(body, more)
+        self.sent_bytes += len(body)
+        if more:
+            return
+        if self._wants_trailers:
+            self._trailers = []
+        else:
+            self._finish(carrier)
+
+    def _send_whole(self, carrier: Carrier, start: tuple[int, Headers, bool], body: bytes) -> bool:
+        status, headers, trailers = start
+        if trailers or not carrier.send_whole(status, headers, body):
+            return False
+        self._start = None
+        self.started = True
+        self.status = status
+        self.sent_bytes = len(body)
+        self._finish(carrier)
+        return True
+
+    def _check_length(self, start: tuple[int, Headers, bool], length: int, more: bool) -> None:
+        """Refuse a body that contradicts its Content-Length while the answer can still be another one."""
+        status, headers, _ = start
+        if status in _WITHOUT_BODY or self.scope["method"] == "HEAD":
+            return
+        for name, value in headers:
+            if name.lower() == b"content-length" and value.isdigit() and len(value) <= _MAX_LENGTH_DIGITS:
+                promised = int(value)
+                if length > promised or (length < promised and not more):
+                    raise ProtocolMisuse(
+                        f"the body of http.response.body has {length} bytes, its content-length is {promised}"
+                    )
+
+    def _send_start(self, carrier: Carrier, length: int | None) -> None:
+        assert self._start is not None
+        status, headers, self._wants_trailers = self._start
+        has_length = is_event_stream = False
+        for name, value in headers:
+            name = name.lower()
+            if name == b"content-length":
+                has_length = True
+            elif name == b"content-type" and value.startswith(b"text/event-stream"):
+                is_event_stream = True
+        # To HEAD and with 304 an empty body says nothing about the length of what a GET would give.
+        is_silent = length == 0 and (status == 304 or self.scope["method"] == "HEAD")
+        if length is not None and not (is_silent or has_length or self._wants_trailers):
+            # A body that is there in full needs no chunks.
+            headers = [*headers, (b"content-length", b"%d" % length)]
+        carrier.send_start(status, headers, self._wants_trailers)
+        self.status = status
+        self.started = True
+        self.is_event_stream = is_event_stream
+        self._start = None
+
+    def _send_trailers(self, carrier: Carrier, message: Mapping[str, Any]) -> None:
+        if self._trailers is None:
+            raise ProtocolMisuse("http.response.trailers without trailers=True at the start, or before the body's end")
+        self._trailers += checked_headers(message)
+        if not message.get("more_trailers", False):
+            carrier.send_trailers(self._trailers)
+            self._finish(carrier)
+
+    def _send_early_hints(self, carrier: Carrier, message: Mapping[str, Any]) -> None:
+        links = message.get("links", ())
+        if not all(isinstance(link, bytes) for link in links):
+            raise ProtocolMisuse("the links of http.response.early_hint are bytes")
+        if not self.started:
+            carrier.send_early_hints([(b"link", link) for link in links])
+
+    def _finish(self, carrier: Carrier) -> None:
+        self.finished = True
+        self._carrier = None
+        if self._waiters:
+            self.wake()
+        carrier.response_complete()
+
+
+async def _others_first() -> None:
+    """Let who waits for `http.disconnect` act on it before the sender raises.
+
+    Django does: it cancels the sender, and closes request and response. If the sender's error were first, it would
+    leave both as they are. From the listener's task to the one that waits for it, and to the sender, are three passes.
+    """
+    for _ in range(_PASSES_FOR_OTHERS):
+        await asyncio.sleep(0)
+
+
+def checked_headers(message: Mapping[str, Any]) -> Headers:
+    """The headers of an event, as a list of pairs of bytes; `ProtocolMisuse` for anything else."""
+    headers: Headers = []
+    for header in message.get("headers") or ():
+        name, value = header
+        if not isinstance(name, bytes):
+            raise ProtocolMisuse(f"Header name {name!r} expected to be `bytes`, but got `{type(name)}`")
+        if not isinstance(value, bytes):
+            raise ProtocolMisuse(f"Header value {value!r} expected to be `bytes`, but got `{type(value)}`")
+        headers.append((name, value))
+    return headers

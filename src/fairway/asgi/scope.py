@@ -1,0 +1,177 @@
+"""ASGI scopes from request heads (ASGI HTTP and WebSocket message format 2.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+from fairway.asgi.calling import template
+from fairway.protocols.http1 import RequestHead
+
+SPEC_VERSION = "2.5"
+
+Address = tuple[str, int | None] | None
+
+# What is the same for every connection, and belongs to the server, is one object: 280 bytes less for each.
+_ASGI = {"version": "3.0", "spec_version": SPEC_VERSION}
+_NO_DETAILS: dict[str, Any] = {}
+
+# In the order of the specification. What comes in addition: `state`, five keys of Channels, a few of somebody else.
+_WEBSOCKET = template(
+    {
+        "type": "websocket",
+        "asgi": _ASGI,
+        "http_version": "1.1",
+        "scheme": "ws",
+        "path": "",
+        "raw_path": b"",
+        "query_string": b"",
+        "root_path": "",
+        "headers": (),
+        "client": None,
+        "server": None,
+        "subprotocols": (),
+        "extensions": {},
+    },
+    room=8,
+)
+_WEBSOCKET_EXTENSIONS = template({"websocket.http.response": _NO_DETAILS}, room=2)
+
+
+def addresses(transport: asyncio.BaseTransport) -> tuple[Address, Address]:
+    """The peer's address and our own, as `(host, port)`; a Unix socket is `(path, None)`."""
+    # Not by the family of the transport's socket: uvloop would make an object for it, for every connection.
+    own = transport.get_extra_info("sockname")
+    if isinstance(own, str | bytes):
+        return None, _unix_address(own)
+    return _address(transport.get_extra_info("peername")), _shared(_address(own))
+
+
+def _address(name: Any) -> Address:
+    if isinstance(name, Sequence) and len(name) >= 2:
+        return str(name[0]), int(name[1])
+    return None
+
+
+def _unix_address(path: str | bytes) -> Address:
+    return (path if isinstance(path, str) else path.decode("utf-8", "replace"), None) if path else None
+
+
+@functools.lru_cache(maxsize=64)
+def _shared(address: Address) -> Address:
+    """One object for all connections to the same of our addresses."""
+    return address
+
+
+class ScopeForLog(Mapping[str, Any]):
+    """What is kept of a scope to say later whose connection it was: a fifth of the scope's memory."""
+
+    __slots__ = ("client", "path", "query_string", "raw_path")
+
+    def __init__(self, scope: Mapping[str, Any]) -> None:
+        self.client = scope["client"]
+        self.path = scope["path"]
+        self.query_string = scope["query_string"]
+        self.raw_path = scope["raw_path"]
+
+    def __getitem__(self, key: str) -> Any:
+        try:
+            return getattr(self, key)
+        except AttributeError:
+            raise KeyError(key) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__slots__)
+
+    def __len__(self) -> int:
+        return len(self.__slots__)
+
+
+def decoded_path(raw_path: bytes) -> str:
+    """The path with percent escapes decoded; bytes that are not UTF-8 become replacement characters."""
+    if b"%" in raw_path:
+        raw_path = unquote_to_bytes(raw_path)
+    return raw_path.decode("utf-8", "replace")
+
+
+def mounted(root_path: str, raw_path: bytes) -> tuple[str, bytes]:
+    """The path below `root_path`, which belongs to it (ASGI HTTP, "path"), and its raw form.
+
+    Some proxies strip the prefix that an application is mounted at and some do not: it is put in front only where the
+    request has not brought it. So a proxy that strips it cannot reach a route that begins with it again.
+    """
+    path = decoded_path(raw_path)
+    if not root_path or path == root_path or path.startswith(root_path + "/"):
+        return path, raw_path
+    return root_path + path, _quoted(root_path) + raw_path
+
+
+@functools.lru_cache(maxsize=8)
+def _quoted(root_path: str) -> bytes:
+    return quote(root_path).encode("ascii")
+
+
+def http_scope(
+    head: RequestHead, root_path: str, client: Address, server: Address, state: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The scope of an HTTP request; `state` is copied, one level deep, for each request (Lifespan 2.0)."""
+    extensions = {"http.response.early_hint": _NO_DETAILS, "http.response.trailers": _NO_DETAILS}
+    scope = _scope("http", head, root_path, client, server, state, extensions)
+    scope["method"] = head.method
+    scope["scheme"] = "http"
+    return scope
+
+
+def websocket_scope(
+    head: RequestHead,
+    subprotocols: list[str],
+    root_path: str,
+    client: Address,
+    server: Address,
+    state: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """The scope of a WebSocket handshake."""
+    scope = _WEBSOCKET.copy()
+    scope["http_version"] = head.version
+    scope["path"], scope["raw_path"] = mounted(root_path, head.raw_path)
+    scope["query_string"] = head.query_string
+    scope["root_path"] = root_path
+    scope["headers"] = head.headers[:]  # without the room to grow that the parser's list has
+    scope["client"] = client
+    scope["server"] = server
+    scope["extensions"] = _WEBSOCKET_EXTENSIONS.copy()
+    scope["subprotocols"] = subprotocols
+    if state is not None:
+        scope["state"] = state.copy()
+    return scope
+
+
+def _scope(
+    kind: str,
+    head: RequestHead,
+    root_path: str,
+    client: Address,
+    server: Address,
+    state: dict[str, Any] | None,
+    extensions: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    path, raw_path = mounted(root_path, head.raw_path)
+    scope: dict[str, Any] = {
+        "type": kind,
+        "asgi": _ASGI,
+        "http_version": head.version,
+        "path": path,
+        "raw_path": raw_path,
+        "query_string": head.query_string,
+        "root_path": root_path,
+        "headers": head.headers,
+        "client": client,
+        "server": server,
+        "extensions": extensions,
+    }
+    if state is not None:
+        scope["state"] = state.copy()
+    return scope

@@ -1,0 +1,1 @@
+"""What consumers are made of, without Django."""

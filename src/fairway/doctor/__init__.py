@@ -1,0 +1,1 @@
+"""`fairway doctor`, and the labels it looks at."""

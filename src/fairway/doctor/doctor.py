@@ -1,0 +1,431 @@
+"""`fairway doctor`: looks whether the installation is sound, and says for each fault the command that mends it.
+
+Fairway and the distribution `channels` on the package index fill the same folder `channels/`. Installed one over the
+other, the second overwrites the first, and uninstalling either removes the files of both. What belongs to whom is read
+from the metadata of the installed distributions, whose RECORD names each file with its hash.
+
+Nothing of `channels` or Django is imported here: the doctor has to work where these are broken. When the files are as
+they should be, a process of its own imports them all: a Python, or another package, may be what they cannot work with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import csv
+import hashlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.machinery import PathFinder
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import fairway
+from fairway.doctor import metadata_wheel
+
+DISTRIBUTION = "django-fairway"
+"""What provides `channels` and `fairway`. Another project has the name `fairway`."""
+
+CONFLICT_HINT = "Run: fairway doctor, which prints the command that mends it"
+
+PROVENANCE = "__distribution__"
+"""The attribute by which a package `channels` says that it is Fairway's."""
+
+_FOLDERS = ("channels/", "fairway/")
+_OLDEST_DJANGO = (5, 2)
+_SHOWN = 3
+# Never an index: as long as the name is not registered there, anybody may have it.
+_FROM_WHEELS = "--no-index --find-links wheels"
+
+_DESCRIPTION = """\
+Look whether this installation is sound: files of Fairway that were overwritten or removed, other distributions in the
+same folder, a folder that hides the package `channels`, packages that miss the distribution `channels`, modules that
+cannot be imported. Each fault is one line, with the command that mends it where there is one. The exit code is 0 if
+there is none, otherwise 1."""
+
+_IMPORT_ALL = """\
+import importlib, json, pkgutil, sys
+sys.path[:] = json.loads(sys.argv[1])
+import django.conf
+django.conf.settings.configure(INSTALLED_APPS=["channels"])
+django.setup()
+names = []
+for package in map(importlib.import_module, ("fairway", "channels")):
+    found = pkgutil.walk_packages(package.__path__, package.__name__ + ".")
+    names += [one.name for one in found if not one.name.endswith(".__main__")]
+for name in names:
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        sys.exit(f"{name} cannot be imported: {type(error).__name__}: {error}")
+print(len(names))
+"""
+
+Level = Literal["ok", "note", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report; `mend` is a command for the shell. Only a problem makes an installation unsound."""
+
+    level: Level
+    text: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level:<8} {self.text}" + (f"; to mend it: {self.mend}" if self.mend else "")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `fairway doctor` with these arguments and return the exit code: 0 sound, 1 not."""
+    options = _parser().parse_args(argv)
+    if options.label is not None:
+        return _write_label(options.label)
+    path = [str(Path.cwd()), *sys.path]
+    findings = examine(path)
+    if not _is_unsound(findings):
+        # Otherwise it would say the same again, less clearly.
+        findings.append(import_everything(path))
+    for finding in findings:
+        print(finding)
+    return int(_is_unsound(findings))
+
+
+def examine(path: Sequence[str]) -> list[Finding]:
+    """Everything there is to say about what a process with this `sys.path` would import."""
+    return [*Examination(path).findings()]
+
+
+def import_everything(path: Sequence[str]) -> Finding:
+    """Whether a new process with this `sys.path` can import every module of `fairway` and `channels`."""
+    command = [sys.executable, "-c", _IMPORT_ALL, json.dumps(list(path))]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode == 0:
+        return Finding("ok", f"all {done.stdout.strip()} modules of fairway and channels can be imported")
+    # Of a traceback the last line says what happened.
+    return Finding("problem", (done.stderr.strip().splitlines() or ["the process that imports all modules died"])[-1])
+
+
+def start_warnings() -> list[str]:
+    """What a server has to log once at its start about the `channels` that the application has imported, if it has."""
+    module = sys.modules.get("channels")
+    if module is None:
+        return []
+    if getattr(module, PROVENANCE, None) == "fairway":
+        return [f"{conflict} {CONFLICT_HINT}" for conflict in conflicts()]
+    place = getattr(module, "__file__", None) or "the package `channels`"
+    what = f"{place} is not Fairway's: something has overwritten it or hides it, and consumers run on that"
+    return [f"{what}. {CONFLICT_HINT}"]
+
+
+def conflicts() -> list[str]:
+    """A sentence on each other distribution with files in the folders that are Fairway's.
+
+    Reads what each distribution says of its files, and nothing else: some milliseconds, where an examination takes a
+    second.
+    """
+    found = [one for one in distributions() if _has_files_in(one, _FOLDERS) and "Name" in one.metadata]
+    return [
+        f"{name} {version} also has files in channels/ or fairway/, where Fairway's belong: the next change to either "
+        "breaks both."
+        for name, version in sorted({(one.metadata["Name"], one.version) for one in found})
+        if _normal(name) != DISTRIBUTION
+    ]
+
+
+class Examination:
+    """Reads, once, what is installed along one `sys.path`, and judges it."""
+
+    def __init__(self, path: Sequence[str]) -> None:
+        self.path = list(dict.fromkeys(path))
+        self.installed = _by_name(distributions(path=self.path))
+
+    def findings(self) -> Iterator[Finding]:
+        yield Finding("ok", f"Python {sys.version.split()[0]} at {sys.executable}")
+        yield self._django()
+        yield self._uvloop()
+        yield self._fairway()
+        yield from self._namesake()
+        yield from self._twice()
+        yield from self._intruders()
+        yield from self._damage()
+        yield from self._shadow()
+        yield from self._label()
+        yield from self._daphne()
+
+    def _django(self) -> Finding:
+        django = self._get("django")
+        wanted = ".".join(map(str, _OLDEST_DJANGO))
+        mend = self._install(f"'Django>={wanted}'")
+        if django is None:
+            return Finding("problem", "Django is not installed", mend)
+        if _numbers(django.version) < _OLDEST_DJANGO:
+            return Finding("problem", f"Django {django.version} is too old: Fairway needs {wanted} or later", mend)
+        return Finding("ok", f"Django {django.version}")
+
+    def _uvloop(self) -> Finding:
+        uvloop = self._get("uvloop")
+        if uvloop is not None:
+            return Finding("ok", f"uvloop {uvloop.version}")
+        if sys.platform == "win32" or sys.implementation.name != "cpython":
+            return Finding("ok", "uvloop does not exist for this Python; the server runs on asyncio's own loop")
+        return Finding("note", "uvloop is not installed, the server is slower without it", self._install("uvloop"))
+
+    def _fairway(self) -> Finding:
+        here = _home()
+        if self.fairway is None:
+            return Finding("note", f"Fairway is not installed but runs from {here}; its files cannot be checked")
+        if self.is_editable:
+            return Finding("ok", f"Fairway {self.fairway.version}, an editable install of {here}; no hashes to check")
+        place = _location(self.fairway)
+        if place != here:
+            return Finding("note", f"Fairway {self.fairway.version} is installed in {place}, but runs from {here}")
+        return Finding("ok", f"Fairway {self.fairway.version} in {place}")
+
+    def _namesake(self) -> Iterator[Finding]:
+        namesake = self._get("fairway")
+        if namesake is not None and namesake not in self.intruders:
+            text = f"fairway {namesake.version} is not this Fairway, whose distribution is {DISTRIBUTION}"
+            yield Finding("problem", text, self._mend("fairway"))
+
+    def _twice(self) -> Iterator[Finding]:
+        for name in (DISTRIBUTION, "channels", "daphne"):
+            found = self.installed.get(name, [])
+            if len(found) > 1:
+                places = ", ".join(f"{one.version} in {_location(one)}" for one in found)
+                yield Finding("problem", f"{name} is installed {len(found)} times: {places}", self._mend(name))
+
+    def _intruders(self) -> Iterator[Finding]:
+        for one in self.intruders:
+            name = one.metadata["Name"]
+            text = f"{name} {one.version} also has files in channels/ or fairway/, where Fairway's belong"
+            yield Finding("problem", text, self._mend(name))
+
+    def _damage(self) -> Iterator[Finding]:
+        if self.fairway is None or self.is_editable:
+            return
+        missing, changed = _compare(self.fairway)
+        for names, what in ((missing, "missing"), (changed, "not as Fairway's wheel had them")):
+            if names:
+                yield Finding("problem", f"{_counted(names)} {what}", self._mend())
+
+    def _shadow(self) -> Iterator[Finding]:
+        wanted = _home() / "channels"
+        spec = PathFinder.find_spec("channels", self.path)
+        if spec is None or spec.origin is None:
+            yield Finding("problem", f"`import channels` finds no package; it should find {wanted}", self._mend())
+            return
+        origin = Path(spec.origin).resolve()
+        found = origin.parent if origin.name == "__init__.py" else origin
+        if found == wanted:
+            yield Finding("ok", f"`import channels` finds {wanted}")
+            return
+        yield Finding("problem", f"`import channels` finds {found} instead of {wanted}", self._mend_shadow(found))
+
+    def _label(self) -> Iterator[Finding]:
+        channels = self._get("channels")
+        if channels is not None:
+            if channels not in self.intruders:
+                yield Finding("ok", f"channels {channels.version} is a label without modules")
+        elif self.requirers:
+            text = f"{', '.join(self.requirers)} requires channels, and the next pip install would overwrite Fairway's"
+            yield Finding("problem", text, self._install("--no-deps", self._label_file()))
+
+    def _daphne(self) -> Iterator[Finding]:
+        daphne = self._get("daphne")
+        if daphne is not None:
+            whose = "Fairway's label and command" if daphne.version.endswith("+fairway") else "Django's server Daphne"
+            yield Finding("ok", f"daphne {daphne.version} is {whose}")
+
+    @cached_property
+    def fairway(self) -> Distribution | None:
+        return self._get(DISTRIBUTION)
+
+    @cached_property
+    def is_editable(self) -> bool:
+        return self.fairway is not None and _is_editable(_direct_url(self.fairway))
+
+    @cached_property
+    def intruders(self) -> list[Distribution]:
+        """Other distributions with files in the folders that are Fairway's."""
+        others = (one for name, found in self.installed.items() if name != DISTRIBUTION for one in found)
+        return [one for one in others if _has_files_in(one, _FOLDERS)]
+
+    @cached_property
+    def requirers(self) -> list[str]:
+        """The names of the distributions that require the distribution `channels`."""
+        names = (name for name, found in self.installed.items() for one in found if _requires_channels(one))
+        return sorted(set(names) - {"channels", DISTRIBUTION})
+
+    def _get(self, name: str) -> Distribution | None:
+        """The one that `importlib.metadata` and so everybody takes: the first on the path."""
+        return next(iter(self.installed.get(name, [])), None)
+
+    # The commands. Uninstalling an intruder removes Fairway's files too, so it comes first, and then Fairway again.
+
+    def _mend(self, *also: str) -> str:
+        removed = sorted({one.metadata["Name"] for one in self.intruders} | set(also))
+        # Of a distribution that is there twice, pip removes one at a time.
+        steps = [self._uninstall(name) for name in removed for _ in self.installed.get(_normal(name), [])]
+        if restored := self._to_restore(removed):
+            steps.append(self._install("--force-reinstall", "--no-deps", *restored))
+        return " && ".join(steps)
+
+    def _to_restore(self, removed: list[str]) -> list[str]:
+        if self.fairway is None:
+            # What ran until now was somebody else's, if it is among the removed.
+            return [f"{_FROM_WHEELS} {DISTRIBUTION}"] if "fairway" in removed else []
+        restored = []
+        if DISTRIBUTION in removed or not self.is_editable:
+            restored.append(_source(self.fairway))
+        misses_label = "channels" in removed or self._get("channels") is None
+        # Which Fairway writes, so it cannot be had in one go with a new Fairway.
+        if self.requirers and misses_label and DISTRIBUTION not in removed:
+            restored.append(self._label_file())
+        return restored
+
+    def _mend_shadow(self, found: Path) -> str:
+        if any(found.is_relative_to(_location(one)) for one in self.intruders):
+            return self._mend()
+        aside = found.with_name(f"local_{found.name}")
+        return shlex.join(["mv", str(found), str(aside)])
+
+    def _install(self, *arguments: str) -> str:
+        return " ".join([self._pip("install"), *arguments])
+
+    def _uninstall(self, *names: str) -> str:
+        return " ".join([self._pip("uninstall"), *([] if self._is_uv else ["-y"]), *names])
+
+    def _pip(self, verb: str) -> str:
+        python = shlex.quote(sys.executable)
+        return f"uv pip {verb} --python {python}" if self._is_uv else f"{python} -m pip {verb}"
+
+    @cached_property
+    def _is_uv(self) -> bool:
+        return self.fairway is not None and (self.fairway.read_text("INSTALLER") or "").strip() == "uv"
+
+    def _label_file(self) -> str:
+        return f"$({shlex.quote(sys.executable)} -m fairway doctor --label)"
+
+
+def _is_unsound(findings: Iterable[Finding]) -> bool:
+    return any(finding.level == "problem" for finding in findings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fairway doctor", description=_DESCRIPTION)
+    parser.add_argument(
+        "--label",
+        metavar="DIR",
+        nargs="?",
+        type=Path,
+        const=Path("wheels"),
+        help="instead write the wheel of the distribution `channels` without modules, for packages that require it, "
+        "into DIR (default: wheels) and print its path",
+    )
+    return parser
+
+
+def _write_label(directory: Path) -> int:
+    try:
+        print(metadata_wheel.write(directory))
+    except OSError as error:
+        print(f"cannot write {directory / metadata_wheel.FILE_NAME}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _home() -> Path:
+    """The directory that the running Fairway was imported from."""
+    return Path(fairway.__file__).resolve().parents[1]
+
+
+def _location(distribution: Distribution) -> Path:
+    return Path(str(distribution.locate_file(""))).resolve()
+
+
+def _by_name(found: Iterable[Distribution]) -> dict[str, list[Distribution]]:
+    """Distributions by normalised name; one that two entries of the path lead to is there once."""
+    names: dict[str, dict[tuple[Path, str], Distribution]] = {}
+    for one in found:
+        # What an interrupted uninstall leaves behind has no name.
+        if "Name" in one.metadata:
+            name = one.metadata["Name"]
+            names.setdefault(_normal(name), {}).setdefault((_location(one), one.version), one)
+    return {name: list(places.values()) for name, places in names.items()}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
+def _direct_url(distribution: Distribution) -> dict[str, Any]:
+    """Where it was installed from, if that was not an index: PEP 610."""
+    content: dict[str, Any] = json.loads(distribution.read_text("direct_url.json") or "{}")
+    return content
+
+
+def _is_editable(origin: dict[str, Any]) -> bool:
+    return bool(origin.get("dir_info", {}).get("editable"))
+
+
+def _source(distribution: Distribution) -> str:
+    """The requirement that gets the same distribution again; with the options by which pip finds it, if need be."""
+    origin = _direct_url(distribution)
+    url = str(origin.get("url", ""))
+    if _is_editable(origin):
+        return f"--editable {shlex.quote(url)}"
+    if "vcs_info" in origin:
+        return shlex.quote(f"{origin['vcs_info']['vcs']}+{url}@{origin['vcs_info']['commit_id']}")
+    is_gone = url.startswith("file:") and not Path(url2pathname(urlsplit(url).path)).exists()
+    return f"{_FROM_WHEELS} {DISTRIBUTION}=={distribution.version}" if is_gone or not url else shlex.quote(url)
+
+
+def _has_files_in(distribution: Distribution, folders: tuple[str, ...]) -> bool:
+    return any(line.startswith(folders) for line in (distribution.read_text("RECORD") or "").splitlines())
+
+
+def _requires_channels(distribution: Distribution) -> bool:
+    """Whether it does so always: requirements of an extra do not count, those with another marker do."""
+    pattern = re.compile(r"channels\s*(\[[^]]*\])?\s*($|[(<>=!~;@])", re.IGNORECASE)
+    return any(pattern.match(text) and not re.search(r"\bextra\s*==", text) for text in distribution.requires or [])
+
+
+def _compare(distribution: Distribution) -> tuple[list[str], list[str]]:
+    """The files that are missing, and those whose hash is not the recorded one."""
+    missing, changed = [], []
+    # Not by `distribution.files`, which since Python 3.12 passes over what is missing.
+    for name, recorded, *_ in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
+        if recorded and name.startswith(_FOLDERS):
+            try:
+                is_same = _hash_of(Path(str(distribution.locate_file(name))), recorded.partition("=")[0]) == recorded
+            except OSError:
+                missing.append(name)
+            else:
+                changed.extend([] if is_same else [name])
+    return missing, changed
+
+
+def _hash_of(path: Path, algorithm: str) -> str:
+    """The hash of a file as RECORD gives it (PEP 376)."""
+    digest = hashlib.new(algorithm, path.read_bytes()).digest()
+    return f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+
+
+def _counted(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    shown = ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return f"{len(names)} file{'s' if len(names) > 1 else ''} ({shown}) {'are' if len(names) > 1 else 'is'}"

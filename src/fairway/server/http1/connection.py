@@ -1,0 +1,589 @@
+"""One HTTP/1.1 connection: the asyncio protocol that carries requests one after the other.
+
+The rules of the wire are in `fairway.protocols.http1`, those of the ASGI conversation in `fairway.asgi.http`; this
+module joins them to a transport, an outbox and the timing wheel, and hands the transport to a `WebSocketConnection`
+when a request asks for it. Requests that are pipelined wait as bytes until the response before them is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse
+from fairway.asgi.http import Headers, HttpExchange
+from fairway.asgi.scope import addresses, http_scope, websocket_scope
+from fairway.protocols.http1 import (
+    BodyReceived,
+    Http1Protocol,
+    LocalProtocolError,
+    RequestEnded,
+    RequestFailed,
+    RequestHead,
+)
+from fairway.protocols.websocket import handshake
+from fairway.server.output.outbox import NEXT_PASS, Outbox
+from fairway.server.paused import DISCARD_PAUSE
+from fairway.server.websocket.connection import WebSocketConnection
+from fairway.server.websocket.handshake import Handshake
+
+if TYPE_CHECKING:
+    from fairway.server.context import Context
+
+# Content up to here is copied behind its head; more is sent as a piece of its own.
+_MAX_JOINED_BYTES = 16384
+
+# How old a request is before a client that has ended its side counts as gone: some do so behind each request, and want
+# their answer (RFC 9112 section 9.6), others have closed, and an application that waits should not wait for them.
+_PATIENCE_AT_EOF = 0.9
+
+# What the server as a whole supports, whatever the application makes of it (RFC 9110 section 9.3.7).
+_ALLOWED = [(b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")]
+
+
+TOO_MANY: tuple[int, str, Headers] = (503, "too many connections", [(b"retry-after", b"10")])
+"""What a client gets that is one more than allowed."""
+
+
+class Http1Connection(asyncio.Protocol):
+    """Carries `HttpExchange`s over HTTP/1.1 (`fairway.asgi.http.Carrier`)."""
+
+    __slots__ = (
+        "_application",
+        "_client",
+        "_closing",
+        "_context",
+        "_deadline",
+        "_due",
+        "_endpoint",
+        "_eof",
+        "_exchange",
+        "_has_left",
+        "_http",
+        "_outbox",
+        "_reading",
+        "_refused",
+        "_server",
+        "_stalled_at",
+        "_taken_at_eof",
+        "_transport",
+        "_wrote_at_once",
+        "wheel_slot",
+    )
+
+    def __init__(self, context: Context, endpoint: socket.socket | None = None) -> None:
+        self._context = context
+        self._endpoint = endpoint
+        limits = context.limits
+        self._http = Http1Protocol(
+            max_request_line_bytes=limits.max_request_line_bytes,
+            max_header_bytes=limits.max_header_bytes,
+            max_header_count=limits.max_header_count,
+            max_cookies=limits.max_cookies,
+        )
+        self.wheel_slot: int | None = None
+        self._transport: asyncio.Transport | None = None
+        self._exchange: HttpExchange | None = None
+        self._application: asyncio.Task[None] | None = None
+        self._reading = True
+        self._refused = False
+        self._wrote_at_once = False
+        self._taken_at_eof = 0
+        self._eof = False
+        self._has_left = False
+        self._closing = False
+        self._stalled_at: float | None = None
+        self._deadline: float | None = None
+        self._due = 0.0  # for which deadline the wheel has been told; meaningful while it has us
+
+    # From the socket ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a stream, never less
+        context = self._context
+        self._transport = transport
+        self._client, self._server = addresses(transport)
+        endpoint, self._endpoint = self._endpoint, None
+        self._outbox = Outbox(transport, context.batch, context.loop, context.limits.outbox_high_water, endpoint)
+        context.counters.connections += 1
+        context.add(self)
+        self._set_deadline(context.touch() + context.limits.request_head_timeout)
+        if context.is_full:
+            self._refused = True
+            context.refusing += 1
+            context.counters.refused += 1
+            context.fault("connection limit", None, f"more than {context.max_connections} connections: 503")
+            self._refuse(*TOO_MANY)
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            self._discard()
+            return
+        http = self._http
+        events = http.receive_data(data)
+        if events:
+            self._handle(events)
+        elif self._exchange is None and self._deadline is not None and http.request is None:
+            # The head has begun: its deadline counts from the first byte, and is not moved by the others. One that
+            # is complete at once needs none.
+            self._begin_head()
+        if http._buffer and self._exchange is not None:
+            self._pause_reading()
+
+    def _discard(self) -> None:
+        # What comes while we linger is thrown away, at some 25 MB a second: sending faster gains nobody anything.
+        if self._reading and self._transport is not None and not self._transport.is_closing():
+            self._pause_reading()
+            self._context.loop.call_later(DISCARD_PAUSE, self._resume_reading)
+
+    def _begin_head(self) -> None:
+        limits = self._context.limits
+        deadline = self._context.touch() + limits.request_head_timeout
+        if self._deadline is not None and deadline < self._deadline:
+            self._set_deadline(deadline)
+
+    def eof_received(self) -> bool:
+        # The client has said everything; it may still wait for its answer (RFC 9112 section 9.6).
+        self._eof = True
+        if not self._closing:
+            self._handle(self._http.receive_eof())
+        exchange = self._exchange
+        if exchange is None:
+            self._close()
+        else:
+            self._expect_end(exchange)
+        return self._transport is not None and not self._transport.is_closing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        context = self._context
+        self._transport = None
+        self._closing = True
+        self._stalled_at = None
+        context.paused.discard(self)
+        context.wheel.cancel(self)
+        exchange = self._exchange
+        if exchange is not None:
+            self._exchange = None
+            self._log(exchange)
+            exchange.disconnect()
+        self._outbox.close()
+        if self._refused:
+            context.refusing -= 1
+        context.remove(self)
+        if self._application is not None:
+            self._set_deadline(context.touch() + context.limits.disconnect_timeout)
+
+    def pause_writing(self) -> None:
+        self._outbox.pause_writing()
+        self._stalled_at = self._context.touch()
+        self._schedule(self._stalled_at + self._context.limits.write_stall_timeout)
+
+    def resume_writing(self) -> None:
+        self._stalled_at = None
+        self._outbox.resume_writing()
+        if self._closing:
+            self._linger()
+
+    def _pause_reading(self) -> None:
+        if self._reading and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
+            self._context.paused.add(self, self._transport)
+
+    def _resume_reading(self) -> None:
+        if not self._reading and self._transport is not None:
+            self._reading = True
+            self._has_left = False  # if so, it will show at the end of what is read now
+            self._context.paused.discard(self)
+            self._transport.resume_reading()
+
+    def peer_has_left(self, is_reset: bool) -> None:
+        """The end of the stream has come while nothing was read. (`fairway.server.paused.PausedConnection`)"""
+        exchange = self._exchange
+        if is_reset:
+            self._abort()
+        elif exchange is not None:
+            self._has_left = True
+            # In front of the end lies either the rest of a body, which the application may still take, or what comes
+            # after this request.
+            if exchange.has_whole_body:
+                self._expect_end(exchange)
+            else:
+                self._doubt(exchange)
+
+    # Requests -------------------------------------------------------------------------------------------------
+
+    def _handle(self, events: list[Any]) -> None:
+        for event in events:
+            kind = type(event)
+            if kind is RequestHead:
+                self._begin(event)
+            elif kind is RequestEnded:
+                if self._exchange is not None:
+                    self._deadline = None
+                    self._exchange.feed_end()
+            elif kind is BodyReceived:
+                if self._exchange is not None:
+                    self._deadline_of_body()
+                    if self._exchange.feed(event.data) >= self._context.limits.body_buffer_bytes:
+                        self._pause_reading()
+            else:
+                assert kind is RequestFailed
+                self._fail(event)
+
+    def _begin(self, head: RequestHead) -> None:
+        context = self._context
+        self._deadline = None
+        if head.upgrade == b"websocket":
+            self._upgrade(head)
+            return
+        context.counters.requests += 1
+        root_path = "" if head.target == b"*" else context.config.root_path
+        scope = http_scope(head, root_path, self._client, self._server, context.state)
+        exchange = HttpExchange(self, scope, context.loop.time(), head.expect_continue, context.batch)
+        self._exchange = exchange
+        if head.target == b"*":
+            exchange.answer(204, _ALLOWED)
+            return
+        # With its exchange: when a task ends the connection may be busy with the next request already.
+        ended = partial(self._application_ended, exchange)
+        self._application = context.run(scope, exchange.receive, exchange.send, exchange, ended)
+        if self._eof:
+            self._expect_end(exchange)
+        elif head.content_length or head.chunked:
+            self._deadline_of_body()
+
+    def _deadline_of_body(self) -> None:
+        # A client that has stopped in the middle of its body is given as long as an idle connection.
+        self._set_deadline(self._context.touch() + self._context.limits.keep_alive_timeout)
+
+    def _upgrade(self, head: RequestHead) -> None:
+        """Hand the transport over to a WebSocket driver, or answer why not."""
+        context = self._context
+        limits = context.limits
+        offer = handshake.check(head.method, head.version, head.headers, limits.deflate, limits.max_subprotocols)
+        if head.content_length or head.chunked:
+            offer = handshake.Refusal(400, "the handshake has content (RFC 6455 section 4.1)")
+        if isinstance(offer, handshake.Refusal):
+            scope = websocket_scope(head, [], context.config.root_path, self._client, self._server, None)
+            context.fault("handshake", scope, f"{offer.reason}; answered with {offer.status}")
+            self._refuse(offer.status, offer.reason, offer.headers)
+            context.access.websocket_rejected(scope, offer.status)
+            return
+        transport = self._transport
+        assert transport is not None
+        scope = websocket_scope(
+            head, offer.subprotocols, context.config.root_path, self._client, self._server, context.state
+        )
+        context.wheel.cancel(self)
+        driver = WebSocketConnection(context, transport, self._outbox, Handshake(context, self._http, offer), scope)
+        self._transport = None
+        self._closing = True
+        transport.set_protocol(driver)
+        context.remove(self)
+        driver.start(scope)
+
+    def _fail(self, failure: RequestFailed) -> None:
+        self._context.fault("bad request", self._scope_for_log(), f"{failure.reason}; answered with {failure.status}")
+        exchange = self._exchange
+        if exchange is not None:
+            # The body broke off or is malformed: the application learns that the client is gone.
+            self._exchange = None
+            if exchange.started:
+                self._log(exchange)
+                exchange.disconnect()
+                self._abort()
+                return
+            exchange.disconnect()
+        size = self._refuse(failure.status, failure.reason, [])
+        if exchange is not None:
+            self._log(exchange, failure.status, size)
+
+    def _scope_for_log(self) -> dict[str, Any]:
+        return self._exchange.scope if self._exchange is not None else {"client": self._client, "path": "-"}
+
+    def _refuse(self, status: int, reason: str, headers: Headers) -> int:
+        """Answer without the application, and close; the bytes of the answer's content."""
+        response = self._http.error_response(
+            status, reason, default_headers=self._context.default_headers(), extra_headers=headers
+        )
+        self._outbox.append(response)
+        self._linger()
+        return len(response.partition(b"\r\n\r\n")[2])
+
+    # The application's answer (`fairway.asgi.http.Carrier`) ---------------------------------------------------
+
+    def send_continue(self) -> None:
+        self._append(self._http.send_informational, 100, ())
+
+    def send_early_hints(self, headers: Headers) -> None:
+        self._append(self._http.send_informational, 103, headers)
+
+    def send_whole(self, status: int, headers: Headers, body: bytes) -> bool:
+        context = self._context
+        if context.draining or len(body) > _MAX_JOINED_BYTES:
+            return False
+        data = self._http.send_whole(status, tuple(headers), body, context.plain_heads())
+        if data is None:
+            return False
+        self._outbox.append(data)
+        return True
+
+    def send_start(self, status: int, headers: Headers, trailers: bool) -> None:
+        if self._context.draining:
+            headers = [*headers, (b"connection", b"close")]
+        try:
+            data = self._http.send_response(
+                status, headers, default_headers=self._context.default_headers(), trailers=trailers
+            )
+        except LocalProtocolError as error:
+            raise ProtocolMisuse(f"http.response.start: {error}") from None
+        self._outbox.append(data)
+
+    def send_body(self, data: bytes, more: bool) -> None:
+        self._append(self._http.send_body, data, more)
+
+    def send_trailers(self, headers: Headers) -> None:
+        self._append(self._http.send_trailers, headers)
+
+    def _append(self, frame: Any, *arguments: Any) -> None:
+        try:
+            data = frame(*arguments)
+        except LocalProtocolError as error:
+            raise ProtocolMisuse(str(error)) from None
+        if data and self._outbox.append(data):
+            self._wrote_at_once = True
+
+    def drained(self) -> Awaitable[None] | None:
+        outbox = self._outbox
+        if outbox.size >= outbox.high_water:
+            return outbox.drained()
+        if self._wrote_at_once:
+            self._wrote_at_once = False
+            return NEXT_PASS
+        return None
+
+    def body_taken(self) -> None:
+        self._resume_reading()
+
+    def response_complete(self) -> None:
+        exchange = self._exchange
+        # What the application does from here on, it does for itself: it is not cancelled when the client leaves.
+        self._exchange = self._application = None
+        if exchange is not None:
+            self._log(exchange)
+        self._outbox.flush_alone()
+        if self._closing:
+            return
+        http = self._http
+        if http.should_close or self._context.draining:
+            self._linger()
+            return
+        if http._buffer or self._eof:
+            # Not from inside the application's send: the next request gets a turn of its own.
+            self._context.loop.call_soon(self._next_request)
+        else:
+            self._next_request()
+
+    def _next_request(self) -> None:
+        if self._closing or self._transport is None or self._exchange is not None:
+            return
+        context = self._context
+        if not self._reading:
+            self._resume_reading()
+        self._set_deadline(context.touch() + context.limits.keep_alive_timeout)
+        events = self._http.next_request()
+        if events:
+            self._handle(events)
+        if self._eof and self._exchange is None and not self._closing:
+            self._close()
+
+    def _application_ended(self, exchange: HttpExchange, task: asyncio.Task[None]) -> None:
+        self._context.forget(task, exchange.started_at, exchange.received_bytes + exchange.sent_bytes)
+        if self._application is task:
+            self._application = None
+            if self._transport is None:
+                self._context.wheel.cancel(self)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._application_failed(exchange.scope, error)
+        elif not (exchange.finished or exchange.disconnected or exchange.forsaken):
+            ending = "was cancelled, not by the server," if task.cancelled() else "returned"
+            self._context.fault("no answer", exchange.scope, f"application {ending} without completing its response")
+        if exchange is self._exchange and not exchange.finished:
+            self._break_off(exchange, error)
+
+    def _application_failed(self, scope: dict[str, Any], error: BaseException) -> None:
+        status = getattr(error, "asgi_status", None)
+        if isinstance(status, int):
+            self._context.fault("refused", scope, f"{str(error).rstrip('.')}; answered with {status}")
+        elif not isinstance(error, ConnectionClosed):
+            self._context.application_error("HTTP", scope, error)
+
+    def _break_off(self, exchange: HttpExchange, error: BaseException | None) -> None:
+        """The application will not finish its response: answer in its place, or cut what it has begun."""
+        self._exchange = None
+        if exchange.started or (exchange.forsaken and error is None):
+            self._log(exchange)
+            exchange.disconnect()
+            self._outbox.flush()  # how far it came is worth seeing
+            self._abort()
+            return
+        status = getattr(error, "asgi_status", None)
+        if not isinstance(status, int):
+            status = 500
+        exchange.disconnect()
+        size = self._refuse(status, "not found" if status == 404 else "internal server error", [])
+        self._log(exchange, status, size)
+
+    def _log(self, exchange: HttpExchange, status: int | None = None, size: int | None = None) -> None:
+        """The line of a request that has ended; `status` and `size` of what the server itself has answered."""
+        status = status or exchange.status
+        if status is not None and status >= 400:
+            self._suspect_proxy(exchange)
+        context = self._context
+        if not context.logs_access:
+            return
+        seconds = context.loop.time() - exchange.started_at
+        size = exchange.sent_bytes if size is None else size
+        context.access.http_finished(exchange.scope, status, size, seconds)
+
+    def _suspect_proxy(self, exchange: HttpExchange) -> None:
+        """A handshake without its hop-by-hop fields (RFC 9110 section 7.6.1) arrives as a plain request."""
+        if any(name == b"sec-websocket-key" for name, _ in exchange.scope["headers"]):
+            self._context.fault(
+                "no upgrade",
+                exchange.scope,
+                "a WebSocket handshake without Upgrade: the proxy in front drops it; have it pass on the headers "
+                "Upgrade and Connection, over HTTP/1.1",
+            )
+
+    # Endings --------------------------------------------------------------------------------------------------
+
+    def _linger(self) -> None:
+        # Closing while the client still sends would make the kernel send a reset, which can overtake the
+        # response (RFC 9112 section 9.6): stop writing, read on and throw away, but not for long.
+        self._closing = True
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        self._outbox.flush()
+        if self._eof:
+            self._close()
+            return
+        self._resume_reading()
+        # A client that is still taking its response is measured by its progress: `resume_writing` leads here again.
+        self._deadline = None
+        if self._outbox.is_empty:
+            if transport.can_write_eof():
+                transport.write_eof()
+            self._set_deadline(self._context.touch() + self._context.linger_seconds)
+
+    def _close(self) -> None:
+        self._closing = True
+        if self._transport is not None:
+            self._outbox.flush()
+            if not self._outbox.blocked:
+                self._transport.close()
+
+    def _abort(self) -> None:
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _set_deadline(self, deadline: float) -> None:
+        self._deadline = deadline
+        # Most move later, request by request, and the wheel calls at the earlier one: it need not be told.
+        if self.wheel_slot is None or deadline < self._due:
+            self._schedule(deadline)
+
+    def _schedule(self, deadline: float) -> None:
+        if self.wheel_slot is None or deadline < self._due:
+            self._due = deadline
+        self._context.schedule(self, deadline)
+
+    def handle_deadline(self, now: float) -> float | None:
+        """Judge whichever deadline has passed; the next one. (`fairway.timing.wheel.Entry`)"""
+        limits = self._context.limits
+        stalled_until = None if self._stalled_at is None else self._stalled_at + limits.write_stall_timeout
+        if stalled_until is not None and now >= stalled_until and self._outbox.has_progressed():
+            self._stalled_at = now
+            stalled_until = now + limits.write_stall_timeout
+        if stalled_until is not None and now >= stalled_until:
+            self._context.counters.slow_consumers += 1
+            self._context.fault(
+                "slow client", self._scope_for_log(), f"client took no data for {limits.write_stall_timeout:g} s"
+            )
+            self._abort()
+            return None
+        if self._deadline is not None and now >= self._deadline:
+            self._deadline = None
+            self._time_is_up(limits.disconnect_timeout)
+        deadlines = [deadline for deadline in (self._deadline, stalled_until) if deadline is not None]
+        if not deadlines:
+            return None
+        self._due = min(deadlines)
+        return self._due
+
+    def _time_is_up(self, disconnect_timeout: float) -> None:
+        if self._transport is None:
+            if self._application is not None:
+                self._context.fault(
+                    "application hangs",
+                    self._scope_for_log(),
+                    f"application did not end within {disconnect_timeout:g} s after the disconnect: cancelled",
+                )
+                self._application.cancel()
+        elif self._closing:
+            self._abort()
+        elif self._exchange is not None:
+            self._judge_silence(self._exchange)
+        elif self._http.is_idle:
+            self._close()
+        else:
+            self._fail(RequestFailed(408, "request head not complete in time: RFC 9110 section 15.5.9"))
+
+    def _judge_silence(self, exchange: HttpExchange) -> None:
+        if self._eof or self._has_left:
+            if self._stalled_at is None and exchange.sent_bytes == self._taken_at_eof:
+                self._abort()
+            else:
+                self._doubt(exchange)
+        elif not self._reading:
+            self._deadline_of_body()  # it is the application that does not take what has arrived
+        else:
+            self._fail(RequestFailed(408, "request body stopped arriving: RFC 9110 section 15.5.9"))
+
+    def _expect_end(self, exchange: HttpExchange) -> None:
+        # A client that has said everything cannot be told from one that has left, unless something is sent to it. The
+        # application learns of it, and what it sends then is sent; nobody ends their side of an event stream.
+        loop = self._context.loop
+        known_at = exchange.started_at + _PATIENCE_AT_EOF
+        if exchange.is_event_stream or loop.time() >= known_at:
+            exchange.forsake()
+        else:
+            loop.call_at(known_at, exchange.forsake)
+        self._doubt(exchange)
+
+    def _doubt(self, exchange: HttpExchange) -> None:
+        # So long it may wait for the next byte, as long as the application has to end.
+        self._taken_at_eof = exchange.sent_bytes
+        self._set_deadline(self._context.touch() + self._context.limits.disconnect_timeout)
+
+    # For the server -------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Finish the request under way, then close; an idle connection closes at once.
+
+        An event stream would never finish: it ends now, and its client comes back by itself.
+        """
+        if self._exchange is None:
+            self._close()
+        elif self._exchange.is_event_stream:
+            self._exchange.end_stream()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._abort()

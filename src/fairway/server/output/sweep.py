@@ -1,0 +1,126 @@
+"""Writing broadcasts to the sockets of a group, round and round: a circular elevator scan.
+
+A sweep stands at an index of its recipients and moves on by a number of them in each pass of the event loop. A
+broadcast joins the sweep wherever it stands, and leaves it when it has been brought all the way round. So each socket
+gets, in one write, every broadcast that has joined since its last visit; and the next socket gets the same bytes, which
+were joined once.
+
+Between two visits the kernel uses the caches for itself, so a visit costs as much as the memory that it touches. That
+is why it touches nothing of a connection but its socket. Connections that need a second look are therefore looked up
+beforehand (`Recipients.indirect_in`).
+
+For each broadcast the sweep keeps how many recipients `remaining` counts. For each recipient it keeps nothing, except
+where an outbox has asked for its share early (`bring_forward`): then it remembers up to which broadcast.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from itertools import repeat
+from socket import socket
+from typing import TYPE_CHECKING
+
+from fairway.delivery import Payload
+
+if TYPE_CHECKING:
+    from fairway.server.output.fanout import Recipients
+
+
+class Broadcast:
+    """A message that is under way. `number` counts the broadcasts of a sweep from 1; `weight` is about how many bytes
+    are kept for it; `left_out` are the indices that are not to get it; `remaining` is how many recipients are still to
+    be visited.
+    """
+
+    __slots__ = ("left_out", "number", "payload", "remaining", "weight")
+
+    def __init__(self, number: int, payload: Payload, weight: int, left_out: Collection[int], remaining: int) -> None:
+        self.number = number
+        self.payload = payload
+        self.weight = weight
+        self.left_out = left_out
+        self.remaining = remaining
+
+
+class Sweep:
+    """`under_way` are the broadcasts, oldest first: the first will be complete next. `weight` is the sum of theirs."""
+
+    __slots__ = ("_added", "_brought_forward", "at", "recipients", "under_way", "weight")
+
+    def __init__(self, recipients: Recipients) -> None:
+        self.recipients = recipients
+        self.under_way: deque[Broadcast] = deque()
+        self.at = 0
+        self.weight = 0
+        self._added = 0
+        # Index -> the number of the last broadcast that its outbox has been given ahead of the next visit.
+        self._brought_forward: dict[int, int] = {}
+
+    def add(self, payload: Payload, weight: int, left_out: Collection[int]) -> None:
+        """Add a broadcast of a payload whose forms for all recipients have been made."""
+        self._added += 1
+        self.under_way.append(Broadcast(self._added, payload, weight, left_out, len(self.recipients)))
+        self.weight += weight
+
+    def bring_forward(self, index: int) -> None:
+        """Put into an outbox what is under way for it, so that nothing overtakes that."""
+        distance = (index - self.at) % len(self.recipients)
+        last = self._brought_forward.get(index, 0)
+        due = [
+            one
+            for one in self.under_way
+            if one.number > last and one.remaining > distance and index not in one.left_out
+        ]
+        if not due:
+            return
+        self._brought_forward[index] = self._added
+        connection = self.recipients.connections[index]
+        for one in due:
+            connection.outbox.append(one.payload.form(connection.encoder), is_broadcast=True)
+        # Only when all are there: if the client is dropped now, all of them are counted.
+        connection._check_bound()
+
+    def run(self, count: int) -> int:
+        """Visit up to `count` recipients; return how many. Fewer are visited where the bytes to be written change."""
+        recipients, begin = self.recipients, self.at
+        part_end, encoder = next(part for part in recipients.parts if begin < part[0])
+        end = min(part_end, begin + count, begin + self.under_way[0].remaining)
+        count = end - begin
+        data = b"".join([one.payload.form(encoder) for one in self.under_way])
+        for index in sorted(self._indirect_in(begin, end)):
+            self._write(begin, index, data)
+            self.bring_forward(index)
+            self._brought_forward.pop(index, None)
+            begin = index + 1
+        self._write(begin, end, data)
+        self.at = end % len(recipients)
+        for one in self.under_way:
+            one.remaining -= count
+        while self.under_way and not self.under_way[0].remaining:
+            self.weight -= self.under_way.popleft().weight
+        return count
+
+    def _indirect_in(self, begin: int, end: int) -> set[int]:
+        indices = set(self.recipients.indirect_in(begin, end))
+        for some in (self._brought_forward, *[one.left_out for one in self.under_way]):
+            if len(some) > end - begin:
+                indices.update(index for index in range(begin, end) if index in some)
+            elif some:
+                indices.update(index for index in some if begin <= index < end)
+        return indices
+
+    def _write(self, begin: int, end: int, data: bytes) -> None:
+        # The loop over the sockets is the iterator's own: in Python it would cost a twentieth of a delivery.
+        taken: list[int] = []
+        sends = map(socket.send, self.recipients.endpoints[begin:end], repeat(data))
+        while len(taken) < end - begin:
+            try:
+                taken.extend(sends)
+            except OSError:
+                taken.append(0)  # full, or broken: the transport sees to either
+        size = len(data)
+        if taken.count(size) < len(taken):
+            for index, sent in enumerate(taken, begin):
+                if sent < size:
+                    self.recipients.connections[index].outbox.write_rest(data, sent)

@@ -1,0 +1,1 @@
+"""Deadlines of many, for whoever has a clock."""

@@ -1,0 +1,179 @@
+"""One request without a connection: the order of events, and what the carrier is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+
+from fairway.asgi.errors import ConnectionClosed
+from fairway.asgi.http import HttpExchange
+from fairway.server.output.batch import ENDINGS_PER_PASS, Batch
+
+
+class Carrier:
+    """Keeps what it is asked for."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.wait: Awaitable[None] | None = None
+
+    def send_continue(self) -> None:
+        self.calls.append(("continue",))
+
+    def send_early_hints(self, headers: Any) -> None:
+        self.calls.append(("hints", headers))
+
+    def send_whole(self, status: int, headers: Any, body: bytes) -> bool:
+        return False
+
+    def send_start(self, status: int, headers: Any, trailers: bool) -> None:
+        self.calls.append(("start", status, headers, trailers))
+
+    def send_body(self, data: bytes, more: bool) -> None:
+        self.calls.append(("body", data, more))
+
+    def send_trailers(self, headers: Any) -> None:
+        self.calls.append(("trailers", headers))
+
+    def drained(self) -> Awaitable[None] | None:
+        return self.wait
+
+    def body_taken(self) -> None:
+        self.calls.append(("taken",))
+
+    def response_complete(self) -> None:
+        self.calls.append(("complete",))
+
+
+@pytest.fixture
+def carrier() -> Carrier:
+    return Carrier()
+
+
+def exchange_of(carrier: Carrier, method: str = "GET", expects_continue: bool = False) -> HttpExchange:
+    return HttpExchange(carrier, {"method": method}, 0.0, expects_continue)
+
+
+async def test_pieces_that_wait_are_given_together(carrier: Carrier) -> None:
+    exchange = exchange_of(carrier)
+    assert (exchange.feed(b"one"), exchange.feed(b"two")) == (3, 6)
+    assert await exchange.receive() == {"type": "http.request", "body": b"onetwo", "more_body": True}
+    assert carrier.calls == [("taken",)]
+    assert exchange.feed(b"x") == 1
+    exchange.feed_end()
+    assert await exchange.receive() == {"type": "http.request", "body": b"x", "more_body": False}
+    assert carrier.calls == [("taken",)]
+
+
+async def test_exactly_one_final_event_and_then_a_disconnect_when_it_comes(carrier: Carrier) -> None:
+    exchange = exchange_of(carrier)
+    exchange.feed_end()
+    assert await exchange.receive() == {"type": "http.request", "body": b"", "more_body": False}
+    waiting = asyncio.ensure_future(exchange.receive())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    exchange.disconnect()
+    assert await waiting == await exchange.receive() == {"type": "http.disconnect"}
+
+
+async def test_continue_is_asked_for_once_and_not_when_the_body_is_there(carrier: Carrier) -> None:
+    exchange = exchange_of(carrier, expects_continue=True)
+    waiting = asyncio.ensure_future(exchange.receive())
+    await asyncio.sleep(0)
+    assert carrier.calls == [("continue",)]
+    exchange.feed(b"a")
+    await waiting
+    exchange.feed_end()
+    await exchange.receive()
+    assert carrier.calls == [("continue",), ("taken",)]
+
+    eager = exchange_of(carrier, expects_continue=True)
+    eager.feed_end()
+    await eager.receive()
+    assert carrier.calls.count(("continue",)) == 1
+
+
+async def test_a_receive_that_is_given_up_leaves_nothing_behind(carrier: Carrier) -> None:
+    exchange = exchange_of(carrier)
+    for _ in range(3):
+        waiting = asyncio.ensure_future(exchange.receive())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+    assert exchange._waiters == []
+    exchange.feed(b"still there")
+    assert (await exchange.receive())["body"] == b"still there"
+
+
+async def test_the_start_is_held_back_until_the_body(carrier: Carrier) -> None:
+    exchange = exchange_of(carrier)
+    await exchange.send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})
+    assert carrier.calls == []
+    assert not exchange.started
+    await exchange.send({"type": "http.response.body", "body": b"abc"})
+    assert carrier.calls == [
+        ("start", 200, [(b"a", b"b"), (b"content-length", b"3")], False),
+        ("body", b"abc", False),
+        ("complete",),
+    ]
+    assert (exchange.status, exchange.sent_bytes, exchange.finished) == (200, 3, True)
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "headers", "body", "more", "added"),
+    [
+        ("GET", 200, [], b"", False, True),
+        ("GET", 200, [], b"", True, False),
+        ("GET", 200, [(b"Content-Length", b"0")], b"", False, False),
+        ("GET", 304, [], b"", False, False),
+        ("HEAD", 200, [], b"", False, False),
+        ("HEAD", 200, [], b"abc", False, True),
+    ],
+)
+async def test_when_the_length_is_known(
+    carrier: Carrier, method: str, status: int, headers: Any, body: bytes, more: bool, added: bool
+) -> None:
+    exchange = exchange_of(carrier, method)
+    await exchange.send({"type": "http.response.start", "status": status, "headers": headers})
+    await exchange.send({"type": "http.response.body", "body": body, "more_body": more})
+    sent = carrier.calls[0][2]
+    assert sent == ([*headers, (b"content-length", b"%d" % len(body))] if added else headers)
+
+
+async def test_send_waits_for_the_carrier(carrier: Carrier) -> None:
+    carrier.wait = waiter = asyncio.get_running_loop().create_future()
+    sending = asyncio.ensure_future(exchange_of(carrier).send({"type": "http.response.start", "status": 200}))
+    await asyncio.sleep(0)
+    assert not sending.done()
+    waiter.set_result(None)
+    await sending
+
+
+async def test_after_a_disconnect_send_raises_and_after_the_end_it_does_nothing(carrier: Carrier) -> None:
+    gone = exchange_of(carrier)
+    gone.disconnect()
+    with pytest.raises(ConnectionClosed, match="the client has closed the connection"):
+        await gone.send({"type": "http.response.start", "status": 200})
+
+    complete = exchange_of(carrier)
+    await complete.send({"type": "http.response.start", "status": 200})
+    await complete.send({"type": "http.response.body"})
+    calls = len(carrier.calls)
+    complete.disconnect()
+    await complete.send({"type": "http.response.body", "body": b"late"})
+    assert len(carrier.calls) == calls
+
+
+async def test_those_whose_clients_leave_together_are_told_over_several_passes() -> None:
+    batch = Batch(asyncio.get_running_loop())
+    exchanges = [HttpExchange(Carrier(), {}, 0.0, False, batch) for _ in range(ENDINGS_PER_PASS + 1)]
+    receiving = [asyncio.ensure_future(exchange.receive()) for exchange in exchanges]
+    await asyncio.sleep(0)
+    for exchange in exchanges:
+        exchange.disconnect()
+    with pytest.raises(ConnectionClosed):  # whoever waits acts on it before the sender raises
+        await exchanges[-1].send({"type": "http.response.body"})
+    assert [await one for one in receiving] == [{"type": "http.disconnect"}] * len(exchanges)

@@ -1,0 +1,233 @@
+"""RFC 9112 section 9: one request after the other, pipelining, the end of the peer's side, handing over."""
+
+from __future__ import annotations
+
+import pytest
+from tests.fairway.protocols.http1.wire import BEHIND, chunked, head
+
+from fairway.protocols.http1 import (
+    BodyReceived,
+    Http1Protocol,
+    LocalProtocolError,
+    RequestEnded,
+    RequestFailed,
+    RequestHead,
+)
+
+FIRST = head(first=b"GET /first HTTP/1.1")
+SECOND = head(b"Content-Length: 3", first=b"POST /second HTTP/1.1") + b"abc"
+THIRD = head(first=b"GET /third HTTP/1.1")
+CLOSING = head(b"Connection: close")
+UPGRADE = head(b"Connection: Upgrade", b"Upgrade: websocket")
+
+
+def answer(connection: Http1Protocol) -> None:
+    connection.send_response(204, [])
+    connection.send_body(b"", False)
+
+
+def paths(events: list[object]) -> list[bytes]:
+    return [event.raw_path for event in events if isinstance(event, RequestHead)]
+
+
+def test_9112_9_3_2_pipelined_requests_wait_for_their_turn():
+    connection = Http1Protocol()
+
+    assert paths(connection.receive_data(FIRST + SECOND + THIRD)) == [b"/first"]
+    assert connection.buffered == len(SECOND + THIRD)
+    answer(connection)
+    assert connection.next_request()[1:] == [BodyReceived(b"abc"), RequestEnded()]
+    assert connection.buffered == len(THIRD)
+    answer(connection)
+    assert paths(connection.next_request()) == [b"/third"]
+    assert connection.buffered == 0
+    answer(connection)
+    assert connection.next_request() == []
+    assert not connection.should_close
+
+
+def test_9112_9_3_2_a_pipelined_request_may_arrive_in_pieces_around_the_turn():
+    connection = Http1Protocol()
+    connection.receive_data(FIRST)
+
+    assert connection.receive_data(THIRD[:10]) == []
+    assert connection.receive_data(THIRD[10:20]) == []
+    assert connection.buffered == 20
+    answer(connection)
+    assert connection.next_request() == []
+    assert paths(connection.receive_data(THIRD[20:])) == [b"/third"]
+
+
+def test_a_pipelined_fault_is_found_when_its_turn_comes():
+    connection = Http1Protocol()
+
+    assert paths(connection.receive_data(FIRST + b"\x00")) == [b"/first"]
+    assert not connection.should_close
+    answer(connection)
+    assert connection.next_request() == [RequestFailed(400, "control character 0x00: RFC 9110 section 5.5")]
+    assert connection.should_close
+
+
+def test_9112_9_6_nothing_behind_a_closing_request_is_looked_at_or_kept():
+    connection = Http1Protocol()
+
+    assert len(connection.receive_data(CLOSING + BEHIND)) == 2
+    assert connection.receive_data(BEHIND) == []
+    assert connection.buffered == 0
+    assert connection.should_close
+    answer(connection)
+    assert connection.next_request() == []
+    assert connection.receive_data(BEHIND) == []
+
+
+def test_after_a_closing_response_pipelined_requests_are_dropped():
+    connection = Http1Protocol()
+    connection.receive_data(FIRST + THIRD)
+    connection.send_response(204, [(b"connection", b"close")])
+    connection.send_body(b"", False)
+
+    assert connection.should_close
+    assert connection.next_request() == []
+    assert connection.buffered == 0
+
+
+def test_request_is_the_one_being_received_or_answered():
+    connection = Http1Protocol()
+    assert connection.request is None
+
+    connection.receive_data(FIRST)
+    assert connection.request is not None
+    assert connection.request.raw_path == b"/first"
+
+    answer(connection)
+    connection.next_request()
+    assert connection.request is None
+
+
+def test_no_data_is_no_event():
+    assert Http1Protocol().receive_data(b"") == []
+
+
+def test_content_is_reported_as_it_arrives():
+    connection = Http1Protocol()
+    data = head(b"Content-Length: 6", first=b"POST / HTTP/1.1")
+
+    assert len(connection.receive_data(data)) == 1
+    assert connection.should_close, "the content has not been read"
+    assert connection.receive_data(b"abc") == [BodyReceived(b"abc")]
+    assert connection.receive_data(b"def") == [BodyReceived(b"def"), RequestEnded()]
+    assert not connection.should_close
+
+
+# -- the end of the peer's side
+
+
+def test_eof_between_requests_is_nothing():
+    connection = Http1Protocol()
+
+    assert connection.receive_eof() == []
+    assert connection.should_close
+
+
+def test_eof_after_empty_lines_is_nothing():
+    connection = Http1Protocol()
+    connection.receive_data(b"\r\n")
+
+    assert connection.receive_eof() == []
+
+
+@pytest.mark.parametrize("length", [1, 10, len(FIRST) - 1])
+def test_9112_8_eof_inside_a_head_is_a_failure(length):
+    connection = Http1Protocol()
+    connection.receive_data(FIRST[:length])
+
+    assert connection.receive_eof() == [
+        RequestFailed(400, "connection ended inside the request head: RFC 9112 section 8")
+    ]
+    assert connection.should_close
+
+
+@pytest.mark.parametrize("data", [SECOND[:-1], SECOND[:-3], chunked(b""), chunked(b"5\r\nhello\r\n0\r\n\r")])
+def test_9112_8_eof_inside_content_is_a_failure(data):
+    connection = Http1Protocol()
+    connection.receive_data(data)
+
+    assert connection.receive_eof() == [
+        RequestFailed(400, "connection ended inside the request content: RFC 9112 section 8")
+    ]
+
+
+def test_a_request_followed_by_eof_is_answered_and_the_connection_closed():
+    connection = Http1Protocol()
+    connection.receive_data(FIRST)
+
+    assert connection.receive_eof() == []
+    assert b"\r\nconnection: close\r\n" in connection.send_response(204, [])
+    connection.send_body(b"", False)
+    assert connection.should_close
+
+
+def test_all_pipelined_requests_before_eof_are_answered():
+    connection = Http1Protocol()
+    connection.receive_data(FIRST + THIRD)
+    connection.receive_eof()
+
+    assert not connection.should_close
+    answer(connection)
+    assert paths(connection.next_request()) == [b"/third"]
+    assert connection.should_close
+
+
+def test_a_pipelined_request_cut_off_by_eof_is_a_failure_in_its_turn():
+    connection = Http1Protocol()
+    connection.receive_data(FIRST + THIRD[:-1])
+
+    assert connection.receive_eof() == []
+    answer(connection)
+    assert connection.next_request() == [
+        RequestFailed(400, "connection ended inside the request head: RFC 9112 section 8")
+    ]
+
+
+def test_eof_after_a_failure_is_nothing():
+    connection = Http1Protocol()
+    connection.receive_data(b"\x00")
+
+    assert connection.receive_eof() == []
+
+
+# -- handing the connection to another protocol
+
+
+def test_9110_7_8_bytes_behind_an_upgraded_request_are_handed_over():
+    connection = Http1Protocol()
+    connection.receive_data(UPGRADE + b"\x81\x80")
+    connection.receive_data(b"1234")
+
+    assert connection.unread() == b"\x81\x801234"
+    assert connection.buffered == 0
+    assert connection.receive_data(b"more") == []
+
+
+def test_9110_7_8_bytes_are_kept_even_if_the_upgraded_request_also_says_close():
+    connection = Http1Protocol()
+    connection.receive_data(head(b"Connection: Upgrade, close", b"Upgrade: websocket") + b"\x81")
+
+    assert connection.unread() == b"\x81"
+
+
+@pytest.mark.parametrize("data", [b"", FIRST, head(b"Connection: Upgrade", b"Upgrade: a", b"Content-Length: 1")])
+def test_unread_needs_a_complete_request_for_an_upgrade(data):
+    connection = Http1Protocol()
+    connection.receive_data(data)
+
+    with pytest.raises(LocalProtocolError, match=r"^no complete request asks for an upgrade; keep speaking HTTP$"):
+        connection.unread()
+
+
+def test_a_refused_upgrade_goes_on_as_http():
+    connection = Http1Protocol()
+    connection.receive_data(UPGRADE + THIRD)
+    answer(connection)
+
+    assert paths(connection.next_request()) == [b"/third"]

@@ -1,0 +1,266 @@
+"""One connection on a transport that a test can look into: whole responses and general ones, and lazy deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from fairway.protocols.http1 import PlainHeads
+from fairway.server.config import Config
+from fairway.server.context import Context
+from fairway.server.http1.connection import Http1Connection
+from fairway.server.limits import Limits
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+REQUESTS = {
+    "get": GET,
+    "twice": GET + GET,
+    "1.0": b"GET / HTTP/1.0\r\n\r\n",
+    "close": b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    "head": b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "post": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
+    "unfinished": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nh",
+}
+
+
+class Transport(asyncio.Transport):
+    """Keeps what is written; reports as many bytes left over as it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.left = 0
+        self.closed = False
+        self.ended = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("127.0.0.1", 8000)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return self.left
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]
+        self.written.append(data)
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Log:
+    enabled = True
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, int | None, int]] = []
+
+    def http_finished(self, scope: Any, status: int | None, size: int, seconds: float) -> None:
+        assert 0 <= seconds < 60
+        self.lines.append((scope["method"], status, size))
+
+
+def answering(headers: list[tuple[bytes, bytes]], *pieces: bytes, status: int = 200, **more: Any) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": headers, **more})
+        for piece in pieces[:-1]:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": pieces[-1]})
+
+    return app
+
+
+APPS = {
+    "plain": answering([(b"content-type", b"text/plain")], b"hello"),
+    "with a length": answering([(b"Content-Length", b"5")], b"hello"),
+    "wrong length": answering([(b"content-length", b"6")], b"hello"),
+    "empty": answering([], b""),
+    "204": answering([], b"", status=204),
+    "404": answering([], b"hello", status=404),
+    "closing": answering([(b"connection", b"close")], b"hello"),
+    "own date": answering([(b"date", b"today")], b"hello"),
+    "forbidden value": answering([(b"x", b"a\r\nb")], b"hello"),
+    "trailers": answering([], b"hello", trailers=True),
+    "in pieces": answering([], b"hel", b"lo"),
+    "events": answering([(b"content-type", b"text/event-stream")], b"data: x\n\n"),
+    "large": answering([], b"x" * 100_000),
+}
+
+Make = Callable[..., tuple[Http1Connection, Transport]]
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    contexts: list[Context] = []
+
+    def make_connection(app: Any, log: Any = None, **limits: Any) -> tuple[Http1Connection, Transport]:
+        config = Config(limits=Limits(**limits))
+        context = Context(app, config, asyncio.get_running_loop(), log or Log())
+        contexts.append(context)
+        transport = Transport()
+        connection = Http1Connection(context)
+        connection.connection_made(transport)
+        return connection, transport
+
+    yield make_connection
+    for context in contexts:
+        for task in context.tasks:
+            task.cancel()
+        context.close()
+
+
+async def passes(count: int = 10) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def conversation(make: Make, app: Any, request: bytes, drain: bool) -> tuple[Any, ...]:
+    log = Log()
+    connection, transport = make(app, log)
+    connection._context.draining = drain
+    connection.data_received(request)
+    await passes()
+    connection.data_received(GET)
+    await passes()
+    return b"".join(transport.written), transport.closed, transport.ended, log.lines
+
+
+def without_dates(written: bytes) -> list[bytes]:
+    return [line for line in written.split(b"\r\n") if not line.startswith(b"date: ")]
+
+
+@pytest.mark.parametrize("drain", [False, True], ids=["", "draining"])
+@pytest.mark.parametrize("request_name", REQUESTS)
+@pytest.mark.parametrize("app_name", APPS)
+async def test_a_whole_response_is_what_the_general_path_sends(
+    make: Make, app_name: str, request_name: str, drain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, request = APPS[app_name], REQUESTS[request_name]
+    written, *rest = await conversation(make, app, request, drain)
+    monkeypatch.setattr(Http1Connection, "send_whole", lambda *arguments: False)
+    expected, *expected_rest = await conversation(make, app, request, drain)
+    assert without_dates(written) == without_dates(expected)
+    assert rest == expected_rest
+    assert b"HTTP/1.1" in written
+
+
+async def test_a_whole_response_is_one_write(make: Make) -> None:
+    connection, transport = make(APPS["plain"])
+    connection.data_received(GET)
+    await passes()
+    (written,) = transport.written
+    assert written.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert written.endswith(b"content-type: text/plain\r\ncontent-length: 5\r\n\r\nhello")
+
+
+async def test_heads_are_kept_until_their_date_has_passed(make: Make) -> None:
+    connection, transport = make(APPS["plain"])
+    context = connection._context
+    context._block_time -= 60
+    context._plain_heads = PlainHeads(b"date: a minute ago\r\n")
+    for _ in range(2):
+        connection.data_received(GET)
+        await passes()
+        assert transport.written[-1].splitlines()[2] == context.default_headers().splitlines()[1]
+
+
+async def test_a_whole_response_waits_for_a_socket_that_takes_nothing(make: Make) -> None:
+    ended = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await APPS["plain"](scope, receive, send)
+        ended.append(scope)
+
+    connection, transport = make(app, outbox_high_water=10)
+    connection.pause_writing()
+    connection.data_received(GET)
+    await passes()
+    assert (transport.written, ended) == ([], [])
+    connection.resume_writing()
+    await passes()
+    assert len(transport.written) == len(ended) == 1
+
+
+async def test_no_clock_is_read_for_a_log_that_nobody_wants(make: Make) -> None:
+    class Disabled(Log):
+        enabled = False
+
+    log = Disabled()
+    connection, transport = make(APPS["plain"], log)
+    connection.data_received(GET)
+    await passes()
+    assert len(transport.written) == 1
+    assert log.lines == []
+
+
+# Deadlines ---------------------------------------------------------------------------------------------------------
+
+
+def at(connection: Http1Connection, seconds: float) -> None:
+    """Let the wheel come to that time; a stall puts entries off once, so it is told of every tick."""
+    context = connection._context
+    time = context.loop.time()
+    for tick in range(int(seconds * 4) + 2):
+        context.wheel.advance(time + tick / 4)
+
+
+async def test_requests_move_the_deadline_without_telling_the_wheel(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, transport = make(APPS["plain"], keep_alive_timeout=20, request_head_timeout=10)
+    told: list[float] = []
+    schedule = connection._context.schedule
+    monkeypatch.setattr(
+        connection._context, "schedule", lambda entry, deadline: (told.append(deadline), schedule(entry, deadline))
+    )
+    for _ in range(5):
+        connection.data_received(GET)
+        await passes()
+    assert told == []
+    at(connection, 19)
+    assert not transport.closed
+    at(connection, 21)
+    assert transport.closed
+
+
+async def test_a_deadline_before_the_one_of_the_wheel_is_kept(make: Make) -> None:
+    connection, transport = make(APPS["plain"], keep_alive_timeout=5, request_head_timeout=5, write_stall_timeout=60)
+    connection.data_received(GET[:-2])  # its deadline is served, which leaves only the one of the socket
+    connection._deadline = None
+    connection.pause_writing()
+    at(connection, 6)
+    assert (connection._due, transport.closed) == (connection._stalled_at + 60, False)
+    connection.resume_writing()
+    connection.data_received(GET[-2:])
+    await passes()
+    at(connection, 7)
+    assert transport.closed
+
+
+async def test_a_head_that_begins_has_its_own_deadline(make: Make) -> None:
+    connection, transport = make(APPS["plain"], keep_alive_timeout=60, request_head_timeout=60)
+    connection.data_received(GET)
+    await passes()
+    transport.written.clear()
+    connection._context.limits = connection._context.limits.__class__(request_head_timeout=2, keep_alive_timeout=60)
+    connection.data_received(GET[:5])
+    at(connection, 3)
+    assert transport.written[0].startswith(b"HTTP/1.1 408 ")

@@ -1,0 +1,320 @@
+"""What is put off within one event loop: writes to sockets, and the waking of consumers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairway.delivery import WAKES_PER_PASS, Inbox, Payload
+from fairway.protocols.websocket.frames import PLAIN
+from fairway.server.output.batch import ENDINGS_PER_PASS, FEWEST_WAKES, FIRST_WRITES, MAX_DIRTY, Batch
+from fairway.server.output.outbox import NEXT_PASS, Outbox
+from fairway.server.websocket.exchange import WebSocketExchange
+
+DEADLINE = 10
+
+
+class Transport(asyncio.Transport):
+    """A socket that takes everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.writes.append(bytes(data))
+
+
+class Socket(WebSocketExchange):
+    """As much of a driver as sends."""
+
+    __slots__ = ("transport",)
+
+    def __init__(self, batch: Batch) -> None:
+        self.is_open = True
+        self.encoder = PLAIN
+        self.transport = Transport()
+        self.outbox = Outbox(self.transport, batch, asyncio.get_running_loop(), 65536)
+
+    @property
+    def writes(self) -> list[bytes]:
+        return self.transport.writes
+
+
+class CountingLoop:
+    """The event loop; counts what is called soon."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.calls = 0
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        self.calls += 1
+        self._loop.call_soon(callback)
+
+
+@pytest.fixture
+async def loop() -> CountingLoop:
+    return CountingLoop(asyncio.get_running_loop())
+
+
+@pytest.fixture
+async def batch(loop: CountingLoop) -> Batch:
+    return Batch(loop)  # type: ignore[arg-type]
+
+
+def written(sockets: list[Socket]) -> int:
+    return sum(bool(socket.writes) for socket in sockets)
+
+
+# Sockets of single consumers -----------------------------------------------------------------------------------------
+
+
+async def test_a_crowd_of_dirty_sockets_is_written_before_the_pass_ends(batch: Batch) -> None:
+    sockets = [Socket(batch) for _ in range(MAX_DIRTY + 1)]
+    for socket in sockets:
+        socket.outbox.append(b"x")
+    assert [socket.writes for socket in sockets] == [[b"x"]] * MAX_DIRTY + [[]]
+    await NEXT_PASS
+    assert sockets[-1].writes == [b"x"]
+
+
+async def test_a_socket_that_is_alone_is_written_when_its_consumer_waits(batch: Batch) -> None:
+    socket = Socket(batch)
+    socket.outbox.append(b"echo")
+    socket.outbox.flush_alone()
+    assert socket.writes == [b"echo"]
+
+
+async def test_a_socket_that_is_not_alone_waits_for_the_end_of_the_pass(batch: Batch) -> None:
+    one, other = Socket(batch), Socket(batch)
+    one.outbox.append(b"a")
+    other.outbox.append(b"b")
+    one.outbox.flush_alone()
+    assert one.writes == []
+    await NEXT_PASS
+    assert (one.writes, other.writes) == ([b"a"], [b"b"])
+
+
+async def test_a_socket_that_was_closed_in_the_same_pass_is_left_out(batch: Batch) -> None:
+    closed, other = Socket(batch), Socket(batch)
+    closed.outbox.append(b"never")
+    other.outbox.append(b"fine")
+    closed.outbox.close()
+    await NEXT_PASS
+    assert (closed.writes, other.writes) == ([], [b"fine"])
+
+
+async def test_the_last_of_those_awake_writes_for_all(batch: Batch) -> None:
+    one, other = Socket(batch), Socket(batch)
+    batch.woken()
+    batch.woken()
+    one.outbox.append(b"a")
+    batch.parked()
+    assert one.writes == []
+    other.outbox.append(b"b")
+    batch.parked()
+    assert (one.writes, other.writes) == ([b"a"], [b"b"])
+
+
+async def test_a_lone_consumer_costs_one_call_of_the_loop(batch: Batch, loop: CountingLoop) -> None:
+    inbox, socket = Inbox(asyncio.get_running_loop(), waker=batch), Socket(batch)
+    waiter = inbox.wait()
+
+    def consume(_: object) -> None:
+        socket.outbox.append(b"echo")
+        batch.parked()
+
+    waiter.add_done_callback(consume)
+    inbox.put_client("message")
+    await NEXT_PASS
+    assert (socket.writes, loop.calls) == ([b"echo"], 1)
+    await NEXT_PASS
+    assert loop.calls == 1
+
+
+async def test_nobody_waits_for_a_consumer_that_waits_for_something_else(batch: Batch, loop: CountingLoop) -> None:
+    socket = Socket(batch)
+    batch.woken()  # and never heard of again
+    await NEXT_PASS
+    await NEXT_PASS
+    calls = loop.calls
+    batch.woken()
+    socket.outbox.append(b"x")
+    batch.parked()
+    assert socket.writes == [b"x"]
+    for _ in range(3):
+        await NEXT_PASS
+    assert loop.calls == calls + 1
+
+
+# Sockets of a group --------------------------------------------------------------------------------------------------
+
+
+async def test_a_broadcast_is_written_in_parts_and_single_messages_go_before(batch: Batch) -> None:
+    sockets = [Socket(batch) for _ in range(3 * FIRST_WRITES + 1)]
+    bystander = Socket(batch)
+    for socket in sockets:
+        socket.broadcast(Payload("a"))
+    assert written(sockets) == 0
+    await NEXT_PASS
+    assert written(sockets) == FIRST_WRITES
+    bystander.outbox.append(b"x")
+    await NEXT_PASS
+    assert (written(sockets), bystander.writes) == (3 * FIRST_WRITES, [b"x"])
+    await NEXT_PASS
+    assert written(sockets) == len(sockets)
+
+
+async def test_what_comes_before_the_write_shares_it(batch: Batch) -> None:
+    sockets = [Socket(batch) for _ in range(FIRST_WRITES + 1)]
+    for text in "ab":
+        for socket in sockets:
+            socket.broadcast(Payload(text))
+    sockets[0].send_text("own")
+    await NEXT_PASS
+    for socket in sockets:
+        socket.broadcast(Payload("c"))
+    await NEXT_PASS
+    assert sockets[0].writes == [b"\x81\x01a\x81\x01b\x81\x03own", b"\x81\x01c"]
+    assert sockets[-1].writes == [b"\x81\x01a\x81\x01b\x81\x01c"]
+
+
+# Consumers of a group ------------------------------------------------------------------------------------------------
+
+
+def waiting(batch: Batch, count: int) -> tuple[list[Inbox], list[asyncio.Future[object]]]:
+    inboxes = [Inbox(asyncio.get_running_loop(), waker=batch) for _ in range(count)]
+    return inboxes, [inbox.wait() for inbox in inboxes]
+
+
+def woken(waiters: list[asyncio.Future[object]]) -> int:
+    return sum(waiter.done() for waiter in waiters)
+
+
+async def test_so_many_consumers_of_a_group_are_woken_in_one_pass(batch: Batch) -> None:
+    inboxes, waiters = waiting(batch, 2 * WAKES_PER_PASS + 1)
+    for text in "ab":
+        for inbox in inboxes:
+            assert inbox.put_layer({"n": text}, 2)
+    assert woken(waiters) == WAKES_PER_PASS
+    assert [inboxes[0].parked, inboxes[-1].parked] == [False, False]
+    # Nobody comes back: those woken last are waited for, then forgotten, for the others have to have their turn.
+    seen = []
+    while woken(waiters) < len(waiters):
+        await NEXT_PASS
+        seen.append(woken(waiters))
+    assert seen == [WAKES_PER_PASS + FEWEST_WAKES, 2 * WAKES_PER_PASS, 2 * WAKES_PER_PASS + 1]
+    assert {waiter.result()["n"] for waiter in waiters} == {"a"}  # type: ignore[index]
+    assert [inbox.take_nowait() for inbox in inboxes] == [{"n": "b"}] * len(inboxes)
+
+
+async def test_a_consumer_that_is_yet_to_be_woken_keeps_its_capacity_and_order(batch: Batch) -> None:
+    (*_, last), (*_, waiter) = waiting(batch, 1)
+    for _ in range(WAKES_PER_PASS):
+        batch.woken()
+    assert last.put_layer("first", 2)
+    assert last.put_layer("second", 2)
+    assert not last.put_layer("third", 2)
+    assert not waiter.done()
+    last.put_client("of the client")  # wakes it: lanes do not wait for each other
+    assert waiter.result() == "of the client"
+    assert [last.take_nowait() for _ in range(3)] == ["first", "second", None]
+    for _ in range(3):
+        await NEXT_PASS
+
+
+async def test_a_consumer_that_has_gone_is_not_woken(batch: Batch) -> None:
+    (gone, cancelled, left), waiters = waiting(batch, 3)
+    for _ in range(WAKES_PER_PASS):
+        batch.woken()
+    for inbox in (gone, cancelled, left):
+        inbox.put_layer("a", 2)
+    gone.clear()
+    waiters[1].cancel()
+    async with asyncio.timeout(DEADLINE):
+        assert await waiters[2] == "a"
+    assert not waiters[0].done()
+    assert cancelled.take_nowait() == "a"
+
+
+async def test_those_whose_clients_leave_together_are_woken_over_several_passes(batch: Batch) -> None:
+    inboxes, waiters = waiting(batch, 2 * ENDINGS_PER_PASS + 1)
+    for inbox in inboxes:
+        inbox.put_disconnect({"type": "websocket.disconnect"})
+    assert [inbox.parked for inbox in inboxes] == [False] * len(inboxes)
+    seen = [woken(waiters)]
+    while woken(waiters) < len(waiters):
+        await NEXT_PASS
+        seen.append(woken(waiters))
+    assert seen == [ENDINGS_PER_PASS, 2 * ENDINGS_PER_PASS, 2 * ENDINGS_PER_PASS + 1]
+    assert {waiter.result()["type"] for waiter in waiters} == {"websocket.disconnect"}  # type: ignore[index]
+    await NEXT_PASS
+    (late,), (waiter,) = waiting(batch, 1)
+    late.put_disconnect({"type": "websocket.disconnect"})
+    assert waiter.done()
+
+
+async def test_a_disconnect_that_is_yet_to_be_told_is_behind_one_message_of_a_layer_at_most(batch: Batch) -> None:
+    inboxes, waiters = waiting(batch, ENDINGS_PER_PASS + 1)
+    for inbox in inboxes:
+        inbox.put_disconnect({"type": "websocket.disconnect"})
+    last, waiter = inboxes[-1], waiters[-1]
+    for text in "ab":
+        assert last.put_layer(text, 5)
+    assert waiter.result() == "a"
+    assert [last.take_nowait() for _ in range(3)] == [{"type": "websocket.disconnect"}, "b", None]
+
+
+async def test_a_consumer_that_is_cancelled_before_it_is_told_finds_the_disconnect(batch: Batch) -> None:
+    inboxes, waiters = waiting(batch, ENDINGS_PER_PASS + 2)
+    for inbox in inboxes:
+        inbox.put_disconnect({"type": "websocket.disconnect"})
+    inboxes[-2].give_back(waiters[-2])
+    inboxes[-1].clear()
+    for _ in range(3):
+        await NEXT_PASS
+    assert not waiters[-2].done()
+    assert not waiters[-1].done()
+    assert inboxes[-2].take_nowait() == {"type": "websocket.disconnect"}
+
+
+@given(st.lists(st.sampled_from(["send", "client", "pass"]), max_size=60), st.integers(0, WAKES_PER_PASS))
+def test_nothing_is_lost_or_reordered_however_consumers_are_woken(steps: list[str], awake: int) -> None:
+    async def run() -> None:
+        batch = Batch(asyncio.get_running_loop())
+        inbox = Inbox(asyncio.get_running_loop(), waker=batch)
+        expected: dict[str, list[int]] = {"send": [], "client": []}
+        got: dict[str, list[int]] = {"send": [], "client": []}
+
+        async def consume() -> None:
+            while (item := await inbox.get()) is not None:
+                got[item["lane"]].append(item["n"])
+                if item["n"] < 0:
+                    return
+
+        for _ in range(awake):
+            batch.woken()
+        task = asyncio.ensure_future(consume())
+        for number, step in enumerate(steps):
+            if step == "pass":
+                await NEXT_PASS
+            else:
+                item = {"lane": step, "n": number}
+                put = inbox.put_client(item) if step == "client" else inbox.put_layer(item, 100)
+                assert put is not False
+                expected[step].append(number)
+        async with asyncio.timeout(DEADLINE):
+            while any(got[lane] != expected[lane] for lane in got):
+                await NEXT_PASS
+        inbox.put_client({"lane": "client", "n": -1})
+        await task
+
+    asyncio.run(run())
