@@ -80,7 +80,7 @@ CLEANUP_TIMEOUT = 10.0
 # By scope type: the event that ends a conversation, which a consumer that failed is still given.
 _LAST_EVENTS = {"websocket": "websocket.disconnect", "http": "http.disconnect"}
 _DISCONNECTS = frozenset(_LAST_EVENTS.values())
-# The events between which the handlers of a crew run side by side.
+# The events that no handler runs beside, however many may run at once.
 _ORDERED_EVENTS = (*_DISCONNECTS, "websocket.connect")  # compared, not hashed: a type may be anything
 # Who overrides one of these wants to see what goes through it.
 _LOOKED_AT = ("__call__", "dispatch", "send")
@@ -328,14 +328,14 @@ class AsyncConsumer:
         hub = hub_of(self.channel_layer)
         member = None
         farewell = _LAST_EVENTS.get(scope.get("type"), "")
-        talking = False
-        crew = self._fairway_crew(inbox)
+        connected = False
+        handlers = self._fairway_handler_group(inbox)
         try:
             if self.channel_layer is not None:
                 self.channel_name = await self.channel_layer.new_channel()
             self._fairway_bind(send)
             if reader is None:
-                pumps = (Pump(receive, inbox, ahead=crew is not None),)
+                pumps = (Pump(receive, inbox, ahead=handlers is not None),)
             if hub is not None:
                 member = self._fairway_attach(hub, inbox)
             elif self.channel_layer is not None:
@@ -344,33 +344,33 @@ class AsyncConsumer:
             del receive, send, reader
             try:
                 while True:
-                    item = inbox.take_nowait() if crew is None else await crew.next()
+                    item = inbox.take_nowait() if handlers is None else await handlers.next()
                     if item is None:
                         item = await inbox.wait()
                     if type(item) is dict:
-                        talking = item.get("type") != farewell
-                        if not talking:
+                        connected = item.get("type") != farewell
+                        if not connected:
                             if not inbox.has_ended:
                                 _name_who_is_sent_away(type(self), farewell)
                                 item = {"code": _CODE_WITHOUT_ERROR, **item}
                             await self._fairway_leave(item)
                             break
-                    if crew is None or self._fairway_in_turn(item):
+                    if handlers is None or self._fairway_in_turn(item):
                         await self._fairway_handle(item)
                     else:
-                        await crew.start(self._fairway_handle(item))
+                        await handlers.start(self._fairway_handle(item))
                     if pumps:
                         for pump in pumps:
                             pump.proceed_if_taken()
             except StopConsumer as stop:
                 untangle(stop)
-            if crew is not None:
-                await self._fairway_finish(crew)
+            if handlers is not None:
+                await self._fairway_finish(handlers)
         except BaseException as error:
             untangle(error)
-            if crew is not None:
-                await crew.cancel()
-            if talking:
+            if handlers is not None:
+                await handlers.cancel()
+            if connected:
                 leaving = self._fairway_farewell(farewell, _code_of(error), inbox, pumps)
                 # In a task of its own: what runs there does not run inside this exception, and does not keep it.
                 # Who cancels this meanwhile, as a demultiplexer does, is to see what it was that failed.
@@ -393,17 +393,17 @@ class AsyncConsumer:
             receive_through, outage_of(self.channel_layer), self.channel_receive, unless=(StopConsumer,)
         )
 
-    async def _fairway_finish(self, crew: HandlerGroup) -> None:
+    async def _fairway_finish(self, handlers: HandlerGroup) -> None:
         try:
-            await crew.finish(self.disconnect_grace)
+            await handlers.finish(self.disconnect_grace)
         except StopConsumer as stop:
             untangle(stop)
 
-    def _fairway_crew(self, inbox: Inbox) -> HandlerGroup | None:
+    def _fairway_handler_group(self, inbox: Inbox) -> HandlerGroup | None:
         return HandlerGroup(inbox, self.max_concurrency) if self.max_concurrency > 1 else None
 
     def _fairway_in_turn(self, item: Any) -> bool:
-        """Whether what comes after this item waits until it has been handled, although there is a crew."""
+        """Whether what comes after this item waits until it has been handled, even if handlers may run at once."""
         kind = type(item)
         return (kind is dict and item.get("type") in _ORDERED_EVENTS) or not (
             kind is str or kind is bytes or kind is dict

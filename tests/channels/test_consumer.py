@@ -252,7 +252,7 @@ async def test_what_is_sent_by_its_type_is_still_sent(kind: str):
     assert seen == [kind]
 
 
-async def test_types_that_are_no_text_do_not_disturb_a_crew():
+async def test_types_that_are_no_text_do_not_disturb_handlers_side_by_side():
     class Own(AsyncConsumer):
         max_concurrency = 2
 

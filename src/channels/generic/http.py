@@ -66,7 +66,7 @@ class AsyncHttpConsumer(AsyncConsumer):
         self._fairway_body_bytes = 0
         self._fairway_response_open = self._fairway_disconnected = False
 
-    def _fairway_crew(self, inbox: Inbox) -> HandlerGroup:
+    def _fairway_handler_group(self, inbox: Inbox) -> HandlerGroup:
         return HandlerGroup(inbox, self.max_concurrency + 1)
 
     def _fairway_in_turn(self, item: Any) -> bool:

@@ -19,18 +19,22 @@ logger = get_logger("fairway.consumers")
 class HandlerGroup:
     """At most `limit` handlers that run at once for one inbox. Belongs to one event loop.
 
-    The first handler that raises ends the crew: `next` raises its error. Handlers begin in the order in which they were
-    started; in which order they end is their own affair.
+    One task, the consumer's loop, asks for the next item, starts a handler with it, and asks again. It waits in `next`
+    either for an item, if a slot is free, or for a slot, if none is: so nothing is taken from the inbox that no handler
+    could begin with. The first handler that raises ends the group: `next` raises its error, which is why a loop that
+    waits for an item is woken without one. Handlers begin in the order in which they were started; the order in which
+    they end is their own affair. The loop ends with `finish`, or with `cancel` if it has failed itself.
     """
 
-    __slots__ = ("_error", "_inbox", "_is_over", "_limit", "_running", "_vacancy")
+    __slots__ = ("_error", "_free_slot", "_inbox", "_is_over", "_limit", "_running")
 
     def __init__(self, inbox: Inbox, limit: int) -> None:
         self._inbox = inbox
         self._limit = limit
         self._running: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
-        self._vacancy: asyncio.Future[None] | None = None
+        # What `next` waits on while all slots are taken.
+        self._free_slot: asyncio.Future[None] | None = None
         self._is_over = False
         inbox.on_ending = self._wake
 
@@ -45,8 +49,8 @@ class HandlerGroup:
             if len(self._running) >= self._limit:
                 if self._inbox.ending:
                     return self._skip_to_the_end()
-                self._vacancy = self._inbox.loop.create_future()
-                await self._vacancy
+                self._free_slot = self._inbox.loop.create_future()
+                await self._free_slot
                 continue
             item = self._inbox.take_nowait()
             if item is None:
@@ -101,11 +105,11 @@ class HandlerGroup:
             del error  # its traceback has this frame in it
 
     def _wake(self) -> None:
-        vacancy = self._vacancy
-        if vacancy is not None:
-            self._vacancy = None
-            if not vacancy.done():
-                vacancy.set_result(None)
+        free_slot = self._free_slot
+        if free_slot is not None:
+            self._free_slot = None
+            if not free_slot.done():
+                free_slot.set_result(None)
 
     def _skip_to_the_end(self) -> Any:
         event, skipped = self._inbox.take_ending()

@@ -250,7 +250,7 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
         self._fairway_connecting = None
         self.last_event_id = ""
 
-    def _fairway_crew(self, inbox: Inbox) -> HandlerGroup:
+    def _fairway_handler_group(self, inbox: Inbox) -> HandlerGroup:
         # One place: what comes while `connect()` runs waits for it, except the client's leaving.
         return HandlerGroup(inbox, 1)
 

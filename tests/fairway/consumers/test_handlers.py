@@ -43,27 +43,27 @@ async def passes(awaitable: asyncio.Future[object]) -> None:
 
 
 async def test_a_handler_has_begun_when_start_returns(inbox: Inbox):
-    crew, work = HandlerGroup(inbox, 2), Work()
-    await crew.start(work())
+    handlers, work = HandlerGroup(inbox, 2), Work()
+    await handlers.start(work())
     assert work.has_begun
-    await crew.cancel()
+    await handlers.cancel()
 
 
 async def test_next_gives_what_waits_and_what_comes(inbox: Inbox):
-    crew = HandlerGroup(inbox, 2)
+    handlers = HandlerGroup(inbox, 2)
     inbox.put_client("first")
-    assert await crew.next() == "first"
-    coming = asyncio.ensure_future(crew.next())
+    assert await handlers.next() == "first"
+    coming = asyncio.ensure_future(handlers.next())
     await passes(coming)
     inbox.put_layer({"type": "event"}, capacity=1)
     assert await coming == {"type": "event"}
 
 
-async def test_next_waits_for_a_vacancy(inbox: Inbox):
-    crew, work = HandlerGroup(inbox, 1), Work()
-    await crew.start(work())
+async def test_next_waits_for_a_free_slot(inbox: Inbox):
+    handlers, work = HandlerGroup(inbox, 1), Work()
+    await handlers.start(work())
     inbox.put_client("second")
-    coming = asyncio.ensure_future(crew.next())
+    coming = asyncio.ensure_future(handlers.next())
     await passes(coming)
     work.end.set()
     assert await coming == "second"
@@ -71,65 +71,65 @@ async def test_next_waits_for_a_vacancy(inbox: Inbox):
 
 async def test_the_end_of_the_client_is_not_waited_for(inbox: Inbox):
     before = statistics.unhandled
-    crew, work = HandlerGroup(inbox, 1), Work()
-    await crew.start(work())
+    handlers, work = HandlerGroup(inbox, 1), Work()
+    await handlers.start(work())
     inbox.put_client("lost")
-    coming = asyncio.ensure_future(crew.next())
+    coming = asyncio.ensure_future(handlers.next())
     await passes(coming)
     inbox.put_disconnect({"type": "websocket.disconnect"})
     assert await coming == {"type": "websocket.disconnect"}
     assert statistics.unhandled - before == 1
-    await crew.cancel()
+    await handlers.cancel()
 
 
 async def test_what_can_be_handled_before_the_end_is(inbox: Inbox):
-    crew = HandlerGroup(inbox, 2)
+    handlers = HandlerGroup(inbox, 2)
     inbox.put_client("kept")
     inbox.put_disconnect({"type": "websocket.disconnect"})
-    assert [await crew.next(), await crew.next()] == ["kept", {"type": "websocket.disconnect"}]
+    assert [await handlers.next(), await handlers.next()] == ["kept", {"type": "websocket.disconnect"}]
 
 
 @pytest.mark.parametrize("limit", [1, 2], ids=["full", "parked"])
 async def test_an_error_comes_out_of_next_once(inbox: Inbox, limit: int):
-    crew = HandlerGroup(inbox, limit)
-    coming = asyncio.ensure_future(crew.next())
-    await crew.start(fail())
+    handlers = HandlerGroup(inbox, limit)
+    coming = asyncio.ensure_future(handlers.next())
+    await handlers.start(fail())
     with pytest.raises(LookupError, match=r"^nothing there$"):
         await coming
-    await crew.finish(0)
+    await handlers.finish(0)
 
 
 async def test_a_handler_that_was_cancelled_from_elsewhere_is_an_error(inbox: Inbox):
     async def cancelled() -> None:
         raise asyncio.CancelledError
 
-    crew = HandlerGroup(inbox, 1)
-    await crew.start(cancelled())
+    handlers = HandlerGroup(inbox, 1)
+    await handlers.start(cancelled())
     with pytest.raises(asyncio.CancelledError):
-        await crew.next()
+        await handlers.next()
 
 
 async def test_finish_waits_then_cancels_then_says_so(inbox: Inbox, caplog):
-    crew, quick, slow = HandlerGroup(inbox, 2), Work(), Work()
-    await crew.start(quick())
-    await crew.start(slow())
+    handlers, quick, slow = HandlerGroup(inbox, 2), Work(), Work()
+    await handlers.start(quick())
+    await handlers.start(slow())
     quick.end.set()
-    await crew.finish(0.02)
+    await handlers.finish(0.02)
     assert (quick.was_cancelled, slow.was_cancelled) == (False, True)
     assert caplog.messages == ["1 handlers were cancelled: they still ran after 0.02 s"]
 
 
 async def test_finish_raises_what_a_late_handler_raised(inbox: Inbox):
-    crew = HandlerGroup(inbox, 1)
-    await crew.start(fail())
+    handlers = HandlerGroup(inbox, 1)
+    await handlers.start(fail())
     with pytest.raises(LookupError, match=r"^nothing there$"):
-        await crew.finish(1)
+        await handlers.finish(1)
 
 
 async def test_finish_cancels_the_handlers_when_it_is_cancelled_itself(inbox: Inbox):
-    crew, work = HandlerGroup(inbox, 1), Work()
-    await crew.start(work())
-    finishing = asyncio.ensure_future(crew.finish(60))
+    handlers, work = HandlerGroup(inbox, 1), Work()
+    await handlers.start(work())
+    finishing = asyncio.ensure_future(handlers.finish(60))
     await passes(finishing)
     finishing.cancel()
     with pytest.raises(asyncio.CancelledError):
