@@ -12,10 +12,9 @@ import asyncio
 import contextlib
 import functools
 import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 from asgiref.server import StatelessServer
@@ -24,7 +23,7 @@ from channels.exceptions import StopConsumer
 from fairway.delivery import Connection, Inbox, Message, SourceFailed
 from fairway.layers.outage import MISTAKES, backoff, outage_of, receive_through
 from fairway.logs import get_logger
-from fairway.running import left_behind, run
+from fairway.running import cancel, first, handling_signals, left_behind, run
 from fairway.whereabouts import of_task
 
 __all__ = ["InputQueue", "Worker"]
@@ -214,15 +213,15 @@ class Worker(StatelessServer):
         if self._stop_is_asked:
             self._stopping.set()
         handling = asyncio.ensure_future(self.handle())
-        with self._signals():
+        with handling_signals(dict.fromkeys(_SIGNALS, self._note_signal)):
             try:
-                if not await _first(handling, self._stopping):
+                if not await first(handling, self._stopping):
                     handling.result()
             except asyncio.CancelledError:
                 self._aborting.set()
                 raise
             finally:
-                await _cancel(handling)
+                await cancel(handling)
                 await self._finish()
 
     def stop(self) -> None:
@@ -232,23 +231,9 @@ class Worker(StatelessServer):
             with contextlib.suppress(RuntimeError):  # the loop has been closed
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        before = {number: signal.getsignal(number) for number in _SIGNALS}
-        for number in _SIGNALS:
-            with contextlib.suppress(NotImplementedError):  # Windows, where Ctrl-C is an exception
-                loop.add_signal_handler(number, self._on_signal)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                with contextlib.suppress(NotImplementedError):
-                    loop.remove_signal_handler(number)
-                signal.signal(number, handler)
+    def _note_signal(self, number: int, frame: object) -> None:
+        assert self._loop is not None, "signals are handled while the worker runs"
+        self._loop.call_soon_threadsafe(self._on_signal)
 
     def _on_signal(self) -> None:
         if self._stopping.is_set():
@@ -264,8 +249,8 @@ class Worker(StatelessServer):
             queue.close()
         if self._tasks:
             ended = asyncio.ensure_future(asyncio.wait(self._tasks, timeout=self.shutdown_timeout))
-            await _first(ended, self._aborting)
-            await _cancel(ended)
+            await first(ended, self._aborting)
+            await cancel(ended)
         if self._tasks:
             logger.warning(_CANCELLED, len(self._tasks))
             for task in self._tasks:
@@ -292,7 +277,7 @@ class Worker(StatelessServer):
         try:
             await asyncio.gather(*listeners)
         finally:
-            await _cancel(*listeners)
+            await cancel(*listeners)
 
     async def listener(self, channel: str) -> None:
         """Give the messages of one channel to its instances, for ever. ValueError at a message without a type."""
@@ -411,20 +396,3 @@ def _is_cancelled() -> bool:
     """Whether it is this task that was cancelled, rather than something it awaited."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-async def _first(future: asyncio.Future[Any], event: asyncio.Event) -> bool:
-    """Wait for either; whether it was the event, the future still going on."""
-    waiting = asyncio.ensure_future(event.wait())
-    try:
-        await asyncio.wait({future, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        return not future.done()
-    finally:
-        waiting.cancel()
-
-
-async def _cancel(*futures: asyncio.Future[Any]) -> None:
-    """Cancel, and wait for the end. What they raise is not reported a second time."""
-    for future in futures:
-        future.cancel()
-    await asyncio.gather(*futures, return_exceptions=True)

@@ -2,17 +2,22 @@
 
 An exit that some other task asks for (`sys.exit()`, KeyboardInterrupt) is that task's own end and not the loop's. And
 closing has a bound: a task that swallows its cancellation and a thread that does not return are left behind.
+
+Beside it stands what such a coroutine needs to be stopped: signals for as long as it runs, the wait for whichever comes
+first, its work or the wish to end it, and cancelling to the end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import signal
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from traceback import walk_tb
+from types import FrameType
 from typing import Any, TypeVar
 
 from fairway import whereabouts
@@ -107,3 +112,44 @@ async def _shut_down_generators(loop: asyncio.AbstractEventLoop) -> None:
     await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
     if not closing.done():
         left_behind.append(closing)
+
+
+@contextlib.contextmanager
+def handling_signals(
+    handlers: Mapping[signal.Signals, Callable[[int, FrameType | None], object]],
+) -> Iterator[None]:
+    """Handle these signals inside the block. Outside of the main thread, which alone has handlers, it does nothing.
+
+    The handlers are the process's and not the event loop's, which would wait for a callback that blocks the loop. They
+    run between any two instructions of the main thread: the loop is reached by `call_soon_threadsafe`.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+async def first(future: asyncio.Future[Any], event: asyncio.Event) -> bool:
+    """Wait for either; whether it was the event, while the future goes on."""
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({future, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        return not future.done()
+    finally:
+        waiting.cancel()
+
+
+async def cancel(*futures: asyncio.Future[Any]) -> None:
+    """Cancel them and wait until they have ended. What they raise is not reported."""
+    for future in futures:
+        future.cancel()
+    if futures:
+        await asyncio.wait(futures)
+    for future in futures:
+        if not future.cancelled():
+            future.exception()

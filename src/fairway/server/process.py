@@ -142,7 +142,7 @@ class _Life:
             except LifespanFailed as error:
                 return error.exit_code
             finally:
-                await _cancel(stopping, starting)
+                await running.cancel(stopping, starting)
                 self._config.unlink_unix_socket()
             await self._stop()
         return 0
@@ -150,16 +150,14 @@ class _Life:
     async def _stop(self) -> None:
         logger.info("stopping; once more to stop at once")
         ending = asyncio.create_task(self._end())
-        impatient = asyncio.create_task(self._abort.wait())
         try:
-            await asyncio.wait({ending, impatient}, return_when=asyncio.FIRST_COMPLETED)
-            if not ending.done():
+            if await running.first(ending, self._abort):
                 ending.cancel()  # which cuts what is open
                 await asyncio.wait({ending}, timeout=_ABORT_TIMEOUT)
             if ending.done() and not ending.cancelled():
                 ending.result()
         finally:
-            await _cancel(ending, impatient)
+            await running.cancel(ending)
         logger.info("stopped")
 
     async def _end(self) -> None:
@@ -191,9 +189,6 @@ class _Life:
     @contextlib.contextmanager
     def _signals(self, stop: StopEvent) -> Iterator[None]:
         """Handle signals inside the block, in the main thread; elsewhere do nothing."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
         loop = asyncio.get_running_loop()
 
         def handle(number: int, frame: object) -> None:
@@ -204,17 +199,12 @@ class _Life:
             else:
                 self._on_stop_signal(loop, stop)
 
-        # Not the loop's own handlers: they run when the loop does, and a handler of the application may block it.
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in _OTHERS:
-            # What the application or its parent (nohup) has arranged stays.
-            if signal.getsignal(number) is signal.SIG_DFL:
-                before[number] = signal.signal(number, handle)
+        # What the application or its parent (nohup) has arranged stays.
+        others = [number for number in _OTHERS if signal.getsignal(number) is signal.SIG_DFL]
         try:
-            yield
+            with running.handling_signals(dict.fromkeys((signal.SIGINT, signal.SIGTERM, *others), handle)):
+                yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             if self._departure is not None and self._signals_seen:
                 self._departure.take_signals()
 
@@ -245,12 +235,6 @@ def reopen_logs() -> None:
         finally:
             handler.release()
     logger.info("SIGHUP: %d log files were opened anew", len(handlers))
-
-
-async def _cancel(*tasks: asyncio.Task[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
 
 
 def _loop_factory(choice: LoopChoice) -> Callable[[], asyncio.AbstractEventLoop]:
