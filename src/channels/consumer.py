@@ -45,6 +45,7 @@ from fairway.delivery import (
     SourceFailed,
     connection_of,
     note_detour,
+    reader_of,
     running_loop_or_none,
     statistics,
 )
@@ -323,7 +324,7 @@ class AsyncConsumer:
         self.channel_layer = get_channel_layer(self.channel_layer_alias)
         self._fairway_loop = asyncio.get_running_loop()
         pumps: tuple[Pump, ...] = ()
-        reader = connection_of(receive, "receive")
+        reader = reader_of(receive)
         inbox = reader.inbox if reader is not None else Inbox(self._fairway_loop)
         hub = hub_of(self.channel_layer)
         member = None
@@ -416,7 +417,7 @@ class AsyncConsumer:
         self._fairway_undispatched = not self._sync and overrides_none(mro, "dispatch")
 
     def _fairway_bind(self, send: Send) -> None:
-        connection = connection_of(send, "send")
+        connection = connection_of(send)
         if connection is None:
             self.base_send = send
         else:
@@ -598,7 +599,7 @@ class SyncConsumer(AsyncConsumer):
     """
 
     def _fairway_bind(self, send: Send) -> None:
-        connection = connection_of(send, "send")
+        connection = connection_of(send)
         if connection is None:
             self.base_send = async_to_sync(cast(Any, _in_loop(send)))
         else:

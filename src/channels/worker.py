@@ -20,7 +20,7 @@ from typing import Any
 from asgiref.server import StatelessServer
 
 from channels.exceptions import StopConsumer
-from fairway.delivery import Connection, Inbox, Message, SourceFailed
+from fairway.delivery import Inbox, Message, Reader, SourceFailed
 from fairway.layers.outage import MISTAKES, backoff, outage_of, receive_through
 from fairway.logs import get_logger
 from fairway.running import cancel, first, handling_signals, left_behind, run
@@ -49,11 +49,11 @@ _LEFT_BEHIND = "Instances that do not end although they were cancelled: left beh
 _MOST_NAMED = 5
 
 
-class Instance(Connection):
+class Instance(Reader):
     """One running instance of the application, seen from the worker: `receive` is its ASGI callable.
 
     Our consumers take from its inbox without calling `receive`, so the worker sees by `inbox.parked` that they wait,
-    even while other handlers of theirs run.
+    even while other handlers of theirs run. It is a reader only: there is no client to whom anything could be sent.
     """
 
     __slots__ = ("_queue", "has_asked", "has_received")
@@ -61,7 +61,6 @@ class Instance(Connection):
     def __init__(self, queue: InputQueue) -> None:
         self._queue = queue
         self.inbox = Inbox(asyncio.get_running_loop(), source=self)
-        self.is_open = False
         self.has_asked = False
         self.has_received = False
 

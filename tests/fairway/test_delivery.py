@@ -10,7 +10,18 @@ from sys import getsizeof
 import pytest
 from tests.fairway.loops import passes
 
-from fairway.delivery import Connection, Inbox, Member, Payload, Pump, SlowPolicy, SourceFailed, connection_of
+from fairway.delivery import (
+    Connection,
+    Inbox,
+    Member,
+    Payload,
+    Pump,
+    Reader,
+    SlowPolicy,
+    SourceFailed,
+    connection_of,
+    reader_of,
+)
 
 DEADLINE = 5
 
@@ -402,13 +413,25 @@ async def test_a_member_looks_like_a_queue(inbox):
     assert take_all(inbox) == [{"type": "a"}]
 
 
-# connection_of --------------------------------------------------------------------------------------------------
+# reader_of, connection_of ---------------------------------------------------------------------------------------
 
 
 def test_the_bound_methods_of_a_connection_lead_to_it():
     socket = Socket()
-    assert connection_of(socket.receive, "receive") is socket
-    assert connection_of(socket.send, "send") is socket
+    assert reader_of(socket.receive) is socket
+    assert connection_of(socket.send) is socket
+
+
+def test_what_is_only_read_from_is_no_connection():
+    class Instance(Reader):
+        async def receive(self):
+            return {"type": "work"}
+
+        async def send(self, message): ...
+
+    instance = Instance()
+    assert reader_of(instance.receive) is instance
+    assert connection_of(instance.send) is None
 
 
 def test_nothing_else_leads_to_a_connection():
@@ -423,7 +446,7 @@ def test_nothing_else_leads_to_a_connection():
 
     wrapper.__self__ = socket
     others = [wrapper, functools.partial(socket.send), socket.receive, socket.broadcast, Other().send, print]
-    assert [connection_of(other, "send") for other in others] == [None] * len(others)
+    assert [connection_of(other) for other in others] == [None] * len(others)
 
 
 # Pump -----------------------------------------------------------------------------------------------------------

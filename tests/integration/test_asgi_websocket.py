@@ -288,7 +288,7 @@ async def test_a_shared_payload_is_written_to_all(start: Start) -> None:
 
     async def handler(connection: Connection, tell: Any) -> None:
         await connection.accept()
-        tell(connection_of(connection.send, "send"))
+        tell(connection_of(connection.send))
         tell(await connection.receive())
 
     app = Recorder(handler)

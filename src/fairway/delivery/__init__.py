@@ -11,7 +11,7 @@ Everything here belongs to one event loop and is called from it, except `Member.
 
 from __future__ import annotations
 
-from fairway.delivery.connection import Connection, connection_of
+from fairway.delivery.connection import Connection, Reader, connection_of, reader_of
 from fairway.delivery.inbox import WAKES_PER_PASS, Inbox, Sleeper, Source, Waker
 from fairway.delivery.loops import Passes, running_loop_or_none
 from fairway.delivery.member import Member, MemberOwner
@@ -32,6 +32,7 @@ __all__ = [
     "Passes",
     "Payload",
     "Pump",
+    "Reader",
     "Recipients",
     "Sleeper",
     "SlowPolicy",
@@ -41,6 +42,7 @@ __all__ = [
     "Waker",
     "connection_of",
     "note_detour",
+    "reader_of",
     "running_loop_or_none",
     "statistics",
 ]

@@ -1,28 +1,46 @@
-"""A server's own end of a WebSocket, as far as consumers and layers may know it."""
+"""What an application receives from and sends to, as far as consumers and layers may know it.
+
+An application gets two callables, `receive` and `send`. Where they are bound methods of these classes, nobody stands in
+between, and a consumer may use the inbox and the connection behind them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from types import MethodType
-from typing import Any
+from typing import Any, TypeVar
 
 from fairway.delivery.inbox import Inbox
 from fairway.delivery.payload import Encoder, Message, Payload
 from fairway.delivery.recipients import Fanout
 
 
-class Connection:
-    """A server's own end of a WebSocket, as far as consumers and layers may know it.
+class Reader:
+    """What gives an application its messages, by its bound method `receive`.
 
-    Drivers derive from it. Its bound methods `receive` and `send` are the ASGI callables given to an
-    application; where an application gets them unwrapped, `connection_of` finds the connection again, and the
-    methods below save the message dicts, and for a broadcast the consumer's task.
+    An application that finds it again by `reader_of` takes them from the inbox, without a call for each.
     """
 
-    __slots__ = ("encoder", "inbox", "is_open")
+    __slots__ = ("inbox",)
+
+    inbox: Inbox
+
+    async def receive(self) -> Message:
+        """ASGI `receive`."""
+        raise NotImplementedError
+
+
+class Connection(Reader):
+    """A server's own end of a WebSocket, as far as consumers and layers may know it.
+
+    Its bound methods `receive` and `send` are the ASGI callables given to an application; where an application gets
+    `send` unwrapped, `connection_of` finds the connection again, and the methods below save the message dicts, and for
+    a broadcast the consumer's task.
+    """
+
+    __slots__ = ("encoder", "is_open")
 
     encoder: Encoder
-    inbox: Inbox
     is_open: bool
     """Accepted, and neither side has begun to close."""
 
@@ -30,10 +48,6 @@ class Connection:
     def fanout(self) -> Fanout | None:
         """With which others it can be broadcast to, once it is open."""
         return None
-
-    async def receive(self) -> Message:
-        """ASGI `receive`."""
-        raise NotImplementedError
 
     async def send(self, message: Mapping[str, Any]) -> None:
         """ASGI `send`: returns when the socket is below its high water mark."""
@@ -56,14 +70,24 @@ class Connection:
         raise NotImplementedError
 
 
-def connection_of(method: Callable[..., Any], name: str) -> Connection | None:
-    """The connection whose own `receive` or `send` (`name`) this callable is; None for anything wrapped.
+_Owner = TypeVar("_Owner", bound=Reader)
 
-    The bound method itself is the proof: a wrapper may copy attributes, but not `__self__`.
-    """
+
+def reader_of(receive: Callable[..., Any]) -> Reader | None:
+    """The reader whose own `receive` this callable is; None for anything wrapped."""
+    return _owner_of(receive, "receive", Reader)
+
+
+def connection_of(send: Callable[..., Any]) -> Connection | None:
+    """The connection whose own `send` this callable is; None for anything wrapped."""
+    return _owner_of(send, "send", Connection)
+
+
+def _owner_of(method: Callable[..., Any], name: str, kind: type[_Owner]) -> _Owner | None:
+    # The bound method itself is the proof: a wrapper may copy attributes, but not `__self__`.
     if type(method) is not MethodType:
         return None
     owner = method.__self__
-    if isinstance(owner, Connection) and method.__func__ is getattr(type(owner), name):
+    if isinstance(owner, kind) and method.__func__ is getattr(type(owner), name):
         return owner
     return None
