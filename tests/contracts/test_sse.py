@@ -328,7 +328,7 @@ async def test_the_heartbeat_ends_with_the_consumer(carrier: Carrier, journal, l
         await layer.group_send("news", {"type": "stop"})
     await carrier.finished()
     (consumer,) = instances
-    assert (consumer._fairway_timer, consumer._fairway_beat) == (None, None)
+    assert consumer._fairway_heartbeat.is_over
 
 
 async def test_a_broadcast_is_an_event(carrier: Carrier, journal, layer, news):

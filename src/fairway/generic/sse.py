@@ -6,6 +6,7 @@ What a browser does with the events, and when it comes back, is section 9.2 of t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import json
 from collections.abc import Iterable, Mapping
@@ -26,6 +27,7 @@ from fairway.protocols.event_stream import (
     header_of,
     last_event_id_of,
 )
+from fairway.timing.heartbeat import Heartbeat
 
 __all__ = ["ServerSentEventsConsumer"]
 
@@ -37,6 +39,8 @@ _HEADERS: Final = {
     b"x-accel-buffering": b"no",  # nginx: hand every piece on as it comes
 }
 _EVENTS = EventEncoder()
+_NO_HEARTBEAT: Final = contextlib.nullcontext()
+_NO_ID: Final = b"The last event's id cannot be one: it is too long, or has characters that ids have not."
 
 
 class _Stage(enum.Enum):
@@ -76,10 +80,7 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
     _fairway_connecting: asyncio.Task[Any] | None = None
     _fairway_has_left = False
     _fairway_is_plain = False
-    _fairway_writing = 0
-    _fairway_written_at = 0.0
-    _fairway_timer: asyncio.TimerHandle | None = None
-    _fairway_beat: asyncio.Task[None] | None = None
+    _fairway_heartbeat: Heartbeat | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -91,7 +92,8 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._fairway_end_heartbeat()
+            if self._fairway_heartbeat is not None:
+                await self._fairway_heartbeat.end()
 
     # What subclasses override
 
@@ -114,7 +116,8 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
         await self.send_headers(headers=_with_defaults(headers))
         # Servers may hold headers back until a first piece follows, and browsers fire `open` when they have come.
         await self._fairway_write(encode_comment() if self.retry is None else encode_event(retry=self.retry))
-        self._fairway_start_heartbeat()
+        if self.heartbeat is not None and self.scope["method"] != "HEAD":
+            self._fairway_heartbeat = Heartbeat(self.heartbeat, self._fairway_beat)
 
     async def reject(self, status: int = 403, body: bytes = b"", headers: Headers | None = None) -> None:
         """Refuse the stream, in `connect()`. A browser's EventSource then does not come back."""
@@ -156,7 +159,7 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
             await self.reject()
         elif self._fairway_stage is _Stage.OPEN:
             self._fairway_stage = _Stage.CLOSED
-            self._fairway_stop_timer()
+            self._fairway_stop_heartbeat()
             await self.send_body(b"")
 
     # The request
@@ -167,7 +170,12 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
 
     async def handle(self, body: bytes) -> None:
         """Judge the request, then call `connect()`."""
-        refusal = self._fairway_refusal()
+        refusal = _refusal_of(self.scope)
+        if refusal is None:
+            try:
+                self.last_event_id = last_event_id_of(self.scope, self.last_event_id_parameter)
+            except ValueError:
+                refusal = 400, _NO_ID, []
         if refusal is not None:
             status, reason, headers = refusal
             await self.send_response(status, reason, headers=[(b"content-type", b"text/plain"), *headers])
@@ -192,18 +200,6 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
         """Leave the groups and call `disconnect()`: the stream has ended."""
         await self._fairway_stop_connecting()
         await super().http_disconnect(message)
-
-    def _fairway_refusal(self) -> tuple[int, bytes, list[tuple[bytes, bytes]]] | None:
-        method = self.scope["method"]
-        if method not in ("GET", "HEAD"):
-            return 405, b"An event stream is read with GET.", [(b"allow", b"GET, HEAD")]
-        if not accepts_event_stream(header_of(self.scope, b"accept").decode("latin-1")):
-            return 406, b"This is an event stream: accept text/event-stream.", []
-        try:
-            self.last_event_id = last_event_id_of(self.scope, self.last_event_id_parameter)
-        except ValueError:
-            return 400, b"The last event's id cannot be one: it is too long, or has characters that ids have not.", []
-        return None
 
     async def _fairway_connect(self) -> None:
         self._fairway_was_asked = True
@@ -230,7 +226,7 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
         if self._fairway_disconnected or not self._fairway_was_asked:
             return
         self._fairway_disconnected = True
-        self._fairway_stop_timer()
+        self._fairway_stop_heartbeat()
         try:
             for group in self.groups or ():
                 await layer_for_groups(self, "group_discard").group_discard(group, self.channel_name)
@@ -247,7 +243,7 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
         super()._fairway_bind(send)
         self._fairway_stage = _Stage.REQUESTED
         self._fairway_was_asked = self._fairway_has_left = False
-        self._fairway_connecting = None
+        self._fairway_connecting = self._fairway_heartbeat = None
         self.last_event_id = ""
 
     def _fairway_handler_group(self, inbox: Inbox) -> HandlerGroup:
@@ -271,59 +267,32 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
             return
         if self.scope["method"] == "HEAD":
             return
-        self._fairway_writing += 1
-        try:
+        with self._fairway_heartbeat or _NO_HEARTBEAT:
             await self.send_body(piece, more_body=True)
-        finally:
-            self._fairway_writing -= 1
-            self._fairway_written_at = asyncio.get_running_loop().time()
 
-    # The heartbeat: one timer for a stream, which is armed again when it has rung and not with every event.
-
-    def _fairway_start_heartbeat(self) -> None:
-        if self.heartbeat is not None and self.scope["method"] != "HEAD":
-            self._fairway_arm(self.heartbeat)
-
-    def _fairway_arm(self, seconds: float) -> None:
-        self._fairway_timer = asyncio.get_running_loop().call_later(seconds, self._fairway_ring)
-
-    def _fairway_ring(self) -> None:
-        assert self.heartbeat is not None
-        loop = asyncio.get_running_loop()
-        left = self._fairway_written_at + self.heartbeat - loop.time()
-        if self._fairway_writing:
-            # A client that has not taken the last event needs no further bytes.
-            self._fairway_arm(self.heartbeat)
-        elif left > 0:
-            self._fairway_arm(left)
-        else:
-            self._fairway_beat = loop.create_task(self._fairway_send_beat(self.heartbeat))
-
-    async def _fairway_send_beat(self, seconds: float) -> None:
+    async def _fairway_beat(self) -> None:
         # Not through the inbox: a handler that takes its time must not silence the stream.
         try:
             await self._fairway_write(encode_comment())
         except Exception as error:
             logger.warning("the heartbeat of %s stops: %s", self.scope["path"], error)
-            return
-        self._fairway_beat = None
-        if self._fairway_stage is _Stage.OPEN and not self._fairway_disconnected:
-            self._fairway_arm(seconds)
+            self._fairway_stop_heartbeat()
 
-    def _fairway_stop_timer(self) -> None:
-        timer, self._fairway_timer = self._fairway_timer, None
-        if timer is not None:
-            timer.cancel()
-
-    async def _fairway_end_heartbeat(self) -> None:
-        self._fairway_stop_timer()
-        beat, self._fairway_beat = self._fairway_beat, None
-        if beat is not None:
-            beat.cancel()
-            await asyncio.wait({beat})
+    def _fairway_stop_heartbeat(self) -> None:
+        if self._fairway_heartbeat is not None:
+            self._fairway_heartbeat.stop()
 
 
 register_own(ServerSentEventsConsumer, "__call__", "send_event")
+
+
+def _refusal_of(scope: Scope) -> tuple[int, bytes, list[tuple[bytes, bytes]]] | None:
+    """Status, reason and further headers of the answer to a request that asks for no event stream."""
+    if scope["method"] not in ("GET", "HEAD"):
+        return 405, b"An event stream is read with GET.", [(b"allow", b"GET, HEAD")]
+    if not accepts_event_stream(header_of(scope, b"accept").decode("latin-1")):
+        return 406, b"This is an event stream: accept text/event-stream.", []
+    return None
 
 
 def _with_defaults(headers: Headers | None) -> list[tuple[bytes, bytes]]:
