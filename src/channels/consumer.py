@@ -13,7 +13,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from types import FunctionType, MethodType
@@ -35,6 +35,7 @@ from channels.layers import get_channel_layer
 from channels.middleware import note_alias
 from channels.utils import await_many_dispatch, name_that_thing
 from fairway.consumers.handlers import HandlerGroup
+from fairway.consumers.overrides import Overrides, note_own
 from fairway.delivery import (
     Connection,
     Inbox,
@@ -83,8 +84,6 @@ _LAST_EVENTS = {"websocket": "websocket.disconnect", "http": "http.disconnect"}
 _DISCONNECTS = frozenset(_LAST_EVENTS.values())
 # The events that no handler runs beside, however many may run at once.
 _ORDERED_EVENTS = (*_DISCONNECTS, "websocket.connect")  # compared, not hashed: a type may be anything
-# Who overrides one of these wants to see what goes through it.
-_LOOKED_AT = ("__call__", "dispatch", "send")
 _CODE_OF_ERROR, _CODE_OF_CANCELLATION, _CODE_WITHOUT_ERROR = 1011, 1006, 1000
 # A server that is not ours gives an event that it has within a few passes of the loop.
 _PASSES_TO_THE_END = 10
@@ -145,30 +144,6 @@ def get_handler_name(message: Message) -> str:
     if type(message_type) is not str or len(message_type) > _MAX_CACHED_LENGTH:
         return _name_for(message_type)
     return _handler_name(message_type)
-
-
-# The methods of this package's classes as they were defined: anything else in their place is somebody who looks.
-_own_methods: set[object] = set()
-
-
-def register_own(cls: type, *names: str) -> None:
-    """Note these methods, defined by this class, as the package's own."""
-    _own_methods.update(cls.__dict__[name] for name in names)
-
-
-def overridden(mro: Iterable[type], *names: str) -> Iterator[str]:
-    """Those of these methods that, found along a method resolution order, are overridden or replaced."""
-    for name in names:
-        for base in mro:
-            if name in base.__dict__:
-                if base.__dict__[name] not in _own_methods:
-                    yield name
-                break
-
-
-def overrides_none(mro: Iterable[type], *names: str) -> bool:
-    """Whether none of these methods is overridden or replaced."""
-    return next(overridden(mro, *names), None) is None
 
 
 def must_close_connections(loop: asyncio.AbstractEventLoop | None) -> bool:
@@ -291,10 +266,8 @@ class AsyncConsumer:
     _fairway_runner: object = None
     # When, after the client had left, something was first sent to it.
     _fairway_late_since: float | None = None
-    # Whether a broadcast may pass this consumer by: nobody looks on the way of a message.
-    _fairway_transparent: bool = False
-    # Whether a handler may be called without `dispatch()` in between.
-    _fairway_undispatched: bool = False
+    # What this class has overridden, as it was when its last connection began.
+    _fairway_overrides: ClassVar[Overrides]
 
     @property
     def base_send(self) -> Send:
@@ -320,7 +293,8 @@ class AsyncConsumer:
         self._fairway_runner = asyncio.current_task()
         if self._fairway_late_since is not None:
             self._fairway_late_since = None
-        self._fairway_inspect()
+        # For each connection: tools that instrument replace methods long after a class was made.
+        Overrides.of(type(self))
         self.channel_layer = get_channel_layer(self.channel_layer_alias)
         self._fairway_loop = asyncio.get_running_loop()
         pumps: tuple[Pump, ...] = ()
@@ -410,12 +384,6 @@ class AsyncConsumer:
             kind is str or kind is bytes or kind is dict
         )
 
-    def _fairway_inspect(self) -> None:
-        # For each connection: tools that instrument replace methods long after a class was made.
-        mro = type(self).__mro__
-        self._fairway_transparent = overrides_none(mro, *_LOOKED_AT)
-        self._fairway_undispatched = not self._sync and overrides_none(mro, "dispatch")
-
     def _fairway_bind(self, send: Send) -> None:
         connection = connection_of(send)
         if connection is None:
@@ -426,7 +394,7 @@ class AsyncConsumer:
             self._fairway_connection = connection
 
     def _fairway_attach(self, hub: Hub, inbox: Inbox) -> Member:
-        connection = self._fairway_connection if self._fairway_transparent else None
+        connection = None if self._fairway_overrides.sees_messages else self._fairway_connection
         capacity = self.channel_layer.get_capacity(self.channel_name)
         member = self._fairway_member = Member(self.channel_name, inbox, capacity, connection)
         hub.attach(member)
@@ -437,7 +405,7 @@ class AsyncConsumer:
         if kind is str or kind is bytes:
             return self._fairway_receive(item)
         if kind is dict:
-            if self._fairway_undispatched and not must_close_connections(self._fairway_loop):
+            if not self._fairway_overrides.sees_dispatch and not must_close_connections(self._fairway_loop):
                 return self._fairway_handler(item)(item)
             return self.dispatch(item)
         return self._fairway_other(item)
@@ -456,11 +424,11 @@ class AsyncConsumer:
 
     async def _fairway_other(self, item: Any) -> None:
         if type(item) is Payload:
-            connection = self._fairway_connection
-            if connection is not None and connection.is_open and self._fairway_transparent:
+            connection = None if self._fairway_overrides.sees_messages else self._fairway_connection
+            if connection is not None and connection.is_open:
                 connection.broadcast(item)
             else:
-                if connection is None or not self._fairway_transparent:
+                if connection is None:
                     self._fairway_note_detour()
                 await self._fairway_send_payload(item)
         elif type(item) is SourceFailed:
@@ -469,10 +437,11 @@ class AsyncConsumer:
             await self.dispatch(item)
 
     def _fairway_note_detour(self) -> None:
-        if self._fairway_transparent:
-            reason = f"its send is {_origin(self.base_send)}, not the server's own"
+        overridden = self._fairway_overrides.on_the_way
+        if overridden:
+            reason = f"{type(self).__qualname__} overrides {', '.join(overridden)}"
         else:
-            reason = f"{type(self).__qualname__} overrides {', '.join(overridden(type(self).__mro__, *_LOOKED_AT))}"
+            reason = f"its send is {_origin(self.base_send)}, not the server's own"
         note_detour(reason, f"Broadcasts reach {type(self).__qualname__} by its own send(), not directly")
 
     async def _fairway_send_payload(self, payload: Payload) -> None:
@@ -624,9 +593,10 @@ class SyncConsumer(AsyncConsumer):
         self.base_send(message)
 
 
-register_own(AsyncConsumer, "__call__", "dispatch", "send")
-register_own(SyncConsumer, "dispatch", "send")
+note_own(AsyncConsumer, "__call__", "dispatch", "send")
+note_own(SyncConsumer, "dispatch", "send")
 for _class in (AsyncConsumer, SyncConsumer):
+    Overrides.of(_class)
     _no_handlers.update(name for name in (*_class.__dict__, *_class.__annotations__) if not name.startswith("_"))
 _no_handlers.discard("send")
 

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from channels.consumer import AsyncConsumer, Receive, Scope, Send, overrides_none, register_own
+from channels.consumer import AsyncConsumer, Receive, Scope, Send
 from channels.db import aclose_old_connections, connections_need_closing
 from channels.exceptions import StopConsumer
 from fairway.consumers.handlers import HandlerGroup
+from fairway.consumers.overrides import Overrides, note_own
 from fairway.delivery import Inbox, Message
 from fairway.logs import get_logger
 
@@ -51,7 +52,8 @@ class AsyncHttpConsumer(AsyncConsumer):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         # Who overrides `http_request` may mean to stream what is too long to be collected.
-        if overrides_none(type(self).__mro__, "http_request") and self._fairway_exceeds(_content_length(scope)):
+        collects = "http_request" not in Overrides.of(type(self)).names
+        if collects and self._fairway_exceeds(_content_length(scope)):
             self.scope = scope
             self._fairway_bind(send)
             await self._fairway_refuse()
@@ -163,7 +165,7 @@ class AsyncHttpConsumer(AsyncConsumer):
         raise StopConsumer
 
 
-register_own(AsyncHttpConsumer, "__call__", "http_request")
+note_own(AsyncHttpConsumer, "__call__", "http_request")
 
 
 def _content_length(scope: Scope) -> int:

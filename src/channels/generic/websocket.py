@@ -13,16 +13,11 @@ from typing import Any, TypeAlias, cast
 
 from asgiref.sync import async_to_sync
 
-from channels.consumer import (
-    AsyncConsumer,
-    SyncConsumer,
-    must_close_connections,
-    overrides_none,
-    register_own,
-)
+from channels.consumer import AsyncConsumer, SyncConsumer, must_close_connections
 from channels.db import aclose_old_connections, connections_need_closing
 from channels.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
 from channels.layers import broadcast
+from fairway.consumers.overrides import note_own
 from fairway.delivery import Message, Payload
 from fairway.layers.outage import MISTAKES, outage_of
 
@@ -205,7 +200,7 @@ class WebsocketConsumer(SyncConsumer):
         """Clean up; called once, whoever ended the connection. Some servers give None for `code`."""
 
 
-register_own(WebsocketConsumer, "send", "websocket_receive")
+note_own(WebsocketConsumer, "send", "websocket_receive")
 
 
 class JsonWebsocketConsumer(WebsocketConsumer):
@@ -247,22 +242,11 @@ class AsyncWebsocketConsumer(AsyncConsumer):
 
     groups: list[str] = None  # type: ignore[assignment]  # a list when there is an instance
 
-    # Whether a bare message may go to `receive()` without a dict around it: nobody looks at what lies between.
-    _fairway_direct: bool = False
-    # Whether `send()` may go to the connection without a dict around the text.
-    _fairway_plain_send: bool = False
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.groups = self.groups or []
 
-    def _fairway_inspect(self) -> None:
-        super()._fairway_inspect()
-        mro = type(self).__mro__
-        self._fairway_direct = overrides_none(mro, "dispatch", "websocket_receive")
-        self._fairway_plain_send = overrides_none(mro[mro.index(AsyncWebsocketConsumer) + 1 :], "send")
-
     def _fairway_receive(self, data: str | bytes) -> Awaitable[Any]:
-        if not self._fairway_direct or must_close_connections(self._fairway_loop):
+        if self._fairway_overrides.sees_receive or must_close_connections(self._fairway_loop):
             return super()._fairway_receive(data)
         if type(data) is str:
             return self.receive(text_data=data)
@@ -326,7 +310,12 @@ class AsyncWebsocketConsumer(AsyncConsumer):
         Returns when the server takes more. Nothing happens, but for a count, when the client has gone.
         """
         connection = self._fairway_connection
-        if connection is not None and connection.is_open and text_data is not None and self._fairway_plain_send:
+        if (
+            connection is not None
+            and connection.is_open
+            and text_data is not None
+            and not self._fairway_overrides.sees_send
+        ):
             wait = connection.send_text(text_data)
             if wait is not None:
                 await wait
@@ -367,7 +356,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
         """Clean up; called once, whoever ended the connection. Some servers give None for `code`."""
 
 
-register_own(AsyncWebsocketConsumer, "send", "websocket_receive")
+note_own(AsyncWebsocketConsumer, "send", "websocket_receive")
 
 
 class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):

@@ -12,11 +12,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
-from channels.consumer import Receive, Scope, Send, overrides_none, register_own
+from channels.consumer import Receive, Scope, Send
 from channels.exceptions import AcceptConnection, DenyConnection
 from channels.generic.http import AsyncHttpConsumer, Headers
 from channels.generic.websocket import layer_for_groups
 from fairway.consumers.handlers import HandlerGroup
+from fairway.consumers.overrides import note_own
 from fairway.delivery import Inbox, Message, Payload
 from fairway.logs import get_logger
 from fairway.protocols.event_stream import (
@@ -79,7 +80,6 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
     _fairway_was_asked = False
     _fairway_connecting: asyncio.Task[Any] | None = None
     _fairway_has_left = False
-    _fairway_is_plain = False
     _fairway_heartbeat: Heartbeat | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -235,10 +235,6 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
 
     # The stream
 
-    def _fairway_inspect(self) -> None:
-        super()._fairway_inspect()
-        self._fairway_is_plain = overrides_none(type(self).__mro__, "send_event")
-
     def _fairway_bind(self, send: Send) -> None:
         super()._fairway_bind(send)
         self._fairway_stage = _Stage.REQUESTED
@@ -254,10 +250,10 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
         return type(item) is not dict or item.get("type") != "http.request" or bool(item.get("more_body"))
 
     async def _fairway_send_payload(self, payload: Payload) -> None:
-        if self._fairway_is_plain:
-            await self._fairway_write(payload.form(_EVENTS))
-        else:
+        if "send_event" in self._fairway_overrides.names:
             await self.send_event(payload.text or "")
+        else:
+            await self._fairway_write(payload.form(_EVENTS))
 
     async def _fairway_write(self, piece: bytes) -> None:
         if self._fairway_stage is _Stage.REQUESTED:
@@ -283,7 +279,7 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
             self._fairway_heartbeat.stop()
 
 
-register_own(ServerSentEventsConsumer, "__call__", "send_event")
+note_own(ServerSentEventsConsumer, "__call__", "send_event")
 
 
 def _refusal_of(scope: Scope) -> tuple[int, bytes, list[tuple[bytes, bytes]]] | None:
