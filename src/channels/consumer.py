@@ -1,24 +1,19 @@
 """Consumers: classes whose instances are ASGI applications, with a method for each type of message.
 
-One loop serves a consumer. It waits on an inbox that holds what the client sends and what comes through the channel
-layer, and dispatches one message after the other. On the project's own server the inbox is the connection's, and a
-layer of ours writes straight into it; with any other server or layer a pump fetches from `receive`.
+How a consumer is served, from its first message to its last, is in `fairway.consumers.loop`. Here is what those who
+write consumers see, and what has to do with Django: old database connections, and the threads of synchronous handlers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import os
 import threading
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from concurrent.futures import Future as ThreadFuture
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from types import FunctionType, MethodType
+from types import FunctionType
 from typing import Any, ClassVar, Protocol, cast
-from weakref import WeakKeyDictionary, WeakSet
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 
@@ -28,31 +23,16 @@ from channels.db import (
     aclose_old_connections,
     connections_need_closing,
     database_sync_to_async,
-    untangle,
 )
 from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
-from channels.middleware import note_alias
+from channels.middleware import Receive, Scope, Send, note_alias
 from channels.utils import await_many_dispatch, name_that_thing
-from fairway.consumers.handlers import HandlerGroup
+from fairway.consumers.loop import LEAVING, ConsumerLoop
+from fairway.consumers.names import get_handler_name, handler_of, reserve
 from fairway.consumers.overrides import Overrides, note_own
-from fairway.delivery import (
-    Connection,
-    Inbox,
-    Member,
-    Message,
-    Payload,
-    Pump,
-    SourceFailed,
-    connection_of,
-    note_detour,
-    reader_of,
-    running_loop_or_none,
-    statistics,
-)
-from fairway.layers.hub import Hub, hub_of
-from fairway.layers.outage import outage_of, receive_through
-from fairway.logs import ErrorLog, get_logger
+from fairway.consumers.thread_send import ThreadSend
+from fairway.delivery import Message, Payload, connection_of, note_detour
 
 __all__ = [
     "AsyncConsumer",
@@ -65,148 +45,8 @@ __all__ = [
     "get_handler_name",
 ]
 
-logger = get_logger("django.channels.consumer")
-# By event loop: a server that starts anew says everything anew.
-_errors: WeakKeyDictionary[asyncio.AbstractEventLoop, ErrorLog] = WeakKeyDictionary()
-
-Scope = Any
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
-
-OVERSTAY = 1.0
-"""Seconds for which a handler may go on sending, to nobody, after its client has left."""
-
-CLEANUP_TIMEOUT = 10.0
-"""Seconds that a consumer has to handle the disconnect which follows its own error."""
-
-# By scope type: the event that ends a conversation, which a consumer that failed is still given.
-_LAST_EVENTS = {"websocket": "websocket.disconnect", "http": "http.disconnect"}
-_DISCONNECTS = frozenset(_LAST_EVENTS.values())
-# The events that no handler runs beside, however many may run at once.
-_ORDERED_EVENTS = (*_DISCONNECTS, "websocket.connect")  # compared, not hashed: a type may be anything
-_CODE_OF_ERROR, _CODE_OF_CANCELLATION, _CODE_WITHOUT_ERROR = 1011, 1006, 1000
-# A server that is not ours gives an event that it has within a few passes of the loop.
-_PASSES_TO_THE_END = 10
-# In the place of who runs a consumer's handlers, while it handles its disconnect.
-_LEAVING = object()
 # Tests replace the global `aclose_old_connections`; the replacement must then be called.
 _own_aclose_old_connections = aclose_old_connections
-
-
-class Unhandled(ValueError):
-    """A message that no method handles. The error says all there is to say: a server logs `asgi_fault` and it."""
-
-    asgi_fault = "a message was not handled"
-
-
-class NoHandler(Unhandled):
-    """A consumer has no method for a message of this type."""
-
-    def __init__(self, message_type: str) -> None:
-        super().__init__(message_type)
-        self.message_type = message_type
-
-    def __str__(self) -> str:
-        return f"No handler for message type {self.message_type}"
-
-
-# Applications pass on types that a client has chosen: what every consumer has is no handler, but for `send`, on which
-# code relies. Filled in below, where the classes are.
-_no_handlers: set[str] = set()
-
-
-def _name_for(message_type: Any) -> str:
-    if not isinstance(message_type, str):
-        raise Unhandled(f"Malformed type in message ({type(message_type).__name__} instead of str)")
-    name = message_type.replace(".", "_")
-    if name.startswith("_"):
-        raise Unhandled("Malformed type in message (leading underscore)")
-    if name in _no_handlers:
-        raise NoHandler(message_type)
-    return name
-
-
-# Of types as long as people write them. Errors are not kept, and so come anew each time.
-_MAX_CACHED_LENGTH = 128
-_handler_name = functools.lru_cache(maxsize=1024)(_name_for)
-
-
-def get_handler_name(message: Message) -> str:
-    """The name of the method that handles a message: its type, with underscores for dots.
-
-    ValueError without a `type`, if the name would begin with an underscore, and if it is one that every consumer has,
-    such as `dispatch`, apart from `send`.
-    """
-    try:
-        message_type = message["type"]
-    except KeyError:
-        raise Unhandled("Incoming message has no 'type' attribute") from None
-    if type(message_type) is not str or len(message_type) > _MAX_CACHED_LENGTH:
-        return _name_for(message_type)
-    return _handler_name(message_type)
-
-
-def must_close_connections(loop: asyncio.AbstractEventLoop | None) -> bool:
-    """Whether `aclose_old_connections` has to be awaited before a handler is called."""
-    return connections_need_closing(loop) or aclose_old_connections is not _own_aclose_old_connections
-
-
-class Overstayed(asyncio.CancelledError):
-    """Ends a handler that goes on sending after its client has left: `disconnect()` waits for it."""
-
-
-_sent_away: WeakSet[type] = WeakSet()
-
-
-def _name_who_is_sent_away(consumer_class: type, kind: str) -> None:
-    if consumer_class not in _sent_away:
-        _sent_away.add(consumer_class)
-        logger.warning(
-            "A message of type %s from the channel layer has ended a consumer, %s, whose client had not left. Whoever "
-            "can choose the type of messages can do so to others (this is said once for each class)",
-            kind,
-            consumer_class.__qualname__,
-        )
-
-
-_senders_for_ever: WeakSet[type] = WeakSet()
-
-
-def _name_who_sends_for_ever(consumer_class: type) -> None:
-    if consumer_class not in _senders_for_ever:
-        _senders_for_ever.add(consumer_class)
-        logger.warning(
-            "Something goes on sending to clients of %s that have left, which does nothing: a task or thread that the "
-            "consumer has started should be ended in disconnect()",
-            consumer_class.__qualname__,
-        )
-
-
-async def _last_event(kind: str, inbox: Inbox, pumps: Iterable[Pump]) -> Message | None:
-    """The event with which the client has left, if it has; what it had sent before is passed over."""
-    for _ in range(_PASSES_TO_THE_END):
-        while (item := inbox.take_nowait()) is not None:
-            if type(item) is dict and item.get("type") == kind:
-                return item
-        if not pumps:
-            break
-        for pump in pumps:
-            pump.proceed_if_taken()
-        await asyncio.sleep(0)
-    return None
-
-
-def _code_of(error: BaseException) -> int:
-    return _CODE_OF_CANCELLATION if isinstance(error, asyncio.CancelledError) else _CODE_OF_ERROR
-
-
-def _origin(send: Send) -> str:
-    """Where a `send` was written: wrappers often carry the name of what they wrap."""
-    send = getattr(send, "awaitable", send)  # what `async_to_sync` has wrapped
-    function = getattr(send, "__func__", send)
-    if isinstance(function, FunctionType):
-        return f"{function.__globals__['__name__']}.{function.__code__.co_qualname}"
-    return name_that_thing(send)
 
 
 class _ChannelReceive:
@@ -231,7 +71,7 @@ class ConsumerApplication(Protocol):
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, Any]: ...
 
 
-class AsyncConsumer:
+class AsyncConsumer(ConsumerLoop):
     """Base of asynchronous consumers: coroutine methods named after message types.
 
     An instance serves one scope at a time, `as_asgi()` makes a new one for each. Messages are dispatched strictly one
@@ -254,253 +94,10 @@ class AsyncConsumer:
     channel_name: Any = None
     channel_receive = _ChannelReceive()
 
-    # Not in the instance's `__dict__`: to ask for that would make one, which costs more than the attributes in it.
-    _fairway_base_send: Send | None = None
-    # Set only while `send` goes, unseen by anybody, to a connection of the project's own server.
-    _fairway_connection: Connection | None = None
-    _fairway_member: Member | None = None
-    _fairway_loop: asyncio.AbstractEventLoop | None = None
-    # Whether the consumer has closed or rejected the connection: what it sends later has nowhere to go.
-    _fairway_closed: bool = False
-    # Who runs the handlers, while one may be running that the disconnect has to wait for: a task, or a thread's number.
-    _fairway_runner: object = None
-    # When, after the client had left, something was first sent to it.
-    _fairway_late_since: float | None = None
-    # What this class has overridden, as it was when its last connection began.
-    _fairway_overrides: ClassVar[Overrides]
-
-    @property
-    def base_send(self) -> Send:
-        """The `send` of the server or of the middleware around this consumer."""
-        if self._fairway_base_send is not None:
-            return self._fairway_base_send
-        if self._fairway_connection is not None:
-            return self._fairway_connection.send
-        raise AttributeError(f"{type(self).__name__} has no base_send before it is called")
-
-    @base_send.setter
-    def base_send(self, send: Send) -> None:
-        # Whoever puts another one here wants to see what is sent.
-        self._fairway_base_send = send
-        self._fairway_connection = None
-        if self._fairway_member is not None:
-            self._fairway_member.detour()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one scope until the client has gone or `StopConsumer` is raised."""
-        self.scope = scope
-        self._fairway_closed = False
-        self._fairway_runner = asyncio.current_task()
-        if self._fairway_late_since is not None:
-            self._fairway_late_since = None
-        # For each connection: tools that instrument replace methods long after a class was made.
-        Overrides.of(type(self))
-        self.channel_layer = get_channel_layer(self.channel_layer_alias)
-        self._fairway_loop = asyncio.get_running_loop()
-        pumps: tuple[Pump, ...] = ()
-        reader = reader_of(receive)
-        inbox = reader.inbox if reader is not None else Inbox(self._fairway_loop)
-        hub = hub_of(self.channel_layer)
-        member = None
-        farewell = _LAST_EVENTS.get(scope.get("type"), "")
-        connected = False
-        handlers = self._fairway_handler_group(inbox)
-        try:
-            if self.channel_layer is not None:
-                self.channel_name = await self.channel_layer.new_channel()
-            self._fairway_bind(send)
-            if reader is None:
-                pumps = (Pump(receive, inbox, ahead=handlers is not None),)
-            if hub is not None:
-                member = self._fairway_attach(hub, inbox)
-            elif self.channel_layer is not None:
-                pumps = (*pumps, Pump(self._fairway_layer_source(), inbox, for_layer=True))
-            # The connection spends its life in what follows: what is not needed there must not live as long.
-            del receive, send, reader
-            try:
-                while True:
-                    item = inbox.take_nowait() if handlers is None else await handlers.next()
-                    if item is None:
-                        item = await inbox.wait()
-                    if type(item) is dict:
-                        connected = item.get("type") != farewell
-                        if not connected:
-                            if not inbox.has_ended:
-                                _name_who_is_sent_away(type(self), farewell)
-                                item = {"code": _CODE_WITHOUT_ERROR, **item}
-                            await self._fairway_leave(item)
-                            break
-                    if handlers is None or self._fairway_in_turn(item):
-                        await self._fairway_handle(item)
-                    else:
-                        await handlers.start(self._fairway_handle(item))
-                    if pumps:
-                        for pump in pumps:
-                            pump.proceed_if_taken()
-            except StopConsumer as stop:
-                untangle(stop)
-            if handlers is not None:
-                await self._fairway_finish(handlers)
-        except BaseException as error:
-            untangle(error)
-            if handlers is not None:
-                await handlers.cancel()
-            if connected:
-                leaving = self._fairway_farewell(farewell, _code_of(error), inbox, pumps)
-                # In a task of its own: what runs there does not run inside this exception, and does not keep it.
-                # Who cancels this meanwhile, as a demultiplexer does, is to see what it was that failed.
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.create_task(leaving)
-            if not isinstance(error, Overstayed):
-                raise
-        finally:
-            if self._fairway_connection is not None:
-                self._fairway_base_send = self.base_send
-            self._fairway_connection = self._fairway_member = self._fairway_runner = None
-            if hub is not None and member is not None:
-                hub.detach(member)
-            for pump in pumps:
-                await pump.stop()
-
-    def _fairway_layer_source(self) -> Callable[[], Awaitable[Message]]:
-        """How to receive from a layer that is not ours: its failing is not the end of the connection."""
-        return functools.partial(
-            receive_through, outage_of(self.channel_layer), self.channel_receive, unless=(StopConsumer,)
-        )
-
-    async def _fairway_finish(self, handlers: HandlerGroup) -> None:
-        try:
-            await handlers.finish(self.disconnect_grace)
-        except StopConsumer as stop:
-            untangle(stop)
-
-    def _fairway_handler_group(self, inbox: Inbox) -> HandlerGroup | None:
-        return HandlerGroup(inbox, self.max_concurrency) if self.max_concurrency > 1 else None
-
-    def _fairway_in_turn(self, item: Any) -> bool:
-        """Whether what comes after this item waits until it has been handled, even if handlers may run at once."""
-        kind = type(item)
-        return (kind is dict and item.get("type") in _ORDERED_EVENTS) or not (
-            kind is str or kind is bytes or kind is dict
-        )
-
-    def _fairway_bind(self, send: Send) -> None:
-        connection = connection_of(send)
-        if connection is None:
-            self.base_send = send
-        else:
-            # Its own method need not be kept: `base_send` has it made when it is asked for.
-            self._fairway_base_send = None
-            self._fairway_connection = connection
-
-    def _fairway_attach(self, hub: Hub, inbox: Inbox) -> Member:
-        connection = None if self._fairway_overrides.sees_messages else self._fairway_connection
-        capacity = self.channel_layer.get_capacity(self.channel_name)
-        member = self._fairway_member = Member(self.channel_name, inbox, capacity, connection)
-        hub.attach(member)
-        return member
-
-    def _fairway_handle(self, item: Any) -> Awaitable[Any]:
-        kind = type(item)
-        if kind is str or kind is bytes:
-            return self._fairway_receive(item)
-        if kind is dict:
-            if not self._fairway_overrides.sees_dispatch and not must_close_connections(self._fairway_loop):
-                return self._fairway_handler(item)(item)
-            return self.dispatch(item)
-        return self._fairway_other(item)
-
-    def _fairway_handler(self, message: Message) -> Callable[[Message], Awaitable[Any]]:
-        handler = getattr(self, get_handler_name(message), None)
-        # Nearly always it is a method, and needs no closer look.
-        if type(handler) is not MethodType and (not callable(handler) or isinstance(handler, type)):
-            raise NoHandler(message["type"])
-        return cast(Callable[[Message], Awaitable[Any]], handler)
-
-    def _fairway_receive(self, data: str | bytes) -> Awaitable[Any]:
-        """Dispatch a message of the client that arrived bare."""
-        key = "text" if type(data) is str else "bytes"
-        return self.dispatch({"type": "websocket.receive", key: data})
-
-    async def _fairway_other(self, item: Any) -> None:
-        if type(item) is Payload:
-            connection = None if self._fairway_overrides.sees_messages else self._fairway_connection
-            if connection is not None and connection.is_open:
-                connection.broadcast(item)
-            else:
-                if connection is None:
-                    self._fairway_note_detour()
-                await self._fairway_send_payload(item)
-        elif type(item) is SourceFailed:
-            raise item.error
-        else:
-            await self.dispatch(item)
-
-    def _fairway_note_detour(self) -> None:
-        overridden = self._fairway_overrides.on_the_way
-        if overridden:
-            reason = f"{type(self).__qualname__} overrides {', '.join(overridden)}"
-        else:
-            reason = f"its send is {_origin(self.base_send)}, not the server's own"
-        note_detour(reason, f"Broadcasts reach {type(self).__qualname__} by its own send(), not directly")
-
-    async def _fairway_send_payload(self, payload: Payload) -> None:
-        await self.send({"type": "websocket.send", **payload.as_event()})
-
-    async def _fairway_leave(self, event: Message) -> None:
-        """Handle the client's last event, after which none is handled; a consumer need not have a handler for it."""
-        self._fairway_runner = _LEAVING
-        try:
-            await self._fairway_handle(event)
-        except NoHandler as missing:
-            if missing.message_type != event["type"]:
-                raise
-
-    async def _fairway_farewell(self, kind: str, code: int, inbox: Inbox, pumps: Iterable[Pump]) -> None:
-        """The consumer failed or is being cancelled: let it clean up as after any other end, but not for ever.
-
-        It sees the code with which the client has left, if it has, else this one.
-        """
-        if not kind:
-            return
-        event = await _last_event(kind, inbox, pumps) or {"type": kind, "code": code, "reason": ""}
-        try:
-            async with asyncio.timeout(CLEANUP_TIMEOUT):
-                await self._fairway_leave(event)
-        except StopConsumer as stop:
-            untangle(stop)
-        except Exception as error:
-            # The error that brought us here is the one to be raised.
-            text = "%s failed again while it was handling its disconnect"
-            errors = _errors.setdefault(asyncio.get_running_loop(), ErrorLog(logger))
-            errors.report(time.monotonic(), error, text, type(self).__name__)
-
-    def _fairway_came_too_late(self, message: Message, reason: object) -> None:
-        """Count what was sent to a client that has left.
-
-        A handler that goes on so is ended, by `Overstayed`, since `disconnect()` waits for it. Anything else that goes
-        on after the consumer has ended is named, once for each class.
-        """
-        statistics.sends_after_close += 1
-        logger.debug("%s was not sent, it came too late: %s", message["type"], reason)
-        now = time.monotonic()
-        if self._fairway_late_since is None:
-            self._fairway_late_since = now
-        elif now - self._fairway_late_since < OVERSTAY:
-            return
-        elif self._fairway_runner is None:
-            _name_who_sends_for_ever(type(self))
-        elif self._fairway_is_running():
-            raise Overstayed
-
-    def _fairway_is_running(self) -> bool:
-        """Whether the caller is a handler."""
-        return self._fairway_runner is asyncio.current_task()
-
     async def dispatch(self, message: Message) -> None:
         """Call the method that handles the message. ValueError if there is none."""
-        handler = self._fairway_handler(message)
-        if must_close_connections(self._fairway_loop):
+        handler = handler_of(self, message)
+        if self._fairway_must_close_connections():
             await aclose_old_connections()
         await handler(message)
 
@@ -525,6 +122,32 @@ class AsyncConsumer:
         application.consumer_initkwargs = initkwargs
         functools.update_wrapper(app, cls, updated=())
         return application
+
+    def _fairway_find_layer(self) -> Any:
+        return get_channel_layer(self.channel_layer_alias)
+
+    def _fairway_must_close_connections(self) -> bool:
+        # For each message: what costs least comes first.
+        return connections_need_closing(self._fairway_loop) or (
+            aclose_old_connections is not _own_aclose_old_connections
+        )
+
+    def _fairway_note_detour(self) -> None:
+        overridden = self._fairway_overrides.on_the_way
+        if overridden:
+            reason = f"{type(self).__qualname__} overrides {', '.join(overridden)}"
+        else:
+            reason = f"its send is {_origin(self.base_send)}, not the server's own"
+        note_detour(reason, f"Broadcasts reach {type(self).__qualname__} by its own send(), not directly")
+
+
+def _origin(send: Send) -> str:
+    """Where a `send` was written: wrappers often carry the name of what they wrap."""
+    send = getattr(send, "awaitable", send)  # what `async_to_sync` has wrapped
+    function = getattr(send, "__func__", send)
+    if isinstance(function, FunctionType):
+        return f"{function.__globals__['__name__']}.{function.__code__.co_qualname}"
+    return name_that_thing(send)
 
 
 @functools.cache
@@ -567,6 +190,17 @@ class SyncConsumer(AsyncConsumer):
     Python gives an executor); each connection's messages are still handled in order, but not always in the same thread.
     """
 
+    @ConsumerThread
+    def dispatch(self, message: Message) -> None:
+        """Call the method that handles the message, in a thread. ValueError if there is none."""
+        if self._fairway_runner is not LEAVING:
+            self._fairway_runner = threading.get_ident()
+        handler_of(self, message)(message)
+
+    def send(self, message: Message) -> None:  # type: ignore[override]  # the synchronous twin
+        """Send an ASGI event to the client, from a handler."""
+        self.base_send(message)
+
     def _fairway_bind(self, send: Send) -> None:
         connection = connection_of(send)
         if connection is None:
@@ -578,27 +212,12 @@ class SyncConsumer(AsyncConsumer):
     async def _fairway_send_payload(self, payload: Payload) -> None:
         await database_sync_to_async(self.send)({"type": "websocket.send", **payload.as_event()})
 
-    @ConsumerThread
-    def dispatch(self, message: Message) -> None:
-        """Call the method that handles the message, in a thread. ValueError if there is none."""
-        if self._fairway_runner is not _LEAVING:
-            self._fairway_runner = threading.get_ident()
-        self._fairway_handler(message)(message)
 
-    def _fairway_is_running(self) -> bool:
-        return self._fairway_runner == threading.get_ident()
-
-    def send(self, message: Message) -> None:  # type: ignore[override]  # the synchronous twin
-        """Send an ASGI event to the client, from a handler."""
-        self.base_send(message)
-
-
-note_own(AsyncConsumer, "__call__", "dispatch", "send")
+note_own(AsyncConsumer, "dispatch", "send")
 note_own(SyncConsumer, "dispatch", "send")
-for _class in (AsyncConsumer, SyncConsumer):
-    Overrides.of(_class)
-    _no_handlers.update(name for name in (*_class.__dict__, *_class.__annotations__) if not name.startswith("_"))
-_no_handlers.discard("send")
+reserve(ConsumerLoop, AsyncConsumer, SyncConsumer)
+# What instances find that were never called.
+Overrides.of(AsyncConsumer)
 
 
 def _in_loop(send: Send) -> Send:
@@ -610,29 +229,3 @@ def _in_loop(send: Send) -> Send:
         await send(message)
 
     return send_in_loop
-
-
-class ThreadSend:
-    """The `send` of a connection for code in other threads: waits for the event loop, never for the client."""
-
-    __slots__ = ("_connection", "_loop")
-
-    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
-        self._connection = connection
-        self._loop = loop
-
-    def __call__(self, message: Message) -> None:
-        if running_loop_or_none() is self._loop:
-            self._connection.send_nowait(message)
-            return
-        outcome: ThreadFuture[None] = ThreadFuture()
-        self._loop.call_soon_threadsafe(self._send, message, outcome)
-        outcome.result()
-
-    def _send(self, message: Message, outcome: ThreadFuture[None]) -> None:
-        try:
-            self._connection.send_nowait(message)
-        except Exception as error:
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(None)

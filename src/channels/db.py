@@ -25,6 +25,8 @@ from django.db import close_old_connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
+from fairway.consumers.tangles import untangle
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _T = TypeVar("_T")
@@ -138,22 +140,6 @@ class SharedVisit(DatabaseSyncToAsync[[_T], _R], Generic[_T, _R]):
             return context.run(self.func, argument), None
         except Exception as error:
             return None, error
-
-
-_TANGLED = (SyncToAsync.__call__.__code__, SyncToAsync.thread_handler.__code__)
-
-
-def untangle(error: BaseException) -> None:
-    """Cut the circle that an exception from a thread leaves: it would keep everything it saw until a collection.
-
-    The frame in which `sync_to_async` waited refers to the future, the future to the exception, and that, by its
-    traceback, to the frame. A frame that ran while the exception was being handled refers to it as well.
-    """
-    traceback = error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code in _TANGLED:
-            traceback.tb_frame.clear()
-        traceback = traceback.tb_next
 
 
 async def aclose_old_connections() -> None:

@@ -7,6 +7,19 @@ package; applications and channel layers import them.
 
 from __future__ import annotations
 
+from fairway.consumers.errors import StopConsumer
+
+__all__ = [
+    "AcceptConnection",
+    "ChannelFull",
+    "DenyConnection",
+    "InvalidChannelLayerError",
+    "MessageTooLarge",
+    "RequestAborted",
+    "RequestTimeout",
+    "StopConsumer",
+]
+
 
 class RequestAborted(Exception):
     """The client went away while its request was still being received."""
@@ -34,7 +47,3 @@ class ChannelFull(Exception):
 
 class MessageTooLarge(Exception):
     """A channel layer cannot carry a message of this size."""
-
-
-class StopConsumer(Exception):
-    """Raised in a handler, ends the consumer cleanly."""

@@ -122,6 +122,13 @@ def test_layers_know_no_server() -> None:
     assert offences([synchronous], (*own, "django", "channels"), ("channels.testing", "channels.management")) == []
 
 
+def test_what_consumers_are_made_of_knows_no_framework_and_no_server() -> None:
+    # What threads leave behind is about the way in which `asgiref` runs them.
+    own = ("fairway.consumers", "fairway.asgi.calling", "fairway.delivery", "fairway.layers", "fairway.logs")
+
+    assert offences(modules("fairway/consumers"), (*own, "asgiref.sync"), ("fairway.layers.sync",)) == []
+
+
 def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily() -> None:
     may_start = ("channels.management.commands.runserver", "channels.testing")
     # `fairway.settings` judges settings, `fairway.doctor` the installation, for the system checks; they start nothing.

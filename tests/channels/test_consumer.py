@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from channels import consumer as module
-from channels.consumer import AsyncConsumer, StopConsumer, SyncConsumer, ThreadSend, get_handler_name
+from channels.consumer import AsyncConsumer, StopConsumer, SyncConsumer, get_handler_name
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer, AsyncWebsocketConsumer, WebsocketConsumer
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 from channels.testing import ApplicationCommunicator, WebsocketCommunicator
+from fairway.consumers import loop, names
+from fairway.consumers.thread_send import ThreadSend
 from fairway.delivery import Connection, statistics
 from tests.channels.applications import Sent
 
@@ -36,9 +38,9 @@ def test_a_handler_is_named_after_the_type(kind: str, name: str):
 
 
 def test_long_types_are_not_kept():
-    before = module._handler_name.cache_info().currsize
+    before = names._cached_name_for.cache_info().currsize
     assert get_handler_name({"type": "a." * 100_000}) == "a_" * 100_000
-    assert module._handler_name.cache_info().currsize == before
+    assert names._cached_name_for.cache_info().currsize == before
 
 
 @pytest.mark.parametrize("kind", ["_private", ".private", "." + "long" * 1000])
@@ -389,7 +391,7 @@ async def test_who_cancels_a_consumer_that_has_failed_sees_the_error():
 async def test_a_consumer_that_cannot_clean_up_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(module, "CLEANUP_TIMEOUT", 0.01)
+    monkeypatch.setattr(loop, "CLEANUP_TIMEOUT", 0.01)
 
     class Hanging(AsyncConsumer):
         async def websocket_connect(self, message):

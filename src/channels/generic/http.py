@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from channels.consumer import AsyncConsumer, Receive, Scope, Send
+from channels.consumer import AsyncConsumer
 from channels.db import aclose_old_connections, connections_need_closing
 from channels.exceptions import StopConsumer
+from channels.middleware import Receive, Scope, Send
 from fairway.consumers.handlers import HandlerGroup
 from fairway.consumers.overrides import Overrides, note_own
 from fairway.delivery import Inbox, Message

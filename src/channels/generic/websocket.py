@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, cast
 
 from asgiref.sync import async_to_sync
 
-from channels.consumer import AsyncConsumer, SyncConsumer, must_close_connections
+from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.db import aclose_old_connections, connections_need_closing
 from channels.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
 from channels.layers import broadcast
@@ -246,7 +246,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
         self.groups = self.groups or []
 
     def _fairway_receive(self, data: str | bytes) -> Awaitable[Any]:
-        if self._fairway_overrides.sees_receive or must_close_connections(self._fairway_loop):
+        if self._fairway_overrides.sees_receive or self._fairway_must_close_connections():
             return super()._fairway_receive(data)
         if type(data) is str:
             return self.receive(text_data=data)

@@ -12,10 +12,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
-from channels.consumer import Receive, Scope, Send
 from channels.exceptions import AcceptConnection, DenyConnection
 from channels.generic.http import AsyncHttpConsumer, Headers
 from channels.generic.websocket import layer_for_groups
+from channels.middleware import Receive, Scope, Send
 from fairway.consumers.handlers import HandlerGroup
 from fairway.consumers.overrides import note_own
 from fairway.delivery import Inbox, Message, Payload
