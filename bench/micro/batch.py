@@ -18,7 +18,7 @@ from collections.abc import Callable
 from measuring import microseconds, report
 
 from fairway.protocols.websocket.frames import PLAIN
-from fairway.server import batch as batches
+from fairway.server.output import batch as batches
 from fairway.server.output.batch import Batch
 from fairway.server.output.outbox import Outbox
 

@@ -362,7 +362,7 @@ async def test_a_flood_is_read_no_faster_than_it_is_handled_and_nothing_is_lost(
     async with asyncio.timeout(DEADLINE):
         while driver._reading:  # type: ignore[attr-defined]
             await next_pass()
-    assert len(driver.inbox._client) <= 2 * 8  # type: ignore[attr-defined]
+    assert len(driver.inbox.client) <= 2 * 8  # type: ignore[attr-defined]
 
     go_on.set()
     async with asyncio.timeout(2 * DEADLINE):

@@ -251,7 +251,7 @@ async def test_a_text_with_wide_characters_is_counted_as_what_it_takes(start: St
     sending = asyncio.ensure_future(client.send(frame(TEXT, b"a" * 400_000 + "🛥".encode()) * 20))
     (driver,) = served.context.connections
     await until(lambda: not driver._reading and not driver._decode_scheduled)  # type: ignore[attr-defined]
-    assert len(driver.inbox._client) == 1  # type: ignore[attr-defined]
+    assert len(driver.inbox.client) == 1  # type: ignore[attr-defined]
     app.pace.set()
     for _ in range(20):
         assert await client.frame() == (TEXT, b"400001")

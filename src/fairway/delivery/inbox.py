@@ -69,20 +69,26 @@ class Inbox:
     """
 
     __slots__ = (
-        "_client",
-        "_client_size",
         "_ending",
         "_layer",
         "_layer_next",
         "_paused",
         "_waiter",
         "bounds",
+        "client",
+        "client_size",
         "loop",
         "on_ending",
         "parked",
         "source",
         "waker",
     )
+
+    client: deque[Any] | None
+    """What waits in the client lane, to be looked at only; None for nothing."""
+
+    client_size: int
+    """Bytes of memory that the messages in the client lane take."""
 
     parked: bool
     """Whether the consumer has seen everything and waits: no message queued, no handler running, no disconnect seen."""
@@ -100,11 +106,11 @@ class Inbox:
         self.waker = waker
         # One tuple, shared by all inboxes with the same bounds, instead of two attributes.
         self.bounds = _shared_bounds(max_messages, max_size)
-        self._client: deque[Any] | None = None
+        self.client = None
         self._layer: deque[Any] | None = None
         self._waiter: asyncio.Future[Any] | None = None
         self.on_ending: Callable[[], object] | None = None
-        self._client_size = 0
+        self.client_size = 0
         self._layer_next = False
         self._paused = False
         self._ending = False
@@ -122,11 +128,11 @@ class Inbox:
                 if self.waker is not None:
                     self.waker.woken()
                 return
-        if self._client is None:
-            self._client = deque()
-        self._client.append(item)
+        if self.client is None:
+            self.client = deque()
+        self.client.append(item)
         if type(item) in _SIZED:
-            self._client_size += getsizeof(item)
+            self.client_size += getsizeof(item)
 
     def put_disconnect(self, event: Message) -> None:
         """Add the last event of the client, and tell `on_ending`. When thousands leave together, their consumers are
@@ -138,8 +144,8 @@ class Inbox:
             self.put_client(event)
         else:
             self.parked = False
-            self._client = self._client or deque()
-            self._client.append(event)
+            self.client = self.client or deque()
+            self.client.append(event)
             waker.wake_to_end(self)
         if self.on_ending is not None:
             self.on_ending()
@@ -194,13 +200,13 @@ class Inbox:
         """Whether the client lane has reached its bound. `max_size` counts bytes of memory: a text takes one to four
         for each of its characters.
         """
-        client = self._client
-        return client is not None and (len(client) >= self.bounds[0] or self._client_size >= self.bounds[1])
+        client = self.client
+        return client is not None and (len(client) >= self.bounds[0] or self.client_size >= self.bounds[1])
 
     @property
     def room(self) -> int:
         """Bytes of memory until the client lane has reached its bound; not above 0 when it has."""
-        return self.bounds[1] - self._client_size
+        return self.bounds[1] - self.client_size
 
     @property
     def layer_size(self) -> int:
@@ -209,12 +215,12 @@ class Inbox:
 
     @property
     def client_waiting(self) -> bool:
-        return bool(self._client)
+        return bool(self.client)
 
     @property
     def ending(self) -> bool:
         """Whether the client's last event waits."""
-        return self._ending and bool(self._client)
+        return self._ending and bool(self.client)
 
     @property
     def has_ended(self) -> bool:
@@ -223,10 +229,10 @@ class Inbox:
 
     def take_ending(self) -> tuple[Any, int]:
         """Empty the client lane: its last event, and how many items before it are thereby dropped."""
-        client = self._client
+        client = self.client
         assert client, "nothing waits: look at `ending` first"
-        self._client = None
-        self._client_size = 0
+        self.client = None
+        self.client_size = 0
         return client[-1], len(client) - 1
 
     def nudge(self) -> None:
@@ -243,7 +249,7 @@ class Inbox:
     def wake(self) -> None:
         """Give a consumer that still waits what has been put into its lanes meanwhile. (`Sleeper`)"""
         waiter = self._waiter
-        if waiter is not None and (self._layer or self._client):
+        if waiter is not None and (self._layer or self.client):
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(self.take_nowait())
@@ -255,12 +261,12 @@ class Inbox:
 
         Only for a lane that is `full`: from an empty one nothing would ever be taken, and nobody told.
         """
-        assert self._client, "an empty lane is never half emptied: nobody would resume"
+        assert self.client, "an empty lane is never half emptied: nobody would resume"
         self._paused = True
 
     def take_nowait(self) -> Any | None:
         """The next item, from the lanes in turn; None when there is none."""
-        layer, client = self._layer, self._client
+        layer, client = self._layer, self.client
         if layer and (not client or (self._layer_next and not self._ending)):
             self._layer_next = False
             item = layer.popleft()
@@ -272,10 +278,10 @@ class Inbox:
         self._layer_next = True
         item = client.popleft()
         if not client:
-            self._client = None
-            self._client_size = 0
+            self.client = None
+            self.client_size = 0
         elif type(item) in _SIZED:
-            self._client_size -= getsizeof(item)
+            self.client_size -= getsizeof(item)
         if self._paused and self._has_room():
             self._paused = False
             if self.source is not None:
@@ -283,8 +289,8 @@ class Inbox:
         return item
 
     def _has_room(self) -> bool:
-        client = self._client
-        return client is None or (len(client) * 2 <= self.bounds[0] and self._client_size * 2 <= self.bounds[1])
+        client = self.client
+        return client is None or (len(client) * 2 <= self.bounds[0] and self.client_size * 2 <= self.bounds[1])
 
     def wait(self) -> asyncio.Future[Any]:
         """A future of the next item, for the one consumer of this inbox, when `take_nowait` gave None."""
@@ -320,15 +326,15 @@ class Inbox:
     def _put_back(self, item: Any) -> None:
         # The order between the lanes is free, the order within a lane is not; an item put back goes in front
         # of the client lane, and whichever lane it came from, nothing that came later overtakes it.
-        if self._client is None:
-            self._client = deque()
-        self._client.appendleft(item)
+        if self.client is None:
+            self.client = deque()
+        self.client.appendleft(item)
         self._layer_next = False
         if type(item) in _SIZED:
-            self._client_size += getsizeof(item)
+            self.client_size += getsizeof(item)
 
     def clear(self) -> None:
         """Forget everything that waits, and the source: the connection has ended."""
-        self._client = self._layer = self._waiter = self.source = self.waker = self.on_ending = None
-        self._client_size = 0
+        self.client = self._layer = self._waiter = self.source = self.waker = self.on_ending = None
+        self.client_size = 0
         self.parked = False

@@ -34,7 +34,10 @@ class Payload:
     `policy` says what becomes of it on its way to a slow client, `group` which others it may replace there.
     """
 
-    __slots__ = ("_forms", "data", "group", "is_droppable", "policy", "text")
+    __slots__ = ("data", "forms", "group", "is_droppable", "policy", "text")
+
+    forms: dict[Encoder, bytes]
+    """The encoded messages that have been made (`form`), by their encoders; to be looked at only."""
 
     def __init__(
         self,
@@ -50,17 +53,17 @@ class Payload:
         self.policy = policy
         self.is_droppable = policy is not SlowPolicy.CLOSE
         self.group = group
-        self._forms: dict[Encoder, bytes] = {}
+        self.forms = {}
 
     def form(self, encoder: Encoder) -> bytes:
         """The encoded message; the same `bytes` object for every caller with the same encoder."""
-        form = self._forms.get(encoder)
+        form = self.forms.get(encoder)
         if form is None:
             if self.text is not None:
                 form = encoder.encode_text(self.text)
             else:
                 form = encoder.encode_bytes(cast(bytes, self.data))
-            self._forms[encoder] = form
+            self.forms[encoder] = form
         return form
 
     def as_event(self) -> Message:

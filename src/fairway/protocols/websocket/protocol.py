@@ -68,15 +68,18 @@ class WebSocketProtocol:
 
     __slots__ = (
         "_closing",
-        "_out",
         "_pinged_at",
         "_since",
         "_wait",
         "decoder",
         "heard_at",
+        "out",
         "state",
         "times",
     )
+
+    out: bytes
+    """The control frames that are due, to be looked at; `data_to_send` hands them out."""
 
     def __init__(
         self, decoder: Decoder, now: float, times: tuple[float, float, float] = (25, 20, 5), phase: float = 1.0
@@ -88,7 +91,7 @@ class WebSocketProtocol:
         # As if the peer had been silent for a while already: else clients that came together would be pinged together.
         self.heard_at = now - interval * (1 - phase)
         self._closing: Closed | None = None  # how our own Close will have ended it
-        self._out = b""
+        self.out = b""
         self._pinged_at: float | None = None
         # The deadline, as a sum: both are objects that many connections share, and what they make would not be.
         self._since = self.heard_at
@@ -174,11 +177,11 @@ class WebSocketProtocol:
         return closed
 
     def _emit(self, data: bytes) -> None:
-        self._out += data
+        self.out += data
 
     def data_to_send(self) -> bytes:
         """The control frames that are due, once; b"" when there are none. To be written in order with messages."""
-        out, self._out = self._out, b""
+        out, self.out = self.out, b""
         return out
 
     def next_deadline(self) -> float | None:
@@ -208,7 +211,7 @@ class WebSocketProtocol:
             else:
                 self._since, self._wait = now, interval
         elif quiet_since + interval <= now:
-            self._out += _PING
+            self.out += _PING
             self._pinged_at = now if reading else None
             self._since, self._wait = now, min(timeout or interval, interval) if reading else interval
         else:

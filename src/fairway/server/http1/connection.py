@@ -129,7 +129,7 @@ class Http1Connection(asyncio.Protocol):
             # The head has begun: its deadline counts from the first byte, and is not moved by the others. One that
             # is complete at once needs none.
             self._begin_head()
-        if http._buffer and self._exchange is not None:
+        if http.buffered and self._exchange is not None:
             self._pause_reading()
 
     def _discard(self) -> None:
@@ -381,7 +381,7 @@ class Http1Connection(asyncio.Protocol):
         if http.should_close or self._context.draining:
             self._linger()
             return
-        if http._buffer or self._eof:
+        if http.buffered or self._eof:
             # Not from inside the application's send: the next request gets a turn of its own.
             self._context.loop.call_soon(self._next_request)
         else:

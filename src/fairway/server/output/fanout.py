@@ -181,9 +181,9 @@ class Recipients:
                     pass
                 elif not (connection.is_open and connection.inbox.parked):
                     others.append(index)
-                elif is_plain and outbox._frames is None and outbox not in swept:
+                elif is_plain and outbox.frames is None and outbox not in swept:
                     # As `Outbox.append` does: most members of small groups come here.
-                    outbox._frames = frame
+                    outbox.frames = frame
                     outbox.size = size
                     add(outbox)
                 else:

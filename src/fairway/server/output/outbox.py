@@ -64,12 +64,12 @@ class Outbox:
     __slots__ = (
         "_batch",
         "_droppable",
-        "_frames",
         "_left",
         "_loop",
         "_waiters",
         "blocked",
         "endpoint",
+        "frames",
         "high_water",
         "size",
         "transport",
@@ -90,7 +90,7 @@ class Outbox:
         self._batch = batch
         self._loop = loop
         # None as long as there are none: most connections are idle. One alone needs no list.
-        self._frames: list[Piece] | bytes | None = None
+        self.frames: list[Piece] | bytes | None = None
         self._droppable = 0  # how many of the frames are
         self.endpoint = endpoint
         self._left = 0  # of the last chunk, when it was last looked at
@@ -101,10 +101,10 @@ class Outbox:
         """Add a frame; True when the outbox was so full that it was written at once."""
         if self._batch.fanout.sweep is not None:
             self._batch.fanout.bring_forward(self)
-        frames = self._frames
+        frames = self.frames
         size = self.size = self.size + len(frame)
         if frames is None:
-            self._frames = frame if type(frame) is bytes else [frame]
+            self.frames = frame if type(frame) is bytes else [frame]
             if is_broadcast:
                 self._batch.fanout.add(self)
             else:
@@ -113,7 +113,7 @@ class Outbox:
         if type(frames) is list:
             frames.append(frame)
         else:
-            self._frames = [frames, frame]  # type: ignore[list-item]  # bytes
+            self.frames = [frames, frame]  # type: ignore[list-item]  # bytes
         if size >= CHUNK_BYTES and not self.blocked:
             self.flush()
             return True
@@ -140,7 +140,7 @@ class Outbox:
 
     def _drop_matching(self, key: str | None, count: int) -> int:
         """Drop so many of the droppable frames, the oldest first, of one key or of any; how many there were."""
-        frames = self._frames
+        frames = self.frames
         if type(frames) is not list or not self._droppable:
             return 0
         doomed = []
@@ -160,11 +160,11 @@ class Outbox:
         transport = self.transport
         if self.blocked or transport is None:
             return
-        frames = self._frames
+        frames = self.frames
         if frames is None:
             pass
         elif self.size <= CHUNK_BYTES:
-            self._frames = None
+            self.frames = None
             self.size = 0
             data = frames if type(frames) is bytes else self._joined(frames)  # type: ignore[arg-type]
             try:
@@ -174,17 +174,17 @@ class Outbox:
             if sent < len(data):
                 transport.write(memoryview(data)[sent:] if sent else data)
         else:
-            frames = self._frames = self._pieces
+            frames = self.frames = self._pieces
             while frames and not self.blocked:
                 transport.write(self._next_chunk(frames))
             if not frames:
-                self._frames = None
+                self.frames = None
         if self._waiters is not None and not self.blocked:
-            self._wake()  # the socket took everything at once, so that there is nothing to resume
+            self.wake_waiters()  # the socket took everything at once, so that there is nothing to resume
 
     def flush_alone(self) -> None:
         """Write now, if no other socket of this loop has anything to send."""
-        if self._frames is not None and not self.blocked:
+        if self.frames is not None and not self.blocked:
             self._batch.flush_alone(self)
 
     def _joined(self, frames: list[Piece]) -> bytes:
@@ -194,7 +194,7 @@ class Outbox:
 
     @property
     def _pieces(self) -> list[Piece]:
-        frames = self._frames
+        frames = self.frames
         if frames is None:
             return []
         return frames if type(frames) is list else [frames]  # type: ignore[list-item]  # bytes
@@ -246,7 +246,7 @@ class Outbox:
         if not self.blocked and self.endpoint is not None:
             self._batch.fanout.indirect.discard(self)
         if self.size < self.high_water:
-            self._wake()
+            self.wake_waiters()
 
     @property
     def fanout(self) -> Fanout | None:
@@ -269,7 +269,7 @@ class Outbox:
         """Bytes that wait behind the first message. However long one is, a client that takes it is not slow for that;
         it is when others pile up behind it.
         """
-        frames = self._frames
+        frames = self.frames
         if frames is None:
             return 0
         return self.size - len(frames[0] if type(frames) is list else frames)
@@ -291,7 +291,7 @@ class Outbox:
             self._waiters.append(waiter)
             await waiter
 
-    def _wake(self) -> None:
+    def wake_waiters(self) -> None:
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
             if not waiter.done():
@@ -301,14 +301,14 @@ class Outbox:
     def is_empty(self) -> bool:
         """Whether everything has been handed to the kernel."""
         transport = self.transport
-        return not self._frames and (transport is None or transport.get_write_buffer_size() == 0)
+        return not self.frames and (transport is None or transport.get_write_buffer_size() == 0)
 
     def drop_waiting(self) -> int:
         """Forget all messages but the one that has begun to be written; how many frames were dropped."""
         self._batch.fanout.bring_forward(self)
         frames = self._pieces
         begun = [piece for piece in frames[:1] if type(piece) is memoryview]
-        self._frames = begun or None  # type: ignore[assignment]  # a list of pieces
+        self.frames = begun or None  # type: ignore[assignment]  # a list of pieces
         self.size = sum(map(len, begun))
         self._droppable = 0
         return len(frames) - len(begun)
@@ -318,9 +318,9 @@ class Outbox:
         fanout = self._batch.fanout
         fanout.bring_forward(self)
         dropped = len(self._pieces)
-        self._frames = None
+        self.frames = None
         self.size = self._droppable = 0
         self.transport = self.endpoint = None
         fanout.indirect.discard(self)
-        self._wake()
+        self.wake_waiters()
         return dropped

@@ -79,7 +79,7 @@ class Sweep:
         for one in due:
             connection.outbox.append(one.payload.form(connection.encoder), is_broadcast=True)
         # Only when all are there: if the client is dropped now, all of them are counted.
-        connection._check_bound()
+        connection.check_bound()
 
     def run(self, count: int) -> int:
         """Visit up to `count` recipients; return how many. Fewer are visited where the bytes to be written change."""

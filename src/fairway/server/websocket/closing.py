@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-from fairway.delivery import Message
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from fairway.protocols.websocket.protocol import Closed
 
 
-class Closing:
-    """There is one for each connection that ends; all others share one that says nothing."""
+class NotClosing:
+    """Says that no end has begun. All connections share one, which has no room for anything that could be changed."""
+
+    __slots__ = ()
+
+    at: float | None = None
+    """When the application was told."""
+
+    event: Mapping[str, Any] = MappingProxyType({})
+    """What it was told."""
+
+    last: Closed | None = None
+    """How the connection ended, until the application has seen what came before."""
+
+    is_lingering = False
+    linger_until: float | None = None
+
+
+class Closing(NotClosing):
+    """There is one for each connection that ends."""
 
     __slots__ = ("at", "event", "is_lingering", "last", "linger_until")
 
     def __init__(self) -> None:
-        self.at: float | None = None
-        """When the application was told."""
-        self.event: Message = {}
-        """What it was told."""
-        self.last: Closed | None = None
-        """How the connection ended, until the application has seen what came before."""
+        self.at = None
+        self.event = {}
+        self.last = None
         self.is_lingering = False
-        self.linger_until: float | None = None
+        self.linger_until = None
 
 
-NOT_CLOSING = Closing()
-"""To be read only."""
+NOT_CLOSING = NotClosing()

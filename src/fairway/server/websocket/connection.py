@@ -31,7 +31,7 @@ from fairway.protocols.websocket.protocol import Closed, State, WebSocketProtoco
 from fairway.server.backlog import DECODED_PER_PASS
 from fairway.server.output.outbox import Outbox
 from fairway.server.paused import DISCARD_PAUSE
-from fairway.server.websocket.closing import NOT_CLOSING, Closing
+from fairway.server.websocket.closing import NOT_CLOSING, Closing, NotClosing
 from fairway.server.websocket.exchange import Phase, WebSocketExchange
 from fairway.server.websocket.handshake import Handshake
 
@@ -74,7 +74,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self._phase = Phase.CONNECTING
         self._reading = True
         self._eof = False
-        self._ending = NOT_CLOSING
+        self._ending: NotClosing = NOT_CLOSING
         self._decode_scheduled = False
         self._stalled_at: float | None = None
         self._connected_at = context.touch()
@@ -104,13 +104,13 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             core.keep(data, self._context.now)  # it was read before the reading stopped
             return
         inbox = self.inbox
-        events = core.receive_data(data, self._context.now, DECODED_PER_PASS, inbox.bounds[1] - inbox._client_size)
+        events = core.receive_data(data, self._context.now, DECODED_PER_PASS, inbox.bounds[1] - inbox.client_size)
         for event in events:
             if type(event) is str or type(event) is bytes:
                 inbox.put_client(event)
             else:
                 self._close_after_messages(event, len(events) > 1)  # type: ignore[arg-type]
-        if core._out and self._ending.last is None:
+        if core.out and self._ending.last is None:
             self._send_control()
         if not events and self._ending.is_lingering and not core.decoder.pending:
             self._discard()
@@ -118,7 +118,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         decoder = core.decoder
         if (
             decoder.pending
-            or (inbox._client is not None and inbox.full)
+            or (inbox.client is not None and inbox.full)
             or (decoder.controls and self._has_answers_waiting(core))
         ):
             self._pause_reading()
@@ -129,7 +129,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
                 self.inbox.put_client(event)
             else:
                 self._close_after_messages(event, len(events) > 1)
-        if self._core is not None and self._core._out and self._ending.last is None:
+        if self._core is not None and self._core.out and self._ending.last is None:
             self._send_control()
 
     def _close_after_messages(self, closed: Closed, follows_message: bool) -> None:
@@ -144,14 +144,15 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self._context.schedule(self, ending.linger_until)
 
     def _begin_ending(self) -> Closing:
-        if self._ending is NOT_CLOSING:
-            self._ending = Closing()
-        return self._ending
+        ending = self._ending
+        if not isinstance(ending, Closing):
+            ending = self._ending = Closing()
+        return ending
 
     def _close_now(self) -> None:
-        ending = self._ending
-        closed = ending.last
+        closed = self._ending.last
         if closed is not None:
+            ending = self._begin_ending()
             ending.last = None
             if self._core is not None:
                 ending.linger_until = None
@@ -160,7 +161,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     def _send_control(self) -> None:
         """Send what the protocol itself has to say; a client that reads nothing of it is dropped like any other."""
         assert self._core is not None
-        self._check_bound()
+        self.check_bound()
         self.outbox.append(self._core.data_to_send())
 
     def _keep_early(self, data: bytes) -> None:
@@ -224,7 +225,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         elif not self._reading:
             core.heard_at = self._context.now
             if self._ending.last is not None and core.state is State.OPEN:
-                self._ending.last = self._ending.linger_until = None  # what is read now says how it ends
+                ending = self._begin_ending()
+                ending.last = ending.linger_until = None  # what is read now says how it ends
             self._read_on()
 
     def _read_on(self) -> None:
@@ -301,7 +303,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         if events:
             self._take(events)
             return self._next_deadline()
-        if core._out:
+        if core.out:
             self._send_control()
         return core.next_deadline()
 
@@ -311,7 +313,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             return
         if ending.at is not None and self._task is not None and now >= ending.at + limits.disconnect_timeout:
             self._cancel_application(limits.disconnect_timeout)
-            ending.at = None
+            self._begin_ending().at = None
         if self._phase is Phase.CONNECTING and now >= self._connected_at + limits.connect_timeout:
             self._fault(
                 "no answer", f"application did not answer websocket.connect within {limits.connect_timeout:g} s"
@@ -327,7 +329,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             if ending.last is not None:
                 self._close_now()
             else:
-                ending.linger_until = None
+                self._begin_ending().linger_until = None
                 self._abort_transport()
 
     def _judge_stall(self, now: float) -> None:
@@ -524,7 +526,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     def _end_writing(self) -> None:
         # A client that is still taking what there is for it is measured by its progress: see `resume_writing`.
         transport = self._transport
-        ending = self._ending
+        ending = self._begin_ending()
         if transport is None or not self.outbox.is_empty or ending.linger_until is not None:
             return
         if transport.can_write_eof():
@@ -590,7 +592,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         if self._task is not None:
             self.inbox.put_disconnect(dict(ending.event))
             context.schedule(self, now + context.limits.disconnect_timeout)
-        self.outbox._wake()
+        self.outbox.wake_waiters()
         if was_open:
             context.access.websocket_disconnected(self.scope, code, now - self._connected_at)
 

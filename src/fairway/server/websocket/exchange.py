@@ -46,7 +46,7 @@ class WebSocketExchange(Connection):
 
     def send_nowait(self, message: Mapping[str, Any]) -> None:
         """As `send`, but never waits: a client that is too slow is dropped when its outbox is full."""
-        self._check_bound()
+        self.check_bound()
         self._handle(message)
 
     def _send_message(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
@@ -89,7 +89,7 @@ class WebSocketExchange(Connection):
             only_latest = payload.policy is SlowPolicy.KEEP_LATEST
             self._context.counters.dropped_frames += outbox.make_room(len(frame), payload.group, bound, only_latest)
         if outbox.size > outbox.high_water:
-            self._check_bound()
+            self.check_bound()
             if not self.is_open:
                 return
         if payload.is_droppable:
@@ -97,7 +97,7 @@ class WebSocketExchange(Connection):
         else:
             outbox.append(frame, is_broadcast=True)
 
-    def _check_bound(self) -> None:
+    def check_bound(self) -> None:
         """Drop a client for which too much waits, before more is added.
 
         What counts is what waits already, behind a first message that may be of any size: so a message that is longer

@@ -209,7 +209,7 @@ async def test_a_message_is_written_in_parts(batch: Batch) -> None:
 async def test_nothing_is_made_for_a_member(batch: Batch) -> None:
     recipients = batch.fanout.recipients_of(sockets := [Socket(batch) for _ in range(FEW)])
     broadcast(recipients, "a", "b")
-    assert [one.outbox._frames for one in sockets] == [None] * FEW
+    assert [one.outbox.frames for one in sockets] == [None] * FEW
     assert not any(one.transport.written for one in sockets)
     await until_written(batch)
     assert {one.got for one in sockets} == {frames("a", "b")}
