@@ -61,7 +61,7 @@ def by_dirty_sockets(loop: asyncio.AbstractEventLoop, pairs: list[tuple[socket.s
         batches.MAX_DIRTY = max_dirty
         batch = Batch(loop)
         transports = [SocketTransport(server) for server, _ in pairs]
-        outboxes = [Outbox(transport, batch, loop, 65536) for transport in transports]
+        outboxes = [Outbox(transport, batch, 65536, 1 << 20) for transport in transports]
         best = first = float("inf")
         for _ in range(15):
             batch._scheduled = True  # the loop does not run here: the end of the pass is below
@@ -101,7 +101,7 @@ def python_alone(loop: asyncio.AbstractEventLoop) -> None:
     batch = Batch(loop)
     batch._scheduled = True
     batches.MAX_DIRTY = 64
-    outbox = Outbox(SocketTransport(None), batch, loop, 65536)
+    outbox = Outbox(SocketTransport(None), batch, 65536, 1 << 20)
 
     def alone() -> None:
         outbox.append(FRAME)

@@ -45,7 +45,7 @@ class FakeConnection(WebSocketExchange):
         self.inbox = Inbox(loop)
         self.is_open = True
         self.encoder = PLAIN
-        self.outbox = Outbox(NullTransport(), batch, loop, 65536, endpoint)
+        self.outbox = Outbox(NullTransport(), batch, 65536, 1 << 20, endpoint)
 
 
 def group_of(
@@ -110,7 +110,7 @@ def to_a_group(loop: asyncio.AbstractEventLoop) -> None:
 
     def broadcast() -> None:
         loop.run_until_complete(delivered(lambda: hub.group_broadcast("g", Payload(TEXT))))
-        while batch.fanout:
+        while batch.fanout.is_busy:
             batch.flush()
 
     report("group_broadcast by outboxes, to the transports", microseconds(broadcast, MEMBERS))
@@ -126,7 +126,7 @@ def by_a_sweep(loop: asyncio.AbstractEventLoop) -> None:
 
     def broadcast() -> None:
         loop.run_until_complete(delivered(lambda: hub.group_broadcast("g", Payload(TEXT))))
-        while batch.fanout:
+        while batch.fanout.is_busy:
             batch.flush()
 
     def sends() -> None:

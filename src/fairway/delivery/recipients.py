@@ -12,11 +12,6 @@ from fairway.delivery.payload import Payload
 class Recipients(Protocol):
     """Connections of one event loop that can be given the same payload in one call, each known by its index."""
 
-    def broadcast(self, payload: Payload, without: Collection[int] = ()) -> Sequence[int]:
-        """Write the payload to every connection that is open and whose inbox is parked, except those in `without`.
-        Return the indices of the connections that were not ready: their consumers get it through their inboxes.
-        """
-
     def index_of(self, connection: Any) -> int | None:
         """The index of a connection; None if it is not among these."""
 
@@ -31,4 +26,10 @@ class Fanout(Protocol):
     def recipients_of(self, connections: Sequence[Any]) -> Recipients:
         """Recipients from open connections (`fairway.delivery.Connection`), in the order given. Sending is cheapest
         when those with the same `encoder` follow each other.
+        """
+
+    def broadcast(self, recipients: Any, payload: Payload, without: Collection[int] = ()) -> Sequence[int]:
+        """Write the payload to every connection that is open and whose inbox is parked, except those in `without`.
+        `recipients` are its own (`recipients_of`). Return the indices of the connections that were not ready: their
+        consumers get it through their inboxes.
         """

@@ -13,7 +13,7 @@ class Roster:
     First come the members that can be sent to in one call, in the order of their indices in `Recipients`.
     """
 
-    __slots__ = ("_fanout", "_not_open_yet", "_recipients", "joined", "members", "names")
+    __slots__ = ("_direct", "_fanout", "_not_open_yet", "_recipients", "joined", "members", "names")
 
     def __init__(self, joined: Collection[str], members: Collection[Member], names: Sequence[str]) -> None:
         self.joined = joined
@@ -32,6 +32,7 @@ class Roster:
                 others.append(member)
                 self._not_open_yet.append(connection)
         connections = sorted(direct, key=lambda one: id(one.encoder))
+        self._direct = len(connections)
         self._recipients = fanout.recipients_of(connections) if fanout is not None and connections else None
         self.members = (*[direct[one] for one in connections], *others)
 
@@ -51,8 +52,8 @@ class Roster:
         others: Sequence[Member] = members
         if recipients is not None and fanout is not None and fanout.loop is running_loop_or_none():
             indices = {index for member in without if (index := self._index_of(member, recipients)) is not None}
-            others = [members[index] for index in recipients.broadcast(payload, indices)]
-            others += members[len(recipients) :]
+            others = [members[index] for index in fanout.broadcast(recipients, payload, indices)]
+            others += members[self._direct :]
         return [member for member in others if member not in without] if without else others
 
     def _index_of(self, member: object, recipients: Recipients) -> int | None:

@@ -885,24 +885,12 @@ class TogetherWritten:
     def recipients_of(self, connections: Sequence[Connection]) -> Seated:
         assert all(one.is_open for one in connections)
         assert len(set(connections)) == len(connections)
-        return Seated(self, connections)
+        return Seated(connections)
 
-
-class Seated(tuple[Connection, ...]):
-    of: TogetherWritten
-
-    def __new__(cls, of: TogetherWritten, connections: Sequence[Connection]) -> Seated:
-        self = super().__new__(cls, connections)
-        self.of = of
-        return self
-
-    def index_of(self, connection: Connection) -> int | None:
-        return self.index(connection) if connection in self else None
-
-    def broadcast(self, payload: Payload, without: Collection[int] = ()) -> list[int]:
-        self.of.calls += 1
+    def broadcast(self, recipients: Seated, payload: Payload, without: Collection[int] = ()) -> list[int]:
+        self.calls += 1
         others = []
-        for place, one in enumerate(self):
+        for place, one in enumerate(recipients):
             if place in without:
                 continue
             if one.is_open and one.inbox.parked:
@@ -910,6 +898,11 @@ class Seated(tuple[Connection, ...]):
             else:
                 others.append(place)
         return others
+
+
+class Seated(tuple[Connection, ...]):
+    def index_of(self, connection: Connection) -> int | None:
+        return self.index(connection) if connection in self else None
 
 
 def in_company(hub: Hub, name: str, of: TogetherWritten) -> tuple[Member, Company]:

@@ -106,10 +106,11 @@ class Http1Connection(asyncio.Protocol):
         self._transport = transport
         self._client, self._server = addresses(transport)
         endpoint, self._endpoint = self._endpoint, None
-        self._outbox = Outbox(transport, context.batch, context.loop, context.limits.outbox_high_water, endpoint)
+        limits = context.limits
+        self._outbox = Outbox(transport, context.batch, limits.outbox_high_water, limits.outbox_bytes, endpoint)
         context.counters.connections += 1
         context.add(self)
-        self._set_deadline(context.touch() + context.limits.request_head_timeout)
+        self._set_deadline(context.touch() + limits.request_head_timeout)
         if context.is_full:
             self._refused = True
             context.refusing += 1

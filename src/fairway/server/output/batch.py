@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fairway.delivery import WAKES_PER_PASS, Inbox, Sleeper
 from fairway.server.output.fanout import Fanout
-
-if TYPE_CHECKING:
-    from fairway.server.output.outbox import Outbox
+from fairway.server.output.scheduler import Flushable
 
 # So many dirty sockets are written without waiting for the end of the pass: bench/micro/batch.py.
 MAX_DIRTY = 64
@@ -39,7 +37,9 @@ FEWEST_WAKES = WAKES_PER_PASS // 4
 
 
 class Batch:
-    """Belongs to one loop; everything is called in that loop only. (`fairway.delivery.Waker`)"""
+    """Belongs to one loop; everything is called in that loop only. (`fairway.delivery.Waker`, and what outboxes know of
+    it: `fairway.server.output.scheduler.Scheduler`)
+    """
 
     __slots__ = (
         "_awake",
@@ -56,7 +56,7 @@ class Batch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._dirty: list[Outbox] = []
+        self._dirty: list[Flushable] = []
         self.fanout = Fanout(loop, self._schedule_once)
         self._sleepers: deque[Inbox] = deque()
         self._leavers: deque[Sleeper] = deque()
@@ -67,7 +67,7 @@ class Batch:
         self._awake = 0
         self._late = 0
 
-    def add(self, outbox: Outbox) -> None:
+    def add(self, outbox: Flushable) -> None:
         """Remember an outbox that has become dirty."""
         dirty = self._dirty
         dirty.append(outbox)
@@ -123,7 +123,7 @@ class Batch:
             _wake(sleepers, max(WAKES_PER_PASS - self._late, FEWEST_WAKES))
         self._endings = _wake(self._leavers, ENDINGS_PER_PASS)
         self.flush()
-        if self._late or self._awake or sleepers or self._endings or self.fanout:
+        if self._late or self._awake or sleepers or self._endings or self.fanout.is_busy:
             self._loop.call_soon(self._end_of_pass)
         else:
             self._scheduled = False
@@ -132,9 +132,10 @@ class Batch:
         """Write what waits for single sockets, and a part of what waits for a fanout."""
         if self._dirty:
             self._flush_dirty()
-        if self.fanout:
-            self.fanout.write(self._writes)
-            self._writes = min(2 * self._writes, MOST_WRITES) if self.fanout else FIRST_WRITES
+        fanout = self.fanout
+        if fanout.is_busy:
+            fanout.write(self._writes)
+            self._writes = min(2 * self._writes, MOST_WRITES) if fanout.is_busy else FIRST_WRITES
 
     def _flush_dirty(self) -> None:
         dirty = self._dirty
@@ -142,7 +143,7 @@ class Batch:
         for outbox in dirty:
             outbox.flush()
 
-    def flush_alone(self, outbox: Outbox) -> None:
+    def flush_alone(self, outbox: Flushable) -> None:
         """Write this outbox now if it is the only dirty one."""
         dirty = self._dirty
         if len(dirty) == 1 and dirty[0] is outbox:

@@ -1,9 +1,12 @@
-"""The sockets of one event loop that are sent to together, and what is on its way to them.
+"""The sockets of one event loop that are sent to together: what is decided for each message that many are to get.
 
 A message for `Recipients` is not put into every outbox. Most members of a large group get it from a sweep
 (`fairway.server.output.sweep`), which writes to their sockets directly. A message goes into the outbox of a connection
 whose socket cannot be written to directly, and into all outboxes where a sweep would not pay: for a few recipients, for
 long messages, for messages that may be dropped on their way, and while the sweep of other recipients is under way.
+
+Nothing overtakes: whatever is appended to an outbox is preceded by what the sweep would have brought to its socket
+later (`bring_forward`), and the sweep bypasses no outbox that holds something.
 """
 
 from __future__ import annotations
@@ -11,17 +14,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING, cast
 
-from fairway.delivery import Connection, Encoder, Payload
+from fairway.delivery import Payload
+from fairway.server.output.outbox import Outbox
+from fairway.server.output.recipients import Recipient, Recipients
+from fairway.server.output.scheduler import Flushable
 from fairway.server.output.sweep import Sweep
-
-if TYPE_CHECKING:
-    from socket import socket
-
-    from fairway.server.output.outbox import Outbox
-    from fairway.server.websocket.exchange import WebSocketExchange
 
 # For fewer a sweep is not worth setting up.
 FEW = 32
@@ -39,9 +37,12 @@ class Fanout:
     `wake` is called when there will be something to write, and nothing was.
     """
 
-    __slots__ = ("_wake", "indirect", "loop", "outboxes", "sweep")
+    __slots__ = ("_wake", "indirect", "is_busy", "loop", "outboxes", "sweep")
 
-    outboxes: deque[Outbox]
+    is_busy: bool
+    """Whether something is to be written: `write` is to be called."""
+
+    outboxes: deque[Flushable]
     """Those that a broadcast has made dirty."""
 
     indirect: set[Outbox]
@@ -52,23 +53,45 @@ class Fanout:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
         self.loop = loop
+        self.is_busy = False
         self.indirect = set()
         self.sweep = None
         self.outboxes = deque()
         self._wake = wake
 
-    def __bool__(self) -> bool:
-        return self.sweep is not None or bool(self.outboxes)
+    # What is sent to many -------------------------------------------------------------------------------------
 
-    def recipients_of(self, connections: Sequence[Connection]) -> Recipients:
-        return Recipients(self, cast("Sequence[WebSocketExchange]", connections))
+    def recipients_of(self, connections: Sequence[Recipient]) -> Recipients:
+        return Recipients(connections)
 
-    def add(self, outbox: Outbox) -> None:
-        """Remember an outbox that has become dirty."""
-        outboxes = self.outboxes
-        if not outboxes and self.sweep is None:
-            self._wake()
-        outboxes.append(outbox)
+    def broadcast(self, recipients: Recipients, payload: Payload, without: Collection[int] = ()) -> list[int]:
+        if len(recipients.connections) >= FEW and not payload.is_droppable:
+            others = self._sweep(recipients, payload, without)
+            if others is not None:
+                return others
+        return self._append(recipients, payload, without)
+
+    def _sweep(self, recipients: Recipients, payload: Payload, without: Collection[int]) -> list[int] | None:
+        """Have it brought by a sweep; None, and nothing done, if that is not possible now."""
+        longest = max([len(payload.form(encoder)) for _, encoder in recipients.parts])
+        others = [index for index, inbox in enumerate(recipients.inboxes) if not inbox.parked]
+        if self.indirect:
+            others += self._closing(recipients)
+        left_out = {*others, *without}
+        if len(recipients.connections) - len(left_out) < FEW:
+            return None
+        weight = longest + MESSAGE_BYTES + LEFT_OUT_BYTES * len(left_out)
+        if not self.sweep_to(recipients, payload, weight, left_out):
+            return None
+        return [index for index in others if index not in without] if without else others
+
+    def _closing(self, recipients: Recipients) -> list[int]:
+        """Those whose consumers wait, but which are not open any more: they are among the indirect ones."""
+        connections = recipients.connections
+        if len(self.indirect) > len(connections):
+            return [index for index, one in enumerate(connections) if not one.is_open and one.inbox.parked]
+        indices = [index for index in map(recipients.indices.get, self.indirect) if index is not None]
+        return [index for index in indices if not connections[index].is_open and connections[index].inbox.parked]
 
     def sweep_to(self, recipients: Recipients, payload: Payload, weight: int, left_out: Collection[int]) -> bool:
         """Have the sweep bring a payload to all recipients but those left out; False if that is not possible now."""
@@ -76,106 +99,25 @@ class Fanout:
         if weight + (sweep.weight if sweep is not None else 0) > UNDER_WAY_BYTES:
             return False
         if sweep is None:
-            if not self.outboxes:
-                self._wake()
-            sweep = self.sweep = Sweep(recipients)
+            self._rouse()
+            sweep = self.sweep = Sweep(recipients, self.indirect, self.outboxes)
         elif sweep.recipients is not recipients:
             return False
         sweep.add(payload, weight, left_out)
         return True
 
-    def bring_forward(self, outbox: Outbox) -> None:
-        """Put into this outbox what the sweep would have brought to it later: something else is about to follow."""
-        sweep = self.sweep
-        if sweep is not None:
-            index = sweep.recipients.indices.get(outbox)
-            if index is not None:
-                sweep.bring_forward(index)
-
-    def write(self, count: int) -> None:
-        """Write to so many sockets. However many outboxes wait, the sweep goes on: a quarter is for it."""
-        outboxes = self.outboxes
-        sweep = self.sweep
-        for _ in range(min(len(outboxes), count if sweep is None else count - count // 4)):
-            outboxes.popleft().flush()
-            count -= 1
-        while sweep is not None and count > 0:
-            count -= sweep.run(count)
-            if not sweep.under_way:
-                sweep = self.sweep = None
-
-
-class Recipients:
-    """Connections that are sent to together, each known by its index. (`fairway.delivery.Recipients`)"""
-
-    __slots__ = ("_indices", "connections", "endpoints", "fanout", "inboxes", "parts")
-
-    parts: list[tuple[int, Encoder]]
-    """Where those with one encoder end."""
-
-    def __init__(self, fanout: Fanout, connections: Sequence[WebSocketExchange]) -> None:
-        self.fanout = fanout
-        self.connections = connections
-        self.inboxes = [one.inbox for one in connections]
-        self.endpoints = [cast("socket", one.outbox.endpoint) for one in connections]
-        self.parts = [
-            (index, before.encoder)
-            for index, (before, after) in enumerate(pairwise(connections), 1)
-            if before.encoder is not after.encoder
-        ]
-        self.parts.append((len(connections), connections[-1].encoder))
-        self._indices: dict[Outbox, int] | None = None
-
-    def __len__(self) -> int:
-        return len(self.connections)
-
-    def index_of(self, connection: Connection) -> int | None:
-        return self.indices.get(cast("WebSocketExchange", connection).outbox)
-
-    @property
-    def indices(self) -> dict[Outbox, int]:
-        indices = self._indices
-        if indices is None:
-            indices = self._indices = {one.outbox: index for index, one in enumerate(self.connections)}
-        return indices
-
-    def broadcast(self, payload: Payload, without: Collection[int] = ()) -> list[int]:
-        if len(self.connections) >= FEW and not payload.is_droppable:
-            others = self._sweep(payload, without)
-            if others is not None:
-                return others
-        return self._place(payload, without)
-
-    def _sweep(self, payload: Payload, without: Collection[int]) -> list[int] | None:
-        """Have it brought by a sweep; None, and nothing done, if that is not possible now."""
-        longest = max([len(payload.form(encoder)) for _, encoder in self.parts])
-        others = [index for index, inbox in enumerate(self.inboxes) if not inbox.parked]
-        if self.fanout.indirect:
-            others += self._closing()
-        left_out = {*others, *without}
-        if len(self.connections) - len(left_out) < FEW:
-            return None
-        if not self.fanout.sweep_to(self, payload, longest + MESSAGE_BYTES + LEFT_OUT_BYTES * len(left_out), left_out):
-            return None
-        return [index for index in others if index not in without] if without else others
-
-    def _closing(self) -> list[int]:
-        connections = self.connections
-        indices = self.indirect_in(0, len(connections))
-        return [index for index in indices if not connections[index].is_open and connections[index].inbox.parked]
-
-    def _place(self, payload: Payload, without: Collection[int]) -> list[int]:
+    def _append(self, recipients: Recipients, payload: Payload, without: Collection[int]) -> list[int]:
         """Put it into the outboxes; the indices of those that were not ready."""
         others: list[int] = []
-        sweep = self.fanout.sweep
+        sweep = self.sweep
         swept: Collection[Outbox] = sweep.recipients.indices if sweep is not None else ()
-        add = self.fanout.add
+        add = self.add
         begin = 0
-        for end, encoder in self.parts:
+        for end, encoder in recipients.parts:
             frame = payload.form(encoder)
             size = len(frame)
             is_plain = not payload.is_droppable and size <= UNDER_WAY_BYTES
-            for index, connection in enumerate(self.connections[begin:end], begin):
+            for index, connection in enumerate(recipients.connections[begin:end], begin):
                 outbox = connection.outbox
                 if index in without:
                     pass
@@ -191,11 +133,38 @@ class Recipients:
             begin = end
         return others
 
-    def indirect_in(self, begin: int, end: int) -> list[int]:
-        """The indices in this range whose sockets may only be written to through their outboxes."""
-        indirect = self.fanout.indirect
-        if self.fanout.outboxes or len(indirect) > end - begin:
-            outboxes = [one.outbox for one in self.connections[begin:end]]
-            return [index for index, one in enumerate(outboxes, begin) if one.size or one in indirect]
-        indices = map(self.indices.get, indirect)
-        return [index for index in indices if index is not None and begin <= index < end]
+    # For outboxes (`fairway.server.output.scheduler.Fanout`) --------------------------------------------------
+
+    def add(self, outbox: Flushable) -> None:
+        """Remember an outbox that has become dirty."""
+        if not self.is_busy:
+            self._rouse()
+        self.outboxes.append(outbox)
+
+    def bring_forward(self, outbox: Outbox) -> None:
+        """Put into this outbox what the sweep would have brought to it later: something else is about to follow."""
+        sweep = self.sweep
+        if sweep is not None:
+            index = sweep.recipients.indices.get(outbox)
+            if index is not None:
+                sweep.bring_forward(index)
+
+    # For the batch --------------------------------------------------------------------------------------------
+
+    def _rouse(self) -> None:
+        if not self.is_busy:
+            self.is_busy = True
+            self._wake()
+
+    def write(self, count: int) -> None:
+        """Write to so many sockets. However many outboxes wait, the sweep goes on: a quarter is for it."""
+        outboxes = self.outboxes
+        sweep = self.sweep
+        for _ in range(min(len(outboxes), count if sweep is None else count - count // 4)):
+            outboxes.popleft().flush()
+            count -= 1
+        while sweep is not None and count > 0:
+            count -= sweep.run(count)
+            if not sweep.under_way:
+                sweep = self.sweep = None
+        self.is_busy = self.sweep is not None or bool(outboxes)

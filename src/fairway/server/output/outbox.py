@@ -1,5 +1,9 @@
 """What waits to be sent on one socket, and the only caller of `transport.write`.
 
+It stands at the foot of a ladder: `recipients`, `sweep`, `fanout` and `batch` know outboxes, and each those before it.
+An outbox knows them by contracts only (`fairway.server.output.scheduler`): it says when it has become dirty, and asks
+for what is under way for its socket before anything else is appended.
+
 Backpressure is counted here, not in the transport: the transport is given one chunk at a time and tells when even a
 byte of it is left over (its high water mark is 0), and until that byte is gone everything stays here, where it can be
 counted, waited for, or dropped whole. So `size` is what this process holds for a client, but for one chunk.
@@ -12,9 +16,8 @@ import socket
 from collections.abc import Generator
 from typing import Any, TypeAlias
 
-from fairway.delivery import Passes
-from fairway.server.output.batch import Batch
-from fairway.server.output.fanout import Fanout
+from fairway.delivery import Fanout, Passes
+from fairway.server.output.scheduler import Scheduler
 
 # Larger writes save little: 0.19 µs per KiB with this size, 0.44 with a quarter of it, 0.11 with four times as much
 # (bench/micro/batch.py); and what the socket does not take of a chunk at once is not counted in `size`.
@@ -54,7 +57,10 @@ Piece: TypeAlias = bytes | memoryview | Droppable
 
 
 class Outbox:
-    """Frames for one transport, in order. `high_water` (bytes): from there on senders are asked to wait.
+    """Frames for one transport, in order.
+
+    `high_water` (bytes): from there on senders are asked to wait. `bound` (bytes): when more waits behind the first
+    message the client is too slow, and whoever sends without waiting has it dropped (`is_over_bound`).
 
     `endpoint` is the socket that the transport was given, if what is sent on it is what the peer gets. Then frames go
     to it directly, and to the transport only what it does not take. The transport closes it; on a closed one nothing
@@ -62,12 +68,12 @@ class Outbox:
     """
 
     __slots__ = (
-        "_batch",
         "_droppable",
         "_left",
-        "_loop",
+        "_scheduler",
         "_waiters",
         "blocked",
+        "bound",
         "endpoint",
         "frames",
         "high_water",
@@ -75,22 +81,24 @@ class Outbox:
         "transport",
     )
 
+    frames: list[Piece] | bytes | None
+    """None as long as there are none: most connections are idle. One alone needs no list."""
+
     def __init__(
         self,
         transport: asyncio.Transport,
-        batch: Batch,
-        loop: asyncio.AbstractEventLoop,
+        scheduler: Scheduler,
         high_water: int,
+        bound: int,
         endpoint: socket.socket | None = None,
     ) -> None:
         self.transport: asyncio.Transport | None = transport
         self.high_water = high_water
+        self.bound = bound
         self.size = 0
         self.blocked = False
-        self._batch = batch
-        self._loop = loop
-        # None as long as there are none: most connections are idle. One alone needs no list.
-        self.frames: list[Piece] | bytes | None = None
+        self._scheduler = scheduler
+        self.frames = None
         self._droppable = 0  # how many of the frames are
         self.endpoint = endpoint
         self._left = 0  # of the last chunk, when it was last looked at
@@ -99,16 +107,16 @@ class Outbox:
 
     def append(self, frame: bytes | Droppable, is_broadcast: bool = False) -> bool:
         """Add a frame; True when the outbox was so full that it was written at once."""
-        if self._batch.fanout.sweep is not None:
-            self._batch.fanout.bring_forward(self)
+        if self._scheduler.fanout.sweep is not None:
+            self._scheduler.fanout.bring_forward(self)
         frames = self.frames
         size = self.size = self.size + len(frame)
         if frames is None:
             self.frames = frame if type(frame) is bytes else [frame]
             if is_broadcast:
-                self._batch.fanout.add(self)
+                self._scheduler.fanout.add(self)
             else:
-                self._batch.add(self)
+                self._scheduler.add(self)
             return False
         if type(frames) is list:
             frames.append(frame)
@@ -124,17 +132,17 @@ class Outbox:
         self._droppable += 1
         self.append(Droppable(frame, key), is_broadcast=True)
 
-    def make_room(self, size: int, key: str, bound: int, only_latest: bool) -> int:
+    def make_room(self, size: int, key: str, only_latest: bool) -> int:
         """Make room for a `Droppable` of this size and key; how many earlier ones were dropped.
 
         As long as the socket takes everything nothing is dropped. Then, with `only_latest`, the earlier frames with
-        this key are; and the oldest ones with any key, until `bound` bytes will be kept.
+        this key are; and the oldest ones with any key, until no more than `bound` bytes will be kept.
         """
         dropped = 0
         if self.blocked:
             if only_latest:
                 dropped += self._drop_matching(key, len(self._pieces))
-            while self.size + size > bound and self._drop_matching(None, 1):
+            while self.size + size > self.bound and self._drop_matching(None, 1):
                 dropped += 1
         return dropped
 
@@ -185,7 +193,7 @@ class Outbox:
     def flush_alone(self) -> None:
         """Write now, if no other socket of this loop has anything to send."""
         if self.frames is not None and not self.blocked:
-            self._batch.flush_alone(self)
+            self._scheduler.flush_alone(self)
 
     def _joined(self, frames: list[Piece]) -> bytes:
         if self._droppable:
@@ -228,7 +236,7 @@ class Outbox:
         """The socket takes no more: part of the last chunk is left in the transport."""
         self.blocked = True
         if self.endpoint is not None:
-            self._batch.fanout.indirect.add(self)
+            self._scheduler.fanout.indirect.add(self)
         if self.transport is not None:
             self._left = self.transport.get_write_buffer_size()
 
@@ -244,20 +252,20 @@ class Outbox:
         self.blocked = False
         self.flush()
         if not self.blocked and self.endpoint is not None:
-            self._batch.fanout.indirect.discard(self)
+            self._scheduler.fanout.indirect.discard(self)
         if self.size < self.high_water:
             self.wake_waiters()
 
     @property
     def fanout(self) -> Fanout | None:
-        """With which others it is sent to together; None if what is sent has to go through its transport."""
-        return self._batch.fanout if self.endpoint is not None else None
+        """By what it is written together with others; None if what is sent has to go through its transport."""
+        return self._scheduler.fanout if self.endpoint is not None else None
 
     def write_through_transport(self) -> None:
         """The connection is closing: nothing is to be written past this outbox any more."""
         self.endpoint = None
         if self.transport is not None:
-            self._batch.fanout.indirect.add(self)
+            self._scheduler.fanout.indirect.add(self)
 
     def write_rest(self, data: bytes, sent: int) -> None:
         """Hand over what the socket has not taken of something that was written past this outbox."""
@@ -275,6 +283,15 @@ class Outbox:
         return self.size - len(frames[0] if type(frames) is list else frames)
 
     @property
+    def is_over_bound(self) -> bool:
+        """Whether too much waits already, before anything is added.
+
+        What counts is what waits behind a first message that may be of any size: so a message that is longer than the
+        bound reaches a client that reads, and a client that does not is dropped at the next one.
+        """
+        return self.size > self.bound and self.waiting > self.bound
+
+    @property
     def is_crowded(self) -> bool:
         """Whether senders are to wait."""
         return self.size >= self.high_water
@@ -285,13 +302,14 @@ class Outbox:
 
     async def _drain(self) -> None:
         while self.size >= self.high_water and self.transport is not None:
-            waiter: asyncio.Future[None] = self._loop.create_future()
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             if self._waiters is None:
                 self._waiters = []
             self._waiters.append(waiter)
             await waiter
 
     def wake_waiters(self) -> None:
+        """Let whoever waits for room look again."""
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
             if not waiter.done():
@@ -305,7 +323,7 @@ class Outbox:
 
     def drop_waiting(self) -> int:
         """Forget all messages but the one that has begun to be written; how many frames were dropped."""
-        self._batch.fanout.bring_forward(self)
+        self._scheduler.fanout.bring_forward(self)
         frames = self._pieces
         begun = [piece for piece in frames[:1] if type(piece) is memoryview]
         self.frames = begun or None  # type: ignore[assignment]  # a list of pieces
@@ -315,7 +333,7 @@ class Outbox:
 
     def close(self) -> int:
         """Forget the transport and everything unsent, and wake all who wait; how many frames were dropped."""
-        fanout = self._batch.fanout
+        fanout = self._scheduler.fanout
         fanout.bring_forward(self)
         dropped = len(self._pieces)
         self.frames = None

@@ -7,7 +7,7 @@ were joined once.
 
 Between two visits the kernel uses the caches for itself, so a visit costs as much as the memory that it touches. That
 is why it touches nothing of a connection but its socket. Connections that need a second look are therefore looked up
-beforehand (`Recipients.indirect_in`).
+beforehand (`_indirect_in`): first those whose outboxes are in use, then those that this sweep itself treats apart.
 
 For each broadcast the sweep keeps how many recipients `remaining` counts. For each recipient it keeps nothing, except
 where an outbox has asked for its share early (`bring_forward`): then it remembers up to which broadcast.
@@ -16,15 +16,13 @@ where an outbox has asked for its share early (`bring_forward`): then it remembe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from itertools import repeat
 from socket import socket
-from typing import TYPE_CHECKING
 
 from fairway.delivery import Payload
-
-if TYPE_CHECKING:
-    from fairway.server.output.fanout import Recipients
+from fairway.server.output.outbox import Outbox
+from fairway.server.output.recipients import Recipients
 
 
 class Broadcast:
@@ -33,26 +31,43 @@ class Broadcast:
     be visited.
     """
 
-    __slots__ = ("left_out", "number", "payload", "remaining", "weight")
+    __slots__ = ("forms", "left_out", "number", "remaining", "weight")
 
     def __init__(self, number: int, payload: Payload, weight: int, left_out: Collection[int], remaining: int) -> None:
         self.number = number
-        self.payload = payload
+        self.forms = payload.forms
         self.weight = weight
         self.left_out = left_out
         self.remaining = remaining
 
 
 class Sweep:
-    """`under_way` are the broadcasts, oldest first: the first will be complete next. `weight` is the sum of theirs."""
+    """`under_way` are the broadcasts, oldest first: the first will be complete next. `weight` is the sum of theirs.
 
-    __slots__ = ("_added", "_brought_forward", "at", "recipients", "under_way", "weight")
+    `indirect` and `dirty` belong to the fanout, which changes them: the outboxes that nothing may bypass even when they
+    are empty, and those that other broadcasts have put something into.
+    """
 
-    def __init__(self, recipients: Recipients) -> None:
+    __slots__ = (
+        "_added",
+        "_brought_forward",
+        "_count",
+        "_dirty",
+        "_indirect",
+        "at",
+        "recipients",
+        "under_way",
+        "weight",
+    )
+
+    def __init__(self, recipients: Recipients, indirect: Collection[Outbox], dirty: Collection[object]) -> None:
         self.recipients = recipients
         self.under_way: deque[Broadcast] = deque()
         self.at = 0
         self.weight = 0
+        self._count = len(recipients.connections)
+        self._indirect = indirect
+        self._dirty = dirty
         self._added = 0
         # Index -> the number of the last broadcast that its outbox has been given ahead of the next visit.
         self._brought_forward: dict[int, int] = {}
@@ -60,12 +75,12 @@ class Sweep:
     def add(self, payload: Payload, weight: int, left_out: Collection[int]) -> None:
         """Add a broadcast of a payload whose forms for all recipients have been made."""
         self._added += 1
-        self.under_way.append(Broadcast(self._added, payload, weight, left_out, len(self.recipients)))
+        self.under_way.append(Broadcast(self._added, payload, weight, left_out, self._count))
         self.weight += weight
 
     def bring_forward(self, index: int) -> None:
         """Put into an outbox what is under way for it, so that nothing overtakes that."""
-        distance = (index - self.at) % len(self.recipients)
+        distance = (index - self.at) % self._count
         last = self._brought_forward.get(index, 0)
         due = [
             one
@@ -77,24 +92,24 @@ class Sweep:
         self._brought_forward[index] = self._added
         connection = self.recipients.connections[index]
         for one in due:
-            connection.outbox.append(one.payload.form(connection.encoder), is_broadcast=True)
+            connection.outbox.append(one.forms[connection.encoder], is_broadcast=True)
         # Only when all are there: if the client is dropped now, all of them are counted.
         connection.check_bound()
 
     def run(self, count: int) -> int:
         """Visit up to `count` recipients; return how many. Fewer are visited where the bytes to be written change."""
-        recipients, begin = self.recipients, self.at
-        part_end, encoder = next(part for part in recipients.parts if begin < part[0])
+        begin = self.at
+        part_end, encoder = next(part for part in self.recipients.parts if begin < part[0])
         end = min(part_end, begin + count, begin + self.under_way[0].remaining)
         count = end - begin
-        data = b"".join([one.payload.form(encoder) for one in self.under_way])
+        data = b"".join([one.forms[encoder] for one in self.under_way])
         for index in sorted(self._indirect_in(begin, end)):
             self._write(begin, index, data)
             self.bring_forward(index)
             self._brought_forward.pop(index, None)
             begin = index + 1
         self._write(begin, end, data)
-        self.at = end % len(recipients)
+        self.at = end % self._count
         for one in self.under_way:
             one.remaining -= count
         while self.under_way and not self.under_way[0].remaining:
@@ -102,13 +117,24 @@ class Sweep:
         return count
 
     def _indirect_in(self, begin: int, end: int) -> set[int]:
-        indices = set(self.recipients.indirect_in(begin, end))
+        """The indices in this range whose sockets may only be written to through their outboxes."""
+        indices = set(self._in_use(begin, end))
         for some in (self._brought_forward, *[one.left_out for one in self.under_way]):
             if len(some) > end - begin:
                 indices.update(index for index in range(begin, end) if index in some)
             elif some:
                 indices.update(index for index in some if begin <= index < end)
         return indices
+
+    def _in_use(self, begin: int, end: int) -> Iterable[int]:
+        indirect = self._indirect
+        if self._dirty or len(indirect) > end - begin:
+            outboxes = [one.outbox for one in self.recipients.connections[begin:end]]
+            return [index for index, one in enumerate(outboxes, begin) if one.size or one in indirect]
+        if not indirect:
+            return ()
+        indices = map(self.recipients.indices.get, indirect)
+        return [index for index in indices if index is not None and begin <= index < end]
 
     def _write(self, begin: int, end: int, data: bytes) -> None:
         # The loop over the sockets is the iterator's own: in Python it would cost a twentieth of a delivery.

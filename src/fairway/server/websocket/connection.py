@@ -547,7 +547,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         if self._transport is not None:
             self._transport.abort()
 
-    def _drop_slow_consumer(self, bound: int) -> None:
+    def _drop_slow_consumer(self) -> None:
         if self._phase is not Phase.OPEN:
             if self._phase is Phase.CLOSING:
                 self._abort_transport()
@@ -555,7 +555,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self._context.counters.slow_consumers += 1
         self._fault(
             "slow client",
-            f"client too slow: more than {bound} bytes wait for it; closed with {TRY_AGAIN_LATER}",
+            f"client too slow: more than {self.outbox.bound} bytes wait for it; closed with {TRY_AGAIN_LATER}",
         )
         core = self._core
         assert core is not None

@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse
-from fairway.delivery import Connection, Payload, SlowPolicy
-from fairway.server.output.fanout import Fanout
+from fairway.delivery import Connection, Fanout, Payload, SlowPolicy
 from fairway.server.output.outbox import NEXT_PASS, Outbox
 
 if TYPE_CHECKING:
@@ -85,9 +84,8 @@ class WebSocketExchange(Connection):
         frame = payload.form(self.encoder)
         outbox = self.outbox
         if payload.is_droppable:
-            bound = self._context.limits.outbox_bytes
             only_latest = payload.policy is SlowPolicy.KEEP_LATEST
-            self._context.counters.dropped_frames += outbox.make_room(len(frame), payload.group, bound, only_latest)
+            self._context.counters.dropped_frames += outbox.make_room(len(frame), payload.group, only_latest)
         if outbox.size > outbox.high_water:
             self.check_bound()
             if not self.is_open:
@@ -98,14 +96,9 @@ class WebSocketExchange(Connection):
             outbox.append(frame, is_broadcast=True)
 
     def check_bound(self) -> None:
-        """Drop a client for which too much waits, before more is added.
-
-        What counts is what waits already, behind a first message that may be of any size: so a message that is longer
-        than the bound reaches a client that reads, and a client that does not is dropped at the next one.
-        """
-        bound = self._context.limits.outbox_bytes
-        if self.outbox.size > bound and self.outbox.waiting > bound:
-            self._drop_slow_consumer(bound)
+        """Drop a client for which too much waits, before more is added."""
+        if self.outbox.is_over_bound:
+            self._drop_slow_consumer()
 
     def _not_open(self, kind: str) -> Exception:
         if self._phase is Phase.CONNECTING:
@@ -123,6 +116,6 @@ class WebSocketExchange(Connection):
         """Do what an ASGI event says; what is returned, if anything, is to be awaited before sending more."""
         raise NotImplementedError
 
-    def _drop_slow_consumer(self, bound: int) -> None:
-        """End the connection: more than `bound` bytes wait for the client."""
+    def _drop_slow_consumer(self) -> None:
+        """End the connection: more than `outbox.bound` bytes wait for the client."""
         raise NotImplementedError

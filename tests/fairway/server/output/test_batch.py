@@ -41,7 +41,7 @@ class Socket(WebSocketExchange):
         self.is_open = True
         self.encoder = PLAIN
         self.transport = Transport()
-        self.outbox = Outbox(self.transport, batch, asyncio.get_running_loop(), 65536)
+        self.outbox = Outbox(self.transport, batch, high_water=65536, bound=1 << 20)
 
     @property
     def writes(self) -> list[bytes]:

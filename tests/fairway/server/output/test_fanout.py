@@ -20,8 +20,9 @@ from fairway.server.context import Context
 from fairway.server.output import batch as batches
 from fairway.server.output import fanout as fanouts
 from fairway.server.output.batch import Batch
-from fairway.server.output.fanout import FEW, LEFT_OUT_BYTES, MESSAGE_BYTES, UNDER_WAY_BYTES, Recipients
+from fairway.server.output.fanout import FEW, LEFT_OUT_BYTES, MESSAGE_BYTES, UNDER_WAY_BYTES, Fanout
 from fairway.server.output.outbox import NEXT_PASS, Outbox
+from fairway.server.output.recipients import Recipients
 from fairway.server.output.sweep import Sweep
 from fairway.server.websocket.exchange import Phase, WebSocketExchange
 
@@ -74,7 +75,7 @@ class Socket(WebSocketExchange):
     def __init__(self, batch: Batch, full: bool = False, bound: int = 1 << 20, parked: bool = True) -> None:
         loop = asyncio.get_running_loop()
         counters = SimpleNamespace(dropped_frames=0)
-        self._context = cast(Context, SimpleNamespace(limits=SimpleNamespace(outbox_bytes=bound), counters=counters))
+        self._context = cast(Context, SimpleNamespace(counters=counters))
         self._phase = Phase.OPEN
         self.is_open = True
         self.encoder = PLAIN
@@ -85,7 +86,7 @@ class Socket(WebSocketExchange):
         self.endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel's least, some kilobytes
         self.taken: list[bytes] = []
         self.transport = Transport(self.endpoint)
-        self.outbox = Outbox(self.transport, batch, loop, min(bound, 65536), self.endpoint)
+        self.outbox = Outbox(self.transport, batch, min(bound, 65536), bound, self.endpoint)
         self.transport.outbox = self.outbox
         self.dropped = False
         if parked:
@@ -144,7 +145,7 @@ class Socket(WebSocketExchange):
         self.endpoint.close()
         return dropped
 
-    def _drop_slow_consumer(self, bound: int) -> None:
+    def _drop_slow_consumer(self) -> None:
         self.dropped = True
         self._context.counters.dropped_frames += self.lost()
 
@@ -180,9 +181,17 @@ def few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fanouts, "FEW", 1)
 
 
-def broadcast(recipients: Recipients, *texts: str) -> None:
+def broadcast(fanout: Fanout, recipients: Recipients, *texts: str) -> None:
     for text in texts:
-        assert recipients.broadcast(Payload(text)) == []
+        assert fanout.broadcast(recipients, Payload(text)) == []
+
+
+def made(text: str, recipients: Recipients) -> Payload:
+    """A payload with its forms for all recipients."""
+    payload = Payload(text)
+    for _, encoder in recipients.parts:
+        payload.form(encoder)
+    return payload
 
 
 def frames(*texts: str) -> bytes:
@@ -190,7 +199,7 @@ def frames(*texts: str) -> bytes:
 
 
 async def until_written(batch: Batch) -> None:
-    while batch.fanout:
+    while batch.fanout.is_busy:
         await NEXT_PASS
 
 
@@ -198,9 +207,9 @@ async def test_a_message_is_written_in_parts(batch: Batch) -> None:
     sockets = [Socket(batch) for _ in range(300)]
     recipients = batch.fanout.recipients_of(sockets)
     for text in "ab":
-        broadcast(recipients, text)
+        broadcast(batch.fanout, recipients, text)
         written = []
-        while batch.fanout:
+        while batch.fanout.is_busy:
             await NEXT_PASS
             written.append(sum(one.got.endswith(frames(text)) for one in sockets))
         assert written == [16, 48, 112, 240, 300]
@@ -208,7 +217,7 @@ async def test_a_message_is_written_in_parts(batch: Batch) -> None:
 
 async def test_nothing_is_made_for_a_member(batch: Batch) -> None:
     recipients = batch.fanout.recipients_of(sockets := [Socket(batch) for _ in range(FEW)])
-    broadcast(recipients, "a", "b")
+    broadcast(batch.fanout, recipients, "a", "b")
     assert [one.outbox.frames for one in sockets] == [None] * FEW
     assert not any(one.transport.written for one in sockets)
     await until_written(batch)
@@ -220,11 +229,11 @@ async def test_what_comes_aboard_on_the_way_leaves_there_again(batch: Batch) -> 
     sockets = [Socket(batch) for _ in range(100)]
     recipients = batch.fanout.recipients_of(sockets)
     for text in "abc":
-        broadcast(recipients, text)
+        broadcast(batch.fanout, recipients, text)
         await NEXT_PASS
         for one in sockets:
             one.take_all()
-    while batch.fanout:
+    while batch.fanout.is_busy:
         await NEXT_PASS
         for one in sockets:
             one.take_all()
@@ -238,10 +247,11 @@ async def test_what_comes_aboard_on_the_way_leaves_there_again(batch: Batch) -> 
 async def test_a_sweep_visits_as_many_as_it_is_told_to_and_stops_where_a_message_leaves(batch: Batch) -> None:
     sockets = [Socket(batch) for _ in range(10)]
     sockets[8].encoder = sockets[9].encoder = Encoder()
-    sweep = Sweep(batch.fanout.recipients_of(sockets))
-    sweep.add(Payload("a"), 3, set())
+    recipients = batch.fanout.recipients_of(sockets)
+    sweep = Sweep(recipients, batch.fanout.indirect, batch.fanout.outboxes)
+    sweep.add(made("a", recipients), 3, set())
     assert (sweep.run(3), sweep.at, sweep.weight) == (3, 3, 3)
-    sweep.add(Payload("bb"), 4, set())
+    sweep.add(made("bb", recipients), 4, set())
     assert (sweep.run(100), sweep.at, sweep.weight) == (5, 8, 7), "the others have another encoder"
     assert (sweep.run(1), sweep.at, sweep.weight) == (1, 9, 7)
     assert (sweep.run(100), sweep.at, sweep.weight) == (1, 0, 4), "the first message has been all round"
@@ -253,7 +263,7 @@ async def test_a_sweep_visits_as_many_as_it_is_told_to_and_stops_where_a_message
 
 async def test_for_a_few_a_message_goes_by_the_outboxes(batch: Batch) -> None:
     recipients = batch.fanout.recipients_of(sockets := [Socket(batch) for _ in range(FEW - 1)])
-    broadcast(recipients, "a", "b")
+    broadcast(batch.fanout, recipients, "a", "b")
     assert batch.fanout.sweep is None
     assert [one.outbox.size for one in sockets] == [len(frames("a", "b"))] * (FEW - 1)
     await until_written(batch)
@@ -265,11 +275,11 @@ async def test_a_sweep_passes_by_an_outbox_with_something_in_it(batch: Batch) ->
     sockets = [Socket(batch) for _ in range(FEW + 1)]
     strangers = [Socket(batch) for _ in range(100)]
     recipients, most = batch.fanout.recipients_of(sockets), batch.fanout.recipients_of(sockets[:-1])
-    broadcast(recipients, "a")
+    broadcast(batch.fanout, recipients, "a")
     batch.fanout.write(FEW)
-    broadcast(batch.fanout.recipients_of(strangers), "stranger")
-    broadcast(most, "b")
-    broadcast(recipients, "c")
+    broadcast(batch.fanout, batch.fanout.recipients_of(strangers), "stranger")
+    broadcast(batch.fanout, most, "b")
+    broadcast(batch.fanout, recipients, "c")
     batch.fanout.write(8)  # six strangers, the last index, the first one
     assert sockets[0].got == frames("a")
     assert sockets[-1].got == frames("a", "c")
@@ -280,7 +290,7 @@ async def test_a_sweep_passes_by_an_outbox_with_something_in_it(batch: Batch) ->
 async def test_a_sweep_goes_on_beside_outboxes_that_are_always_full(batch: Batch) -> None:
     swept = [Socket(batch) for _ in range(FEW)]
     others = [Socket(batch) for _ in range(100)]
-    broadcast(batch.fanout.recipients_of(swept), "a")
+    broadcast(batch.fanout, batch.fanout.recipients_of(swept), "a")
     for _ in range(FEW):
         for one in others:
             one.broadcast(Payload("b"))
@@ -292,11 +302,11 @@ async def test_a_sweep_goes_on_beside_outboxes_that_are_always_full(batch: Batch
 async def test_another_audience_waits_for_nothing_and_keeps_the_order(batch: Batch) -> None:
     sockets = [Socket(batch) for _ in range(2 * FEW)]
     first, second = batch.fanout.recipients_of(sockets[: FEW + 8]), batch.fanout.recipients_of(sockets[FEW - 8 :])
-    broadcast(first, "a")
-    broadcast(second, "b")
-    broadcast(first, "c")
+    broadcast(batch.fanout, first, "a")
+    broadcast(batch.fanout, second, "b")
+    broadcast(batch.fanout, first, "c")
     await NEXT_PASS
-    broadcast(second, "d")
+    broadcast(batch.fanout, second, "d")
     await until_written(batch)
     assert [one.got for one in sockets] == [
         *[frames("a", "c")] * (FEW - 8),
@@ -312,26 +322,26 @@ class TestSweep:
         ready, busy, closing = Socket(batch), Socket(batch, parked=False), Socket(batch)
         closing.begin_closing()
         recipients = batch.fanout.recipients_of([closing, ready, busy])
-        assert sorted(recipients.broadcast(Payload("a"))) == [0, 2]
+        assert sorted(batch.fanout.broadcast(recipients, Payload("a"))) == [0, 2]
         await until_written(batch)
         assert [one.got for one in (ready, busy, closing)] == [frames("a"), b"", CLOSE]
 
     async def test_an_event_that_was_just_handed_over_makes_a_consumer_busy(self, batch: Batch) -> None:
         one = Socket(batch)
         one.inbox.put_layer({"type": "earlier"}, 10)
-        assert batch.fanout.recipients_of([one]).broadcast(Payload("later")) == [0]
+        assert batch.fanout.broadcast(batch.fanout.recipients_of([one]), Payload("later")) == [0]
 
     async def test_a_consumer_that_has_seen_its_disconnect_is_not_ready(self, batch: Batch) -> None:
         one = Socket(batch)
         one.inbox.put_disconnect({"type": "websocket.disconnect"})
         one.park()
-        assert batch.fanout.recipients_of([one]).broadcast(Payload("later")) == [0]
+        assert batch.fanout.broadcast(batch.fanout.recipients_of([one]), Payload("later")) == [0]
 
     async def test_the_excluded_get_nothing_and_are_not_returned(self, batch: Batch) -> None:
         sockets = [Socket(batch), Socket(batch, parked=False), Socket(batch)]
         recipients = batch.fanout.recipients_of(sockets)
-        assert recipients.broadcast(Payload("a"), {1, 2}) == []
-        broadcast_to_all = recipients.broadcast(Payload("b"))
+        assert batch.fanout.broadcast(recipients, Payload("a"), {1, 2}) == []
+        broadcast_to_all = batch.fanout.broadcast(recipients, Payload("b"))
         assert broadcast_to_all == [1]
         await until_written(batch)
         assert [one.got for one in sockets] == [frames("a", "b"), b"", frames("b")]
@@ -340,18 +350,18 @@ class TestSweep:
         sockets = [Socket(batch) for _ in range(3)]
         recipients = batch.fanout.recipients_of(sockets)
         sockets[1].send_text("first")
-        broadcast(recipients, "a")
+        broadcast(batch.fanout, recipients, "a")
         sockets[1].send_text("own")
-        broadcast(recipients, "b")
+        broadcast(batch.fanout, recipients, "b")
         await until_written(batch)
         assert sockets[1].got == frames("first", "a", "own", "b")
         assert sockets[0].got == sockets[2].got == frames("a", "b")
 
     async def test_a_close_comes_after_what_was_sent_before(self, batch: Batch) -> None:
         recipients = batch.fanout.recipients_of(sockets := [Socket(batch) for _ in range(3)])
-        broadcast(recipients, "a")
+        broadcast(batch.fanout, recipients, "a")
         sockets[1].begin_closing()
-        assert recipients.broadcast(Payload("b")) == [1]
+        assert batch.fanout.broadcast(recipients, Payload("b")) == [1]
         await until_written(batch)
         assert [one.got for one in sockets] == [frames("a", "b"), frames("a") + CLOSE, frames("a", "b")]
         assert batch.fanout.indirect == {sockets[1].outbox}
@@ -363,7 +373,7 @@ class TestSweep:
         sockets[1].encoder = sockets[3].encoder = Encoder()
         recipients = batch.fanout.recipients_of(sockets)
         assert [end for end, _ in recipients.parts] == [1, 2, 3, 4]
-        broadcast(recipients, "a", "b")
+        broadcast(batch.fanout, recipients, "a", "b")
         await until_written(batch)
         assert [one.got for one in sockets] == [frames("a", "b"), b"<a><b>"] * 2
 
@@ -374,10 +384,10 @@ class TestSweep:
 
         sound, other = Socket(batch), Socket(batch)
         other.encoder = Failing()
-        broadcast(batch.fanout.recipients_of([sound]), "before")
+        broadcast(batch.fanout, batch.fanout.recipients_of([sound]), "before")
         with pytest.raises(ArithmeticError, match=r"^on purpose$"):
-            batch.fanout.recipients_of([sound, other]).broadcast(Payload("a"))
-        broadcast(batch.fanout.recipients_of([sound]), "after")
+            batch.fanout.broadcast(batch.fanout.recipients_of([sound, other]), Payload("a"))
+        broadcast(batch.fanout, batch.fanout.recipients_of([sound]), "after")
         await until_written(batch)
         assert (sound.got, other.got) == (frames("before", "after"), b"")
 
@@ -386,10 +396,10 @@ class TestSweep:
         recipients = batch.fanout.recipients_of(sockets)
         half = UNDER_WAY_BYTES // 2 - MESSAGE_BYTES - 4
         texts = ["x" * half, "y" * half, "z", "u" * (UNDER_WAY_BYTES + 1)]
-        broadcast(recipients, *texts[:2])
+        broadcast(batch.fanout, recipients, *texts[:2])
         assert batch.fanout.sweep is not None
         assert batch.fanout.sweep.weight == UNDER_WAY_BYTES
-        broadcast(recipients, *texts[2:])
+        broadcast(batch.fanout, recipients, *texts[2:])
         assert batch.fanout.sweep.weight == UNDER_WAY_BYTES
         await until_written(batch)
         for _ in range(100):
@@ -404,7 +414,7 @@ class TestSweep:
         recipients = batch.fanout.recipients_of(sockets)
         texts = [str(number) for number in range(200)]
         for text in texts:
-            assert recipients.broadcast(Payload(text)) == list(range(50))
+            assert batch.fanout.broadcast(recipients, Payload(text)) == list(range(50))
         assert batch.fanout.sweep is not None
         assert sum(len(one.left_out) for one in batch.fanout.sweep.under_way) <= UNDER_WAY_BYTES / LEFT_OUT_BYTES
         for one in sockets[50:]:
@@ -416,12 +426,12 @@ class TestSweep:
     async def test_what_a_socket_does_not_take_goes_to_its_transport(self, batch: Batch) -> None:
         sockets = [Socket(batch), Socket(batch, full=True), Socket(batch)]
         recipients = batch.fanout.recipients_of(sockets)
-        broadcast(recipients, "x" * 20000)
+        broadcast(batch.fanout, recipients, "x" * 20000)
         await until_written(batch)
         assert [one.outbox.blocked for one in sockets] == [True] * 3, "so much is taken in part"
         assert 0 < len(sockets[0].transport.kept) < 20000
         assert sockets[1].transport.kept == frames("x" * 20000)
-        broadcast(recipients, "more", "and more")
+        broadcast(batch.fanout, recipients, "more", "and more")
         await until_written(batch)
         assert [one.outbox.size for one in sockets] == [len(frames("more", "and more"))] * 3
         assert {one.got for one in sockets} == {frames("x" * 20000, "more", "and more")}
@@ -431,10 +441,10 @@ class TestSweep:
     async def test_a_socket_that_was_closed_is_left_alone(self, batch: Batch) -> None:
         sockets = [Socket(batch) for _ in range(3)]
         recipients = batch.fanout.recipients_of(sockets)
-        broadcast(recipients, "a")
+        broadcast(batch.fanout, recipients, "a")
         assert sockets[1].lost() == 1, "what was still to come is counted"
         await until_written(batch)
-        broadcast(recipients, "b")
+        broadcast(batch.fanout, recipients, "b")
         await until_written(batch)
         assert [one.got for one in sockets] == [frames("a", "b"), b"", frames("a", "b")]
         assert sockets[1].transport.written == []
@@ -442,7 +452,7 @@ class TestSweep:
     async def test_a_broken_socket_is_its_transports_business(self, batch: Batch) -> None:
         broken, sound = Socket(batch), Socket(batch)
         broken.peer.close()
-        broadcast(batch.fanout.recipients_of([broken, sound]), "a")
+        broadcast(batch.fanout, batch.fanout.recipients_of([broken, sound]), "a")
         await until_written(batch)
         assert (broken.transport.written, sound.got) == ([frames("a")], frames("a"))
 
@@ -452,7 +462,7 @@ class TestSweep:
         sent = 0
         while not stuck.dropped:
             assert sent * len(frames("x" * 10)) <= 200
-            recipients.broadcast(Payload("x" * 10))
+            batch.fanout.broadcast(recipients, Payload("x" * 10))
             sent += 1
             await until_written(batch)
         assert stuck.outbox.size == 0
@@ -462,9 +472,9 @@ class TestSweep:
         stuck, sound = Socket(batch, bound=20), Socket(batch)
         stuck.fill()
         recipients = batch.fanout.recipients_of([stuck, sound])
-        broadcast(recipients, "x" * 8)  # of this the transport keeps the rest
+        broadcast(batch.fanout, recipients, "x" * 8)  # of this the transport keeps the rest
         await until_written(batch)
-        broadcast(recipients, *["y" * 8] * 5)
+        broadcast(batch.fanout, recipients, *["y" * 8] * 5)
         await until_written(batch)
         assert (stuck.dropped, stuck._context.counters.dropped_frames, stuck.outbox._pieces) == (True, 5, [])
         assert sound.got == frames("x" * 8, *["y" * 8] * 5)
@@ -473,17 +483,17 @@ class TestSweep:
     async def test_what_may_be_dropped_lies_in_the_outboxes(self, batch: Batch, policy: SlowPolicy) -> None:
         sockets = [Socket(batch), Socket(batch)]
         recipients = batch.fanout.recipients_of(sockets)
-        broadcast(recipients, "a")
-        assert recipients.broadcast(Payload("b", policy=policy)) == []
+        broadcast(batch.fanout, recipients, "a")
+        assert batch.fanout.broadcast(recipients, Payload("b", policy=policy)) == []
         assert [len(one.outbox._pieces) for one in sockets] == [2, 2]
-        broadcast(recipients, "c")
+        broadcast(batch.fanout, recipients, "c")
         await until_written(batch)
         assert [one.got for one in sockets] == [frames("a", "b", "c")] * 2
 
     async def test_where_most_have_something_to_do_there_is_no_sweep(self, batch: Batch) -> None:
         sockets = [Socket(batch, parked=number < 2) for number in range(2 * FEW)]
         recipients = batch.fanout.recipients_of(sockets)
-        assert recipients.broadcast(Payload("a")) == list(range(2, 2 * FEW))
+        assert batch.fanout.broadcast(recipients, Payload("a")) == list(range(2, 2 * FEW))
         await until_written(batch)
         assert [one.got for one in sockets] == [frames("a")] * 2 + [b""] * (2 * FEW - 2)
 
@@ -516,7 +526,7 @@ class Scene:
         connections = cast("list[Socket]", recipients.connections)
         wanted = [index for index in range(len(connections)) if index not in without]
         ready = {index for index in wanted if connections[index].is_open and connections[index].inbox.parked}
-        others = recipients.broadcast(Payload(text), without)
+        others = self.batch.fanout.broadcast(recipients, Payload(text), without)
         assert sorted(others) == [index for index in wanted if index not in ready]
         for index in ready:
             self.expect(connections[index], connections[index].encoder.encode_text(text))
@@ -555,13 +565,15 @@ class Scene:
             getattr(one, kind)()
 
     async def end(self) -> None:
-        while self.batch.fanout:
+        while self.batch.fanout.is_busy:
             await NEXT_PASS
         await NEXT_PASS
         for _ in range(1000):
             for one in self.sockets:
                 one.take_all()
-            if not self.batch.fanout and not any(one.transport.kept for one in self.sockets if one.outbox.transport):
+            if not self.batch.fanout.is_busy and not any(
+                one.transport.kept for one in self.sockets if one.outbox.transport
+            ):
                 break
             await NEXT_PASS
         for one, whole in zip(self.sockets, self.expected, strict=True):

@@ -53,7 +53,7 @@ async def batch() -> Batch:
 
 
 def outbox_of(batch: Batch, transport: Transport, high_water: int = HIGH_WATER) -> Outbox:
-    transport.outbox = Outbox(transport, batch, asyncio.get_running_loop(), high_water)
+    transport.outbox = Outbox(transport, batch, high_water, bound=1 << 20)
     return transport.outbox
 
 
@@ -182,7 +182,8 @@ async def blocked_outbox(batch: Batch) -> tuple[Outbox, Transport]:
 
 
 def add_droppable(outbox: Outbox, frame: bytes, key: str, bound: int, only_latest: bool) -> int:
-    dropped = outbox.make_room(len(frame), key, bound, only_latest)
+    outbox.bound = bound
+    dropped = outbox.make_room(len(frame), key, only_latest)
     outbox.append_droppable(frame, key)
     return dropped
 
@@ -193,6 +194,17 @@ async def test_what_waits_is_what_is_behind_the_first_message(batch: Batch) -> N
     assert (outbox.size, outbox.waiting) == (7, 0)
     outbox.append(b"third ")
     assert (outbox.size, outbox.waiting) == (13, 6)
+
+
+async def test_a_first_message_of_any_length_is_not_held_against_a_client(batch: Batch) -> None:
+    outbox, _ = await blocked_outbox(batch)
+    outbox.bound = 10
+    outbox.append(bytes(11))
+    assert not outbox.is_over_bound
+    outbox.append(bytes(10))
+    assert not outbox.is_over_bound
+    outbox.append(bytes(1))
+    assert outbox.is_over_bound
 
 
 async def test_what_has_begun_is_all_that_is_left_when_the_waiting_is_dropped(batch: Batch) -> None:
