@@ -360,7 +360,7 @@ async def test_a_flood_is_read_no_faster_than_it_is_handled_and_nothing_is_lost(
     flood = asyncio.ensure_future(client.send(b"".join(frame(TEXT, b"%d" % number) for number in range(total))))
     (driver,) = served.context.connections
     async with asyncio.timeout(DEADLINE):
-        while driver._reading:  # type: ignore[attr-defined]
+        while driver.outbox.reading:  # type: ignore[attr-defined]
             await next_pass()
     assert len(driver.inbox.client) <= 2 * 8  # type: ignore[attr-defined]
 

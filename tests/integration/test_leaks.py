@@ -21,8 +21,8 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from fairway.asgi.http import HttpExchange
 from fairway.delivery import Inbox
 from fairway.server.http1 import connection as http_module
-from fairway.server.output.outbox import Outbox
 from fairway.server.websocket import connection as websocket_module
+from fairway.server.wire import Wire
 from tests.integration.conftest import Start
 from tests.integration.raw import CLOSE, DEADLINE, HANDSHAKE, TEXT, Client, frame, next_pass
 
@@ -148,7 +148,7 @@ class Watched:
         for module, name, base in (
             (http_module, "WebSocketConnection", websocket_module.WebSocketConnection),
             (http_module, "HttpExchange", HttpExchange),
-            (http_module, "Outbox", Outbox),
+            (http_module, "Wire", Wire),
             (websocket_module, "Inbox", Inbox),
         ):
             monkeypatch.setattr(module, name, self._referable(base))

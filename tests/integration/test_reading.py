@@ -119,7 +119,7 @@ async def test_a_client_that_takes_no_pongs_is_not_read_and_loses_nothing(start:
     flood = asyncio.ensure_future(client.send(frame(PING, b"x" * 100) * 60_000 + frame(TEXT, b"behind")))
     (driver,) = served.context.connections
     outbox = driver.outbox  # type: ignore[attr-defined]
-    await until(lambda: not driver._reading and not driver._decode_scheduled)  # type: ignore[attr-defined]
+    await until(lambda: not driver.outbox.reading and not driver._decode_scheduled)  # type: ignore[attr-defined]
     assert outbox.size < 2 * outbox.high_water
     client.writer.transport.resume_reading()  # type: ignore[attr-defined]
     for _ in range(60_000):
@@ -152,7 +152,7 @@ async def test_the_end_is_seen_although_the_application_takes_nothing_and_the_so
     app.pace.clear()
     await client.send(frame(TEXT, bytes(1000)) * 2000)
     (driver,) = served.context.connections
-    await until(lambda: not driver._reading)  # type: ignore[attr-defined]
+    await until(lambda: not driver.outbox.reading)  # type: ignore[attr-defined]
     client.reset() if way == "RST" else client.writer.close()
     await served.idle()
     assert app.ends == ["cancelled"]
@@ -168,7 +168,7 @@ async def test_an_application_that_catches_up_in_time_gets_everything_and_the_tr
     app.pace.clear()
     await client.send(frame(TEXT, b"x" * 100) * 100)
     (driver,) = served.context.connections
-    await until(lambda: not driver._reading)  # type: ignore[attr-defined]
+    await until(lambda: not driver.outbox.reading)  # type: ignore[attr-defined]
     await client.send(frame(TEXT, b"x" * 100) * 200 + frame(CLOSE, (4001).to_bytes(2, "big")))
     client.writer.write_eof()
     await until(lambda: driver._ending.last is not None)  # type: ignore[attr-defined]
@@ -199,7 +199,7 @@ async def test_the_end_of_a_client_whose_body_is_not_taken_is_seen(start: Start,
     client = await served.connect()
     await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n" + bytes(900_000))
     (connection,) = served.context.connections
-    await until(lambda: not connection._reading)  # type: ignore[attr-defined]
+    await until(lambda: not connection._wire.reading)  # type: ignore[attr-defined]
     client.reset() if way == "RST" else client.writer.close()
     await served.idle()
     assert app.ends == ["cancelled"]
@@ -231,7 +231,7 @@ async def test_what_waits_is_bounded_after_inflation(start: Start, app: Applicat
     try:
         await client.send(data * 60)
         (driver,) = served.context.connections
-        await until(lambda: not driver._reading and not driver._decode_scheduled)  # type: ignore[attr-defined]
+        await until(lambda: not driver.outbox.reading and not driver._decode_scheduled)  # type: ignore[attr-defined]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -250,7 +250,7 @@ async def test_a_text_with_wide_characters_is_counted_as_what_it_takes(start: St
     app.pace.clear()
     sending = asyncio.ensure_future(client.send(frame(TEXT, b"a" * 400_000 + "🛥".encode()) * 20))
     (driver,) = served.context.connections
-    await until(lambda: not driver._reading and not driver._decode_scheduled)  # type: ignore[attr-defined]
+    await until(lambda: not driver.outbox.reading and not driver._decode_scheduled)  # type: ignore[attr-defined]
     assert len(driver.inbox.client) == 1  # type: ignore[attr-defined]
     app.pace.set()
     for _ in range(20):

@@ -116,11 +116,11 @@ async def test_a_reader_that_is_slow_but_takes_something_is_kept(
     outbox, timeout = driver.outbox, served.context.limits.write_stall_timeout
     await until(lambda: outbox.size >= outbox.high_water)
     async with asyncio.timeout(DEADLINE):
-        while driver._transport.get_write_buffer_size() >= outbox._left:
+        while outbox.transport.get_write_buffer_size() >= outbox.pending.left:
             await client.reader.read(4096)
-    stalled_at = driver._stalled_at
+    stalled_at = outbox.pending.stalled_at
     driver.handle_deadline(stalled_at + timeout)
-    assert (driver.is_open, driver._stalled_at) == (True, stalled_at + timeout)
+    assert (driver.is_open, outbox.pending.stalled_at) == (True, stalled_at + timeout)
     driver.handle_deadline(stalled_at + 2 * timeout)
     await until(lambda: member.codes)
     assert member.codes == [1013]

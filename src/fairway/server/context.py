@@ -172,6 +172,18 @@ class Context:
         else:
             self.faults.report(self.touch(), kind, "%s %s: %s", client_text(scope), target_text(scope), text)
 
+    def client_stalled(self, scope: Mapping[str, Any]) -> None:
+        """A client has taken no byte for `write_stall_timeout`, and was dropped."""
+        self.counters.slow_consumers += 1
+        self.fault("slow client", scope, f"client took no data for {self.limits.write_stall_timeout:g} s")
+
+    def cancel_hanging(self, task: asyncio.Task[None], scope: Mapping[str, Any]) -> None:
+        """Cancel an application that was told of a disconnect, and has had `disconnect_timeout` to end."""
+        seconds = self.limits.disconnect_timeout
+        text = f"application did not end within {seconds:g} s after the disconnect: cancelled"
+        self.fault("application hangs", scope, text)
+        task.cancel()
+
     def application_error(self, kind: str, scope: Mapping[str, Any], error: BaseException) -> None:
         """The application raised: the traceback, once, with what it was serving and for whom; then lines.
 

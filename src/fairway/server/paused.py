@@ -12,8 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from asyncio import Transport
-
+    from fairway.server.transport import Transport
     from fairway.timing.wheel import Entry
 
 LOOK_INTERVAL = 1.0

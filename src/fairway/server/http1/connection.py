@@ -1,8 +1,9 @@
 """One HTTP/1.1 connection: the asyncio protocol that carries requests one after the other.
 
-The rules of the wire are in `fairway.protocols.http1`, those of the ASGI conversation in `fairway.asgi.http`; this
-module joins them to a transport, an outbox and the timing wheel, and hands the transport to a `WebSocketConnection`
-when a request asks for it. Requests that are pipelined wait as bytes until the response before them is complete.
+The rules of the protocol are in `fairway.protocols.http1`, those of the ASGI conversation in `fairway.asgi.http`, those
+of the socket in `fairway.server.wire`; this module joins them, keeps the deadlines of requests, and hands the wire to a
+`WebSocketConnection` when a request asks for it. Requests that are pipelined wait as bytes until the response before
+them is complete.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from fairway.protocols.http1 import (
     RequestHead,
 )
 from fairway.protocols.websocket import handshake
-from fairway.server.output.outbox import NEXT_PASS, Outbox
-from fairway.server.paused import DISCARD_PAUSE
+from fairway.server.output.outbox import NEXT_PASS
 from fairway.server.websocket.connection import WebSocketConnection
 from fairway.server.websocket.handshake import Handshake
+from fairway.server.wire import Wire
 
 if TYPE_CHECKING:
     from fairway.server.context import Context
@@ -59,17 +60,13 @@ class Http1Connection(asyncio.Protocol):
         "_deadline",
         "_due",
         "_endpoint",
-        "_eof",
         "_exchange",
         "_has_left",
         "_http",
-        "_outbox",
-        "_reading",
         "_refused",
         "_server",
-        "_stalled_at",
         "_taken_at_eof",
-        "_transport",
+        "_wire",
         "_wrote_at_once",
         "wheel_slot",
     )
@@ -85,17 +82,13 @@ class Http1Connection(asyncio.Protocol):
             max_cookies=limits.max_cookies,
         )
         self.wheel_slot: int | None = None
-        self._transport: asyncio.Transport | None = None
         self._exchange: HttpExchange | None = None
         self._application: asyncio.Task[None] | None = None
-        self._reading = True
         self._refused = False
         self._wrote_at_once = False
         self._taken_at_eof = 0
-        self._eof = False
         self._has_left = False
         self._closing = False
-        self._stalled_at: float | None = None
         self._deadline: float | None = None
         self._due = 0.0  # for which deadline the wheel has been told; meaningful while it has us
 
@@ -103,14 +96,12 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a stream, never less
         context = self._context
-        self._transport = transport
         self._client, self._server = addresses(transport)
         endpoint, self._endpoint = self._endpoint, None
-        limits = context.limits
-        self._outbox = Outbox(transport, context.batch, limits.outbox_high_water, limits.outbox_bytes, endpoint)
+        self._wire = Wire(transport, context, self, endpoint)
         context.counters.connections += 1
         context.add(self)
-        self._set_deadline(context.touch() + limits.request_head_timeout)
+        self._set_deadline(context.touch() + context.limits.request_head_timeout)
         if context.is_full:
             self._refused = True
             context.refusing += 1
@@ -120,7 +111,7 @@ class Http1Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
-            self._discard()
+            self._wire.discard()
             return
         http = self._http
         events = http.receive_data(data)
@@ -131,13 +122,7 @@ class Http1Connection(asyncio.Protocol):
             # is complete at once needs none.
             self._begin_head()
         if http.buffered and self._exchange is not None:
-            self._pause_reading()
-
-    def _discard(self) -> None:
-        # What comes while we linger is thrown away, at some 25 MB a second: sending faster gains nobody anything.
-        if self._reading and self._transport is not None and not self._transport.is_closing():
-            self._pause_reading()
-            self._context.loop.call_later(DISCARD_PAUSE, self._resume_reading)
+            self._wire.pause_reading()
 
     def _begin_head(self) -> None:
         limits = self._context.limits
@@ -147,7 +132,8 @@ class Http1Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # The client has said everything; it may still wait for its answer (RFC 9112 section 9.6).
-        self._eof = True
+        wire = self._wire
+        wire.eof = True
         if not self._closing:
             self._handle(self._http.receive_eof())
         exchange = self._exchange
@@ -155,21 +141,18 @@ class Http1Connection(asyncio.Protocol):
             self._close()
         else:
             self._expect_end(exchange)
-        return self._transport is not None and not self._transport.is_closing()
+        return not wire.is_ending
 
     def connection_lost(self, exc: Exception | None) -> None:
         context = self._context
-        self._transport = None
         self._closing = True
-        self._stalled_at = None
-        context.paused.discard(self)
+        self._wire.lost()
         context.wheel.cancel(self)
         exchange = self._exchange
         if exchange is not None:
             self._exchange = None
             self._log(exchange)
             exchange.disconnect()
-        self._outbox.close()
         if self._refused:
             context.refusing -= 1
         context.remove(self)
@@ -177,34 +160,20 @@ class Http1Connection(asyncio.Protocol):
             self._set_deadline(context.touch() + context.limits.disconnect_timeout)
 
     def pause_writing(self) -> None:
-        self._outbox.pause_writing()
-        self._stalled_at = self._context.touch()
-        self._schedule(self._stalled_at + self._context.limits.write_stall_timeout)
+        self._wire.pause_writing()
 
     def resume_writing(self) -> None:
-        self._stalled_at = None
-        self._outbox.resume_writing()
-        if self._closing:
-            self._linger()
-
-    def _pause_reading(self) -> None:
-        if self._reading and self._transport is not None:
-            self._reading = False
-            self._transport.pause_reading()
-            self._context.paused.add(self, self._transport)
+        self._wire.resume_writing()
 
     def _resume_reading(self) -> None:
-        if not self._reading and self._transport is not None:
-            self._reading = True
-            self._has_left = False  # if so, it will show at the end of what is read now
-            self._context.paused.discard(self)
-            self._transport.resume_reading()
+        self._has_left = False  # if so, it will show at the end of what is read now
+        self._wire.resume_reading()
 
     def peer_has_left(self, is_reset: bool) -> None:
         """The end of the stream has come while nothing was read. (`fairway.server.paused.PausedConnection`)"""
         exchange = self._exchange
         if is_reset:
-            self._abort()
+            self.abort()
         elif exchange is not None:
             self._has_left = True
             # In front of the end lies either the rest of a body, which the application may still take, or what comes
@@ -229,7 +198,7 @@ class Http1Connection(asyncio.Protocol):
                 if self._exchange is not None:
                     self._deadline_of_body()
                     if self._exchange.feed(event.data) >= self._context.limits.body_buffer_bytes:
-                        self._pause_reading()
+                        self._wire.pause_reading()
             else:
                 assert kind is RequestFailed
                 self._fail(event)
@@ -251,7 +220,7 @@ class Http1Connection(asyncio.Protocol):
         # With its exchange: when a task ends the connection may be busy with the next request already.
         ended = partial(self._application_ended, exchange)
         self._application = context.run(scope, exchange.receive, exchange.send, exchange, ended)
-        if self._eof:
+        if self._wire.eof:
             self._expect_end(exchange)
         elif head.content_length or head.chunked:
             self._deadline_of_body()
@@ -261,7 +230,7 @@ class Http1Connection(asyncio.Protocol):
         self._set_deadline(self._context.touch() + self._context.limits.keep_alive_timeout)
 
     def _upgrade(self, head: RequestHead) -> None:
-        """Hand the transport over to a WebSocket driver, or answer why not."""
+        """Hand the wire over to a `WebSocketConnection`, or answer why not."""
         context = self._context
         limits = context.limits
         offer = handshake.check(head.method, head.version, head.headers, limits.deflate, limits.max_subprotocols)
@@ -273,18 +242,17 @@ class Http1Connection(asyncio.Protocol):
             self._refuse(offer.status, offer.reason, offer.headers)
             context.access.websocket_rejected(scope, offer.status)
             return
-        transport = self._transport
-        assert transport is not None
+        wire = self._wire
+        assert wire.transport is not None
         scope = websocket_scope(
             head, offer.subprotocols, context.config.root_path, self._client, self._server, context.state
         )
         context.wheel.cancel(self)
-        driver = WebSocketConnection(context, transport, self._outbox, Handshake(context, self._http, offer), scope)
-        self._transport = None
+        websocket = WebSocketConnection(context, wire, Handshake(context, self._http, offer), scope)
         self._closing = True
-        transport.set_protocol(driver)
+        wire.transport.set_protocol(websocket)
         context.remove(self)
-        driver.start(scope)
+        websocket.start(scope)
 
     def _fail(self, failure: RequestFailed) -> None:
         self._context.fault("bad request", self._scope_for_log(), f"{failure.reason}; answered with {failure.status}")
@@ -295,7 +263,7 @@ class Http1Connection(asyncio.Protocol):
             if exchange.started:
                 self._log(exchange)
                 exchange.disconnect()
-                self._abort()
+                self.abort()
                 return
             exchange.disconnect()
         size = self._refuse(failure.status, failure.reason, [])
@@ -310,7 +278,7 @@ class Http1Connection(asyncio.Protocol):
         response = self._http.error_response(
             status, reason, default_headers=self._context.default_headers(), extra_headers=headers
         )
-        self._outbox.append(response)
+        self._wire.append(response)
         self._linger()
         return len(response.partition(b"\r\n\r\n")[2])
 
@@ -329,7 +297,7 @@ class Http1Connection(asyncio.Protocol):
         data = self._http.send_whole(status, tuple(headers), body, context.plain_heads())
         if data is None:
             return False
-        self._outbox.append(data)
+        self._wire.append(data)
         return True
 
     def send_start(self, status: int, headers: Headers, trailers: bool) -> None:
@@ -341,7 +309,7 @@ class Http1Connection(asyncio.Protocol):
             )
         except LocalProtocolError as error:
             raise ProtocolMisuse(f"http.response.start: {error}") from None
-        self._outbox.append(data)
+        self._wire.append(data)
 
     def send_body(self, data: bytes, more: bool) -> None:
         self._append(self._http.send_body, data, more)
@@ -354,13 +322,13 @@ class Http1Connection(asyncio.Protocol):
             data = frame(*arguments)
         except LocalProtocolError as error:
             raise ProtocolMisuse(str(error)) from None
-        if data and self._outbox.append(data):
+        if data and self._wire.append(data):
             self._wrote_at_once = True
 
     def drained(self) -> Awaitable[None] | None:
-        outbox = self._outbox
-        if outbox.size >= outbox.high_water:
-            return outbox.drained()
+        wire = self._wire
+        if wire.size >= wire.high_water:
+            return wire.drained()
         if self._wrote_at_once:
             self._wrote_at_once = False
             return NEXT_PASS
@@ -375,37 +343,37 @@ class Http1Connection(asyncio.Protocol):
         self._exchange = self._application = None
         if exchange is not None:
             self._log(exchange)
-        self._outbox.flush_alone()
+        self._wire.flush_alone()
         if self._closing:
             return
         http = self._http
         if http.should_close or self._context.draining:
             self._linger()
             return
-        if http.buffered or self._eof:
+        if http.buffered or self._wire.eof:
             # Not from inside the application's send: the next request gets a turn of its own.
             self._context.loop.call_soon(self._next_request)
         else:
             self._next_request()
 
     def _next_request(self) -> None:
-        if self._closing or self._transport is None or self._exchange is not None:
+        if self._closing or self._exchange is not None:
             return
         context = self._context
-        if not self._reading:
+        if not self._wire.reading:
             self._resume_reading()
         self._set_deadline(context.touch() + context.limits.keep_alive_timeout)
         events = self._http.next_request()
         if events:
             self._handle(events)
-        if self._eof and self._exchange is None and not self._closing:
+        if self._wire.eof and self._exchange is None and not self._closing:
             self._close()
 
     def _application_ended(self, exchange: HttpExchange, task: asyncio.Task[None]) -> None:
         self._context.forget(task, exchange.started_at, exchange.received_bytes + exchange.sent_bytes)
         if self._application is task:
             self._application = None
-            if self._transport is None:
+            if self._wire.transport is None:
                 self._context.wheel.cancel(self)
         error = None if task.cancelled() else task.exception()
         if error is not None:
@@ -429,8 +397,8 @@ class Http1Connection(asyncio.Protocol):
         if exchange.started or (exchange.forsaken and error is None):
             self._log(exchange)
             exchange.disconnect()
-            self._outbox.flush()  # how far it came is worth seeing
-            self._abort()
+            self._wire.flush()  # how far it came is worth seeing
+            self.abort()
             return
         status = getattr(error, "asgi_status", None)
         if not isinstance(status, int):
@@ -464,81 +432,53 @@ class Http1Connection(asyncio.Protocol):
     # Endings --------------------------------------------------------------------------------------------------
 
     def _linger(self) -> None:
-        # Closing while the client still sends would make the kernel send a reset, which can overtake the
-        # response (RFC 9112 section 9.6): stop writing, read on and throw away, but not for long.
+        """End our side, read on and throw away, until the client ends its own."""
         self._closing = True
-        transport = self._transport
-        if transport is None or transport.is_closing():
+        if self._wire.is_ending:
             return
-        self._outbox.flush()
-        if self._eof:
-            self._close()
-            return
-        self._resume_reading()
-        # A client that is still taking its response is measured by its progress: `resume_writing` leads here again.
         self._deadline = None
-        if self._outbox.is_empty:
-            if transport.can_write_eof():
-                transport.write_eof()
-            self._set_deadline(self._context.touch() + self._context.linger_seconds)
+        if not self._wire.eof:
+            self._resume_reading()
+        self._wire.finish()
 
     def _close(self) -> None:
         self._closing = True
-        if self._transport is not None:
-            self._outbox.flush()
-            if not self._outbox.blocked:
-                self._transport.close()
-
-    def _abort(self) -> None:
-        self._closing = True
-        if self._transport is not None:
-            self._transport.abort()
+        self._wire.close()
 
     def _set_deadline(self, deadline: float) -> None:
         self._deadline = deadline
         # Most move later, request by request, and the wheel calls at the earlier one: it need not be told.
         if self.wheel_slot is None or deadline < self._due:
-            self._schedule(deadline)
+            self.schedule(deadline)
 
-    def _schedule(self, deadline: float) -> None:
+    def schedule(self, deadline: float) -> None:
+        """Have `handle_deadline` called then. (`fairway.server.wire.Owner`)"""
         if self.wheel_slot is None or deadline < self._due:
             self._due = deadline
         self._context.schedule(self, deadline)
 
     def handle_deadline(self, now: float) -> float | None:
         """Judge whichever deadline has passed; the next one. (`fairway.timing.wheel.Entry`)"""
-        limits = self._context.limits
-        stalled_until = None if self._stalled_at is None else self._stalled_at + limits.write_stall_timeout
-        if stalled_until is not None and now >= stalled_until and self._outbox.has_progressed():
-            self._stalled_at = now
-            stalled_until = now + limits.write_stall_timeout
-        if stalled_until is not None and now >= stalled_until:
-            self._context.counters.slow_consumers += 1
-            self._context.fault(
-                "slow client", self._scope_for_log(), f"client took no data for {limits.write_stall_timeout:g} s"
-            )
-            self._abort()
+        wire = self._wire
+        if wire.handle_deadline(now):
+            self._closing = True
+            self._context.client_stalled(self._scope_for_log())
             return None
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
-            self._time_is_up(limits.disconnect_timeout)
-        deadlines = [deadline for deadline in (self._deadline, stalled_until) if deadline is not None]
+            self._time_is_up()
+        deadlines = [deadline for deadline in (self._deadline, wire.next_deadline()) if deadline is not None]
         if not deadlines:
             return None
         self._due = min(deadlines)
         return self._due
 
-    def _time_is_up(self, disconnect_timeout: float) -> None:
-        if self._transport is None:
+    def _time_is_up(self) -> None:
+        if self._wire.transport is None:
             if self._application is not None:
-                self._context.fault(
-                    "application hangs",
-                    self._scope_for_log(),
-                    f"application did not end within {disconnect_timeout:g} s after the disconnect: cancelled",
-                )
-                self._application.cancel()
+                self._context.cancel_hanging(self._application, self._scope_for_log())
         elif self._closing:
-            self._abort()
+            self.abort()
         elif self._exchange is not None:
             self._judge_silence(self._exchange)
         elif self._http.is_idle:
@@ -547,12 +487,12 @@ class Http1Connection(asyncio.Protocol):
             self._fail(RequestFailed(408, "request head not complete in time: RFC 9110 section 15.5.9"))
 
     def _judge_silence(self, exchange: HttpExchange) -> None:
-        if self._eof or self._has_left:
-            if self._stalled_at is None and exchange.sent_bytes == self._taken_at_eof:
-                self._abort()
+        if self._wire.eof or self._has_left:
+            if not self._wire.blocked and exchange.sent_bytes == self._taken_at_eof:
+                self.abort()
             else:
                 self._doubt(exchange)
-        elif not self._reading:
+        elif not self._wire.reading:
             self._deadline_of_body()  # it is the application that does not take what has arrived
         else:
             self._fail(RequestFailed(408, "request body stopped arriving: RFC 9110 section 15.5.9"))
@@ -587,4 +527,5 @@ class Http1Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Drop the connection."""
-        self._abort()
+        self._closing = True
+        self._wire.abort()

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 from fairway.delivery import Fanout, Passes
 from fairway.server.output.scheduler import Scheduler
+from fairway.server.transport import Transport
 
 # Larger writes save little: 0.19 µs per KiB with this size, 0.44 with a quarter of it, 0.11 with four times as much
 # (bench/micro/batch.py); and what the socket does not take of a chunk at once is not counted in `size`.
@@ -69,7 +70,6 @@ class Outbox:
 
     __slots__ = (
         "_droppable",
-        "_left",
         "_scheduler",
         "_waiters",
         "blocked",
@@ -86,13 +86,13 @@ class Outbox:
 
     def __init__(
         self,
-        transport: asyncio.Transport,
+        transport: Transport,
         scheduler: Scheduler,
         high_water: int,
         bound: int,
         endpoint: socket.socket | None = None,
     ) -> None:
-        self.transport: asyncio.Transport | None = transport
+        self.transport: Transport | None = transport
         self.high_water = high_water
         self.bound = bound
         self.size = 0
@@ -101,7 +101,6 @@ class Outbox:
         self.frames = None
         self._droppable = 0  # how many of the frames are
         self.endpoint = endpoint
-        self._left = 0  # of the last chunk, when it was last looked at
         self._waiters: list[asyncio.Future[None]] | None = None
         transport.set_write_buffer_limits(high=0)
 
@@ -237,15 +236,6 @@ class Outbox:
         self.blocked = True
         if self.endpoint is not None:
             self._scheduler.fanout.indirect.add(self)
-        if self.transport is not None:
-            self._left = self.transport.get_write_buffer_size()
-
-    def has_progressed(self) -> bool:
-        """Whether the socket has taken a byte of the last chunk since this was last asked, or since it was blocked."""
-        before = self._left
-        if self.transport is not None:
-            self._left = self.transport.get_write_buffer_size()
-        return self._left < before
 
     def resume_writing(self) -> None:
         """The socket has taken all of the last chunk."""
@@ -284,12 +274,12 @@ class Outbox:
 
     @property
     def is_over_bound(self) -> bool:
-        """Whether too much waits already, before anything is added.
+        """Whether too much waits already, before anything is added. Nothing does when the transport is gone.
 
         What counts is what waits behind a first message that may be of any size: so a message that is longer than the
         bound reaches a client that reads, and a client that does not is dropped at the next one.
         """
-        return self.size > self.bound and self.waiting > self.bound
+        return self.size > self.bound and self.waiting > self.bound and self.transport is not None
 
     @property
     def is_crowded(self) -> bool:
@@ -331,14 +321,16 @@ class Outbox:
         self._droppable = 0
         return len(frames) - len(begun)
 
-    def close(self) -> int:
-        """Forget the transport and everything unsent, and wake all who wait; how many frames were dropped."""
+    def lost(self) -> int:
+        """Forget the transport, which is gone, and everything unsent, and wake all who wait; how many frames were
+        dropped.
+        """
+        self.transport = self.endpoint = None
         fanout = self._scheduler.fanout
         fanout.bring_forward(self)
         dropped = len(self._pieces)
         self.frames = None
         self.size = self._droppable = 0
-        self.transport = self.endpoint = None
         fanout.indirect.discard(self)
         self.wake_waiters()
         return dropped

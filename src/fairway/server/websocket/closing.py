@@ -23,21 +23,18 @@ class NotClosing:
     last: Closed | None = None
     """How the connection ended, until the application has seen what came before."""
 
-    is_lingering = False
-    linger_until: float | None = None
+    until: float | None = None
+    """How long the application may take for that."""
 
 
 class Closing(NotClosing):
     """There is one for each connection that ends."""
 
-    __slots__ = ("at", "event", "is_lingering", "last", "linger_until")
+    __slots__ = ("at", "event", "last", "until")
 
     def __init__(self) -> None:
-        self.at = None
+        self.at = self.last = self.until = None
         self.event = {}
-        self.last = None
-        self.is_lingering = False
-        self.linger_until = None
 
 
 NOT_CLOSING = NotClosing()

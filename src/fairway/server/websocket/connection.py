@@ -29,11 +29,10 @@ from fairway.protocols.websocket.frames import (
 )
 from fairway.protocols.websocket.protocol import Closed, State, WebSocketProtocol
 from fairway.server.backlog import DECODED_PER_PASS
-from fairway.server.output.outbox import Outbox
-from fairway.server.paused import DISCARD_PAUSE
 from fairway.server.websocket.closing import NOT_CLOSING, Closing, NotClosing
 from fairway.server.websocket.exchange import Phase, WebSocketExchange
 from fairway.server.websocket.handshake import Handshake
+from fairway.server.wire import Wire
 
 if TYPE_CHECKING:
     from fairway.server.context import Context
@@ -47,23 +46,19 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         "_core",
         "_decode_scheduled",
         "_ending",
-        "_eof",
         "_opening",
-        "_reading",
-        "_stalled_at",
         "_task",
-        "_transport",
         "scope",
         "wheel_slot",
     )
 
-    def __init__(
-        self, context: Context, transport: asyncio.Transport, outbox: Outbox, opening: Handshake, scope: dict[str, Any]
-    ) -> None:
+    outbox: Wire
+
+    def __init__(self, context: Context, wire: Wire, opening: Handshake, scope: dict[str, Any]) -> None:
         limits = context.limits
         self._context = context
-        self._transport: asyncio.Transport | None = transport
-        self.outbox = outbox
+        self.outbox = wire
+        wire.owner = self
         self.inbox = Inbox(context.loop, self, limits.inbox_messages, limits.inbox_bytes, context.batch)
         self.is_open = False
         self.encoder: Encoder = PLAIN
@@ -72,11 +67,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self._opening: Handshake | None = opening
         self._core: WebSocketProtocol | None = None
         self._phase = Phase.CONNECTING
-        self._reading = True
-        self._eof = False
         self._ending: NotClosing = NOT_CLOSING
         self._decode_scheduled = False
-        self._stalled_at: float | None = None
         self._connected_at = context.touch()
         self._task: asyncio.Task[None] | None = None
         context.counters.websockets += 1
@@ -112,8 +104,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
                 self._close_after_messages(event, len(events) > 1)  # type: ignore[arg-type]
         if core.out and self._ending.last is None:
             self._send_control()
-        if not events and self._ending.is_lingering and not core.decoder.pending:
-            self._discard()
+        if not events and self.outbox.pending.is_finishing and not core.decoder.pending:
+            self.outbox.discard()
             return
         decoder = core.decoder
         if (
@@ -135,13 +127,13 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     def _close_after_messages(self, closed: Closed, follows_message: bool) -> None:
         """Let the application answer what the client had said before its Close, or before it broke a rule."""
         is_last = not (follows_message or self.inbox.client_waiting)
-        if is_last or self._phase is not Phase.OPEN or self._transport is None:
+        if is_last or self._phase is not Phase.OPEN or self.outbox.transport is None:
             self._core_closed(closed)
             return
         ending = self._begin_ending()
         ending.last = closed
-        ending.linger_until = self._context.touch() + self._context.limits.close_timeout
-        self._context.schedule(self, ending.linger_until)
+        ending.until = self._context.touch() + self._context.limits.close_timeout
+        self.schedule(ending.until)
 
     def _begin_ending(self) -> Closing:
         ending = self._ending
@@ -155,7 +147,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             ending = self._begin_ending()
             ending.last = None
             if self._core is not None:
-                ending.linger_until = None
+                ending.until = None
                 self._core_closed(closed)
 
     def _send_control(self) -> None:
@@ -165,8 +157,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self.outbox.append(self._core.data_to_send())
 
     def _keep_early(self, data: bytes) -> None:
-        if self._ending.is_lingering or self._phase is Phase.ENDED:
-            self._discard()
+        if self._phase is Phase.ENDED:
+            self.outbox.discard()
             return
         if self._opening is not None and not self._opening.keep(data):
             self._fault("early data", "too much data before the end of the handshake (RFC 6455 section 4.1)")
@@ -179,18 +171,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             self.inbox.pause()  # the consumer will resume: there is something for it to take
         elif core is None or not self._has_answers_waiting(core):  # else `resume_writing` will resume
             self.resume_reading()  # nobody else would
-        if self._reading and self._transport is not None:
-            self._reading = False
-            self._transport.pause_reading()
-            self._context.paused.add(self, self._transport)
-
-    def _discard(self) -> None:
-        # What comes while we linger is thrown away, at some 25 MB a second: sending faster gains nobody anything.
-        if self._reading and self._transport is not None and not self._transport.is_closing():
-            self._reading = False
-            self._transport.pause_reading()
-            self._context.paused.add(self, self._transport)
-            self._context.loop.call_later(DISCARD_PAUSE, self._read_on)
+        self.outbox.pause_reading()
 
     @property
     def _is_full(self) -> bool:
@@ -215,25 +196,19 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         """Decode as much as the budgets allow. (`fairway.server.backlog.Reader`)"""
         self._decode_scheduled = False
         core, inbox = self._core, self.inbox
-        if core is None or self._transport is None:
+        if core is None or self.outbox.transport is None:
             return
         if core.decoder.pending and not self._is_full and not self._has_answers_waiting(core):
             room = inbox.room if self._phase is Phase.OPEN else inf
             self._take(core.receive_data(b"", core.heard_at, DECODED_PER_PASS, room))
         if core.decoder.pending or self._is_full or self._has_answers_waiting(core):
             self._pause_reading()
-        elif not self._reading:
+        elif not self.outbox.reading:
             core.heard_at = self._context.now
             if self._ending.last is not None and core.state is State.OPEN:
                 ending = self._begin_ending()
-                ending.last = ending.linger_until = None  # what is read now says how it ends
-            self._read_on()
-
-    def _read_on(self) -> None:
-        if not self._reading and self._transport is not None:
-            self._reading = True
-            self._context.paused.discard(self)
-            self._transport.resume_reading()
+                ending.last = ending.until = None  # what is read now says how it ends
+            self.outbox.resume_reading()
 
     def peer_has_left(self, is_reset: bool) -> None:
         """The end of the stream has come while nothing was read. (`fairway.server.paused.PausedConnection`)
@@ -241,13 +216,13 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         What lies in front of it is still read if the application makes room for it within the time for a Close.
         """
         if is_reset:
-            self._abort_transport()
+            self.outbox.abort()
         else:
             self._close_after_messages(Closed(ABNORMAL_CLOSURE, "connection lost"), True)
 
     def parking(self) -> None:
         """The consumer has nothing left to do. (`fairway.delivery.Source`)"""
-        if self._ending.last is not None and self._reading and not self.inbox.client_waiting:
+        if self._ending.last is not None and self.outbox.reading and not self.inbox.client_waiting:
             # Not from within the consumer's own step: it is about to wait, and the disconnect has to find it waiting.
             self._context.loop.call_soon(self._close_now)
         self._context.batch.parked()
@@ -255,51 +230,45 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     def eof_received(self) -> bool:
         # A WebSocket that cannot be read any more is over, and none can come of a handshake whose client has ended its
         # side (ASGI WebSocket, "Disconnect"); a refusal that is under way it may still want.
-        self._eof = True
+        self.outbox.eof = True
         if self._phase is Phase.CONNECTING:
             self._disconnected(ABNORMAL_CLOSURE, "connection lost before the handshake was answered")
-        if self._core is not None and not self._ending.is_lingering:
+        if self._core is not None and not self.outbox.pending.is_finishing:
             self._take(self._core.receive_eof())
         return self._core is None and self._phase is not Phase.ENDED
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = self._stalled_at = None
-        self._context.paused.discard(self)
+        self._context.counters.dropped_frames += self.outbox.lost()
         self._close_now()
-        self._begin_ending().linger_until = None
+        self._begin_ending().until = None
         core = self._core
         if core is not None:
             self._take(core.receive_eof())
         self._disconnected(ABNORMAL_CLOSURE, "connection lost")
-        self._context.counters.dropped_frames += self.outbox.close()
         self._context.remove(self)
         if self._task is None:
             self._release()
 
     def pause_writing(self) -> None:
         self.outbox.pause_writing()
-        self._stalled_at = self._context.touch()
-        self._context.schedule(self, self._stalled_at + self._context.limits.write_stall_timeout)
 
     def resume_writing(self) -> None:
-        self._stalled_at = None
-        self.outbox.resume_writing()
-        if not self._reading and not self.outbox.blocked:
+        wire = self.outbox
+        wire.resume_writing()
+        if not wire.reading and not wire.blocked:
             self.resume_reading()
-        if self._ending.is_lingering:
-            self._end_writing()
 
     # Deadlines ------------------------------------------------------------------------------------------------
 
     def handle_deadline(self, now: float) -> float | None:
         """Judge whichever deadline has passed; the next one. (`fairway.timing.wheel.Entry`)"""
-        if self._phase is not Phase.OPEN or self._stalled_at is not None or self._ending.last is not None:
+        if self._phase is not Phase.OPEN or self.outbox.blocked or self._ending.last is not None:
             self._judge_deadlines(now)
             return self._next_deadline()
         # Nothing but a ping can be due: for an idle connection that is all that ever happens.
         core = self._core
         assert core is not None
-        events = core.handle_deadline(now, self._reading)
+        events = core.handle_deadline(now, self.outbox.reading)
         if events:
             self._take(events)
             return self._next_deadline()
@@ -309,58 +278,41 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
 
     def _judge_deadlines(self, now: float) -> None:
         limits, ending = self._context.limits, self._ending
-        if self._transport is None and self._task is None:
+        if self.outbox.transport is None and self._task is None:
             return
         if ending.at is not None and self._task is not None and now >= ending.at + limits.disconnect_timeout:
-            self._cancel_application(limits.disconnect_timeout)
+            if not self._task.done():
+                self._context.cancel_hanging(self._task, self.scope)
             self._begin_ending().at = None
         if self._phase is Phase.CONNECTING and now >= self._connected_at + limits.connect_timeout:
             self._fault(
                 "no answer", f"application did not answer websocket.connect within {limits.connect_timeout:g} s"
             )
             self._refuse(500, "the application did not answer in time")
-        if self._stalled_at is not None and now >= self._stalled_at + limits.write_stall_timeout:
-            self._judge_stall(now)
+        if self.outbox.handle_deadline(now):
+            self._context.client_stalled(self.scope)
+            self._disconnected(TRY_AGAIN_LATER, "client too slow")
         core = self._core
-        if core is not None and self._transport is not None:
-            self._take(core.handle_deadline(now, self._reading))
-        ending = self._ending
-        if ending.linger_until is not None and now >= ending.linger_until:
-            if ending.last is not None:
-                self._close_now()
-            else:
-                self._begin_ending().linger_until = None
-                self._abort_transport()
-
-    def _judge_stall(self, now: float) -> None:
-        if self.outbox.has_progressed():
-            self._stalled_at = now
-            return
-        self._stalled_at = None
-        self._context.counters.slow_consumers += 1
-        self._fault("slow client", f"client took no data for {self._context.limits.write_stall_timeout:g} s")
-        self._disconnected(TRY_AGAIN_LATER, "client too slow")
-        self._abort_transport()
+        if core is not None and self.outbox.transport is not None:
+            self._take(core.handle_deadline(now, self.outbox.reading))
+        until = self._ending.until
+        if until is not None and now >= until:
+            self._close_now()
 
     def _next_deadline(self) -> float | None:
         limits, ending = self._context.limits, self._ending
-        deadlines = [ending.linger_until]
+        deadlines = [ending.until, self.outbox.next_deadline()]
         if self._phase is Phase.CONNECTING:
             deadlines.append(self._connected_at + limits.connect_timeout)
         if ending.at is not None and self._task is not None:
             deadlines.append(ending.at + limits.disconnect_timeout)
-        if self._stalled_at is not None:
-            deadlines.append(self._stalled_at + limits.write_stall_timeout)
-        if self._core is not None and self._transport is not None:
+        if self._core is not None and self.outbox.transport is not None:
             deadlines.append(self._core.next_deadline())
         return min((one for one in deadlines if one is not None), default=None)
 
-    def _cancel_application(self, timeout: float) -> None:
-        if self._task is not None and not self._task.done():
-            self._fault(
-                "application hangs", f"application did not end within {timeout:g} s after the disconnect: cancelled"
-            )
-            self._task.cancel()
+    def schedule(self, deadline: float) -> None:
+        """Have `handle_deadline` called then. (`fairway.server.wire.Owner`)"""
+        self._context.schedule(self, deadline)
 
     # To the application ---------------------------------------------------------------------------------------
 
@@ -413,7 +365,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self.is_open = True
         self.outbox.append(response)
         context.access.websocket_connected(self.scope)
-        self._schedule(self._core)
+        self._schedule_core(self._core)
         if context.draining:
             self.drain()
         elif early:
@@ -443,18 +395,18 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self._phase = Phase.CLOSING
         self._not_open_any_more()
         self._send_control()
-        self._schedule(core)
-        if not self._reading:
+        self._schedule_core(core)
+        if not self.outbox.reading:
             self.resume_reading()
 
     def _not_open_any_more(self) -> None:
         self.is_open = False
         self.outbox.write_through_transport()
 
-    def _schedule(self, core: WebSocketProtocol) -> None:
+    def _schedule_core(self, core: WebSocketProtocol) -> None:
         deadline = core.next_deadline()
         if deadline is not None:
-            self._context.schedule(self, deadline)
+            self.schedule(deadline)
 
     def _response_start(self, message: Mapping[str, Any]) -> None:
         if self._phase is not Phase.CONNECTING:
@@ -487,7 +439,6 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
 
     def _finish_answer(self) -> None:
         self._disconnected(ABNORMAL_CLOSURE, "handshake refused")
-        self.outbox.flush()
         self._linger()
 
     def _core_closed(self, closed: Closed) -> None:
@@ -499,58 +450,29 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self._send_control_last()
         if closed.fault:
             self._linger()
+        elif self.outbox.blocked:
+            self.outbox.abort()  # the peer does not read: its Close or its absence has been seen
         else:
-            self._close_transport()
+            self.outbox.close()
 
     def _send_control_last(self) -> None:
         assert self._core is not None
         data = self._core.data_to_send()
-        if data and self._transport is not None:
+        if data and self.outbox.transport is not None:
             self.outbox.append(data)
             self.outbox.flush()
 
     def _linger(self) -> None:
-        # Closing with unread data would make the kernel send a reset, which can overtake our Close: stop
-        # writing, and read to the end, for as long as a peer has to answer a Close.
-        transport = self._transport
-        if transport is None:
-            return
-        self._begin_ending().is_lingering = True
-        if self._eof:
-            transport.close()
-            return
-        if not self._reading:
+        """End our side, read on and throw away, until the client ends its own."""
+        wire = self.outbox
+        if not (wire.reading or wire.eof):
             self.resume_reading()
-        self._end_writing()
-
-    def _end_writing(self) -> None:
-        # A client that is still taking what there is for it is measured by its progress: see `resume_writing`.
-        transport = self._transport
-        ending = self._begin_ending()
-        if transport is None or not self.outbox.is_empty or ending.linger_until is not None:
-            return
-        if transport.can_write_eof():
-            transport.write_eof()
-        ending.linger_until = self._context.touch() + self._context.limits.close_timeout
-        self._context.schedule(self, ending.linger_until)
-
-    def _close_transport(self) -> None:
-        if self._transport is not None:
-            if self.outbox.blocked:
-                # The peer does not read: its Close or its absence has been seen, what is unsent is dropped.
-                self._transport.abort()
-            else:
-                self.outbox.flush()
-                self._transport.close()
-
-    def _abort_transport(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        wire.finish()
 
     def _drop_slow_consumer(self) -> None:
         if self._phase is not Phase.OPEN:
             if self._phase is Phase.CLOSING:
-                self._abort_transport()
+                self.outbox.abort()
             return
         self._context.counters.slow_consumers += 1
         self._fault(
@@ -562,22 +484,18 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self._context.counters.dropped_frames += self.outbox.drop_waiting()
         self._disconnected(TRY_AGAIN_LATER, "client too slow")
         if core.state is not State.OPEN:
-            self._abort_transport()  # it has said its Close already, and takes nothing more
+            self.outbox.abort()  # it has said its Close already, and takes nothing more
             return
         # If it goes on reading it gets the message that has begun, and a Close; it has as long as for any Close.
         core.close(TRY_AGAIN_LATER, "client too slow", self._context.now)
         self.outbox.append(core.data_to_send())
-        ending = self._begin_ending()
-        ending.is_lingering = True
-        ending.linger_until = self._context.now + self._context.limits.close_timeout
-        self._schedule(core)
-        if not self.outbox.blocked:
-            self._linger()
-        elif self._reading and self._transport is not None:
+        self._schedule_core(core)
+        if self.outbox.blocked:
             # However much it sends, it is not read before it has taken what there is for it: see `resume_writing`.
-            self._reading = False
-            self._transport.pause_reading()
-            self._context.paused.add(self, self._transport)
+            self.outbox.pause_reading()
+            self.outbox.finish()
+        else:
+            self._linger()
 
     def _disconnected(self, code: int, reason: str) -> None:
         """Tell the application, once."""
@@ -609,12 +527,12 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             self._refuse(500, "the application gave no answer")
         elif self._phase is Phase.DENYING:
             self._fault("no answer", "application returned in the middle of its response to the handshake")
-            self._abort_transport()
+            self.outbox.abort()
         elif self._ending.last is not None:
             self._close_now()
         elif self._phase is Phase.OPEN:
             self._begin_closing(NORMAL_CLOSURE, "")
-        if self._transport is None:
+        if self.outbox.transport is None:
             self._release()
 
     def _application_failed(self, error: BaseException | None) -> None:
@@ -630,7 +548,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         if self._phase is Phase.CONNECTING:
             self._refuse(500, "internal server error")
         elif self._phase is Phase.DENYING:
-            self._abort_transport()
+            self.outbox.abort()
         elif self._ending.last is not None:
             self._close_now()
         elif self._phase is Phase.OPEN:
@@ -655,7 +573,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     def abort(self) -> None:
         """Drop the connection; the application gets a disconnect with 1006."""
         self._disconnected(ABNORMAL_CLOSURE, "connection dropped")
-        self._abort_transport()
+        self.outbox.abort()
 
 
 _HANDLERS: dict[str, Callable[[WebSocketConnection, Mapping[str, Any]], Awaitable[None] | None]] = {

@@ -107,7 +107,7 @@ async def test_a_socket_that_was_closed_in_the_same_pass_is_left_out(batch: Batc
     closed, other = Socket(batch), Socket(batch)
     closed.outbox.append(b"never")
     other.outbox.append(b"fine")
-    closed.outbox.close()
+    closed.outbox.lost()
     await NEXT_PASS
     assert (closed.writes, other.writes) == ([], [b"fine"])
 

@@ -141,7 +141,7 @@ class Socket(WebSocketExchange):
     def lost(self) -> int:
         """The connection has ended; how many frames were dropped."""
         self.is_open = False
-        dropped = self.outbox.close()
+        dropped = self.outbox.lost()
         self.endpoint.close()
         return dropped
 

@@ -14,6 +14,5 @@ def test_what_all_connections_share_cannot_be_changed(name: str) -> None:
 
 
 def test_an_end_begins_with_nothing_known() -> None:
-    closing = Closing()
-    assert [getattr(closing, name) for name in Closing.__slots__] == [None, {}, False, None, None]
-    assert [getattr(NOT_CLOSING, name) for name in Closing.__slots__] == [None, {}, False, None, None]
+    for one in (Closing(), NOT_CLOSING):
+        assert (one.at, one.event, one.last, one.until) == (None, {}, None, None)
