@@ -15,12 +15,12 @@ from collections.abc import Awaitable, Callable
 
 from measuring import microseconds, report
 
+from fairway.asgi.websocket import WebSocketExchange
 from fairway.delivery import Inbox, Member, Payload
 from fairway.layers.hub import Hub
 from fairway.protocols.websocket.frames import PLAIN
 from fairway.server.output.batch import Batch
 from fairway.server.output.outbox import Outbox
-from fairway.server.websocket.exchange import WebSocketExchange
 
 MEMBERS = 1000
 TEXT = "x" * 120

@@ -171,7 +171,7 @@ async def test_an_application_that_catches_up_in_time_gets_everything_and_the_tr
     await until(lambda: not driver.outbox.reading)  # type: ignore[attr-defined]
     await client.send(frame(TEXT, b"x" * 100) * 200 + frame(CLOSE, (4001).to_bytes(2, "big")))
     client.writer.write_eof()
-    await until(lambda: driver._ending.last is not None)  # type: ignore[attr-defined]
+    await until(lambda: driver.closing.last is not None)  # type: ignore[attr-defined]
     app.pace.set()
     await served.idle()
     assert len(app.received) == 300

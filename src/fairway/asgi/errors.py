@@ -1,4 +1,4 @@
-"""What the server raises to applications."""
+"""What the server raises to applications, and what it makes of the errors that they raise."""
 
 from __future__ import annotations
 
@@ -15,3 +15,11 @@ class ProtocolMisuse(RuntimeError, ValueError):
 
     Which error that is, the specification leaves open; uvicorn raises RuntimeError, Daphne ValueError: it is both.
     """
+
+
+def status_of(error: BaseException | None) -> int | None:
+    """The HTTP status that an error asks for by its attribute `asgi_status`, if it was raised before there was any
+    answer; None if it does not.
+    """
+    status = getattr(error, "asgi_status", None)
+    return status if isinstance(status, int) else None

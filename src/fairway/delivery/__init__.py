@@ -13,14 +13,16 @@ from __future__ import annotations
 
 from fairway.delivery.connection import Connection, Reader, connection_of, reader_of
 from fairway.delivery.inbox import WAKES_PER_PASS, Inbox, Sleeper, Source, Waker
-from fairway.delivery.loops import Passes, running_loop_or_none
+from fairway.delivery.loops import NEXT_PASS, Passes, running_loop_or_none
 from fairway.delivery.member import Member, MemberOwner
+from fairway.delivery.output import Output
 from fairway.delivery.payload import Encoder, Message, Payload, SlowPolicy
 from fairway.delivery.pump import Pump, SourceFailed
 from fairway.delivery.recipients import Fanout, Recipients
 from fairway.delivery.statistics import Statistics, note_detour, statistics
 
 __all__ = [
+    "NEXT_PASS",
     "WAKES_PER_PASS",
     "Connection",
     "Encoder",
@@ -29,6 +31,7 @@ __all__ = [
     "Member",
     "MemberOwner",
     "Message",
+    "Output",
     "Passes",
     "Payload",
     "Pump",

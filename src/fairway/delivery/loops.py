@@ -19,3 +19,7 @@ class Passes:
     def __await__(self) -> Generator[None, None, None]:
         for _ in range(self._count):
             yield
+
+
+NEXT_PASS = Passes(1)
+"""A handler that never stops sending must not stop the others."""

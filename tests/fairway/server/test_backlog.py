@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from fairway.delivery import NEXT_PASS
 from fairway.server.backlog import INFLATED_PER_PASS, READERS_PER_PASS, Backlog
-from fairway.server.output.outbox import NEXT_PASS
 
 DEADLINE = 5.0
 

@@ -14,9 +14,10 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse
+from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse, status_of
 from fairway.asgi.http import Headers, HttpExchange
 from fairway.asgi.scope import addresses, http_scope, websocket_scope
+from fairway.delivery import NEXT_PASS
 from fairway.protocols.http1 import (
     BodyReceived,
     Http1Protocol,
@@ -26,7 +27,6 @@ from fairway.protocols.http1 import (
     RequestHead,
 )
 from fairway.protocols.websocket import handshake
-from fairway.server.output.outbox import NEXT_PASS
 from fairway.server.websocket.connection import WebSocketConnection
 from fairway.server.websocket.handshake import Handshake
 from fairway.server.wire import Wire
@@ -385,8 +385,8 @@ class Http1Connection(asyncio.Protocol):
             self._break_off(exchange, error)
 
     def _application_failed(self, scope: dict[str, Any], error: BaseException) -> None:
-        status = getattr(error, "asgi_status", None)
-        if isinstance(status, int):
+        status = status_of(error)
+        if status is not None:
             self._context.fault("refused", scope, f"{str(error).rstrip('.')}; answered with {status}")
         elif not isinstance(error, ConnectionClosed):
             self._context.application_error("HTTP", scope, error)
@@ -400,9 +400,7 @@ class Http1Connection(asyncio.Protocol):
             self._wire.flush()  # how far it came is worth seeing
             self.abort()
             return
-        status = getattr(error, "asgi_status", None)
-        if not isinstance(status, int):
-            status = 500
+        status = status_of(error) or 500
         exchange.disconnect()
         size = self._refuse(status, "not found" if status == 404 else "internal server error", [])
         self._log(exchange, status, size)

@@ -16,17 +16,13 @@ import socket
 from collections.abc import Generator
 from typing import Any, TypeAlias
 
-from fairway.delivery import Fanout, Passes
+from fairway.delivery import Fanout
 from fairway.server.output.scheduler import Scheduler
 from fairway.server.transport import Transport
 
 # Larger writes save little: 0.19 µs per KiB with this size, 0.44 with a quarter of it, 0.11 with four times as much
 # (bench/micro/batch.py); and what the socket does not take of a chunk at once is not counted in `size`.
 CHUNK_BYTES = 65536
-
-
-# A handler that never stops sending must not stop the others.
-NEXT_PASS = Passes(1)
 
 
 class Drained:
@@ -58,7 +54,7 @@ Piece: TypeAlias = bytes | memoryview | Droppable
 
 
 class Outbox:
-    """Frames for one transport, in order.
+    """Frames for one transport, in order. (`fairway.delivery.Output`)
 
     `high_water` (bytes): from there on senders are asked to wait. `bound` (bytes): when more waits behind the first
     message the client is too slow, and whoever sends without waiting has it dropped (`is_over_bound`).

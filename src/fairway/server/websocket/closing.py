@@ -1,24 +1,15 @@
-"""What is known of the end of a WebSocket, from when it begins."""
+"""What a connection knows of its end, from when it begins, beside what the application was told."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
-
+from fairway.asgi import websocket
 from fairway.protocols.websocket.protocol import Closed
 
 
-class NotClosing:
+class NotClosing(websocket.NotClosing):
     """Says that no end has begun. All connections share one, which has no room for anything that could be changed."""
 
     __slots__ = ()
-
-    at: float | None = None
-    """When the application was told."""
-
-    event: Mapping[str, Any] = MappingProxyType({})
-    """What it was told."""
 
     last: Closed | None = None
     """How the connection ended, until the application has seen what came before."""
@@ -27,14 +18,15 @@ class NotClosing:
     """How long the application may take for that."""
 
 
-class Closing(NotClosing):
+class Closing(websocket.Closing):
     """There is one for each connection that ends."""
 
-    __slots__ = ("at", "event", "last", "until")
+    __slots__ = ("last", "until")
 
     def __init__(self) -> None:
-        self.at = self.last = self.until = None
-        self.event = {}
+        super().__init__()
+        self.last: Closed | None = None
+        self.until: float | None = None
 
 
 NOT_CLOSING = NotClosing()

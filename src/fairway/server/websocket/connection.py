@@ -1,36 +1,36 @@
-"""One WebSocket connection of the server: transport, protocol core, outbox and inbox joined to an application.
+"""One WebSocket over a wire (RFC 6455): the carrier of an exchange.
 
-After a request for an upgrade the `WebSocketConnection` replaces the HTTP protocol object of the transport. Its bound
-methods are the ASGI `receive` and `send` of the application's one task. The rules of the wire are in
-`fairway.protocols.websocket`; those of the ASGI conversation are here, in `_HANDLERS`: which event is allowed in
-which phase, and what it does.
+The conversation with the application is in `fairway.asgi.websocket`, what the bytes mean in
+`fairway.protocols.websocket`, the socket in `fairway.server.wire`. This module joins them, and decides how far to read,
+and when an end that has come is told. It begins where an `Http1Connection` hands over its wire.
 
-Lifetime: driver -> inbox, outbox, core, task; task -> (application's frames) -> driver. The cycle is cut in
-`_release`, when both the transport and the task have ended.
+Until the application has accepted there is a `Handshake`, afterwards a protocol core, never both. Reading stops while
+the inbox is full, while bytes wait to be decoded, and while a client takes none of the answers to its Pings; each of
+these knows who goes on: the consumer (`Inbox.pause`), the backlog, `resume_writing`.
+
+What ends the connection, a Close, a broken rule or the end of the stream, is told to the application behind what the
+client had said before it (`closing.last`): when the consumer has taken that and waits again, when it ends, or when
+`close_timeout` has passed.
+
+Lifetime: connection -> inbox, wire, core, task; task -> (application's frames) -> connection. The cycles are cut in
+`_release`, when both the wire is lost and the task has ended.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse
+from fairway.asgi.errors import ProtocolMisuse
 from fairway.asgi.scope import ScopeForLog
-from fairway.delivery import Encoder, Inbox, Message
-from fairway.protocols.websocket.frames import (
-    ABNORMAL_CLOSURE,
-    GOING_AWAY,
-    INTERNAL_ERROR,
-    NORMAL_CLOSURE,
-    PLAIN,
-    TRY_AGAIN_LATER,
-)
+from fairway.asgi.websocket import Phase, WebSocketExchange
+from fairway.delivery import Inbox
+from fairway.protocols.websocket.frames import ABNORMAL_CLOSURE, GOING_AWAY, PLAIN, TRY_AGAIN_LATER
 from fairway.protocols.websocket.protocol import Closed, State, WebSocketProtocol
 from fairway.server.backlog import DECODED_PER_PASS
 from fairway.server.websocket.closing import NOT_CLOSING, Closing, NotClosing
-from fairway.server.websocket.exchange import Phase, WebSocketExchange
 from fairway.server.websocket.handshake import Handshake
 from fairway.server.wire import Wire
 
@@ -39,49 +39,37 @@ if TYPE_CHECKING:
 
 
 class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
-    """Speaks ASGI 3, WebSocket message format 2.5, with the denial response extension."""
+    """The protocol object of a transport, from the request for an upgrade on."""
 
-    __slots__ = (
-        "_connected_at",
-        "_core",
-        "_decode_scheduled",
-        "_ending",
-        "_opening",
-        "_task",
-        "scope",
-        "wheel_slot",
-    )
+    __slots__ = ("_context", "_core", "_decode_scheduled", "_handshake", "wheel_slot")
 
     outbox: Wire
+    closing: NotClosing | Closing
 
-    def __init__(self, context: Context, wire: Wire, opening: Handshake, scope: dict[str, Any]) -> None:
+    def __init__(self, context: Context, wire: Wire, handshake: Handshake, scope: dict[str, Any]) -> None:
         limits = context.limits
         self._context = context
         self.outbox = wire
         wire.owner = self
         self.inbox = Inbox(context.loop, self, limits.inbox_messages, limits.inbox_bytes, context.batch)
         self.is_open = False
-        self.encoder: Encoder = PLAIN
+        self.encoder = PLAIN
         self.scope = ScopeForLog(scope)
         self.wheel_slot: int | None = None
-        self._opening: Handshake | None = opening
+        self._handshake: Handshake | None = handshake
         self._core: WebSocketProtocol | None = None
-        self._phase = Phase.CONNECTING
-        self._ending: NotClosing = NOT_CLOSING
+        self.phase = Phase.CONNECTING
+        self.closing = NOT_CLOSING
         self._decode_scheduled = False
-        self._connected_at = context.touch()
-        self._task: asyncio.Task[None] | None = None
+        self.started_at = context.touch()
+        self._task = None
         context.counters.websockets += 1
         context.add(self)
-        context.schedule(self, self._connected_at + limits.connect_timeout)
+        context.schedule(self, self.started_at + limits.connect_timeout)
 
     def start(self, scope: dict[str, Any]) -> None:
-        """Start the application; it finds `websocket.connect` waiting."""
-        context = self._context
-        context.access.websocket_connecting(scope)
-        self.inbox.put_client({"type": "websocket.connect"})
-        self._task = context.run(scope, self.receive, self.send, self, self)
-        self.scope = ScopeForLog(scope)
+        super().start(scope)
+        self.scope = ScopeForLog(scope)  # a middleware may have said who the client is, behind a proxy
 
     # From the socket ------------------------------------------------------------------------------------------
 
@@ -102,7 +90,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
                 inbox.put_client(event)
             else:
                 self._close_after_messages(event, len(events) > 1)  # type: ignore[arg-type]
-        if core.out and self._ending.last is None:
+        if core.out and self.closing.last is None:
             self._send_control()
         if not events and self.outbox.pending.is_finishing and not core.decoder.pending:
             self.outbox.discard()
@@ -121,33 +109,33 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
                 self.inbox.put_client(event)
             else:
                 self._close_after_messages(event, len(events) > 1)
-        if self._core is not None and self._core.out and self._ending.last is None:
+        if self._core is not None and self._core.out and self.closing.last is None:
             self._send_control()
 
     def _close_after_messages(self, closed: Closed, follows_message: bool) -> None:
         """Let the application answer what the client had said before its Close, or before it broke a rule."""
         is_last = not (follows_message or self.inbox.client_waiting)
-        if is_last or self._phase is not Phase.OPEN or self.outbox.transport is None:
+        if is_last or self.phase is not Phase.OPEN or self.outbox.transport is None:
             self._core_closed(closed)
             return
-        ending = self._begin_ending()
-        ending.last = closed
-        ending.until = self._context.touch() + self._context.limits.close_timeout
-        self.schedule(ending.until)
+        closing = self._begin_closing()
+        closing.last = closed
+        closing.until = self._context.touch() + self._context.limits.close_timeout
+        self.schedule(closing.until)
 
-    def _begin_ending(self) -> Closing:
-        ending = self._ending
-        if not isinstance(ending, Closing):
-            ending = self._ending = Closing()
-        return ending
+    def _begin_closing(self) -> Closing:
+        closing = self.closing
+        if not isinstance(closing, Closing):
+            closing = self.closing = Closing()
+        return closing
 
     def _close_now(self) -> None:
-        closed = self._ending.last
+        closed = self.closing.last
         if closed is not None:
-            ending = self._begin_ending()
-            ending.last = None
+            closing = self._begin_closing()
+            closing.last = None
             if self._core is not None:
-                ending.until = None
+                closing.until = None
                 self._core_closed(closed)
 
     def _send_control(self) -> None:
@@ -157,10 +145,10 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self.outbox.append(self._core.data_to_send())
 
     def _keep_early(self, data: bytes) -> None:
-        if self._phase is Phase.ENDED:
+        if self.phase is Phase.ENDED:
             self.outbox.discard()
             return
-        if self._opening is not None and not self._opening.keep(data):
+        if self._handshake is not None and not self._handshake.keep(data):
             self._fault("early data", "too much data before the end of the handshake (RFC 6455 section 4.1)")
             self.abort()
 
@@ -176,7 +164,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     @property
     def _is_full(self) -> bool:
         # Once either side has closed, messages are thrown away, and no consumer will make room for more.
-        return self._phase is Phase.OPEN and self.inbox.full
+        return self.phase is Phase.OPEN and self.inbox.full
 
     def _has_answers_waiting(self, core: WebSocketProtocol) -> bool:
         # Whoever takes no Pongs is not read, or its own Pings would fill its outbox.
@@ -199,15 +187,15 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         if core is None or self.outbox.transport is None:
             return
         if core.decoder.pending and not self._is_full and not self._has_answers_waiting(core):
-            room = inbox.room if self._phase is Phase.OPEN else inf
+            room = inbox.room if self.phase is Phase.OPEN else inf
             self._take(core.receive_data(b"", core.heard_at, DECODED_PER_PASS, room))
         if core.decoder.pending or self._is_full or self._has_answers_waiting(core):
             self._pause_reading()
         elif not self.outbox.reading:
             core.heard_at = self._context.now
-            if self._ending.last is not None and core.state is State.OPEN:
-                ending = self._begin_ending()
-                ending.last = ending.until = None  # what is read now says how it ends
+            if self.closing.last is not None and core.state is State.OPEN:
+                closing = self._begin_closing()
+                closing.last = closing.until = None  # what is read now says how it ends
             self.outbox.resume_reading()
 
     def peer_has_left(self, is_reset: bool) -> None:
@@ -217,12 +205,12 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         """
         if is_reset:
             self.outbox.abort()
-        else:
+        elif self._core is not None:  # else it lingers, and reads on by itself
             self._close_after_messages(Closed(ABNORMAL_CLOSURE, "connection lost"), True)
 
     def parking(self) -> None:
         """The consumer has nothing left to do. (`fairway.delivery.Source`)"""
-        if self._ending.last is not None and self.outbox.reading and not self.inbox.client_waiting:
+        if self.closing.last is not None and self.outbox.reading and not self.inbox.client_waiting:
             # Not from within the consumer's own step: it is about to wait, and the disconnect has to find it waiting.
             self._context.loop.call_soon(self._close_now)
         self._context.batch.parked()
@@ -231,20 +219,20 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         # A WebSocket that cannot be read any more is over, and none can come of a handshake whose client has ended its
         # side (ASGI WebSocket, "Disconnect"); a refusal that is under way it may still want.
         self.outbox.eof = True
-        if self._phase is Phase.CONNECTING:
-            self._disconnected(ABNORMAL_CLOSURE, "connection lost before the handshake was answered")
+        if self.phase is Phase.CONNECTING:
+            self.ended(ABNORMAL_CLOSURE, "connection lost before the handshake was answered")
         if self._core is not None and not self.outbox.pending.is_finishing:
             self._take(self._core.receive_eof())
-        return self._core is None and self._phase is not Phase.ENDED
+        return self._core is None and self.phase is not Phase.ENDED
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._context.counters.dropped_frames += self.outbox.lost()
         self._close_now()
-        self._begin_ending().until = None
+        self._begin_closing().until = None
         core = self._core
         if core is not None:
             self._take(core.receive_eof())
-        self._disconnected(ABNORMAL_CLOSURE, "connection lost")
+        self.ended(ABNORMAL_CLOSURE, "connection lost")
         self._context.remove(self)
         if self._task is None:
             self._release()
@@ -262,7 +250,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
 
     def handle_deadline(self, now: float) -> float | None:
         """Judge whichever deadline has passed; the next one. (`fairway.timing.wheel.Entry`)"""
-        if self._phase is not Phase.OPEN or self.outbox.blocked or self._ending.last is not None:
+        if self.phase is not Phase.OPEN or self.outbox.blocked or self.closing.last is not None:
             self._judge_deadlines(now)
             return self._next_deadline()
         # Nothing but a ping can be due: for an idle connection that is all that ever happens.
@@ -277,35 +265,35 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         return core.next_deadline()
 
     def _judge_deadlines(self, now: float) -> None:
-        limits, ending = self._context.limits, self._ending
+        limits, told_at = self._context.limits, self.closing.at
         if self.outbox.transport is None and self._task is None:
             return
-        if ending.at is not None and self._task is not None and now >= ending.at + limits.disconnect_timeout:
+        if told_at is not None and self._task is not None and now >= told_at + limits.disconnect_timeout:
             if not self._task.done():
                 self._context.cancel_hanging(self._task, self.scope)
-            self._begin_ending().at = None
-        if self._phase is Phase.CONNECTING and now >= self._connected_at + limits.connect_timeout:
+            self._begin_closing().at = None
+        if self.phase is Phase.CONNECTING and now >= self.started_at + limits.connect_timeout:
             self._fault(
                 "no answer", f"application did not answer websocket.connect within {limits.connect_timeout:g} s"
             )
-            self._refuse(500, "the application did not answer in time")
+            self.refuse(500, "the application did not answer in time")
         if self.outbox.handle_deadline(now):
             self._context.client_stalled(self.scope)
-            self._disconnected(TRY_AGAIN_LATER, "client too slow")
+            self.ended(TRY_AGAIN_LATER, "client too slow")
         core = self._core
         if core is not None and self.outbox.transport is not None:
             self._take(core.handle_deadline(now, self.outbox.reading))
-        until = self._ending.until
+        until = self.closing.until
         if until is not None and now >= until:
             self._close_now()
 
     def _next_deadline(self) -> float | None:
-        limits, ending = self._context.limits, self._ending
-        deadlines = [ending.until, self.outbox.next_deadline()]
-        if self._phase is Phase.CONNECTING:
-            deadlines.append(self._connected_at + limits.connect_timeout)
-        if ending.at is not None and self._task is not None:
-            deadlines.append(ending.at + limits.disconnect_timeout)
+        limits, closing = self._context.limits, self.closing
+        deadlines = [closing.until, self.outbox.next_deadline()]
+        if self.phase is Phase.CONNECTING:
+            deadlines.append(self.started_at + limits.connect_timeout)
+        if closing.at is not None and self._task is not None:
+            deadlines.append(closing.at + limits.disconnect_timeout)
         if self._core is not None and self.outbox.transport is not None:
             deadlines.append(self._core.next_deadline())
         return min((one for one in deadlines if one is not None), default=None)
@@ -314,142 +302,126 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         """Have `handle_deadline` called then. (`fairway.server.wire.Owner`)"""
         self._context.schedule(self, deadline)
 
-    # To the application ---------------------------------------------------------------------------------------
+    # For the exchange (`fairway.asgi.websocket`) --------------------------------------------------------------
 
-    async def receive(self) -> Message:
-        """ASGI `receive`. Cancelling loses nothing; after the end it keeps returning `websocket.disconnect`."""
-        if self._phase is Phase.ENDED and not self.inbox.client_waiting:
-            return dict(self._ending.event)
-        # `Inbox.get`, in line: its frame would be as large as a consumer's whole scope.
-        inbox = self.inbox
-        item = inbox.take_nowait()
-        if item is None:
-            waiter = inbox.wait()
-            try:
-                item = await waiter
-            except asyncio.CancelledError:
-                inbox.give_back(waiter)
-                raise
-        if type(item) is str:
-            return {"type": "websocket.receive", "text": item}
-        if type(item) is bytes:
-            return {"type": "websocket.receive", "bytes": item}
-        return item  # type: ignore[no-any-return]
+    @property
+    def reporter(self) -> Context:
+        return self._context
 
-    def _handle(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
-        kind = message.get("type")
-        if kind == "websocket.send":
-            return self._send_message(message)
-        handler = _HANDLERS.get(kind)  # type: ignore[arg-type]
-        if handler is None:
-            raise ProtocolMisuse(
-                f"unknown event {kind!r}: a websocket application sends {', '.join(sorted(_HANDLERS))}"
-            )
-        return handler(self, message)
+    def _now(self) -> float:
+        return self._context.touch()
 
-    def _accept(self, message: Mapping[str, Any]) -> None:
-        if self._phase is not Phase.CONNECTING:
-            raise self._out_of_turn("websocket.accept")
-        opening, context = self._opening, self._context
-        assert opening is not None
-        response = opening.accept(message)
-        if not opening.was_offered(subprotocol := message.get("subprotocol")):
+    def _run(self, scope: dict[str, Any]) -> asyncio.Task[None]:
+        return self._context.run(scope, self.receive, self.send, self, self)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._context.forget(task, self.started_at)
+
+    def _open(self, message: Mapping[str, Any]) -> None:
+        handshake = self._handshake
+        assert handshake is not None
+        response = handshake.accept(message)
+        subprotocol = message.get("subprotocol")
+        if not handshake.was_offered(subprotocol):
             self._fault(
                 "subprotocol", f"application accepted subprotocol {subprotocol!r}, which the client did not offer"
             )
-        early = opening.early_data()
-        self.encoder = opening.encoder()
-        self._core = opening.connection()
-        self._opening = None
-        self._phase = Phase.OPEN
-        self.is_open = True
+        self.encoder = handshake.encoder()
+        self._core = handshake.connection()
         self.outbox.append(response)
-        context.access.websocket_connected(self.scope)
-        self._schedule_core(self._core)
-        if context.draining:
+
+    def _opened(self) -> None:
+        handshake, core = self._handshake, self._core
+        assert handshake is not None
+        assert core is not None
+        self._handshake = None
+        self._schedule_core(core)
+        if self._context.draining:
             self.drain()
-        elif early:
+        elif early := handshake.early_data():
             self.data_received(early)
 
-    def _close(self, message: Mapping[str, Any]) -> None:
-        if self._phase is Phase.CONNECTING:
-            self._refuse(403)
-            return
-        if self._phase is not Phase.OPEN:
-            raise self._out_of_turn("websocket.close")
-        code, reason = message.get("code"), message.get("reason")
-        if not (code is None or isinstance(code, int)) or not (reason is None or isinstance(reason, str)):
-            raise ProtocolMisuse(f"websocket.close has an int as code and a str as reason, not {code!r} and {reason!r}")
-        if self._ending.last is not None:
+    def _deny(self, message: Mapping[str, Any]) -> int:
+        assert self._handshake is not None
+        status, head = self._handshake.response_start(message)
+        self.outbox.append(head)
+        return status
+
+    def _deny_further(self, message: Mapping[str, Any]) -> None:
+        assert self._handshake is not None
+        self.outbox.append(self._handshake.response_body(message))
+
+    def _answer(self, status: int, text: str) -> None:
+        assert self._handshake is not None
+        self.outbox.append(self._handshake.refusal(status, text and text + "\n"))
+
+    def _finish(self) -> None:
+        """End our side, read on and throw away, until the client ends its own."""
+        wire = self.outbox
+        if not (wire.reading or wire.eof):
+            self.resume_reading()
+        wire.finish()
+
+    def _shut(self, code: int, reason: str) -> None:
+        if self.closing.last is not None:
             self._close_now()
             return
-        self._begin_closing(NORMAL_CLOSURE if code is None else code, reason or "")
-
-    def _begin_closing(self, code: int, reason: str) -> None:
         core = self._core
         assert core is not None
         try:
             core.close(code, reason, self._context.touch())
         except ValueError as error:
             raise ProtocolMisuse(f"websocket.close: {error}") from None
-        self._phase = Phase.CLOSING
-        self._not_open_any_more()
+        self._leave_open(Phase.CLOSING)
         self._send_control()
         self._schedule_core(core)
         if not self.outbox.reading:
             self.resume_reading()
 
-    def _not_open_any_more(self) -> None:
-        self.is_open = False
-        self.outbox.write_through_transport()
+    def _part(self, code: int, reason: str) -> None:
+        core = self._core
+        assert core is not None
+        if core.state is not State.OPEN:
+            self.outbox.abort()  # it has said its Close already, and takes nothing more
+            return
+        # If it goes on reading it gets the message that has begun, and a Close; it has as long as for any Close.
+        core.close(code, reason, self._context.now)
+        self.outbox.append(core.data_to_send())
+        self._schedule_core(core)
+        if self.outbox.blocked:
+            # However much it sends, it is not read before it has taken what there is for it: see `resume_writing`.
+            self.outbox.pause_reading()
+            self.outbox.finish()
+        else:
+            self._finish()
 
     def _schedule_core(self, core: WebSocketProtocol) -> None:
         deadline = core.next_deadline()
         if deadline is not None:
             self.schedule(deadline)
 
-    def _response_start(self, message: Mapping[str, Any]) -> None:
-        if self._phase is not Phase.CONNECTING:
-            raise self._out_of_turn("websocket.http.response.start")
-        assert self._opening is not None
-        status, head = self._opening.response_start(message)
-        self.outbox.append(head)
-        self._phase = Phase.DENYING
-        self._context.access.websocket_rejected(self.scope, status)
+    def _drop(self) -> None:
+        self.outbox.abort()
 
-    def _response_body(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
-        if self._phase is not Phase.DENYING:
-            raise self._out_of_turn("websocket.http.response.body")
-        assert self._opening is not None
-        self.outbox.append(self._opening.response_body(message))
-        if not message.get("more_body", False):
-            self._finish_answer()
-        return self.outbox.drained() if self.outbox.is_crowded else None
+    def _told(self, now: float) -> None:
+        self.schedule(now + self._context.limits.disconnect_timeout)
+
+    def _application_ended(self) -> None:
+        self._close_now()
+        if self.outbox.transport is None:
+            self._release()
 
     # Endings --------------------------------------------------------------------------------------------------
-
-    def _refuse(self, status: int, text: str = "") -> None:
-        """Answer the handshake in place of the application."""
-        if self._opening is None or self._phase is not Phase.CONNECTING:
-            return
-        self.outbox.append(self._opening.refusal(status, text and text + "\n"))
-        self._phase = Phase.DENYING
-        self._context.access.websocket_rejected(self.scope, status)
-        self._finish_answer()
-
-    def _finish_answer(self) -> None:
-        self._disconnected(ABNORMAL_CLOSURE, "handshake refused")
-        self._linger()
 
     def _core_closed(self, closed: Closed) -> None:
         """The closing handshake is complete, or the connection is lost, or the peer broke a rule."""
         assert self._core is not None
         if closed.fault:
             self._fault("protocol error", f"{closed.reason}; closed with {closed.code}")
-        self._disconnected(closed.code, closed.reason)
+        self.ended(closed.code, closed.reason)
         self._send_control_last()
         if closed.fault:
-            self._linger()
+            self._finish()
         elif self.outbox.blocked:
             self.outbox.abort()  # the peer does not read: its Close or its absence has been seen
         else:
@@ -462,124 +434,14 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             self.outbox.append(data)
             self.outbox.flush()
 
-    def _linger(self) -> None:
-        """End our side, read on and throw away, until the client ends its own."""
-        wire = self.outbox
-        if not (wire.reading or wire.eof):
-            self.resume_reading()
-        wire.finish()
-
-    def _drop_slow_consumer(self) -> None:
-        if self._phase is not Phase.OPEN:
-            if self._phase is Phase.CLOSING:
-                self.outbox.abort()
-            return
-        self._context.counters.slow_consumers += 1
-        self._fault(
-            "slow client",
-            f"client too slow: more than {self.outbox.bound} bytes wait for it; closed with {TRY_AGAIN_LATER}",
-        )
-        core = self._core
-        assert core is not None
-        self._context.counters.dropped_frames += self.outbox.drop_waiting()
-        self._disconnected(TRY_AGAIN_LATER, "client too slow")
-        if core.state is not State.OPEN:
-            self.outbox.abort()  # it has said its Close already, and takes nothing more
-            return
-        # If it goes on reading it gets the message that has begun, and a Close; it has as long as for any Close.
-        core.close(TRY_AGAIN_LATER, "client too slow", self._context.now)
-        self.outbox.append(core.data_to_send())
-        self._schedule_core(core)
-        if self.outbox.blocked:
-            # However much it sends, it is not read before it has taken what there is for it: see `resume_writing`.
-            self.outbox.pause_reading()
-            self.outbox.finish()
-        else:
-            self._linger()
-
-    def _disconnected(self, code: int, reason: str) -> None:
-        """Tell the application, once."""
-        if self._phase is Phase.ENDED:
-            return
-        was_open = self._core is not None
-        self._phase = Phase.ENDED
-        self._not_open_any_more()
-        context, ending = self._context, self._begin_ending()
-        ending.at = now = context.touch()
-        ending.event = {"type": "websocket.disconnect", "code": code, "reason": reason}
-        if self._task is not None:
-            self.inbox.put_disconnect(dict(ending.event))
-            context.schedule(self, now + context.limits.disconnect_timeout)
-        self.outbox.wake_waiters()
-        if was_open:
-            context.access.websocket_disconnected(self.scope, code, now - self._connected_at)
-
-    def __call__(self, task: asyncio.Task[None]) -> None:
-        """The application has ended. The driver itself is the callback: a bound method is one more object."""
-        self._task = None
-        self._context.forget(task, self._connected_at)
-        error = None if task.cancelled() else task.exception()
-        self.inbox.clear()
-        if task.cancelled() or error is not None:
-            self._application_failed(error)
-        elif self._phase is Phase.CONNECTING:
-            self._fault("no answer", "application returned without answering websocket.connect")
-            self._refuse(500, "the application gave no answer")
-        elif self._phase is Phase.DENYING:
-            self._fault("no answer", "application returned in the middle of its response to the handshake")
-            self.outbox.abort()
-        elif self._ending.last is not None:
-            self._close_now()
-        elif self._phase is Phase.OPEN:
-            self._begin_closing(NORMAL_CLOSURE, "")
-        if self.outbox.transport is None:
-            self._release()
-
-    def _application_failed(self, error: BaseException | None) -> None:
-        status = getattr(error, "asgi_status", None)
-        if self._phase is Phase.CONNECTING and isinstance(status, int):
-            self._fault("refused", f"{str(error).rstrip('.')}; answered with {status}")
-            self._refuse(status, "not found" if status == 404 else "refused")
-            return
-        if error is not None and not isinstance(error, ConnectionClosed):
-            self._context.application_error("WebSocket", self.scope, error)
-        elif error is None and self._phase is not Phase.ENDED:
-            self._fault("cancelled", "application was cancelled, not by the server")
-        if self._phase is Phase.CONNECTING:
-            self._refuse(500, "internal server error")
-        elif self._phase is Phase.DENYING:
-            self.outbox.abort()
-        elif self._ending.last is not None:
-            self._close_now()
-        elif self._phase is Phase.OPEN:
-            self._begin_closing(INTERNAL_ERROR, "")
-
     def _release(self) -> None:
         self._context.wheel.cancel(self)
         self.inbox.clear()
-        self._core = self._opening = None
-
-    def _fault(self, kind: str, text: str) -> None:
-        """One line about a fault that is not ours; `kind` is what the lines are counted and limited by."""
-        self._context.fault(kind, self.scope, text)
+        self._core = self._handshake = None
 
     # For the server -------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
         """Close with 1001; a handshake that is still open is finished first."""
-        if self._phase is Phase.OPEN and self._ending.last is None:
-            self._begin_closing(GOING_AWAY, "server is shutting down")
-
-    def abort(self) -> None:
-        """Drop the connection; the application gets a disconnect with 1006."""
-        self._disconnected(ABNORMAL_CLOSURE, "connection dropped")
-        self.outbox.abort()
-
-
-_HANDLERS: dict[str, Callable[[WebSocketConnection, Mapping[str, Any]], Awaitable[None] | None]] = {
-    "websocket.accept": WebSocketConnection._accept,
-    "websocket.close": WebSocketConnection._close,
-    "websocket.http.response.body": WebSocketConnection._response_body,
-    "websocket.http.response.start": WebSocketConnection._response_start,
-    "websocket.send": WebSocketConnection._send_message,
-}
+        if self.phase is Phase.OPEN and self.closing.last is None:
+            self._shut(GOING_AWAY, "server is shutting down")

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairway.delivery import WAKES_PER_PASS, Inbox, Payload
+from fairway.asgi.websocket import WebSocketExchange
+from fairway.delivery import NEXT_PASS, WAKES_PER_PASS, Inbox, Payload
 from fairway.protocols.websocket.frames import PLAIN
 from fairway.server.output.batch import ENDINGS_PER_PASS, FEWEST_WAKES, FIRST_WRITES, MAX_DIRTY, Batch
-from fairway.server.output.outbox import NEXT_PASS, Outbox
-from fairway.server.websocket.exchange import WebSocketExchange
+from fairway.server.output.outbox import Outbox
 
 DEADLINE = 10
 

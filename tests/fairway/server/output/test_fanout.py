@@ -14,17 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairway.delivery import Connection, Inbox, Payload, SlowPolicy
+from fairway.asgi.reporter import Reporter
+from fairway.asgi.websocket import Phase, WebSocketExchange
+from fairway.delivery import NEXT_PASS, Connection, Inbox, Payload, SlowPolicy
 from fairway.protocols.websocket.frames import PLAIN
-from fairway.server.context import Context
 from fairway.server.output import batch as batches
 from fairway.server.output import fanout as fanouts
 from fairway.server.output.batch import Batch
 from fairway.server.output.fanout import FEW, LEFT_OUT_BYTES, MESSAGE_BYTES, UNDER_WAY_BYTES, Fanout
-from fairway.server.output.outbox import NEXT_PASS, Outbox
+from fairway.server.output.outbox import Outbox
 from fairway.server.output.recipients import Recipients
 from fairway.server.output.sweep import Sweep
-from fairway.server.websocket.exchange import Phase, WebSocketExchange
 
 
 class Encoder:
@@ -70,13 +70,12 @@ class Transport(asyncio.Transport):
 class Socket(WebSocketExchange):
     """As much of a driver as sends, on a real socket; its consumer waits."""
 
-    __slots__ = ("_phase", "dropped", "endpoint", "peer", "taken", "transport")
+    __slots__ = ("dropped", "endpoint", "peer", "reporter", "taken", "transport")
 
     def __init__(self, batch: Batch, full: bool = False, bound: int = 1 << 20, parked: bool = True) -> None:
         loop = asyncio.get_running_loop()
-        counters = SimpleNamespace(dropped_frames=0)
-        self._context = cast(Context, SimpleNamespace(counters=counters))
-        self._phase = Phase.OPEN
+        self.reporter = cast(Reporter, SimpleNamespace(counters=SimpleNamespace(dropped_frames=0)))
+        self.phase = Phase.OPEN
         self.is_open = True
         self.encoder = PLAIN
         self.inbox = Inbox(loop)
@@ -133,7 +132,7 @@ class Socket(WebSocketExchange):
 
     def begin_closing(self) -> None:
         """The application has closed."""
-        self._phase = Phase.CLOSING
+        self.phase = Phase.CLOSING
         self.is_open = False
         self.outbox.write_through_transport()
         self.outbox.append(CLOSE)
@@ -147,7 +146,7 @@ class Socket(WebSocketExchange):
 
     def _drop_slow_consumer(self) -> None:
         self.dropped = True
-        self._context.counters.dropped_frames += self.lost()
+        self.reporter.counters.dropped_frames += self.lost()
 
 
 CLOSE = b"close!"
@@ -476,7 +475,7 @@ class TestSweep:
         await until_written(batch)
         broadcast(batch.fanout, recipients, *["y" * 8] * 5)
         await until_written(batch)
-        assert (stuck.dropped, stuck._context.counters.dropped_frames, stuck.outbox._pieces) == (True, 5, [])
+        assert (stuck.dropped, stuck.reporter.counters.dropped_frames, stuck.outbox._pieces) == (True, 5, [])
         assert sound.got == frames("x" * 8, *["y" * 8] * 5)
 
     @pytest.mark.parametrize("policy", [SlowPolicy.DROP_OLDEST, SlowPolicy.KEEP_LATEST])
@@ -579,7 +578,7 @@ class Scene:
         for one, whole in zip(self.sockets, self.expected, strict=True):
             is_alive = one.outbox.transport is not None
             assert one.got == whole if is_alive else whole.startswith(one.got)
-        closing = {one.outbox for one in self.sockets if one._phase is Phase.CLOSING and one.outbox.transport}
+        closing = {one.outbox for one in self.sockets if one.phase is Phase.CLOSING and one.outbox.transport}
         assert self.batch.fanout.indirect == closing
 
 

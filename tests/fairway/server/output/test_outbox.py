@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairway.delivery import NEXT_PASS
 from fairway.server.output.batch import Batch
-from fairway.server.output.outbox import CHUNK_BYTES, NEXT_PASS, Outbox
+from fairway.server.output.outbox import CHUNK_BYTES, Outbox
 
 HIGH_WATER = 1000
 
