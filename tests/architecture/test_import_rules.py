@@ -103,7 +103,7 @@ def test_the_server_knows_no_framework() -> None:
 
 def test_the_asgi_conversation_knows_no_server() -> None:
     ground = ("fairway.running", "fairway.logs", "fairway.whereabouts")
-    own = ("fairway.asgi", "fairway.delivery", "fairway.protocols.http1")
+    own = ("fairway.asgi", "fairway.delivery", "fairway.protocols.http")
 
     assert offences(modules("fairway/asgi"), (*own, *ground)) == []
 

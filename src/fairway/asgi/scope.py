@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from fairway.asgi.calling import template
-from fairway.protocols.http1 import RequestHead
+from fairway.protocols.http.request import Request
 
 SPEC_VERSION = "2.5"
 
@@ -115,7 +115,7 @@ def _quoted(root_path: str) -> bytes:
 
 
 def http_scope(
-    head: RequestHead, root_path: str, client: Address, server: Address, state: dict[str, Any] | None
+    head: Request, root_path: str, client: Address, server: Address, state: dict[str, Any] | None
 ) -> dict[str, Any]:
     """The scope of an HTTP request; `state` is copied, one level deep, for each request (Lifespan 2.0)."""
     extensions = {"http.response.early_hint": _NO_DETAILS, "http.response.trailers": _NO_DETAILS}
@@ -126,7 +126,7 @@ def http_scope(
 
 
 def websocket_scope(
-    head: RequestHead,
+    head: Request,
     subprotocols: list[str],
     root_path: str,
     client: Address,
@@ -151,7 +151,7 @@ def websocket_scope(
 
 def _scope(
     kind: str,
-    head: RequestHead,
+    head: Request,
     root_path: str,
     client: Address,
     server: Address,
