@@ -130,7 +130,7 @@ async def test_a_body_is_streamed_and_reading_stops_while_nobody_takes_it(start:
     sending = asyncio.ensure_future(client.send(bytes(size)))
     await app.seen()
     connection = the_connection(served)
-    while connection._wire.reading:
+    while connection.outbox.reading:
         await next_pass()
     assert connection._exchange is not None
     assert connection._exchange._buffered < 65536 + (1 << 18)
@@ -331,7 +331,7 @@ async def test_send_waits_for_a_slow_reader_and_delivers_everything(start: Start
 
 
 def the_connection_is_blocked(served: Served) -> bool:
-    return any(isinstance(found, Http1Connection) and found._wire._waiters for found in served.context.connections)
+    return any(isinstance(found, Http1Connection) and found.outbox._waiters for found in served.context.connections)
 
 
 async def test_a_response_that_ends_the_connection_is_not_cut_while_the_client_takes_it(start: Start) -> None:
@@ -348,7 +348,7 @@ async def test_a_response_that_ends_the_connection_is_not_cut_while_the_client_t
     connection = the_connection(served)
     while not connection._closing:
         await next_pass()
-    assert connection._wire.blocked
+    assert connection.outbox.blocked
     connection.handle_deadline(served.context.touch() + 1.0)
     client.writer.transport.resume_reading()  # type: ignore[attr-defined]
     response = await client.response()
@@ -622,7 +622,7 @@ async def test_a_stream_goes_on_for_a_client_that_has_ended_its_side_and_takes_i
     await app.seen()
     client.writer.write_eof()
     connection = the_connection(served)
-    while not connection._wire.eof:
+    while not connection.outbox.eof:
         await next_pass()
     connection._taken_at_eof = 0  # as if the first piece had been sent since
     assert connection._deadline is not None

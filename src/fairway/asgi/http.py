@@ -2,17 +2,18 @@
 
 An `HttpExchange` is given to an application as `receive` and `send`. It knows the events of the ASGI HTTP format 2.5
 and their order. How a response is put on the wire is the business of its carrier, for example
-`fairway.server.http1.connection`, which it asks through the few methods of `Carrier`.
+`fairway.server.http1.connection`, which it asks through the few methods of `Carrier`. For a plain response these are
+two: `send_whole` and `response_complete`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse
-from fairway.delivery import Waker
+from fairway.delivery import NEXT_PASS, Output, Waker
 
 Headers = list[tuple[bytes, bytes]]
 Message = dict[str, Any]
@@ -26,12 +27,19 @@ _MAX_LENGTH_DIGITS = 18
 
 
 class Carrier(Protocol):
-    """What a connection does for an exchange. Errors in what the application sent are raised as `ProtocolMisuse`."""
+    """What a connection does for an exchange. Errors in what the application sent are raised as `ProtocolMisuse`.
+
+    What sends pieces says whether so much was there that it was written at once: then others are to have their turn.
+    """
+
+    @property
+    def outbox(self) -> Output:
+        """Into which it writes: its size says when the application has to wait."""
 
     def send_continue(self) -> None:
         """Send 100 Continue, once the application wants the body."""
 
-    def send_early_hints(self, headers: Headers) -> None:
+    def send_early_hints(self, headers: Headers) -> bool:
         """Send 103 Early Hints (RFC 8297)."""
 
     def send_whole(self, status: int, headers: Headers, body: bytes) -> bool:
@@ -43,14 +51,11 @@ class Carrier(Protocol):
     def send_start(self, status: int, headers: Headers, trailers: bool) -> None:
         """Send status and headers."""
 
-    def send_body(self, data: bytes, more: bool) -> None:
+    def send_body(self, data: bytes, more: bool) -> bool:
         """Send a piece of the body."""
 
-    def send_trailers(self, headers: Headers) -> None:
+    def send_trailers(self, headers: Headers) -> bool:
         """Send the trailer section, which ends the response."""
-
-    def drained(self) -> Awaitable[None] | None:
-        """What to wait for before sending more; None for nothing."""
 
     def body_taken(self) -> None:
         """The application has taken all of the body that was there: read on."""
@@ -222,21 +227,24 @@ class HttpExchange:
             self.wake()
             await _others_first()
             raise ConnectionClosed("the client has closed the connection")
+        was_written = False
         if kind == "http.response.body":
-            self._send_body(carrier, message)
+            was_written = self._send_body(carrier, message)
         elif kind == "http.response.start":
             self._hold_start(message)
         elif kind == "http.response.trailers":
-            self._send_trailers(carrier, message)
+            was_written = self._send_trailers(carrier, message)
         elif kind == "http.response.early_hint":
-            self._send_early_hints(carrier, message)
+            was_written = self._send_early_hints(carrier, message)
         else:
             raise ProtocolMisuse(
                 f"unknown event {kind!r}: an http application sends http.response.start, .body, .trailers, .early_hint"
             )
-        wait = carrier.drained()
-        if wait is not None:
-            await wait
+        outbox = carrier.outbox
+        if outbox.size >= outbox.high_water:
+            await outbox.drained()
+        elif was_written:
+            await NEXT_PASS
 
     def _hold_start(self, message: Mapping[str, Any]) -> None:
         if self._start is not None or self.started:
@@ -246,7 +254,7 @@ class HttpExchange:
             raise ProtocolMisuse(f"the status of http.response.start is 200 to 999, not {status!r}")
         self._start = (status, checked_headers(message), bool(message.get("trailers", False)))
 
-    def _send_body(self, carrier: Carrier, message: Mapping[str, Any]) -> None:
+    def _send_body(self, carrier: Carrier, message: Mapping[str, Any]) -> bool:
         if self._start is None and not self.started:
             raise ProtocolMisuse("http.response.body before http.response.start")
         if self._trailers is not None:
@@ -258,17 +266,16 @@ class HttpExchange:
         more = bool(message.get("more_body", False))
         if self._start is not None:
             if not more and self._send_whole(carrier, self._start, body):
-                return
+                return False
             self._check_length(self._start, len(body), more)
             self._send_start(carrier, None if more else len(body))
-        carrier.send_body(body, more)
+        was_written = carrier.send_body(body, more)
         self.sent_bytes += len(body)
-        if more:
-            return
-        if self._wants_trailers:
+        if not more and self._wants_trailers:
             self._trailers = []
-        else:
+        elif not more:
             self._finish(carrier)
+        return was_written
 
     def _send_whole(self, carrier: Carrier, start: tuple[int, Headers, bool], body: bytes) -> bool:
         status, headers, trailers = start
@@ -315,20 +322,21 @@ class HttpExchange:
         self.is_event_stream = is_event_stream
         self._start = None
 
-    def _send_trailers(self, carrier: Carrier, message: Mapping[str, Any]) -> None:
+    def _send_trailers(self, carrier: Carrier, message: Mapping[str, Any]) -> bool:
         if self._trailers is None:
             raise ProtocolMisuse("http.response.trailers without trailers=True at the start, or before the body's end")
         self._trailers += checked_headers(message)
-        if not message.get("more_trailers", False):
-            carrier.send_trailers(self._trailers)
-            self._finish(carrier)
+        if message.get("more_trailers", False):
+            return False
+        was_written = carrier.send_trailers(self._trailers)
+        self._finish(carrier)
+        return was_written
 
-    def _send_early_hints(self, carrier: Carrier, message: Mapping[str, Any]) -> None:
+    def _send_early_hints(self, carrier: Carrier, message: Mapping[str, Any]) -> bool:
         links = message.get("links", ())
         if not all(isinstance(link, bytes) for link in links):
             raise ProtocolMisuse("the links of http.response.early_hint are bytes")
-        if not self.started:
-            carrier.send_early_hints([(b"link", link) for link in links])
+        return not self.started and carrier.send_early_hints([(b"link", link) for link in links])
 
     def _finish(self, carrier: Carrier) -> None:
         self.finished = True

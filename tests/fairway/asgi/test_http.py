@@ -11,6 +11,20 @@ import pytest
 from fairway.asgi.errors import ConnectionClosed
 from fairway.asgi.http import HttpExchange
 from fairway.server.output.batch import ENDINGS_PER_PASS, Batch
+from fairway.server.output.outbox import CHUNK_BYTES
+
+
+class FakeOutbox:
+    """Is as full as a test says; `wait` is until it is not."""
+
+    high_water = 100
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.wait: Awaitable[None]
+
+    def drained(self) -> Awaitable[None]:
+        return self.wait
 
 
 class Carrier:
@@ -18,13 +32,14 @@ class Carrier:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
-        self.wait: Awaitable[None] | None = None
+        self.outbox = FakeOutbox()
 
     def send_continue(self) -> None:
         self.calls.append(("continue",))
 
-    def send_early_hints(self, headers: Any) -> None:
+    def send_early_hints(self, headers: Any) -> bool:
         self.calls.append(("hints", headers))
+        return False
 
     def send_whole(self, status: int, headers: Any, body: bytes) -> bool:
         return False
@@ -32,14 +47,13 @@ class Carrier:
     def send_start(self, status: int, headers: Any, trailers: bool) -> None:
         self.calls.append(("start", status, headers, trailers))
 
-    def send_body(self, data: bytes, more: bool) -> None:
+    def send_body(self, data: bytes, more: bool) -> bool:
         self.calls.append(("body", data, more))
+        return len(data) > CHUNK_BYTES
 
-    def send_trailers(self, headers: Any) -> None:
+    def send_trailers(self, headers: Any) -> bool:
         self.calls.append(("trailers", headers))
-
-    def drained(self) -> Awaitable[None] | None:
-        return self.wait
+        return False
 
     def body_taken(self) -> None:
         self.calls.append(("taken",))
@@ -144,12 +158,22 @@ async def test_when_the_length_is_known(
 
 
 async def test_send_waits_for_the_carrier(carrier: Carrier) -> None:
-    carrier.wait = waiter = asyncio.get_running_loop().create_future()
+    carrier.outbox.size = carrier.outbox.high_water
+    carrier.outbox.wait = waiter = asyncio.get_running_loop().create_future()
     sending = asyncio.ensure_future(exchange_of(carrier).send({"type": "http.response.start", "status": 200}))
     await asyncio.sleep(0)
     assert not sending.done()
     waiter.set_result(None)
     await sending
+
+
+async def test_whoever_sends_much_lets_others_have_their_turn(carrier: Carrier) -> None:
+    exchange = exchange_of(carrier)
+    await exchange.send({"type": "http.response.start", "status": 200})
+    for size, has_ended in ((1, True), (CHUNK_BYTES + 1, False)):
+        sending = exchange.send({"type": "http.response.body", "body": bytes(size), "more_body": True})
+        assert next(sending.__await__(), "ended") == ("ended" if has_ended else None)
+        sending.close()
 
 
 async def test_after_a_disconnect_send_raises_and_after_the_end_it_does_nothing(carrier: Carrier) -> None:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse, status_of
 from fairway.asgi.http import Headers, HttpExchange
 from fairway.asgi.scope import addresses, http_scope, websocket_scope
-from fairway.delivery import NEXT_PASS
 from fairway.protocols.http1 import (
     BodyReceived,
     Http1Protocol,
@@ -66,8 +65,7 @@ class Http1Connection(asyncio.Protocol):
         "_refused",
         "_server",
         "_taken_at_eof",
-        "_wire",
-        "_wrote_at_once",
+        "outbox",
         "wheel_slot",
     )
 
@@ -85,7 +83,6 @@ class Http1Connection(asyncio.Protocol):
         self._exchange: HttpExchange | None = None
         self._application: asyncio.Task[None] | None = None
         self._refused = False
-        self._wrote_at_once = False
         self._taken_at_eof = 0
         self._has_left = False
         self._closing = False
@@ -98,7 +95,7 @@ class Http1Connection(asyncio.Protocol):
         context = self._context
         self._client, self._server = addresses(transport)
         endpoint, self._endpoint = self._endpoint, None
-        self._wire = Wire(transport, context, self, endpoint)
+        self.outbox = Wire(transport, context, self, endpoint)
         context.counters.connections += 1
         context.add(self)
         self._set_deadline(context.touch() + context.limits.request_head_timeout)
@@ -111,7 +108,7 @@ class Http1Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
-            self._wire.discard()
+            self.outbox.discard()
             return
         http = self._http
         events = http.receive_data(data)
@@ -122,7 +119,7 @@ class Http1Connection(asyncio.Protocol):
             # is complete at once needs none.
             self._begin_head()
         if http.buffered and self._exchange is not None:
-            self._wire.pause_reading()
+            self.outbox.pause_reading()
 
     def _begin_head(self) -> None:
         limits = self._context.limits
@@ -132,7 +129,7 @@ class Http1Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # The client has said everything; it may still wait for its answer (RFC 9112 section 9.6).
-        wire = self._wire
+        wire = self.outbox
         wire.eof = True
         if not self._closing:
             self._handle(self._http.receive_eof())
@@ -146,7 +143,7 @@ class Http1Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         context = self._context
         self._closing = True
-        self._wire.lost()
+        self.outbox.lost()
         context.wheel.cancel(self)
         exchange = self._exchange
         if exchange is not None:
@@ -160,14 +157,14 @@ class Http1Connection(asyncio.Protocol):
             self._set_deadline(context.touch() + context.limits.disconnect_timeout)
 
     def pause_writing(self) -> None:
-        self._wire.pause_writing()
+        self.outbox.pause_writing()
 
     def resume_writing(self) -> None:
-        self._wire.resume_writing()
+        self.outbox.resume_writing()
 
     def _resume_reading(self) -> None:
         self._has_left = False  # if so, it will show at the end of what is read now
-        self._wire.resume_reading()
+        self.outbox.resume_reading()
 
     def peer_has_left(self, is_reset: bool) -> None:
         """The end of the stream has come while nothing was read. (`fairway.server.paused.PausedConnection`)"""
@@ -198,7 +195,7 @@ class Http1Connection(asyncio.Protocol):
                 if self._exchange is not None:
                     self._deadline_of_body()
                     if self._exchange.feed(event.data) >= self._context.limits.body_buffer_bytes:
-                        self._wire.pause_reading()
+                        self.outbox.pause_reading()
             else:
                 assert kind is RequestFailed
                 self._fail(event)
@@ -220,7 +217,7 @@ class Http1Connection(asyncio.Protocol):
         # With its exchange: when a task ends the connection may be busy with the next request already.
         ended = partial(self._application_ended, exchange)
         self._application = context.run(scope, exchange.receive, exchange.send, exchange, ended)
-        if self._wire.eof:
+        if self.outbox.eof:
             self._expect_end(exchange)
         elif head.content_length or head.chunked:
             self._deadline_of_body()
@@ -242,7 +239,7 @@ class Http1Connection(asyncio.Protocol):
             self._refuse(offer.status, offer.reason, offer.headers)
             context.access.websocket_rejected(scope, offer.status)
             return
-        wire = self._wire
+        wire = self.outbox
         assert wire.transport is not None
         scope = websocket_scope(
             head, offer.subprotocols, context.config.root_path, self._client, self._server, context.state
@@ -278,7 +275,7 @@ class Http1Connection(asyncio.Protocol):
         response = self._http.error_response(
             status, reason, default_headers=self._context.default_headers(), extra_headers=headers
         )
-        self._wire.append(response)
+        self.outbox.append(response)
         self._linger()
         return len(response.partition(b"\r\n\r\n")[2])
 
@@ -287,8 +284,8 @@ class Http1Connection(asyncio.Protocol):
     def send_continue(self) -> None:
         self._append(self._http.send_informational, 100, ())
 
-    def send_early_hints(self, headers: Headers) -> None:
-        self._append(self._http.send_informational, 103, headers)
+    def send_early_hints(self, headers: Headers) -> bool:
+        return self._append(self._http.send_informational, 103, headers)
 
     def send_whole(self, status: int, headers: Headers, body: bytes) -> bool:
         context = self._context
@@ -297,7 +294,7 @@ class Http1Connection(asyncio.Protocol):
         data = self._http.send_whole(status, tuple(headers), body, context.plain_heads())
         if data is None:
             return False
-        self._wire.append(data)
+        self.outbox.append(data)
         return True
 
     def send_start(self, status: int, headers: Headers, trailers: bool) -> None:
@@ -309,30 +306,20 @@ class Http1Connection(asyncio.Protocol):
             )
         except LocalProtocolError as error:
             raise ProtocolMisuse(f"http.response.start: {error}") from None
-        self._wire.append(data)
+        self.outbox.append(data)
 
-    def send_body(self, data: bytes, more: bool) -> None:
-        self._append(self._http.send_body, data, more)
+    def send_body(self, data: bytes, more: bool) -> bool:
+        return self._append(self._http.send_body, data, more)
 
-    def send_trailers(self, headers: Headers) -> None:
-        self._append(self._http.send_trailers, headers)
+    def send_trailers(self, headers: Headers) -> bool:
+        return self._append(self._http.send_trailers, headers)
 
-    def _append(self, frame: Any, *arguments: Any) -> None:
+    def _append(self, frame: Callable[..., bytes], *arguments: Any) -> bool:
         try:
             data = frame(*arguments)
         except LocalProtocolError as error:
             raise ProtocolMisuse(str(error)) from None
-        if data and self._wire.append(data):
-            self._wrote_at_once = True
-
-    def drained(self) -> Awaitable[None] | None:
-        wire = self._wire
-        if wire.size >= wire.high_water:
-            return wire.drained()
-        if self._wrote_at_once:
-            self._wrote_at_once = False
-            return NEXT_PASS
-        return None
+        return bool(data) and self.outbox.append(data)
 
     def body_taken(self) -> None:
         self._resume_reading()
@@ -343,14 +330,14 @@ class Http1Connection(asyncio.Protocol):
         self._exchange = self._application = None
         if exchange is not None:
             self._log(exchange)
-        self._wire.flush_alone()
+        self.outbox.flush_alone()
         if self._closing:
             return
         http = self._http
         if http.should_close or self._context.draining:
             self._linger()
             return
-        if http.buffered or self._wire.eof:
+        if http.buffered or self.outbox.eof:
             # Not from inside the application's send: the next request gets a turn of its own.
             self._context.loop.call_soon(self._next_request)
         else:
@@ -360,20 +347,20 @@ class Http1Connection(asyncio.Protocol):
         if self._closing or self._exchange is not None:
             return
         context = self._context
-        if not self._wire.reading:
+        if not self.outbox.reading:
             self._resume_reading()
         self._set_deadline(context.touch() + context.limits.keep_alive_timeout)
         events = self._http.next_request()
         if events:
             self._handle(events)
-        if self._wire.eof and self._exchange is None and not self._closing:
+        if self.outbox.eof and self._exchange is None and not self._closing:
             self._close()
 
     def _application_ended(self, exchange: HttpExchange, task: asyncio.Task[None]) -> None:
         self._context.forget(task, exchange.started_at, exchange.received_bytes + exchange.sent_bytes)
         if self._application is task:
             self._application = None
-            if self._wire.transport is None:
+            if self.outbox.transport is None:
                 self._context.wheel.cancel(self)
         error = None if task.cancelled() else task.exception()
         if error is not None:
@@ -397,7 +384,7 @@ class Http1Connection(asyncio.Protocol):
         if exchange.started or (exchange.forsaken and error is None):
             self._log(exchange)
             exchange.disconnect()
-            self._wire.flush()  # how far it came is worth seeing
+            self.outbox.flush()  # how far it came is worth seeing
             self.abort()
             return
         status = status_of(error) or 500
@@ -432,16 +419,16 @@ class Http1Connection(asyncio.Protocol):
     def _linger(self) -> None:
         """End our side, read on and throw away, until the client ends its own."""
         self._closing = True
-        if self._wire.is_ending:
+        if self.outbox.is_ending:
             return
         self._deadline = None
-        if not self._wire.eof:
+        if not self.outbox.eof:
             self._resume_reading()
-        self._wire.finish()
+        self.outbox.finish()
 
     def _close(self) -> None:
         self._closing = True
-        self._wire.close()
+        self.outbox.close()
 
     def _set_deadline(self, deadline: float) -> None:
         self._deadline = deadline
@@ -457,7 +444,7 @@ class Http1Connection(asyncio.Protocol):
 
     def handle_deadline(self, now: float) -> float | None:
         """Judge whichever deadline has passed; the next one. (`fairway.timing.wheel.Entry`)"""
-        wire = self._wire
+        wire = self.outbox
         if wire.handle_deadline(now):
             self._closing = True
             self._context.client_stalled(self._scope_for_log())
@@ -472,7 +459,7 @@ class Http1Connection(asyncio.Protocol):
         return self._due
 
     def _time_is_up(self) -> None:
-        if self._wire.transport is None:
+        if self.outbox.transport is None:
             if self._application is not None:
                 self._context.cancel_hanging(self._application, self._scope_for_log())
         elif self._closing:
@@ -485,12 +472,12 @@ class Http1Connection(asyncio.Protocol):
             self._fail(RequestFailed(408, "request head not complete in time: RFC 9110 section 15.5.9"))
 
     def _judge_silence(self, exchange: HttpExchange) -> None:
-        if self._wire.eof or self._has_left:
-            if not self._wire.blocked and exchange.sent_bytes == self._taken_at_eof:
+        if self.outbox.eof or self._has_left:
+            if not self.outbox.blocked and exchange.sent_bytes == self._taken_at_eof:
                 self.abort()
             else:
                 self._doubt(exchange)
-        elif not self._wire.reading:
+        elif not self.outbox.reading:
             self._deadline_of_body()  # it is the application that does not take what has arrived
         else:
             self._fail(RequestFailed(408, "request body stopped arriving: RFC 9110 section 15.5.9"))
@@ -526,4 +513,4 @@ class Http1Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the connection."""
         self._closing = True
-        self._wire.abort()
+        self.outbox.abort()

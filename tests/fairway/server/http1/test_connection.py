@@ -247,7 +247,7 @@ async def test_a_deadline_before_the_one_of_the_wheel_is_kept(make: Make) -> Non
     connection._deadline = None
     connection.pause_writing()
     at(connection, 6)
-    stalled_at = connection._wire.pending.stalled_at
+    stalled_at = connection.outbox.pending.stalled_at
     assert stalled_at is not None
     assert (connection._due, transport.closed) == (stalled_at + 60, False)
     connection.resume_writing()
