@@ -12,7 +12,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse
+from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse, status_of
+from fairway.asgi.reporter import Host
 from fairway.delivery import NEXT_PASS, Output, Waker
 
 Headers = list[tuple[bytes, bytes]]
@@ -61,11 +62,23 @@ class Carrier(Protocol):
         """The application has taken all of the body that was there: read on."""
 
     def response_complete(self) -> None:
-        """The response has been handed over in full."""
+        """The response has been handed over in full: turn to the next request."""
+
+    def application_ended(self, exchange: HttpExchange) -> None:
+        """The application of an exchange that was not completed has ended."""
+
+    def refuse(self, status: int, reason: str) -> int:
+        """Answer in place of the application, and close; how many bytes of content that takes."""
+
+    def break_off(self) -> None:
+        """Cut the response, which has begun and will never be complete."""
 
 
 class HttpExchange:
-    """State of one request: body pieces not yet taken, how far the response is.
+    """State of one request: body pieces not yet taken, how far the response is, the application's task.
+
+    It ends once, in one of three ways: the response is complete (`finished`), the peer is gone (`disconnected`), or the
+    application has ended without having completed it, which is `disconnected` as well, after an answer in its place.
 
     `receive` never raises; after the response is complete or the peer is gone it returns `http.disconnect`, again and
     again, and so it does once the peer has ended its side. `send` raises `ConnectionClosed` once the peer is gone, and
@@ -80,6 +93,7 @@ class HttpExchange:
         "_ended",
         "_expects_continue",
         "_final_given",
+        "_host",
         "_start",
         "_trailers",
         "_waiters",
@@ -95,11 +109,16 @@ class HttpExchange:
         "started",
         "started_at",
         "status",
+        "task",
     )
+
+    task: asyncio.Task[None] | None
+    """The application, from `start` until it has ended."""
 
     def __init__(
         self,
         carrier: Carrier,
+        host: Host,
         scope: dict[str, Any],
         started_at: float,
         expects_continue: bool,
@@ -107,7 +126,9 @@ class HttpExchange:
     ) -> None:
         self.scope = scope
         self.started_at = started_at
-        self._carrier: Carrier | None = carrier
+        self.task = None
+        self._host = host
+        self._carrier: Carrier | None = carrier  # None when the response is complete, or the application has ended
         self._waker = waker
         self._body: list[bytes] = []
         self._buffered = 0
@@ -125,6 +146,11 @@ class HttpExchange:
         self.forsaken = False  # the peer has ended its side, and has probably left
         self.status: int | None = None
         self.received_bytes = self.sent_bytes = 0
+
+    def start(self) -> None:
+        """Start the application."""
+        # The exchange itself is the callback: when a task ends the connection may be busy with the next request.
+        self.task = self._host.run(self.scope, self.receive, self.send, self, self)
 
     # From the carrier -----------------------------------------------------------------------------------------
 
@@ -156,7 +182,7 @@ class HttpExchange:
 
     def end_stream(self) -> None:
         """Complete the response for the application: it finds `http.disconnect`; what it sends then is ignored."""
-        if self._carrier is not None and not self.finished:
+        if self._carrier is not None and not self.disconnected:
             self._send_body(self._carrier, {"type": "http.response.body"})
 
     def forsake(self) -> None:
@@ -169,8 +195,31 @@ class HttpExchange:
     def disconnect(self) -> None:
         """The peer is gone, or the exchange is over: `receive` gives `http.disconnect`, `send` raises."""
         self.disconnected = True
-        self._carrier = None
         self._wake_to_end()
+
+    def lost(self) -> None:
+        """The peer is gone, and with it the response."""
+        self.log()
+        self.disconnect()
+
+    def log(self, status: int | None = None, size: int | None = None) -> None:
+        """The line of a request that has ended; `status` and `size` of an answer in place of the application's."""
+        host = self._host
+        status = status or self.status
+        if status is not None and status >= 400:
+            self._suspect_proxy()
+        if host.logs_access:
+            seconds = asyncio.get_running_loop().time() - self.started_at
+            host.access.http_finished(self.scope, status, self.sent_bytes if size is None else size, seconds)
+
+    def _suspect_proxy(self) -> None:
+        """A handshake without its hop-by-hop fields (RFC 9110 section 7.6.1) arrives as a plain request."""
+        if any(name == b"sec-websocket-key" for name, _ in self.scope["headers"]):
+            text = (
+                "a WebSocket handshake without Upgrade: the proxy in front drops it; have it pass on the headers "
+                "Upgrade and Connection, over HTTP/1.1"
+            )
+            self._host.fault("no upgrade", self.scope, text)
 
     def _wake_to_end(self) -> None:
         if self._waiters and self._waker is not None:
@@ -220,10 +269,10 @@ class HttpExchange:
     async def send(self, message: Mapping[str, Any]) -> None:
         """ASGI `send`. Returns when the socket is below its high water mark; cancelling the wait loses nothing."""
         kind = message.get("type")
+        carrier = self._carrier
         if self.finished:
             return
-        carrier = self._carrier
-        if carrier is None:
+        if carrier is None or self.disconnected:
             self.wake()
             await _others_first()
             raise ConnectionClosed("the client has closed the connection")
@@ -343,7 +392,44 @@ class HttpExchange:
         self._carrier = None
         if self._waiters:
             self.wake()
+        self.log()
         carrier.response_complete()
+
+    # The end of the application -------------------------------------------------------------------------------
+
+    def __call__(self, task: asyncio.Task[None]) -> None:
+        """The application has ended."""
+        carrier, self._carrier = self._carrier, None
+        self.task = None
+        self._host.forget(task, self.started_at, self.received_bytes + self.sent_bytes)
+        if carrier is not None:
+            carrier.application_ended(self)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._application_failed(error)
+        elif not (self.finished or self.disconnected or self.forsaken):
+            ending = "was cancelled, not by the server," if task.cancelled() else "returned"
+            self._host.fault("no answer", self.scope, f"application {ending} without completing its response")
+        if carrier is not None and not self.disconnected:
+            self._break_off(carrier, error)
+
+    def _application_failed(self, error: BaseException) -> None:
+        status = status_of(error)
+        if status is not None:
+            self._host.fault("refused", self.scope, f"{str(error).rstrip('.')}; answered with {status}")
+        elif not isinstance(error, ConnectionClosed):
+            self._host.application_error("HTTP", self.scope, error)
+
+    def _break_off(self, carrier: Carrier, error: BaseException | None) -> None:
+        """The application will not finish its response: answer in its place, or cut what it has begun."""
+        if self.started or (self.forsaken and error is None):
+            self.lost()
+            carrier.break_off()
+            return
+        status = status_of(error) or 500
+        self.disconnect()
+        size = carrier.refuse(status, "not found" if status == 404 else "internal server error")
+        self.log(status, size)
 
 
 async def _others_first() -> None:

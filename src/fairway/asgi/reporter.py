@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 Scope = Mapping[str, Any]
 
 
-class WebSocketLog(Protocol):
-    """Told of the stations of each WebSocket."""
+class EventLog(Protocol):
+    """Told of the stations of each conversation. Nothing is called unless `enabled`, which is read once."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anybody wants the lines."""
+
+    def http_finished(self, scope: Scope, status: int | None, size: int, seconds: float) -> None:
+        """A response has ended: `size` bytes of body; status None if the client left before there was one."""
 
     def websocket_connecting(self, scope: Scope) -> None:
         """A handshake has arrived and goes to the application."""
@@ -35,7 +43,11 @@ class Reporter(Protocol):
     """Hands all of it on."""
 
     @property
-    def access(self) -> WebSocketLog: ...
+    def access(self) -> EventLog: ...
+
+    @property
+    def logs_access(self) -> bool:
+        """Whether anybody wants to know of requests."""
 
     @property
     def counters(self) -> Counts: ...
@@ -45,3 +57,15 @@ class Reporter(Protocol):
 
     def application_error(self, kind: str, scope: Scope, error: BaseException) -> None:
         """The application raised; `kind` is what it was serving."""
+
+
+class Host(Reporter, Protocol):
+    """Runs applications, too."""
+
+    def run(
+        self, scope: Any, receive: Any, send: Any, served: Any, ended: Callable[[asyncio.Task[None]], object]
+    ) -> asyncio.Task[None]:
+        """Start the application's task; `served` is what it is for. `ended` is called with it, and calls `forget`."""
+
+    def forget(self, task: asyncio.Task[None], began: float, weight: int) -> None:
+        """The task, which began then, has ended; `weight` is how many bytes of bodies it has dealt with."""

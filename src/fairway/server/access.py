@@ -2,7 +2,8 @@
 
 Everything from a peer is made safe first: control characters and quotes are escaped, so that nobody forges a line;
 values of query parameters that look like credentials are replaced by `***`; the length is capped. Which events there
-are is said by `EventLog`; `AccessLog` is the server's own format, the `runserver` command has Django's.
+are is said by `fairway.asgi.reporter.EventLog`; `AccessLog` is the server's own format, the `runserver` command has
+Django's.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from fairway.asgi.reporter import EventLog
 from fairway.logs import FaultLog, escape_character
 
 __all__ = [
@@ -30,29 +32,6 @@ _REDACTED_ENDINGS = (
     "token", "jwt", "secret", "password", "signature", "_key", "apikey", "session", "sessionid", "session_id",
 )  # fmt: skip
 _UNSAFE_IN_QUOTES = re.compile(r"[^ !#-\[\]-~]")
-
-
-class EventLog(Protocol):
-    """What the server reports. Nothing is called unless `enabled`, which is read once."""
-
-    @property
-    def enabled(self) -> bool:
-        """Whether anybody wants the lines."""
-
-    def http_finished(self, scope: Scope, status: int | None, size: int, seconds: float) -> None:
-        """A response has ended: `size` bytes of body; status None if the client left before there was one."""
-
-    def websocket_connecting(self, scope: Scope) -> None:
-        """A handshake has arrived and goes to the application."""
-
-    def websocket_connected(self, scope: Scope) -> None:
-        """The application has accepted."""
-
-    def websocket_rejected(self, scope: Scope, status: int) -> None:
-        """The handshake was answered with an HTTP status instead."""
-
-    def websocket_disconnected(self, scope: Scope, code: int, seconds: float) -> None:
-        """An accepted connection has ended, with the close code that the application saw, after so long."""
 
 
 class AccessLog:

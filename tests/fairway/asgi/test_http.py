@@ -61,6 +61,46 @@ class Carrier:
     def response_complete(self) -> None:
         self.calls.append(("complete",))
 
+    def application_ended(self, exchange: Any) -> None:
+        self.calls.append(("application ended",))
+
+    def refuse(self, status: int, reason: str) -> int:
+        self.calls.append(("refuse", status, reason))
+        return len(reason)
+
+    def break_off(self) -> None:
+        self.calls.append(("break off",))
+
+
+class FakeHost:
+    """Runs nothing; remembers what it is told."""
+
+    logs_access = True
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.running: list[Any] = []
+
+    @property
+    def access(self) -> FakeHost:
+        return self
+
+    def http_finished(self, scope: Any, status: int | None, size: int, seconds: float) -> None:
+        self.told.append(("finished", status, size))
+
+    def fault(self, kind: str, scope: Any, text: str) -> None:
+        self.told.append((kind, text))
+
+    def application_error(self, kind: str, scope: Any, error: BaseException) -> None:
+        self.told.append(("error", kind))
+
+    def run(self, scope: Any, receive: Any, send: Any, served: Any, ended: Any) -> Any:
+        self.running.append(ended)
+        return "a task"
+
+    def forget(self, task: Any, began: float, weight: int) -> None:
+        self.told.append(("forget", weight))
+
 
 @pytest.fixture
 def carrier() -> Carrier:
@@ -68,7 +108,7 @@ def carrier() -> Carrier:
 
 
 def exchange_of(carrier: Carrier, method: str = "GET", expects_continue: bool = False) -> HttpExchange:
-    return HttpExchange(carrier, {"method": method}, 0.0, expects_continue)
+    return HttpExchange(carrier, FakeHost(), {"method": method, "headers": []}, 0.0, expects_continue)
 
 
 async def test_pieces_that_wait_are_given_together(carrier: Carrier) -> None:
@@ -193,7 +233,7 @@ async def test_after_a_disconnect_send_raises_and_after_the_end_it_does_nothing(
 
 async def test_those_whose_clients_leave_together_are_told_over_several_passes() -> None:
     batch = Batch(asyncio.get_running_loop())
-    exchanges = [HttpExchange(Carrier(), {}, 0.0, False, batch) for _ in range(ENDINGS_PER_PASS + 1)]
+    exchanges = [HttpExchange(Carrier(), FakeHost(), {}, 0.0, False, batch) for _ in range(ENDINGS_PER_PASS + 1)]
     receiving = [asyncio.ensure_future(exchange.receive()) for exchange in exchanges]
     await asyncio.sleep(0)
     for exchange in exchanges:
@@ -201,3 +241,104 @@ async def test_those_whose_clients_leave_together_are_told_over_several_passes()
     with pytest.raises(ConnectionClosed):  # whoever waits acts on it before the sender raises
         await exchanges[-1].send({"type": "http.response.body"})
     assert [await one for one in receiving] == [{"type": "http.disconnect"}] * len(exchanges)
+
+
+# The end of the application ------------------------------------------------------------------------------------------
+
+
+class FakeTask:
+    """A task that has ended so."""
+
+    def __init__(self, error: BaseException | None = None, is_cancelled: bool = False) -> None:
+        self._error = error
+        self._is_cancelled = is_cancelled
+
+    def cancelled(self) -> bool:
+        return self._is_cancelled
+
+    def exception(self) -> BaseException | None:
+        assert not self._is_cancelled
+        return self._error
+
+
+class Refused(Exception):
+    asgi_status = 404
+
+
+ENDED = ("application ended",)
+NO_ANSWER = ("no answer", "application returned without completing its response")
+CANCELLED = ("no answer", "application was cancelled, not by the server, without completing its response")
+REFUSED = ("refuse", 500, "internal server error")
+
+
+@pytest.mark.parametrize(
+    ("task", "calls", "told"),
+    [
+        (FakeTask(), [ENDED, REFUSED], [NO_ANSWER, ("finished", 500, 21)]),
+        (FakeTask(is_cancelled=True), [ENDED, REFUSED], [CANCELLED, ("finished", 500, 21)]),
+        (FakeTask(ArithmeticError()), [ENDED, REFUSED], [("error", "HTTP"), ("finished", 500, 21)]),
+        (FakeTask(ConnectionClosed()), [ENDED, REFUSED], [("finished", 500, 21)]),
+        (
+            FakeTask(Refused("No such thing.")),
+            [ENDED, ("refuse", 404, "not found")],
+            [("refused", "No such thing; answered with 404"), ("finished", 404, 9)],
+        ),
+    ],
+)
+async def test_an_answer_that_is_missing_is_given_in_its_place(
+    carrier: Carrier, task: Any, calls: list[Any], told: list[Any]
+) -> None:
+    exchange = exchange_of(carrier)
+    exchange.start()
+    assert exchange._host.running == [exchange]
+    exchange(task)
+    assert (exchange.disconnected, exchange.task) == (True, None)
+    assert carrier.calls == calls
+    assert exchange._host.told == [("forget", 0), *told]
+
+
+async def test_a_response_that_has_begun_is_cut(carrier: Carrier) -> None:
+    exchange = exchange_of(carrier)
+    await exchange.send({"type": "http.response.start", "status": 200})
+    await exchange.send({"type": "http.response.body", "body": b"abc", "more_body": True})
+    carrier.calls.clear()
+    exchange(FakeTask())
+    assert carrier.calls == [ENDED, ("break off",)]
+    assert exchange._host.told == [("forget", 3), NO_ANSWER, ("finished", 200, 3)]
+
+
+async def test_what_happens_after_a_complete_response_is_the_applications_own(carrier: Carrier) -> None:
+    exchange = exchange_of(carrier)
+    await exchange.send({"type": "http.response.start", "status": 200})
+    await exchange.send({"type": "http.response.body", "body": b"abc"})
+    carrier.calls.clear()
+    exchange(FakeTask(ArithmeticError()))
+    assert carrier.calls == []
+    assert exchange._host.told == [("finished", 200, 3), ("forget", 3), ("error", "HTTP")]
+
+
+@pytest.mark.parametrize("task", [FakeTask(), FakeTask(is_cancelled=True), FakeTask(ConnectionClosed())])
+async def test_an_application_whose_client_has_gone_owes_no_answer(carrier: Carrier, task: Any) -> None:
+    exchange = exchange_of(carrier)
+    exchange.lost()
+    exchange(task)
+    assert carrier.calls == [ENDED]
+    assert exchange._host.told == [("finished", None, 0), ("forget", 0)]
+
+
+async def test_an_application_that_took_the_hint_of_a_client_that_has_left_is_cut_in_silence(carrier: Carrier) -> None:
+    exchange = exchange_of(carrier)
+    exchange.forsake()
+    exchange(FakeTask())
+    assert carrier.calls == [ENDED, ("break off",)]
+    assert exchange._host.told == [("forget", 0), ("finished", None, 0)]
+
+
+async def test_a_handshake_that_a_proxy_has_stripped_is_told_of(carrier: Carrier) -> None:
+    exchange = exchange_of(carrier)
+    exchange.scope["headers"].append((b"sec-websocket-key", b"x"))
+    exchange.log(404, 9)
+    (fault, line) = exchange._host.told
+    assert fault[0] == "no upgrade"
+    assert fault[1].startswith("a WebSocket handshake without Upgrade: the proxy in front drops it")
+    assert line == ("finished", 404, 9)

@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse, status_of
+from fairway.asgi.errors import ProtocolMisuse
 from fairway.asgi.http import Headers, HttpExchange
 from fairway.asgi.scope import addresses, http_scope, websocket_scope
 from fairway.protocols.http1 import (
@@ -81,7 +80,7 @@ class Http1Connection(asyncio.Protocol):
         )
         self.wheel_slot: int | None = None
         self._exchange: HttpExchange | None = None
-        self._application: asyncio.Task[None] | None = None
+        self._application: HttpExchange | None = None  # whose application has to end when the client leaves
         self._refused = False
         self._taken_at_eof = 0
         self._has_left = False
@@ -148,8 +147,7 @@ class Http1Connection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None:
             self._exchange = None
-            self._log(exchange)
-            exchange.disconnect()
+            exchange.lost()
         if self._refused:
             context.refusing -= 1
         context.remove(self)
@@ -209,14 +207,13 @@ class Http1Connection(asyncio.Protocol):
         context.counters.requests += 1
         root_path = "" if head.target == b"*" else context.config.root_path
         scope = http_scope(head, root_path, self._client, self._server, context.state)
-        exchange = HttpExchange(self, scope, context.loop.time(), head.expect_continue, context.batch)
+        exchange = HttpExchange(self, context, scope, context.loop.time(), head.expect_continue, context.batch)
         self._exchange = exchange
         if head.target == b"*":
             exchange.answer(204, _ALLOWED)
             return
-        # With its exchange: when a task ends the connection may be busy with the next request already.
-        ended = partial(self._application_ended, exchange)
-        self._application = context.run(scope, exchange.receive, exchange.send, exchange, ended)
+        self._application = exchange
+        exchange.start()
         if self.outbox.eof:
             self._expect_end(exchange)
         elif head.content_length or head.chunked:
@@ -258,14 +255,13 @@ class Http1Connection(asyncio.Protocol):
             # The body broke off or is malformed: the application learns that the client is gone.
             self._exchange = None
             if exchange.started:
-                self._log(exchange)
-                exchange.disconnect()
+                exchange.lost()
                 self.abort()
                 return
             exchange.disconnect()
         size = self._refuse(failure.status, failure.reason, [])
         if exchange is not None:
-            self._log(exchange, failure.status, size)
+            exchange.log(failure.status, size)
 
     def _scope_for_log(self) -> dict[str, Any]:
         return self._exchange.scope if self._exchange is not None else {"client": self._client, "path": "-"}
@@ -325,11 +321,8 @@ class Http1Connection(asyncio.Protocol):
         self._resume_reading()
 
     def response_complete(self) -> None:
-        exchange = self._exchange
         # What the application does from here on, it does for itself: it is not cancelled when the client leaves.
         self._exchange = self._application = None
-        if exchange is not None:
-            self._log(exchange)
         self.outbox.flush_alone()
         if self._closing:
             return
@@ -356,63 +349,20 @@ class Http1Connection(asyncio.Protocol):
         if self.outbox.eof and self._exchange is None and not self._closing:
             self._close()
 
-    def _application_ended(self, exchange: HttpExchange, task: asyncio.Task[None]) -> None:
-        self._context.forget(task, exchange.started_at, exchange.received_bytes + exchange.sent_bytes)
-        if self._application is task:
+    def application_ended(self, exchange: HttpExchange) -> None:
+        if self._application is exchange:
             self._application = None
             if self.outbox.transport is None:
                 self._context.wheel.cancel(self)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._application_failed(exchange.scope, error)
-        elif not (exchange.finished or exchange.disconnected or exchange.forsaken):
-            ending = "was cancelled, not by the server," if task.cancelled() else "returned"
-            self._context.fault("no answer", exchange.scope, f"application {ending} without completing its response")
-        if exchange is self._exchange and not exchange.finished:
-            self._break_off(exchange, error)
 
-    def _application_failed(self, scope: dict[str, Any], error: BaseException) -> None:
-        status = status_of(error)
-        if status is not None:
-            self._context.fault("refused", scope, f"{str(error).rstrip('.')}; answered with {status}")
-        elif not isinstance(error, ConnectionClosed):
-            self._context.application_error("HTTP", scope, error)
-
-    def _break_off(self, exchange: HttpExchange, error: BaseException | None) -> None:
-        """The application will not finish its response: answer in its place, or cut what it has begun."""
+    def refuse(self, status: int, reason: str) -> int:
         self._exchange = None
-        if exchange.started or (exchange.forsaken and error is None):
-            self._log(exchange)
-            exchange.disconnect()
-            self.outbox.flush()  # how far it came is worth seeing
-            self.abort()
-            return
-        status = status_of(error) or 500
-        exchange.disconnect()
-        size = self._refuse(status, "not found" if status == 404 else "internal server error", [])
-        self._log(exchange, status, size)
+        return self._refuse(status, reason, [])
 
-    def _log(self, exchange: HttpExchange, status: int | None = None, size: int | None = None) -> None:
-        """The line of a request that has ended; `status` and `size` of what the server itself has answered."""
-        status = status or exchange.status
-        if status is not None and status >= 400:
-            self._suspect_proxy(exchange)
-        context = self._context
-        if not context.logs_access:
-            return
-        seconds = context.loop.time() - exchange.started_at
-        size = exchange.sent_bytes if size is None else size
-        context.access.http_finished(exchange.scope, status, size, seconds)
-
-    def _suspect_proxy(self, exchange: HttpExchange) -> None:
-        """A handshake without its hop-by-hop fields (RFC 9110 section 7.6.1) arrives as a plain request."""
-        if any(name == b"sec-websocket-key" for name, _ in exchange.scope["headers"]):
-            self._context.fault(
-                "no upgrade",
-                exchange.scope,
-                "a WebSocket handshake without Upgrade: the proxy in front drops it; have it pass on the headers "
-                "Upgrade and Connection, over HTTP/1.1",
-            )
+    def break_off(self) -> None:
+        self._exchange = None
+        self.outbox.flush()  # how far it came is worth seeing
+        self.abort()
 
     # Endings --------------------------------------------------------------------------------------------------
 
@@ -460,8 +410,8 @@ class Http1Connection(asyncio.Protocol):
 
     def _time_is_up(self) -> None:
         if self.outbox.transport is None:
-            if self._application is not None:
-                self._context.cancel_hanging(self._application, self._scope_for_log())
+            if self._application is not None and self._application.task is not None:
+                self._context.cancel_hanging(self._application.task, self._scope_for_log())
         elif self._closing:
             self.abort()
         elif self._exchange is not None:
