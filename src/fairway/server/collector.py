@@ -11,7 +11,7 @@ Theory of operation. `Schedule` is pure and decides, `Collector` measures and do
 * *Time.* A second after a task has ended, all generations are collected: what lived longer, a stream, a consumer, is in
   the old one. When that found something, once more: a `finally` block that it ran may have let go of more. Then nothing
   for a minute, in which only what ends without a task can become garbage: of messages, threads, background tasks.
-* *Fanout.* A collection of all generations has to walk everything that is alive, and connections are many. So whenever
+* *Number.* A collection of all generations has to walk everything that is alive, and connections are many. So whenever
   there are some hundreds more, they are collected while they are few, and frozen: no later collection walks them.
 * *Thaw.* What was alive at that moment of applications is frozen too. When tasks have ended that were, everything is
   thawed and collected: soon if they are half of the connections, else the later the more there is to walk.
@@ -25,12 +25,9 @@ import asyncio
 import gc
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from fairway.server.context import Context
+from typing import Protocol
 
 THRESHOLDS = (10_000, 10, 10)
 """Python's (700, 10, 10) examines most objects of a new connection three times before they come to rest."""
@@ -47,7 +44,7 @@ DELAY = 1.0
 QUIET_DELAY = 60.0
 """Seconds to the next collection where no task ends."""
 
-CROWD = 500
+MANY = 500
 """New connections, of 26 objects each: 6 ms for one walk. Less would freeze more often, more stop everybody longer."""
 
 MOST_OBJECTS = 40_000
@@ -74,7 +71,7 @@ class Schedule:
     def __init__(self, now: float, frozen_objects: int) -> None:
         self.due = now + QUIET_DELAY
         """When the next collection has to take place."""
-        self.fanout = CROWD
+        self.many = MANY
         """With how many connections it has to take place at once."""
         self._weight = 0
         self._ended = False
@@ -125,19 +122,36 @@ class Schedule:
         if kind is Kind.THAW:
             self._thawed_at = now
             self._frozen_objects = self._frozen_ended = 0
-        elif connections < self.fanout and survivors < (MOST_OBJECTS if tasks else MOST_OBJECTS_AT_REST):
+        elif connections < self.many and survivors < (MOST_OBJECTS if tasks else MOST_OBJECTS_AT_REST):
             return False
         self._frozen_at = now
         self._frozen_objects += survivors
         self._frozen_connections = connections
-        self.fanout = connections + CROWD
+        self.many = connections + MANY
         return True
+
+
+class Population(Protocol):
+    """What lives in the event loop. (`fairway.server.context.Context`)"""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    @property
+    def connections(self) -> Collection[object]: ...
+
+    @property
+    def tasks(self) -> Collection[object]:
+        """Of applications, that have not ended."""
+
+    def touch(self) -> float:
+        """The time of the loop."""
 
 
 class Collector:
     """Runs Python's collector from one event loop, until `close`. One at a time in a process."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Population) -> None:
         """Collect and freeze what is there: what is loaded by now lives as long as the process."""
         self._context = context
         self._thresholds = gc.get_threshold()
@@ -171,7 +185,7 @@ class Collector:
 
     def connection_added(self) -> None:
         """There is one more connection."""
-        if len(self._context.connections) >= self._schedule.fanout:
+        if len(self._context.connections) >= self._schedule.many:
             self._call_soon(self._collect)
 
     def _call_soon(self, collect: Callable[[], None]) -> None:

@@ -12,9 +12,9 @@ import pytest
 from fairway.server import collector
 from fairway.server.access import AccessLog
 from fairway.server.collector import (
-    CROWD,
     DELAY,
     LATE,
+    MANY,
     MOST_OBJECTS,
     MOST_OBJECTS_AT_REST,
     QUIET_DELAY,
@@ -89,10 +89,10 @@ def test_a_quiet_server_collects_now_and_then_and_soon_after_the_next_task() -> 
 
 def test_a_crowd_of_connections_is_frozen_and_the_next_one_counts_from_there() -> None:
     schedule = Schedule(0.0, LOADED)
-    assert schedule.fanout == CROWD
-    assert collect(schedule, 1.0, connections=CROWD - 1) == (Kind.FULL, False)
-    assert collect(schedule, 2.0, connections=CROWD + 3) == (Kind.FULL, True)
-    assert schedule.fanout == 2 * CROWD + 3
+    assert schedule.many == MANY
+    assert collect(schedule, 1.0, connections=MANY - 1) == (Kind.FULL, False)
+    assert collect(schedule, 2.0, connections=MANY + 3) == (Kind.FULL, True)
+    assert schedule.many == 2 * MANY + 3
 
 
 @pytest.mark.parametrize(
@@ -232,11 +232,11 @@ async def test_a_crowd_of_connections_is_frozen_at_once(context: Context, monkey
         def abort(self) -> None: ...
 
     left = leave_cycle()
-    added = [Connection() for _ in range(CROWD)]
+    added = [Connection() for _ in range(MANY)]
     for connection in added:
         context.add(connection)
     await happens(left)
-    assert gc.get_freeze_count() >= before + CROWD - 50
+    assert gc.get_freeze_count() >= before + MANY - 50
     assert context.collector is not None
     assert context.collector.counts == {Kind.FULL: 1}
 
