@@ -2,8 +2,8 @@
 
 An `HttpExchange` is given to an application as `receive` and `send`. It knows the events of the ASGI HTTP format 2.5
 and their order. How a response is put on the wire is the business of its carrier, for example
-`fairway.server.http1.connection`, which it asks through the few methods of `Carrier`. For a plain response these are
-two: `send_whole` and `response_complete`.
+`fairway.server.http1.connection`, which it asks through the few methods of `HttpCarrier`. For a plain response these
+are two: `send_whole` and `response_complete`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WITHOUT_BODY = frozenset({204, 205, 304})
 _MAX_LENGTH_DIGITS = 18
 
 
-class Carrier(Protocol):
+class HttpCarrier(Protocol):
     """What a connection does for an exchange. Errors in what the application sent are raised as `ProtocolMisuse`.
 
     What sends pieces says whether so much was there that it was written at once: then others are to have their turn.
@@ -117,7 +117,7 @@ class HttpExchange:
 
     def __init__(
         self,
-        carrier: Carrier,
+        carrier: HttpCarrier,
         host: Host,
         scope: dict[str, Any],
         started_at: float,
@@ -128,7 +128,7 @@ class HttpExchange:
         self.started_at = started_at
         self.task = None
         self._host = host
-        self._carrier: Carrier | None = carrier  # None when the response is complete, or the application has ended
+        self._carrier: HttpCarrier | None = carrier  # None when the response is complete, or the application has ended
         self._waker = waker
         self._body: list[bytes] = []
         self._buffered = 0
@@ -303,7 +303,7 @@ class HttpExchange:
             raise ProtocolMisuse(f"the status of http.response.start is 200 to 999, not {status!r}")
         self._start = (status, checked_headers(message), bool(message.get("trailers", False)))
 
-    def _send_body(self, carrier: Carrier, message: Mapping[str, Any]) -> bool:
+    def _send_body(self, carrier: HttpCarrier, message: Mapping[str, Any]) -> bool:
         if self._start is None and not self.started:
             raise ProtocolMisuse("http.response.body before http.response.start")
         if self._trailers is not None:
@@ -326,7 +326,7 @@ class HttpExchange:
             self._finish(carrier)
         return was_written
 
-    def _send_whole(self, carrier: Carrier, start: tuple[int, Headers, bool], body: bytes) -> bool:
+    def _send_whole(self, carrier: HttpCarrier, start: tuple[int, Headers, bool], body: bytes) -> bool:
         status, headers, trailers = start
         if trailers or not carrier.send_whole(status, headers, body):
             return False
@@ -350,7 +350,7 @@ class HttpExchange:
                         f"the body of http.response.body has {length} bytes, its content-length is {promised}"
                     )
 
-    def _send_start(self, carrier: Carrier, length: int | None) -> None:
+    def _send_start(self, carrier: HttpCarrier, length: int | None) -> None:
         assert self._start is not None
         status, headers, self._wants_trailers = self._start
         has_length = is_event_stream = False
@@ -371,7 +371,7 @@ class HttpExchange:
         self.is_event_stream = is_event_stream
         self._start = None
 
-    def _send_trailers(self, carrier: Carrier, message: Mapping[str, Any]) -> bool:
+    def _send_trailers(self, carrier: HttpCarrier, message: Mapping[str, Any]) -> bool:
         if self._trailers is None:
             raise ProtocolMisuse("http.response.trailers without trailers=True at the start, or before the body's end")
         self._trailers += checked_headers(message)
@@ -381,13 +381,13 @@ class HttpExchange:
         self._finish(carrier)
         return was_written
 
-    def _send_early_hints(self, carrier: Carrier, message: Mapping[str, Any]) -> bool:
+    def _send_early_hints(self, carrier: HttpCarrier, message: Mapping[str, Any]) -> bool:
         links = message.get("links", ())
         if not all(isinstance(link, bytes) for link in links):
             raise ProtocolMisuse("the links of http.response.early_hint are bytes")
         return not self.started and carrier.send_early_hints([(b"link", link) for link in links])
 
-    def _finish(self, carrier: Carrier) -> None:
+    def _finish(self, carrier: HttpCarrier) -> None:
         self.finished = True
         self._carrier = None
         if self._waiters:
@@ -420,7 +420,7 @@ class HttpExchange:
         elif not isinstance(error, ConnectionClosed):
             self._host.application_error("HTTP", self.scope, error)
 
-    def _break_off(self, carrier: Carrier, error: BaseException | None) -> None:
+    def _break_off(self, carrier: HttpCarrier, error: BaseException | None) -> None:
         """The application will not finish its response: answer in its place, or cut what it has begun."""
         if self.started or (self.forsaken and error is None):
             self.lost()

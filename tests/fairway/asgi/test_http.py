@@ -27,7 +27,7 @@ class FakeOutbox:
         return self.wait
 
 
-class Carrier:
+class FakeCarrier:
     """Keeps what it is asked for."""
 
     def __init__(self) -> None:
@@ -103,15 +103,15 @@ class FakeHost:
 
 
 @pytest.fixture
-def carrier() -> Carrier:
-    return Carrier()
+def carrier() -> FakeCarrier:
+    return FakeCarrier()
 
 
-def exchange_of(carrier: Carrier, method: str = "GET", expects_continue: bool = False) -> HttpExchange:
+def exchange_of(carrier: FakeCarrier, method: str = "GET", expects_continue: bool = False) -> HttpExchange:
     return HttpExchange(carrier, FakeHost(), {"method": method, "headers": []}, 0.0, expects_continue)
 
 
-async def test_pieces_that_wait_are_given_together(carrier: Carrier) -> None:
+async def test_pieces_that_wait_are_given_together(carrier: FakeCarrier) -> None:
     exchange = exchange_of(carrier)
     assert (exchange.feed(b"one"), exchange.feed(b"two")) == (3, 6)
     assert await exchange.receive() == {"type": "http.request", "body": b"onetwo", "more_body": True}
@@ -122,7 +122,7 @@ async def test_pieces_that_wait_are_given_together(carrier: Carrier) -> None:
     assert carrier.calls == [("taken",)]
 
 
-async def test_exactly_one_final_event_and_then_a_disconnect_when_it_comes(carrier: Carrier) -> None:
+async def test_exactly_one_final_event_and_then_a_disconnect_when_it_comes(carrier: FakeCarrier) -> None:
     exchange = exchange_of(carrier)
     exchange.feed_end()
     assert await exchange.receive() == {"type": "http.request", "body": b"", "more_body": False}
@@ -133,7 +133,7 @@ async def test_exactly_one_final_event_and_then_a_disconnect_when_it_comes(carri
     assert await waiting == await exchange.receive() == {"type": "http.disconnect"}
 
 
-async def test_continue_is_asked_for_once_and_not_when_the_body_is_there(carrier: Carrier) -> None:
+async def test_continue_is_asked_for_once_and_not_when_the_body_is_there(carrier: FakeCarrier) -> None:
     exchange = exchange_of(carrier, expects_continue=True)
     waiting = asyncio.ensure_future(exchange.receive())
     await asyncio.sleep(0)
@@ -150,7 +150,7 @@ async def test_continue_is_asked_for_once_and_not_when_the_body_is_there(carrier
     assert carrier.calls.count(("continue",)) == 1
 
 
-async def test_a_receive_that_is_given_up_leaves_nothing_behind(carrier: Carrier) -> None:
+async def test_a_receive_that_is_given_up_leaves_nothing_behind(carrier: FakeCarrier) -> None:
     exchange = exchange_of(carrier)
     for _ in range(3):
         waiting = asyncio.ensure_future(exchange.receive())
@@ -162,7 +162,7 @@ async def test_a_receive_that_is_given_up_leaves_nothing_behind(carrier: Carrier
     assert (await exchange.receive())["body"] == b"still there"
 
 
-async def test_the_start_is_held_back_until_the_body(carrier: Carrier) -> None:
+async def test_the_start_is_held_back_until_the_body(carrier: FakeCarrier) -> None:
     exchange = exchange_of(carrier)
     await exchange.send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})
     assert carrier.calls == []
@@ -188,7 +188,7 @@ async def test_the_start_is_held_back_until_the_body(carrier: Carrier) -> None:
     ],
 )
 async def test_when_the_length_is_known(
-    carrier: Carrier, method: str, status: int, headers: Any, body: bytes, more: bool, added: bool
+    carrier: FakeCarrier, method: str, status: int, headers: Any, body: bytes, more: bool, added: bool
 ) -> None:
     exchange = exchange_of(carrier, method)
     await exchange.send({"type": "http.response.start", "status": status, "headers": headers})
@@ -197,7 +197,7 @@ async def test_when_the_length_is_known(
     assert sent == ([*headers, (b"content-length", b"%d" % len(body))] if added else headers)
 
 
-async def test_send_waits_for_the_carrier(carrier: Carrier) -> None:
+async def test_send_waits_for_the_carrier(carrier: FakeCarrier) -> None:
     carrier.outbox.size = carrier.outbox.high_water
     carrier.outbox.wait = waiter = asyncio.get_running_loop().create_future()
     sending = asyncio.ensure_future(exchange_of(carrier).send({"type": "http.response.start", "status": 200}))
@@ -207,7 +207,7 @@ async def test_send_waits_for_the_carrier(carrier: Carrier) -> None:
     await sending
 
 
-async def test_whoever_sends_much_lets_others_have_their_turn(carrier: Carrier) -> None:
+async def test_whoever_sends_much_lets_others_have_their_turn(carrier: FakeCarrier) -> None:
     exchange = exchange_of(carrier)
     await exchange.send({"type": "http.response.start", "status": 200})
     for size, has_ended in ((1, True), (CHUNK_BYTES + 1, False)):
@@ -216,7 +216,7 @@ async def test_whoever_sends_much_lets_others_have_their_turn(carrier: Carrier) 
         sending.close()
 
 
-async def test_after_a_disconnect_send_raises_and_after_the_end_it_does_nothing(carrier: Carrier) -> None:
+async def test_after_a_disconnect_send_raises_and_after_the_end_it_does_nothing(carrier: FakeCarrier) -> None:
     gone = exchange_of(carrier)
     gone.disconnect()
     with pytest.raises(ConnectionClosed, match="the client has closed the connection"):
@@ -233,7 +233,7 @@ async def test_after_a_disconnect_send_raises_and_after_the_end_it_does_nothing(
 
 async def test_those_whose_clients_leave_together_are_told_over_several_passes() -> None:
     batch = Batch(asyncio.get_running_loop())
-    exchanges = [HttpExchange(Carrier(), FakeHost(), {}, 0.0, False, batch) for _ in range(ENDINGS_PER_PASS + 1)]
+    exchanges = [HttpExchange(FakeCarrier(), FakeHost(), {}, 0.0, False, batch) for _ in range(ENDINGS_PER_PASS + 1)]
     receiving = [asyncio.ensure_future(exchange.receive()) for exchange in exchanges]
     await asyncio.sleep(0)
     for exchange in exchanges:
@@ -286,7 +286,7 @@ REFUSED = ("refuse", 500, "internal server error")
     ],
 )
 async def test_an_answer_that_is_missing_is_given_in_its_place(
-    carrier: Carrier, task: Any, calls: list[Any], told: list[Any]
+    carrier: FakeCarrier, task: Any, calls: list[Any], told: list[Any]
 ) -> None:
     exchange = exchange_of(carrier)
     exchange.start()
@@ -297,7 +297,7 @@ async def test_an_answer_that_is_missing_is_given_in_its_place(
     assert exchange._host.told == [("forget", 0), *told]
 
 
-async def test_a_response_that_has_begun_is_cut(carrier: Carrier) -> None:
+async def test_a_response_that_has_begun_is_cut(carrier: FakeCarrier) -> None:
     exchange = exchange_of(carrier)
     await exchange.send({"type": "http.response.start", "status": 200})
     await exchange.send({"type": "http.response.body", "body": b"abc", "more_body": True})
@@ -307,7 +307,7 @@ async def test_a_response_that_has_begun_is_cut(carrier: Carrier) -> None:
     assert exchange._host.told == [("forget", 3), NO_ANSWER, ("finished", 200, 3)]
 
 
-async def test_what_happens_after_a_complete_response_is_the_applications_own(carrier: Carrier) -> None:
+async def test_what_happens_after_a_complete_response_is_the_applications_own(carrier: FakeCarrier) -> None:
     exchange = exchange_of(carrier)
     await exchange.send({"type": "http.response.start", "status": 200})
     await exchange.send({"type": "http.response.body", "body": b"abc"})
@@ -318,7 +318,7 @@ async def test_what_happens_after_a_complete_response_is_the_applications_own(ca
 
 
 @pytest.mark.parametrize("task", [FakeTask(), FakeTask(is_cancelled=True), FakeTask(ConnectionClosed())])
-async def test_an_application_whose_client_has_gone_owes_no_answer(carrier: Carrier, task: Any) -> None:
+async def test_an_application_whose_client_has_gone_owes_no_answer(carrier: FakeCarrier, task: Any) -> None:
     exchange = exchange_of(carrier)
     exchange.lost()
     exchange(task)
@@ -326,7 +326,9 @@ async def test_an_application_whose_client_has_gone_owes_no_answer(carrier: Carr
     assert exchange._host.told == [("finished", None, 0), ("forget", 0)]
 
 
-async def test_an_application_that_took_the_hint_of_a_client_that_has_left_is_cut_in_silence(carrier: Carrier) -> None:
+async def test_an_application_that_took_the_hint_of_a_client_that_has_left_is_cut_in_silence(
+    carrier: FakeCarrier,
+) -> None:
     exchange = exchange_of(carrier)
     exchange.forsake()
     exchange(FakeTask())
@@ -334,7 +336,7 @@ async def test_an_application_that_took_the_hint_of_a_client_that_has_left_is_cu
     assert exchange._host.told == [("forget", 0), ("finished", None, 0)]
 
 
-async def test_a_handshake_that_a_proxy_has_stripped_is_told_of(carrier: Carrier) -> None:
+async def test_a_handshake_that_a_proxy_has_stripped_is_told_of(carrier: FakeCarrier) -> None:
     exchange = exchange_of(carrier)
     exchange.scope["headers"].append((b"sec-websocket-key", b"x"))
     exchange.log(404, 9)

@@ -48,7 +48,7 @@ TOO_MANY: tuple[int, str, Headers] = (503, "too many connections", [(b"retry-aft
 
 
 class Http1Connection(asyncio.Protocol):
-    """Carries `HttpExchange`s over HTTP/1.1 (`fairway.asgi.http.Carrier`)."""
+    """Carries `HttpExchange`s over HTTP/1.1 (`fairway.asgi.http.HttpCarrier`)."""
 
     __slots__ = (
         "_application",
@@ -275,7 +275,7 @@ class Http1Connection(asyncio.Protocol):
         self._linger()
         return len(response.partition(b"\r\n\r\n")[2])
 
-    # The application's answer (`fairway.asgi.http.Carrier`) ---------------------------------------------------
+    # The application's answer (`fairway.asgi.http.HttpCarrier`) ---------------------------------------------------
 
     def send_continue(self) -> None:
         self._append(self._http.send_informational, 100, ())

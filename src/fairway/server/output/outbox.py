@@ -277,11 +277,6 @@ class Outbox:
         """
         return self.size > self.bound and self.waiting > self.bound and self.transport is not None
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether senders are to wait."""
-        return self.size >= self.high_water
-
     def drained(self) -> Drained:
         """What to await until the size is below the high water mark, or the outbox closed; it need not be awaited."""
         return Drained(self)
