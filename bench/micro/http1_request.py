@@ -18,7 +18,7 @@ from measuring import microseconds, report
 
 from fairway.server.access import AccessLog
 from fairway.server.config import Config
-from fairway.server.context import Context
+from fairway.server.context import ServerContext
 from fairway.server.http1.connection import Http1Connection
 
 CONNECTIONS = 64
@@ -80,7 +80,7 @@ class Sink(asyncio.Transport):
 
 def requests(loop: asyncio.AbstractEventLoop, app: Application, data: bytes) -> Callable[[], None]:
     """A call that serves one request on each connection."""
-    context = Context(app, Config(), loop, AccessLog(False))
+    context = ServerContext(app, Config(), loop, AccessLog(False))
     connections = []
     for _ in range(CONNECTIONS):
         connection = Http1Connection(context)

@@ -132,7 +132,7 @@ class Schedule:
 
 
 class Population(Protocol):
-    """What lives in the event loop. (`fairway.server.context.Context`)"""
+    """What lives in the event loop. (`fairway.server.context.ServerContext`)"""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...

@@ -9,7 +9,7 @@ import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
-from contextvars import Context as VariableContext
+from contextvars import Context
 from email.utils import formatdate
 from types import CoroutineType
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from fairway.server.collector import Collector
 from fairway.server.config import Config
 from fairway.server.output.batch import Batch
 from fairway.server.paused import Paused
-from fairway.timing.wheel import Entry, Wheel
+from fairway.timing.clock import Clock
 
 logger = get_logger("fairway.server")
 
@@ -62,25 +62,21 @@ class Counters:
         self.faults = self.refused = self.slow_consumers = self.dropped_frames = 0
 
 
-class Context:
-    """`now` is a coarse clock: the loop's time at the last tick of the wheel, or when somebody needed it exactly. It
-    stands still while no deadline is scheduled, so a new deadline is counted from `touch()`.
-    """
+class ServerContext(Clock):
+    """The clock of all deadlines, and what else belongs to all connections."""
 
     def __init__(self, app: Application, config: Config, loop: asyncio.AbstractEventLoop, access: EventLog) -> None:
+        super().__init__(loop)
         self.app = app
         self.config = config
         self.limits = limits = config.limits
         self.ping_times = (limits.ping_interval, limits.ping_timeout, limits.close_timeout)
-        self.loop = loop
         self.access = access
         self.logs_access = access.enabled
         self.faults = FaultLog()
         self.errors = ErrorLog(logger)
         self.batch = Batch(loop)
         self.backlog = Backlog(loop)
-        self.now = loop.time()
-        self.wheel = Wheel(self.now)
         self.paused = Paused(self.touch, self.schedule)
         self.connections: set[Drainable] = set()
         self.tasks: dict[asyncio.Task[None], Served] = {}
@@ -92,37 +88,8 @@ class Context:
         self.refusing = 0
         self.draining = False
         self.random = random.Random()
-        self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
         self._make_block()
         self._idle: asyncio.Event = asyncio.Event()
-
-    def touch(self) -> float:
-        """Bring the coarse clock up to date."""
-        now = self.loop.time()
-        if now > self.now:
-            self.now = now
-        return self.now
-
-    def schedule(self, entry: Entry, deadline: float) -> None:
-        """Have the entry's `handle_deadline` called at that time (of the loop), at most a tick late."""
-        self.wheel.schedule(entry, deadline)
-        if self._timer is None:
-            self._arm()
-
-    def _arm(self) -> None:
-        if self._closed:
-            return
-        tick = self.wheel.next_tick(self.loop.time())
-        self._timer = None if tick is None else self.loop.call_at(tick, self._tick)
-
-    def _tick(self) -> None:
-        # The timer that has fired stays in its place, so that a handler's `schedule` arms no second one.
-        try:
-            self.wheel.advance(self.touch())
-        finally:
-            self._flush_logs(self.now)
-            self._arm()
 
     def run(
         self, scope: Scope, receive: Any, send: Any, served: Served, ended: Callable[[asyncio.Task[None]], object]
@@ -132,7 +99,7 @@ class Context:
         `served` is what the task is for. `ended` is called when it has ended, and calls `forget`: one callback costs
         less memory than two.
         """
-        variables = VariableContext()
+        variables = Context()
         return self._start(variables.run(_call, self.app, scope, receive, send), variables, served, ended)
 
     def forget(self, task: asyncio.Task[None], began: float = math.inf, weight: int = 0) -> None:
@@ -151,7 +118,7 @@ class Context:
     def _start(
         self,
         coroutine: Coroutine[Any, Any, None],
-        variables: VariableContext,
+        variables: Context,
         served: Served,
         ended: Callable[[asyncio.Task[None]], object],
     ) -> asyncio.Task[None]:
@@ -196,6 +163,9 @@ class Context:
             return
         text = "exception in application for %s %s from %s"
         self.errors.report(self.touch(), error, text, kind, target_text(scope), client_text(scope))
+
+    def ticked(self) -> None:
+        self._flush_logs(self.now)
 
     def _flush_logs(self, now: float) -> None:
         self.faults.flush(now)
@@ -255,15 +225,12 @@ class Context:
             await self._idle.wait()
 
     def close(self) -> None:
-        """Stop the clock."""
-        self._closed = True
+        """Stop the clock, and say what is still to be said."""
+        self.stop()
         if self.collector is not None:
             self.collector.close()
             self.collector = None
         self._flush_logs(math.inf)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
 
 def _call(app: Application, scope: Scope, receive: Any, send: Any) -> Coroutine[Any, Any, None]:

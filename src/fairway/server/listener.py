@@ -19,7 +19,7 @@ from fairway.logs import get_logger, switch_on
 from fairway.protocols.http1 import Http1Protocol
 from fairway.server.access import AccessLog, EventLog
 from fairway.server.config import Config
-from fairway.server.context import Application, Context
+from fairway.server.context import Application, ServerContext
 from fairway.server.http1.connection import TOO_MANY, Http1Connection
 
 logger = get_logger("fairway.server")
@@ -57,7 +57,7 @@ class Server:
         self._accepted = 0
         self._pauses = 0
         self._pauses_told_at = -inf
-        self.context: Context
+        self.context: ServerContext
 
     async def start(self, sockets: list[socket.socket]) -> None:
         """Run the application's lifespan startup, then accept connections. The caller keeps the sockets and closes
@@ -71,7 +71,7 @@ class Server:
         switch_on()
         state = await self._lifespan.startup()
         switch_on()  # the application may have configured logging only now
-        self.context = Context(self._app, self.config, loop, access)
+        self.context = ServerContext(self._app, self.config, loop, access)
         self.context.state = state
         for listening in sockets:
             listening.setblocking(False)

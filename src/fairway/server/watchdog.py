@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from fairway import running, whereabouts
 from fairway.logs import get_logger
-from fairway.server.context import Context
+from fairway.server.context import ServerContext
 
 logger = get_logger("fairway.server")
 
@@ -89,7 +89,7 @@ class Pulse:
 
 
 @contextlib.contextmanager
-def watching(context: Context) -> Iterator[None]:
+def watching(context: ServerContext) -> Iterator[None]:
     """Watch the running loop, which is the context's, inside the block; not at all if `stall_warning` is 0 or infinite.
 
     A process that is forked inside it is not watched.
@@ -105,7 +105,7 @@ def watching(context: Context) -> Iterator[None]:
 
 
 class _Watchdog:
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ServerContext) -> None:
         self._context = context
         self._process = os.getpid()
         self._loop_thread = threading.get_ident()

@@ -26,7 +26,7 @@ from fairway.server.collector import (
     Schedule,
 )
 from fairway.server.config import Config
-from fairway.server.context import Context
+from fairway.server.context import ServerContext
 
 MB = 1024 * 1024
 LOADED = 50_000  # objects
@@ -163,10 +163,10 @@ async def nothing(scope: object, receive: object, send: object) -> None:
 
 
 @pytest.fixture
-async def context(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Context]:
+async def context(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ServerContext]:
     """Its collector runs, and its second takes some milliseconds."""
     monkeypatch.setattr(collector, "DELAY", 0.02)
-    context = Context(nothing, Config(), asyncio.get_running_loop(), AccessLog(False))
+    context = ServerContext(nothing, Config(), asyncio.get_running_loop(), AccessLog(False))
     # Nothing but what the schedule says: the thresholds alone are no proof.
     monkeypatch.setattr(collector, "THRESHOLDS", (0, 0, 0))
     context.collector = Collector(context)
@@ -174,7 +174,7 @@ async def context(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Context]:
     context.close()
 
 
-async def test_what_a_task_has_left_is_collected_after_it(context: Context) -> None:
+async def test_what_a_task_has_left_is_collected_after_it(context: ServerContext) -> None:
     left = leave_cycle()
     context.forget(context.run({}, None, None, None, context.forget), context.now)
     await happens(left)
@@ -183,7 +183,7 @@ async def test_what_a_task_has_left_is_collected_after_it(context: Context) -> N
     assert context.collector.counts[Kind.FULL] >= 1
 
 
-async def test_what_is_old_when_it_is_left_is_collected_as_well(context: Context) -> None:
+async def test_what_is_old_when_it_is_left_is_collected_as_well(context: ServerContext) -> None:
     cycle: Cycle | None = Cycle()
     left = fate(cycle)
     gc.collect(1)  # what is alive, is old from here on
@@ -194,7 +194,7 @@ async def test_what_is_old_when_it_is_left_is_collected_as_well(context: Context
     await happens(left)
 
 
-async def test_heavy_bodies_are_collected_at_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_heavy_bodies_are_collected_at_once(context: ServerContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "DELAY", 1000.0)
     left = leave_cycle()
     task = context.run({}, None, None, None, lambda task: context.forget(task, context.now, YOUNG_BYTES))
@@ -204,7 +204,7 @@ async def test_heavy_bodies_are_collected_at_once(context: Context, monkeypatch:
     assert context.collector.counts == {Kind.YOUNG: 1}
 
 
-async def test_what_hangs_on_something_with_a_finalizer_is_collected_in_the_next_round(context: Context) -> None:
+async def test_what_hangs_on_something_with_a_finalizer_is_collected_in_the_next_round(context: ServerContext) -> None:
     closed = asyncio.Event()
 
     async def generate() -> AsyncIterator[int]:
@@ -222,7 +222,9 @@ async def test_what_hangs_on_something_with_a_finalizer_is_collected_in_the_next
     await happens(closed)
 
 
-async def test_a_crowd_of_connections_is_frozen_at_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_crowd_of_connections_is_frozen_at_once(
+    context: ServerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(collector, "DELAY", 1000.0)
     before = gc.get_freeze_count()
 
@@ -243,7 +245,7 @@ async def test_a_crowd_of_connections_is_frozen_at_once(context: Context, monkey
 
 async def test_at_its_end_pythons_collector_is_as_it_was() -> None:
     thresholds, frozen = gc.get_threshold(), gc.get_freeze_count()
-    context = Context(nothing, Config(), asyncio.get_running_loop(), AccessLog(False))
+    context = ServerContext(nothing, Config(), asyncio.get_running_loop(), AccessLog(False))
     context.collector = Collector(context)
     assert gc.get_threshold() == collector.THRESHOLDS
     assert gc.get_freeze_count() > 0

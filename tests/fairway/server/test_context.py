@@ -12,7 +12,7 @@ import pytest
 
 from fairway.server.access import AccessLog
 from fairway.server.config import Config
-from fairway.server.context import Context
+from fairway.server.context import ServerContext
 from fairway.server.limits import Limits
 
 variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable")
@@ -22,27 +22,16 @@ async def nothing(scope: Any, receive: Any, send: Any) -> None:
     pass
 
 
-def context_of(app: Any = nothing, **limits: Any) -> Context:
+def context_of(app: Any = nothing, **limits: Any) -> ServerContext:
     config = Config(limits=Limits(**limits))
-    return Context(app, config, asyncio.get_running_loop(), AccessLog(False))
+    return ServerContext(app, config, asyncio.get_running_loop(), AccessLog(False))
 
 
 @pytest.fixture
-async def context() -> AsyncIterator[Context]:
+async def context() -> AsyncIterator[ServerContext]:
     context = context_of()
     yield context
     context.close()
-
-
-class Entry:
-    def __init__(self, answer: float | None = None) -> None:
-        self.wheel_slot: int | None = None
-        self.called = asyncio.Event()
-        self._answer = answer
-
-    def handle_deadline(self, now: float) -> float | None:
-        self.called.set()
-        return self._answer
 
 
 class Connection:
@@ -92,41 +81,6 @@ async def test_an_application_may_return_any_awaitable() -> None:
     assert context.tasks == {}
 
 
-async def test_a_deadline_is_handled_and_the_timer_rests_when_there_is_none(context: Context) -> None:
-    entry = Entry()
-    context.schedule(entry, context.touch() + 0.01)
-    assert context._timer is not None
-    async with asyncio.timeout(5.0):
-        await entry.called.wait()
-    assert context._timer is None
-    assert len(context.wheel) == 0
-
-
-async def test_a_handler_that_raises_stops_neither_the_others_nor_the_clock(context: Context) -> None:
-    class Raising(Entry):
-        def handle_deadline(self, now: float) -> float | None:
-            raise ArithmeticError("on purpose")
-
-    reported: list[Any] = []
-    context.loop.set_exception_handler(lambda _, details: reported.append(details["exception"]))
-    entries = [Raising(), Entry()]
-    for entry in entries:
-        context.schedule(entry, context.touch() + 0.01)
-    async with asyncio.timeout(5.0):
-        await entries[1].called.wait()
-    later = Entry()
-    context.schedule(later, context.touch() + 0.01)
-    async with asyncio.timeout(5.0):
-        await later.called.wait()
-    assert len(reported) == 1
-
-
-async def test_a_closed_context_arms_no_timer(context: Context) -> None:
-    context.close()
-    context.schedule(Entry(), context.touch() + 1.0)
-    assert context._timer is None
-
-
 async def test_waiting_for_the_last_connection() -> None:
     context = context_of()
     await context.wait_no_connections()
@@ -152,7 +106,7 @@ async def test_when_there_are_too_many_connections(limit: int, count: int, refus
     assert context.is_full is full
 
 
-async def test_default_headers_are_made_once_a_second(context: Context) -> None:
+async def test_default_headers_are_made_once_a_second(context: ServerContext) -> None:
     headers = context.default_headers()
     assert headers.startswith(b"server: fairway\r\ndate: ")
     assert headers.endswith(b" GMT\r\n")
@@ -161,7 +115,7 @@ async def test_default_headers_are_made_once_a_second(context: Context) -> None:
 
 
 async def test_an_error_of_the_application_is_logged_with_what_it_served(
-    context: Context, caplog: pytest.LogCaptureFixture
+    context: ServerContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     scope = {"path": "/x", "client": ("::1", 7)}
     with caplog.at_level(logging.ERROR, logger="fairway.server"):

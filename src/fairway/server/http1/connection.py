@@ -30,7 +30,7 @@ from fairway.server.websocket.handshake import Handshake
 from fairway.server.wire import Wire
 
 if TYPE_CHECKING:
-    from fairway.server.context import Context
+    from fairway.server.context import ServerContext
 
 # Content up to here is copied behind its head; more is sent as a piece of its own.
 _MAX_JOINED_BYTES = 16384
@@ -68,7 +68,7 @@ class Http1Connection(asyncio.Protocol):
         "wheel_slot",
     )
 
-    def __init__(self, context: Context, endpoint: socket.socket | None = None) -> None:
+    def __init__(self, context: ServerContext, endpoint: socket.socket | None = None) -> None:
         self._context = context
         self._endpoint = endpoint
         limits = context.limits

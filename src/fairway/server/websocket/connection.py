@@ -35,7 +35,7 @@ from fairway.server.websocket.handshake import Handshake
 from fairway.server.wire import Wire
 
 if TYPE_CHECKING:
-    from fairway.server.context import Context
+    from fairway.server.context import ServerContext
 
 
 class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
@@ -46,7 +46,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     outbox: Wire
     closing: NotClosing | Closing
 
-    def __init__(self, context: Context, wire: Wire, handshake: Handshake, scope: dict[str, Any]) -> None:
+    def __init__(self, context: ServerContext, wire: Wire, handshake: Handshake, scope: dict[str, Any]) -> None:
         limits = context.limits
         self._context = context
         self.outbox = wire
@@ -305,7 +305,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     # For the exchange (`fairway.asgi.websocket`) --------------------------------------------------------------
 
     @property
-    def reporter(self) -> Context:
+    def reporter(self) -> ServerContext:
         return self._context
 
     def _now(self) -> float:

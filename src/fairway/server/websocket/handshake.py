@@ -20,7 +20,7 @@ from fairway.protocols.websocket.frames import PLAIN
 from fairway.protocols.websocket.protocol import WebSocketProtocol
 
 if TYPE_CHECKING:
-    from fairway.server.context import Context
+    from fairway.server.context import ServerContext
 
 # Bytes of a client that did not wait for the answer to its handshake.
 _MAX_EARLY_BYTES = 65536
@@ -31,7 +31,7 @@ class Handshake:
 
     __slots__ = ("_context", "_early", "_http", "_offer")
 
-    def __init__(self, context: Context, http: Http1Protocol, offer: handshake.Offer) -> None:
+    def __init__(self, context: ServerContext, http: Http1Protocol, offer: handshake.Offer) -> None:
         self._context = context
         self._http = http
         self._offer = offer

@@ -10,7 +10,7 @@ import pytest
 
 from fairway.protocols.http1 import PlainHeads
 from fairway.server.config import Config
-from fairway.server.context import Context
+from fairway.server.context import ServerContext
 from fairway.server.http1.connection import Http1Connection
 from fairway.server.limits import Limits
 
@@ -109,11 +109,11 @@ Make = Callable[..., tuple[Http1Connection, Transport]]
 
 @pytest.fixture
 async def make() -> AsyncIterator[Make]:
-    contexts: list[Context] = []
+    contexts: list[ServerContext] = []
 
     def make_connection(app: Any, log: Any = None, **limits: Any) -> tuple[Http1Connection, Transport]:
         config = Config(limits=Limits(**limits))
-        context = Context(app, config, asyncio.get_running_loop(), log or Log())
+        context = ServerContext(app, config, asyncio.get_running_loop(), log or Log())
         contexts.append(context)
         transport = Transport()
         connection = Http1Connection(context)
