@@ -8,6 +8,7 @@ package; applications and channel layers import them.
 from __future__ import annotations
 
 from fairway.consumers.errors import StopConsumer
+from fairway.layers.errors import ChannelFull, InvalidChannelLayerError, MessageTooLarge
 
 __all__ = [
     "AcceptConnection",
@@ -29,21 +30,9 @@ class RequestTimeout(RequestAborted):
     """The client did not finish its request in time."""
 
 
-class InvalidChannelLayerError(ValueError):
-    """A channel layer is missing, cannot be built from its settings, or lacks what is asked of it."""
-
-
 class AcceptConnection(Exception):
     """Raised in `connect()`, accepts the WebSocket."""
 
 
 class DenyConnection(Exception):
     """Raised in `connect()`, rejects the WebSocket."""
-
-
-class ChannelFull(Exception):
-    """A channel is over its capacity; the message was not sent."""
-
-
-class MessageTooLarge(Exception):
-    """A channel layer cannot carry a message of this size."""

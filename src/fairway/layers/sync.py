@@ -18,20 +18,19 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent import futures
-from typing import Any, TypeAlias
+from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import transaction
 
 from channels import DEFAULT_CHANNEL_LAYER
-from channels.exceptions import InvalidChannelLayerError
-from channels.layers import BaseChannelLayer, broadcast, get_channel_layer
-from fairway.delivery import running_loop_or_none
+from channels.layers import get_channel_layer
+from fairway.delivery import Message, running_loop_or_none
+from fairway.layers.contract import BaseChannelLayer, broadcast
+from fairway.layers.errors import InvalidChannelLayerError
 from fairway.layers.hub import copied
 
 __all__ = ["group_broadcast", "group_broadcast_json", "group_send", "group_send_on_commit", "send"]
-
-Message: TypeAlias = dict[str, Any]
 
 TIMEOUT = 10.0
 """Seconds that a layer has to take a message, unless the call says otherwise."""
