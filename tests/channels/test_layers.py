@@ -23,7 +23,7 @@ from channels.layers import (
     get_channel_layer,
 )
 from fairway.layers import errors, memory
-from fairway.layers.hub import hub_of
+from fairway.layers.native import hub_of
 
 MEMORY = "channels.layers.InMemoryChannelLayer"
 

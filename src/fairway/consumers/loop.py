@@ -55,7 +55,8 @@ from fairway.delivery import (
     reader_of,
     statistics,
 )
-from fairway.layers.hub import Hub, hub_of
+from fairway.layers.hub import Hub
+from fairway.layers.native import hub_of
 from fairway.layers.outage import outage_of, receive_through
 from fairway.logs import ErrorLog, get_logger
 

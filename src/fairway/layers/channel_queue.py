@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from math import inf
+from typing import TypeAlias
 
 from fairway.delivery import Member, Message, running_loop_or_none
 
@@ -92,6 +93,15 @@ class ChannelQueue:
         return dropped
 
 
+Target: TypeAlias = Member | ChannelQueue
+"""What stands behind a channel."""
+
+
+def member_behind(target: Target | None) -> Member | None:
+    """The consumer that a channel belongs to, also while somebody else reads from it."""
+    return target.displaced if isinstance(target, ChannelQueue) else target
+
+
 def wake(waiter: asyncio.Future[None]) -> bool:
     """Wake a reader in whichever loop it waits; False if that loop was closed, and the reader with it."""
     loop = waiter.get_loop()
@@ -106,6 +116,6 @@ def wake(waiter: asyncio.Future[None]) -> bool:
 
 
 def finish(waiter: asyncio.Future[None]) -> None:
-    """Let go on who waits, if somebody still does."""
+    """Let whoever waits go on, if somebody still does."""
     if not waiter.done():
         waiter.set_result(None)

@@ -13,7 +13,8 @@ from typing import Any
 from fairway.delivery import Message, Payload, SlowPolicy
 from fairway.layers.contract import BaseChannelLayer, ChannelCapacity, check_message, names_in
 from fairway.layers.errors import ChannelFull
-from fairway.layers.hub import Hub, delivers_through_hub, hub_of
+from fairway.layers.hub import Hub
+from fairway.layers.native import delivers_through_hub, hub_of
 
 
 @delivers_through_hub

@@ -10,10 +10,10 @@ from fairway.delivery import Connection, Fanout, Member, Payload, Recipients, ru
 class Roster:
     """Who was behind the names of a group when they were looked up: members, and names without one.
 
-    First come the members that can be sent to in one call, in the order of their indices in `Recipients`.
+    First come the members that can be sent to in one call, in the order of their indices in `recipients`.
     """
 
-    __slots__ = ("_direct", "_fanout", "_not_open_yet", "_recipients", "joined", "members", "names")
+    __slots__ = ("_direct", "_fanout", "_not_open_yet", "joined", "members", "names", "recipients")
 
     def __init__(self, joined: Collection[str], members: Collection[Member], names: Sequence[str]) -> None:
         self.joined = joined
@@ -33,7 +33,7 @@ class Roster:
                 self._not_open_yet.append(connection)
         connections = sorted(direct, key=lambda one: id(one.encoder))
         self._direct = len(connections)
-        self._recipients = fanout.recipients_of(connections) if fanout is not None and connections else None
+        self.recipients = fanout.recipients_of(connections) if fanout is not None and connections else None
         self.members = (*[direct[one] for one in connections], *others)
 
     def __len__(self) -> int:
@@ -48,7 +48,7 @@ class Roster:
         """Write the payload to all members that are ready for it, but for those in `without`. Return the members to
         whom it has to be delivered one by one.
         """
-        recipients, fanout, members = self._recipients, self._fanout, self.members
+        recipients, fanout, members = self.recipients, self._fanout, self.members
         others: Sequence[Member] = members
         if recipients is not None and fanout is not None and fanout.loop is running_loop_or_none():
             indices = {index for member in without if (index := self._index_of(member, recipients)) is not None}

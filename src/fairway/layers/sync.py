@@ -27,8 +27,8 @@ from channels import DEFAULT_CHANNEL_LAYER
 from channels.layers import get_channel_layer
 from fairway.delivery import Message, running_loop_or_none
 from fairway.layers.contract import BaseChannelLayer, broadcast
+from fairway.layers.copying import copied
 from fairway.layers.errors import InvalidChannelLayerError
-from fairway.layers.hub import copied
 
 __all__ = ["group_broadcast", "group_broadcast_json", "group_send", "group_send_on_commit", "send"]
 

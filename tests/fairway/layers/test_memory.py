@@ -8,20 +8,13 @@ import re
 from typing import Any
 
 import pytest
+from tests.fairway.layers.doubles import Clock
 from tests.fairway.loops import LoopFactory, LoopThread, on_each_loop, passes, run
 
 from fairway.delivery import Inbox, Member
 from fairway.layers.errors import ChannelFull
-from fairway.layers.hub import hub_of
 from fairway.layers.memory import MemoryChannelLayer
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from fairway.layers.native import hub_of
 
 
 @pytest.fixture

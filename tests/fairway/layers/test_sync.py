@@ -178,7 +178,7 @@ def sizes(layer: InMemoryChannelLayer) -> dict[str, int]:
         "channels": len(hub.channels),
         "groups": len(hub.groups),
         "members": sum(map(len, hub.groups.values())),
-        "joins": len(hub._joins),
+        "joins": len(hub.memberships.joins),
         "expiries": len(hub._expiries),
     }
 

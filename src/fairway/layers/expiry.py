@@ -1,0 +1,60 @@
+"""What expires, in the order in which it does: found without a scan. Pure; every time is an argument."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from math import inf
+from typing import Any, Generic, TypeVar
+
+Note = TypeVar("Note", bound=tuple[float, *tuple[Any, ...]])
+
+SHORTEST = 1000
+"""Up to so many notes are kept without asking which of them still stand."""
+
+
+class ExpiryQueue(Generic[Note]):
+    """Notes of what expires, oldest first. A note is a tuple whose first item is a time.
+
+    Most of what is noted here is gone long before it expires, and its note then stays behind, because taking it out
+    would need a search. `stands` says whether a note still means something. Those that do not are dropped when the
+    number of notes has doubled since the last time, so that adding one costs constant time on average.
+
+    Callers see to it that the times do not decrease, and that one thread calls at a time. `oldest` is the time of the
+    first note, infinity without one; any thread may read it.
+    """
+
+    __slots__ = ("_limit", "_notes", "_stands", "oldest")
+
+    def __init__(self, stands: Callable[[Note], bool]) -> None:
+        self.oldest = inf
+        self._stands = stands
+        self._notes: deque[Note] = deque()
+        self._limit = SHORTEST
+
+    def __len__(self) -> int:
+        return len(self._notes)
+
+    def add(self, note: Note) -> None:
+        """Note that something expires."""
+        if not self._notes:
+            self.oldest = note[0]
+        self._notes.append(note)
+        if len(self._notes) > self._limit:
+            self._notes = deque(filter(self._stands, self._notes))
+            self._limit = max(SHORTEST, 2 * len(self._notes))
+            self._look_for_oldest()
+
+    def take_due(self, now: float, lifetime: float = 0.0) -> Iterator[Note]:
+        """Take out, one by one, the notes whose time was more than `lifetime` before `now`."""
+        while self._notes and self._notes[0][0] + lifetime < now:
+            yield self._notes.popleft()
+        self._look_for_oldest()
+
+    def clear(self) -> None:
+        """Forget all notes."""
+        self._notes.clear()
+        self.oldest = inf
+
+    def _look_for_oldest(self) -> None:
+        self.oldest = self._notes[0][0] if self._notes else inf

@@ -1,0 +1,149 @@
+"""Who is in which group, and until when."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from fairway.delivery import Member
+from fairway.layers.channel_queue import Target, member_behind
+from fairway.layers.expiry import ExpiryQueue
+from fairway.layers.roster import Roster
+from fairway.logs import get_logger
+
+logger = get_logger("fairway.layers")
+
+
+class Memberships:
+    """Which channels are in which group, and a roster of each group that is sent to.
+
+    `groups` has the shape that tests of applications look into: group -> {channel -> time of joining}. A group without
+    members does not exist. The member behind a channel knows the groups that it is in (`Member.groups`), so that its
+    end costs no search.
+
+    A roster is kept for the next message if all its members are here and know of their membership: then nothing but
+    joining, leaving and a change of what stands behind a channel alters it, and each of these forgets it. Tests of
+    applications change `groups` by themselves, which the next message finds out.
+
+    `lock` guards all of it, and the hub's channels as well. Every method may be called from any thread.
+    """
+
+    __slots__ = ("_channels", "_has_expired_members", "_rosters", "groups", "joins", "lock")
+
+    def __init__(self, channels: Mapping[str, Target]) -> None:
+        self.lock = threading.RLock()
+        self.groups: dict[str, dict[str, float]] = {}
+        self.joins: ExpiryQueue[tuple[float, str, str]] = ExpiryQueue(self._stands)
+        self._channels = channels
+        self._rosters: dict[str, Roster] = {}
+        self._has_expired_members = False
+
+    def add(self, group: str, channel: str, now: float) -> None:
+        """Add a channel to a group, or renew its time of joining."""
+        with self.lock:
+            self._rosters.pop(group, None)
+            self.groups.setdefault(group, {})[channel] = now
+            self.joins.add((now, group, channel))
+            member = self._member(channel)
+            if member is not None:
+                if member.groups is None:
+                    member.groups = [group]
+                elif group not in member.groups:
+                    member.groups.append(group)
+
+    def discard(self, group: str, channel: str) -> None:
+        """Take a channel out of a group; nothing happens if it is not in it."""
+        with self.lock:
+            self._leave(group, channel)
+            member = self._member(channel)
+            if member is not None and member.groups is not None and group in member.groups:
+                member.groups.remove(group)
+
+    def discard_from_all(self, channel: str) -> None:
+        """Take a channel out of every group, whether or not a member stands behind it."""
+        with self.lock:
+            for group in [group for group, members in self.groups.items() if channel in members]:
+                self.discard(group, channel)
+
+    def end(self, member: Member) -> None:
+        """Take a member's channel out of the groups that it knows of."""
+        with self.lock:
+            for group in member.groups or ():
+                self._leave(group, member.name)
+            member.groups = None
+
+    def expire(self, now: float, lifetime: float) -> None:
+        """Take channels out of the groups that they have not joined again for so many seconds."""
+        with self.lock:
+            for joined, group, channel in self.joins.take_due(now, lifetime):
+                if self._stands((joined, group, channel)):
+                    self._warn_of_expiry(group, channel, lifetime)
+                    self.discard(group, channel)
+
+    def clear(self) -> None:
+        """End all groups."""
+        with self.lock:
+            for target in list(self._channels.values()):
+                member = member_behind(target)
+                if member is not None:
+                    member.groups = None
+            self.groups.clear()
+            self._rosters.clear()
+            self.joins.clear()
+
+    def roster(self, group: str) -> Roster | None:
+        """Who is to get a message for the group; None without anybody."""
+        joined = self.groups.get(group)
+        if not joined:
+            return None
+        roster = self._rosters.get(group)
+        # Tests of applications reach into the groups.
+        if roster is not None and roster.joined is joined and len(roster.members) == len(joined) and roster.is_current:
+            return roster
+        with self.lock:
+            targets = [(name, self._channels.get(name)) for name in joined]
+            members = [target for _, target in targets if type(target) is Member]
+            names = [name for name, target in targets if type(target) is not Member]
+            roster = Roster(joined, members, names)
+            if not names and all(member.groups and group in member.groups for member in members):
+                self._rosters[group] = roster
+            else:
+                self._rosters.pop(group, None)
+        return roster
+
+    def forget_rosters(self) -> None:
+        """Something else stands behind a channel now, which may be in any group."""
+        self._rosters.clear()
+
+    def forget_connection(self, member: Member) -> None:
+        """The member has none any more. (`fairway.delivery.MemberOwner`)"""
+        with self.lock:
+            for group in member.groups or ():
+                self._rosters.pop(group, None)
+
+    def _leave(self, group: str, channel: str) -> None:
+        members = self.groups.get(group)
+        if members is not None:
+            self._rosters.pop(group, None)
+            members.pop(channel, None)
+            if not members:
+                del self.groups[group]
+
+    def _member(self, channel: str) -> Member | None:
+        return member_behind(self._channels.get(channel))
+
+    def _stands(self, note: tuple[float, str, str]) -> bool:
+        """Whether a channel is in a group and has not joined it again since it was noted."""
+        joined, group, channel = note
+        return self.groups.get(group, {}).get(channel) == joined
+
+    def _warn_of_expiry(self, group: str, channel: str, lifetime: float) -> None:
+        member = self._member(channel)
+        if member is not None and not member.closed and not self._has_expired_members:
+            self._has_expired_members = True
+            logger.warning(
+                "A consumer that still runs is no longer in group %s, %g s after it has joined (group_expiry); "
+                "it would have to join again before. Further ones are not logged",
+                group,
+                lifetime,
+            )
