@@ -30,6 +30,7 @@ from fairway.layers.drops import Drops
 from fairway.layers.expiry import ExpiryQueue
 from fairway.layers.memberships import Memberships
 from fairway.layers.pace import Pace
+from fairway.layers.watchers import GroupWatcher
 from fairway.logs import get_logger
 
 logger = get_logger("fairway.layers")
@@ -188,6 +189,14 @@ class Hub:
     def discard_from_all(self, channel: str) -> None:
         """Take a channel out of every group."""
         self.memberships.discard_from_all(channel)
+
+    def watch(self, watcher: GroupWatcher) -> None:
+        """Tell the watcher who is in which group, and from now on what changes, until `unwatch`."""
+        self.memberships.watch(watcher)
+
+    def unwatch(self, watcher: GroupWatcher) -> None:
+        """Tell the watcher nothing more; nothing happens if it does not watch."""
+        self.memberships.unwatch(watcher)
 
     def group_send(self, group: str, message: Message) -> Awaitable[None] | None:
         """Deliver a copy of the message to every member; those that are full are left out, counted and logged.

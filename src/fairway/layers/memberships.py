@@ -9,6 +9,7 @@ from fairway.delivery import Member
 from fairway.layers.channel_queue import Target, member_behind
 from fairway.layers.expiry import ExpiryQueue
 from fairway.layers.roster import Roster
+from fairway.layers.watchers import GroupWatcher, Watchers
 from fairway.logs import get_logger
 
 logger = get_logger("fairway.layers")
@@ -25,10 +26,13 @@ class Memberships:
     joining, leaving and a change of what stands behind a channel alters it, and each of these forgets it. Tests of
     applications change `groups` by themselves, which the next message finds out.
 
+    Watchers hear of every change. While there are none, joining and leaving only look whether there are, and a message
+    to a group whose roster is kept does not even do that.
+
     `lock` guards all of it, and the hub's channels as well. Every method may be called from any thread.
     """
 
-    __slots__ = ("_channels", "_has_expired_members", "_rosters", "groups", "joins", "lock")
+    __slots__ = ("_channels", "_has_expired_members", "_rosters", "_watchers", "groups", "joins", "lock")
 
     def __init__(self, channels: Mapping[str, Target]) -> None:
         self.lock = threading.RLock()
@@ -36,6 +40,7 @@ class Memberships:
         self.joins: ExpiryQueue[tuple[float, str, str]] = ExpiryQueue(self._stands)
         self._channels = channels
         self._rosters: dict[str, Roster] = {}
+        self._watchers: Watchers | None = None
         self._has_expired_members = False
 
     def add(self, group: str, channel: str, now: float) -> None:
@@ -50,6 +55,8 @@ class Memberships:
                     member.groups = [group]
                 elif group not in member.groups:
                     member.groups.append(group)
+            if self._watchers is not None:
+                self._watchers.joined(group, channel)
 
     def discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group; nothing happens if it is not in it."""
@@ -90,11 +97,15 @@ class Memberships:
             self.groups.clear()
             self._rosters.clear()
             self.joins.clear()
+            if self._watchers is not None:
+                self._watchers.clear()
 
     def roster(self, group: str) -> Roster | None:
         """Who is to get a message for the group; None without anybody."""
         joined = self.groups.get(group)
         if not joined:
+            if self._watchers is not None:
+                self._tell_of(group)
             return None
         roster = self._rosters.get(group)
         # Tests of applications reach into the groups.
@@ -109,6 +120,8 @@ class Memberships:
                 self._rosters[group] = roster
             else:
                 self._rosters.pop(group, None)
+            if self._watchers is not None:
+                self._tell_of(group)
         return roster
 
     def forget_rosters(self) -> None:
@@ -121,6 +134,27 @@ class Memberships:
             for group in member.groups or ():
                 self._rosters.pop(group, None)
 
+    def watch(self, watcher: GroupWatcher) -> None:
+        """Tell the watcher who is in which group, and from now on what changes."""
+        with self.lock:
+            if self._watchers is None:
+                self._watchers = Watchers()
+            self._watchers.add(watcher, self.groups)
+
+    def unwatch(self, watcher: GroupWatcher) -> None:
+        """Tell the watcher nothing more; nothing happens if it does not watch."""
+        with self.lock:
+            if self._watchers is not None:
+                self._watchers.remove(watcher)
+                if not self._watchers:
+                    self._watchers = None
+
+    def _tell_of(self, group: str) -> None:
+        """Tell the watchers if somebody has changed the group by hand."""
+        with self.lock:
+            if self._watchers is not None:
+                self._watchers.compare(group, self.groups.get(group, {}))
+
     def _leave(self, group: str, channel: str) -> None:
         members = self.groups.get(group)
         if members is not None:
@@ -128,6 +162,8 @@ class Memberships:
             members.pop(channel, None)
             if not members:
                 del self.groups[group]
+        if self._watchers is not None:
+            self._watchers.left(group, channel)
 
     def _member(self, channel: str) -> Member | None:
         return member_behind(self._channels.get(channel))
