@@ -19,12 +19,25 @@ from fairway.delivery.output import Output
 from fairway.delivery.payload import Encoder, Message, Payload, SlowPolicy
 from fairway.delivery.pump import Pump, SourceFailed
 from fairway.delivery.recipients import Fanout, Recipients
-from fairway.delivery.statistics import Statistics, note_detour, statistics
+from fairway.delivery.statistics import (
+    CounterSet,
+    Probe,
+    ProcessStatistics,
+    Record,
+    Statistics,
+    StatisticsSource,
+    note_detour,
+    process_statistics,
+    register_probe,
+    register_source,
+    statistics,
+)
 
 __all__ = [
     "NEXT_PASS",
     "WAKES_PER_PASS",
     "Connection",
+    "CounterSet",
     "Encoder",
     "Fanout",
     "Inbox",
@@ -34,18 +47,25 @@ __all__ = [
     "Output",
     "Passes",
     "Payload",
+    "Probe",
+    "ProcessStatistics",
     "Pump",
     "Reader",
     "Recipients",
+    "Record",
     "Sleeper",
     "SlowPolicy",
     "Source",
     "SourceFailed",
     "Statistics",
+    "StatisticsSource",
     "Waker",
     "connection_of",
     "note_detour",
+    "process_statistics",
     "reader_of",
+    "register_probe",
+    "register_source",
     "running_loop_or_none",
     "statistics",
 ]

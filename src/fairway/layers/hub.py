@@ -22,8 +22,9 @@ from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from math import inf
+from types import MappingProxyType
 
-from fairway.delivery import Member, Message, Payload, running_loop_or_none
+from fairway.delivery import Member, Message, Payload, Record, register_source, running_loop_or_none
 from fairway.layers.channel_queue import ChannelQueue, Target
 from fairway.layers.copying import copied, is_flat
 from fairway.layers.drops import Drops
@@ -65,6 +66,7 @@ class Hub:
         # When messages expire that were queued for channels without a member.
         self._expiries: ExpiryQueue[tuple[float, str]] = ExpiryQueue(self._waits)
         self._lock = self.memberships.lock
+        register_source("layers", self)
 
     # Members --------------------------------------------------------------------------------------------------
 
@@ -147,6 +149,20 @@ class Hub:
     def dropped(self) -> int:
         """How many deliveries were refused by channels that were full."""
         return self._drops.total
+
+    def statistics(self) -> Record:
+        """What is here, and `dropped_messages`: how many deliveries were refused so far. (`StatisticsSource`)
+
+        `expiry_notes`: of messages and memberships that expire, or would have if they were not gone already.
+        """
+        return MappingProxyType(
+            {
+                "channels": len(self.channels),
+                **self.memberships.statistics(),
+                "expiry_notes": len(self._expiries) + len(self.memberships.joins),
+                "dropped_messages": self.dropped,
+            }
+        )
 
     def _enqueue(self, channel: str, message: Message) -> bool:
         expires_at = self._clock() + self.expiry

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from types import MappingProxyType
 
-from fairway.delivery import Member
+from fairway.delivery import Member, Record
 from fairway.layers.channel_queue import Target, member_behind
 from fairway.layers.expiry import ExpiryQueue
 from fairway.layers.roster import Roster
@@ -133,6 +134,13 @@ class Memberships:
         with self.lock:
             for group in member.groups or ():
                 self._rosters.pop(group, None)
+
+    def statistics(self) -> Record:
+        """How many groups, channels in them, and rosters there are."""
+        with self.lock:
+            memberships = sum(map(len, self.groups.values()))
+            numbers = {"groups": len(self.groups), "memberships": memberships, "rosters": len(self._rosters)}
+        return MappingProxyType(numbers)
 
     def watch(self, watcher: GroupWatcher) -> None:
         """Tell the watcher who is in which group, and from now on what changes."""

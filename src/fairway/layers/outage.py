@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from weakref import WeakKeyDictionary
 
-from fairway.delivery import Message
+from fairway.delivery import Message, register_probe
 from fairway.layers.channel_queue import wake
 from fairway.logs import get_logger
 
@@ -50,6 +50,10 @@ class Outage:
         self._quiet_until = 0.0
         self._patience = _SHORTEST_PATIENCE
         self._waiting: set[asyncio.Future[None]] = set()
+
+    def is_up(self) -> bool:
+        """Whether the layer works, as far as its readers know. (`fairway.delivery.Probe`)"""
+        return not self.is_on
 
     def begin(self, error: BaseException) -> None:
         """A call of the layer has failed: say so, unless it was said."""
@@ -145,7 +149,16 @@ _outages: WeakKeyDictionary[object, Outage] = WeakKeyDictionary()
 
 def outage_of(layer: object) -> Outage:
     """The one that all readers of this layer share; of a layer that cannot be a key, those of its class."""
+    name = type(layer).__qualname__
     try:
-        return _outages.setdefault(layer, Outage(type(layer).__qualname__))
+        return _outage_of(layer, name)
     except TypeError:
-        return _outages.setdefault(type(layer), Outage(type(layer).__qualname__))
+        return _outage_of(type(layer), name)
+
+
+def _outage_of(key: object, name: str) -> Outage:
+    outage = _outages.get(key)
+    if outage is None:
+        outage = _outages.setdefault(key, Outage(name))
+        register_probe(f"channel layer {name}", outage)
+    return outage

@@ -15,6 +15,7 @@ from types import CoroutineType
 from typing import Any, Protocol
 
 from fairway.asgi.calling import enter_application
+from fairway.delivery import CounterSet, register_source
 from fairway.logs import ErrorLog, FaultLog, get_logger
 from fairway.protocols.http1 import PlainHeads
 from fairway.server import descriptors
@@ -52,7 +53,7 @@ class Served(Protocol):
     def scope(self) -> Mapping[str, Any]: ...
 
 
-class Counters:
+class Counters(CounterSet):
     """How often things happened since the server started."""
 
     __slots__ = ("connections", "dropped_frames", "faults", "refused", "requests", "slow_consumers", "websockets")
@@ -81,6 +82,7 @@ class ServerContext(Clock):
         self.connections: set[Drainable] = set()
         self.tasks: dict[asyncio.Task[None], Served] = {}
         self.counters = Counters()
+        register_source("server", self.counters)
         self.collector: Collector | None = None
         self.state: dict[str, Any] | None = None
         self.max_connections = limits.max_connections or descriptors.for_connections()

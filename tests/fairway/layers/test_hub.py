@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
+import weakref
 
 import pytest
 from tests.fairway.layers.doubles import FakeConnection, new_hub, new_member, waiting
 from tests.fairway.loops import LoopFactory, on_each_loop, passes, run
 
-from fairway.delivery import Message, Payload
+from fairway.delivery import Message, Payload, process_statistics
 from fairway.layers.hub import Hub
 
 # Channels -----------------------------------------------------------------------------------------------------------
@@ -333,3 +335,35 @@ async def test_flush_forgets_messages_and_groups_and_keeps_members_and_readers()
     hub.send("read", {"n": 3})
     assert waiting(member) == [{"n": 2}]
     assert await reader == {"n": 3}
+
+
+async def test_what_is_here_and_what_was_dropped_is_a_frozen_record() -> None:
+    hub = new_hub(capacity=1)
+    new_member(hub, "m")
+    for group, name in ("gm", "hm", "hn"):
+        hub.group_add(group, name)
+    for _ in range(2):
+        hub.group_send("g", {"n": 1})
+        hub.send("c", {"n": 1})
+    gc.collect()  # hubs of other tests, which would go meanwhile
+    before = process_statistics().counters["layers"]
+
+    record = hub.statistics()
+    hub.send("c", {"n": 2})
+
+    assert record == {
+        "channels": 2, "groups": 2, "memberships": 3, "rosters": 1, "expiry_notes": 4, "dropped_messages": 1,
+    }  # fmt: skip
+    assert hub.statistics()["dropped_messages"] == 2
+    assert process_statistics().counters["layers"]["dropped_messages"] - before["dropped_messages"] == 1
+
+
+def test_a_hub_is_counted_as_long_as_it_lives() -> None:
+    hub = new_hub()
+    hub.group_add("g", "c")
+    gone = weakref.ref(hub)
+
+    del hub
+    gc.collect()
+
+    assert gone() is None

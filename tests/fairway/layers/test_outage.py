@@ -9,6 +9,7 @@ import weakref
 import pytest
 from tests.fairway.loops import LoopThread, on_each_loop
 
+from fairway.delivery import process_statistics
 from fairway.layers import outage as outage_module
 from fairway.layers.outage import Outage, backoff, outage_of, receive_through
 
@@ -181,6 +182,21 @@ def test_a_layer_has_one_outage_and_is_not_kept_by_it():
     del layer
     gc.collect()
     assert gone() is None
+
+
+def test_whether_a_layer_is_up_is_among_the_statistics_of_the_process():
+    class Pigeons:
+        """A layer."""
+
+    layer, name = Pigeons(), f"channel layer {Pigeons.__qualname__}"
+    outage = outage_of(layer)
+    assert process_statistics().up[name]
+
+    outage.begin(ConnectionError("refused"))
+    assert not process_statistics().up[name]
+
+    outage.end()
+    assert process_statistics().up[name]
 
 
 def test_a_layer_that_cannot_be_a_key_shares_with_its_class():

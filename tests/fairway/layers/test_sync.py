@@ -173,14 +173,7 @@ def assert_no_more(after: dict[str, int], before: dict[str, int]) -> None:
 
 
 def sizes(layer: InMemoryChannelLayer) -> dict[str, int]:
-    hub = layer.hub
-    return {
-        "channels": len(hub.channels),
-        "groups": len(hub.groups),
-        "members": sum(map(len, hub.groups.values())),
-        "joins": len(hub.memberships.joins),
-        "expiries": len(hub._expiries),
-    }
+    return dict(layer.hub.statistics())
 
 
 def assert_in_order(texts: list[str], senders: int, count: int) -> None:
@@ -197,7 +190,7 @@ def assert_in_order(texts: list[str], senders: int, count: int) -> None:
 @in_both_ways
 def test_a_thousand_calls_from_eight_threads_arrive_in_order_and_leave_nothing(site, layer, listener, way):
     another = site.open("listen")
-    wait_until(lambda: sizes(layer)["members"] == 2)
+    wait_until(lambda: sizes(layer)["memberships"] == 2)
     SENDERS[way]("news", item("first", 0))
     assert listener.read() == another.read() == ["first 0"]
     before, hub_before = left_behind(), sizes(layer)
@@ -255,7 +248,7 @@ def test_send_reaches_one_channel_and_says_when_it_is_full(layer):
 
 def test_broadcasts_reach_sockets_without_a_handler(site, layer, listener):
     another = site.open("listen")
-    wait_until(lambda: sizes(layer)["members"] == 2)
+    wait_until(lambda: sizes(layer)["memberships"] == 2)
     _first, second = layer.groups["news"]
     group_broadcast("news", "for all")
     group_broadcast("news", bytes_data=b"for one", exclude=second)

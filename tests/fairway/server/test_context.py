@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from fairway.delivery import process_statistics
 from fairway.server.access import AccessLog
 from fairway.server.config import Config
 from fairway.server.context import ServerContext
@@ -123,3 +125,16 @@ async def test_an_error_of_the_application_is_logged_with_what_it_served(
     (record,) = caplog.records
     assert record.getMessage() == "exception in application for HTTP /x from [::1]:7"
     assert record.exc_info is not None
+
+
+async def test_what_a_server_counts_is_among_the_statistics_of_the_process(context: ServerContext) -> None:
+    gc.collect()  # servers of other tests, which would go meanwhile
+    before = process_statistics().counters["server"]
+    context.counters.requests += 2
+
+    after = process_statistics().counters["server"]
+
+    assert after["requests"] - before["requests"] == 2
+    assert after.keys() == {
+        "connections", "dropped_frames", "faults", "refused", "requests", "slow_consumers", "websockets",
+    }  # fmt: skip
