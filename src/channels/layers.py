@@ -34,11 +34,30 @@ __all__ = [
 
 
 class InMemoryChannelLayer(MemoryChannelLayer):
-    """The layer for one process, with the options of `MemoryChannelLayer`; one that makes no sense is a mistake in
-    the settings.
+    """The layer for one process, with the options of `MemoryChannelLayer` and what tests of applications look into.
+
+    `channels` and `groups` are the hub's own, to be changed in place. A channel is a queue of `(expires_at, message)`.
     """
 
     option_error = ImproperlyConfigured
+
+    @property
+    def channels(self) -> dict[str, Any]:
+        """Channel name -> queue, for the channels that hold messages or have a reader."""
+        return self.hub.channels
+
+    @property
+    def groups(self) -> dict[str, dict[str, float]]:
+        """Group name -> {channel name -> time of joining}; a group without members does not exist."""
+        return self.hub.groups
+
+    def _clean_expired(self) -> None:
+        """Drop messages and memberships that have expired, which also happens by itself."""
+        self.hub.expire()
+
+    def _remove_from_groups(self, channel: str) -> None:
+        """Take a channel out of every group."""
+        self.hub.discard_from_all(channel)
 
 
 class ChannelLayerManager:

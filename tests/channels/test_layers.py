@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import re
 import threading
@@ -24,6 +25,8 @@ from channels.layers import (
 )
 from fairway.layers import errors, memory
 from fairway.layers.native import hub_of
+from tests.fairway.layers.doubles import Clock
+from tests.fairway.loops import passes
 
 MEMORY = "channels.layers.InMemoryChannelLayer"
 
@@ -203,3 +206,63 @@ def test_an_option_that_makes_no_sense_is_a_mistake_in_the_settings() -> None:
         pytest.raises(ImproperlyConfigured, match=r"^slow_consumers\['a\*'\] is 'drop': use one of close, "),
     ):
         get_channel_layer()
+
+
+# What tests of applications look into --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def layer() -> InMemoryChannelLayer:
+    return InMemoryChannelLayer(expiry=60)
+
+
+@pytest.mark.parametrize("name", ["channels", "groups"])
+def test_what_is_looked_into_is_the_hubs_own_and_cannot_be_replaced(layer: InMemoryChannelLayer, name: str) -> None:
+    assert getattr(layer, name) is getattr(layer.hub, name)
+    with pytest.raises(AttributeError, match=f"property '{name}' of 'InMemoryChannelLayer' object has no setter"):
+        setattr(layer, name, {})
+
+
+async def test_deleting_a_channel_behind_its_reader_loses_nothing(layer: InMemoryChannelLayer) -> None:
+    reader = asyncio.ensure_future(layer.receive("c"))
+    await passes()
+    await layer.send("c", {"n": 1})
+
+    del layer.channels["c"]
+
+    assert await reader == {"n": 1}
+
+
+async def test_items_of_a_channel_are_pairs_of_expiry_and_message(layer: InMemoryChannelLayer) -> None:
+    layer.hub._clock = Clock()
+    await layer.send("c", {"n": 1})
+
+    assert layer.channels["c"].get_nowait() == (1060.0, {"n": 1})
+
+
+async def test_groups_have_the_time_of_joining(layer: InMemoryChannelLayer) -> None:
+    layer.hub._clock = clock = Clock()
+    await layer.group_add("g", "c")
+    clock.now += 5
+    await layer.group_add("g", "d")
+    assert layer.groups == {"g": {"c": 1000.0, "d": 1005.0}}
+
+    await layer.group_discard("g", "c")
+    await layer.group_discard("g", "d")
+    await layer.group_discard("g", "never-there")
+
+    assert layer.groups == {}
+
+
+async def test_what_test_suites_of_others_wrap_is_there_and_works(layer: InMemoryChannelLayer) -> None:
+    layer.hub._clock = clock = Clock()
+    layer.expiry = 10.0
+    await layer.send("c", {"n": 1})
+    for group in "gh":
+        await layer.group_add(group, "c")
+        await layer.group_add(group, "d")
+    layer._remove_from_groups("d")
+    assert {group: list(members) for group, members in layer.groups.items()} == {"g": ["c"], "h": ["c"]}
+    clock.now += 11
+    layer._clean_expired()
+    assert (layer.channels, layer.groups) == ({}, {})

@@ -21,11 +21,10 @@ from fairway.layers.native import delivers_through_hub, hub_of
 class MemoryChannelLayer(BaseChannelLayer):
     """The layer for one process: no service, no serialisation, nothing to configure.
 
-    Consumers that run on it are reached straight through the hub. `channels` and `groups` may be looked into; a
-    channel is a queue of `(expires_at, message)`. Capacity counts for each channel by itself. `group_expiry` is in
-    seconds, from the last `group_add`. `slow_consumers`: what becomes of broadcasts for clients that do not take them
-    fast enough, by glob of the group's name, the first that matches: `close` (the default), `drop-oldest` or
-    `keep-latest`.
+    Consumers that run on it are reached straight through its hub. Capacity counts for each channel by itself.
+    `group_expiry` is in seconds, from the last `group_add`. `slow_consumers`: what becomes of broadcasts for clients
+    that do not take them fast enough, by glob of the group's name, the first that matches: `close` (the default),
+    `drop-oldest` or `keep-latest`.
     """
 
     extensions = ["groups", "flush"]  # noqa: RUF012
@@ -63,16 +62,6 @@ class MemoryChannelLayer(BaseChannelLayer):
     @group_expiry.setter
     def group_expiry(self, seconds: float) -> None:
         self.hub.group_expiry = seconds
-
-    @property
-    def channels(self) -> dict[str, Any]:
-        """Channel name -> queue, for the channels that hold messages or have a reader."""
-        return self.hub.channels
-
-    @property
-    def groups(self) -> dict[str, dict[str, float]]:
-        """Group name -> {channel name -> time of joining}; a group without members does not exist."""
-        return self.hub.groups
 
     async def send(self, channel: str, message: Message) -> None:
         check_message(message)
@@ -127,14 +116,6 @@ class MemoryChannelLayer(BaseChannelLayer):
             if pattern.match(group):
                 return policy
         return SlowPolicy.CLOSE
-
-    def _clean_expired(self) -> None:
-        """Drop messages and memberships that have expired, which also happens by itself."""
-        self.hub.expire()
-
-    def _remove_from_groups(self, channel: str) -> None:
-        """Take a channel out of every group."""
-        self.hub.discard_from_all(channel)
 
     async def flush(self) -> None:
         self.hub.flush()
