@@ -5,8 +5,8 @@ reached through a channel layer is a `Member`; a server's own end of a socket is
 nothing of layers and the layers nothing of sockets: both know this module, and this module knows only the
 standard library.
 
-Everything here belongs to one event loop and is called from it, except `Member.deliver` and
-`Member.broadcast`, which may be called from any thread.
+Everything here belongs to one event loop and is called from it, except `Member.deliver`,
+`Member.broadcast` and what concerns statistics, which may be called from any thread.
 """
 
 from __future__ import annotations
