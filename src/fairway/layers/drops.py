@@ -1,4 +1,4 @@
-"""What a layer had to leave out is logged when it begins and summed up later, however much it is."""
+"""Deliveries that were dropped because channels were full: counted, and logged in few lines, however many they are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ INTERVAL = 10.0
 
 
 class Drops:
-    """Counts deliveries of one layer's groups that were dropped, for good in `total`. Any thread may call it."""
+    """Counts the dropped deliveries of one layer in `total`, for good. Any thread may call it.
+
+    The first drop is a line at once. Those that follow within `INTERVAL`, in whatever groups, are one line after it.
+    """
 
     def __init__(self) -> None:
         self.total = 0

@@ -96,7 +96,9 @@ async def test_a_wall_clock_that_jumps_ends_nothing(monkeypatch: pytest.MonkeyPa
     hub.send("unread", {"n": 1})
     wall = time.time()
     monkeypatch.setattr(time, "time", lambda: wall + 2 * 86400)
+
     hub.group_send("g", {"n": 2})
+
     assert waiting(member) == [{"n": 2}]
     assert await hub.receive("unread") == {"n": 1}
 
@@ -114,7 +116,9 @@ async def test_a_consumer_that_still_runs_is_named_when_its_membership_expires(
         hub.group_add("g", name)
     hub.group_add("g", "nobody")
     clock.now += 61
+
     hub.group_send("g", {"n": 1})
+
     assert hub.groups == {}
     assert caplog.messages == [
         "A consumer that still runs is no longer in group g, 60 s after it has joined (group_expiry); it would have to "

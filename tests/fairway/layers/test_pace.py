@@ -60,8 +60,10 @@ async def test_channels_without_a_consumer_are_served_in_slices_too() -> None:
     count = 2 * NAMES + 1
     for number in range(count):
         hub.group_add("g", f"c{number}")
+
     first, second = hub.group_send("g", message := {"n": 1}), hub.group_send("g", {"n": 2})
     message["n"] = "changed meanwhile"
+
     assert len(hub.channels) == NAMES
     assert first is not None
     assert second is not None
@@ -77,10 +79,12 @@ async def test_drops_of_a_large_group_are_one_line(caplog: pytest.LogCaptureFixt
     new_member(hub, "m", capacity=1)
     for name in ("m", *(f"c{number}" for number in range(NAMES + 1))):
         hub.group_add("g", name)
+
     for _ in range(2):
         sent = hub.group_send("g", {"n": 1})
         assert sent is not None
         await sent
+
     assert caplog.messages == [f"{NAMES + 2} of {NAMES + 2} channels over capacity in group g"]
 
 
@@ -132,8 +136,10 @@ async def test_a_failure_in_a_slice_holds_up_nothing() -> None:
 
     members[0].connection = Broken(members[0].inbox)
     members[0].inbox.wait()
+
     with pytest.raises(ArithmeticError, match=r"^on purpose$"):
         hub.group_broadcast("g", Payload("a"))
+
     wait = hub.group_send("g", {"n": 1})
     assert wait is not None
     await wait
@@ -146,8 +152,10 @@ async def test_a_failure_in_a_slice_holds_up_nothing() -> None:
 async def test_a_sender_is_asked_to_wait_when_it_is_far_ahead_of_the_members() -> None:
     hub = new_hub()
     large_group(hub, 1000)
+
     waits = [hub.group_send("g", {"n": number}) for number in range(AHEAD // 1000 + 1)]
     assert [wait is None for wait in waits] == [True] * (AHEAD // 1000) + [False]
+
     passes_made = 0
 
     async def count() -> None:
@@ -165,6 +173,7 @@ async def test_a_sender_is_asked_to_wait_when_it_is_far_ahead_of_the_members() -
 async def test_messages_of_different_passes_do_not_add_up() -> None:
     hub = new_hub()
     large_group(hub, 1000)
+
     for number in range(10):
         assert hub.group_broadcast("g", Payload(str(number))) is None
         await asyncio.sleep(0)
@@ -174,9 +183,11 @@ async def test_a_small_group_is_not_flooded_in_one_pass() -> None:
     hub = new_hub()
     member = new_member(hub)
     hub.group_add("g", "m")
+
     for number in range(1000):
         wait = hub.group_send("g", {"n": number})
         if wait is not None:
             assert len(waiting(member)) < member.capacity
             await wait
+
     assert hub.dropped == 0
