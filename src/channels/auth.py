@@ -23,7 +23,7 @@ from django.contrib.auth import (
 from django.utils.crypto import constant_time_compare
 from django.utils.functional import empty
 
-from channels.db import SharedVisit, database_sync_to_async
+from channels.db import database_sync_to_async
 from channels.middleware import (
     Application,
     BaseMiddleware,
@@ -35,6 +35,7 @@ from channels.middleware import (
     enter_application,
 )
 from channels.sessions import CookieMiddleware, SessionMiddleware, SmallLazyObject, shared
+from channels.sharing import SharedVisit
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
