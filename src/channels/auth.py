@@ -7,8 +7,10 @@ imported before Django is set up, as projects' `asgi.py` files do.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth import (
@@ -34,15 +36,15 @@ from channels.middleware import (
     copy_of,
     enter_application,
 )
-from channels.sessions import CookieMiddleware, SessionMiddleware, SmallLazyObject, shared
-from channels.sharing import SharedVisit
+from channels.sessions import CookieMiddleware, SessionMiddleware, SmallLazyObject, load_session, shared
+from channels.sharing import Row, SharedQueries, shared_database
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
     from django.contrib.auth.models import AnonymousUser
 
 
-class _GetUser(SharedVisit[Scope, Any]):
+class _GetUser(SharedQueries[Scope, Any]):
     """Loads session and user in one visit to the database thread, or in none without a session to load."""
 
     async def __call__(self, scope: Scope) -> Any:
@@ -52,13 +54,14 @@ class _GetUser(SharedVisit[Scope, Any]):
 
 
 @_GetUser
-def get_user(scope: Scope) -> AbstractBaseUser | AnonymousUser:
+def get_user(scope: Scope) -> Generator[Row, Any, AbstractBaseUser | AnonymousUser]:
     """Return the user that the session in `scope` is logged in as, or an `AnonymousUser`.
 
     A session whose user has changed the password since is flushed. One that was signed with a key in
     `SECRET_KEY_FALLBACKS` is valid, and left as it is: a WebSocket could not tell the client a new key.
     """
     session = _session(scope)
+    yield from load_session(session)
     try:
         user_id = _get_user_session_key(session)
         backend_path = session[BACKEND_SESSION_KEY]
@@ -67,11 +70,40 @@ def get_user(scope: Scope) -> AbstractBaseUser | AnonymousUser:
     _share_names(session)
     if backend_path not in settings.AUTHENTICATION_BACKENDS:
         return _anonymous()
-    user = load_backend(backend_path).get_user(user_id)
+    user = yield from _load_user(load_backend(backend_path), user_id)
     if user is not None and not _session_is_of(session, user):
         session.flush()
         user = None
     return user or _anonymous()
+
+
+def _load_user(backend: Any, user_id: Any) -> Generator[Row, Any, Any]:
+    """Return what `backend.get_user` returns; if that is Django's own, load the user together with those of others."""
+    if type(user_id) in (int, str, UUID) and _looks_up_as_django(backend):
+        database = shared_database(get_user_model()._default_manager)
+        make = None if database is None else (yield Row(_fetch_users, database, user_id))
+        if make is not None:
+            user = make()
+            return user if backend.user_can_authenticate(user) else None
+    return backend.get_user(user_id)
+
+
+def _looks_up_as_django(backend: Any) -> bool:
+    # It imports the user model, which cannot be imported before the apps are loaded.
+    from django.contrib.auth import backends
+
+    function = getattr(backend.get_user, "__func__", None)
+    # A replacement of the method in Django's class, as tests make them, is that of another module.
+    return function is backends.ModelBackend.get_user and function.__globals__ is vars(backends)
+
+
+def _fetch_users(database: str, keys: Sequence[Any]) -> Mapping[Any, Callable[[], Any]]:
+    """What makes the user with each key. Each call makes one of its own, even if another has the same key."""
+    model = get_user_model()
+    names = [field.attname for field in model._meta.concrete_fields]
+    key = names.index(model._meta.pk.attname)
+    rows = model._default_manager.using(database).filter(pk__in=keys).order_by().values_list(*names)
+    return {row[key]: partial(model.from_db, database, names, row) for row in rows}
 
 
 # Tests replace the global `get_user`; the replacement must then be called.

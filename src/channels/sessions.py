@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import datetime
 import functools
+import re
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Generator, Iterable, Mapping, Sequence
 from http.cookies import SimpleCookie
 from importlib import import_module
 from typing import Any
 
 from django.conf import settings
 from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import SuspiciousOperation
 from django.http.cookie import parse_cookie
+from django.utils import timezone
 from django.utils.functional import LazyObject
 from django.utils.http import http_date
 
 from channels.middleware import Application, Receive, Scope, Send, TailCall, copy_of, enter_application
+from channels.sharing import Row, shared_database
 from fairway.delivery import Message
 
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
@@ -142,6 +146,46 @@ def shared(text: str) -> str:
 @functools.lru_cache(maxsize=256)
 def _shared(text: str) -> str:
     return text
+
+
+# What Django makes keys of. Another key is not looked for together with others': a database may refuse it, or find a
+# session whose key it takes for the same.
+_KEY = re.compile("[a-z0-9]{8,40}")
+
+
+def load_session(session: Any) -> Generator[Row, Any, None]:
+    """Load a session of `django.contrib.sessions.backends.db`, together with those of other calls.
+
+    For a function of `SharedQueries`. Any other session, and one that is loaded, is left as it is: it loads itself.
+    """
+    store = session._wrapped if type(session) is SmallLazyObject else session
+    if type(store) is not SessionStore or _is_loaded(store) or not _KEY.fullmatch(store.session_key or ""):
+        return
+    database = shared_database(store.get_model_class().objects)
+    found = None if database is None else (yield Row(_fetch_sessions, database, store.session_key))
+    # Another call may have had the same session.
+    if found is not None and not _is_loaded(store):
+        _fill(store, *found)
+
+
+def _is_loaded(store: Any) -> bool:
+    return hasattr(store, "_session_cache")
+
+
+def _fill(store: Any, data: str | None = None) -> None:
+    """Do what `SessionStore.load` does with the data that it finds."""
+    if data is None:
+        store._session_key = None
+    store._session_cache = {} if data is None else store.decode(data)
+
+
+def _fetch_sessions(database: str, keys: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    """The data of the session with each key, in a tuple; an empty one where there is none, or it has expired."""
+    sessions = SessionStore.get_model_class().objects.using(database)
+    current = sessions.filter(session_key__in=keys, expire_date__gt=timezone.now())
+    found: dict[str, tuple[str, ...]] = dict.fromkeys(keys, ())
+    found.update((key, (data,)) for key, data in current.values_list("session_key", "session_data"))
+    return found
 
 
 class InstanceSessionWrapper:
