@@ -22,8 +22,18 @@ class Source(Protocol):
         """Called when the consumer has nothing left to do and is about to wait."""
 
 
-# What counts against the size of a client lane; events, failures and payloads put back count as messages only.
-_SIZED = frozenset({str, bytes})
+_TEXT_SIZE, _BYTES_SIZE = getsizeof(""), getsizeof(b"")
+
+
+def _size_of(item: Any) -> int:
+    """What counts against the size of a client lane, in bytes of memory; events, failures and payloads put back are
+    counted as messages only.
+    """
+    # For what messages nearly always are, this takes half the time of `getsizeof`, and gives the same.
+    kind = type(item)
+    if kind is str:
+        return len(item) + _TEXT_SIZE if item.isascii() else getsizeof(item)
+    return len(item) + _BYTES_SIZE if kind is bytes else 0
 
 
 WAKES_PER_PASS = 128
@@ -131,8 +141,7 @@ class Inbox:
         if self.client is None:
             self.client = deque()
         self.client.append(item)
-        if type(item) in _SIZED:
-            self.client_size += getsizeof(item)
+        self.client_size += _size_of(item)
 
     def put_disconnect(self, event: Message) -> None:
         """Add the last event of the client, and tell `on_ending`. When thousands leave together, their consumers are
@@ -280,8 +289,8 @@ class Inbox:
         if not client:
             self.client = None
             self.client_size = 0
-        elif type(item) in _SIZED:
-            self.client_size -= getsizeof(item)
+        else:
+            self.client_size -= _size_of(item)
         if self._paused and self._has_room():
             self._paused = False
             if self.source is not None:
@@ -330,8 +339,7 @@ class Inbox:
             self.client = deque()
         self.client.appendleft(item)
         self._layer_next = False
-        if type(item) in _SIZED:
-            self.client_size += getsizeof(item)
+        self.client_size += _size_of(item)
 
     def clear(self) -> None:
         """Forget everything that waits, and the source: the connection has ended."""
