@@ -144,7 +144,7 @@ async def test_a_stuck_reader_among_a_hundred_is_left_when_its_time_is_up(
             assert await client.frame() == (TEXT, text.encode())
 
     late = statistics.sends_after_close
-    await stuck.send(frame(TEXT, b"20000"))
+    await stuck.send(frame(TEXT, b"2000"))
     await until(lambda: sizes(served)[-1] >= served.context.limits.outbox_high_water)
     for number in itertools.count():
         taken = member.sent
@@ -156,8 +156,7 @@ async def test_a_stuck_reader_among_a_hundred_is_left_when_its_time_is_up(
     await hear("the end")
     assert member.codes == [1013]
     # The handler had waited in one `send`; each of those that were to follow came too late.
-    await until(lambda: statistics.sends_after_close - late >= 20_000 - taken - 1)
-    assert statistics.sends_after_close - late == 20_000 - taken - 1
+    assert statistics.sends_after_close - late == 2_000 - taken - 1
     assert sizes(served) == [0] * 100
     assert served.context.counters.slow_consumers == 1
     assert served.log[-1].endswith("/chat: client took no data for 0.5 s")
