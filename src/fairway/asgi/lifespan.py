@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Literal
 
 from fairway import running, whereabouts
+from fairway.asgi.calling import Application
+from fairway.delivery import Message
 from fairway.logs import get_logger
 
 logger = get_logger("fairway.server")
 
-Message = MutableMapping[str, Any]
-Application = Callable[..., Awaitable[None]]
 
 _CANCEL_TIMEOUT = 1.0
 """Seconds for a cancelled application task to end; one that refuses is left behind with a warning."""

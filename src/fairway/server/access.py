@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
-from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from fairway.asgi.reporter import EventLog
+from fairway.asgi.reporter import EventLog, Scope
 from fairway.logs import FaultLog, escape_character
 
 __all__ = [
@@ -24,7 +22,6 @@ __all__ = [
 MAX_TARGET_LENGTH = 1024
 """Characters of a path with its query that go into a line; a log is read by people."""
 
-Scope = Mapping[str, Any]
 
 # Exactly these, and every name that ends in one of those below.
 _REDACTED_NAMES = frozenset({"auth", "authorization", "code", "key", "otp", "passwd", "pwd", "sid", "sig", "ticket"})

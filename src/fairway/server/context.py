@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import Context
 from email.utils import formatdate
 from types import CoroutineType
 from typing import Any, Protocol
 
-from fairway.asgi.calling import enter_application
+from fairway.asgi.calling import Application, Scope, enter_application
 from fairway.delivery import CounterSet, register_source
 from fairway.logs import ErrorLog, FaultLog, get_logger
 from fairway.protocols.http1 import PlainHeads
@@ -31,9 +31,6 @@ logger = get_logger("fairway.server")
 
 DRAINED_LINGER_SECONDS = 1.0
 """Of a connection whose server is stopping: enough for an answer to arrive, and nobody waits for it."""
-
-Scope = MutableMapping[str, Any]
-Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Drainable(Protocol):

@@ -14,12 +14,13 @@ from collections.abc import Collection
 from math import inf
 
 from fairway import running, whereabouts
+from fairway.asgi.calling import Application
 from fairway.asgi.lifespan import Lifespan
 from fairway.logs import get_logger, switch_on
 from fairway.protocols.http1 import Http1Protocol
 from fairway.server.access import AccessLog, EventLog
 from fairway.server.config import Config
-from fairway.server.context import Application, ServerContext
+from fairway.server.context import ServerContext
 from fairway.server.http1.connection import TOO_MANY, Http1Connection
 
 logger = get_logger("fairway.server")

@@ -10,19 +10,17 @@ once, since the likeliest reason is a proxy that nobody has named.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
-from fairway.asgi.calling import enter_application
+from fairway.asgi.calling import Application, Scope, enter_application
 from fairway.logs import get_logger
 from fairway.server.access import escaped
 from fairway.server.limits import ConfigurationError
 
 logger = get_logger("fairway.server")
 
-Scope = MutableMapping[str, Any]
-Application = Callable[[Any, Any, Any], Awaitable[None]]
 Network = IPv4Network | IPv6Network
 
 _MAX_HOPS = 32
