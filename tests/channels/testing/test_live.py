@@ -22,17 +22,17 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.test import override_settings
+from tests.channels.management.project import Project
+from tests.services.postgres import PostgresServer
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from channels.testing import ChannelsLiveServerTestCase, live
 from channels.testing.live import make_application
 from fairway.testing import ServerProcess
-from tests.channels.management.project import Project
-from tests.services.postgres import PostgresServer
 
 PATIENCE = 30.0
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 SITE = override_settings(
     ASGI_APPLICATION="tests.channels.live_site.application",
     ROOT_URLCONF="tests.channels.live_site",
