@@ -4,54 +4,12 @@ from __future__ import annotations
 
 import ast
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
+from tests.architecture.sources import SRC, dotted, imports, modules, tree_of, within
 
-SRC = Path(__file__).parents[2] / "src"
 STDLIB = sys.stdlib_module_names
-
-
-def modules(*packages: str) -> list[Path]:
-    found = [path for package in packages for path in sorted((SRC / package).rglob("*.py"))]
-    assert found, f"no modules in {packages}"
-    return found
-
-
-def dotted(path: Path) -> str:
-    parts = path.relative_to(SRC).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-@cache
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"))
-
-
-@cache
-def imports(path: Path, *, at_run_time_only: bool = False, top_level_only: bool = False) -> list[tuple[int, str]]:
-    """The dotted names that a module imports, with their lines; `from a import b` counts as `a.b` too."""
-    found: list[tuple[int, str]] = []
-    unseen: list[ast.AST] = [tree_of(path)]
-    while unseen:
-        node = unseen.pop()
-        is_guard = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        if (at_run_time_only and is_guard) or (top_level_only and is_function):
-            continue
-        if isinstance(node, ast.Import):
-            found += ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: relative import; write the whole name"
-            found.append((node.lineno, node.module or ""))
-            found += ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
-        unseen += ast.iter_child_nodes(node)
-    return found
-
-
-def within(name: str, *packages: str) -> bool:
-    return any(name == package or name.startswith(package + ".") for package in packages)
 
 
 def offences(paths: list[Path], allowed: tuple[str, ...], forbidden: tuple[str, ...] = ()) -> list[str]:
@@ -183,11 +141,14 @@ def test_nobody_imports_the_consumers_of_the_engine() -> None:
 
 
 def test_there_are_no_import_cycles() -> None:
-    graph: dict[str, set[str]] = {}
+    """Imports that only a type checker sees count: a circle of knowledge is one, however it is imported."""
     known = {dotted(path) for path in modules("channels", "fairway")}
+    graph: dict[str, set[str]] = {}
     for path in modules("channels", "fairway"):
-        targets = {name for _, name in imports(path, at_run_time_only=True, top_level_only=True)}
-        graph[dotted(path)] = {name for name in targets & known if name != dotted(path)}
+        module = dotted(path)
+        targets = {name for _, name in imports(path)} & known
+        # A package that a submodule imports from is counted by the names it takes, not by the package.
+        graph[module] = {target for target in targets if target != module and not within(module, target)}
     finished: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:
@@ -195,9 +156,7 @@ def test_there_are_no_import_cycles() -> None:
             pytest.fail("import cycle: " + " -> ".join((*trail[trail.index(module) :], module)))
         if module not in finished:
             for target in sorted(graph[module]):
-                # A package that a submodule imports from is counted by the names it takes, not by the package.
-                if not within(module, target):
-                    visit(target, (*trail, module))
+                visit(target, (*trail, module))
             finished.add(module)
 
     for module in sorted(graph):

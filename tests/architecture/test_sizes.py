@@ -1,0 +1,99 @@
+"""How large a class may be, and what belongs to a module: a page for its folder, a test file of its name.
+
+Each list of exceptions may only shrink: an entry that is not needed any more fails, too.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from tests.architecture.sources import ROOT, SRC, dotted, modules, tree_of
+
+MOST_METHODS = 25
+MOST_ATTRIBUTES = 15
+LONGEST_WITHOUT_TESTS = 150
+
+# Classes beyond the bound, and why they are.
+LARGE_CLASSES: dict[str, str] = {}
+
+# Modules that are tested under another name, and where.
+TESTED_ELSEWHERE: dict[str, str] = {}
+
+
+def classes() -> dict[str, tuple[Path, ast.ClassDef]]:
+    return {
+        node.name: (path, node)
+        for path in modules("channels", "fairway")
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def own_members(node: ast.ClassDef) -> tuple[set[str], set[str]]:
+    """Methods and attributes that a class adds: annotated, assigned, in its slots, or set on `self`."""
+    methods: set[str] = set()
+    attributes: set[str] = set()
+    for statement in node.body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            methods.add(statement.name)
+            attributes |= {
+                target.attr
+                for target in ast.walk(statement)
+                if isinstance(target, ast.Attribute)
+                and isinstance(target.ctx, ast.Store)
+                and isinstance(target.value, ast.Name)
+                and target.value.id == "self"
+            }
+        elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            attributes.add(statement.target.id)
+        elif isinstance(statement, ast.Assign):
+            for target in statement.targets:
+                if isinstance(target, ast.Name) and target.id == "__slots__":
+                    attributes |= {str(one.value) for one in ast.walk(statement.value) if isinstance(one, ast.Constant)}
+                elif isinstance(target, ast.Name):
+                    attributes.add(target.id)
+    return methods, attributes
+
+
+def members(name: str, known: dict[str, tuple[Path, ast.ClassDef]]) -> tuple[set[str], set[str]]:
+    """Those of a class, with what it inherits from our own classes."""
+    _, node = known[name]
+    methods, attributes = own_members(node)
+    for base in node.bases:
+        inherited = ast.unparse(base).rpartition(".")[2]
+        if inherited in known and inherited != name:
+            more_methods, more_attributes = members(inherited, known)
+            methods |= more_methods
+            attributes |= more_attributes
+    return methods, attributes - methods
+
+
+def test_no_class_is_larger_than_it_has_to_be() -> None:
+    known = classes()
+    large = {}
+    for name, (path, _) in known.items():
+        methods, attributes = members(name, known)
+        if len(methods) > MOST_METHODS or len(attributes) > MOST_ATTRIBUTES:
+            large[f"{dotted(path)}.{name}"] = (len(methods), len(attributes))
+
+    assert {name: large[name] for name in large.keys() - LARGE_CLASSES.keys()} == {}
+    assert LARGE_CLASSES.keys() - large.keys() == set(), "small enough now: take it off the list"
+
+
+def test_a_long_module_has_a_test_file_of_its_name() -> None:
+    files = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    untested = {
+        dotted(path)
+        for path in modules("channels", "fairway")
+        if len(path.read_text("utf-8").splitlines()) > LONGEST_WITHOUT_TESTS and f"test_{path.stem}" not in files
+    }
+
+    assert untested - TESTED_ELSEWHERE.keys() == set()
+    assert TESTED_ELSEWHERE.keys() - untested == set(), "it has a test file now: take it off the list"
+
+
+def test_every_folder_of_the_engine_has_a_page() -> None:
+    folders = {path.parent for path in modules("fairway")}
+
+    assert sorted(str(folder.relative_to(SRC)) for folder in folders if not (folder / "README.md").is_file()) == []
