@@ -1,4 +1,25 @@
-"""What waits for one consumer."""
+"""What waits for one consumer.
+
+An inbox stands between whoever has something for a consumer and the consumer's one task. There are three kinds of
+callers, all in the event loop of the inbox:
+
+* its *source*, the connection or a pump, puts in what the client sends (`put_client`, `put_disconnect`), and stops
+  reading when the client lane is full;
+* layers put in events and payloads (`put_layer`), and are refused when the layer lane is full;
+* the consumer takes (`take_nowait`), and waits when there is nothing (`wait`).
+
+The consumer is in one of three states:
+
+* *running*: no waiter. What comes is appended to its lane.
+* *parked*: it waits, and both lanes are empty. What comes is handed to the waiter, which ends the state at once,
+  although the task itself runs only in the next pass of the loop.
+* *to be woken*: it waits, but something lies in a lane, because enough consumers run in this pass (see `Waker`). It is
+  not parked any more: what comes now has to queue behind what lies there.
+
+That is why senders to a whole group look at `parked` and at nothing else. While it is True, nothing that came earlier
+can still be on its way to this consumer, so a frame may be written to its socket without asking it. Whatever makes that
+untrue sets it to False before anything else happens.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +135,7 @@ class Inbox:
         self.loop = loop
         self.source = source
         self.waker = waker
-        # One tuple, shared by all inboxes with the same bounds, instead of two attributes.
+        # One tuple that all inboxes with the same bounds share: two attributes would cost each connection 8 bytes more.
         self.bounds = _shared_bounds(max_messages, max_size)
         self.client = None
         self._layer: deque[Any] | None = None
@@ -163,7 +184,7 @@ class Inbox:
         """Add an event or a payload of a layer; False, and nothing kept, when `capacity` items wait already."""
         waiter, layer = self._waiter, self._layer
         self.parked = False
-        # With something in the lane the consumer waits for its turn to be woken.
+        # A waiter beside a lane that holds something is to be woken in its turn: this queues behind that.
         if waiter is not None and layer is None:
             waker = self.waker
             if waiter.done():

@@ -1,20 +1,29 @@
 """From bytes to WebSocket messages: the server's side of RFC 6455 section 5.
 
-Theory of operation. `decode` walks over the bytes at hand. A frame that is there in full is handled in one go, and
-the most frequent one (a whole, unfragmented, uncompressed text or binary message) in a straight line at the top of the
-loop. When the last frame of the input is not complete, the decoder turns to *streaming*: what has arrived is unmasked
-and checked at once, so that bad UTF-8 fails in the middle of a frame (section 8.1) and a huge frame is refused from its
-header. Bytes are only ever kept raw when not even a header is complete, when a control frame is incomplete, or when one
-of three budgets is used up: the number of items, the memory that messages take, or what may be inflated for now. Each
-is looked at before a frame and not within one, so the last message may go beyond it. Then `pending` is True, and
-`decode(b"")` goes on; what arrives meanwhile is to be handed to `keep`. `controls` says whether the last result holds
-anything but messages.
+Theory of operation. `decode` walks over the bytes at hand, one frame a turn. There are three ways through a turn:
 
-Memory is what counts, not the bytes on the wire: 1 KiB may inflate to 1 MiB, and a text with one character from beyond
+* A whole, unfragmented, uncompressed message takes a straight line at the top of the loop. Nearly all messages do.
+* Any other frame that is there in full is taken in one go: control frames, fragments, compressed messages.
+* A data frame that is not complete is *streamed*. What has arrived of it is unmasked and checked at once, so bad UTF-8
+  fails in the middle of a frame (section 8.1), and a frame that is too long is refused from its header.
+
+Between two calls a decoder is in one of four states:
+
+* at rest: no message has begun, and no byte is kept;
+* inside a message: `_message` holds what there is of it. Its `left` counts the bytes that the current frame still
+  lacks, or is -1 between two of its frames;
+* *pending*: one of three budgets was used up (the number of items, the memory of the messages, what may be inflated for
+  now). Whole frames may lie in `_buffer`. The caller passes what arrives meanwhile to `keep`, and goes on with
+  `decode(b"")`. A budget is looked at before a frame and not within one, so the last message may exceed it;
+* finished: after a `Close` or a `Failure`. All further input is ignored.
+
+Bytes are kept raw in `_buffer` only while pending, or while a header or a control frame is incomplete.
+
+Budgets count memory and not bytes on the wire: 1 KiB may inflate to 1 MiB, and a text with one character from beyond
 the Basic Multilingual Plane takes four bytes for each of its characters.
 
-Nothing the peer sends raises: the last item of a result may be a `Failure`, and after it, or after a `Close`, input
-is ignored. Any split of the input gives the same items.
+Nothing that the peer sends raises: a broken rule is the last item of a result, as a `Failure`. Any split of the input
+gives the same items.
 """
 
 from __future__ import annotations
@@ -150,12 +159,15 @@ class Decoder:
         self._buffer += data
 
     def _walk(self, data: bytes, items: list[Item], budget: int, room: float) -> int:
+        """Take frames until the data or a budget is used up; the position of the first byte that is not taken."""
         position = 0
         end = len(data)
+        # The data begins in the middle of a frame whose header was in an earlier call.
         if self._message is not None and self._message.left >= 0:
             position = self._stream(self._message, data, 0, items)
             room -= sum(map(getsizeof, items))
         limit = min(self.limits[0], self.limits[1])
+        # Six bytes are the shortest frame from a client: two of header, four of mask (section 5.2).
         while end - position >= 6:
             if self.pending:
                 return position
@@ -175,6 +187,7 @@ class Decoder:
                     else:
                         length = -1  # left to the general path
                 stop = start + length
+                # A length that is not in its shortest form, or too long, is refused on the general path.
                 if 0 <= length <= limit and stop <= end and (length > 125 or start == position + 6):
                     payload = apply_mask(data[start:stop], data[start - 4 : start])
                     position = stop
@@ -201,7 +214,9 @@ class Decoder:
         return position
 
     def _frame(self, data: bytes, position: int, items: list[Item]) -> int | None:
-        """Handle the frame at `position`; the position behind it, or None when more bytes must come first."""
+        """Take the frame at `position`. Return the position behind what was taken, or None when nothing can be before
+        more bytes have come: a control frame is taken whole (section 5.5), a data frame as soon as its header is there.
+        """
         first, second = data[position], data[position + 1]
         self._check_first_bytes(first, second)
         length = second & 0x7F
@@ -251,6 +266,7 @@ class Decoder:
             raise _PeerError(PROTOCOL_ERROR, "new message inside a fragmented one (RFC 6455 section 5.4)")
 
     def _begin_data_frame(self, first: int, length: int) -> _Message:
+        """Judge a frame by its header alone: what is too long is refused before any of it is kept."""
         max_frame, max_message, max_fragments = self.limits
         message = self._message
         if message is None:
@@ -276,11 +292,13 @@ class Decoder:
         if count:
             mask = message.mask
             self._append(message, apply_mask(data[position:stop], mask))
+            # The next piece begins where this one ends in the four bytes of the mask (section 5.3).
             turn = count & 3
             if turn:
                 message.mask = mask[turn:] + mask[:turn]
             message.left -= count
         if message.left == 0:
+            # The frame is complete. If the allowance for inflating is used up, it stays so until it is asked for again.
             if message.fin and message.compressed and self.inflation is not None and self.inflation.left <= 0:
                 self.pending = True  # it is complete, but not to be inflated now
                 return stop
@@ -291,6 +309,7 @@ class Decoder:
         return stop
 
     def _append(self, message: _Message, payload: bytes) -> None:
+        """Keep an unmasked piece; of uncompressed text, what it decodes to."""
         piece: Any = payload
         if message.utf8 is not None:
             try:
@@ -304,6 +323,7 @@ class Decoder:
             parts.append(piece)
 
     def _complete(self, message: _Message) -> str | bytes:
+        """Put the pieces together. The decoder of UTF-8 is told the end, so a sequence that is cut off fails."""
         if message.utf8 is not None:
             try:
                 return "".join(message.parts) + message.utf8.decode(b"", True)
