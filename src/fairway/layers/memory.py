@@ -6,7 +6,6 @@ import fnmatch
 import random
 import re
 import string
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -42,8 +41,7 @@ class MemoryChannelLayer(BaseChannelLayer):
         **kwargs: Any,
     ) -> None:
         self._slow_policies = _slow_policies(slow_consumers or {}, self.option_error)
-        # Looked up with each call: tests replace the functions of `time`.
-        self.hub = Hub(self.get_capacity, expiry, group_expiry, clock=lambda: time.monotonic())
+        self.hub = Hub(self.get_capacity, expiry, group_expiry)
         super().__init__(expiry=expiry, capacity=capacity, channel_capacity=channel_capacity, **kwargs)
         self.channel_capacity = self.compile_capacities(self.channel_capacity)
 
@@ -106,8 +104,9 @@ class MemoryChannelLayer(BaseChannelLayer):
             await super().group_broadcast(group, text_data, bytes_data, exclude=exclude)
             return
         self.require_valid_group_name(group)
+        excluded = frozenset(names_in(exclude))
         payload = Payload(text_data, bytes_data, self._slow_policy(group), group)
-        delivered = self.hub.group_broadcast(group, payload, frozenset(names_in(exclude)))
+        delivered = self.hub.group_broadcast(group, payload, excluded)
         if delivered is not None:
             await delivered
 

@@ -52,8 +52,10 @@ class Roster:
         others: Sequence[Member] = members
         if recipients is not None and fanout is not None and fanout.loop is running_loop_or_none():
             indices = {index for member in without if (index := self._index_of(member, recipients)) is not None}
-            others = [members[index] for index in fanout.broadcast(recipients, payload, indices)]
-            others += members[self._direct :]
+            not_ready = fanout.broadcast(recipients, payload, indices)
+            others = members[self._direct :]
+            if not_ready:
+                others = (*[members[index] for index in not_ready], *others)
         return [member for member in others if member not in without] if without else others
 
     def _index_of(self, member: object, recipients: Recipients) -> int | None:
