@@ -14,11 +14,33 @@ MOST_METHODS = 25
 MOST_ATTRIBUTES = 15
 LONGEST_WITHOUT_TESTS = 150
 
-# Classes beyond the bound, and why they are.
-LARGE_CLASSES: dict[str, str] = {}
+# Classes beyond the bound: methods and attributes that they may have. Those of `channels` have what Channels documents;
+# the connections carry an exchange, and count with it and with what they derive from.
+LARGE_CLASSES: dict[str, tuple[int, int]] = {
+    "channels.consumer.AsyncConsumer": (22, 16),
+    "channels.consumer.SyncConsumer": (22, 17),
+    "channels.generic.http.AsyncHttpConsumer": (35, 21),
+    "channels.generic.websocket.AsyncJsonWebsocketConsumer": (39, 17),
+    "channels.generic.websocket.AsyncWebsocketConsumer": (34, 17),
+    "channels.generic.websocket.JsonWebsocketConsumer": (39, 18),
+    "channels.generic.websocket.WebsocketConsumer": (34, 18),
+    "channels.layers.InMemoryChannelLayer": (27, 13),
+    "channels.security.websocket.WebsocketDenier": (34, 17),
+    "fairway.asgi.http.HttpExchange": (28, 23),
+    "fairway.asgi.websocket.WebSocketExchange": (42, 8),
+    "fairway.generic.sse.ServerSentEventsConsumer": (49, 31),
+    "fairway.server.context.ServerContext": (27, 30),
+    "fairway.server.http1.connection.Http1Connection": (41, 15),
+    "fairway.server.limits.Limits": (4, 28),
+    "fairway.server.websocket.connection.WebSocketConnection": (68, 14),
+    "fairway.server.wire.Wire": (37, 15),
+}
 
 # Modules that are tested under another name, and where.
-TESTED_ELSEWHERE: dict[str, str] = {}
+TESTED_ELSEWHERE: dict[str, str] = {
+    "fairway.server.listener": "tests/integration/test_server.py",
+    "fairway.server.output.sweep": "tests/fairway/server/output/test_fanout.py",
+}
 
 
 def classes() -> dict[str, tuple[Path, ast.ClassDef]]:
@@ -77,7 +99,12 @@ def test_no_class_is_larger_than_it_has_to_be() -> None:
         if len(methods) > MOST_METHODS or len(attributes) > MOST_ATTRIBUTES:
             large[f"{dotted(path)}.{name}"] = (len(methods), len(attributes))
 
-    assert {name: large[name] for name in large.keys() - LARGE_CLASSES.keys()} == {}
+    grown = {
+        name: size
+        for name, size in large.items()
+        if any(found > most for found, most in zip(size, LARGE_CLASSES.get(name, (0, 0)), strict=True))
+    }
+    assert grown == {}
     assert LARGE_CLASSES.keys() - large.keys() == set(), "small enough now: take it off the list"
 
 
