@@ -42,6 +42,16 @@ async def test_the_client_lane_is_full_by_number(inbox):
     assert inbox.full
 
 
+@pytest.mark.parametrize("message", ["", "x" * 1000, "é", "雾" * 50, "🌊" * 50, b"", b"x" * 1000], ids=ascii)
+async def test_a_message_counts_as_the_memory_that_it_takes_for_as_long_as_it_waits(inbox, message):
+    inbox.put_client(message)
+    assert inbox.room == 2000 - getsizeof(message)
+    inbox.put_client("second")
+    inbox.put_client({"type": "an event"})
+    assert inbox.take_nowait() == message
+    assert inbox.room == 2000 - getsizeof("second")
+
+
 async def test_the_client_lane_is_full_by_size(inbox):
     inbox.put_client("x" * (1999 - getsizeof("")))
     inbox.put_client({"type": "websocket.connect"})
