@@ -129,7 +129,7 @@ _TARGETS = {
     "hall-1000-w4": (Target("rate", "uws", 0.8, 1.0), Target("cpu", "uws", 1.3, 1.0)),
     "hall-1000-w1": (Target("rate", "floor", 0.8, 0.9), Target("cpu", "floor", 1.25, 1.0)),
     "connect": (Target("rate", "uvicorn", 5, 8),),
-    "connect-cookie": (Target("rate", "uvicorn", 1.8, 3),),
+    "connect-cookie": (Target("rate", "uvicorn", 3, 5),),
     "lone": (Target("p50", "uncoalesced", 1.2, 1.0),),
     "latency-half": (Target("p99", "uws", 2, 1.5),),
     "latency-half-hall": (Target("p99", "uws", 2, 1.5),),

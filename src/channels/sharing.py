@@ -36,6 +36,9 @@ _T = TypeVar("_T")
 _Call: TypeAlias = tuple[Any, Context, "asyncio.Future[Any]"]
 _Outcome: TypeAlias = tuple[Any, BaseException | None]
 
+# Short of what anybody would notice, even if passes are long for another reason.
+MAX_PASSES = 8
+
 logger = logging.getLogger("channels.sharing")
 
 
@@ -80,12 +83,25 @@ class SharedVisit(DatabaseSyncToAsync[[_T], _R], Generic[_T, _R]):
         waiting = self._waiting[loop]
         try:
             while waiting:
+                await self._gather(waiting)
                 calls = [waiting.popleft() for _ in range(min(len(waiting), self.max_calls_per_visit))]
                 await self._visit(calls)
         finally:
             del self._waiting[loop]
             for _, _, answer in waiting:
                 answer.cancel()
+
+    async def _gather(self, waiting: deque[_Call]) -> None:
+        """Wait while each pass of the loop brings more calls, some passes long, and until they fill a visit.
+
+        In a storm each pass brings a few connections, and a visit costs as much as the calls of many.
+        """
+        count = 0
+        for _ in range(MAX_PASSES):
+            if not count < len(waiting) < self.max_calls_per_visit:
+                return
+            count = len(waiting)
+            await asyncio.sleep(0)
 
     async def _visit(self, calls: list[_Call]) -> None:
         calls = [call for call in calls if not call[2].done()]

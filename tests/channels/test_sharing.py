@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.db import database_sync_to_async
-from channels.sharing import Row, SharedQueries, SharedVisit, shared_database
+from channels.sharing import MAX_PASSES, Row, SharedQueries, SharedVisit, shared_database
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -60,6 +60,17 @@ async def test_calls_that_come_together_share_visits(monkeypatch: pytest.MonkeyP
     assert visited.count <= 3
     assert await shared(7) == 14
     assert threads == {await database_sync_to_async(threading.get_ident)()}
+
+
+async def test_a_visit_waits_while_each_pass_of_the_loop_brings_more_calls(monkeypatch: pytest.MonkeyPatch):
+    visited = Visited(monkeypatch)
+    shared = SharedVisit(str)
+    calls = []
+    for number in range(MAX_PASSES):
+        calls.append(asyncio.ensure_future(shared(number)))
+        await asyncio.sleep(0)
+    assert await asyncio.gather(*calls) == list(map(str, range(MAX_PASSES)))
+    assert visited.count == 1
 
 
 async def test_each_call_has_its_own_error_and_its_own_context(monkeypatch: pytest.MonkeyPatch):
@@ -266,6 +277,21 @@ async def test_a_query_is_for_so_many_calls_and_no_more():
     assert most < 999
     await gathered(SharedQueries(row), range(2 * most))
     assert max(len(keys) for _, keys in table.queries) == most
+
+
+async def test_no_call_waits_for_others_for_long():
+    table = Table({})
+
+    def row(number: int) -> Steps:
+        return [(yield Row(table.fetch, "db", f"{number:02}"))]
+
+    shared = SharedQueries(row)
+    calls = []
+    for number in range(3 * MAX_PASSES):
+        calls.append(asyncio.ensure_future(shared(number)))
+        await asyncio.sleep(0)
+    await asyncio.gather(*calls)
+    assert len(table.queries[0][1]) <= MAX_PASSES + 1
 
 
 async def test_nothing_is_left_of_a_shared_call_that_fails():
