@@ -23,7 +23,7 @@ import pytest
 from uv import find_uv_bin
 
 import fairway
-from fairway import label
+from fairway.doctor import metadata_wheel
 from tests.compat.environment import clone, run, wheels
 from tests.docs.pages import ROOT, split
 
@@ -34,7 +34,7 @@ NEWER = "channels-4.99"
 PAGES = [ROOT / "docs" / "howto" / name for name in ("install-beside-packages.md", "install-beside-packages.zh-CN.md")]
 EXAMPLES = ROOT / "examples" / "packaging"
 DEADLINE = 60.0
-PIN = f"channels=={label.VERSION}"
+PIN = f"channels=={metadata_wheel.VERSION}"
 WHOSE = "import channels, channels.consumer, channels.layers; print(getattr(channels, '__distribution__', 'upstream'))"
 CHECK = """
 import django
@@ -263,7 +263,7 @@ def test_the_pages_steps_with_pip_lead_to_a_sound_site(site: Site) -> None:
 
     output = "".join(map(site.does, commands("pip")[:1]))
 
-    assert f"channels-{label.VERSION}" in output
+    assert f"channels-{metadata_wheel.VERSION}" in output
     assert f"{UPSTREAM} " not in output
     site.assert_is_sound()
 
@@ -288,7 +288,7 @@ def test_the_pages_steps_with_uv_lead_there_from_upstream_too(tmp_path: Path, in
     shutil.copy(EXAMPLES / "uv" / "pyproject.toml", project.directory)
     output = project.does(install)
 
-    assert f"ok       channels {label.VERSION} is a label without modules" in output
+    assert f"ok       channels {metadata_wheel.VERSION} is a label without modules" in output
     assert project.does(f".venv/bin/python -c {shlex.quote(WHOSE)}") == "fairway\n"
     assert "problem" not in output
 
@@ -296,9 +296,9 @@ def test_the_pages_steps_with_uv_lead_there_from_upstream_too(tmp_path: Path, in
 def test_the_label_alone_pulls_nothing_from_anywhere(site: Site) -> None:
     installed = site.pip("list")
 
-    output = site.pip(f"install ./{label.write(site.directory).name}")
+    output = site.pip(f"install ./{metadata_wheel.write(site.directory).name}")
 
-    assert f"Successfully installed channels-{label.VERSION}" in output
+    assert f"Successfully installed channels-{metadata_wheel.VERSION}" in output
     assert {line.split()[0] for line in site.pip("list").splitlines()} == {
         "channels",
         *(line.split()[0] for line in installed.splitlines()),
@@ -320,7 +320,7 @@ def test_the_pages_name_the_files_that_there_are() -> None:
 
     assert len(files) == 5
     for path, text in files.items():
-        assert set(re.findall(r"[\d.]+\+fairway", text)) == {label.VERSION}, path
+        assert set(re.findall(r"[\d.]+\+fairway", text)) == {metadata_wheel.VERSION}, path
         assert set(re.findall(r"django_fairway-(\d[^-]*)-", text)) == {fairway.__version__}, path
 
 
@@ -376,7 +376,7 @@ def test_an_upgrade_of_channels_overwrites_fairway_and_is_mended_with_a_label_fr
 
     assert "problem  channels 4.99 also has files in channels/" in report
     assert "are not as Fairway's wheel had them" in report
-    assert (switched.directory / "wheels" / label.FILE_NAME).exists()
+    assert (switched.directory / "wheels" / metadata_wheel.FILE_NAME).exists()
     switched.assert_is_sound()
 
 

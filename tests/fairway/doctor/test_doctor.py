@@ -26,7 +26,7 @@ import fairway
 from fairway.__main__ import main
 from fairway.doctor import doctor, metadata_wheel
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOURCES = Path(fairway.__file__).parents[1]
 PIP = f"{sys.executable} -m pip"
 AGAIN = "--no-index --find-links wheels django-fairway==0.1.0"
