@@ -135,7 +135,7 @@ _TARGETS = {
     "latency-half-hall": (Target("p99", "uws", 2, 1.5),),
     "hello": (Target("rate", "uvicorn", 0.9, 1.0),),
 }
-_NEAR = {"hall-1000-w1": 3}
+_NEAR = {"hall-1000-w1": 3, "room-1000-w1": 3, "connect": 3}
 _CONTROLLED = {"echo-40-ascii-w1", "hall-1000-w4", "connect", "latency-half"}
 
 SCENARIOS = [
