@@ -301,7 +301,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         return await self.hub.receive(channel)
 
     async def new_channel(self, prefix: str = "specific.") -> str:
-        letters = "".join(random.choice(string.ascii_letters) for _ in range(12))
+        letters = "".join(random.choices(string.ascii_letters, k=12))
         return f"{prefix}.inmemory!{letters}"
 
     async def group_add(self, group: str, channel: str) -> None:
