@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -51,7 +51,7 @@ def addresses(transport: asyncio.BaseTransport) -> tuple[Address, Address]:
 
 
 def _address(name: Any) -> Address:
-    if isinstance(name, Sequence) and len(name) >= 2:
+    if isinstance(name, tuple) and len(name) >= 2:
         return str(name[0]), int(name[1])
     return None
 
