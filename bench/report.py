@@ -20,6 +20,7 @@ def markdown(document: Document) -> str:
         f"{document['pairs']} pairs of {document['seconds']:g} s (more where a ratio is near what is asked); "
         f"the bound is {document['bound']}. "
         f"{document['minutes']:.0f} minutes in all.",
+        document.get("note", ""),
         "## Targets",
         targets(document),
         "## Duels",

@@ -4,7 +4,7 @@
     python bench/versions.py /tmp/before/src [src] [--only 'echo-40*' connect] [--rounds 20] [--seconds 1]
 
 Fresh processes in pairs differ by a third on a noisy machine; two that live side by side and take turns share its
-phases. One that waits has no connections and costs nothing. Every round measures both, every second one in reverse,
+phases. One that waits has no connections and costs nothing. Every round measures all, each time in another order,
 and the ratio (after divided by before) is a round's own. Written are the median ratio of the CPU time for each message
 and of the rate, with the quartiles, and the same of "before" against a second process of its own.
 """
@@ -55,7 +55,8 @@ def compare(scenario: Scenario, sources: dict[str, Path], rounds: int, seconds: 
     with ExitStack() as stack:
         servers = {name: stack.enter_context(started(source.resolve(), scenario)) for name, source in sources.items()}
         for number in range(rounds + 1):
-            for name in servers if number % 2 else reversed(servers):
+            names = list(servers)
+            for name in names[number % 3 :] + names[: number % 3]:
                 result = measure(servers[name], scenario, seconds)
                 settle(servers[name])
                 if number:  # the first round warms up
