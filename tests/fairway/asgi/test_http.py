@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
+from tests.fairway.asgi.doubles import FakeTask
 
 from fairway.asgi.errors import ConnectionClosed
 from fairway.asgi.http import HttpExchange
@@ -244,21 +245,6 @@ async def test_those_whose_clients_leave_together_are_told_over_several_passes()
 
 
 # The end of the application ------------------------------------------------------------------------------------------
-
-
-class FakeTask:
-    """A task that has ended so."""
-
-    def __init__(self, error: BaseException | None = None, is_cancelled: bool = False) -> None:
-        self._error = error
-        self._is_cancelled = is_cancelled
-
-    def cancelled(self) -> bool:
-        return self._is_cancelled
-
-    def exception(self) -> BaseException | None:
-        assert not self._is_cancelled
-        return self._error
 
 
 class Refused(Exception):

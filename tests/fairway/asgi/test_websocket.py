@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import pytest
+from tests.fairway.asgi.doubles import FakeTask
 
 from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse
 from fairway.asgi.websocket import ALLOWED, EVENTS, NOT_CLOSING, Phase, WebSocketExchange
@@ -96,21 +97,6 @@ class FakeEncoder:
 
     def encode_bytes(self, data: bytes) -> bytes:
         return b"bytes:" + data
-
-
-class FakeTask:
-    """A task that has ended so."""
-
-    def __init__(self, error: BaseException | None = None, is_cancelled: bool = False) -> None:
-        self._error = error
-        self._is_cancelled = is_cancelled
-
-    def cancelled(self) -> bool:
-        return self._is_cancelled
-
-    def exception(self) -> BaseException | None:
-        assert not self._is_cancelled
-        return self._error
 
 
 class HandDrivenExchange(WebSocketExchange):
