@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fairway.asgi.calling import Application, Receive, Scope, Send, TailCall, copy_of, enter_application, note_alias
+from fairway.asgi.calling import TailCall, copy_of, enter_application, note_alias
+from fairway.asgi.types import Application, Receive, Scope, Send
 
 __all__ = [
     "Application",

@@ -47,7 +47,7 @@ def test_the_wire_library_is_imported_in_one_place() -> None:
 
 def test_what_all_others_stand_on_knows_only_the_standard_library() -> None:
     ground = [SRC / f"fairway/{name}.py" for name in ("asgi/calling", "whereabouts", "running", "departure", "logs")]
-    allowed = ("fairway.delivery", "fairway.whereabouts", "fairway.running")
+    allowed = ("fairway.delivery", "fairway.asgi.types", "fairway.whereabouts", "fairway.running")
 
     assert offences([*modules("fairway/delivery"), *ground], allowed) == []
 
@@ -82,7 +82,8 @@ def test_layers_know_no_server() -> None:
 
 def test_what_consumers_are_made_of_knows_no_framework_and_no_server() -> None:
     # What threads leave behind is about the way in which `asgiref` runs them.
-    own = ("fairway.consumers", "fairway.asgi.calling", "fairway.delivery", "fairway.layers", "fairway.logs")
+    asgi = ("fairway.asgi.calling", "fairway.asgi.types")
+    own = ("fairway.consumers", *asgi, "fairway.delivery", "fairway.layers", "fairway.logs")
 
     assert offences(modules("fairway/consumers"), (*own, "asgiref.sync"), ("fairway.layers.sync",)) == []
 
@@ -94,6 +95,7 @@ def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily()
         "fairway.consumers",
         "fairway.delivery",
         "fairway.asgi.calling",
+        "fairway.asgi.types",
         "fairway.layers",
         "fairway.doctor",
         "fairway.leftovers",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from channels.consumer import AsyncConsumer
 from channels.db import aclose_old_connections, connections_need_closing
 from channels.exceptions import StopConsumer
 from channels.middleware import Receive, Scope, Send
+from fairway.asgi.types import HeadersLike
 from fairway.consumers.handlers import HandlerGroup
 from fairway.consumers.overrides import Overrides, note_own
 from fairway.delivery import Inbox, Message
@@ -17,7 +18,7 @@ from fairway.logs import get_logger
 
 logger = get_logger("django.channels.http")
 
-Headers = Mapping[bytes, bytes] | Iterable[Iterable[bytes]]
+Headers = Mapping[bytes, bytes] | HeadersLike
 
 # Smaller pieces of a body are joined as they come: each would cost as much again to keep.
 _MIN_PIECE_BYTES = 4096

@@ -17,11 +17,10 @@ from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.db import aclose_old_connections, connections_need_closing
 from channels.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
 from channels.layers import broadcast
+from fairway.asgi.types import HeadersLike
 from fairway.consumers.overrides import note_own
 from fairway.delivery import Message, Payload
 from fairway.layers.outage import MISTAKES, outage_of
-
-Headers = Iterable[Iterable[bytes]]
 
 # What overriding methods annotate in more than one way: an event as `dict` or as one of asgiref's `TypedDict`s, and
 # `close`, which is True or a code, as `bool` or `bool | int`.
@@ -29,7 +28,7 @@ Event: TypeAlias = Any
 Close: TypeAlias = Any
 
 
-def accept_event(subprotocol: str | None, headers: Headers | None) -> Message:
+def accept_event(subprotocol: str | None, headers: HeadersLike | None) -> Message:
     event: Message = {"type": "websocket.accept", "subprotocol": subprotocol}
     if headers:
         event["headers"] = list(headers)
@@ -151,7 +150,7 @@ class WebsocketConsumer(SyncConsumer):
         """Accept or close the connection; accepts unless overridden."""
         self.accept()
 
-    def accept(self, subprotocol: str | None = None, headers: Headers | None = None) -> None:
+    def accept(self, subprotocol: str | None = None, headers: HeadersLike | None = None) -> None:
         """Accept the connection."""
         self._fairway_send_event(accept_event(subprotocol, headers))
 
@@ -291,7 +290,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
         """Accept or close the connection; accepts unless overridden."""
         await self.accept()
 
-    async def accept(self, subprotocol: str | None = None, headers: Headers | None = None) -> None:
+    async def accept(self, subprotocol: str | None = None, headers: HeadersLike | None = None) -> None:
         """Accept the connection."""
         await self._fairway_send_event(accept_event(subprotocol, headers))
 

@@ -11,14 +11,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from types import FunctionType
-from typing import Any, TypeAlias
+from typing import Any
 from weakref import WeakKeyDictionary
 
-# Dicts, but not annotated as such: a project's middlewares may say `dict`, or name the `TypedDict` of a scope or event.
-Scope: TypeAlias = Any
-Receive: TypeAlias = Callable[[], Awaitable[Any]]
-Send: TypeAlias = Callable[[Any], Awaitable[None]]
-Application: TypeAlias = Callable[[Any, Any, Any], Awaitable[Any]]
+from fairway.asgi.types import Application, Receive, Scope, Send
 
 
 def is_wsgi(application: Any) -> bool:

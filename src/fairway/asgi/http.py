@@ -14,10 +14,8 @@ from typing import Any, Protocol
 
 from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse, status_of
 from fairway.asgi.reporter import Host
-from fairway.delivery import NEXT_PASS, Message, Output, Waker
-
-Headers = list[tuple[bytes, bytes]]
-
+from fairway.asgi.types import Headers, Message
+from fairway.delivery import NEXT_PASS, Output, Waker
 
 _PASSES_FOR_OTHERS = 5
 

@@ -12,8 +12,7 @@ import contextvars
 from typing import Any, Literal
 
 from fairway import running, whereabouts
-from fairway.asgi.calling import Application
-from fairway.delivery import Message
+from fairway.asgi.types import Application, Message
 from fairway.logs import get_logger
 
 logger = get_logger("fairway.server")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
-Scope = Mapping[str, Any]
+from fairway.asgi.types import ScopeView
 
 
 class EventLog(Protocol):
@@ -16,19 +16,19 @@ class EventLog(Protocol):
     def enabled(self) -> bool:
         """Whether anybody wants the lines."""
 
-    def http_finished(self, scope: Scope, status: int | None, size: int, seconds: float) -> None:
+    def http_finished(self, scope: ScopeView, status: int | None, size: int, seconds: float) -> None:
         """A response has ended: `size` bytes of body; status None if the client left before there was one."""
 
-    def websocket_connecting(self, scope: Scope) -> None:
+    def websocket_connecting(self, scope: ScopeView) -> None:
         """A handshake has arrived and goes to the application."""
 
-    def websocket_connected(self, scope: Scope) -> None:
+    def websocket_connected(self, scope: ScopeView) -> None:
         """The application has accepted."""
 
-    def websocket_rejected(self, scope: Scope, status: int) -> None:
+    def websocket_rejected(self, scope: ScopeView, status: int) -> None:
         """The handshake was answered with an HTTP status instead."""
 
-    def websocket_disconnected(self, scope: Scope, code: int, seconds: float) -> None:
+    def websocket_disconnected(self, scope: ScopeView, code: int, seconds: float) -> None:
         """An accepted connection has ended, with the close code that the application saw, after so long."""
 
 
@@ -52,10 +52,10 @@ class Reporter(Protocol):
     @property
     def counters(self) -> Counts: ...
 
-    def fault(self, kind: str, scope: Scope | None, text: str) -> None:
+    def fault(self, kind: str, scope: ScopeView | None, text: str) -> None:
         """One line about a fault of a peer or of the application; `kind` is what the lines are limited by."""
 
-    def application_error(self, kind: str, scope: Scope, error: BaseException) -> None:
+    def application_error(self, kind: str, scope: ScopeView, error: BaseException) -> None:
         """The application raised; `kind` is what it was serving."""
 
 

@@ -29,7 +29,8 @@ from typing import Any
 
 from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse, status_of
 from fairway.asgi.reporter import Reporter
-from fairway.delivery import NEXT_PASS, Connection, Fanout, Message, Output, Payload, SlowPolicy
+from fairway.asgi.types import Message, ScopeView
+from fairway.delivery import NEXT_PASS, Connection, Fanout, Output, Payload, SlowPolicy
 
 # Those of RFC 6455 (section 7.4.1, and its registry) that an exchange itself has reasons for.
 NORMAL_CLOSURE = 1000
@@ -93,7 +94,7 @@ class WebSocketExchange(Connection):
 
     outbox: Output
     phase: Phase
-    scope: Mapping[str, Any]
+    scope: ScopeView
     """Whose conversation it is, for the log."""
 
     started_at: float

@@ -37,7 +37,7 @@ from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, ClassVar, Final
 from weakref import WeakKeyDictionary
 
-from fairway.asgi.calling import Receive, Scope, Send
+from fairway.asgi.types import Receive, Scope, Send
 from fairway.consumers.errors import NoHandler, Overstayed, StopConsumer
 from fairway.consumers.handlers import HandlerGroup
 from fairway.consumers.names import handler_of

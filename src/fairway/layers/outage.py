@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 from fairway.delivery import Message, register_probe
@@ -28,7 +29,7 @@ _WAKES_PER_SECOND = 5000
 _SHORTEST_PATIENCE, _LONGEST_PATIENCE = 1.0, 60.0
 _QUIET = 10.0
 
-Receive = Callable[[], Awaitable[Message]]
+_Fetch: TypeAlias = Callable[[], Awaitable[Message]]
 
 
 def backoff(failures: int, longest: float) -> float:
@@ -82,7 +83,7 @@ class Outage:
         for waiter in list(self._waiting):
             wake(waiter)
 
-    async def receive(self, receive: Receive, unless: tuple[type[Exception], ...]) -> Message:
+    async def receive(self, receive: _Fetch, unless: tuple[type[Exception], ...]) -> Message:
         """The next message, however often `receive`, which has just failed, must be called for it."""
         failures = 0
         while True:
@@ -132,7 +133,7 @@ def _is_failure(error: BaseException) -> bool:
     return isinstance(error, Exception)
 
 
-async def receive_through(outage: Outage, receive: Receive, unless: tuple[type[Exception], ...]) -> Message:
+async def receive_through(outage: Outage, receive: _Fetch, unless: tuple[type[Exception], ...]) -> Message:
     """Await `receive`, again and again while it fails; errors of the types `unless` are raised."""
     try:
         return await receive()

@@ -12,7 +12,8 @@ import logging
 import re
 from urllib.parse import unquote_to_bytes
 
-from fairway.asgi.reporter import EventLog, Scope
+from fairway.asgi.reporter import EventLog
+from fairway.asgi.types import ScopeView
 from fairway.logs import FaultLog, escape_character
 
 __all__ = [
@@ -45,7 +46,7 @@ class AccessLog:
         self.enabled = enabled and logger.isEnabledFor(logging.INFO)
         self._info = logger.info
 
-    def http_finished(self, scope: Scope, status: int | None, size: int, seconds: float) -> None:
+    def http_finished(self, scope: ScopeView, status: int | None, size: int, seconds: float) -> None:
         """Write the line of a request; a missing status shows as a dash."""
         if self.enabled:
             self._info(
@@ -59,26 +60,26 @@ class AccessLog:
                 seconds,
             )
 
-    def websocket_connecting(self, scope: Scope) -> None:
+    def websocket_connecting(self, scope: ScopeView) -> None:
         """Write nothing: what becomes of the handshake follows soon, and the connect deadline sees to it."""
 
-    def websocket_connected(self, scope: Scope) -> None:
+    def websocket_connected(self, scope: ScopeView) -> None:
         """Write that the connection is open."""
         if self.enabled:
             self._info('%s "WS %s" connected', client_text(scope), target_text(scope))
 
-    def websocket_rejected(self, scope: Scope, status: int) -> None:
+    def websocket_rejected(self, scope: ScopeView, status: int) -> None:
         """Write the HTTP status that the handshake was refused with."""
         if self.enabled:
             self._info('%s "WS %s" rejected %d', client_text(scope), target_text(scope), status)
 
-    def websocket_disconnected(self, scope: Scope, code: int, seconds: float) -> None:
+    def websocket_disconnected(self, scope: ScopeView, code: int, seconds: float) -> None:
         """Write the close code and how long the connection lasted."""
         if self.enabled:
             self._info('%s "WS %s" disconnected %d %.1fs', client_text(scope), target_text(scope), code, seconds)
 
 
-def client_text(scope: Scope) -> str:
+def client_text(scope: ScopeView) -> str:
     """The peer as `host:port`, with brackets around an IPv6 address; a dash if it has no address (Unix sockets)."""
     client = scope.get("client")
     if not client or not client[0]:
@@ -90,12 +91,12 @@ def client_text(scope: Scope) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def path_text(scope: Scope) -> str:
+def path_text(scope: ScopeView) -> str:
     """The path as the peer wrote it, safe to print."""
     return escaped(_path(scope))
 
 
-def target_text(scope: Scope) -> str:
+def target_text(scope: ScopeView) -> str:
     """The path as the peer wrote it, and its query, without credentials and safe to print."""
     query = scope.get("query_string", b"")
     if not query:
@@ -103,7 +104,7 @@ def target_text(scope: Scope) -> str:
     return escaped(f"{_path(scope)}?{redacted(query).decode('latin-1')}")
 
 
-def _path(scope: Scope) -> str:
+def _path(scope: ScopeView) -> str:
     raw_path = scope.get("raw_path")
     return raw_path.decode("latin-1") if raw_path is not None else str(scope["path"])
 

@@ -14,7 +14,8 @@ from email.utils import formatdate
 from types import CoroutineType
 from typing import Any, Protocol
 
-from fairway.asgi.calling import Application, Scope, enter_application
+from fairway.asgi.calling import enter_application
+from fairway.asgi.types import Application, Scope
 from fairway.delivery import CounterSet, register_source
 from fairway.logs import ErrorLog, FaultLog, get_logger
 from fairway.protocols.http1 import PlainHeads

@@ -14,8 +14,8 @@ from collections.abc import Collection
 from math import inf
 
 from fairway import running, whereabouts
-from fairway.asgi.calling import Application
 from fairway.asgi.lifespan import Lifespan
+from fairway.asgi.types import Application
 from fairway.logs import get_logger, switch_on
 from fairway.protocols.http1 import Http1Protocol
 from fairway.server.access import AccessLog, EventLog

@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
-from fairway.asgi.calling import Application, Scope, enter_application
+from fairway.asgi.calling import enter_application
+from fairway.asgi.types import Application, Scope
 from fairway.logs import get_logger
 from fairway.server.access import escaped
 from fairway.server.limits import ConfigurationError

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+Header: TypeAlias = tuple[bytes, bytes]
+"""Name and value."""
+
+Headers: TypeAlias = list[Header]
+"""In the order in which they stand in a message; a name may occur more than once."""
 
 
 class Request(Protocol):
@@ -24,5 +30,5 @@ class Request(Protocol):
         """As ASGI writes it: `1.0`, `1.1`, `2`."""
 
     @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
+    def headers(self) -> Headers:
         """Names in lower case, in the order in which they arrived. The authority is in `host`."""

@@ -13,15 +13,15 @@ Memory is bounded by the constructor's arguments, except for ``buffered``: stop 
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 
+from fairway.protocols.http.request import Header
 from fairway.protocols.http1.body import ChunkedBody, LengthBody
 from fairway.protocols.http1.errors import LocalProtocolError, RemoteProtocolError
 from fairway.protocols.http1.events import BodyReceived, Event, RequestEnded, RequestFailed, RequestHead
 from fairway.protocols.http1.head import HeadReader
 from fairway.protocols.http1.response import (
     COMPLETED,
-    Field,
-    Headers,
     PlainHeads,
     ResponseState,
     ResponseWriter,
@@ -240,7 +240,7 @@ class Http1Protocol:
         """Whether the response to the current request is complete."""
         return self._response is not None and self._response.state is ResponseState.COMPLETE
 
-    def send_whole(self, status: int, headers: tuple[Field, ...], content: bytes, heads: PlainHeads) -> bytes | None:
+    def send_whole(self, status: int, headers: tuple[Header, ...], content: bytes, heads: PlainHeads) -> bytes | None:
         """Return a whole response to a plain request, or ``None`` if this is not one, and nothing has changed.
 
         It is what ``send_response``, with a Content-Length added if there is none, and ``send_body`` return together.
@@ -264,12 +264,12 @@ class Http1Protocol:
         self._response = COMPLETED
         return head + content
 
-    def send_informational(self, status: int, headers: Headers) -> bytes:
+    def send_informational(self, status: int, headers: Iterable[Header]) -> bytes:
         """Return an interim response (100, 103, ...), or nothing if the peer speaks HTTP/1.0."""
         return self._writer().informational(status, headers)
 
     def send_response(
-        self, status: int, headers: Headers, *, default_headers: bytes = b"", trailers: bool = False
+        self, status: int, headers: Iterable[Header], *, default_headers: bytes = b"", trailers: bool = False
     ) -> bytes:
         """Return the head of the final response, and choose its framing.
 
@@ -291,7 +291,7 @@ class Http1Protocol:
         """
         return self._writer().body(data, more)
 
-    def send_trailers(self, headers: Headers) -> bytes:
+    def send_trailers(self, headers: Iterable[Header]) -> bytes:
         """Return the trailer section, which ends the response.
 
         The fields are dropped if the content is not chunked or the peer did not send ``TE: trailers``.
@@ -299,7 +299,7 @@ class Http1Protocol:
         return self._writer().trailers(headers)
 
     def error_response(
-        self, status: int, reason: str, *, default_headers: bytes = b"", extra_headers: Headers = ()
+        self, status: int, reason: str, *, default_headers: bytes = b"", extra_headers: Iterable[Header] = ()
     ) -> bytes:
         """Return a complete short answer in plain text; the connection is closed after it.
 

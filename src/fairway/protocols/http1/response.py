@@ -11,12 +11,10 @@ import enum
 from collections.abc import Iterable
 from http import HTTPStatus
 
+from fairway.protocols.http.request import Header, Headers
 from fairway.protocols.http1.errors import LocalProtocolError
 from fairway.protocols.http1.events import RequestHead
 from fairway.protocols.http1.fields import check_outbound, check_outbound_block
-
-Field = tuple[bytes, bytes]
-Headers = Iterable[Field]
 
 _STATUS_LINES = {int(status): b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii")) for status in HTTPStatus}
 _MAX_LENGTH_DIGITS = 18
@@ -65,7 +63,7 @@ class ResponseWriter:
         self.keep_alive = request.keep_alive
         self.state = _AWAITED
 
-    def informational(self, status: int, headers: Headers) -> bytes:
+    def informational(self, status: int, headers: Iterable[Header]) -> bytes:
         """Return an interim response; nothing for an HTTP/1.0 peer (RFC 9110 section 15.2)."""
         if self.state is not _AWAITED:
             raise LocalProtocolError(f"status {status} was sent after the final response; send it before")
@@ -77,7 +75,9 @@ class ResponseWriter:
             return b""
         return first_line + block + b"\r\n"
 
-    def start(self, status: int, headers: Headers, default_headers: bytes, trailers: bool, must_close: bool) -> bytes:
+    def start(
+        self, status: int, headers: Iterable[Header], default_headers: bytes, trailers: bool, must_close: bool
+    ) -> bytes:
         """Return the head of the final response; ``must_close`` if the connection cannot be kept anyway."""
         if self.state is not _AWAITED:
             raise LocalProtocolError("the response has already started; send one response for each request")
@@ -156,7 +156,7 @@ class ResponseWriter:
         """Whether so much content, sent as it is, would complete the response."""
         return self._framing is _LENGTH and self._remaining == length
 
-    def trailers(self, headers: Headers) -> bytes:
+    def trailers(self, headers: Iterable[Header]) -> bytes:
         """Return the end of the response: its trailers if they can be sent and the peer takes them."""
         if self.state is not _TRAILERS:
             raise LocalProtocolError("no trailers are expected now; announce them, and end the content first")
@@ -194,9 +194,9 @@ class PlainHeads:
 
     def __init__(self, default_headers: bytes) -> None:
         self._default_headers = default_headers
-        self._kept: dict[tuple[int, tuple[Field, ...], int], bytes] = {}
+        self._kept: dict[tuple[int, tuple[Header, ...], int], bytes] = {}
 
-    def find(self, status: int, headers: tuple[Field, ...], length: int) -> bytes | None:
+    def find(self, status: int, headers: tuple[Header, ...], length: int) -> bytes | None:
         """Return the head of a response with so much content; ``None`` if it is not sent that simply.
 
         That is so where the content is dropped, does not fit the Content-Length, or a field is not allowed or ends
@@ -212,7 +212,7 @@ class PlainHeads:
                 self._kept[key] = head
         return head or None
 
-    def _make(self, status: int, headers: tuple[Field, ...], length: int) -> bytes:
+    def _make(self, status: int, headers: tuple[Header, ...], length: int) -> bytes:
         if not any(name.lower() == b"content-length" for name, _ in headers):
             headers = (*headers, (b"content-length", b"%d" % length))
         writer = ResponseWriter(_PLAIN_REQUEST)
@@ -237,7 +237,7 @@ def _line(name: bytes, value: bytes) -> bytes:
     return name + b": " + value + b"\r\n"
 
 
-def _fields(headers: Headers) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+def _fields(headers: Iterable[Header]) -> tuple[bytes, Headers]:
     """Return the field lines, checked, and the special fields; those of the framing are in the second only."""
     lines = []
     special = []
@@ -253,7 +253,7 @@ def _fields(headers: Headers) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     return block, special
 
 
-def _interpret(special: list[tuple[bytes, bytes]], default_headers: bytes) -> tuple[int | None, set[bytes], bytes]:
+def _interpret(special: Headers, default_headers: bytes) -> tuple[int | None, set[bytes], bytes]:
     """Return the Content-Length, the Connection options, and the default headers the application did not send."""
     length = None
     options: set[bytes] = set()
@@ -273,7 +273,9 @@ def _interpret(special: list[tuple[bytes, bytes]], default_headers: bytes) -> tu
     return length, options, default_headers
 
 
-def error_response(status: int, reason: str, default_headers: bytes, extra_headers: Headers, is_head: bool) -> bytes:
+def error_response(
+    status: int, reason: str, default_headers: bytes, extra_headers: Iterable[Header], is_head: bool
+) -> bytes:
     """Return a whole response whose content is one line of plain text, and which closes the connection."""
     first_line = status_line(status)
     block, special = _fields(extra_headers)

@@ -11,6 +11,7 @@ import re
 from base64 import b64encode
 from hashlib import sha1
 
+from fairway.protocols.http.request import Headers
 from fairway.protocols.lists import elements
 from fairway.protocols.websocket.deflate import negotiate
 
@@ -21,8 +22,6 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # Clients offer one extension or two, of which the only one here has four parameters; what is behind is not read.
 _MAX_OFFERS = 16
 _MAX_PARAMETERS = 8
-
-Headers = list[tuple[bytes, bytes]]
 
 
 class Offer:

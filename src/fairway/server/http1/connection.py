@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fairway.asgi.errors import ProtocolMisuse
-from fairway.asgi.http import Headers, HttpExchange
+from fairway.asgi.http import HttpExchange
 from fairway.asgi.scope import addresses, http_scope, websocket_scope
+from fairway.asgi.types import Headers
 from fairway.protocols.http1 import (
     BodyReceived,
     Http1Protocol,

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fairway.asgi.errors import ProtocolMisuse
-from fairway.asgi.http import Headers, checked_headers
+from fairway.asgi.http import checked_headers
+from fairway.asgi.types import Headers
 from fairway.delivery import Encoder
 from fairway.protocols.http1 import Http1Protocol, LocalProtocolError
 from fairway.protocols.websocket import deflate, handshake
