@@ -41,13 +41,29 @@ _WEBSOCKET = template(
 _WEBSOCKET_EXTENSIONS = template({"websocket.http.response": _NO_DETAILS}, room=2)
 
 
-def addresses(transport: asyncio.BaseTransport) -> tuple[Address, Address]:
-    """The peer's address and our own, as `(host, port)`; a Unix socket is `(path, None)`."""
+class Entrance:
+    """Where clients come in: our address, and over TLS what an application is told of it (ASGI TLS extension)."""
+
+    __slots__ = ("server", "tls")
+
+    def __init__(self, server: Address, tls: dict[str, Any] | None = None) -> None:
+        self.server = server
+        self.tls = tls
+
+
+def origin(transport: asyncio.BaseTransport) -> tuple[Address, Entrance]:
+    """The peer's address, and where it came in. Addresses are `(host, port)`; a Unix socket is `(path, None)`.
+
+    A transport over TLS has the extra information `tls`: what goes into the extension.
+    """
     # Not by the family of the transport's socket: uvloop would make an object for it, for every connection.
     own = transport.get_extra_info("sockname")
     if isinstance(own, str | bytes):
-        return None, _unix_address(own)
-    return _address(transport.get_extra_info("peername")), _shared(_address(own))
+        client, server = None, _unix_address(own)
+    else:
+        client, server = _address(transport.get_extra_info("peername")), _address(own)
+    tls = transport.get_extra_info("tls")
+    return client, _plain(server) if tls is None else Entrance(server, tls)
 
 
 def _address(name: Any) -> Address:
@@ -61,9 +77,9 @@ def _unix_address(path: str | bytes) -> Address:
 
 
 @functools.lru_cache(maxsize=64)
-def _shared(address: Address) -> Address:
+def _plain(server: Address) -> Entrance:
     """One object for all connections to the same of our addresses."""
-    return address
+    return Entrance(server)
 
 
 class ScopeForLog(Mapping[str, Any]):
@@ -115,13 +131,16 @@ def _quoted(root_path: str) -> bytes:
 
 
 def http_scope(
-    head: Request, root_path: str, client: Address, server: Address, state: dict[str, Any] | None
+    head: Request, root_path: str, client: Address, entrance: Entrance, state: dict[str, Any] | None
 ) -> dict[str, Any]:
     """The scope of an HTTP request; `state` is copied, one level deep, for each request (Lifespan 2.0)."""
     extensions = {"http.response.early_hint": _NO_DETAILS, "http.response.trailers": _NO_DETAILS}
-    scope = _scope("http", head, root_path, client, server, state, extensions)
+    scope = _scope("http", head, root_path, client, entrance.server, state, extensions)
     scope["method"] = head.method
     scope["scheme"] = "http"
+    if entrance.tls is not None:
+        scope["scheme"] = "https"
+        extensions["tls"] = entrance.tls
     return scope
 
 
@@ -130,7 +149,7 @@ def websocket_scope(
     subprotocols: list[str],
     root_path: str,
     client: Address,
-    server: Address,
+    entrance: Entrance,
     state: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The scope of a WebSocket handshake."""
@@ -141,8 +160,11 @@ def websocket_scope(
     scope["root_path"] = root_path
     scope["headers"] = head.headers[:]  # without the room to grow that the parser's list has
     scope["client"] = client
-    scope["server"] = server
+    scope["server"] = entrance.server
     scope["extensions"] = _WEBSOCKET_EXTENSIONS.copy()
+    if entrance.tls is not None:
+        scope["scheme"] = "wss"
+        scope["extensions"]["tls"] = entrance.tls
     scope["subprotocols"] = subprotocols
     if state is not None:
         scope["state"] = state.copy()

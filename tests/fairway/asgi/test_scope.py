@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from fairway.asgi.scope import addresses, decoded_path, http_scope, websocket_scope
+from fairway.asgi.scope import Entrance, decoded_path, http_scope, origin, websocket_scope
 from fairway.protocols.http1 import Http1Protocol, RequestHead
+
+NOWHERE = Entrance(None)
 
 
 def head_of(request: bytes) -> RequestHead:
@@ -34,7 +36,7 @@ def test_the_path_is_decoded_and_never_refused(raw: bytes, path: str) -> None:
 
 
 def test_the_root_path_belongs_to_the_path() -> None:
-    scope = http_scope(head_of(b"GET /x?y=1 HTTP/1.1"), "/app", None, None, None)
+    scope = http_scope(head_of(b"GET /x?y=1 HTTP/1.1"), "/app", None, NOWHERE, None)
     assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/app", "/app/x", b"/app/x")
     assert scope["query_string"] == b"y=1"
 
@@ -63,20 +65,20 @@ def test_asgi_path_the_root_path_is_there_once_whether_or_not_it_was_stripped(
 ) -> None:
     head = head_of(b"GET " + target + b" HTTP/1.1")
     for scope in (
-        http_scope(head, root_path, None, None, None),
-        websocket_scope(head, [], root_path, None, None, None),
+        http_scope(head, root_path, None, NOWHERE, None),
+        websocket_scope(head, [], root_path, None, NOWHERE, None),
     ):
         assert (scope["root_path"], scope["path"], scope["raw_path"]) == (root_path, path, raw_path)
 
 
 @pytest.mark.parametrize(("request_line", "version"), [(b"GET / HTTP/1.1", "1.1"), (b"GET / HTTP/1.0", "1.0")])
 def test_the_version_of_http(request_line: bytes, version: str) -> None:
-    assert http_scope(head_of(request_line), "", None, None, None)["http_version"] == version
+    assert http_scope(head_of(request_line), "", None, NOWHERE, None)["http_version"] == version
 
 
 def test_each_scope_has_dictionaries_of_its_own() -> None:
     head, state = head_of(b"GET / HTTP/1.1"), {"pool": object()}
-    one, other = [http_scope(head, "", None, None, state) for _ in range(2)]
+    one, other = [http_scope(head, "", None, NOWHERE, state) for _ in range(2)]
     for key in ("extensions", "state"):
         assert one[key] == other[key]
         assert one[key] is not other[key]
@@ -86,8 +88,8 @@ def test_each_scope_has_dictionaries_of_its_own() -> None:
 
 
 def test_without_lifespan_there_is_no_state() -> None:
-    assert "state" not in websocket_scope(head_of(b"GET / HTTP/1.1"), [], "", None, None, None)
-    assert http_scope(head_of(b"GET / HTTP/1.1"), "", None, None, {})["state"] == {}
+    assert "state" not in websocket_scope(head_of(b"GET / HTTP/1.1"), [], "", None, NOWHERE, None)
+    assert http_scope(head_of(b"GET / HTTP/1.1"), "", None, NOWHERE, {})["state"] == {}
 
 
 class Transport:
@@ -110,4 +112,29 @@ class Transport:
 def test_addresses_are_a_host_and_an_int(family: int, peer: Any, own: Any, expected: Any) -> None:
     with socket.socket(family) as endpoint:
         transport: Any = Transport(endpoint, peername=peer, sockname=own)
-        assert addresses(transport) == expected
+        client, entrance = origin(transport)
+    assert (client, entrance.server) == expected
+    assert entrance.tls is None
+
+
+def test_connections_in_clear_text_to_one_address_share_what_is_known_of_it() -> None:
+    one, other = [Transport(None, peername=("1.2.3.4", port), sockname=("6.7.8.9", 10)) for port in (5, 6)]
+
+    assert origin(one)[1] is origin(other)[1]  # type: ignore[arg-type]
+
+
+def test_asgi_tls_the_extension_is_there_over_tls_and_nowhere_else() -> None:
+    details = {"server_cert": None, "tls_version": 0x0304, "cipher_suite": 0x1301}
+    transport: Any = Transport(None, peername=("1.2.3.4", 5), sockname=("6.7.8.9", 10), tls=details)
+    client, entrance = origin(transport)
+    head = head_of(b"GET / HTTP/1.1")
+
+    over_tls = http_scope(head, "", client, entrance, None), websocket_scope(head, [], "", client, entrance, None)
+    in_clear = http_scope(head, "", client, NOWHERE, None), websocket_scope(head, [], "", client, NOWHERE, None)
+
+    assert [(scope["scheme"], scope["extensions"]["tls"]) for scope in over_tls] == [
+        ("https", details),
+        ("wss", details),
+    ]
+    assert [(scope["scheme"], "tls" in scope["extensions"]) for scope in in_clear] == [("http", False), ("ws", False)]
+    assert over_tls[0]["server"] == ("6.7.8.9", 10)

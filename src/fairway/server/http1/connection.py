@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairway.asgi.errors import ProtocolMisuse
 from fairway.asgi.http import HttpExchange
-from fairway.asgi.scope import addresses, http_scope, websocket_scope
+from fairway.asgi.scope import http_scope, origin, websocket_scope
 from fairway.asgi.types import Headers
 from fairway.protocols.http1 import (
     BodyReceived,
@@ -59,11 +59,11 @@ class Http1Connection(asyncio.Protocol):
         "_deadline",
         "_due",
         "_endpoint",
+        "_entrance",
         "_exchange",
         "_has_left",
         "_http",
         "_refused",
-        "_server",
         "_taken_at_eof",
         "outbox",
         "wheel_slot",
@@ -93,7 +93,7 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a stream, never less
         context = self._context
-        self._client, self._server = addresses(transport)
+        self._client, self._entrance = origin(transport)
         endpoint, self._endpoint = self._endpoint, None
         self.outbox = Wire(transport, context, self, endpoint)
         context.counters.connections += 1
@@ -207,7 +207,7 @@ class Http1Connection(asyncio.Protocol):
             return
         context.counters.requests += 1
         root_path = "" if head.target == b"*" else context.config.root_path
-        scope = http_scope(head, root_path, self._client, self._server, context.state)
+        scope = http_scope(head, root_path, self._client, self._entrance, context.state)
         exchange = HttpExchange(self, context, scope, context.loop.time(), head.expect_continue, context.batch)
         self._exchange = exchange
         if head.target == b"*":
@@ -232,7 +232,7 @@ class Http1Connection(asyncio.Protocol):
         if head.content_length or head.chunked:
             offer = handshake.Refusal(400, "the handshake has content (RFC 6455 section 4.1)")
         if isinstance(offer, handshake.Refusal):
-            scope = websocket_scope(head, [], context.config.root_path, self._client, self._server, None)
+            scope = websocket_scope(head, [], context.config.root_path, self._client, self._entrance, None)
             context.fault("handshake", scope, f"{offer.reason}; answered with {offer.status}")
             self._refuse(offer.status, offer.reason, offer.headers)
             context.access.websocket_rejected(scope, offer.status)
@@ -240,7 +240,7 @@ class Http1Connection(asyncio.Protocol):
         wire = self.outbox
         assert wire.transport is not None
         scope = websocket_scope(
-            head, offer.subprotocols, context.config.root_path, self._client, self._server, context.state
+            head, offer.subprotocols, context.config.root_path, self._client, self._entrance, context.state
         )
         context.wheel.cancel(self)
         websocket = WebSocketConnection(context, wire, Handshake(context, self._http, offer), scope)
