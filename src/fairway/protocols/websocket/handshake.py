@@ -1,7 +1,9 @@
-"""The opening handshake of a WebSocket over HTTP/1.1, seen from the server (RFC 6455 section 4.2).
+"""The opening handshake of a WebSocket, seen from the server: over HTTP/1.1 (RFC 6455 section 4.2) and, as an extended
+CONNECT, over HTTP/2 (RFC 8441 section 5).
 
-`check` judges the request's headers and returns an `Offer`, or the `Refusal` to answer with; `accept_headers`
-makes the headers of the 101 response. Pure functions of header lists with lower-case names.
+`check` and `check_connect` judge the request's headers and return an `Offer`, or the `Refusal` to answer with.
+`agreed_headers` makes the headers that accept it, to which `accept_headers` adds those of the 101 response. Pure
+functions of header lists with lower-case names.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ _MAX_PARAMETERS = 8
 
 
 class Offer:
-    """What the client asks for: its key, its subprotocols in order, and the extensions' answer if one is acceptable."""
+    """What the client asks for: its key (empty over HTTP/2, which has none), its subprotocols in order, and the
+    extensions' answer if one is acceptable.
+    """
 
     __slots__ = ("deflate", "key", "subprotocols")
 
@@ -52,46 +56,74 @@ def check(
     method: str, version: str, headers: Headers, allow_deflate: bool = True, max_subprotocols: int = 50
 ) -> Offer | Refusal:
     """Judge a request that asks for `Upgrade: websocket`."""
-    key = ws_version = None
-    protocols: list[bytes] = []
-    extensions: list[bytes] = []
-    for name, value in headers:
-        if not name.startswith(b"sec-websocket-"):
-            continue
-        if name == b"sec-websocket-key":
-            if key is not None:
-                return Refusal(400, "more than one Sec-WebSocket-Key (RFC 6455 section 11.3.1)")
-            key = value
-        elif name == b"sec-websocket-version":
-            if ws_version is not None:
-                return Refusal(400, "more than one Sec-WebSocket-Version (RFC 6455 section 11.3.5)")
-            ws_version = value
-        elif name == b"sec-websocket-protocol":
-            protocols.append(value)
-        elif name == b"sec-websocket-extensions":
-            extensions.append(value)
+    asked = _Asked(headers)
+    if len(asked.keys) > 1:
+        return Refusal(400, "more than one Sec-WebSocket-Key (RFC 6455 section 11.3.1)")
+    if len(asked.versions) > 1:
+        return _SEVERAL_VERSIONS
     if method != "GET":
         return Refusal(405, "the handshake is not a GET (RFC 6455 section 4.1)", [(b"allow", b"GET")])
     if version != "1.1":
         return Refusal(400, "the handshake needs HTTP/1.1 (RFC 6455 section 4.1)")
-    if ws_version != b"13":
+    if asked.versions != [b"13"]:
         return Refusal(
             426,
             "the version is not 13 (RFC 6455 section 4.4)",
             [(b"sec-websocket-version", b"13"), (b"upgrade", b"websocket"), (b"connection", b"upgrade")],
         )
-    if key is None or not _is_key(key):
+    if not asked.keys or not _is_key(asked.keys[0]):
         return Refusal(400, "the key is not 16 bytes of base64 (RFC 6455 section 4.2.1)")
-    try:
-        subprotocols = elements(b",".join(protocols))
-    except ValueError as error:
-        return Refusal(400, f"the subprotocols are {error} (RFC 9110 section 5.6.1)")
-    if len(subprotocols) > max_subprotocols:
-        return Refusal(400, f"more than {max_subprotocols} subprotocols are offered")
-    if not all(map(_TOKEN.fullmatch, subprotocols)):
-        return Refusal(400, "a subprotocol is not a token (RFC 6455 section 4.1)")
-    deflate = negotiate(parse_extensions(extensions)) if allow_deflate and extensions else None
-    return Offer(key, [name.decode("ascii") for name in subprotocols], deflate)
+    return asked.offer(asked.keys[0], allow_deflate, max_subprotocols)
+
+
+def check_connect(headers: Headers, allow_deflate: bool = True, max_subprotocols: int = 50) -> Offer | Refusal:
+    """Judge an extended CONNECT for `websocket`; a key, which means nothing here, is ignored."""
+    asked = _Asked(headers)
+    if len(asked.versions) > 1:
+        return _SEVERAL_VERSIONS
+    if asked.versions != [b"13"]:
+        # Not 426: nothing is upgraded in HTTP/2.
+        return Refusal(400, "the version is not 13 (RFC 6455 section 4.4)", [(b"sec-websocket-version", b"13")])
+    return asked.offer(b"", allow_deflate, max_subprotocols)
+
+
+_SEVERAL_VERSIONS = Refusal(400, "more than one Sec-WebSocket-Version (RFC 6455 section 11.3.5)")
+
+
+class _Asked:
+    """The fields of a handshake, sorted."""
+
+    __slots__ = ("_extensions", "_protocols", "keys", "versions")
+
+    def __init__(self, headers: Headers) -> None:
+        self.keys: list[bytes] = []
+        self.versions: list[bytes] = []
+        self._protocols: list[bytes] = []
+        self._extensions: list[bytes] = []
+        for name, value in headers:
+            if not name.startswith(b"sec-websocket-"):
+                continue
+            if name == b"sec-websocket-key":
+                self.keys.append(value)
+            elif name == b"sec-websocket-version":
+                self.versions.append(value)
+            elif name == b"sec-websocket-protocol":
+                self._protocols.append(value)
+            elif name == b"sec-websocket-extensions":
+                self._extensions.append(value)
+
+    def offer(self, key: bytes, allow_deflate: bool, max_subprotocols: int) -> Offer | Refusal:
+        """What the client offers beside its key."""
+        try:
+            subprotocols = elements(b",".join(self._protocols))
+        except ValueError as error:
+            return Refusal(400, f"the subprotocols are {error} (RFC 9110 section 5.6.1)")
+        if len(subprotocols) > max_subprotocols:
+            return Refusal(400, f"more than {max_subprotocols} subprotocols are offered")
+        if not all(map(_TOKEN.fullmatch, subprotocols)):
+            return Refusal(400, "a subprotocol is not a token (RFC 6455 section 4.1)")
+        deflate = negotiate(parse_extensions(self._extensions)) if allow_deflate and self._extensions else None
+        return Offer(key, [name.decode("ascii") for name in subprotocols], deflate)
 
 
 def _is_key(key: bytes) -> bool:
@@ -110,11 +142,17 @@ def accept_key(key: bytes) -> bytes:
 
 def accept_headers(offer: Offer, subprotocol: str | None, headers: Headers) -> Headers:
     """The headers of the 101 response: the protocol's own, then the application's in their order."""
-    own: Headers = [
+    return [
         (b"upgrade", b"websocket"),
         (b"connection", b"Upgrade"),
         (b"sec-websocket-accept", accept_key(offer.key)),
+        *agreed_headers(offer, subprotocol, headers),
     ]
+
+
+def agreed_headers(offer: Offer, subprotocol: str | None, headers: Headers) -> Headers:
+    """The headers that say what was agreed on, then the application's."""
+    own: Headers = []
     if subprotocol is not None:
         own.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
     if offer.deflate is not None:

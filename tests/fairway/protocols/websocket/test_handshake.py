@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,9 @@ from fairway.protocols.websocket.handshake import (
     Refusal,
     accept_headers,
     accept_key,
+    agreed_headers,
     check,
+    check_connect,
     parse_extensions,
 )
 
@@ -226,6 +229,54 @@ def test_extensions_are_taken_apart() -> None:
 def test_a_malformed_offer_is_left_out_and_the_next_one_counts(offer: bytes) -> None:
     assert parse_extensions([offer]) == []
     assert parse_extensions([offer + b", good; x=1"]) == [("good", {"x": "1"})]
+
+
+# Over HTTP/2 (RFC 8441 section 5) --------------------------------------------------------------------------------
+
+
+def connected(*headers: tuple[bytes, bytes], **options: Any) -> Offer:
+    offer = check_connect([(b"sec-websocket-version", b"13"), *headers], **options)
+    assert isinstance(offer, Offer)
+    return offer
+
+
+def test_8441_5_an_extended_connect_needs_no_key_and_no_upgrade() -> None:
+    offer = connected()
+    assert (offer.key, offer.subprotocols, offer.deflate) == (b"", [], None)
+    assert agreed_headers(offer, None, [(b"x", b"1")]) == [(b"x", b"1")]
+
+
+def test_8441_5_subprotocols_and_extensions_are_those_of_6455() -> None:
+    headers = [
+        (b"sec-websocket-protocol", b"chat, news"),
+        (b"sec-websocket-extensions", b"permessage-deflate; client_max_window_bits"),
+    ]
+    offer, upgraded = connected(*headers), offered(*headers)
+    assert offer.subprotocols == upgraded.subprotocols == ["chat", "news"]
+    assert offer.deflate == upgraded.deflate
+    assert agreed_headers(offer, "chat", [(b"x", b"1")]) == [
+        (b"sec-websocket-protocol", b"chat"),
+        (b"sec-websocket-extensions", DEFLATE),
+        (b"x", b"1"),
+    ]
+    assert connected(*headers, allow_deflate=False).deflate is None
+    refusal = check_connect([(b"sec-websocket-version", b"13"), *headers], max_subprotocols=1)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.reason) == (400, "more than 1 subprotocols are offered")
+
+
+@pytest.mark.parametrize("version", [None, b"", b"8", b"13, 8"])
+def test_6455_4_4_over_http_2_another_version_is_400_with_ours(version: bytes | None) -> None:
+    refusal = check_connect([(b"sec-websocket-version", version)] if version is not None else [])
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.reason) == (400, "the version is not 13 (RFC 6455 section 4.4)")
+    assert refusal.headers == [(b"sec-websocket-version", b"13")]
+
+
+def test_6455_11_3_5_over_http_2_there_is_one_version() -> None:
+    refusal = check_connect([(b"sec-websocket-version", b"13")] * 2)
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason == "more than one Sec-WebSocket-Version (RFC 6455 section 11.3.5)"
 
 
 @given(st.lists(st.binary(max_size=40), max_size=4), st.binary(max_size=30), st.binary(max_size=4))
