@@ -362,7 +362,10 @@ class HttpExchange:
         if length is not None and not (is_silent or has_length or self._wants_trailers):
             # A body that is there in full needs no chunks.
             headers = [*headers, (b"content-length", b"%d" % length)]
-        carrier.send_start(status, headers, self._wants_trailers)
+        try:
+            carrier.send_start(status, headers, self._wants_trailers)
+        except ProtocolMisuse as error:
+            raise ProtocolMisuse(f"http.response.start: {error}") from None
         self.status = status
         self.started = True
         self.is_event_stream = is_event_stream

@@ -26,8 +26,8 @@ from fairway.protocols.http1 import (
     RequestHead,
 )
 from fairway.protocols.websocket import handshake
+from fairway.server.http1.handshake import UpgradeHandshake
 from fairway.server.websocket.connection import WebSocketConnection
-from fairway.server.websocket.handshake import Handshake
 from fairway.server.wire import Wire
 
 if TYPE_CHECKING:
@@ -243,7 +243,8 @@ class Http1Connection(asyncio.Protocol):
             head, offer.subprotocols, context.config.root_path, self._client, self._entrance, context.state
         )
         context.wheel.cancel(self)
-        websocket = WebSocketConnection(context, wire, Handshake(context, self._http, offer), scope)
+        opening = UpgradeHandshake(context, self, offer, wire, self._http)
+        websocket = WebSocketConnection(context, wire, opening, scope)
         self._closing = True
         wire.transport.set_protocol(websocket)
         context.remove(self)
@@ -302,7 +303,7 @@ class Http1Connection(asyncio.Protocol):
                 status, headers, default_headers=self._context.default_headers(), trailers=trailers
             )
         except LocalProtocolError as error:
-            raise ProtocolMisuse(f"http.response.start: {error}") from None
+            raise ProtocolMisuse(str(error)) from None
         self.outbox.append(data)
 
     def send_body(self, data: bytes, more: bool) -> bool:

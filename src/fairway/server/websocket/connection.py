@@ -320,7 +320,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     def _open(self, message: Mapping[str, Any]) -> None:
         handshake = self._handshake
         assert handshake is not None
-        response = handshake.accept(message)
+        handshake.accept(message)
         subprotocol = message.get("subprotocol")
         if not handshake.was_offered(subprotocol):
             self._fault(
@@ -328,7 +328,6 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             )
         self.encoder = handshake.encoder()
         self._core = handshake.connection()
-        self.outbox.append(response)
 
     def _opened(self) -> None:
         handshake, core = self._handshake, self._core
@@ -343,17 +342,15 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
 
     def _deny(self, message: Mapping[str, Any]) -> int:
         assert self._handshake is not None
-        status, head = self._handshake.response_start(message)
-        self.outbox.append(head)
-        return status
+        return self._handshake.begin_denial(message)
 
     def _deny_further(self, message: Mapping[str, Any]) -> None:
         assert self._handshake is not None
-        self.outbox.append(self._handshake.response_body(message))
+        self._handshake.continue_denial(message)
 
     def _answer(self, status: int, text: str) -> None:
         assert self._handshake is not None
-        self.outbox.append(self._handshake.refusal(status, text and text + "\n"))
+        self._handshake.answer(status, text and text + "\n")
 
     def _finish(self) -> None:
         """End our side, read on and throw away, until the client ends its own."""

@@ -1,20 +1,23 @@
-"""The opening of one WebSocket: from the request for an upgrade to its answer.
+"""The opening of one WebSocket: from the request for it to its answer, whatever carries both.
 
-A `Handshake` holds what only the answer needs: the HTTP parser, the client's offer, and bytes that came too early. It
-makes the bytes of the answer from ASGI events and, once accepted, the parts of the connection. The
-`WebSocketConnection` that owns it knows which event is allowed when, writes, and lets it go afterwards.
+A `Handshake` holds what only the answer needs: the client's offer, and bytes that came too early. It answers ASGI
+events on the wire and, once accepted, makes the parts of the connection. The `WebSocketConnection` that owns it knows
+which event is allowed when, and lets it go afterwards.
+
+What depends on the carrier is how an acceptance is said (`_agree`), what came behind the request (`early_data`), and
+the `HttpCarrier` that everything else goes through: an answer that is no acceptance is an ordinary response. The forms
+are `fairway.server.http1.handshake` and its like.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fairway.asgi.errors import ProtocolMisuse
 from fairway.asgi.http import checked_headers
-from fairway.asgi.types import Headers
 from fairway.delivery import Encoder
-from fairway.protocols.http1 import Http1Protocol, LocalProtocolError
+from fairway.protocols.http.request import Headers
 from fairway.protocols.websocket import deflate, handshake
 from fairway.protocols.websocket.decoder import Decoder
 from fairway.protocols.websocket.frames import PLAIN
@@ -27,24 +30,44 @@ if TYPE_CHECKING:
 _MAX_EARLY_BYTES = 65536
 
 
+class Carrier(Protocol):
+    """As much as an answer needs of a `fairway.asgi.http.HttpCarrier`."""
+
+    def send_start(self, status: int, headers: Headers, trailers: bool) -> None: ...
+
+    def send_body(self, data: bytes, more: bool) -> bool: ...
+
+
 class Handshake:
     """Raises `ProtocolMisuse` for events that make no valid answer; then nothing has changed."""
 
-    __slots__ = ("_context", "_early", "_http", "_offer")
+    __slots__ = ("_carrier", "_context", "_early", "_offer")
 
-    def __init__(self, context: ServerContext, http: Http1Protocol, offer: handshake.Offer) -> None:
+    def __init__(self, context: ServerContext, carrier: Carrier, offer: handshake.Offer) -> None:
         self._context = context
-        self._http = http
+        self._carrier = carrier
         self._offer = offer
         self._early = b""
+
+    # What the client says -------------------------------------------------------------------------------------
 
     def keep(self, data: bytes) -> bool:
         """Keep what a client sends that does not wait for the answer; False when it is too much."""
         self._early += data
         return len(self._early) <= _MAX_EARLY_BYTES
 
-    def accept(self, message: Mapping[str, Any]) -> bytes:
-        """The 101 response to a `websocket.accept`."""
+    def early_data(self) -> bytes:
+        """What came behind the request, once, after `accept`."""
+        return self._early
+
+    def was_offered(self, subprotocol: str | None) -> bool:
+        """Whether the client can know what to do with it."""
+        return subprotocol is None or subprotocol in self._offer.subprotocols
+
+    # The acceptance -------------------------------------------------------------------------------------------
+
+    def accept(self, message: Mapping[str, Any]) -> None:
+        """Send the answer to a `websocket.accept`."""
         subprotocol = message.get("subprotocol")
         if not (subprotocol is None or (isinstance(subprotocol, str) and subprotocol.isascii())):
             raise ProtocolMisuse(f"the subprotocol is an ASCII str or None, not {subprotocol!r}")
@@ -52,17 +75,13 @@ class Handshake:
         if any(name.lower() == b"sec-websocket-protocol" for name, _ in headers):
             raise ProtocolMisuse("pass the subprotocol in subprotocol, not in the headers of websocket.accept")
         try:
-            return self._http.send_response(101, handshake.accept_headers(self._offer, subprotocol, headers))
-        except LocalProtocolError as error:
+            self._agree(subprotocol, headers)
+        except ProtocolMisuse as error:
             raise ProtocolMisuse(f"websocket.accept: {error}") from None
 
-    def was_offered(self, subprotocol: str | None) -> bool:
-        """Whether the client can know what to do with it."""
-        return subprotocol is None or subprotocol in self._offer.subprotocols
-
-    def early_data(self) -> bytes:
-        """What came behind the request, once, after `accept`."""
-        return self._http.unread() + self._early
+    def _agree(self, subprotocol: str | None, headers: Headers) -> None:
+        """Send the acceptance."""
+        raise NotImplementedError
 
     def encoder(self) -> Encoder:
         """The encoder that was agreed on; shared by all connections that agreed on the same."""
@@ -79,31 +98,34 @@ class Handshake:
         decoder = Decoder(limits.max_frame_bytes, limits.max_message_bytes, limits.max_fragments, inflation)
         return WebSocketProtocol(decoder, context.now, context.ping_times, 0.5 + 0.5 * context.random.random())
 
-    def refusal(self, status: int, text: str) -> bytes:
-        """A whole response of the server's own; without text, it has no content."""
+    # Any other answer -----------------------------------------------------------------------------------------
+
+    def answer(self, status: int, text: str) -> None:
+        """Send a whole response of the server's own; without text, it has no content."""
         headers: Headers = [(b"content-length", b"%d" % len(text)), (b"connection", b"close")]
         if text:
             headers.append((b"content-type", b"text/plain; charset=utf-8"))
-        head = self._http.send_response(status, headers, default_headers=self._context.default_headers())
-        return head + self._http.send_body(text.encode("ascii"), more=False)
+        self._carrier.send_start(status, headers, False)
+        self._carrier.send_body(text.encode("ascii"), False)
 
-    def response_start(self, message: Mapping[str, Any]) -> tuple[int, bytes]:
-        """Status and head of a denial response."""
+    def begin_denial(self, message: Mapping[str, Any]) -> int:
+        """Send the start of a denial response; its status."""
         status = message.get("status")
         if not isinstance(status, int) or not 200 <= status <= 599:
             raise ProtocolMisuse(f"the status of websocket.http.response.start is 200 to 599, not {status!r}")
         headers = [*checked_headers(message), (b"connection", b"close")]
         try:
-            return status, self._http.send_response(status, headers, default_headers=self._context.default_headers())
-        except LocalProtocolError as error:
+            self._carrier.send_start(status, headers, False)
+        except ProtocolMisuse as error:
             raise ProtocolMisuse(f"websocket.http.response.start: {error}") from None
+        return status
 
-    def response_body(self, message: Mapping[str, Any]) -> bytes:
-        """A piece of a denial response, framed."""
+    def continue_denial(self, message: Mapping[str, Any]) -> None:
+        """Send a piece of a denial response."""
         body = message.get("body", b"")
         if not isinstance(body, bytes | bytearray | memoryview):
             raise ProtocolMisuse(f"the body of websocket.http.response.body is bytes, not {type(body).__name__}")
         try:
-            return self._http.send_body(bytes(body), bool(message.get("more_body", False)))
-        except LocalProtocolError as error:
+            self._carrier.send_body(bytes(body), bool(message.get("more_body", False)))
+        except ProtocolMisuse as error:
             raise ProtocolMisuse(f"websocket.http.response.body: {error}") from None
