@@ -6,7 +6,7 @@ TCP connection, until a WebSocket handshake takes the connection over.
 
 from __future__ import annotations
 
-from fairway.protocols.http1.errors import LocalProtocolError
+from fairway.protocols.http.errors import LocalProtocolError
 from fairway.protocols.http1.events import BodyReceived, Event, RequestEnded, RequestFailed, RequestHead
 from fairway.protocols.http1.protocol import Http1Protocol
 from fairway.protocols.http1.response import PlainHeads

@@ -1,15 +1,11 @@
-"""The two ways HTTP/1.1 can go wrong, told apart by whose fault it is.
+"""How a peer can break HTTP/1.1.
 
-``LocalProtocolError`` is public: the caller asked for something that must not go on the wire.
-``RemoteProtocolError`` stays inside this folder: readers raise it, ``Http1Protocol`` turns it into a
-``RequestFailed`` event, so that nothing a peer sends ever raises out of the connection.
+The error stays inside this folder: readers raise it, ``Http1Protocol`` turns it into a ``RequestFailed`` event, so that
+nothing a peer sends ever raises out of the connection. The caller's mistakes are a ``LocalProtocolError``, which every
+version of HTTP has (`fairway.protocols.http.errors`).
 """
 
 from __future__ import annotations
-
-
-class LocalProtocolError(Exception):
-    """The caller broke the protocol; nothing was produced and no state has changed."""
 
 
 class RemoteProtocolError(Exception):

@@ -13,10 +13,11 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TypeAlias
 
+from fairway.protocols.http.authority import is_host
 from fairway.protocols.http.request import Headers
 from fairway.protocols.http1.errors import RemoteProtocolError
 from fairway.protocols.http1.events import RequestHead
-from fairway.protocols.http1.target import RequestLine, is_host
+from fairway.protocols.http1.target import RequestLine
 from fairway.protocols.lists import elements
 
 MEANINGFUL = frozenset((b"host", b"connection", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te"))

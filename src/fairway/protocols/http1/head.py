@@ -10,10 +10,11 @@ pieces 16 µs; httptools, which checks much less, 3.5 µs; h11 26 µs. For a Web
 
 from __future__ import annotations
 
+from fairway.protocols.http.fields import INBOUND_CHARACTERS
 from fairway.protocols.http.request import Headers
 from fairway.protocols.http1.errors import RemoteProtocolError
 from fairway.protocols.http1.events import RequestHead
-from fairway.protocols.http1.fields import INBOUND_CHARACTERS, parse_and_share, parse_line, shared_line
+from fairway.protocols.http1.fields import parse_and_share, parse_line, shared_line
 from fairway.protocols.http1.framing import MEANINGFUL, interpret
 from fairway.protocols.http1.lines import LineReader
 from fairway.protocols.http1.target import RequestLine, parse_request_line, remembered_request_line

@@ -15,9 +15,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 
+from fairway.protocols.http.errors import LocalProtocolError
 from fairway.protocols.http.request import Header
 from fairway.protocols.http1.body import ChunkedBody, LengthBody
-from fairway.protocols.http1.errors import LocalProtocolError, RemoteProtocolError
+from fairway.protocols.http1.errors import RemoteProtocolError
 from fairway.protocols.http1.events import BodyReceived, Event, RequestEnded, RequestFailed, RequestHead
 from fairway.protocols.http1.head import HeadReader
 from fairway.protocols.http1.response import (

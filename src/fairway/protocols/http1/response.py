@@ -11,20 +11,16 @@ import enum
 from collections.abc import Iterable
 from http import HTTPStatus
 
+from fairway.protocols.http.errors import LocalProtocolError
+from fairway.protocols.http.fields import FORBIDDEN_TRAILERS, check_outbound
 from fairway.protocols.http.request import Header, Headers
-from fairway.protocols.http1.errors import LocalProtocolError
 from fairway.protocols.http1.events import RequestHead
-from fairway.protocols.http1.fields import check_outbound, check_outbound_block
+from fairway.protocols.http1.fields import check_outbound_block
 
 _STATUS_LINES = {int(status): b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii")) for status in HTTPStatus}
 _MAX_LENGTH_DIGITS = 18
 # Those that take part in the framing, and those that the server has a default for.
 _SPECIAL_NAMES = frozenset((b"connection", b"content-length", b"transfer-encoding", b"date", b"server"))
-# RFC 9110 section 6.5.1: what frames or routes a message, or says how to read it, must not come behind it.
-_FORBIDDEN_TRAILERS = frozenset(
-    b"authorization connection content-encoding content-length content-range content-type host keep-alive set-cookie "
-    b"te trailer transfer-encoding upgrade".split()
-)
 
 
 class ResponseState(enum.Enum):
@@ -162,7 +158,7 @@ class ResponseWriter:
             raise LocalProtocolError("no trailers are expected now; announce them, and end the content first")
         fields = list(headers)
         for name, _ in fields:
-            if isinstance(name, bytes) and name.lower() in _FORBIDDEN_TRAILERS:
+            if isinstance(name, bytes) and name.lower() in FORBIDDEN_TRAILERS:
                 raise LocalProtocolError(f"{name.decode('latin-1')} cannot be a trailer; send it as a header")
         block = b"".join([_line(*check_outbound(name, value)) for name, value in fields])
         check_outbound_block(block, len(fields))

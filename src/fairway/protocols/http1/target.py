@@ -1,4 +1,4 @@
-"""The request line, and the host in it or in the Host field.
+"""The request line.
 
 The origin form, which is nearly every request, is one regular expression. All that it does not match is looked
 at again step by step, for the reason, or for the two other forms that a server has to take.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
 
+from fairway.protocols.http.authority import is_host
+from fairway.protocols.http.fields import TOKEN
 from fairway.protocols.http1.errors import RemoteProtocolError
-from fairway.protocols.http1.fields import TOKEN
 
 # Visible US-ASCII without "#": more than RFC 3986 allows, because browsers send "|", "{" or "^" in queries as they are.
 # The backslash, too, but in queries only: in a path they take it for a slash, and so might who is behind us.
@@ -24,10 +24,6 @@ _ORIGIN_FORM = re.compile(
 _TARGET = re.compile(rb"[\x21\x22\x24-\x7e]+")
 _ABSOLUTE_FORM = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(/[^?]*)?(?:\?(.*))?")
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
-# Possessive: the nested repeats would otherwise take exponential time to fail.
-_REGISTERED_NAME = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})++(?::([0-9]{0,5}))?")
-_IP_LITERAL = re.compile(rb"\[([0-9A-Fa-f:.]{2,45})\](?::([0-9]{0,5}))?")
-_MAX_PORT = 65535
 
 _METHODS = {method.encode(): method for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")}
 
@@ -86,25 +82,6 @@ def _parse_other_form(line: bytes) -> RequestLine:
     if not is_host(authority):
         raise RemoteProtocolError(400, "invalid host in the request target: RFC 9110 section 4.2")
     return RequestLine(method, target, path or b"/", query or b"", version, authority)
-
-
-def is_host(value: bytes) -> bool:
-    """Whether ``value`` is a host that is not empty, with or without a port (RFC 9110 section 7.2)."""
-    match = _REGISTERED_NAME.fullmatch(value)
-    if match is not None:
-        return _is_port(match[1])
-    literal = _IP_LITERAL.fullmatch(value)
-    if literal is None:
-        return False
-    try:
-        IPv6Address(literal[1].decode("ascii"))
-    except AddressValueError:
-        return False
-    return _is_port(literal[2])
-
-
-def _is_port(digits: bytes | None) -> bool:
-    return not digits or int(digits) <= _MAX_PORT
 
 
 def _method(raw: bytes) -> str:

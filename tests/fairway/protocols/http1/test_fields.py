@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.fairway.protocols.http1.wire import accepted, head, refused
 
-from fairway.protocols.http1.fields import KNOWN_NAMES, TOKEN
+from fairway.protocols.http.fields import KNOWN_NAMES, TOKEN
 
 OBS_TEXT = sorted(set(range(0x80, 0x100)) - {0x85})
 FORBIDDEN = sorted((set(range(0x20)) - {0x09, 0x0A, 0x0D}) | {0x7F, 0x85})

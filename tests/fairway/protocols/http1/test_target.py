@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.fairway.protocols.http1.wire import accepted, head, refused
 
-from fairway.protocols.http1.target import is_host
+from fairway.protocols.http.authority import is_host
 
 
 def test_9112_3_request_line_is_method_target_version():
