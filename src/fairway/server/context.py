@@ -10,7 +10,6 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import Context
-from email.utils import formatdate
 from types import CoroutineType
 from typing import Any, Protocol
 
@@ -18,12 +17,12 @@ from fairway.asgi.calling import enter_application
 from fairway.asgi.types import Application, Scope
 from fairway.delivery import CounterSet, register_source
 from fairway.logs import ErrorLog, FaultLog, get_logger
-from fairway.protocols.http1 import PlainHeads
 from fairway.server import descriptors
 from fairway.server.access import EventLog, client_text, target_text
 from fairway.server.backlog import Backlog
 from fairway.server.collector import Collector
 from fairway.server.config import Config
+from fairway.server.defaults import ResponseDefaults
 from fairway.server.output.batch import Batch
 from fairway.server.paused import Paused
 from fairway.timing.clock import Clock
@@ -88,7 +87,7 @@ class ServerContext(Clock):
         self.refusing = 0
         self.draining = False
         self.random = random.Random()
-        self._make_block()
+        self._defaults = ResponseDefaults(config.server_name, int(self.now))
         self._idle: asyncio.Event = asyncio.Event()
 
     def run(
@@ -171,24 +170,12 @@ class ServerContext(Clock):
         self.faults.flush(now)
         self.errors.flush(now)
 
-    def default_headers(self) -> bytes:
-        """The `server` and `date` lines of a response, made once a second."""
-        if int(self.touch()) != self._block_time:
-            self._make_block()
-        return self._block
-
-    def plain_heads(self) -> PlainHeads:
-        """Heads of responses that hold these lines."""
-        if int(self.touch()) != self._block_time:
-            self._make_block()
-        return self._plain_heads
-
-    def _make_block(self) -> None:
-        self._block_time = int(self.now)
-        name = self.config.server_name
-        server = f"server: {name}\r\n".encode("ascii") if name else b""
-        self._block = server + b"date: " + formatdate(usegmt=True).encode("ascii") + b"\r\n"
-        self._plain_heads = PlainHeads(self._block)
+    def defaults(self) -> ResponseDefaults:
+        """What responses have in common at this second."""
+        second = int(self.touch())
+        if self._defaults.second != second:
+            self._defaults = ResponseDefaults(self.config.server_name, second)
+        return self._defaults
 
     def add(self, connection: Drainable) -> None:
         self.connections.add(connection)

@@ -116,7 +116,7 @@ class Server:
         with accepted, contextlib.suppress(OSError):
             accepted.send(
                 Http1Protocol().error_response(
-                    status, reason, default_headers=context.default_headers(), extra_headers=headers
+                    status, reason, default_headers=context.defaults().lines, extra_headers=headers
                 )
             )
 

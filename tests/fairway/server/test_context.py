@@ -108,12 +108,15 @@ async def test_when_there_are_too_many_connections(limit: int, count: int, refus
     assert context.is_full is full
 
 
-async def test_default_headers_are_made_once_a_second(context: ServerContext) -> None:
-    headers = context.default_headers()
-    assert headers.startswith(b"server: fairway\r\ndate: ")
-    assert headers.endswith(b" GMT\r\n")
-    context._block_time -= 1
-    assert context.default_headers() is not headers
+async def test_what_responses_have_in_common_is_made_once_a_second(context: ServerContext) -> None:
+    defaults = context.defaults()
+    assert defaults.lines.startswith(b"server: fairway\r\ndate: ")
+    assert defaults.lines.endswith(b" GMT\r\n")
+    assert [name for name, _ in defaults.fields] == [b"server", b"date"]
+    context.now += 60
+    later = context.defaults()
+    assert later is not defaults
+    assert context.defaults() is later  # a clock that is ahead stands still
 
 
 async def test_an_error_of_the_application_is_logged_with_what_it_served(

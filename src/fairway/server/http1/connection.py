@@ -271,7 +271,7 @@ class Http1Connection(asyncio.Protocol):
     def _refuse(self, status: int, reason: str, headers: Headers) -> int:
         """Answer without the application, and close; the bytes of the answer's content."""
         response = self._http.error_response(
-            status, reason, default_headers=self._context.default_headers(), extra_headers=headers
+            status, reason, default_headers=self._context.defaults().lines, extra_headers=headers
         )
         self.outbox.append(response)
         self._linger()
@@ -289,7 +289,7 @@ class Http1Connection(asyncio.Protocol):
         context = self._context
         if context.draining or len(body) > _MAX_JOINED_BYTES:
             return False
-        data = self._http.send_whole(status, tuple(headers), body, context.plain_heads())
+        data = self._http.send_whole(status, tuple(headers), body, context.defaults().plain_heads)
         if data is None:
             return False
         self.outbox.append(data)
@@ -300,7 +300,7 @@ class Http1Connection(asyncio.Protocol):
             headers = [*headers, (b"connection", b"close")]
         try:
             data = self._http.send_response(
-                status, headers, default_headers=self._context.default_headers(), trailers=trailers
+                status, headers, default_headers=self._context.defaults().lines, trailers=trailers
             )
         except LocalProtocolError as error:
             raise ProtocolMisuse(str(error)) from None

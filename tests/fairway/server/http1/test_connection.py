@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fairway.protocols.http1 import PlainHeads
+from fairway.server import defaults
 from fairway.server.config import Config
 from fairway.server.context import ServerContext
 from fairway.server.http1.connection import Http1Connection
@@ -171,15 +171,15 @@ async def test_a_whole_response_is_one_write(make: Make) -> None:
     assert written.endswith(b"content-type: text/plain\r\ncontent-length: 5\r\n\r\nhello")
 
 
-async def test_heads_are_kept_until_their_date_has_passed(make: Make) -> None:
+async def test_heads_are_kept_until_their_date_has_passed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     connection, transport = make(APPS["plain"])
-    context = connection._context
-    context._block_time -= 60
-    context._plain_heads = PlainHeads(b"date: a minute ago\r\n")
-    for _ in range(2):
-        connection.data_received(GET)
-        await passes()
-        assert transport.written[-1].splitlines()[2] == context.default_headers().splitlines()[1]
+    for date in ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:50:37 GMT"):
+        connection._context.now += 60
+        monkeypatch.setattr(defaults, "formatdate", lambda usegmt, date=date: date)
+        for _ in range(2):
+            connection.data_received(GET)
+            await passes()
+            assert transport.written[-1].splitlines()[2] == b"date: " + date.encode()
 
 
 async def test_a_whole_response_waits_for_a_socket_that_takes_nothing(make: Make) -> None:
