@@ -18,3 +18,7 @@ class RemoteProtocolError(Exception):
 
     def __str__(self) -> str:
         return f"{self.status}: {self.reason}"
+
+
+class PrefaceFound(RemoteProtocolError):
+    """Instead of a request line there is that of the preface of HTTP/2."""

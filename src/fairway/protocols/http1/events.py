@@ -58,4 +58,14 @@ class RequestFailed:
     reason: str
 
 
+@dataclass(slots=True)
+class PrefaceReceived(RequestFailed):
+    """Where the first request belongs there is the preface of an HTTP/2 connection (RFC 9113 section 3.4).
+
+    ``data`` is all that the peer has sent. Who does not speak HTTP/2 answers as to any failure.
+    """
+
+    data: bytes
+
+
 Event = RequestHead | BodyReceived | RequestEnded | RequestFailed

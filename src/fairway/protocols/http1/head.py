@@ -74,6 +74,11 @@ class HeadReader:
         """Whether nothing of a request has arrived; empty lines do not count."""
         return self._is_fresh or (self._request_line is None and self._lines.is_empty)
 
+    @property
+    def has_skipped(self) -> bool:
+        """Whether there were empty lines in front of the request line."""
+        return self._empty_lines > 0
+
     def receive(self, data: bytes) -> tuple[RequestHead | None, bytes]:
         """Return the head and the bytes behind it, or ``None`` and nothing while it is not complete."""
         if self._is_fresh:

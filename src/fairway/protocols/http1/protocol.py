@@ -18,8 +18,15 @@ from collections.abc import Iterable
 from fairway.protocols.http.errors import LocalProtocolError
 from fairway.protocols.http.request import Header
 from fairway.protocols.http1.body import ChunkedBody, LengthBody
-from fairway.protocols.http1.errors import RemoteProtocolError
-from fairway.protocols.http1.events import BodyReceived, Event, RequestEnded, RequestFailed, RequestHead
+from fairway.protocols.http1.errors import PrefaceFound, RemoteProtocolError
+from fairway.protocols.http1.events import (
+    BodyReceived,
+    Event,
+    PrefaceReceived,
+    RequestEnded,
+    RequestFailed,
+    RequestHead,
+)
 from fairway.protocols.http1.head import HeadReader
 from fairway.protocols.http1.response import (
     COMPLETED,
@@ -28,6 +35,7 @@ from fairway.protocols.http1.response import (
     ResponseWriter,
     error_response,
 )
+from fairway.protocols.http1.target import PREFACE_LINE
 
 _REQUEST_ENDED = RequestEnded()
 
@@ -55,6 +63,7 @@ class Http1Protocol:
         "_body",
         "_buffer",
         "_eof",
+        "_is_first",
         "_max_header_bytes",
         "_max_header_count",
         "_reader",
@@ -80,6 +89,7 @@ class Http1Protocol:
         self._body: LengthBody | ChunkedBody | None = None
         self._buffer = bytearray()
         self._eof = False
+        self._is_first = True  # no request was complete yet
 
     # -- what the peer sends
 
@@ -165,7 +175,10 @@ class Http1Protocol:
             elif data:
                 self._keep(data)
         except RemoteProtocolError as error:
-            events.append(self._fail(error.status, error.reason))
+            failure = self._fail(error.status, error.reason)
+            if type(error) is PrefaceFound and self._is_first and not self._reader.has_skipped:
+                failure = _preface(failure, data)
+            events.append(failure)
             return events
         if self._state is _ENDED:
             events.append(_REQUEST_ENDED)
@@ -173,6 +186,7 @@ class Http1Protocol:
 
     def _begin(self, head: RequestHead) -> None:
         self._request = head
+        self._is_first = False
         if head.chunked:
             self._body = ChunkedBody(self._max_header_bytes, self._max_header_count)
         elif head.content_length:
@@ -321,3 +335,9 @@ class Http1Protocol:
                 raise LocalProtocolError("there is no request to answer; wait for a request head")
             self._response = ResponseWriter(self._request)
         return self._response
+
+
+def _preface(failure: RequestFailed, data: bytes) -> PrefaceReceived:
+    # The line may have begun in earlier pieces, and has ended in this one.
+    rest = data[data.index(b"\n") + 1 :]
+    return PrefaceReceived(failure.status, failure.reason, PREFACE_LINE + b"\r\n" + rest)

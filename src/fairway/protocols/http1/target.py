@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fairway.protocols.http.authority import is_host
 from fairway.protocols.http.fields import TOKEN
-from fairway.protocols.http1.errors import RemoteProtocolError
+from fairway.protocols.http1.errors import PrefaceFound, RemoteProtocolError
 
 # Visible US-ASCII without "#": more than RFC 3986 allows, because browsers send "|", "{" or "^" in queries as they are.
 # The backslash, too, but in queries only: in a path they take it for a slash, and so might who is behind us.
@@ -24,6 +24,9 @@ _ORIGIN_FORM = re.compile(
 _TARGET = re.compile(rb"[\x21\x22\x24-\x7e]+")
 _ABSOLUTE_FORM = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(/[^?]*)?(?:\?(.*))?")
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+
+PREFACE_LINE = b"PRI * HTTP/2.0"
+"""With what an HTTP/2 connection begins instead of a request line (RFC 9113 section 3.4)."""
 
 _METHODS = {method.encode(): method for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")}
 
@@ -66,6 +69,8 @@ def _parse_other_form(line: bytes) -> RequestLine:
         raise RemoteProtocolError(400, "method is not a token: RFC 9110 section 9.1")
     if _VERSION.fullmatch(protocol) is None:
         raise RemoteProtocolError(400, "malformed protocol version: RFC 9112 section 2.3")
+    if line == PREFACE_LINE:
+        raise PrefaceFound(505, "HTTP/2 is not served here: RFC 9113 section 3.4")
     if not protocol.startswith(b"HTTP/1."):
         raise RemoteProtocolError(505, f"{protocol.decode()} is not served here: RFC 9110 section 15.6.6")
     if _TARGET.fullmatch(target) is None or b"\\" in target.partition(b"?")[0]:

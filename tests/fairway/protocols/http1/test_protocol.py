@@ -9,6 +9,7 @@ from fairway.protocols.http1 import (
     BodyReceived,
     Http1Protocol,
     LocalProtocolError,
+    PrefaceReceived,
     RequestEnded,
     RequestFailed,
     RequestHead,
@@ -231,3 +232,38 @@ def test_a_refused_upgrade_goes_on_as_http():
     answer(connection)
 
     assert paths(connection.next_request()) == [b"/third"]
+
+
+# The preface of HTTP/2 ---------------------------------------------------------------------------------------------
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS = bytes(3) + b"\x04" + bytes(5)
+
+
+@pytest.mark.parametrize("size", [1, 7, 15, 16, 17, 24, 1000])
+def test_9113_3_4_a_preface_is_reported_with_everything_that_was_read(size: int) -> None:
+    connection, data = Http1Protocol(), PREFACE + SETTINGS
+    for start in range(0, len(data), size):
+        events = connection.receive_data(data[start : start + size])
+        if events:
+            break
+    (event,) = events
+    assert isinstance(event, PrefaceReceived)
+    assert event.data + data[start + size :] == data
+    assert (event.status, event.reason) == (505, "HTTP/2 is not served here: RFC 9113 section 3.4")
+    assert connection.receive_data(PREFACE) == []
+
+
+@pytest.mark.parametrize("before", [b"\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"])
+@pytest.mark.parametrize("size", [1, 1000])
+def test_9113_3_4_a_preface_is_none_behind_anything_else(before: bytes, size: int) -> None:
+    connection, data = Http1Protocol(), before + PREFACE + SETTINGS
+    events = []
+    for start in range(0, len(data), size):
+        events += connection.receive_data(data[start : start + size])
+    if connection.request is not None:
+        connection.send_response(204, [])
+        connection.send_body(b"", more=False)
+        events += connection.next_request()
+    assert type(events[-1]) is RequestFailed
+    assert events[-1].status == 505

@@ -127,7 +127,6 @@ SAMPLES = {
     "version 2.0": (505, head(first=b"GET / HTTP/2.0") + INNER),
     "version lower case": (400, head(first=b"GET / http/1.1") + INNER),
     "fold in the first field": (400, head(b" a: b", host=b"") + INNER),
-    "preface of HTTP/2": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + INNER),
 }
 
 TAKEN = {

@@ -110,10 +110,6 @@ def test_9112_2_3_malformed_version_is_400(version):
     assert refused(head(first=b"GET / " + version))[0] == 400
 
 
-def test_9113_3_4_http2_preface_is_505():
-    assert refused(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")[0] == 505
-
-
 @pytest.mark.parametrize("target", [b"/", b"//", b"/a//b", b"//host/path", b"/a/../b", b"/%2e%2e", b"/:@!$&'()*+,;=~"])
 def test_9112_3_2_1_origin_form_is_left_as_it_is(target):
     request = accepted(head(first=b"GET " + target + b" HTTP/1.1"))
