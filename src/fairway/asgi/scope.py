@@ -13,7 +13,7 @@ from fairway.protocols.http.request import Request
 
 SPEC_VERSION = "2.5"
 
-Address = tuple[str, int | None] | None
+Address = tuple[str, int] | None
 
 # What is the same for every connection, and belongs to the server, is one object: 280 bytes less for each.
 _ASGI = {"version": "3.0", "spec_version": SPEC_VERSION}
@@ -52,16 +52,15 @@ class Entrance:
 
 
 def origin(transport: asyncio.BaseTransport) -> tuple[Address, Entrance]:
-    """The peer's address, and where it came in. Addresses are `(host, port)`; a Unix socket is `(path, None)`.
+    """The peer's address, and where it came in. Addresses are `(host, port)`; both ends of a Unix socket are None.
 
-    A transport over TLS has the extra information `tls`: what goes into the extension.
+    ASGI would allow `(path, None)` for our end. Applications take what is there for a host and a port: Django would
+    make "None" of it in `SERVER_PORT`. A transport over TLS has the extra information `tls`: what goes into the
+    extension.
     """
     # Not by the family of the transport's socket: uvloop would make an object for it, for every connection.
-    own = transport.get_extra_info("sockname")
-    if isinstance(own, str | bytes):
-        client, server = None, _unix_address(own)
-    else:
-        client, server = _address(transport.get_extra_info("peername")), _address(own)
+    client = _address(transport.get_extra_info("peername"))
+    server = _address(transport.get_extra_info("sockname"))
     tls = transport.get_extra_info("tls")
     return client, _plain(server) if tls is None else Entrance(server, tls)
 
@@ -70,10 +69,6 @@ def _address(name: Any) -> Address:
     if isinstance(name, tuple) and len(name) >= 2:
         return str(name[0]), int(name[1])
     return None
-
-
-def _unix_address(path: str | bytes) -> Address:
-    return (path if isinstance(path, str) else path.decode("utf-8", "replace"), None) if path else None
 
 
 @functools.lru_cache(maxsize=64)

@@ -105,7 +105,8 @@ class Transport:
     [
         (socket.AF_INET, ("1.2.3.4", 5), ("6.7.8.9", 10), (("1.2.3.4", 5), ("6.7.8.9", 10))),
         (socket.AF_INET6, ("::1", 5, 0, 0), ("::2", 6, 0, 0), (("::1", 5), ("::2", 6))),
-        (socket.AF_UNIX, "", "/run/socket", (None, ("/run/socket", None))),
+        (socket.AF_UNIX, "", "/run/socket", (None, None)),
+        (socket.AF_UNIX, b"\0abstract", b"\0own", (None, None)),
         (socket.AF_INET, None, ("6.7.8.9", 10), (None, ("6.7.8.9", 10))),
     ],
 )
