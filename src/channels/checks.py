@@ -102,12 +102,18 @@ def check_routes(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """What stands in the routers of `ASGI_APPLICATION` and cannot work.
 
     W007: a kind of connection that no server knows. W008: a consumer with `groups`, and no channel layer. W009: a
-    route that begins with a slash.
+    route that begins with a slash. W011: nothing for pages.
     """
     application, _ = _find_application()
     # An application that stands in several places is named once.
     found = dict.fromkeys(text for one in _all_inside(application, ()) for text in _oddities(one))
-    return [Warning(text, hint=hint, id=f"channels.{number}") for number, text, hint in found]
+    messages = [Warning(text, hint=hint, id=f"channels.{number}") for number, text, hint in found]
+    kinds = application.application_mapping if isinstance(application, ProtocolTypeRouter) else {}
+    if "websocket" in kinds and "http" not in kinds:
+        text = 'ProtocolTypeRouter has no application for "http": every page is answered with 404.'
+        hint = 'Add "http": get_asgi_application(). If another server has the pages, silence this check.'
+        messages.append(Warning(text, hint=hint, id="channels.W011"))
+    return messages
 
 
 def check_channel_layers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:

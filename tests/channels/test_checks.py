@@ -34,7 +34,8 @@ ROOT = Path(__file__).parents[2]
 NOWHERE = "Name the application of the project, such as ASGI_APPLICATION = "
 
 consumer = AsyncWebsocketConsumer.as_asgi()
-application = ProtocolTypeRouter({"websocket": AuthMiddlewareStack(URLRouter([path("ws/", consumer)]))})
+pages = consumer  # whatever answers requests
+application = ProtocolTypeRouter({"http": pages, "websocket": AuthMiddlewareStack(URLRouter([path("ws/", consumer)]))})
 not_callable = "an application"
 
 Say = Callable[..., list[checks.CheckMessage]]
@@ -228,7 +229,9 @@ NEEDS_COOKIES = "SessionMiddleware is not inside of CookieMiddleware: every conn
     ],
 )
 def test_middleware_without_what_it_reads(say: Say, monkeypatch: pytest.MonkeyPatch, websocket: Any, faults: list[str]):
-    monkeypatch.setattr(sys.modules[__name__], "application", ProtocolTypeRouter({"websocket": websocket}))
+    monkeypatch.setattr(
+        sys.modules[__name__], "application", ProtocolTypeRouter({"http": pages, "websocket": websocket})
+    )
 
     messages = say()
 
@@ -239,7 +242,7 @@ def test_middleware_without_what_it_reads(say: Say, monkeypatch: pytest.MonkeyPa
 
 def test_a_route_that_leads_to_no_application(say: Say, monkeypatch: pytest.MonkeyPatch):
     routes = URLRouter([path("a/", lambda: None), path("b/", OwnConsumer), path("c/", consumer)])
-    router = ProtocolTypeRouter({"websocket": OwnMiddleware(URLRouter([path("in/", routes)]))})
+    router = ProtocolTypeRouter({"http": pages, "websocket": OwnMiddleware(URLRouter([path("in/", routes)]))})
     monkeypatch.setattr(sys.modules[__name__], "application", router)
     assert [(message.id, message.msg) for message in say()] == [
         (
@@ -431,7 +434,7 @@ def test_the_page_of_checks_names_every_check():
     ids = {f"channels.{number}" for number in re.findall(r'"(?:channels\.)?([EW]\d{3})"', source)}
 
     assert set(re.findall(r"^\| `(channels\.[EW]\d{3})` \|", (ROOT / "docs/ref/checks.md").read_text(), re.M)) == ids
-    assert len(ids) == 18
+    assert len(ids) == 19
 
 
 # What cannot work -------------------------------------------------------------------------------------------------
@@ -456,12 +459,16 @@ def test_a_wsgi_application_is_an_error(say: Say):
     ("routed", "number", "text"),
     [
         (
-            lambda: ProtocolTypeRouter({"websockets": consumer}), "W007",
+            lambda: ProtocolTypeRouter({"http": pages, "websockets": consumer}), "W007",
             "ProtocolTypeRouter has an application for 'websockets', a kind of connection that no server has.",
         ),
         (
-            lambda: ProtocolTypeRouter({"websocket": AuthMiddlewareStack(URLRouter([path("/ws/", consumer)]))}), "W009",
+            lambda: ProtocolTypeRouter({"http": URLRouter([path("/ws/", consumer)])}), "W009",
             "The route '/ws/' of a URLRouter begins with a slash: nothing leads to it.",
+        ),
+        (
+            lambda: ProtocolTypeRouter({"websocket": consumer}), "W011",
+            'ProtocolTypeRouter has no application for "http": every page is answered with 404.',
         ),
         (
             lambda: URLRouter([re_path("^/ws/$", consumer)]), "W009",
