@@ -164,21 +164,26 @@ class CommunicatorClient:
             return Ended(1011)  # what a server would say
         assert message["type"] == "websocket.close", message
         code = message.get("code", 1000)
-        await self._disconnect(code)
+        await self.say_disconnect(code)
         return Ended(code, message.get("reason", ""))
 
     async def close(self, code: int | None = 1000, reason: str = "") -> None:
-        await self._disconnect(1005 if code is None else code, reason)
+        await self.say_disconnect(1005 if code is None else code, reason)
 
     async def vanish(self) -> None:
-        await self._disconnect(1006)
+        await self.say_disconnect(1006)
 
-    async def _disconnect(self, code: int, reason: str = "") -> None:
+    @property
+    def is_over(self) -> bool:
+        """Whether the application has ended."""
+        return self._communicator.future.done()
+
+    async def say_disconnect(self, code: int, reason: str = "") -> None:
         await self._communicator.send_input({"type": "websocket.disconnect", "code": code, "reason": reason})
 
     async def dispose(self) -> None:
-        if not self._communicator.future.done():
-            await self._disconnect(1006)
+        if not self.is_over:
+            await self.say_disconnect(1006)
         with contextlib.suppress(Exception, asyncio.CancelledError):
             await self._communicator.wait(DEADLINE)
 
@@ -207,7 +212,7 @@ class CommunicatorCarrier(Carrier):
         except Exception as error:
             raise Rejected(500) from error
         if not accepted:
-            await client._disconnect(1006)
+            await client.say_disconnect(1006)
             raise Rejected(answer)
         client.subprotocol = answer
         client.headers = [(bytes(name), bytes(value)) for name, value in communicator.response_headers or ()]
@@ -233,8 +238,8 @@ class CommunicatorCarrier(Carrier):
 
     async def stop(self) -> None:
         for client in self._clients:
-            if not client._communicator.future.done():
-                await client._disconnect(self.traits.code_of_stop)
+            if not client.is_over:
+                await client.say_disconnect(self.traits.code_of_stop)
 
 
 class CommunicatorStream:
@@ -313,6 +318,12 @@ class SocketCarrier(Carrier):
         super().__init__()
         self._sockets: list[socket.socket] = []
 
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Where the server listens."""
+        host, port = self._sockets[0].getsockname()
+        return host, port
+
     async def serve(self, application: Any) -> None:
         await super().serve(application)
         if not self._sockets:
@@ -324,7 +335,7 @@ class SocketCarrier(Carrier):
 
     @property
     def address(self) -> str:
-        host, port = self._sockets[0].getsockname()
+        host, port = self.endpoint
         return f"{host}:{port}"
 
     async def connect(self, path: str = "/", headers: Headers = (), subprotocols: Sequence[str] = ()) -> SocketClient:
@@ -356,7 +367,7 @@ class SocketCarrier(Carrier):
 
     async def open_request(self, path: str = "/", headers: Headers = ()) -> SocketStream:
         """A request whose response is read piece by piece."""
-        host, port = self._sockets[0].getsockname()
+        host, port = self.endpoint
         stream = SocketStream(*await asyncio.open_connection(host, port))
         self._clients.append(stream)
         stream.begin(path, headers)
@@ -393,6 +404,9 @@ class SocketStream:
             chunk = await self._reader.readexactly(size)
             await self._reader.readline()
             return chunk
+
+    def stop_reading(self) -> None:
+        self._writer.transport.pause_reading()
 
     async def end(self) -> None:
         """Say that nothing more will come from the client."""

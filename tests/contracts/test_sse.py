@@ -390,7 +390,7 @@ async def test_one_who_reads_slowly_holds_up_the_sender_and_the_layer_counts_wha
     await fairway.serve(Flooding.as_asgi())
     stream = await fairway.open_request()
     assert await stream.read() == OPENING
-    stream._writer.transport.pause_reading()
+    stream.stop_reading()
     stalled = -1
     while stalled != Flooding.sent:
         stalled = Flooding.sent

@@ -87,7 +87,7 @@ async def test_a_stalled_client_does_not_stop_the_thread(fairway: FairwayCarrier
                 self.send(text_data)
 
     await fairway.serve(Flooding.as_asgi())
-    stalled = socket.create_connection(fairway._sockets[0].getsockname())
+    stalled = socket.create_connection(fairway.endpoint)
     stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     stalled.sendall(
         b"GET /stalled HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -119,7 +119,7 @@ class Served:
         self.port = sockets[0].getsockname()[1]
         self._sockets = sockets
         self._caplog = caplog
-        self._clients: list[Client] = []
+        self.clients: list[Client] = []
 
     async def connect(self, receive_buffer: int | None = None) -> Client:
         endpoint = socket.socket()
@@ -128,7 +128,7 @@ class Served:
         endpoint.setblocking(False)
         await asyncio.get_running_loop().sock_connect(endpoint, ("127.0.0.1", self.port))
         client = Client(*await asyncio.open_connection(sock=endpoint))
-        self._clients.append(client)
+        self.clients.append(client)
         return client
 
     @property
@@ -150,7 +150,7 @@ class Served:
                 await next_pass()
 
     async def stop(self) -> None:
-        for client in self._clients:
+        for client in self.clients:
             await client.close()
         await self.server.stop(1.0)
         for listening in self._sockets:

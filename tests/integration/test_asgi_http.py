@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse
+from fairway.asgi.http import HttpExchange
 from fairway.server.http1.connection import Http1Connection
 from tests.integration.applications import Connection, Recorder
 from tests.integration.conftest import Start
@@ -39,6 +40,25 @@ def the_connection(served: Served) -> Http1Connection:
     (connection,) = served.context.connections
     assert isinstance(connection, Http1Connection)
     return connection
+
+
+def exchange_of(connection: Connection) -> HttpExchange:
+    """What stands behind the `receive` of an application."""
+    exchange = connection.receive.__self__
+    assert isinstance(exchange, HttpExchange)
+    return exchange
+
+
+def next_deadline(served: Served, connection: Http1Connection) -> float | None:
+    """When the connection judges next: what it answers when nothing is due."""
+    return connection.handle_deadline(served.context.touch())
+
+
+async def a_deadline(served: Served, connection: Http1Connection) -> float:
+    """The same, as soon as there is one."""
+    while (deadline := next_deadline(served, connection)) is None:
+        await next_pass()
+    return deadline
 
 
 # Requests --------------------------------------------------------------------------------------------------------
@@ -115,7 +135,7 @@ async def test_a_body_is_streamed_and_reading_stops_while_nobody_takes_it(start:
     go_on = asyncio.Event()
 
     async def handler(connection: Connection, tell: Any) -> None:
-        tell("started")
+        tell(exchange_of(connection))
         await go_on.wait()
         received = 0
         while True:
@@ -128,16 +148,14 @@ async def test_a_body_is_streamed_and_reading_stops_while_nobody_takes_it(start:
     app = Recorder(handler)
     served, client = await asked(start, app, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
     sending = asyncio.ensure_future(client.send(bytes(size)))
-    await app.seen()
+    exchange = await app.seen()
     connection = the_connection(served)
     while connection.outbox.reading:
         await next_pass()
-    assert connection._exchange is not None
-    assert connection._exchange._buffered < 65536 + (1 << 18)
+    assert exchange.buffered < 65536 + (1 << 18)
     assert not sending.done()
     # A deadline for the body is not held against a client that is not being read.
-    assert connection._deadline is not None
-    connection.handle_deadline(connection._deadline)
+    connection.handle_deadline(await a_deadline(served, connection))
     assert served.log == []
     go_on.set()
     assert (await client.response()).body == b"%d" % size
@@ -331,7 +349,8 @@ async def test_send_waits_for_a_slow_reader_and_delivers_everything(start: Start
 
 
 def the_connection_is_blocked(served: Served) -> bool:
-    return any(isinstance(found, Http1Connection) and found.outbox._waiters for found in served.context.connections)
+    outboxes = [found.outbox for found in served.context.connections if isinstance(found, Http1Connection)]
+    return any(outbox.blocked and outbox.size >= outbox.high_water for outbox in outboxes)
 
 
 async def test_a_response_that_ends_the_connection_is_not_cut_while_the_client_takes_it(start: Start) -> None:
@@ -346,7 +365,7 @@ async def test_a_response_that_ends_the_connection_is_not_cut_while_the_client_t
     await client.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
     await app.seen()
     connection = the_connection(served)
-    while not connection._closing:
+    while not connection.outbox.pending.is_finishing:
         await next_pass()
     assert connection.outbox.blocked
     connection.handle_deadline(served.context.touch() + 1.0)
@@ -612,10 +631,12 @@ async def test_a_stream_goes_on_for_a_client_that_has_ended_its_side_and_takes_i
 
     async def handler(connection: Connection, tell: Any) -> None:
         await connection.send({"type": "http.response.start", "status": 200})
-        await connection.send({"type": "http.response.body", "body": b"one", "more_body": True})
-        tell("started")
-        await go_on.wait()
-        await connection.send({"type": "http.response.body", "body": b"two"})
+        for piece in (b"one", b"two"):
+            await connection.send({"type": "http.response.body", "body": piece, "more_body": True})
+            tell(piece)
+            await go_on.wait()
+            go_on.clear()
+        await connection.send({"type": "http.response.body", "body": b"three"})
 
     app = Recorder(handler)
     served, client = await asked(start, app)
@@ -624,11 +645,12 @@ async def test_a_stream_goes_on_for_a_client_that_has_ended_its_side_and_takes_i
     connection = the_connection(served)
     while not connection.outbox.eof:
         await next_pass()
-    connection._taken_at_eof = 0  # as if the first piece had been sent since
-    assert connection._deadline is not None
-    assert connection.handle_deadline(connection._deadline) is not None
     go_on.set()
-    assert (await everything(client)).endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+    await app.seen()
+    # It has been sent a piece since: that it is still there is not doubted before another such time.
+    assert connection.handle_deadline(await a_deadline(served, connection)) is not None
+    go_on.set()
+    assert (await everything(client)).endswith(b"3\r\none\r\n3\r\ntwo\r\n5\r\nthree\r\n0\r\n\r\n")
 
 
 async def test_an_application_that_does_not_notice_is_cancelled_with_a_warning(start: Start) -> None:
@@ -701,19 +723,15 @@ async def test_a_body_that_stops_is_408_and_the_application_sees_a_disconnect(st
 
 
 async def test_an_idle_connection_is_closed_after_its_time_and_not_before(start: Start) -> None:
-    served, client = await asked(start, Recorder(answer), keep_alive_timeout=50.0)
+    served, client = await asked(start, Recorder(answer), keep_alive_timeout=500.0)
     await client.response()
     connection = the_connection(served)
-    while connection._deadline is None:
-        await next_pass()
-    remaining = connection._deadline - served.context.loop.time()
-    assert 49.0 < remaining < 50.5
-    connection.handle_deadline(connection._deadline - 0.01)
+    deadline = await a_deadline(served, connection)
+    assert 450.0 < deadline - served.context.loop.time() < 500.5
+    connection.handle_deadline(deadline - 0.01)
     await client.send(GET)
     await client.response()
-    while connection._deadline is None:
-        await next_pass()
-    connection.handle_deadline(connection._deadline)
+    connection.handle_deadline(await a_deadline(served, connection))
     assert await client.at_end()
     assert served.log == []
 
@@ -727,16 +745,14 @@ async def test_the_keep_alive_time_counts_from_the_end_of_a_long_request(start: 
         await connection.respond(200)
 
     app = Recorder(handler)
-    served, client = await asked(start, app, keep_alive_timeout=50.0)
+    served, client = await asked(start, app, keep_alive_timeout=500.0)
     await app.seen()
     # Nothing is scheduled any more, so the coarse clock stands still: as if this had lasted.
     served.context.now -= 1000.0
     go_on.set()
     await client.response()
-    connection = the_connection(served)
-    while connection._deadline is None:
-        await next_pass()
-    assert connection._deadline - served.context.loop.time() > 49.0
+    deadline = await a_deadline(served, the_connection(served))
+    assert deadline - served.context.loop.time() > 450.0
 
 
 async def test_a_client_that_takes_no_byte_is_left(start: Start) -> None:

@@ -294,13 +294,13 @@ async def test_a_shared_payload_is_written_to_all(start: Start) -> None:
     app = Recorder(handler)
     served = await start(app)
     clients = [await served.connect() for _ in range(3)]
-    drivers = []
+    connections = []
     for client in clients:
         await client.open()
-        drivers.append(await app.seen())
+        connections.append(await app.seen())
     payload = Payload(text="to all")
-    for driver in drivers:
-        driver.broadcast(payload)
+    for connection in connections:
+        connection.broadcast(payload)
     for client in clients:
         assert await client.frame() == (TEXT, b"to all")
 

@@ -358,11 +358,11 @@ async def test_a_flood_is_read_no_faster_than_it_is_handled_and_nothing_is_lost(
     await client.open()
     total = 20_000
     flood = asyncio.ensure_future(client.send(b"".join(frame(TEXT, b"%d" % number) for number in range(total))))
-    (driver,) = served.context.connections
+    (connection,) = served.context.connections
     async with asyncio.timeout(DEADLINE):
-        while driver.outbox.reading:  # type: ignore[attr-defined]
+        while connection.outbox.reading:  # type: ignore[attr-defined]
             await next_pass()
-    assert len(driver.inbox.client) <= 2 * 8  # type: ignore[attr-defined]
+    assert len(connection.inbox.client) <= 2 * 8  # type: ignore[attr-defined]
 
     go_on.set()
     async with asyncio.timeout(2 * DEADLINE):
@@ -431,11 +431,11 @@ async def test_a_peer_that_answers_no_ping_is_given_up(start: Start, app: Applic
     served = await start(app)
     client = await served.connect()
     await client.open()
-    (driver,) = served.context.connections
+    (connection,) = served.context.connections
 
-    following = driver.handle_deadline(served.context.now + 26)  # type: ignore[attr-defined]
+    following = connection.handle_deadline(served.context.now + 26)  # type: ignore[attr-defined]
     assert await client.frame() == (PING, b"")
-    driver.handle_deadline(following)  # type: ignore[attr-defined]
+    connection.handle_deadline(following)  # type: ignore[attr-defined]
 
     assert (await app.disconnect())["code"] == 1006
     assert await client.at_end()

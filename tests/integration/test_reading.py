@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fairway.server.websocket.connection import WebSocketConnection
 from tests.integration.conftest import Start
 from tests.integration.raw import (
     BINARY,
@@ -32,6 +33,12 @@ from tests.integration.raw import (
 )
 
 MIB = 1 << 20
+
+
+def the_connection(served: Served) -> WebSocketConnection:
+    (connection,) = served.context.connections
+    assert isinstance(connection, WebSocketConnection)
+    return connection
 
 
 class Application:
@@ -117,9 +124,8 @@ async def test_a_client_that_takes_no_pongs_is_not_read_and_loses_nothing(start:
     await client.open()
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]
     flood = asyncio.ensure_future(client.send(frame(PING, b"x" * 100) * 60_000 + frame(TEXT, b"behind")))
-    (driver,) = served.context.connections
-    outbox = driver.outbox  # type: ignore[attr-defined]
-    await until(lambda: not driver.outbox.reading and not driver._decode_scheduled)  # type: ignore[attr-defined]
+    outbox = the_connection(served).outbox
+    await until(lambda: not outbox.reading and outbox.blocked and outbox.size >= outbox.high_water)
     assert outbox.size < 2 * outbox.high_water
     client.writer.transport.resume_reading()  # type: ignore[attr-defined]
     for _ in range(60_000):
@@ -151,8 +157,8 @@ async def test_the_end_is_seen_although_the_application_takes_nothing_and_the_so
     client = await opened(served)
     app.pace.clear()
     await client.send(frame(TEXT, bytes(1000)) * 2000)
-    (driver,) = served.context.connections
-    await until(lambda: not driver.outbox.reading)  # type: ignore[attr-defined]
+    connection = the_connection(served)
+    await until(lambda: not connection.outbox.reading)
     client.reset() if way == "RST" else client.writer.close()
     await served.idle()
     assert app.ends == ["cancelled"]
@@ -167,11 +173,11 @@ async def test_an_application_that_catches_up_in_time_gets_everything_and_the_tr
     client = await opened(served)
     app.pace.clear()
     await client.send(frame(TEXT, b"x" * 100) * 100)
-    (driver,) = served.context.connections
-    await until(lambda: not driver.outbox.reading)  # type: ignore[attr-defined]
+    connection = the_connection(served)
+    await until(lambda: not connection.outbox.reading)
     await client.send(frame(TEXT, b"x" * 100) * 200 + frame(CLOSE, (4001).to_bytes(2, "big")))
     client.writer.write_eof()
-    await until(lambda: driver.closing.last is not None)  # type: ignore[attr-defined]
+    await until(lambda: connection.closing.last is not None)
     app.pace.set()
     await served.idle()
     assert len(app.received) == 300
@@ -230,8 +236,8 @@ async def test_what_waits_is_bounded_after_inflation(start: Start, app: Applicat
     tracemalloc.start()
     try:
         await client.send(data * 60)
-        (driver,) = served.context.connections
-        await until(lambda: not driver.outbox.reading and not driver._decode_scheduled)  # type: ignore[attr-defined]
+        connection = the_connection(served)
+        await until(lambda: not connection.outbox.reading and connection.inbox.full)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -249,9 +255,10 @@ async def test_a_text_with_wide_characters_is_counted_as_what_it_takes(start: St
     client = await opened(served)
     app.pace.clear()
     sending = asyncio.ensure_future(client.send(frame(TEXT, b"a" * 400_000 + "🛥".encode()) * 20))
-    (driver,) = served.context.connections
-    await until(lambda: not driver.outbox.reading and not driver._decode_scheduled)  # type: ignore[attr-defined]
-    assert len(driver.inbox.client) == 1  # type: ignore[attr-defined]
+    connection = the_connection(served)
+    await until(lambda: not connection.outbox.reading and connection.inbox.full)
+    assert connection.inbox.client is not None
+    assert len(connection.inbox.client) == 1
     app.pace.set()
     for _ in range(20):
         assert await client.frame() == (TEXT, b"400001")

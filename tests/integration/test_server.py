@@ -184,7 +184,7 @@ async def test_beyond_the_limit_a_connection_is_answered_503(start: Start) -> No
     assert (await client.response()).status == 200
     await first.send(GET)
     assert (await first.response()).status == 200
-    for client in served._clients:
+    for client in served.clients:
         await client.close()
     await served.idle()
     assert served.context.refusing == 0

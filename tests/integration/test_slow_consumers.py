@@ -68,12 +68,12 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def sizes(served: Served) -> list[int]:
-    return sorted(driver.outbox.size for driver in served.context.connections)
+    return sorted(connection.outbox.size for connection in served.context.connections)
 
 
 def held(served: Served) -> int:
     """Bytes that the process keeps for its slowest client, in the outbox and in the transport."""
-    outboxes = [driver.outbox for driver in served.context.connections]
+    outboxes = [connection.outbox for connection in served.context.connections]
     return max(outbox.size + outbox.transport.get_write_buffer_size() for outbox in outboxes)
 
 
@@ -112,16 +112,16 @@ async def test_a_reader_that_is_slow_but_takes_something_is_kept(
     client = await served.connect(receive_buffer=4096)
     await client.open()
     await client.send(frame(TEXT, b"20000"))
-    (driver,) = served.context.connections
-    outbox, timeout = driver.outbox, served.context.limits.write_stall_timeout
+    (connection,) = served.context.connections
+    outbox, timeout = connection.outbox, served.context.limits.write_stall_timeout
     await until(lambda: outbox.size >= outbox.high_water)
     async with asyncio.timeout(DEADLINE):
         while outbox.transport.get_write_buffer_size() >= outbox.pending.left:
             await client.reader.read(4096)
     stalled_at = outbox.pending.stalled_at
-    driver.handle_deadline(stalled_at + timeout)
-    assert (driver.is_open, outbox.pending.stalled_at) == (True, stalled_at + timeout)
-    driver.handle_deadline(stalled_at + 2 * timeout)
+    connection.handle_deadline(stalled_at + timeout)
+    assert (connection.is_open, outbox.pending.stalled_at) == (True, stalled_at + timeout)
+    connection.handle_deadline(stalled_at + 2 * timeout)
     await until(lambda: member.codes)
     assert member.codes == [1013]
     assert f"client took no data for {timeout:g} s" in served.log[-1]

@@ -85,7 +85,6 @@ class HttpExchange:
 
     __slots__ = (
         "_body",
-        "_buffered",
         "_carrier",
         "_ended",
         "_expects_continue",
@@ -96,6 +95,7 @@ class HttpExchange:
         "_waiters",
         "_waker",
         "_wants_trailers",
+        "buffered",
         "disconnected",
         "finished",
         "forsaken",
@@ -111,6 +111,9 @@ class HttpExchange:
 
     task: asyncio.Task[None] | None
     """The application, from `start` until it has ended."""
+
+    buffered: int
+    """Bytes of the body that the application has not taken."""
 
     def __init__(
         self,
@@ -128,7 +131,7 @@ class HttpExchange:
         self._carrier: HttpCarrier | None = carrier  # None when the response is complete, or the application has ended
         self._waker = waker
         self._body: list[bytes] = []
-        self._buffered = 0
+        self.buffered = 0
         self._ended = False
         self._final_given = False
         self._expects_continue = expects_continue
@@ -155,10 +158,10 @@ class HttpExchange:
         """Add a piece of the body; how many bytes the application has not taken."""
         size = len(data)
         self._body.append(data)
-        self._buffered += size
+        self.buffered += size
         self.received_bytes += size
         self.wake()
-        return self._buffered
+        return self.buffered
 
     def feed_end(self) -> None:
         """The body is complete."""
@@ -257,7 +260,7 @@ class HttpExchange:
     def _take_body(self) -> Message:
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body.clear()
-        self._buffered = 0
+        self.buffered = 0
         self._final_given = self._ended
         if not self._ended and self._carrier is not None:
             self._carrier.body_taken()

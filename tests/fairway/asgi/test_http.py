@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable
 from typing import Any
 
@@ -108,8 +110,15 @@ def carrier() -> FakeCarrier:
     return FakeCarrier()
 
 
-def exchange_of(carrier: FakeCarrier, method: str = "GET", expects_continue: bool = False) -> HttpExchange:
-    return HttpExchange(carrier, FakeHost(), {"method": method, "headers": []}, 0.0, expects_continue)
+@pytest.fixture
+def host() -> FakeHost:
+    return FakeHost()
+
+
+def exchange_of(
+    carrier: FakeCarrier, method: str = "GET", expects_continue: bool = False, host: FakeHost | None = None
+) -> HttpExchange:
+    return HttpExchange(carrier, host or FakeHost(), {"method": method, "headers": []}, 0.0, expects_continue)
 
 
 async def test_pieces_that_wait_are_given_together(carrier: FakeCarrier) -> None:
@@ -151,14 +160,28 @@ async def test_continue_is_asked_for_once_and_not_when_the_body_is_there(carrier
     assert carrier.calls.count(("continue",)) == 1
 
 
-async def test_a_receive_that_is_given_up_leaves_nothing_behind(carrier: FakeCarrier) -> None:
+async def test_a_receive_that_is_given_up_leaves_nothing_behind(
+    carrier: FakeCarrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    made: weakref.WeakSet[asyncio.Future[Any]] = weakref.WeakSet()
+
+    def create_future() -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.Future(loop=loop)
+        made.add(future)
+        return future
+
+    monkeypatch.setattr(loop, "create_future", create_future)
     exchange = exchange_of(carrier)
-    for _ in range(3):
+    for count in range(3):
         waiting = asyncio.ensure_future(exchange.receive())
         await asyncio.sleep(0)
+        assert len(made) == 1, count
         waiting.cancel()
         await asyncio.wait({waiting})
-    assert exchange._waiters == []
+        del waiting
+        gc.collect()  # the traceback of the cancellation
+        assert len(made) == 0, count
     exchange.feed(b"still there")
     assert (await exchange.receive())["body"] == b"still there"
 
@@ -272,61 +295,66 @@ REFUSED = ("refuse", 500, "internal server error")
     ],
 )
 async def test_an_answer_that_is_missing_is_given_in_its_place(
-    carrier: FakeCarrier, task: Any, calls: list[Any], told: list[Any]
+    carrier: FakeCarrier, host: FakeHost, task: Any, calls: list[Any], told: list[Any]
 ) -> None:
-    exchange = exchange_of(carrier)
+    exchange = exchange_of(carrier, host=host)
     exchange.start()
-    assert exchange._host.running == [exchange]
+    assert host.running == [exchange]
     exchange(task)
     assert (exchange.disconnected, exchange.task) == (True, None)
     assert carrier.calls == calls
-    assert exchange._host.told == [("forget", 0), *told]
+    assert host.told == [("forget", 0), *told]
 
 
-async def test_a_response_that_has_begun_is_cut(carrier: FakeCarrier) -> None:
-    exchange = exchange_of(carrier)
+async def test_a_response_that_has_begun_is_cut(carrier: FakeCarrier, host: FakeHost) -> None:
+    exchange = exchange_of(carrier, host=host)
     await exchange.send({"type": "http.response.start", "status": 200})
     await exchange.send({"type": "http.response.body", "body": b"abc", "more_body": True})
     carrier.calls.clear()
     exchange(FakeTask())
     assert carrier.calls == [ENDED, ("break off",)]
-    assert exchange._host.told == [("forget", 3), NO_ANSWER, ("finished", 200, 3)]
+    assert host.told == [("forget", 3), NO_ANSWER, ("finished", 200, 3)]
 
 
-async def test_what_happens_after_a_complete_response_is_the_applications_own(carrier: FakeCarrier) -> None:
-    exchange = exchange_of(carrier)
+async def test_what_happens_after_a_complete_response_is_the_applications_own(
+    carrier: FakeCarrier, host: FakeHost
+) -> None:
+    exchange = exchange_of(carrier, host=host)
     await exchange.send({"type": "http.response.start", "status": 200})
     await exchange.send({"type": "http.response.body", "body": b"abc"})
     carrier.calls.clear()
     exchange(FakeTask(ArithmeticError()))
     assert carrier.calls == []
-    assert exchange._host.told == [("finished", 200, 3), ("forget", 3), ("error", "HTTP")]
+    assert host.told == [("finished", 200, 3), ("forget", 3), ("error", "HTTP")]
 
 
 @pytest.mark.parametrize("task", [FakeTask(), FakeTask(is_cancelled=True), FakeTask(ConnectionClosed())])
-async def test_an_application_whose_client_has_gone_owes_no_answer(carrier: FakeCarrier, task: Any) -> None:
-    exchange = exchange_of(carrier)
+async def test_an_application_whose_client_has_gone_owes_no_answer(
+    carrier: FakeCarrier, host: FakeHost, task: Any
+) -> None:
+    exchange = exchange_of(carrier, host=host)
     exchange.lost()
     exchange(task)
     assert carrier.calls == [ENDED]
-    assert exchange._host.told == [("finished", None, 0), ("forget", 0)]
+    assert host.told == [("finished", None, 0), ("forget", 0)]
 
 
 async def test_an_application_that_took_the_hint_of_a_client_that_has_left_is_cut_in_silence(
     carrier: FakeCarrier,
+    host: FakeHost,
 ) -> None:
-    exchange = exchange_of(carrier)
+    exchange = exchange_of(carrier, host=host)
     exchange.forsake()
     exchange(FakeTask())
     assert carrier.calls == [ENDED, ("break off",)]
-    assert exchange._host.told == [("forget", 0), ("finished", None, 0)]
+    assert host.told == [("forget", 0), ("finished", None, 0)]
 
 
-async def test_a_handshake_that_a_proxy_has_stripped_is_told_of(carrier: FakeCarrier) -> None:
-    exchange = exchange_of(carrier)
+async def test_a_handshake_that_a_proxy_has_stripped_is_told_of(carrier: FakeCarrier, host: FakeHost) -> None:
+    exchange = exchange_of(carrier, host=host)
     exchange.scope["headers"].append((b"sec-websocket-key", b"x"))
     exchange.log(404, 9)
-    (fault, line) = exchange._host.told
+    (fault, line) = host.told
     assert fault[0] == "no upgrade"
     assert fault[1].startswith("a WebSocket handshake without Upgrade: the proxy in front drops it")
     assert line == ("finished", 404, 9)

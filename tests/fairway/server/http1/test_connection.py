@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -104,24 +104,33 @@ APPS = {
     "large": answering([], b"x" * 100_000),
 }
 
-Make = Callable[..., tuple[Http1Connection, Transport]]
 
+class Make:
+    """Makes connections, each of a server of its own."""
 
-@pytest.fixture
-async def make() -> AsyncIterator[Make]:
-    contexts: list[ServerContext] = []
+    def __init__(self) -> None:
+        self.contexts: list[ServerContext] = []
 
-    def make_connection(app: Any, log: Any = None, **limits: Any) -> tuple[Http1Connection, Transport]:
+    @property
+    def context(self) -> ServerContext:
+        """That of the connection made last."""
+        return self.contexts[-1]
+
+    def __call__(self, app: Any, log: Any = None, **limits: Any) -> tuple[Http1Connection, Transport]:
         config = Config(limits=Limits(**limits))
         context = ServerContext(app, config, asyncio.get_running_loop(), log or Log())
-        contexts.append(context)
+        self.contexts.append(context)
         transport = Transport()
         connection = Http1Connection(context)
         connection.connection_made(transport)
         return connection, transport
 
-    yield make_connection
-    for context in contexts:
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    make = Make()
+    yield make
+    for context in make.contexts:
         for task in context.tasks:
             task.cancel()
         context.close()
@@ -135,7 +144,7 @@ async def passes(count: int = 10) -> None:
 async def conversation(make: Make, app: Any, request: bytes, drain: bool) -> tuple[Any, ...]:
     log = Log()
     connection, transport = make(app, log)
-    connection._context.draining = drain
+    make.context.draining = drain
     connection.data_received(request)
     await passes()
     connection.data_received(GET)
@@ -174,7 +183,7 @@ async def test_a_whole_response_is_one_write(make: Make) -> None:
 async def test_heads_are_kept_until_their_date_has_passed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     connection, transport = make(APPS["plain"])
     for date in ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:50:37 GMT"):
-        connection._context.now += 60
+        make.context.now += 60
         monkeypatch.setattr(defaults, "formatdate", lambda usegmt, date=date: date)
         for _ in range(2):
             connection.data_received(GET)
@@ -214,9 +223,8 @@ async def test_no_clock_is_read_for_a_log_that_nobody_wants(make: Make) -> None:
 # Deadlines ---------------------------------------------------------------------------------------------------------
 
 
-def at(connection: Http1Connection, seconds: float) -> None:
+def let_pass(context: ServerContext, seconds: float) -> None:
     """Let the wheel come to that time; a stall puts entries off once, so it is told of every tick."""
-    context = connection._context
     time = context.loop.time()
     for tick in range(int(seconds * 4) + 2):
         context.wheel.advance(time + tick / 4)
@@ -227,33 +235,39 @@ async def test_requests_move_the_deadline_without_telling_the_wheel(
 ) -> None:
     connection, transport = make(APPS["plain"], keep_alive_timeout=20, request_head_timeout=10)
     told: list[float] = []
-    schedule = connection._context.schedule
+    schedule = make.context.schedule
     monkeypatch.setattr(
-        connection._context, "schedule", lambda entry, deadline: (told.append(deadline), schedule(entry, deadline))
+        make.context, "schedule", lambda entry, deadline: (told.append(deadline), schedule(entry, deadline))
     )
     for _ in range(5):
         connection.data_received(GET)
         await passes()
     assert told == []
-    at(connection, 19)
+    let_pass(make.context, 19)
     assert not transport.closed
-    at(connection, 21)
+    let_pass(make.context, 21)
     assert transport.closed
 
 
 async def test_a_deadline_before_the_one_of_the_wheel_is_kept(make: Make) -> None:
-    connection, transport = make(APPS["plain"], keep_alive_timeout=5, request_head_timeout=5, write_stall_timeout=60)
-    connection.data_received(GET[:-2])  # its deadline is served, which leaves only the one of the socket
-    connection._deadline = None
+    go_on = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await go_on.wait()
+        await APPS["plain"](scope, receive, send)
+
+    connection, transport = make(app, keep_alive_timeout=5, request_head_timeout=5, write_stall_timeout=60)
+    connection.data_received(GET)
+    await passes()  # it is served, which leaves only the deadline of the socket
     connection.pause_writing()
-    at(connection, 6)
+    let_pass(make.context, 6)
     stalled_at = connection.outbox.pending.stalled_at
     assert stalled_at is not None
-    assert (connection._due, transport.closed) == (stalled_at + 60, False)
+    assert (connection.handle_deadline(stalled_at), transport.closed) == (stalled_at + 60, False)
     connection.resume_writing()
-    connection.data_received(GET[-2:])
+    go_on.set()
     await passes()
-    at(connection, 7)
+    let_pass(make.context, 7)
     assert transport.closed
 
 
@@ -262,7 +276,7 @@ async def test_a_head_that_begins_has_its_own_deadline(make: Make) -> None:
     connection.data_received(GET)
     await passes()
     transport.written.clear()
-    connection._context.limits = connection._context.limits.__class__(request_head_timeout=2, keep_alive_timeout=60)
+    make.context.limits = Limits(request_head_timeout=2, keep_alive_timeout=60)
     connection.data_received(GET[:5])
-    at(connection, 3)
+    let_pass(make.context, 3)
     assert transport.written[0].startswith(b"HTTP/1.1 408 ")
