@@ -178,7 +178,8 @@ async def test_a_receive_that_is_given_up_leaves_nothing_behind(
         await asyncio.sleep(0)
         assert len(made) == 1, count
         waiting.cancel()
-        await asyncio.wait({waiting})
+        while not waiting.done():
+            await asyncio.sleep(0)
         del waiting
         gc.collect()  # the traceback of the cancellation
         assert len(made) == 0, count
