@@ -178,8 +178,9 @@ async def test_a_receive_that_is_given_up_leaves_nothing_behind(
         await asyncio.sleep(0)
         assert len(made) == 1, count
         waiting.cancel()
-        while not waiting.done():
+        for _ in range(3):
             await asyncio.sleep(0)
+        assert waiting.cancelled()
         del waiting
         gc.collect()  # the traceback of the cancellation
         assert len(made) == 0, count
