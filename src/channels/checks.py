@@ -107,7 +107,7 @@ def check_routes(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     application, _ = _find_application()
     # An application that stands in several places is named once.
     found = dict.fromkeys(text for one in _all_inside(application, ()) for text in _oddities(one))
-    messages = [Warning(text, hint=hint, id=f"channels.{number}") for number, text, hint in found]
+    messages: list[CheckMessage] = [Warning(text, hint=hint, id=f"channels.{number}") for number, text, hint in found]
     kinds = application.application_mapping if isinstance(application, ProtocolTypeRouter) else {}
     if "websocket" in kinds and "http" not in kinds:
         text = 'ProtocolTypeRouter has no application for "http": every page is answered with 404.'
