@@ -8,6 +8,9 @@ nothing left to do (`parked`), no more will come in this pass: so coalescing doe
 A message for a large group makes many sockets dirty, or wakes many consumers, in one call. Its writes and its wake-ups
 are spread over several passes; meanwhile the loop reads, and what one consumer has to say for
 itself goes out first. What is sent to the group in the meantime shares the writes that are still to come.
+
+An outbox may be flushed into another, which carries several. So writing has two stages: in the second are those that
+carry others, and each of them is written once, when all outboxes of the first have been flushed into it.
 """
 
 from __future__ import annotations
@@ -51,18 +54,24 @@ class Batch:
         "_scheduled",
         "_sleepers",
         "_writes",
+        "carriers",
         "fanout",
+        "is_filling",
     )
+
+    is_filling: bool
+    """Whether outboxes are being flushed that may be carried by others."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._dirty: list[Flushable] = []
-        self.fanout = Fanout(loop, self._schedule_once)
+        self.fanout = Fanout(loop, self.schedule)
+        self.carriers = SecondStage(self)
         self._sleepers: deque[Inbox] = deque()
         self._leavers: deque[Sleeper] = deque()
         self._endings = 0
         self._writes = FIRST_WRITES
-        self._scheduled = False
+        self._scheduled = self.is_filling = False
         # Consumers that were woken and are not back yet, as far as known: since the last end of a pass, and before.
         self._awake = 0
         self._late = 0
@@ -74,7 +83,7 @@ class Batch:
         if not self._scheduled:
             self._schedule()
         elif len(dirty) >= MAX_DIRTY:
-            self._flush_dirty()
+            self._flush_first()
 
     def woken(self) -> None:
         self._awake += 1
@@ -93,7 +102,7 @@ class Batch:
             sleeper.wake()
         else:
             self._leavers.append(sleeper)
-        self._schedule_once()
+        self.schedule()
 
     def parked(self) -> None:
         """A consumer has nothing left to do: if it was the last of those awake, write what there is."""
@@ -101,10 +110,14 @@ class Batch:
             self._late -= 1
         elif self._awake:
             self._awake -= 1
-        if self._dirty and not (self._late or self._awake):
-            self._flush_dirty()
+        if not (self._late or self._awake):
+            if self._dirty:
+                self._flush_first()
+            if self.carriers.dirty:
+                self.carriers.flush()
 
-    def _schedule_once(self) -> None:
+    def schedule(self) -> None:
+        """Flush at the end of this pass."""
         if not self._scheduled:
             self._schedule()
 
@@ -123,7 +136,8 @@ class Batch:
             _wake(sleepers, max(WAKES_PER_PASS - self._late, FEWEST_WAKES))
         self._endings = _wake(self._leavers, ENDINGS_PER_PASS)
         self.flush()
-        if self._late or self._awake or sleepers or self._endings or self.fanout.is_busy:
+        left = self._dirty or self.carriers.dirty or self.fanout.is_busy
+        if left or self._late or self._awake or sleepers or self._endings:
             self._loop.call_soon(self._end_of_pass)
         else:
             self._scheduled = False
@@ -131,22 +145,78 @@ class Batch:
     def flush(self) -> None:
         """Write what waits for single sockets, and a part of what waits for a fanout."""
         if self._dirty:
-            self._flush_dirty()
+            self._flush_first()
         fanout = self.fanout
         if fanout.is_busy:
             fanout.write(self._writes)
             self._writes = min(2 * self._writes, MOST_WRITES) if fanout.is_busy else FIRST_WRITES
+        if self.carriers.dirty:
+            self.carriers.flush()
 
-    def _flush_dirty(self) -> None:
+    def flush_dirty(self) -> None:
+        """Write what waits for single sockets."""
+        if self._dirty:
+            self._flush_first()
+        if self.carriers.dirty:
+            self.carriers.flush()
+
+    def _flush_first(self) -> None:
         dirty = self._dirty
         self._dirty = []
+        self.is_filling = True
+        for outbox in dirty:
+            outbox.flush()
+        self.is_filling = False
+
+    def flush_alone(self, outbox: Flushable) -> None:
+        """Write this outbox now if it is the only dirty one."""
+        dirty = self._dirty
+        carriers = self.carriers
+        if len(dirty) == 1 and dirty[0] is outbox and not carriers.dirty:
+            dirty.clear()
+            outbox.flush()
+            if carriers.dirty:
+                carriers.flush()
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether no outbox of the first stage is dirty."""
+        return not self._dirty
+
+
+class SecondStage:
+    """A batch as outboxes see it that carry others. (`fairway.server.output.scheduler.Scheduler`)"""
+
+    __slots__ = ("_batch", "carriers", "dirty", "fanout")
+
+    dirty: list[Flushable]
+    """To be looked at only."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self.fanout = batch.fanout
+        self.carriers = self
+        self.dirty = []
+
+    def add(self, outbox: Flushable) -> None:
+        """Remember an outbox that has become dirty."""
+        self.dirty.append(outbox)
+        if len(self.dirty) >= MAX_DIRTY and not self._batch.is_filling:
+            self._batch.flush_dirty()
+        else:
+            self._batch.schedule()
+
+    def flush(self) -> None:
+        """Write them all."""
+        dirty = self.dirty
+        self.dirty = []
         for outbox in dirty:
             outbox.flush()
 
     def flush_alone(self, outbox: Flushable) -> None:
         """Write this outbox now if it is the only dirty one."""
-        dirty = self._dirty
-        if len(dirty) == 1 and dirty[0] is outbox:
+        dirty = self.dirty
+        if len(dirty) == 1 and dirty[0] is outbox and self._batch.is_clean:
             dirty.clear()
             outbox.flush()
 

@@ -258,6 +258,10 @@ class Outbox:
         if self.transport is not None:
             self.transport.write(memoryview(data)[sent:])
 
+    def carry_others(self) -> None:
+        """From now on other outboxes are flushed into this one, and it is written when they have been."""
+        self._scheduler = self._scheduler.carriers
+
     @property
     def waiting(self) -> int:
         """Bytes that wait behind the first message. However long one is, a client that takes it is not slow for that;

@@ -37,6 +37,10 @@ class Scheduler(Protocol):
     @property
     def fanout(self) -> Fanout: ...
 
+    @property
+    def carriers(self) -> Scheduler:
+        """The same for outboxes that others are flushed into: those are written first."""
+
     def add(self, outbox: Flushable) -> None:
         """Remember an outbox that has become dirty: it is written at the end of the pass at the latest."""
 

@@ -74,6 +74,106 @@ def written(sockets: list[Socket]) -> int:
     return sum(bool(socket.writes) for socket in sockets)
 
 
+# Outboxes that are flushed into others --------------------------------------------------------------------------------
+
+
+class Stream(Transport):
+    """Writes into the outbox of a connection that carries it."""
+
+    def __init__(self, carrier: Outbox) -> None:
+        super().__init__()
+        self.carrier = carrier
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.carrier.append(bytes(data))
+
+
+def carrying(batch: Batch, count: int) -> tuple[Transport, Outbox, list[Outbox]]:
+    """A connection and the outboxes of so many streams on it."""
+    transport = Transport()
+    carrier = Outbox(transport, batch, high_water=65536, bound=1 << 20)
+    carrier.carry_others()
+    return transport, carrier, [Outbox(Stream(carrier), batch, 65536, 1 << 20) for _ in range(count)]
+
+
+async def test_what_streams_and_their_connection_say_in_a_pass_is_one_write(batch: Batch) -> None:
+    transport, carrier, streams = carrying(batch, 2 * MAX_DIRTY)
+    carrier.append(b"first ")
+    for number, stream in enumerate(streams):
+        stream.append(b"%d " % number)
+    assert transport.writes == []
+    await NEXT_PASS
+    assert transport.writes == [b"first " + b"".join(b"%d " % number for number in range(2 * MAX_DIRTY))]
+
+
+async def test_a_stream_that_is_alone_is_written_at_once(batch: Batch) -> None:
+    transport, _, (stream,) = carrying(batch, 1)
+    stream.append(b"echo")
+    stream.flush_alone()
+    assert transport.writes == [b"echo"]
+
+
+async def test_the_last_of_those_awake_writes_for_streams_too(batch: Batch) -> None:
+    transport, carrier, (one, other) = carrying(batch, 2)
+    batch.woken()
+    batch.woken()
+    one.append(b"a")
+    batch.parked()
+    assert transport.writes == []
+    other.append(b"b")
+    batch.parked()
+    assert transport.writes == [b"ab"]
+    batch.woken()
+    carrier.append(b"c")
+    batch.parked()
+    assert transport.writes == [b"ab", b"c"]
+
+
+async def test_a_connection_alone_is_written_at_once_unless_a_stream_has_something(batch: Batch) -> None:
+    transport, carrier, (stream,) = carrying(batch, 1)
+    carrier.append(b"a")
+    carrier.flush_alone()
+    assert transport.writes == [b"a"]
+    carrier.append(b"b")
+    stream.append(b"c")
+    carrier.flush_alone()
+    stream.flush_alone()
+    assert transport.writes == [b"a"]
+    await NEXT_PASS
+    assert transport.writes == [b"a", b"bc"]
+
+
+async def test_a_crowd_of_connections_is_written_before_the_pass_ends(batch: Batch) -> None:
+    made = [carrying(batch, 0) for _ in range(MAX_DIRTY)]
+    for _, carrier, _ in made:
+        carrier.append(b"x")
+    assert [transport.writes for transport, _, _ in made] == [[b"x"]] * MAX_DIRTY
+
+
+async def test_a_broadcast_to_streams_is_one_write_for_each_connection_and_pass(batch: Batch) -> None:
+    transport, _, streams = carrying(batch, FIRST_WRITES)
+    for stream in streams:
+        stream.append(b"x", is_broadcast=True)
+    await NEXT_PASS
+    assert transport.writes == [b"x" * FIRST_WRITES]
+
+
+async def test_what_becomes_dirty_while_others_are_written_is_written_too(batch: Batch) -> None:
+    other = Socket(batch)
+
+    class Chatty(Transport):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            super().write(data)
+            other.outbox.append(b"me too")
+
+    outbox = Outbox(Chatty(), batch, high_water=65536, bound=1 << 20)
+    outbox.append(b"x")
+    async with asyncio.timeout(DEADLINE):
+        while not other.writes:
+            await NEXT_PASS
+    assert other.writes == [b"me too"]
+
+
 # Sockets of single consumers -----------------------------------------------------------------------------------------
 
 
