@@ -31,7 +31,7 @@ import peers
 import processes
 import selfcheck
 from fairway.server.limits import Limits
-from fairway.server.output.outbox import CHUNK_BYTES
+from fairway.server.output.lanes import CHUNK_BYTES
 from measurement import Fault, Result, Sample, address, finish, last_line, opened, settle, start_load
 from servers import LOAD_CORE, SERVERS, Running, end_on_sigterm, running
 

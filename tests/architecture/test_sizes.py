@@ -39,7 +39,6 @@ LARGE_CLASSES: dict[str, tuple[int, int]] = {
 # Modules that are tested under another name, and where.
 TESTED_ELSEWHERE: dict[str, str] = {
     "fairway.server.listener": "tests/integration/test_server.py",
-    "fairway.server.output.sweep": "tests/fairway/server/output/test_fanout.py",
 }
 
 

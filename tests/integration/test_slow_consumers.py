@@ -15,7 +15,7 @@ from channels.layers import InMemoryChannelLayer, channel_layers
 from fairway.delivery import SlowPolicy, statistics
 from fairway.server.output import fanout
 from fairway.server.output.fanout import FEW
-from fairway.server.output.outbox import CHUNK_BYTES
+from fairway.server.output.lanes import CHUNK_BYTES
 from tests.integration.conftest import Start
 from tests.integration.raw import CLOSE, DEADLINE, TEXT, Client, Served, frame, next_pass
 

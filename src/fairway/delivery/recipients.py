@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 from fairway.delivery.payload import Payload
@@ -23,10 +23,11 @@ class Fanout(Protocol):
 
     loop: asyncio.AbstractEventLoop
 
+    def in_order(self, connections: Iterable[Any]) -> Sequence[Any]:
+        """The connections in the order in which sending to them together costs least."""
+
     def recipients_of(self, connections: Sequence[Any]) -> Recipients:
-        """Recipients from open connections (`fairway.delivery.Connection`), in the order given. Sending is cheapest
-        when those with the same `encoder` follow each other.
-        """
+        """Recipients from open connections (`fairway.delivery.Connection`), in the order given."""
 
     def broadcast(self, recipients: Any, payload: Payload, without: Collection[int] = ()) -> Sequence[int]:
         """Write the payload to every connection that is open and whose inbox is parked, except those in `without`.

@@ -31,7 +31,7 @@ class Roster:
             else:
                 others.append(member)
                 self._not_open_yet.append(connection)
-        connections = sorted(direct, key=lambda one: id(one.encoder))
+        connections = fanout.in_order(direct) if fanout is not None else ()
         self._direct = len(connections)
         self.recipients = fanout.recipients_of(connections) if fanout is not None and connections else None
         self.members = (*[direct[one] for one in connections], *others)

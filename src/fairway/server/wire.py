@@ -20,10 +20,10 @@ or our Close and destroy it at the peer (RFC 9112 section 9.6). So we stop writi
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import Protocol
 
 from fairway.server.limits import Limits
+from fairway.server.output.lanes import Endpoint
 from fairway.server.output.outbox import Outbox
 from fairway.server.output.scheduler import Scheduler
 from fairway.server.paused import DISCARD_PAUSE, Paused, PausedConnection
@@ -109,7 +109,7 @@ class Wire(Outbox):
     eof: bool
     """Whether the peer has ended its side; noted by the owner, who is told."""
 
-    def __init__(self, transport: Transport, host: Host, owner: Owner, endpoint: socket.socket | None = None) -> None:
+    def __init__(self, transport: Transport, host: Host, owner: Owner, endpoint: Endpoint | None = None) -> None:
         limits = host.limits
         super().__init__(transport, host.batch, limits.outbox_high_water, limits.outbox_bytes, endpoint)
         self._host = host

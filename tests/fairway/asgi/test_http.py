@@ -14,7 +14,7 @@ from tests.fairway.asgi.doubles import FakeTask
 from fairway.asgi.errors import ConnectionClosed
 from fairway.asgi.http import HttpExchange
 from fairway.server.output.batch import ENDINGS_PER_PASS, Batch
-from fairway.server.output.outbox import CHUNK_BYTES
+from fairway.server.output.lanes import CHUNK_BYTES
 
 
 class FakeOutbox:

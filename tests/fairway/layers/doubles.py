@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from fairway.delivery import Connection, Inbox, Member, Payload
@@ -63,6 +63,9 @@ class FakeFanout:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.calls = 0
+
+    def in_order(self, connections: Iterable[Connection]) -> list[Connection]:
+        return sorted(connections, key=lambda one: id(one.encoder))
 
     def recipients_of(self, connections: Sequence[Connection]) -> FakeRecipients:
         assert all(one.is_open for one in connections)

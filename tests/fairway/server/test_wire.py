@@ -13,7 +13,7 @@ from tests.fairway.server.queue_transport import QueueTransport
 from fairway.server import wire as wires
 from fairway.server.limits import Limits
 from fairway.server.output.batch import Batch
-from fairway.server.output.outbox import CHUNK_BYTES
+from fairway.server.output.lanes import CHUNK_BYTES
 from fairway.server.paused import Paused
 from fairway.server.wire import NOTHING_PENDING, Pending, Wire
 

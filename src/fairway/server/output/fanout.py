@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from fairway.delivery import Payload
 from fairway.server.output.outbox import Outbox
-from fairway.server.output.recipients import Recipient, Recipients
+from fairway.server.output.recipients import Recipient, Recipients, in_order
 from fairway.server.output.scheduler import Flushable
 from fairway.server.output.sweep import Sweep
 
 # For fewer a sweep is not worth setting up.
 FEW = 32
 
-# At most so many bytes are under way: a socket is given them in one piece (`fairway.server.output.outbox.CHUNK_BYTES`).
+# At most so many bytes are under way: a socket is given them in one piece (`fairway.server.output.lanes.CHUNK_BYTES`).
 # What is kept beside the frames counts too: for each message, and for each index that it leaves out.
 UNDER_WAY_BYTES = 65536
 MESSAGE_BYTES = 64
@@ -61,6 +61,9 @@ class Fanout:
 
     # What is sent to many -------------------------------------------------------------------------------------
 
+    def in_order(self, connections: Iterable[Recipient]) -> list[Recipient]:
+        return in_order(connections)
+
     def recipients_of(self, connections: Sequence[Recipient]) -> Recipients:
         return Recipients(connections)
 
@@ -73,7 +76,7 @@ class Fanout:
 
     def _sweep(self, recipients: Recipients, payload: Payload, without: Collection[int]) -> list[int] | None:
         """Have it brought by a sweep; None, and nothing done, if that is not possible now."""
-        longest = max([len(payload.form(encoder)) for _, encoder in recipients.parts])
+        longest = max([len(payload.form(encoder)) for _, encoder, _ in recipients.parts])
         others = [index for index, inbox in enumerate(recipients.inboxes) if not inbox.parked]
         if self.indirect:
             others += self._closing(recipients)
@@ -113,7 +116,7 @@ class Fanout:
         swept: Collection[Outbox] = sweep.recipients.indices if sweep is not None else ()
         add = self.add
         begin = 0
-        for end, encoder in recipients.parts:
+        for end, encoder, _ in recipients.parts:
             frame = payload.form(encoder)
             size = len(frame)
             is_plain = not payload.is_droppable and size <= UNDER_WAY_BYTES

@@ -12,17 +12,13 @@ counted, waited for, or dropped whole. So `size` is what this process holds for 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Generator
 from typing import Any, TypeAlias
 
 from fairway.delivery import Fanout
+from fairway.server.output.lanes import CHUNK_BYTES, Endpoint, lane_of
 from fairway.server.output.scheduler import Scheduler
 from fairway.server.transport import Transport
-
-# Larger writes save little: 0.19 µs per KiB with this size, 0.44 with a quarter of it, 0.11 with four times as much
-# (bench/micro/batch.py); and what the socket does not take of a chunk at once is not counted in `size`.
-CHUNK_BYTES = 65536
 
 
 class Drained:
@@ -59,23 +55,27 @@ class Outbox:
     `high_water` (bytes): from there on senders are asked to wait. `bound` (bytes): when more waits behind the first
     message the client is too slow, and whoever sends without waiting has it dropped (`is_over_bound`).
 
-    `endpoint` is the socket that the transport was given, if what is sent on it is what the peer gets. Then frames go
-    to it directly, and to the transport only what it does not take. The transport closes it; on a closed one nothing
-    can be sent. A sweep bypasses this outbox, unless it is among the `indirect` ones (`fairway.server.output.fanout`).
+    `endpoint` is what the transport itself sends on, if what is sent there is what the peer gets. Then frames go to it
+    directly, and to the transport only what it does not take. The transport closes it; on a closed one nothing can be
+    sent. A sweep bypasses this outbox, unless it is among the `indirect` ones (`fairway.server.output.fanout`). What
+    has no lane (`fairway.server.output.lanes`) is not sent on directly.
     """
 
     __slots__ = (
         "_droppable",
-        "_scheduler",
         "_waiters",
         "blocked",
         "bound",
         "endpoint",
         "frames",
         "high_water",
+        "scheduler",
         "size",
         "transport",
     )
+
+    scheduler: Scheduler
+    """Who says when it is written. Of an outbox that others are flushed into these are the `carriers` of theirs."""
 
     frames: list[Piece] | bytes | None
     """None as long as there are none: most connections are idle. One alone needs no list."""
@@ -86,32 +86,32 @@ class Outbox:
         scheduler: Scheduler,
         high_water: int,
         bound: int,
-        endpoint: socket.socket | None = None,
+        endpoint: Endpoint | None = None,
     ) -> None:
         self.transport: Transport | None = transport
         self.high_water = high_water
         self.bound = bound
         self.size = 0
         self.blocked = False
-        self._scheduler = scheduler
+        self.scheduler = scheduler
         self.frames = None
         self._droppable = 0  # how many of the frames are
-        self.endpoint = endpoint
+        self.endpoint = endpoint if lane_of(endpoint) is not None else None
         self._waiters: list[asyncio.Future[None]] | None = None
         transport.set_write_buffer_limits(high=0)
 
     def append(self, frame: bytes | Droppable, is_broadcast: bool = False) -> bool:
         """Add a frame; True when the outbox was so full that it was written at once."""
-        if self._scheduler.fanout.sweep is not None:
-            self._scheduler.fanout.bring_forward(self)
+        if self.scheduler.fanout.sweep is not None:
+            self.scheduler.fanout.bring_forward(self)
         frames = self.frames
         size = self.size = self.size + len(frame)
         if frames is None:
             self.frames = frame if type(frame) is bytes else [frame]
             if is_broadcast:
-                self._scheduler.fanout.add(self)
+                self.scheduler.fanout.add(self)
             else:
-                self._scheduler.add(self)
+                self.scheduler.add(self)
             return False
         if type(frames) is list:
             frames.append(frame)
@@ -188,7 +188,7 @@ class Outbox:
     def flush_alone(self) -> None:
         """Write now, if no other socket of this loop has anything to send."""
         if self.frames is not None and not self.blocked:
-            self._scheduler.flush_alone(self)
+            self.scheduler.flush_alone(self)
 
     def _joined(self, frames: list[Piece]) -> bytes:
         if self._droppable:
@@ -231,36 +231,32 @@ class Outbox:
         """The socket takes no more: part of the last chunk is left in the transport."""
         self.blocked = True
         if self.endpoint is not None:
-            self._scheduler.fanout.indirect.add(self)
+            self.scheduler.fanout.indirect.add(self)
 
     def resume_writing(self) -> None:
         """The socket has taken all of the last chunk."""
         self.blocked = False
         self.flush()
         if not self.blocked and self.endpoint is not None:
-            self._scheduler.fanout.indirect.discard(self)
+            self.scheduler.fanout.indirect.discard(self)
         if self.size < self.high_water:
             self.wake_waiters()
 
     @property
     def fanout(self) -> Fanout | None:
         """By what it is written together with others; None if what is sent has to go through its transport."""
-        return self._scheduler.fanout if self.endpoint is not None else None
+        return self.scheduler.fanout if self.endpoint is not None else None
 
     def write_through_transport(self) -> None:
         """The connection is closing: nothing is to be written past this outbox any more."""
         self.endpoint = None
         if self.transport is not None:
-            self._scheduler.fanout.indirect.add(self)
+            self.scheduler.fanout.indirect.add(self)
 
     def write_rest(self, data: bytes, sent: int) -> None:
         """Hand over what the socket has not taken of something that was written past this outbox."""
         if self.transport is not None:
             self.transport.write(memoryview(data)[sent:])
-
-    def carry_others(self) -> None:
-        """From now on other outboxes are flushed into this one, and it is written when they have been."""
-        self._scheduler = self._scheduler.carriers
 
     @property
     def waiting(self) -> int:
@@ -308,7 +304,7 @@ class Outbox:
 
     def drop_waiting(self) -> int:
         """Forget all messages but the one that has begun to be written; how many frames were dropped."""
-        self._scheduler.fanout.bring_forward(self)
+        self.scheduler.fanout.bring_forward(self)
         frames = self._pieces
         begun = [piece for piece in frames[:1] if type(piece) is memoryview]
         self.frames = begun or None  # type: ignore[assignment]  # a list of pieces
@@ -321,7 +317,7 @@ class Outbox:
         dropped.
         """
         self.transport = self.endpoint = None
-        fanout = self._scheduler.fanout
+        fanout = self.scheduler.fanout
         fanout.bring_forward(self)
         dropped = len(self._pieces)
         self.frames = None

@@ -17,12 +17,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable
-from itertools import repeat
-from socket import socket
 
 from fairway.delivery import Payload
 from fairway.server.output.outbox import Outbox
-from fairway.server.output.recipients import Recipients
+from fairway.server.output.recipients import Part, Recipients
 
 
 class Broadcast:
@@ -99,16 +97,16 @@ class Sweep:
     def run(self, count: int) -> int:
         """Visit up to `count` recipients; return how many. Fewer are visited where the bytes to be written change."""
         begin = self.at
-        part_end, encoder = next(part for part in self.recipients.parts if begin < part[0])
-        end = min(part_end, begin + count, begin + self.under_way[0].remaining)
+        part = next(part for part in self.recipients.parts if begin < part.end)
+        end = min(part.end, begin + count, begin + self.under_way[0].remaining)
         count = end - begin
-        data = b"".join([one.forms[encoder] for one in self.under_way])
+        data = b"".join([one.forms[part.encoder] for one in self.under_way])
         for index in sorted(self._indirect_in(begin, end)):
-            self._write(begin, index, data)
+            self._write(part, begin, index, data)
             self.bring_forward(index)
             self._brought_forward.pop(index, None)
             begin = index + 1
-        self._write(begin, end, data)
+        self._write(part, begin, end, data)
         self.at = end % self._count
         for one in self.under_way:
             one.remaining -= count
@@ -136,15 +134,11 @@ class Sweep:
         indices = map(self.recipients.indices.get, indirect)
         return [index for index in indices if index is not None and begin <= index < end]
 
-    def _write(self, begin: int, end: int, data: bytes) -> None:
-        # The loop over the sockets is the iterator's own: in Python it would cost a twentieth of a delivery.
-        taken: list[int] = []
-        sends = map(socket.send, self.recipients.endpoints[begin:end], repeat(data))
-        while len(taken) < end - begin:
-            try:
-                taken.extend(sends)
-            except OSError:
-                taken.append(0)  # full, or broken: the transport sees to either
+    def _write(self, part: Part, begin: int, end: int, data: bytes) -> None:
+        if part.lane is None:
+            taken = [0] * (end - begin)
+        else:
+            taken = part.lane.write(self.recipients.endpoints[begin:end], data)
         size = len(data)
         if taken.count(size) < len(taken):
             for index, sent in enumerate(taken, begin):

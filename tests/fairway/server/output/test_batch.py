@@ -92,7 +92,7 @@ def carrying(batch: Batch, count: int) -> tuple[Transport, Outbox, list[Outbox]]
     """A connection and the outboxes of so many streams on it."""
     transport = Transport()
     carrier = Outbox(transport, batch, high_water=65536, bound=1 << 20)
-    carrier.carry_others()
+    carrier.scheduler = batch.carriers
     return transport, carrier, [Outbox(Stream(carrier), batch, 65536, 1 << 20) for _ in range(count)]
 
 

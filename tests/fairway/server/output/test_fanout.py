@@ -188,7 +188,7 @@ def broadcast(fanout: Fanout, recipients: Recipients, *texts: str) -> None:
 def made(text: str, recipients: Recipients) -> Payload:
     """A payload with its forms for all recipients."""
     payload = Payload(text)
-    for _, encoder in recipients.parts:
+    for _, encoder, _ in recipients.parts:
         payload.form(encoder)
     return payload
 
@@ -371,7 +371,7 @@ class TestSweep:
         sockets = [Socket(batch) for _ in range(4)]
         sockets[1].encoder = sockets[3].encoder = Encoder()
         recipients = batch.fanout.recipients_of(sockets)
-        assert [end for end, _ in recipients.parts] == [1, 2, 3, 4]
+        assert [part.end for part in recipients.parts] == [1, 2, 3, 4]
         broadcast(batch.fanout, recipients, "a", "b")
         await until_written(batch)
         assert [one.got for one in sockets] == [frames("a", "b"), b"<a><b>"] * 2

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from fairway.delivery import NEXT_PASS
 from fairway.server.output.batch import Batch
-from fairway.server.output.outbox import CHUNK_BYTES, Outbox
+from fairway.server.output.lanes import CHUNK_BYTES
+from fairway.server.output.outbox import Outbox
 
 HIGH_WATER = 1000
 
