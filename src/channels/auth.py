@@ -212,6 +212,8 @@ def _session(scope: Scope) -> Any:
 
 def _has_content(session: Any) -> bool:
     """Whether `session` has a key to load by, or data of its own; reads no store."""
+    if type(session) is SmallLazyObject and (store := session._wrapped) is not empty:
+        session = store  # whose attributes take a tenth of the time that they take through it
     is_empty = getattr(session, "is_empty", None)
     return bool(session) if is_empty is None else not is_empty()
 

@@ -130,9 +130,10 @@ class ChannelLayerManager:
 
 def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> BaseChannelLayer | None:
     """The configured layer of that alias, the same one on every call; None if the alias is not configured."""
-    if alias not in channel_layers.backends and alias not in channel_layers:
-        return None
-    return channel_layers[alias]
+    layer = channel_layers.backends.get(alias)
+    if layer is None and alias in channel_layers:
+        return channel_layers[alias]
+    return layer
 
 
 channel_layers = ChannelLayerManager()

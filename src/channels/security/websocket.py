@@ -74,25 +74,26 @@ class OriginValidator(TailCall):
 
     def validate_origin(self, parsed_origin: ParseResult | None) -> bool:
         """Whether one of the allowed origins fits."""
-        return any(
-            pattern == "*" or self.match_allowed_origin(parsed_origin, pattern) for pattern in self.allowed_origins
-        )
+        for pattern in self.allowed_origins:
+            if pattern == "*" or self.match_allowed_origin(parsed_origin, pattern):
+                return True
+        return False
 
     def match_allowed_origin(self, parsed_origin: ParseResult | None, pattern: str) -> bool:
         """Whether the origin fits this one allowed origin."""
-        if parsed_origin is None or parsed_origin.hostname is None:
+        hostname = None if parsed_origin is None else parsed_origin.hostname
+        if parsed_origin is None or hostname is None:
             return False
         # As Django does with the Host header: a dot at the end says that the name is complete.
-        hostname = parsed_origin.hostname.removesuffix(".")
-        parsed_pattern = _parsed_pattern(pattern.lower())
+        hostname = hostname.removesuffix(".")
+        parsed_pattern, host = _parsed_pattern(pattern)
         if not parsed_pattern.scheme:
-            host = _parsed_pattern(f"//{pattern}").hostname or pattern
             return is_same_domain(hostname, host)
         try:
             return (
                 parsed_origin.scheme == parsed_pattern.scheme
                 and self.get_origin_port(parsed_origin) == self.get_origin_port(parsed_pattern)
-                and is_same_domain(hostname, parsed_pattern.hostname or "")
+                and is_same_domain(hostname, host)
             )
         except ValueError:
             # A port that is no port number.
@@ -137,18 +138,32 @@ def _origins(scope: Scope) -> list[str]:
     return [value.decode("latin1") for name, value in scope.get("headers", ()) if name == b"origin"]
 
 
-# Of settings, not of clients: parsing them took a twentieth of a handshake.
-_parsed_pattern = functools.lru_cache(maxsize=256)(urlparse)
+# Of settings: parsing them took a twentieth of a handshake.
+@functools.lru_cache(maxsize=256)
+def _parsed_pattern(pattern: str) -> tuple[ParseResult, str]:
+    """An allowed origin, and its host, with or without a scheme before it."""
+    parsed = urlparse(pattern.lower())
+    if parsed.scheme:
+        return parsed, parsed.hostname or ""
+    return parsed, urlparse(f"//{pattern}").hostname or pattern
 
 
 def _parsed(origin: str | None) -> ParseResult | None:
     if origin is None:
         return None
+    # A site is mostly opened from a few origins. Clients choose them, so long ones are not kept.
+    return _kept_origin(origin) if len(origin) <= _MAX_LOGGED_CHARACTERS else _parsed_origin(origin)
+
+
+def _parsed_origin(origin: str) -> ParseResult | None:
     try:
         return urlparse(origin)
     except ValueError:
         # An address in brackets that is no IPv6 address.
         return None
+
+
+_kept_origin = functools.lru_cache(maxsize=256)(_parsed_origin)
 
 
 def _loggable(text: str | None) -> str:

@@ -103,7 +103,8 @@ class WebSocketExchange(Connection):
 
     def start(self, scope: dict[str, Any]) -> None:
         """Start the application; it finds `websocket.connect` waiting."""
-        self.reporter.access.websocket_connecting(scope)
+        if self.reporter.logs_access:
+            self.reporter.access.websocket_connecting(scope)
         self.inbox.put_client({"type": "websocket.connect"})
         self._task = self._run(scope)
 
@@ -201,7 +202,8 @@ class WebSocketExchange(Connection):
         self._open(message)
         self.phase = Phase.OPEN
         self.is_open = True
-        self.reporter.access.websocket_connected(self.scope)
+        if self.reporter.logs_access:
+            self.reporter.access.websocket_connected(self.scope)
         self._opened()
 
     def _close(self, message: Mapping[str, Any]) -> None:
@@ -216,7 +218,8 @@ class WebSocketExchange(Connection):
     def _begin_denial(self, message: Mapping[str, Any]) -> None:
         status = self._deny(message)
         self.phase = Phase.DENYING
-        self.reporter.access.websocket_rejected(self.scope, status)
+        if self.reporter.logs_access:
+            self.reporter.access.websocket_rejected(self.scope, status)
 
     def _continue_denial(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
         self._deny_further(message)
@@ -274,7 +277,8 @@ class WebSocketExchange(Connection):
             return
         self._answer(status, text)
         self.phase = Phase.DENYING
-        self.reporter.access.websocket_rejected(self.scope, status)
+        if self.reporter.logs_access:
+            self.reporter.access.websocket_rejected(self.scope, status)
         self._end_answer()
 
     def _end_answer(self) -> None:
@@ -294,7 +298,7 @@ class WebSocketExchange(Connection):
             self.inbox.put_disconnect(dict(closing.event))
             self._told(now)
         self.outbox.wake_waiters()
-        if was_open:
+        if was_open and self.reporter.logs_access:
             self.reporter.access.websocket_disconnected(self.scope, code, now - self.started_at)
 
     def abort(self) -> None:

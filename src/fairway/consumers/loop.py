@@ -163,13 +163,14 @@ class ConsumerLoop:
     def _fairway_begin(self, scope: Scope) -> None:
         self.scope = scope
         self._fairway_closed = False
-        self._fairway_runner = asyncio.current_task()
+        # Asked once, and handed on: each question is a system call in CPython 3.11.
+        loop = self._fairway_loop = asyncio.get_running_loop()
+        self._fairway_runner = asyncio.current_task(loop)
         if self._fairway_late_since is not None:
             self._fairway_late_since = None
         # For each connection: tools that instrument replace methods long after a class was made.
         Overrides.of(type(self))
         self.channel_layer = self._fairway_find_layer()
-        self._fairway_loop = asyncio.get_running_loop()
 
     async def _fairway_enter(
         self, receive: Receive, send: Send, inbox: Inbox, hub: Hub | None, ahead: bool

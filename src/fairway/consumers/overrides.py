@@ -73,8 +73,10 @@ class Overrides:
 
 
 def _definitions(bases: Sequence[type]) -> list[object]:
-    spaces = [base.__dict__ for base in bases]
-    return [space.get(name) for space in spaces for name in _names]
+    found: list[object] = []
+    for base in bases:
+        found += map(base.__dict__.get, _names)
+    return found
 
 
 def _is_foreign(bases: Sequence[type], name: str) -> bool:

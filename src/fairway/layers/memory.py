@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import random
 import re
-import string
+from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -72,8 +72,7 @@ class MemoryChannelLayer(BaseChannelLayer):
         return await self.hub.receive(channel)
 
     async def new_channel(self, prefix: str = "specific.") -> str:
-        letters = "".join(random.choices(string.ascii_letters, k=12))
-        return f"{prefix}.inmemory!{letters}"
+        return f"{prefix}.inmemory!{_random_name()}"
 
     async def group_add(self, group: str, channel: str) -> None:
         self.require_valid_group_name(group)
@@ -121,6 +120,14 @@ class MemoryChannelLayer(BaseChannelLayer):
 
     async def close(self) -> None:
         """There is nothing to close."""
+
+
+_IN_NAMES = bytes.maketrans(b"+/", b"-_")
+
+
+def _random_name() -> str:
+    """Twelve characters that may stand in a channel's name."""
+    return b2a_base64(random.getrandbits(72).to_bytes(9, "big"), newline=False).translate(_IN_NAMES).decode("ascii")
 
 
 def _slow_policies(by_glob: Mapping[str, str], error: type[Exception]) -> list[tuple[re.Pattern[str], SlowPolicy]]:

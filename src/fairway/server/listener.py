@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Coroutine
+from functools import partial
 from math import inf
+from typing import Any
 
 from fairway import running, whereabouts
 from fairway.asgi.lifespan import Lifespan
@@ -22,6 +24,7 @@ from fairway.server.access import AccessLog, EventLog
 from fairway.server.config import Config
 from fairway.server.context import ServerContext
 from fairway.server.http1.connection import TOO_MANY, Http1Connection
+from fairway.server.output.lanes import SOCKETS
 
 logger = get_logger("fairway.server")
 
@@ -45,6 +48,20 @@ _CUT_SECONDS = 1.0
 _MOST_NAMED = 5
 
 
+class _Accepted(socket.socket):
+    """A socket of which asyncio asks family and type, several times each: the plain numbers, and no enumeration's
+    member, which takes longer to look up than the rest of accepting takes.
+    """
+
+    __slots__ = ()
+    family = socket.SocketType.family  # type: ignore[assignment]  # numbers, as said
+    type = socket.SocketType.type  # type: ignore[assignment]
+    lane = SOCKETS  # broadcasts are written to it directly, as to its base class
+
+
+_family_of: Callable[[socket.socket], int] = socket.SocketType.family.__get__
+
+
 class Server:
     """`start`, then `stop`; each once."""
 
@@ -54,7 +71,7 @@ class Server:
         self._access_log = access_log
         self._sockets: list[socket.socket] = []
         self._resuming: dict[socket.socket, asyncio.TimerHandle] = {}
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._connecting: dict[asyncio.Future[Any], Coroutine[Any, Any, Any]] = {}
         self._accepted = 0
         self._pauses = 0
         self._pauses_told_at = -inf
@@ -88,24 +105,21 @@ class Server:
         return [_address(listening) for listening in self._sockets]
 
     def _accept(self, listening: socket.socket) -> None:
-        loop = self.context.loop
         for _ in range(ACCEPTS_PER_PASS):
             try:
-                accepted, _address = listening.accept()
+                accepted = _accept(listening)
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
                 self._pause_accepting(listening, error)
                 return
             accepted.setblocking(False)
-            # Not `_connecting`: its tasks end a pass after their connections have been counted.
+            # Not `_connecting`: its futures are done a pass after their connections have been counted.
             if self.context.has_no_place(self._accepted - self.context.counters.connections):
                 self._turn_away(accepted)
                 continue
             self._accepted += 1
-            task = loop.create_task(self._connect(accepted))
-            self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
+            self._connect(accepted)
 
     def _turn_away(self, accepted: socket.socket) -> None:
         # One write and the end: a client that has sent its request already may see a reset instead.
@@ -120,13 +134,29 @@ class Server:
                 )
             )
 
-    async def _connect(self, accepted: socket.socket) -> None:
+    def _connect(self, accepted: socket.socket) -> None:
+        # A coroutine that waits for one thing, the call of `connection_made` in the next pass, needs no task. A task
+        # would take as long as everything else here, and at one for each connection be noticed.
+        self._step(
+            self.context.loop.connect_accepted_socket(partial(Http1Connection, self.context, accepted), accepted),
+            accepted,
+        )
+
+    def _step(self, connecting: Coroutine[Any, Any, Any], accepted: socket.socket) -> None:
         try:
-            await self.context.loop.connect_accepted_socket(lambda: Http1Connection(self.context, accepted), accepted)
+            waiter: asyncio.Future[Any] = connecting.send(None)
+        except StopIteration:
+            return
         except OSError as error:
             accepted.close()
             self._accepted -= 1
             logger.debug("a connection was lost before it was set up: %s", error)
+        else:
+            self._connecting[waiter] = connecting
+            waiter.add_done_callback(partial(self._go_on, accepted))
+
+    def _go_on(self, accepted: socket.socket, waiter: asyncio.Future[Any]) -> None:
+        self._step(self._connecting.pop(waiter), accepted)
 
     def _pause_accepting(self, listening: socket.socket, error: OSError) -> None:
         # The socket stays readable, so accepting on would spin; what waits in the backlog is served later.
@@ -223,7 +253,14 @@ class Server:
             task.cancel()
 
 
-async def _wait(tasks: Collection[asyncio.Task[None]]) -> None:
+def _accept(listening: socket.socket) -> _Accepted:
+    # `accept()` of the same module asks the listening socket for members of enumerations, makes them numbers again,
+    # and has the class that it makes a socket of built in.
+    number, _address = listening._accept()  # type: ignore[attr-defined]  # what `accept` calls, not in the stubs
+    return _Accepted(_family_of(listening), socket.SOCK_STREAM, listening.proto, number)
+
+
+async def _wait(tasks: Collection[asyncio.Future[Any]]) -> None:
     if tasks:
         await asyncio.wait(list(tasks))
 

@@ -105,14 +105,17 @@ class Wheel:
             elif deadline < self._unplaced[entry]:
                 self._unplaced[entry] = deadline
             return
-        tick = self._tick_for(deadline)
         if slot is None:
             self._count += 1
-        elif slot == _DUE or self._tick_of(slot) <= tick:
+        elif slot == _DUE:
             return
         else:
+            # Most that are in the wheel are called much earlier, which is found out in half the time.
+            tick = self._tick_of(slot)
+            if self._origin + tick * self._tick <= deadline or tick <= self._tick_for(deadline):
+                return
             del self._ring[slot][entry]
-        self._place(entry, tick)
+        self._place(entry, self._tick_for(deadline))
 
     def cancel(self, entry: Entry) -> None:
         """Forget the entry: it is not called any more, and nothing here refers to it. Harmless if it is not in."""
@@ -127,6 +130,24 @@ class Wheel:
             del self._unplaced[entry]
         else:
             self._postponed.pop(entry, None)  # else it is among those that are being called
+
+    def hand_over(self, entry: Entry, successor: Entry) -> None:
+        """Call the successor, which is not in the wheel, when the entry would have been called.
+
+        As after `cancel` the entry is not called any more. One that is not in the wheel, or is due already, has no
+        place to give away.
+        """
+        slot = entry.wheel_slot
+        if slot is None or slot == _DUE:
+            self.cancel(entry)
+            return
+        entry.wheel_slot = None
+        successor.wheel_slot = slot
+        if slot == _UNPLACED:
+            self._unplaced[successor] = self._unplaced.pop(entry)
+        else:
+            del self._ring[slot][entry]
+            self._ring[slot][successor] = None
 
     def advance(self, now: float) -> None:
         """Call every entry that is due, in the order of their ticks, and place it again as it answers.

@@ -64,6 +64,8 @@ class FakeCounts:
 class FakeReporter:
     """Remembers each thing it is told as one tuple."""
 
+    logs_access = True
+
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
         self.counters = FakeCounts()

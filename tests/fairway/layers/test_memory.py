@@ -149,8 +149,8 @@ async def test_new_channel_names_are_valid_and_seeded_by_random(layer: MemoryCha
 
     assert await layer.new_channel() == first
     assert await layer.new_channel() != first
-    assert re.fullmatch(r"specific\.\.inmemory![a-zA-Z]{12}", first)
-    assert re.fullmatch(r"test\.inmemory![a-zA-Z]{12}", await layer.new_channel("test"))
+    assert re.fullmatch(r"specific\.\.inmemory![a-zA-Z0-9_-]{12}", first)
+    assert re.fullmatch(r"test\.inmemory![a-zA-Z0-9_-]{12}", await layer.new_channel("test"))
     assert layer.require_valid_channel_name(first)
 
 

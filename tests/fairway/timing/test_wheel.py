@@ -329,6 +329,46 @@ def test_postponed_entry_can_be_cancelled():
     assert wheel.next_tick(START + 60.5) is None
 
 
+@pytest.mark.parametrize("awake", [False, True])
+def test_successor_is_called_in_the_place_of_the_entry(awake: bool):
+    wheel, entry, successor = Wheel(START, tick=0.5), Deadline(START + 2), Deadline(START + 7)
+    wheel.schedule(entry, entry.at)
+    if awake:
+        wheel.next_tick(START)
+
+    wheel.hand_over(entry, successor)
+    drive(wheel, START, START + 10)
+
+    assert entry.asked == []
+    assert successor.asked == [START + 2, START + 7]
+    assert successor.fired == [START + 7]
+    assert len(wheel) == 0
+
+
+def test_entry_that_is_not_in_the_wheel_hands_nothing_over():
+    wheel, entry, successor = Wheel(START), Deadline(START + 2), Deadline(START + 7)
+
+    wheel.hand_over(entry, successor)
+
+    assert successor.wheel_slot is None
+    assert len(wheel) == 0
+
+
+def test_entry_that_a_stall_has_put_off_hands_nothing_over():
+    wheel, entry, successor = Wheel(START, tick=0.5), Deadline(START + 2), Deadline(START + 62)
+    wheel.schedule(entry, entry.at)
+    wheel.next_tick(START)
+    wheel.advance(START + 60)
+
+    wheel.hand_over(entry, successor)
+
+    assert (entry.wheel_slot, successor.wheel_slot, len(wheel)) == (None, None, 0)
+    wheel.schedule(successor, successor.at)
+    drive(wheel, START + 60, START + 70)
+    assert entry.asked == []
+    assert successor.fired == [START + 62]
+
+
 def test_time_without_entries_is_no_stall():
     wheel = Wheel(START, tick=0.5, slots=8)
     assert wheel.next_tick(START) is None
@@ -428,6 +468,19 @@ class WheelAgainstModel(RuleBasedStateMachine):
         entry.then = lambda now: pytest.fail("a cancelled entry was called")
         assert entry.wheel_slot is None
         assert len(entry.asked) == asked
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data(), delay=st.integers(0, 60))
+    def hand_over(self, data: st.DataObject, delay: int) -> None:
+        entry = data.draw(st.sampled_from(list(self.live)))
+        entry.then = lambda now: pytest.fail("an entry was called that has a successor")
+        del self.live[entry]
+        successor = Deadline(self.now + delay * 0.1)
+        self.entries.append(successor)
+        self.live[successor] = successor.at + self.TICK
+        self.wheel.hand_over(entry, successor)
+        self.wheel.schedule(successor, successor.at)
+        assert entry.wheel_slot is None
 
     @rule(ticks=st.integers(0, 9))
     def wait(self, ticks: int) -> None:

@@ -18,7 +18,6 @@ from fairway.protocols.lists import elements
 from fairway.protocols.websocket.deflate import negotiate
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 # Clients offer one extension or two, of which the only one here has four parameters; what is behind is not read.
@@ -115,7 +114,7 @@ class _Asked:
     def offer(self, key: bytes, allow_deflate: bool, max_subprotocols: int) -> Offer | Refusal:
         """What the client offers beside its key."""
         try:
-            subprotocols = elements(b",".join(self._protocols))
+            subprotocols = elements(b",".join(self._protocols)) if self._protocols else []
         except ValueError as error:
             return Refusal(400, f"the subprotocols are {error} (RFC 9110 section 5.6.1)")
         if len(subprotocols) > max_subprotocols:
@@ -127,10 +126,9 @@ class _Asked:
 
 
 def _is_key(key: bytes) -> bool:
-    if not _KEY.fullmatch(key):
-        return False
     try:
-        return len(binascii.a2b_base64(key, strict_mode=True)) == 16
+        # 24 characters are 16 bytes only with "==" at the end.
+        return len(key) == 24 and len(binascii.a2b_base64(key, strict_mode=True)) == 16
     except binascii.Error:
         return False
 

@@ -242,9 +242,10 @@ class Http1Connection(asyncio.Protocol):
         scope = websocket_scope(
             head, offer.subprotocols, context.config.root_path, self._client, self._entrance, context.state
         )
-        context.wheel.cancel(self)
         opening = UpgradeHandshake(context, self, offer, wire, self._http)
         websocket = WebSocketConnection(context, wire, opening, scope)
+        # It has to be answered in its time, most often the longer: so what is in the wheel need not be moved.
+        context.wheel.hand_over(self, websocket)
         self._closing = True
         wire.transport.set_protocol(websocket)
         context.remove(self)

@@ -54,7 +54,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self.inbox = Inbox(context.loop, self, limits.inbox_messages, limits.inbox_bytes, context.batch)
         self.is_open = False
         self.encoder = PLAIN
-        self.scope = ScopeForLog(scope)
+        self.scope = scope  # until `start`
         self.wheel_slot: int | None = None
         self._handshake: Handshake | None = handshake
         self._core: WebSocketProtocol | None = None
@@ -65,9 +65,9 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self._task = None
         context.counters.websockets += 1
         context.add(self)
-        context.schedule(self, self.started_at + limits.connect_timeout)
 
     def start(self, scope: dict[str, Any]) -> None:
+        self._context.schedule(self, self.started_at + self._context.limits.connect_timeout)
         super().start(scope)
         self.scope = ScopeForLog(scope)  # a middleware may have said who the client is, behind a proxy
 

@@ -72,7 +72,7 @@ class Handshake:
         if not (subprotocol is None or (isinstance(subprotocol, str) and subprotocol.isascii())):
             raise ProtocolMisuse(f"the subprotocol is an ASCII str or None, not {subprotocol!r}")
         headers = checked_headers(message)
-        if any(name.lower() == b"sec-websocket-protocol" for name, _ in headers):
+        if headers and any(name.lower() == b"sec-websocket-protocol" for name, _ in headers):
             raise ProtocolMisuse("pass the subprotocol in subprotocol, not in the headers of websocket.accept")
         try:
             self._agree(subprotocol, headers)
