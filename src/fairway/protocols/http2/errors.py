@@ -1,0 +1,46 @@
+"""Error codes, and the two ways in which a peer can break HTTP/2 (RFC 9113 sections 5.4 and 7).
+
+The exceptions stay inside this folder: `Http2Protocol` turns them into frames and events, so that nothing a peer sends
+ever raises out of it. The caller's mistakes are a `LocalProtocolError` (`fairway.protocols.http.errors`).
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class ErrorCode(enum.IntEnum):
+    """RFC 9113 section 7."""
+
+    NO_ERROR = 0x0
+    PROTOCOL_ERROR = 0x1
+    INTERNAL_ERROR = 0x2
+    FLOW_CONTROL_ERROR = 0x3
+    SETTINGS_TIMEOUT = 0x4
+    STREAM_CLOSED = 0x5
+    FRAME_SIZE_ERROR = 0x6
+    REFUSED_STREAM = 0x7
+    CANCEL = 0x8
+    COMPRESSION_ERROR = 0x9
+    CONNECT_ERROR = 0xA
+    ENHANCE_YOUR_CALM = 0xB
+    INADEQUATE_SECURITY = 0xC
+    HTTP_1_1_REQUIRED = 0xD
+
+
+class ConnectionFault(Exception):
+    """The peer broke the connection (RFC 9113 section 5.4.1): the code of the GOAWAY, and why, with the section."""
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+
+class StreamFault(Exception):
+    """The peer broke one stream (RFC 9113 section 5.4.2): the code of the RST_STREAM, and why, with the section."""
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason

@@ -1,0 +1,151 @@
+"""What an HTTP/2 connection is made of, and what happens to it as a whole; see `Http2Protocol`."""
+
+from __future__ import annotations
+
+import enum
+
+from fairway.protocols.http2.errors import ConnectionFault, ErrorCode, StreamFault
+from fairway.protocols.http2.events import Event, StreamReset, Terminated
+from fairway.protocols.http2.frames import DEFAULT_WINDOW, goaway_frame, rst_stream_frame, window_update_frame
+from fairway.protocols.http2.heads import HeadReader
+from fairway.protocols.http2.limits import Http2Limits
+from fairway.protocols.http2.patience import RESET, Budget
+from fairway.protocols.http2.streams import Stream, StreamNumbers
+
+# As many streams as have been reset lately are remembered at least.
+_REMEMBERED = 64
+
+_MAX_DEBUG_BYTES = 200
+
+
+class Phase(enum.Enum):
+    """What the peer has to send next; it moves forward only."""
+
+    PREFACE = enum.auto()
+    SETTINGS = enum.auto()
+    OPEN = enum.auto()
+    CLOSED = enum.auto()
+
+
+class ConnectionState:
+    """What frames of the peer and calls of the server change. (`fairway.protocols.http2.streams.StreamHost`)"""
+
+    __slots__ = (
+        "budget",
+        "heads",
+        "inbound",
+        "initial_window",
+        "limits",
+        "lingering",
+        "numbers",
+        "out",
+        "phase",
+        "prefix",
+        "settings_acknowledged",
+        "streams",
+        "unread",
+        "window",
+    )
+
+    streams: dict[int, Stream]
+    """The open ones, by their numbers; to be read only."""
+
+    lingering: int
+    """How many applications of streams that are gone still run. Kept by the server, because these count, too."""
+
+    window: int
+    """What may be sent on all streams together; those that write many frames keep it themselves."""
+
+    settings_acknowledged: bool
+    """Whether the peer has our settings (RFC 9113 section 6.5.3)."""
+
+    unread: int
+    """How much content was reported and not credited."""
+
+    initial_window: int
+    """That of a new stream, for what we send."""
+
+    inbound: int
+    """How much the peer may still send."""
+
+    out: bytes
+    """What the protocol itself has to say."""
+
+    def __init__(self, limits: Http2Limits, now: float) -> None:
+        self.limits = limits
+        self.streams = {}
+        self.lingering = 0
+        self.window = self.initial_window = DEFAULT_WINDOW
+        self.inbound = max(limits.connection_window, DEFAULT_WINDOW)
+        self.settings_acknowledged = False
+        self.unread = 0
+        self.prefix = b""
+        self.out = limits.greeting()
+        self.phase = Phase.PREFACE
+        self.budget = Budget(limits.patience, now)
+        self.heads = HeadReader(limits)
+        self.numbers = StreamNumbers(max(_REMEMBERED, limits.max_streams))
+
+    @property
+    def first_inbound(self) -> int:
+        """What the peer may send on a new stream: until it knows of a smaller window, as much as by default."""
+        window = self.limits.stream_window
+        return window if self.settings_acknowledged else max(window, DEFAULT_WINDOW)
+
+    def take_prefix(self) -> bytes:
+        prefix, self.prefix = self.prefix, b""
+        return prefix
+
+    def credit_due(self) -> bytes:
+        """The WINDOW_UPDATE of the connection, if one is due; none while too much was not taken."""
+        whole = max(self.limits.connection_window, DEFAULT_WINDOW)
+        if self.inbound * 2 > whole or self.unread > self.limits.held_bytes:
+            return b""
+        due = whole - self.inbound
+        self.inbound = whole
+        return window_update_frame(0, due)
+
+    def spend(self, cost: int) -> None:
+        if not self.budget.spend(cost):
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too much that costs too much: RFC 9113 section 10.5")
+
+    def forget(self, stream: Stream, was_reset: bool) -> bytes:
+        """The stream is gone. What of its content was not taken counts as taken; what is due is returned."""
+        if self.streams.pop(stream.number, None) is None:
+            return b""
+        if was_reset:
+            self.numbers.remember(stream.number)
+        unread = stream.unread
+        stream.close()
+        if not unread:
+            return b""
+        self.unread -= unread
+        return self.credit_due()
+
+    def fail_stream(self, number: int, fault: StreamFault, events: list[Event]) -> None:
+        """Reset a stream for what the peer did (RFC 9113 section 5.4.2)."""
+        if number > self.numbers.highest:
+            # A stream that has never been cannot be reset.
+            raise ConnectionFault(fault.code, fault.reason)
+        stream = self.streams.get(number)
+        self.out += rst_stream_frame(number, fault.code)
+        if stream is not None:
+            self.out += self.forget(stream, True)
+            events.append(StreamReset(stream, fault.code, fault.reason))
+        self.spend(RESET)
+
+    def fail(self, fault: ConnectionFault, events: list[Event]) -> None:
+        """End the connection for what the peer did (RFC 9113 section 5.4.1)."""
+        self.out += self.end(fault.code, fault.reason)
+        events.append(Terminated(fault.code, fault.reason))
+
+    def end(self, code: ErrorCode, reason: str) -> bytes:
+        """Forget all streams, take nothing more, and return the GOAWAY that says why."""
+        self.phase = Phase.CLOSED
+        self.heads.partial = None
+        streams, self.streams = self.streams, {}
+        for stream in streams.values():
+            stream.close()
+        self.unread = 0
+        last = self.numbers.highest if self.numbers.last is None else self.numbers.last
+        return goaway_frame(last, code, reason.encode("ascii", "replace")[:_MAX_DEBUG_BYTES])

@@ -1,0 +1,473 @@
+"""One connection as a whole: h2 as its client, going away, and what is left of it at the end."""
+
+from __future__ import annotations
+
+import gc
+import struct
+import tracemalloc
+import weakref
+from itertools import pairwise
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.fairway.protocols.http2.wire import (
+    GET,
+    GOAWAY,
+    HELLO,
+    POST,
+    WEBSOCKET,
+    data,
+    feed,
+    frame,
+    frames,
+    headers,
+    post,
+    started,
+)
+
+from fairway.protocols.http2 import (
+    DataReceived,
+    ErrorCode,
+    Http2Limits,
+    Http2Protocol,
+    PlainBlocks,
+    RequestReceived,
+    StreamReset,
+    WindowOpened,
+)
+
+BLOCKS = PlainBlocks(())
+LAST = 2**31 - 1
+
+
+# Going away: RFC 9113 section 6.8
+
+
+def test_a_connection_goes_away_in_two_steps():
+    protocol = started()
+    (first,) = protocol.receive_data(headers(1), 0)
+    assert frames(protocol.warn()) == [(GOAWAY, 0, 0, struct.pack(">II", LAST, 0))]
+    (second,) = protocol.receive_data(post(3), 0)
+    assert frames(protocol.shut_down()) == [(GOAWAY, 0, 0, struct.pack(">II", 3, 0))]
+
+    assert protocol.receive_data(headers(5) + post(7) + data(7, b"x") + data(7, b"", 1), 0) == []
+    assert protocol.data_to_send() == b""
+    assert protocol.receive_data(data(3, b"x", 1), 0) == [DataReceived(second.stream, b"x", True)]
+    assert first.stream.send_whole(200, (), b"", BLOCKS)
+    assert second.stream.send_whole(200, (), b"", BLOCKS)
+    assert protocol.streams == {}
+    assert not protocol.is_closed
+
+
+def test_blocks_of_streams_that_come_too_late_change_the_table():
+    protocol = started()
+    protocol.receive_data(post(1), 0)
+    protocol.shut_down()
+    block = headers(1, [])[9:]
+    (event,) = protocol.receive_data(frame(1, 5, 3, headers(1)[9:] + b"\x40\x03x-a\x01b") + frame(1, 5, 1, block), 0)
+
+    assert event == DataReceived(event.stream, b"", True)
+    assert protocol.heads.decoder.size == 32 + 4
+
+
+def test_what_was_promised_last_does_not_change():
+    protocol = started()
+    protocol.receive_data(headers(1), 0)
+    protocol.shut_down()
+    protocol.receive_data(headers(3), 0)
+
+    assert frames(protocol.shut_down()) == [(GOAWAY, 0, 0, struct.pack(">II", 1, 0))]
+    assert frames(protocol.terminate(ErrorCode.NO_ERROR, ""))[0][3][:4] == struct.pack(">I", 1)
+
+
+def test_the_server_may_end_it():
+    protocol = started()
+    (event,) = protocol.receive_data(headers(1) + frame(6, 0, 0, b"12345678"), 0)
+    last = frames(protocol.terminate(ErrorCode.SETTINGS_TIMEOUT, "settings were not acknowledged"))
+
+    assert [kind for kind, _, _, _ in last] == [6, GOAWAY]
+    assert last[-1][3] == struct.pack(">II", 1, 4) + b"settings were not acknowledged"
+    assert protocol.is_closed
+    assert (protocol.streams, event.stream.is_open, event.stream.writable) == ({}, False, 0)
+    assert protocol.receive_data(headers(3), 0) == []
+    assert protocol.terminate(ErrorCode.NO_ERROR, "") == b""
+    assert protocol.data_to_send() == b""
+
+
+def test_a_lost_connection_leaves_nothing_that_refers_to_it():
+    class Owner:
+        pass
+
+    gc.disable()
+    try:
+        protocol = started()
+        (event,) = protocol.receive_data(headers(1), 0)
+        owner = event.stream.owner = Owner()
+        watched = weakref.ref(owner)
+        protocol.close()
+        del owner, event, protocol
+        assert watched() is None
+    finally:
+        gc.enable()
+
+
+def test_an_idle_connection_is_small():
+    limits = Http2Limits()
+    kept = [Http2Protocol(limits, 0) for _ in range(10)]
+    tracemalloc.start()
+    for _ in range(200):
+        protocol = Http2Protocol(limits, 0)
+        protocol.data_to_send()
+        protocol.receive_data(HELLO + frame(4, 1), 0)
+        protocol.data_to_send()
+        kept.append(protocol)
+    size = tracemalloc.get_traced_memory()[0] / 200
+    tracemalloc.stop()
+
+    assert size < 1100
+
+
+# h2 as the client
+
+
+class Client:
+    """h2, which is told what we send and raises if that is not allowed."""
+
+    def __init__(self):
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding=None))
+        self.h2.initiate_connection()
+        self.events = []
+
+    def receive(self, data):
+        if data:
+            self.events += self.h2.receive_data(data)
+
+    def content(self, stream):
+        return b"".join(event.data for event in self.of(h2.events.DataReceived) if event.stream_id == stream)
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def exchange(client, protocol, events, step=None):
+    """Bring what the client has to say to the protocol, cut as told, and its answer back."""
+    sent = client.h2.data_to_send()
+    for begin in range(0, len(sent), step or len(sent) or 1):
+        events += protocol.receive_data(sent[begin : begin + (step or len(sent))], 0.0)
+        client.receive(protocol.data_to_send())
+
+
+def connected(step=None, limits=None):
+    client, protocol, events = Client(), Http2Protocol(limits or Http2Limits(), 0.0), []
+    client.receive(protocol.data_to_send())
+    exchange(client, protocol, events, step)
+    exchange(client, protocol, events, step)
+    assert protocol.settings_acknowledged
+    return client, protocol, events
+
+
+def test_h2_gets_a_response():
+    client, protocol, events = connected()
+    client.h2.send_headers(1, GET, end_stream=True)
+    exchange(client, protocol, events)
+    client.receive(events[0].stream.send_whole(200, ((b"x-a", b"b"),), b"hello", BLOCKS))
+
+    (response,) = client.of(h2.events.ResponseReceived)
+    assert response.headers == [(b":status", b"200"), (b"x-a", b"b"), (b"content-length", b"5")]
+    assert client.content(1) == b"hello"
+    assert client.of(h2.events.StreamEnded)
+
+
+def test_h2_gets_hints_content_and_trailers():
+    client, protocol, events = connected()
+    client.h2.send_headers(1, [*GET, (b"te", b"trailers")], end_stream=True)
+    exchange(client, protocol, events)
+    stream = events[0].stream
+    client.receive(stream.send_informational(103, [(b"link", b"</a>")]))
+    client.receive(stream.send_response(200, [], trailers=True))
+    stream.admit(3, False)
+    client.receive(stream.data(b"abc"))
+    client.receive(stream.end(stream.trailers([(b"x-sum", b"1")])))
+
+    assert [event.headers for event in client.of(h2.events.InformationalResponseReceived)] == [
+        [(b":status", b"103"), (b"link", b"</a>")]
+    ]
+    assert client.content(1) == b"abc"
+    assert [event.headers for event in client.of(h2.events.TrailersReceived)] == [[(b"x-sum", b"1")]]
+
+
+def test_h2_opens_a_websocket():
+    client, protocol, events = connected()
+    client.h2.send_headers(1, WEBSOCKET)
+    exchange(client, protocol, events)
+    (event,) = events
+    assert (event.head.protocol, event.ended) == (b"websocket", False)
+    client.receive(event.stream.send_response(200, ()))
+    client.h2.send_data(1, b"to you")
+    exchange(client, protocol, events)
+    client.receive(event.stream.data(b"to me"))
+    assert (events[1].data, client.content(1)) == (b"to you", b"to me")
+    client.receive(event.stream.end())
+    client.h2.end_stream(1)
+    exchange(client, protocol, events)
+
+    assert events[-1] == DataReceived(event.stream, b"", True)
+    assert protocol.streams == {}
+
+
+@pytest.mark.parametrize("step", [None, 1, 7, 100, 16384])
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 300_000])
+def test_h2_uploads_through_windows(size, step):
+    if step == 1 and size > 65536:
+        pytest.skip("the same as with less")
+    client, protocol, events = connected(step)
+    client.h2.send_headers(1, [*POST, (b"content-length", b"%d" % size)])
+    left = size
+    taken = 0
+    while left:
+        count = min(left, client.h2.local_flow_control_window(1), 16384)
+        assert count, "neither side goes on"
+        client.h2.send_data(1, b"x" * count)
+        left -= count
+        exchange(client, protocol, events, step)
+        for event in events[1 + taken :]:
+            client.receive(event.stream.credit(len(event.data)))
+        taken = len(events) - 1
+    client.h2.end_stream(1)
+    exchange(client, protocol, events, step)
+
+    assert sum(len(event.data) for event in events[1:]) == size
+    assert events[-1].ended
+    assert protocol.unread == 0
+
+
+@pytest.mark.parametrize("window", [1, 100, 65535, 1 << 20])
+def test_h2_downloads_through_windows(window):
+    size = min(200_000, window * 300)
+    client, protocol, events = connected()
+    client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window})
+    exchange(client, protocol, events)
+    client.h2.send_headers(1, GET, end_stream=True)
+    exchange(client, protocol, events)
+    stream = next(event.stream for event in events if isinstance(event, RequestReceived))
+    client.receive(stream.send_response(200, [(b"content-length", b"%d" % size)]))
+    assert stream.admit(size, False)
+    rest = memoryview(b"x" * size)
+    while rest:
+        piece, rest = rest[: stream.writable], rest[stream.writable :]
+        assert piece, "neither side goes on"
+        client.receive(stream.data(piece, not rest))
+        client.h2.acknowledge_received_data(len(piece), 1)
+        if rest and not client.h2.inbound_flow_control_window:
+            client.h2.increment_flow_control_window(65535)
+        if rest and not stream.writable:
+            # h2 waits for half a window by itself, which never comes with one that is small.
+            exchange(client, protocol, events)
+            if not stream.writable:
+                client.h2.increment_flow_control_window(window, 1)
+        exchange(client, protocol, events)
+
+    assert client.content(1) == b"x" * size
+    assert not protocol.is_closed
+    assert protocol.streams == {}
+
+
+# Any order of what a client and a server may do
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["get", "post", "socket", "data", "end", "reset", "ping", "settings", "trailers"])
+        | st.sampled_from(["answer", "start", "content", "finish", "cut", "credit", "hints"]),
+        st.integers(0, 7),
+    ),
+    max_size=40,
+)
+
+
+class Session:
+    """A client and a server that do what a list of steps says, as far as it is possible."""
+
+    def __init__(self, step):
+        self.step = step
+        self.client, self.protocol, _ = connected(step, Http2Limits(patience=10_000, max_streams=8))
+        self.next_stream = 1
+        self.open_here = []  # streams of the client's that it may still write to
+        self.served = []
+        self.events = []
+        self.sent = {}
+        self.received = {}
+        self.answered = {}
+
+    def run(self, steps):
+        for name, number in steps:
+            getattr(self, "do_" + name)(number)
+            self.exchange()
+
+    def exchange(self):
+        events = []
+        exchange(self.client, self.protocol, events, self.step)
+        for event in events:
+            if isinstance(event, RequestReceived):
+                self.served.append(event.stream)
+            elif isinstance(event, DataReceived):
+                self.received[event.stream.number] = self.received.get(event.stream.number, b"") + event.data
+            else:
+                assert isinstance(event, StreamReset | WindowOpened) or type(event).__name__ == "StreamRefused", event
+        for event in self.client.events:
+            if isinstance(event, h2.events.StreamReset) and event.stream_id in self.open_here:
+                self.open_here.remove(event.stream_id)
+        self.events += events
+
+    def _begin(self, fields, ended):
+        if self.client.h2.open_outbound_streams >= 8:
+            return
+        self.client.h2.send_headers(self.next_stream, fields, end_stream=ended)
+        if not ended:
+            self.open_here.append(self.next_stream)
+        self.next_stream += 2
+
+    def do_get(self, number):
+        self._begin([*GET, (b"x-number", b"%d" % number)], True)
+
+    def do_post(self, number):
+        self._begin([*POST, (b"te", b"trailers")], False)
+
+    def do_socket(self, number):
+        self._begin(WEBSOCKET, False)
+
+    def _of(self, some, number):
+        return some[number % len(some)] if some else None
+
+    def do_data(self, number):
+        stream = self._of(self.open_here, number)
+        if stream is not None and self.client.h2.local_flow_control_window(stream) > 3000:
+            content = bytes((65 + number,)) * (number * 400)
+            self.client.h2.send_data(stream, content, pad_length=number or None)
+            self.sent[stream] = self.sent.get(stream, b"") + content
+
+    def do_end(self, number):
+        stream = self._of(self.open_here, number)
+        if stream is not None:
+            self.open_here.remove(stream)
+            self.client.h2.end_stream(stream)
+
+    def do_trailers(self, number):
+        stream = self._of(self.open_here, number)
+        if stream is not None:
+            self.open_here.remove(stream)
+            self.client.h2.send_headers(stream, [(b"x-sum", b"1")], end_stream=True)
+
+    def do_reset(self, number):
+        stream = self._of(self.open_here, number)
+        if stream is not None:
+            self.open_here.remove(stream)
+            self.client.h2.reset_stream(stream, ErrorCode.CANCEL)
+
+    def do_ping(self, number):
+        self.client.h2.ping(b"12345678")
+
+    def do_settings(self, number):
+        codes = h2.settings.SettingCodes
+        changes = {codes.INITIAL_WINDOW_SIZE: 20_000 * number, codes.HEADER_TABLE_SIZE: 1000 * number}
+        self.client.h2.update_settings(changes)
+
+    def _stream(self, number, started):
+        some = [stream for stream in self.served if stream.is_open and stream.response_started is started]
+        return self._of(some, number)
+
+    def do_answer(self, number):
+        stream = self._stream(number, False)
+        if stream is not None:
+            content = b"z" * (number * 1000)
+            whole = stream.send_whole(200, (), content, BLOCKS)
+            if whole is not None:
+                self.answered[stream.number] = content
+            self.client.receive(whole)
+
+    def do_hints(self, number):
+        stream = self._stream(number, False)
+        if stream is not None:
+            self.client.receive(stream.send_informational(103, [(b"link", b"</a>")]))
+
+    def do_start(self, number):
+        stream = self._stream(number, False)
+        if stream is not None:
+            self.client.receive(stream.send_response(200, [(b"x-a", b"b" * number)], trailers=number > 5))
+
+    def do_content(self, number):
+        stream = self._stream(number, True)
+        if stream is not None:
+            size = min(number * 3000, stream.writable)
+            self.client.receive(stream.data(b"z" * size))
+            self.answered[stream.number] = self.answered.get(stream.number, b"") + b"z" * size
+            if size:
+                self.client.h2.acknowledge_received_data(size, stream.number)
+
+    def do_finish(self, number):
+        stream = self._stream(number, True)
+        if stream is not None:
+            self.client.receive(stream.end())
+
+    def do_cut(self, number):
+        stream = self._stream(number, True)
+        if stream is not None:
+            self.client.receive(stream.reset(ErrorCode.INTERNAL_ERROR))
+
+    def do_credit(self, number):
+        stream = self._of(self.served, number)
+        if stream is not None:
+            self.client.receive(stream.credit(number * 400))
+
+
+@settings(deadline=None)
+@given(steps, st.sampled_from([None, 1, 5, 50]))
+def test_whatever_both_sides_do_neither_complains(steps, step):
+    session = Session(step)
+    session.run(steps)
+
+    assert not session.protocol.is_closed
+    for number, content in session.received.items():
+        assert session.sent.get(number, b"").startswith(content)
+    for number, content in session.answered.items():
+        assert content.startswith(session.client.content(number))
+    assert session.protocol.unread == sum(stream.unread for stream in session.protocol.streams.values())
+    assert set(session.protocol.streams) <= {stream.number for stream in session.served}
+
+
+@settings(deadline=None)
+@given(steps, st.lists(st.integers(0, 5000), max_size=20))
+def test_the_same_bytes_give_the_same_events_however_they_are_cut(steps, places):
+    session = Session(None)
+    wire = []
+    original = session.protocol.receive_data
+    session.protocol = Recording(session.protocol, original, wire)
+    session.run([(name, number) for name, number in steps if name in CLIENT_ONLY])
+    sample = b"".join(wire)
+    bounds = sorted({0, len(sample), *(place % (len(sample) + 1) for place in places)})
+    pieces = [sample[begin:end] for begin, end in pairwise(bounds)]
+
+    assert feed([HELLO, *pieces]) == feed([HELLO, sample])
+
+
+CLIENT_ONLY = {"get", "post", "socket", "data", "end", "reset", "ping", "settings", "trailers"}
+
+
+class Recording:
+    """A protocol that keeps what it is given."""
+
+    def __init__(self, protocol, receive_data, wire):
+        self._protocol = protocol
+        self._receive_data = receive_data
+        self._wire = wire
+
+    def receive_data(self, data, now):
+        self._wire.append(data)
+        return self._receive_data(data, now)
+
+    def __getattr__(self, name):
+        return getattr(self._protocol, name)
