@@ -389,7 +389,7 @@ async def test_a_handler_that_goes_on_sending_is_ended_when_its_client_has_left(
     began = time.monotonic()
     await client.close(4001)
     await carrier.finished()
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 10.0  # not when the connection is cut, after 14 s
     assert (journal, carrier.errors) == (["ended", 4001], [])
 
 
@@ -433,7 +433,8 @@ async def test_a_cancelled_consumer_sees_the_code_with_which_its_client_has_left
     client = await carrier.connect()
     await gate.reached()
     closing = asyncio.create_task(client.close(4001))
-    await asyncio.sleep(0.2)
+    for _ in range(40):  # looks of the server at its sockets, rather than a time
+        await asyncio.sleep(0.005)
     journal.task.cancel()
     await carrier.finished()
     await asyncio.gather(closing, return_exceptions=True)

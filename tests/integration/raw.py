@@ -15,7 +15,12 @@ from fairway.server.config import Config
 from fairway.server.limits import Limits
 from fairway.server.listener import Server
 
-DEADLINE = 5.0
+DEADLINE = 20.0
+"""Seconds until a test that waits for something fails. Nothing takes that long, on however loaded a machine."""
+
+_PATIENT = {"close_timeout": 3 * DEADLINE}
+"""Limits unless a test says otherwise: what ends only because a limit is over does not end in time."""
+
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 HANDSHAKE = (
     b"GET /chat HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -121,12 +126,14 @@ class Served:
         self._caplog = caplog
         self.clients: list[Client] = []
 
-    async def connect(self, receive_buffer: int | None = None) -> Client:
+    async def connect(self, receive_buffer: int | None = None, at_once: bytes = b"") -> Client:
+        """Connect a client; `at_once` are a few bytes that lie there before the server can accept it."""
         endpoint = socket.socket()
         if receive_buffer is not None:
             endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        endpoint.connect(("127.0.0.1", self.port))  # to the backlog of a socket that listens: it does not wait
+        endpoint.sendall(at_once)
         endpoint.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(endpoint, ("127.0.0.1", self.port))
         client = Client(*await asyncio.open_connection(sock=endpoint))
         self.clients.append(client)
         return client
@@ -162,7 +169,7 @@ async def next_pass() -> None:
 
 
 async def serve(app: Any, caplog: pytest.LogCaptureFixture, **limits: Any) -> Served:
-    config = Config(port=0, limits=Limits(**limits))
+    config = Config(port=0, limits=Limits(**{**_PATIENT, **limits}))
     sockets = config.bind()
     server = Server(app, config)
     await server.start(sockets)

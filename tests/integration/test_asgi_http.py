@@ -26,9 +26,7 @@ async def answer(connection: Connection, tell: Any) -> None:
 
 async def asked(start: Start, app: Recorder, request: bytes = GET, **limits: Any) -> tuple[Served, Client]:
     served = await start(app, **limits)
-    client = await served.connect()
-    await client.send(request)
-    return served, client
+    return served, await served.connect(at_once=request)
 
 
 async def everything(client: Client) -> bytes:

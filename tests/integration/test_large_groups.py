@@ -83,7 +83,7 @@ async def numbers(layer: InMemoryChannelLayer, each: Callable[[int], Awaitable[o
 
 
 async def all_hear(those: list[Guest], last: str = "end") -> None:
-    async with asyncio.timeout(4 * DEADLINE):
+    async with asyncio.timeout(2 * DEADLINE):
         await asyncio.gather(*(one.hear(last) for one in those))
 
 

@@ -24,7 +24,7 @@ from fairway.server.http1 import connection as http_module
 from fairway.server.websocket import connection as websocket_module
 from fairway.server.wire import Wire
 from tests.integration.conftest import Start
-from tests.integration.raw import CLOSE, DEADLINE, HANDSHAKE, TEXT, Client, frame, next_pass
+from tests.integration.raw import CLOSE, HANDSHAKE, TEXT, Client, frame, next_pass
 
 COUNT = 30
 CLOSE_FRAME = frame(CLOSE, (1000).to_bytes(2, "big"))
@@ -208,7 +208,7 @@ async def test_nothing_is_left(
 
 async def settle(condition: Callable[[], bool]) -> None:
     """Let the loop finish what is under way: closing a transport takes it some passes."""
-    deadline = asyncio.get_running_loop().time() + DEADLINE / 5
+    deadline = asyncio.get_running_loop().time() + 1.0
     while not condition() and asyncio.get_running_loop().time() < deadline:
         await next_pass()
 

@@ -228,7 +228,7 @@ async def spendthrift(request: pytest.FixtureRequest) -> AsyncIterator[asyncio.s
 async def test_out_of_descriptors_accepting_pauses_and_recovers(spendthrift: asyncio.subprocess.Process) -> None:
     assert spendthrift.stdout is not None
     assert spendthrift.stderr is not None
-    async with asyncio.timeout(4 * DEADLINE):
+    async with asyncio.timeout(2 * DEADLINE):
         port = int((await spendthrift.stdout.readline()).decode().rsplit(":", 1)[1])
         clients = [Client(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(40)]
         line = (await spendthrift.stderr.readline()).decode()
@@ -311,7 +311,7 @@ async def test_a_unix_socket_is_served_and_its_peers_have_no_address(tmp_path: P
         client = Client(*await asyncio.open_unix_connection(path))
         await client.send(request)
         assert (await client.response()).status == status
-        assert await app.seen() == (None, (path, None))
+        assert await app.seen() == (None, None)
         await client.close()
     await server.stop(DEADLINE)
     listening.close()

@@ -10,7 +10,7 @@ from tests.fairway.delivery.doubles import end, take_all, waiting
 
 from fairway.delivery import Payload, SourceFailed
 
-DEADLINE = 5
+DEADLINE = 20
 
 
 async def test_lanes_are_taken_in_turn_and_keep_their_order(inbox):

@@ -10,7 +10,7 @@ from tests.fairway.delivery.doubles import FakeConnection, end, take_all, waitin
 
 from fairway.delivery import Inbox, Member, Payload, SlowPolicy
 
-DEADLINE = 5
+DEADLINE = 20
 
 
 def in_thread(call):

@@ -10,7 +10,7 @@ from tests.fairway.loops import passes
 
 from fairway.delivery import Pump, SourceFailed
 
-DEADLINE = 5
+DEADLINE = 20
 
 
 class Messages:

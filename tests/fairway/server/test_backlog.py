@@ -9,7 +9,7 @@ import pytest
 from fairway.delivery import NEXT_PASS
 from fairway.server.backlog import INFLATED_PER_PASS, READERS_PER_PASS, Backlog
 
-DEADLINE = 5.0
+DEADLINE = 20.0
 
 
 class Reader:

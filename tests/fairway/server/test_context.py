@@ -94,7 +94,7 @@ async def test_waiting_for_the_last_connection() -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     context.remove(connections[1])
-    await asyncio.wait_for(waiting, 1.0)
+    await asyncio.wait_for(waiting, 20.0)
 
 
 @pytest.mark.parametrize(
