@@ -8,7 +8,7 @@ from __future__ import annotations
 
 __version__ = "4.3.2"
 
-# Whose files these are. Another distribution of the same import package does not have it; `fairway` looks at its start.
+# Says whose files these are. Another distribution of the same import package lacks it; `fairway` looks when it starts.
 __distribution__ = "fairway"
 
 DEFAULT_CHANNEL_LAYER = "default"

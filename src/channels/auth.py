@@ -98,7 +98,9 @@ def _looks_up_as_django(backend: Any) -> bool:
 
 
 def _fetch_users(database: str, keys: Sequence[Any]) -> Mapping[Any, Callable[[], Any]]:
-    """What makes the user with each key. Each call makes one of its own, even if another has the same key."""
+    """A function for each key that makes the user. Each call gets a user object of its own, even for a key that others
+    have, too.
+    """
     model = get_user_model()
     names = [field.attname for field in model._meta.concrete_fields]
     key = names.index(model._meta.pk.attname)
@@ -169,7 +171,7 @@ class AuthMiddleware(TailCall, BaseMiddleware):
     async def _resolve_first(self, scope: Scope, receive: Receive, send: Send) -> Any:
         await self.resolve_scope(scope)
         entered = enter_application(self.inner, scope, receive, send)
-        # The connection spends its life in the next line: what is left behind must not live as long.
+        # The connection spends its life in the next line. What it does not need there must not live as long.
         del scope, receive, send
         return await entered
 
@@ -183,7 +185,8 @@ class AuthMiddleware(TailCall, BaseMiddleware):
     async def resolve_scope(self, scope: Scope) -> None:
         """Resolve the placeholder."""
         user = scope["user"]
-        # Asked of the type: `isinstance` reads `__class__`, which would evaluate another lazy user in the scope.
+        # The type is asked, because `isinstance` reads `__class__`, which would evaluate another lazy user in the
+        # scope.
         if issubclass(type(user), UserLazyObject) and user._wrapped is empty:
             user._wrapped = await get_user(scope)
 
@@ -219,7 +222,7 @@ def _has_content(session: Any) -> bool:
 
 
 def _share_names(session: Any) -> None:
-    """Names in sessions are the same for all: the decoder's copies of them would live as long as the connection."""
+    """All sessions use the same names, and the decoder's copies of them would live as long as the connection."""
     data = getattr(session, "_session_cache", None)
     if type(data) is dict:
         session._session_cache = {

@@ -38,7 +38,7 @@ TAG = "channels"
 OLDEST_DJANGO = (5, 2)
 
 _DEEPEST = 20
-"""So many applications inside each other are looked at."""
+"""The checks look at this many applications inside each other, and no deeper."""
 
 _LAYER_HINT = 'Write it as CHANNEL_LAYERS = {"default": {"BACKEND": "dotted.path.of.the.Layer", "CONFIG": {...}}}.'
 
@@ -49,7 +49,7 @@ _SETTINGS_OF_DAPHNE = {
 
 
 def register_checks() -> None:
-    """Register them all. Done by the app `channels`, when it is ready."""
+    """Register all checks. The app `channels` does this when it is ready."""
     for check in (
         check_django_version,
         check_asgi_application,
@@ -74,7 +74,7 @@ def check_django_version(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def check_asgi_application(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """What `ASGI_APPLICATION` leads to.
+    """Check what `ASGI_APPLICATION` leads to.
 
     W001: not set. E002: no dotted path. E003: not importable; W002 if that is because a database is not ready, as
     before the first `migrate`. E004: no application there. E005: a middleware in it lacks the one around it that
@@ -99,7 +99,7 @@ def check_asgi_application(app_configs: Any, **kwargs: Any) -> list[CheckMessage
 
 
 def check_routes(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """What stands in the routers of `ASGI_APPLICATION` and cannot work.
+    """Check the routers of `ASGI_APPLICATION` for what cannot work.
 
     W007: a kind of connection that no server knows. W008: a consumer with `groups`, and no channel layer. W009: a
     route that begins with a slash. W011: nothing for pages.
@@ -174,7 +174,7 @@ def check_installation(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def _find_application() -> tuple[Any, list[CheckMessage]]:
-    """The application, or None with what is to be said about it; neither while it is just being imported."""
+    """Return the application, or None and what is wrong with it. Return neither while it is being imported."""
     path = getattr(settings, "ASGI_APPLICATION", None)
     if not path:
         return None, [_not_set()]
@@ -206,7 +206,7 @@ def _path_hint() -> str:
 
 def _is_being_imported(name: str) -> bool:
     module = sys.modules.get(name)
-    # Where Python itself notes it, so that it can tell of circular imports.
+    # Python keeps this note for itself, to report circular imports.
     return getattr(getattr(module, "__spec__", None), "_initializing", False) is True
 
 
@@ -221,7 +221,7 @@ def _import_message(module_name: str, error: Exception) -> CheckMessage:
 
 
 def _place(error: Exception) -> str:
-    """Where in somebody's code, rather than in the machinery of imports, the error was raised."""
+    """Return where the error was raised: the innermost line that is not part of the import machinery."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
     frames = [frame for frame in extract_tb(error.__traceback__) if "importlib" not in Path(frame.filename).parts]
@@ -256,10 +256,9 @@ _NEEDS: dict[type, tuple[str, type, str]] = {
 
 
 def _faults(application: Any, given: frozenset[str], around: tuple[int, ...]) -> Iterator[tuple[str, str, str]]:
-    """Middlewares of this package that certainly miss something: their name, what they miss, the stack that has both.
-
-    Nothing is said about subclasses, or about what is inside of a middleware of somebody else's: those may find, or
-    put, anything in the scope.
+    """Yield the middlewares of this package that certainly miss something: their name, what they miss, the stack that
+    has both. Subclasses, and what is inside a middleware of somebody else, are not judged: they may find or put
+    anything in the scope.
     """
     kind = type(application)
     if kind.__module__.partition(".")[0] != "channels" or id(application) in around:
@@ -275,7 +274,7 @@ def _faults(application: Any, given: frozenset[str], around: tuple[int, ...]) ->
 
 
 def _mistakes(application: Any, around: tuple[int, ...]) -> Iterator[str]:
-    """What is wrong with routes in an application, also inside of somebody else's middlewares."""
+    """Yield what is wrong with the routes in an application, including those behind middlewares of somebody else."""
     if id(application) in around or len(around) > _DEEPEST:
         return
     if isinstance(application, URLRouter):
@@ -285,7 +284,9 @@ def _mistakes(application: Any, around: tuple[int, ...]) -> Iterator[str]:
 
 
 def _all_inside(application: Any, around: tuple[int, ...]) -> Iterator[Any]:
-    """The application and those in it, as far as they are of this package; then their own ones, once for each way."""
+    """Yield the application and those inside it, as long as they belong to this package. One that is reached in two
+    ways comes twice.
+    """
     if application is None or id(application) in around:
         return
     yield application
@@ -298,7 +299,7 @@ _KINDS = ("http", "websocket", "lifespan", "channel")
 
 
 def _oddities(application: Any) -> Iterator[tuple[str, str, str]]:
-    """Number, sentence and hint for what is odd about one application."""
+    """Yield number, sentence and hint for each thing that is odd about one application."""
     if isinstance(application, ProtocolTypeRouter):
         for kind in application.application_mapping:
             near = get_close_matches(kind, _KINDS, n=1) if isinstance(kind, str) else []
@@ -319,8 +320,8 @@ def _oddities(application: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def _inside(application: Any) -> Iterator[Any]:
-    """The applications that this one hands connections on to, by the attributes in which routers and middlewares keep
-    them.
+    """Yield the applications that this one hands connections on to. They are found by the attributes in which routers
+    and middlewares keep them.
     """
     mapping = getattr(application, "application_mapping", None)
     if isinstance(mapping, Mapping):
@@ -361,7 +362,7 @@ def _arguments(backend: Any) -> list[str]:
             known += [each.name for each in parameters if each.kind in _NAMED and each.name != "self"]
             if not any(each.kind is Parameter.VAR_KEYWORD for each in parameters):
                 return known
-            # Ours hand on to the next class what they do not know; others may do anything with it.
+            # Our own classes pass on to the next one what they do not know. Others may do anything with it.
             if one.__module__.partition(".")[0] not in ("channels", "fairway"):
                 return []
     return []

@@ -142,7 +142,7 @@ class AsyncConsumer(ConsumerLoop):
 
 
 def _origin(send: Send) -> str:
-    """Where a `send` was written: wrappers often carry the name of what they wrap."""
+    """Return where a `send` was defined. Its name would not do: wrappers often carry the name of what they wrap."""
     send = getattr(send, "awaitable", send)  # what `async_to_sync` has wrapped
     function = getattr(send, "__func__", send)
     if isinstance(function, FunctionType):
@@ -152,7 +152,7 @@ def _origin(send: Send) -> str:
 
 @functools.cache
 def handler_threads() -> ThreadPoolExecutor:
-    """The threads of the consumers that are spread, made when the first one needs them."""
+    """Return the threads of consumers with `thread_sensitive = False`; they are made when the first one needs them."""
     threads = os.environ.get("ASGI_THREADS")
     return ThreadPoolExecutor(max_workers=int(threads) if threads else None, thread_name_prefix="channels-handler")
 
@@ -161,7 +161,9 @@ os.register_at_fork(after_in_child=handler_threads.cache_clear)
 
 
 class ConsumerThread(DatabaseSyncToAsync[..., None]):
-    """`database_sync_to_async` for a method of synchronous consumers: in the thread that the consumer asks for."""
+    """`database_sync_to_async` for a method of a synchronous consumer. It runs in the thread that the consumer asks
+    for.
+    """
 
     def __init__(self, method: Callable[..., None]) -> None:
         super().__init__(method)
@@ -216,12 +218,14 @@ class SyncConsumer(AsyncConsumer):
 note_own(AsyncConsumer, "dispatch", "send")
 note_own(SyncConsumer, "dispatch", "send")
 reserve(ConsumerLoop, AsyncConsumer, SyncConsumer)
-# What instances find that were never called.
+# For instances that were never called.
 Overrides.of(AsyncConsumer)
 
 
 def _in_loop(send: Send) -> Send:
-    """`send` as a coroutine function: a plain one would be called in the handler's thread, away from the event loop."""
+    """Return `send` as a coroutine function. A plain function would be called in the handler's thread, away from the
+    event loop.
+    """
     if iscoroutinefunction(send):
         return send
 

@@ -53,7 +53,7 @@ else:
 async def aclose_old_connections() -> None:
     """Close old connections of the thread in which synchronous code of this context runs.
 
-    Always changes threads; `connections_need_closing` says whether that is worth while.
+    This always changes threads; `connections_need_closing` says whether that is worthwhile.
     """
     _remember_thread(await sync_to_async(_close_in_this_thread)())
 
@@ -61,8 +61,8 @@ async def aclose_old_connections() -> None:
 def connections_need_closing(loop: asyncio.AbstractEventLoop | None = None) -> bool:
     """Whether `aclose_old_connections`, awaited at this place, would have something to do.
 
-    `loop` is the running event loop: who has it at hand saves a system call (CPython 3.11 asks for the process's
-    number whenever it is asked for the loop).
+    `loop` is the running event loop. Callers that have it save a system call: CPython 3.11 asks for the process id
+    whenever it looks up the loop.
 
     True if an open connection is past its maximum age, has failed, was left outside autocommit mode, or
     is due for a health check. Reads attributes only, so it may be called for every message.
@@ -160,14 +160,14 @@ connection_created.connect(_watch, dispatch_uid="channels.db")
 
 
 def _start_anew() -> None:
-    """In a forked child, which has what belonged to all the parent's threads, but only one of these."""
+    """Run in a forked child. It has what belonged to all threads of its parent, but only one of these threads."""
     global _lock
     _lock = threading.Lock()
     _threads.clear()
     for thread in _watched.keys() - {threading.get_ident()}:
         del _watched[thread]
     _forget_dead_threads()
-    # Asgiref's would wait for its thread for ever.
+    # The executor of asgiref would wait for its thread for ever.
     SyncToAsync.single_thread_executor = ThreadPoolExecutor(max_workers=1)
 
 
@@ -211,8 +211,7 @@ def _is_due(connection: BaseDatabaseWrapper | None) -> bool:
 
 
 def _is_stuck(connection: BaseDatabaseWrapper | None) -> bool:
-    """Whether a connection is due although Django has just looked after it.
-
-    Not so one that had failed and was found usable: its health counts as checked, which is due to be undone.
+    """Whether a connection is due although Django has just looked after it. One that had failed and was found usable is
+    not due: Django counts its health as checked, and undoes that later.
     """
     return connection is not None and _is_due(connection) and not connection.health_check_done  # type: ignore[attr-defined]

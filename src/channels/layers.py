@@ -34,7 +34,8 @@ __all__ = [
 
 
 class InMemoryChannelLayer(MemoryChannelLayer):
-    """The layer for one process, with the options of `MemoryChannelLayer` and what tests of applications look into.
+    """The layer for one process. It has the options of `MemoryChannelLayer`, and the attributes that tests of
+    applications look into.
 
     `channels` and `groups` are the hub's own, to be changed in place. A channel is a queue of `(expires_at, message)`.
     """
@@ -74,15 +75,17 @@ class ChannelLayerManager:
 
     @property
     def configs(self) -> dict[str, Any]:
-        """The setting, read anew each time; empty if there is none."""
+        """Return the setting, which is read anew each time; empty if there is none."""
         return getattr(settings, "CHANNEL_LAYERS", {})
 
     def make_backend(self, name: str) -> BaseChannelLayer:
-        """A new layer from the `CONFIG` of an alias. `InvalidChannelLayerError` if it is not configured properly."""
+        """Make a layer from the `CONFIG` of an alias. Raises `InvalidChannelLayerError` if it is not configured
+        properly.
+        """
         return self._make_backend(name, self.configs[name].get("CONFIG", {}))
 
     def make_test_backend(self, name: str) -> BaseChannelLayer:
-        """A new layer from the `TEST_CONFIG` of an alias, which must be there."""
+        """Make a layer from the `TEST_CONFIG` of an alias, which must exist."""
         try:
             config = self.configs[name]["TEST_CONFIG"]
         except KeyError:
@@ -93,7 +96,9 @@ class ChannelLayerManager:
         return self.backend_class(name)(**config)
 
     def backend_class(self, name: str) -> Callable[..., BaseChannelLayer]:
-        """What the `BACKEND` of an alias names, imported. `InvalidChannelLayerError` if there is no such thing."""
+        """Import and return what the `BACKEND` of an alias names. Raises `InvalidChannelLayerError` if there is no such
+        thing.
+        """
         entry = self.configs[name]
         if not isinstance(entry, Mapping):
             raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}] must be a dictionary, not {entry!r}")
@@ -122,14 +127,14 @@ class ChannelLayerManager:
         return key in self.configs
 
     def set(self, key: str, layer: BaseChannelLayer) -> BaseChannelLayer | None:
-        """Put a layer in an alias's place; the one that was there, if it had been made."""
+        """Put a layer in the place of an alias. Return the layer that was there, if one had been made."""
         previous = self.backends.pop(key, None)
         self.backends[key] = layer
         return previous
 
 
 def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> BaseChannelLayer | None:
-    """The configured layer of that alias, the same one on every call; None if the alias is not configured."""
+    """Return the configured layer of that alias, the same one on every call; None if the alias is not configured."""
     layer = channel_layers.backends.get(alias)
     if layer is None and alias in channel_layers:
         return channel_layers[alias]

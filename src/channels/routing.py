@@ -132,7 +132,8 @@ class URLRouter(TailCall):
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = routes
-        # Only who comes to such a route is refused: what is never called may be anything, as fakes in tests are.
+        # Only a client that comes to such a route is refused. What is never called may be anything; tests put fakes
+        # there.
         self._mistakes = {id(pattern.callback): text for pattern in leaves(routes) if (text := mistake_in(pattern))}
         for pattern in leaves(routes):
             if _routes_further(pattern.callback):
@@ -154,7 +155,7 @@ class URLRouter(TailCall):
         match = next(matches, None)
         if match is None:
             raise self._no_route(scope)
-        # A consumer routes no further. Whatever else stands here may be, or hide, a nested router.
+        # A consumer routes no further. Anything else may be a nested router, or hide one.
         if hasattr(match.application, "consumer_class"):
             return enter_application(match.application, _routed_scope(scope, match), receive, send)
         if self._mistakes and id(match.application) in self._mistakes:
@@ -164,7 +165,7 @@ class URLRouter(TailCall):
     async def _try(
         self, match: _Match | None, others: Iterator[_Match], scope: Scope, receive: Receive, send: Send
     ) -> Any:
-        """Await the first of the matching applications that does not turn out to have no route itself."""
+        """Await the first matching application that has a route for the rest of the path."""
         while match is not None:
             try:
                 return await enter_application(match.application, _routed_scope(scope, match), receive, send)
@@ -180,7 +181,7 @@ class URLRouter(TailCall):
         return NoRouteError(path, next(filter(self._leads_somewhere, others), None))
 
     def _leads_somewhere(self, path: str) -> bool:
-        # A nested router matches the beginning, which says nothing of the end.
+        # A nested router matches the beginning of a path, which says nothing about its end.
         return any(not _routes_further(match.application) for match in _matching(self.routes, path, (), {}))
 
 
@@ -221,7 +222,7 @@ def _matching(routes: Sequence[Route], path: str, args: tuple[Any, ...], kwargs:
         try:
             found = route.pattern.match(path)
         except Resolver404:
-            # A converter or a pattern of the user's own may say no in this way.
+            # A converter or pattern of the project may say no in this way.
             continue
         if found is None:
             continue
@@ -261,11 +262,11 @@ def _router_in(application: Any, protocol: str) -> URLRouter | None:
 
 
 _DEEPEST = 100
-"""So many applications inside each other are looked at: a mock has any attribute, and what it is has them again."""
+"""The search goes this deep and no deeper: a mock has every attribute, and so has each of these."""
 
 
 def _inwards(application: Any, protocol: str = "") -> Iterator[Any]:
-    """An application, what it hands connections of that kind on to, what that hands them on to, and so on."""
+    """Yield an application, the one to which it hands connections of that kind, the one after that, and so on."""
     seen: set[int] = set()
     while application is not None and id(application) not in seen and len(seen) < _DEEPEST:
         yield application
@@ -278,7 +279,7 @@ def _inwards(application: Any, protocol: str = "") -> Iterator[Any]:
 
 
 class _NamedRoutes:
-    """Routes as a URLconf that Django can reverse: a nested router becomes what `include()` makes."""
+    """Return the routes as a URLconf that Django can reverse. A nested router becomes what `include()` makes."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.urlpatterns = [_reversible(route) for route in routes]
@@ -295,7 +296,7 @@ def _reversible(route: Route) -> Route:
 
 
 def leaves(routes: Sequence[Route]) -> Iterator[URLPattern]:
-    """The routes that lead to an application, those of every `include()` in the place of it."""
+    """Yield the routes that lead to an application. The routes of an `include()` stand in its place."""
     for route in routes:
         if isinstance(route, URLResolver):
             yield from leaves(route.url_patterns)
@@ -304,7 +305,9 @@ def leaves(routes: Sequence[Route]) -> Iterator[URLPattern]:
 
 
 def mistake_in(route: URLPattern) -> str | None:
-    """What is wrong with the application of a route, if it is one of the two things that are put there by mistake."""
+    """Say what is wrong with the application of a route, if it is one of the two things that people put there by
+    mistake.
+    """
     callback: Any = route.callback
     name = getattr(callback, "__qualname__", type(callback).__qualname__)
     if isinstance(callback, type) and hasattr(callback, "as_asgi"):
@@ -322,7 +325,7 @@ def _takes_a_connection(callback: Any) -> bool:
     except TypeError:
         return False
     except ValueError:
-        # Without a signature, as of some compiled callables, it is given the benefit of the doubt.
+        # Some compiled callables have no signature. They are given the benefit of the doubt.
         return True
     return True
 

@@ -119,12 +119,12 @@ def _seconds_until(moment: datetime.datetime) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
     left = moment - datetime.datetime.now(tz=datetime.UTC)
-    # The fraction of a second that has passed already must not shorten what was asked for.
+    # Round up: the fraction of a second that has passed already must not shorten what was asked for.
     return max(0, left.days * 86_400 + left.seconds + 1)
 
 
 class SmallLazyObject(LazyObject):  # type: ignore[type-arg]  # generic in the stubs only
-    """Keeps what it stands for without a `__dict__`, which would be as large as the rest."""
+    """Keeps the object that it stands for without a `__dict__`, which would be as large as the rest."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "_wrapped":
@@ -137,9 +137,9 @@ _MAX_SHARED_LENGTH = 128
 
 
 def shared(text: str) -> str:
-    """One object for all equal texts, unless they are long: for those that many connections have in common.
-
-    Not `sys.intern`: what it has seen some versions of Python never forget, and clients choose the names of cookies.
+    """Return one object for all equal texts, unless they are long. Many connections have these texts in common.
+    `sys.intern` would not do: clients choose the names of cookies, and some versions of Python never forget what was
+    interned.
     """
     return _shared(text) if len(text) <= _MAX_SHARED_LENGTH else text
 
@@ -149,22 +149,21 @@ def _shared(text: str) -> str:
     return text
 
 
-# What Django makes keys of. Another key is not looked for together with others': a database may refuse it, or find a
-# session whose key it takes for the same.
+# The characters that Django makes keys of. A key with other characters is looked up alone: a database may refuse it, or
+# take the key of another session for the same.
 _KEY = re.compile("[a-z0-9]{8,40}")
 
 
 def load_session(session: Any) -> Generator[Row, Any, None]:
-    """Load a session of `django.contrib.sessions.backends.db`, together with those of other calls.
-
-    For a function of `SharedQueries`. Any other session, and one that is loaded, is left as it is: it loads itself.
+    """Load a session of `django.contrib.sessions.backends.db` together with those of other calls, within a function of
+    `SharedQueries`. Any other session loads itself; so it is left as it is, and so is one that is loaded.
     """
     store = session._wrapped if type(session) is SmallLazyObject else session
     if type(store) is not SessionStore or _is_loaded(store) or not _KEY.fullmatch(store.session_key or ""):
         return
     database = shared_database(store.get_model_class().objects)
     found = None if database is None else (yield Row(_fetch_sessions, database, store.session_key))
-    # Another call may have had the same session.
+    # Another call may have the same session.
     if found is not None and not _is_loaded(store):
         _fill(store, *found)
 
@@ -181,7 +180,7 @@ def _fill(store: Any, data: str | None = None) -> None:
 
 
 def _fetch_sessions(database: str, keys: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-    """The data of the session with each key, in a tuple; an empty one where there is none, or it has expired."""
+    """Return for each key a tuple with the data of its session, or an empty one if there is none or it has expired."""
     sessions = SessionStore.get_model_class().objects.using(database)
     current = sessions.filter(session_key__in=keys, expire_date__gt=timezone.now())
     found: dict[str, tuple[str, ...]] = dict.fromkeys(keys, ())
@@ -249,7 +248,7 @@ class InstanceSessionWrapper:
     async def _settle(self, message: Message, carries_cookie: bool) -> None:
         session = self.scope["session"]
         if settings.SESSION_SAVE_EVERY_REQUEST:
-            # Finds out whether the client's session still exists: one that does not cannot be updated.
+            # Loading finds out whether the client's session still exists. One that does not must not be made anew.
             await session.akeys()
         elif not session.modified:
             return

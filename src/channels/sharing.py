@@ -7,9 +7,9 @@
 * When every call waits or has ended, one query fetches all rows of one kind from one database.
 * Each call is sent what was found for its own key, and nothing else, and goes on. Its return value is the result.
 
-A call is sent `None` where nothing was fetched: it is the only call, its key was not answered, or the query failed.
-It then asks for the row itself, in whatever way is the general one, and meets its own error. So a call does not
-depend on the others: sharing changes how often the database is asked, never what it says.
+A call is sent `None` where nothing was fetched: it is the only call, its key was not answered, or the query failed. It
+then asks for the row itself, in the general way, and gets its own error. So no call depends on another: sharing changes
+how often the database is asked, never what it answers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class SharedVisit(DatabaseSyncToAsync[[_T], _R], Generic[_T, _R]):
     """
 
     max_calls_per_visit = 32
-    """Others, synchronous consumers for example, wait for the same thread."""
+    """Synchronous consumers, among others, wait for the same thread."""
 
     def __init__(self, func: Callable[[_T], _R]) -> None:
         super().__init__(func)
@@ -76,7 +76,7 @@ class SharedVisit(DatabaseSyncToAsync[[_T], _R], Generic[_T, _R]):
             waiting.append(call)
             return
         self._waiting[loop] = deque([call])
-        # In a task of its own: it serves others, when the first has long been cancelled.
+        # The visit has a task of its own, because it serves other calls when the first has long been cancelled.
         loop.create_task(self._serve(loop), name="channels.sharing.SharedVisit")
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -110,7 +110,7 @@ class SharedVisit(DatabaseSyncToAsync[[_T], _R], Generic[_T, _R]):
         try:
             await DatabaseSyncToAsync(self._fill)(outcomes, arguments, contexts)
         except Exception as error:
-            # The thread could not be visited at all.
+            # The visit to the thread failed as a whole.
             untangle(error)
             outcomes[:] = [(None, error)] * len(calls)
         except BaseException:
@@ -162,9 +162,8 @@ class SharedQueries(SharedVisit[_T, _R], Generic[_T, _R]):
     """
 
     max_calls_per_visit = 64
-    """A visit that shares its queries is shorter than one of 32 calls that do not; one that cannot is twice as long.
-
-    A query has as many variables, of which an old SQLite takes 999.
+    """A visit that shares its queries is shorter than one of 32 calls that do not share; if it cannot share, it is
+    twice as long. A query has this many variables; an old SQLite takes 999.
     """
 
     def __init__(self, steps: Callable[[_T], _Steps[_R]]) -> None:
@@ -231,7 +230,7 @@ def _fetched(fetch: Any, database: str, keys: list[Any]) -> Mapping[Any, Any]:
     try:
         return fetch(database, keys)  # type: ignore[no-any-return]
     except Exception:
-        # Whose fault it is shows when each call asks for itself.
+        # Each call now asks for itself, and the one at fault gets the error.
         logger.debug("One query for %d rows failed; they are asked for one by one", len(keys), exc_info=True)
         return {}
 

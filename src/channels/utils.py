@@ -45,7 +45,7 @@ async def await_many_dispatch(
     finally:
         for answer in pending:
             answer.cancel()
-        # Collects their outcomes as well, so that an error beside the one raised is not reported as lost.
+        # This collects their outcomes as well, so that asyncio does not report an error that was not raised as lost.
         await asyncio.gather(*pending, return_exceptions=True)
 
 

@@ -31,7 +31,7 @@ __all__ = ["InputQueue", "Worker"]
 logger = get_logger("django.channels.worker")
 
 _MISTAKES_AT_START = (*MISTAKES, ValueError, LookupError)
-"""What an application raises that cannot be started, such as a router without an entry for the channel."""
+"""An application that cannot be started raises this, such as a router without an entry for the channel."""
 
 _LONGEST_DELAY = 30.0
 _CANCEL_TIMEOUT = 2.0
@@ -83,7 +83,7 @@ class Worker(StatelessServer):
     def run(self) -> None:
         """Run in an event loop of its own until stopped: by `stop`, or in the main thread by SIGINT or SIGTERM.
 
-        The signal's second coming cancels the handlers that still run. Raises the error of a listener.
+        A second signal cancels the handlers that still run. Raises the error of a listener.
         """
         with contextlib.suppress(KeyboardInterrupt):
             run(self.arun())
@@ -125,7 +125,7 @@ class Worker(StatelessServer):
             self._stopping.set()
 
     async def _finish(self) -> None:
-        """Let every instance end, those that do not in time by force."""
+        """End every instance, and cancel those that do not end in time."""
         queues = {scope_id: details["input_queue"] for scope_id, details in self.application_instances.items()}
         for queue in queues.values():
             queue.close()
@@ -147,7 +147,7 @@ class Worker(StatelessServer):
         self.application_instances.clear()
 
     def _names_of_tasks(self) -> list[str]:
-        """The channels whose instances run, and where they are."""
+        """Name the channels whose instances still run, and where these are."""
         tasks = [task for task in self._instances if not task.done()]
         return [f"{task.get_name()} in {of_task(task)}" for task in tasks[:_MOST_NAMED]]
 
@@ -172,18 +172,18 @@ class Worker(StatelessServer):
             self.get_or_create_application_instance(channel, scope).put_nowait(message)
 
     async def _fetch(self, channel: str) -> Message:
-        """Receive from the layer, again and again while it fails; what it raises if it is used wrongly is raised."""
+        """Receive from the layer, and try again while it fails. Errors that say it was used wrongly are raised."""
         receive = functools.partial(self.channel_layer.receive, channel)
         return await receive_through(outage_of(self.channel_layer), receive, unless=MISTAKES)
 
     async def application_send(self, scope: Any, message: Any) -> None:
-        """What the application's `send` does. NotImplementedError: there is nobody at the other end."""
+        """The `send` of the application. Raises `NotImplementedError`: there is nobody at the other end."""
         raise NotImplementedError(_NO_CLIENT)
 
     # Instances ------------------------------------------------------------------------------------------------
 
     def get_or_create_application_instance(self, scope_id: Hashable, scope: Any) -> InputQueue:
-        """The queue of the instances for this scope, which are started if there are none."""
+        """Return the queue of the instances for this scope. They are started if there are none."""
         details = self.application_instances.get(scope_id)
         if details is None:
             if len(self.application_instances) >= self.max_applications:
@@ -204,11 +204,11 @@ class Worker(StatelessServer):
             self.delete_application_instance(min(idle, key=idle.__getitem__))
 
     def delete_application_instance(self, scope_id: Hashable) -> None:
-        """End the instances of a scope: each when it has handled what it was given."""
+        """End the instances of a scope, each when it has handled what it was given."""
         self.application_instances.pop(scope_id)["input_queue"].close()
 
     async def application_exception(self, exception: BaseException, application_details: dict[str, Any]) -> None:
-        """Called for each exception of the application: logs it, with its traceback if that says anything."""
+        """Log an exception of the application, with its traceback if that says anything."""
         channel = application_details["scope"].get("channel")
         says_all = hasattr(exception, "asgi_fault")
         logger.error("A handler of channel %s failed: %s", channel, exception, exc_info=None if says_all else exception)
@@ -257,7 +257,7 @@ class Worker(StatelessServer):
                 raise
             await self.application_exception(error, details)
         except BaseException as error:
-            # An exit, too, is the handler's own.
+            # `SystemExit` counts as an error of the handler, too.
             await self.application_exception(error, details)
         finally:
             queue.instances.discard(instance)

@@ -53,7 +53,7 @@ class AsyncHttpConsumer(AsyncConsumer):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        # Who overrides `http_request` may mean to stream what is too long to be collected.
+        # A subclass that overrides `http_request` may want to stream what is too long to be collected.
         collects = "http_request" not in Overrides.of(type(self)).names
         if collects and self._fairway_exceeds(_content_length(scope)):
             self.scope = scope
@@ -97,7 +97,7 @@ class AsyncHttpConsumer(AsyncConsumer):
             await self.send(event)
         except OSError as error:
             self._fairway_came_too_late(event, error)
-            # Nobody slows down a handler that goes on sending: others, and its own end, must have their turn.
+            # Nothing slows down a handler that goes on sending. Others must have their turn, and so must its own end.
             await asyncio.sleep(0)
 
     async def send_response(self, status: int, body: bytes, **kwargs: Any) -> None:
@@ -171,7 +171,7 @@ note_own(AsyncHttpConsumer, "__call__", "http_request")
 
 
 def _content_length(scope: Scope) -> int:
-    """The length that the request says its body has; 0 if it says none."""
-    # Servers check the digits; of a header that is there twice, any one will do.
+    """Return the length that the request announces for its body; 0 if it announces none."""
+    # Servers have checked the digits. If the header is there twice, either will do.
     lengths = [value for name, value in scope.get("headers", ()) if name.lower() == b"content-length"]
     return max((int(value) for value in lengths if value.isdigit() and len(value) <= 18), default=0)

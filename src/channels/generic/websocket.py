@@ -22,7 +22,7 @@ from fairway.consumers.overrides import note_own
 from fairway.delivery import Message, Payload
 from fairway.layers.outage import MISTAKES, outage_of
 
-# What overriding methods annotate in more than one way: an event as `dict` or as one of asgiref's `TypedDict`s, and
+# Overriding methods annotate these in more than one way: an event as `dict` or as one of asgiref's `TypedDict`s, and
 # `close`, which is True or a code, as `bool` or `bool | int`.
 Event: TypeAlias = Any
 Close: TypeAlias = Any
@@ -53,7 +53,7 @@ def close_event(code: int | bool | None, reason: str | None) -> Message:
 
 
 def received(message: Message) -> dict[str, Any]:
-    """The keyword arguments of `receive()`: text if there is any, though servers may name both."""
+    """Return the keyword arguments of `receive()`: the text if there is one, although servers may name both."""
     if message.get("text") is not None:
         return {"text_data": message["text"]}
     return {"bytes_data": message["bytes"]}
@@ -69,12 +69,12 @@ _UNREADABLE = (ValueError, RecursionError)
 
 
 def blame_client(error: Exception) -> None:
-    """Let the server write one line about the error: it says nothing of the application."""
+    """Have the server log one line about this error. A traceback would say nothing about the application."""
     error.asgi_fault = "the client sent what cannot be read"  # type: ignore[attr-defined]  # for whoever catches it
 
 
 def layer_for_groups(consumer: AsyncConsumer, method: str) -> Any:
-    """The consumer's layer, if it can do groups. `InvalidChannelLayerError` if not."""
+    """Return the consumer's layer. Raises `InvalidChannelLayerError` if it does not support groups."""
     layer = consumer.channel_layer
     if layer is None:
         raise InvalidChannelLayerError(
@@ -89,7 +89,7 @@ def layer_for_groups(consumer: AsyncConsumer, method: str) -> Any:
 
 
 async def leave_groups(consumer: AsyncConsumer, groups: Iterable[str]) -> None:
-    """Leave these groups. A layer that is away does not spoil the end: there a membership expires by itself."""
+    """Leave these groups. A layer that cannot be reached is no error here: its memberships expire by themselves."""
     for group in groups:
         group_discard = layer_for_groups(consumer, "group_discard").group_discard
         try:
@@ -129,7 +129,7 @@ class WebsocketConsumer(SyncConsumer):
     ) -> None:
         """Send one message to every member of a group, made once; no handler of theirs runs.
 
-        For a message that is the same for all. It takes its place among a member's other messages, the own one's too.
+        For a message that is the same for all. It takes its place among a member's other messages, its own included.
         `exclude`: channel names that are left out, for example `self.channel_name`. A member whose inbox is full
         misses it, as with `group_send`.
         """
@@ -269,7 +269,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
     ) -> None:
         """Send one message to every member of a group, made once; no handler of theirs runs.
 
-        For a message that is the same for all. It takes its place among a member's other messages, the own one's too.
+        For a message that is the same for all. It takes its place among a member's other messages, its own included.
         `exclude`: channel names that are left out, for example `self.channel_name`. A member whose inbox is full
         misses it, as with `group_send`.
         """
@@ -332,7 +332,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
             await super().send(event)
         except OSError as error:
             self._fairway_came_too_late(event, error)
-            # Nobody slows down a handler that goes on sending: others must have their turn.
+            # Nothing slows down a handler that goes on sending, and others must have their turn.
             await asyncio.sleep(0)
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:

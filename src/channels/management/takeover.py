@@ -12,11 +12,10 @@ _REPLACED = frozenset({"django.core", "django.contrib.staticfiles"})
 
 
 def claim_runserver() -> None:
-    """Take `runserver` from Django's own apps. To be called once the app registry is ready.
-
-    An app of the project's that overrides the command, and comes first, keeps it.
+    """Take `runserver` from Django's own apps. Call this when the app registry is ready. An app of the project that
+    overrides the command and comes first keeps it.
     """
-    # The dictionary is computed once per process, and this is the one that is kept.
+    # Django computes this dictionary once per process, and keeps it.
     commands = get_commands()
     if commands["runserver"] in _REPLACED:
         commands["runserver"] = "channels"

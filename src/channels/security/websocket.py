@@ -1,8 +1,8 @@
 """Who may open a WebSocket, or ask an HTTP consumer: only pages of allowed origins.
 
 A browser lets any page open a WebSocket to any site, or post to it, with the user's cookies. It names the page's
-origin, though, and `OriginValidator` goes by that. Clients that are no browsers can name any origin,
-so this is no authentication.
+origin, though, and `OriginValidator` goes by that. Other clients can name any origin, so this does not authenticate
+anybody.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class OriginValidator(TailCall):
             raise ValueError(f"You cannot use OriginValidator on a {kind} connection: it is for websocket and http")
         origins = _origins(scope)
         needs_none = kind == "http" and not origins and scope["method"] in _SAFE_METHODS
-        # A client names one origin (RFC 6454 section 7.3): which of several is meant, nobody can say.
+        # A client names one origin (RFC 6454 section 7.3). Nobody can say which of several it means.
         if needs_none or self.valid_origin(_parsed(origins[0]) if len(origins) == 1 else None):
             return enter_application(self.application, scope, receive, send)
         _refusals.report(
@@ -84,7 +84,7 @@ class OriginValidator(TailCall):
         hostname = None if parsed_origin is None else parsed_origin.hostname
         if parsed_origin is None or hostname is None:
             return False
-        # As Django does with the Host header: a dot at the end says that the name is complete.
+        # A dot at the end says that the name is complete. Django removes it from the Host header, too.
         hostname = hostname.removesuffix(".")
         parsed_pattern, host = _parsed_pattern(pattern)
         if not parsed_pattern.scheme:
@@ -96,7 +96,7 @@ class OriginValidator(TailCall):
                 and is_same_domain(hostname, host)
             )
         except ValueError:
-            # A port that is no port number.
+            # The port is not a number.
             return False
 
     def get_origin_port(self, origin: ParseResult) -> int | None:
@@ -105,7 +105,7 @@ class OriginValidator(TailCall):
 
 
 class _AllowedHostsValidator(OriginValidator):
-    """Asks the settings at every handshake: tests change them long after the application was imported."""
+    """Reads the settings at every handshake, because tests change them long after the application was imported."""
 
     def __init__(self, application: Application) -> None:
         self.application = application
@@ -138,7 +138,7 @@ def _origins(scope: Scope) -> list[str]:
     return [value.decode("latin1") for name, value in scope.get("headers", ()) if name == b"origin"]
 
 
-# Of settings: parsing them took a twentieth of a handshake.
+# These come from settings. Parsing them each time took a twentieth of a handshake.
 @functools.lru_cache(maxsize=256)
 def _parsed_pattern(pattern: str) -> tuple[ParseResult, str]:
     """An allowed origin, and its host, with or without a scheme before it."""
@@ -159,7 +159,7 @@ def _parsed_origin(origin: str) -> ParseResult | None:
     try:
         return urlparse(origin)
     except ValueError:
-        # An address in brackets that is no IPv6 address.
+        # The address in brackets is not an IPv6 address.
         return None
 
 

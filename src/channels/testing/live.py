@@ -35,16 +35,16 @@ _START_TIMEOUT = 60.0
 """Seconds until a server that says nothing counts as stuck, which is more than an application's start-up may take."""
 
 _POLL_INTERVAL = 0.1
-"""Seconds between two looks whether a server that is not ready has died."""
+"""Seconds between two checks whether a server that is not ready has died."""
 
 _STOP_TIMEOUT = 10.0
 """Seconds that a server has to stop; then it is killed, because some thread of the application does not end."""
 
 _RUNNER_SETTINGS = ("ALLOWED_HOSTS", "DEBUG")
-"""What the test runner changes on the settings themselves, where no override shows it, to values of its own."""
+"""The settings that the test runner changes in place, where no override shows it."""
 
 _SWITCHED = ("NAME", "USER", "PASSWORD")
-"""What tells a test database from the one it stands for; for Oracle it is the user."""
+"""The keys in which a test database differs from the one it stands for; for Oracle that is the user."""
 
 # Connections, and pools of them, that a fork has in common with its parent. Closing them would end the parent's
 # sessions at the database.
@@ -52,7 +52,7 @@ _abandoned: list[object] = []
 
 
 class ServerProcess(Protocol):
-    """What `ProtocolServerProcess` makes: a `multiprocessing.Process`, or something of that shape.
+    """What `ProtocolServerProcess` makes: a `multiprocessing.Process`, or an object like it.
 
     `ready` is an event, set once connections are accepted at `port.value`; `errors` a queue of exceptions, each with
     its traceback as text.
@@ -256,7 +256,7 @@ def _pickled(values: dict[str, Any]) -> bytes:
 def _wait_until_ready(process: ServerProcess) -> None:
     deadline = time.monotonic() + _START_TIMEOUT
     while not process.ready.wait(_POLL_INTERVAL):
-        is_alive = process.is_alive()  # before the look at the errors, so that the last word is heard
+        is_alive = process.is_alive()  # before the errors are read, so that the last one is not missed
         _raise_error(process)
         if not is_alive:
             code = getattr(process, "exitcode", None)

@@ -45,13 +45,13 @@ class TailCall:
     # Python 3.12 nothing else passes for one.
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         entered = self.enter(scope, receive, send)
-        # The connection spends its life in the next line: what is left behind must not live as long.
+        # The connection spends its life in the next line. What it does not need there must not live as long.
         del scope, receive, send
         return await entered
 
 
-# What stands behind applications that are functions and only call it. By the function itself: a decorator may copy
-# every attribute of what it wraps, but is another function.
+# The application behind a function that only calls it, by the function itself: a decorator may copy every attribute of
+# what it wraps, but it is another function.
 _behind: WeakKeyDictionary[Callable[..., Any], Application] = WeakKeyDictionary()
 
 
@@ -66,7 +66,7 @@ def enter_application(application: Application, scope: Scope, receive: Receive, 
     Errors of the synchronous part are raised here. A subclass with a `__call__` of its own is called
     like any other application.
     """
-    # The class is asked, as a call asks it, so that an application that imitates attributes is not mistaken.
+    # The class is asked, as a call would ask it, so that nobody is deceived by an application that imitates attributes.
     if getattr(type(application), "__call__", None) is TailCall.__call__:  # noqa: B004
         entered: TailCall = application  # type: ignore[assignment]  # established by the line above
         return entered.enter(scope, receive, send)
@@ -80,21 +80,21 @@ def copy_of(scope: Scope) -> Scope:
     return scope.copy() if type(scope) is dict else dict(scope)
 
 
-# Of names that instances of one class have in common (`SHARED_KEYS_MAX_SIZE` in CPython's dictobject.c).
+# So many names can the instances of a class share (`SHARED_KEYS_MAX_SIZE` in CPython's dictobject.c).
 _MOST_SHARED_NAMES = 30
 
 
 def template(items: dict[str, Any], room: int) -> dict[str, Any]:
     """A dict with these items, whose copies by `copy()` take half the memory: they have one table of keys in common.
 
-    They may be given `room` names more, altogether, that others of them are given as well; with too many it is an
-    ordinary dict that had to grow. This is what CPython does for the attributes of a class's instances.
+    The copies may get `room` more names, counted over all of them. One that gets more becomes an ordinary dict, which
+    has to grow. This is what CPython does for the attributes of a class's instances.
     """
 
     class Shape:
         pass
 
-    # Every instance that is made takes the room for one name from those that come after it.
+    # Each new instance leaves room for one name less to those that come after it.
     for _ in range(_MOST_SHARED_NAMES - len(items) - room):
         shape = Shape()
     shared = vars(shape)

@@ -1,19 +1,19 @@
-"""What the server raises to applications, and what it makes of the errors that they raise."""
+"""Errors that the server raises in applications, and what it makes of the errors that these raise."""
 
 from __future__ import annotations
 
 
 class ConnectionClosed(OSError, RuntimeError):
-    """Sent to a connection that has ended, or that the application has closed itself.
+    """The application sent to a connection that has ended, or that it has closed itself.
 
-    ASGI message format 2.4 asks for an OSError; older applications catch RuntimeError: it is both.
+    ASGI message format 2.4 asks for an OSError, and older applications catch RuntimeError, so it is both.
     """
 
 
 class ProtocolMisuse(RuntimeError, ValueError):
     """The application sent an event that the ASGI specification does not allow, or not now.
 
-    Which error that is, the specification leaves open; uvicorn raises RuntimeError, Daphne ValueError: it is both.
+    The specification leaves open which error this is. uvicorn raises RuntimeError and Daphne ValueError, so it is both.
     """
 
 

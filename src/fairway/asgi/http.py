@@ -27,12 +27,13 @@ _MAX_LENGTH_DIGITS = 18
 class HttpCarrier(Protocol):
     """What a connection does for an exchange. Errors in what the application sent are raised as `ProtocolMisuse`.
 
-    What sends pieces says whether so much was there that it was written at once: then others are to have their turn.
+    The methods that send pieces return True when so much waited that it was written at once: then the sender lets
+    others have their turn.
     """
 
     @property
     def outbox(self) -> Output:
-        """Into which it writes: its size says when the application has to wait."""
+        """What it writes into. Its size says when the application has to wait."""
 
     def send_continue(self) -> None:
         """Send 100 Continue, once the application wants the body."""
@@ -65,7 +66,7 @@ class HttpCarrier(Protocol):
         """The application of an exchange that was not completed has ended."""
 
     def refuse(self, status: int, reason: str) -> int:
-        """Answer in place of the application, and close; how many bytes of content that takes."""
+        """Answer in place of the application, and close. Return how many bytes of content that takes."""
 
     def break_off(self) -> None:
         """Cut the response, which has begun and will never be complete."""
@@ -155,7 +156,7 @@ class HttpExchange:
     # From the carrier -----------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> int:
-        """Add a piece of the body; how many bytes the application has not taken."""
+        """Add a piece of the body. Return how many bytes the application has not taken."""
         size = len(data)
         self._body.append(data)
         self.buffered += size
@@ -203,7 +204,9 @@ class HttpExchange:
         self.disconnect()
 
     def log(self, status: int | None = None, size: int | None = None) -> None:
-        """The line of a request that has ended; `status` and `size` of an answer in place of the application's."""
+        """Log the line of a request that has ended. `status` and `size` are those of an answer that was given in place
+        of the application's.
+        """
         host = self._host
         status = status or self.status
         if status is not None and status >= 400:
@@ -436,10 +439,10 @@ class HttpExchange:
 
 
 async def _others_first() -> None:
-    """Let who waits for `http.disconnect` act on it before the sender raises.
+    """Let those who wait for `http.disconnect` act on it before the sender raises.
 
-    Django does: it cancels the sender, and closes request and response. If the sender's error were first, it would
-    leave both as they are. From the listener's task to the one that waits for it, and to the sender, are three passes.
+    Django does so: it cancels the sender, and closes request and response. If the sender's error came first, both would
+    stay open. It takes three passes from the listener's task to the one that waits for it, and on to the sender.
     """
     for _ in range(_PASSES_FOR_OTHERS):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What a conversation has to say to those who run the server: lines for a log, and counts."""
+"""What a conversation reports to those who run the server: lines for a log, and counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fairway.asgi.types import ScopeView
 
 
 class EventLog(Protocol):
-    """Told of the stations of each conversation. Nothing is called unless `enabled`, which is read once."""
+    """Is told how each conversation goes. Nothing is called unless `enabled`, which is read once."""
 
     @property
     def enabled(self) -> bool:
@@ -40,7 +40,7 @@ class Counts(Protocol):
 
 
 class Reporter(Protocol):
-    """Hands all of it on."""
+    """Takes all that a conversation reports."""
 
     @property
     def access(self) -> EventLog: ...
@@ -68,4 +68,4 @@ class Host(Reporter, Protocol):
         """Start the application's task; `served` is what it is for. `ended` is called with it, and calls `forget`."""
 
     def forget(self, task: asyncio.Task[None], began: float, weight: int) -> None:
-        """The task, which began then, has ended; `weight` is how many bytes of bodies it has dealt with."""
+        """The task, which began at that time, has ended. `weight` is how many bytes of bodies it has handled."""

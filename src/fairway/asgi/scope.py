@@ -15,11 +15,12 @@ SPEC_VERSION = "2.5"
 
 Address = tuple[str, int] | None
 
-# What is the same for every connection, and belongs to the server, is one object: 280 bytes less for each.
+# Belongs to the server and is the same for every connection, so it is one object: 280 bytes less for each.
 _ASGI = {"version": "3.0", "spec_version": SPEC_VERSION}
 _NO_DETAILS: dict[str, Any] = {}
 
-# In the order of the specification. What comes in addition: `state`, five keys of Channels, a few of somebody else.
+# In the order of the specification. Others are added later: `state`, five keys of Channels, and a few of other
+# middlewares.
 _WEBSOCKET = template(
     {
         "type": "websocket",
@@ -153,7 +154,7 @@ def websocket_scope(
     scope["path"], scope["raw_path"] = mounted(root_path, head.raw_path)
     scope["query_string"] = head.query_string
     scope["root_path"] = root_path
-    scope["headers"] = head.headers[:]  # without the room to grow that the parser's list has
+    scope["headers"] = head.headers[:]  # a copy has no spare room, as the parser's list does
     scope["client"] = client
     scope["server"] = entrance.server
     scope["extensions"] = _WEBSOCKET_EXTENSIONS.copy()

@@ -1,4 +1,4 @@
-"""What ends a consumer, and what is wrong with a message that none of its methods handles."""
+"""Exceptions that end a consumer, and the errors for messages that none of its methods handles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ class Overstayed(asyncio.CancelledError):
 
 
 class Unhandled(ValueError):
-    """A message that no method handles. The error says all there is to say: a server logs `asgi_fault` and it."""
+    """A message that no method handles. The error says all there is to say, so a server logs it in one line, with
+    `asgi_fault`.
+    """
 
     asgi_fault = "a message was not handled"
 

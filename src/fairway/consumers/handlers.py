@@ -20,10 +20,10 @@ class HandlerGroup:
     """At most `limit` handlers that run at once for one inbox. Belongs to one event loop.
 
     One task, the consumer's loop, asks for the next item, starts a handler with it, and asks again. It waits in `next`
-    either for an item, if a slot is free, or for a slot, if none is: so nothing is taken from the inbox that no handler
-    could begin with. The first handler that raises ends the group: `next` raises its error, which is why a loop that
-    waits for an item is woken without one. Handlers begin in the order in which they were started; the order in which
-    they end is their own affair. The loop ends with `finish`, or with `cancel` if it has failed itself.
+    for an item if a slot is free, and for a slot if none is. So nothing leaves the inbox before a handler can begin
+    with it. The first handler that raises ends the group: `next` raises its error, and a loop that waits for an item is
+    woken without one for that. Handlers begin in the order in which they were started, and end in any order. The loop
+    ends with `finish`, or with `cancel` if it has failed itself.
     """
 
     __slots__ = ("_error", "_free_slot", "_inbox", "_is_over", "_limit", "_running")
@@ -39,7 +39,7 @@ class HandlerGroup:
         inbox.on_ending = self._wake
 
     async def next(self) -> Any:
-        """The next item for a handler, once one is free; the disconnect as soon as it is known.
+        """Return the next item for a handler, once a slot is free; return the disconnect as soon as it is known.
 
         Raises the error of a handler, `StopConsumer` included. What the client sent before it left, and no handler was
         free for, is dropped and counted (`statistics.unhandled`).

@@ -39,7 +39,7 @@ class Instance(Reader):
         self.inbox.loop.call_soon(self._queue.hand_out)
 
     def resume_reading(self) -> None:
-        """Never called: what this inbox gets is wanted at once, so it is never full."""
+        """Never called: this inbox only gets what is wanted at once, so it is never full."""
 
     def give(self, item: Any) -> None:
         self.has_received = True
@@ -70,7 +70,7 @@ class InputQueue:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is to be done: no message, and every instance waits for one."""
+        """Whether there is nothing to do: no message, and every instance waits for one."""
         return not self._messages and all(instance.inbox.parked for instance in self.instances)
 
     def put_nowait(self, message: Message) -> None:

@@ -18,12 +18,12 @@ the task of the loop, the thread of the latest handler if the consumer is synchr
 on. So a handler that keeps sending to a client that has left, and holds up the disconnect, can be told from the handler
 of the disconnect, and ended (`Overstayed`).
 
-All of this happens in the task of the loop. What may come in from outside: the server and the layer put items into the
-inbox; whoever likes may put another `base_send` in place; and what a consumer has started itself, tasks and threads,
-may call its `send` even after the end.
+All of this happens in the task of the loop. Three things come in from outside. The server and the layer put items into
+the inbox. A test or a wrapper may put another `base_send` in place. And the tasks and threads that a consumer has
+started may call its `send` even after its end.
 
-While a connection is idle, the frame of `__call__` is all that this loop keeps of it: each local variable there is paid
-for by every connection. What is needed only now and then is therefore in methods that return.
+While a connection is idle, the frame of `__call__` is all that this loop keeps for it, and every connection pays for
+each local variable there. What is needed only now and then is therefore in methods that return.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ from fairway.layers.outage import outage_of, receive_through
 from fairway.logs import ErrorLog, get_logger
 
 logger = get_logger("django.channels.consumer")
-# By event loop: a server that starts anew says everything anew.
+# One for each event loop, so that a server that starts again reports everything again.
 _errors: WeakKeyDictionary[asyncio.AbstractEventLoop, ErrorLog] = WeakKeyDictionary()
 
 OVERSTAY = 1.0
@@ -71,7 +71,7 @@ CLEANUP_TIMEOUT = 10.0
 """Seconds that a consumer has to handle the disconnect which follows its own error."""
 
 LEAVING: Final = object()
-"""In the place of who runs a consumer's handlers, while it handles its disconnect."""
+"""Stands for the runner of a consumer's handlers while it handles its disconnect."""
 
 # By scope type: the event that ends a conversation, which a consumer that failed is still given.
 _LAST_EVENTS: Final = {"websocket": "websocket.disconnect", "http": "http.disconnect"}
@@ -97,7 +97,8 @@ class ConsumerLoop:
     channel_name: Any
     channel_receive: Any
 
-    # Not in the instance's `__dict__`: to ask for that would make one, which costs more than the attributes in it.
+    # These have defaults in the class, and `__dict__` is never asked for: that would make a dict for the instance,
+    # which costs more than the attributes in it.
     _fairway_base_send: Send | None = None
     # Set only while `send` goes, unseen by anybody, to a connection of the project's own server.
     _fairway_connection: Connection | None = None
@@ -168,14 +169,14 @@ class ConsumerLoop:
         self._fairway_runner = asyncio.current_task(loop)
         if self._fairway_late_since is not None:
             self._fairway_late_since = None
-        # For each connection: tools that instrument replace methods long after a class was made.
+        # Asked for each connection, because tools that instrument code replace methods long after a class was made.
         Overrides.of(type(self))
         self.channel_layer = self._fairway_find_layer()
 
     async def _fairway_enter(
         self, receive: Receive, send: Send, inbox: Inbox, hub: Hub | None, ahead: bool
     ) -> tuple[Pump, ...]:
-        """Get a channel, and connect what fills the inbox: pumps, which are returned, where it does not fill itself."""
+        """Get a channel, and see to it that the inbox is filled. Return the pumps that are needed for that."""
         if self.channel_layer is not None:
             self.channel_name = await self.channel_layer.new_channel()
         self._fairway_bind(send)
@@ -183,11 +184,11 @@ class ConsumerLoop:
         if hub is not None:
             self._fairway_attach(hub, inbox)
         elif self.channel_layer is not None:
-            # That the layer fails is not the end of the connection.
+            # A layer that fails does not end the connection.
             from_layer = functools.partial(
                 receive_through, outage_of(self.channel_layer), self.channel_receive, unless=(StopConsumer,)
             )
-        # The client's first: of what is there at once, its connect is to come before events of the layer.
+        # The client's pump goes first: if both have something at once, `connect` must come before events of the layer.
         from_client = () if reader_of(receive) is not None else (Pump(receive, inbox, ahead=ahead),)
         return from_client if from_layer is None else (*from_client, Pump(from_layer, inbox, for_layer=True))
 
@@ -199,7 +200,7 @@ class ConsumerLoop:
         self._fairway_member = member
 
     def _fairway_handle(self, item: Any) -> Awaitable[Any]:
-        """What handles an item of the inbox, to be awaited."""
+        """Return the awaitable that handles an item of the inbox."""
         kind = type(item)
         if kind is str or kind is bytes:
             return self._fairway_receive(item)
@@ -250,7 +251,7 @@ class ConsumerLoop:
 
     def _fairway_detach(self, hub: Hub | None) -> None:
         if self._fairway_connection is not None:
-            # What is sent later fails, or does not, as the connection has it.
+            # From now on the connection decides whether sending fails.
             self._fairway_base_send = self.base_send
         member = self._fairway_member
         self._fairway_connection = self._fairway_member = self._fairway_runner = None
@@ -270,7 +271,7 @@ class ConsumerLoop:
 
     @base_send.setter
     def base_send(self, send: Send) -> None:
-        # Whoever puts another one here wants to see what is sent.
+        # Whoever replaces it wants to see what is sent.
         self._fairway_base_send = send
         self._fairway_connection = None
         if self._fairway_member is not None:
@@ -319,7 +320,7 @@ class ConsumerLoop:
         return HandlerGroup(inbox, self.max_concurrency) if self.max_concurrency > 1 else None
 
     def _fairway_in_turn(self, item: Any) -> bool:
-        """Whether what comes after this item waits until it has been handled, even if handlers may run at once."""
+        """Whether the items behind this one wait until it has been handled, even if handlers may run at once."""
         kind = type(item)
         return (kind is dict and item.get("type") in _ORDERED_EVENTS) or not (
             kind is str or kind is bytes or kind is dict
@@ -330,7 +331,7 @@ class ConsumerLoop:
         if connection is None:
             self.base_send = send
         else:
-            # Its own method need not be kept: `base_send` has it made when it is asked for.
+            # Its bound method is not kept: `base_send` makes it when somebody asks.
             self._fairway_base_send = None
             self._fairway_connection = connection
 
@@ -361,15 +362,16 @@ def _code_of(error: BaseException) -> int:
 
 
 def _sent_away(consumer_class: type, event: Message) -> Message:
-    """What looks like the client's last event has come through the layer: say so, and give it the code it lacks."""
+    """An event that looks like the client's last one has come through the layer. Log it, and give it the code that it
+    lacks.
+    """
     _say_once(consumer_class, _SENT_AWAY, event["type"], consumer_class.__qualname__)
     return {"code": _CODE_WITHOUT_ERROR, **event}
 
 
 async def _apart(farewell: Coroutine[Any, Any, None]) -> None:
-    """Await it in a task of its own: what runs there does not run inside the caller's exception, and does not keep it.
-
-    Who cancels the caller meanwhile, as a demultiplexer does, is to see what it was that failed.
+    """Await it in a task of its own, which does not run inside the caller's exception, and does not keep it alive. If
+    the caller is cancelled meanwhile, as a demultiplexer does, it still raises what had failed.
     """
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.create_task(farewell)
@@ -388,7 +390,7 @@ async def _finish(handlers: HandlerGroup, seconds: float) -> None:
 
 
 async def _find_last_event(kind: str, inbox: Inbox, pumps: Iterable[Pump]) -> Message | None:
-    """The event with which the client has left, if it has; what it had sent before is passed over."""
+    """Return the event with which the client has left, if it has. What it had sent before is skipped."""
     for _ in range(_PASSES_TO_THE_END):
         while (item := inbox.take_nowait()) is not None:
             if type(item) is dict and item.get("type") == kind:

@@ -10,13 +10,13 @@ from typing import Any
 from fairway.consumers.errors import NoHandler, Unhandled
 from fairway.delivery import Message
 
-# Applications pass on types that a client has chosen: what every consumer has is no handler, but for `send`, on which
-# code relies.
+# Applications pass on types that a client has chosen. So the methods that every consumer has are no handlers, except
+# `send`, on which code relies.
 _reserved: set[str] = set()
 
 
 def reserve(*classes: type) -> None:
-    """Let no message reach what these classes, of which every consumer is made, define; apart from `send`."""
+    """Let no message reach the methods of these classes, of which every consumer is made, except `send`."""
     for each in classes:
         _reserved.update(name for name in (*each.__dict__, *each.__annotations__) if not name.startswith("_"))
     _reserved.discard("send")
@@ -33,7 +33,7 @@ def _name_for(message_type: Any) -> str:
     return name
 
 
-# Of types as long as people write them. Errors are not kept, and so come anew each time.
+# Only types of a length that people write are cached. Errors are not, so they are raised anew each time.
 _MAX_CACHED_LENGTH = 128
 _cached_name_for = functools.lru_cache(maxsize=1024)(_name_for)
 
@@ -57,7 +57,7 @@ def handler_of(consumer: object, message: Message) -> Callable[[Message], Awaita
     """The consumer's method that handles a message. `NoHandler` if it has none."""
     # Not cast(): it would build the type anew for each message, which takes longer than finding the handler.
     handler: Any = getattr(consumer, get_handler_name(message), None)
-    # Nearly always it is a method, and needs no closer look.
+    # It is nearly always a method, and needs no closer look.
     if type(handler) is not MethodType and (not callable(handler) or isinstance(handler, type)):
         raise NoHandler(message["type"])
     return handler

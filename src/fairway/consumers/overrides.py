@@ -1,11 +1,13 @@
 """Whether anybody looks: which methods of the package's own consumers a class has overridden, or had replaced.
 
 Between a client's message and the handler, and between what a handler sends and the socket, lie methods that a subclass
-may override to see what passes. Where nobody has, a message takes a shorter way: past `dispatch`, past the event around
-a text, past the whole consumer if it is a broadcast. What has to be asked for that is answered once for each class.
+may override to see what passes. Where no class does, a message takes a shorter way: past `dispatch`, past the event
+around a text, and past the whole consumer if it is a broadcast. The questions on which that depends are answered once
+for each class.
 
-A class may be changed long after it was made, by tools that instrument. So the answers are kept with what they were
-drawn from, the definitions of these methods along the method resolution order, and drawn anew when these have changed.
+A class may be changed long after it was made, by tools that instrument. So each answer is kept together with its
+grounds, which are the definitions of these methods along the method resolution order. It is found again when these have
+changed.
 """
 
 from __future__ import annotations
@@ -36,9 +38,9 @@ class Overrides:
     __slots__ = ("_definitions", "names", "on_the_way", "sees_dispatch", "sees_messages", "sees_receive", "sees_send")
 
     names: frozenset[str]
-    """Which of the package's own methods, all that were noted, are overridden."""
+    """Those of the package's own methods that are overridden."""
     on_the_way: tuple[str, ...]
-    """Those of them that every message passes."""
+    """Those of the overridden methods that every message passes."""
     sees_messages: bool
     """Whether a broadcast may not go past the consumer: it overrides a method that every message passes."""
     sees_dispatch: bool

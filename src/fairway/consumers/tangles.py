@@ -1,4 +1,4 @@
-"""Circles of references that code in threads leaves behind."""
+"""Reference cycles that code in threads leaves behind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ _TANGLED = (SyncToAsync.__call__.__code__, SyncToAsync.thread_handler.__code__)
 
 
 def untangle(error: BaseException) -> None:
-    """Cut the circle that an exception from a thread leaves: it would keep everything it saw until a collection.
+    """Cut the cycle that an exception from a thread leaves. It would keep everything that it refers to until a
+    collection.
 
     The frame in which `sync_to_async` waited refers to the future, the future to the exception, and that, by its
     traceback, to the frame. A frame that ran while the exception was being handled refers to it as well.

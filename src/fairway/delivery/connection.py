@@ -46,7 +46,7 @@ class Connection(Reader):
 
     @property
     def fanout(self) -> Fanout | None:
-        """With which others it can be broadcast to, once it is open."""
+        """By what it is written to together with others, once it is open; None if it cannot be."""
         return None
 
     async def send(self, message: Mapping[str, Any]) -> None:

@@ -41,8 +41,8 @@ class Member:
     def deliver(self, message: Message) -> bool:
         """Hand over an event, which now belongs to the member; False when it had to be dropped.
 
-        From another thread or loop the hand-over happens later: then the answer is True, and an overflow is
-        only counted in `dropped`.
+        From another thread or loop this happens later. Then the answer is True, and an overflow is only counted in
+        `dropped`.
         """
         return self._put(message)
 
@@ -77,7 +77,7 @@ class Member:
         return False
 
     def detour(self) -> None:
-        """Broadcasts are to reach the consumer from now on, and not its connection directly."""
+        """From now on broadcasts go to the consumer, and not directly to its connection."""
         self.connection = None
         if self.owner is not None:
             self.owner.forget_connection(self)

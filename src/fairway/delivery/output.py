@@ -35,13 +35,13 @@ class Output(Protocol):
         """Add an encoded message; True if so much was there that it was written at once."""
 
     def append_droppable(self, frame: bytes, key: str) -> None:
-        """Add one that later ones may replace while it waits."""
+        """Add an encoded message that later ones may replace while it waits."""
 
     def make_room(self, size: int, key: str, only_latest: bool) -> int:
-        """Drop what such a one, of this size and key, replaces; how many were dropped."""
+        """Drop the messages that one of this size and key replaces. Return how many were dropped."""
 
     def drop_waiting(self) -> int:
-        """Forget everything but the message that has begun to be written; how many were dropped."""
+        """Forget everything except the message whose writing has begun. Return how many were dropped."""
 
     def drained(self) -> Awaitable[None]:
         """What to await until less than `high_water` waits."""

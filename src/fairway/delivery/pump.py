@@ -11,7 +11,7 @@ from fairway.delivery.payload import Message
 
 
 class SourceFailed:
-    """What a pump puts in the inbox when its source raised: the consumer raises the error where it waits."""
+    """Put into the inbox by a pump whose source raised. The consumer raises the error where it waits."""
 
     __slots__ = ("error",)
 
@@ -77,7 +77,8 @@ class Pump:
     async def stop(self) -> None:
         """Cancel the fetching and wait until it has ended, so that the source may clean up."""
         task = self._task
-        # The task keeps its exception, that its traceback, and that the frame in which this pump runs.
+        # The task refers to its exception, the exception to its traceback, and that to the frame in which this pump
+        # runs.
         del self._task
         self._is_stopped = True
         task.cancel()

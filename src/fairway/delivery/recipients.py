@@ -1,4 +1,4 @@
-"""What layers may ask of connections that are sent to together."""
+"""What layers may know of connections that are sent to together."""
 
 from __future__ import annotations
 

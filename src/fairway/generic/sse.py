@@ -165,7 +165,7 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
     # The request
 
     async def http_request(self, message: Message) -> None:
-        """Open the stream when the request is complete. A body has no meaning in it, and is not kept."""
+        """Open the stream when the request is complete. Its body has no meaning, and is not kept."""
         await super().http_request({**message, "body": b""})
 
     async def handle(self, body: bytes) -> None:
@@ -243,7 +243,7 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
         self.last_event_id = ""
 
     def _fairway_handler_group(self, inbox: Inbox) -> HandlerGroup:
-        # One place: what comes while `connect()` runs waits for it, except the client's leaving.
+        # One slot: what comes while `connect()` runs waits for it, except the client's disconnect.
         return HandlerGroup(inbox, 1)
 
     def _fairway_in_turn(self, item: Any) -> bool:
@@ -267,7 +267,7 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
             await self.send_body(piece, more_body=True)
 
     async def _fairway_beat(self) -> None:
-        # Not through the inbox: a handler that takes its time must not silence the stream.
+        # This does not go through the inbox: a handler that takes its time must not silence the stream.
         try:
             await self._fairway_write(encode_comment())
         except Exception as error:
@@ -283,7 +283,9 @@ note_own(ServerSentEventsConsumer, "__call__", "send_event")
 
 
 def _refusal_of(scope: Scope) -> tuple[int, bytes, list[tuple[bytes, bytes]]] | None:
-    """Status, reason and further headers of the answer to a request that asks for no event stream."""
+    """Return status, reason and further headers of the answer to a request that does not ask for an event stream; None
+    if it does.
+    """
     if scope["method"] not in ("GET", "HEAD"):
         return 405, b"An event stream is read with GET.", [(b"allow", b"GET, HEAD")]
     if not accepts_event_stream(header_of(scope, b"accept").decode("latin-1")):

@@ -1,1 +1,1 @@
-"""Deadlines of many, for whoever has a clock."""
+"""Many deadlines on one timer."""

@@ -17,9 +17,9 @@ class Heartbeat:
         with heartbeat:
             await write(...)
 
-    There is one timer for the whole stream. It does not follow the writing, which is frequent, but looks when it rings
-    at how long the stream has been silent. A stream that is being written to is not silent: a client that has not taken
-    the last event needs no further bytes.
+    There is one timer for the whole stream. It is not moved by each write, since these are frequent. When it rings, it
+    looks how long the stream has been silent. A stream that is being written to is not silent: a client that has not
+    taken the last event needs no further bytes.
     """
 
     __slots__ = ("_beat", "_loop", "_seconds", "_task", "_timer", "_writers", "_written_at")

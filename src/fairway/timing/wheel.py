@@ -39,7 +39,7 @@ _UNPLACED = -2
 
 
 class Entry(Protocol):
-    """Something with a deadline. Hashed by identity; belongs to one wheel at a time."""
+    """Something that has a deadline. It is hashed by identity, and belongs to one wheel at a time."""
 
     wheel_slot: int | None
     """Set by the wheel only; None while the entry is not in it."""

@@ -82,7 +82,9 @@ class Command(RunserverCommand):
     departure: Departure | None = None
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Run as what the process is for, so that nothing of the application keeps it from ending, or reloading."""
+        """Run the command as the owner of the process, so that nothing in the application keeps it from ending or
+        reloading.
+        """
         self.departure = Departure()
         with self.departure.at_the_end():
             super().run_from_argv(argv)
@@ -140,7 +142,8 @@ class Command(RunserverCommand):
 
 
 class DevelopmentServer:
-    """What Django's `run()` expects of a server class: made with the address, given the application, run for ever.
+    """The server class that Django's `run()` expects: it is made with the address, given the application, and run for
+    ever.
 
     `run()` mixes `socketserver.ThreadingMixIn` into it, which finds nothing here to act upon.
     """

@@ -69,12 +69,14 @@ class Command(BaseCommand):
         parser.add_argument("channels", nargs="+", metavar="channel", help="Names of channels to listen to.")
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Run as what the process is for, so that no handler keeps it from ending, or reloading."""
+        """Run the command as the owner of the process, so that no handler keeps it from ending or reloading."""
         with Departure().at_the_end():
             super().run_from_argv(argv)
 
     def get_check_kwargs(self, options: dict[str, Any]) -> Any:
-        """With the reloader, nothing yet: a mistake in the code must not end what waits for its correction."""
+        """Under the reloader, do nothing yet: a mistake in the code must not end the process that waits for its
+        correction.
+        """
         return {"tags": set()} if options["reload"] else super().get_check_kwargs(options)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -141,7 +143,9 @@ class Command(BaseCommand):
 
 
 def _import_application() -> None:
-    """Raise what its import raises: from that the reloader learns which file to watch, though it is not loaded."""
+    """Import the application, and let errors through: they tell the reloader which file to watch, although it was not
+    loaded.
+    """
     try:
         get_default_application()
     except ImproperlyConfigured as error:
@@ -150,7 +154,7 @@ def _import_application() -> None:
 
 @contextmanager
 def _layer_of_consumers(alias: str) -> Iterator[None]:
-    """Inside the block, consumer classes that choose no layer get this one."""
+    """Within the block, consumer classes that choose no layer get this one."""
     before = AsyncConsumer.channel_layer_alias
     AsyncConsumer.channel_layer_alias = alias
     try:
