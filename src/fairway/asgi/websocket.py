@@ -32,7 +32,7 @@ from fairway.asgi.reporter import Reporter
 from fairway.asgi.types import Message, ScopeView
 from fairway.delivery import NEXT_PASS, Connection, Fanout, Output, Payload, SlowPolicy
 
-# Those of RFC 6455 (section 7.4.1, and its registry) that an exchange itself has reasons for.
+# Close codes of RFC 6455 (section 7.4.1, and its registry) for which an exchange itself has reasons.
 NORMAL_CLOSURE = 1000
 ABNORMAL_CLOSURE = 1006
 INTERNAL_ERROR = 1011
@@ -40,7 +40,7 @@ TRY_AGAIN_LATER = 1013
 
 
 class Phase(enum.IntEnum):
-    """Where the conversation stands."""
+    """Where the conversation stands. It moves forward only, and every way leads to ENDED."""
 
     CONNECTING = 0  # the application has not answered `websocket.connect`
     DENYING = 1  # it is sending an HTTP response instead
@@ -112,6 +112,8 @@ class WebSocketExchange(Connection):
 
     async def receive(self) -> Message:
         """ASGI `receive`. Cancelling loses nothing; after the end it keeps returning `websocket.disconnect`."""
+        # After the end the inbox may still hold what the client had said before, with the disconnect behind it. Only
+        # when that is taken the event is given again; a copy, since an application may change what it receives.
         if self.phase is Phase.ENDED and not self.inbox.client_waiting:
             return dict(self.closing.event)
         # `Inbox.get`, in line: its frame would be as large as a consumer's whole scope.
@@ -124,6 +126,7 @@ class WebSocketExchange(Connection):
             except asyncio.CancelledError:
                 inbox.give_back(waiter)
                 raise
+        # Messages lie there bare, because our own consumers need no dict around them. This one asked for it.
         if type(item) is str:
             return {"type": "websocket.receive", "text": item}
         if type(item) is bytes:
@@ -149,6 +152,7 @@ class WebSocketExchange(Connection):
 
     def _handle(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
         """Do what an event says; what is returned, if anything, is to be awaited before sending more."""
+        # Nearly every event is a message: it needs no table, since `is_open` says the same as the phase.
         kind: Any = message.get("type")
         if kind == "websocket.send":
             return self._send_message(message)
@@ -163,6 +167,10 @@ class WebSocketExchange(Connection):
         if text is not None:
             return self.send_text(text)
         return self.send_bytes(data)  # type: ignore[arg-type]
+
+    # The next two are one method, written out twice: every message would pay for a call between them. Each waits where
+    # the socket is behind, and where `append` has written at once: then this sender has had its share, and others get a
+    # pass.
 
     def send_text(self, text: str) -> Awaitable[None] | None:
         if not self.is_open:
@@ -198,12 +206,16 @@ class WebSocketExchange(Connection):
             return ProtocolMisuse(f"{kind} {why}")
         return ProtocolMisuse(f"{kind} is not allowed now: the websocket is {self.phase.name.lower()}")
 
+    # In each of these the carrier comes first, and the phase changes when it has returned: so an event that the carrier
+    # refuses has changed nothing, and the application may send another one.
+
     def _accept(self, message: Mapping[str, Any]) -> None:
         self._open(message)
         self.phase = Phase.OPEN
         self.is_open = True
         if self.reporter.logs_access:
             self.reporter.access.websocket_connected(self.scope)
+        # Last, because it may already end the conversation: the client may have sent a Close behind its request.
         self._opened()
 
     def _close(self, message: Mapping[str, Any]) -> None:
@@ -235,6 +247,9 @@ class WebSocketExchange(Connection):
         return self.outbox.fanout
 
     def broadcast(self, payload: Payload) -> None:
+        # A broadcast waits for nobody, so what happens to a client that is behind is decided here: a frame that may be
+        # dropped makes room by its policy, and any other counts against the bound. What is checked is what waits
+        # already, so that one long message does not make a client slow.
         frame = payload.form(self.encoder)
         outbox = self.outbox
         if payload.is_droppable:
@@ -256,6 +271,7 @@ class WebSocketExchange(Connection):
             self._drop_slow_consumer()
 
     def _drop_slow_consumer(self) -> None:
+        # A client that was told of the end already, and does not even take that, has nothing more to be told.
         if self.phase is not Phase.OPEN:
             if self.phase is Phase.CLOSING:
                 self._drop()
@@ -265,6 +281,7 @@ class WebSocketExchange(Connection):
         counters = self.reporter.counters
         counters.slow_consumers += 1
         self._fault("slow client", text)
+        # The message that has begun has to be finished, or the client would take our Close for a part of it.
         counters.dropped_frames += self.outbox.drop_waiting()
         self.ended(TRY_AGAIN_LATER, "client too slow")
         self._part(TRY_AGAIN_LATER, "client too slow")
@@ -289,11 +306,13 @@ class WebSocketExchange(Connection):
         """It is over: tell the application, once. How the connection itself ends is the carrier's business."""
         if self.phase is Phase.ENDED:
             return
+        # The phase changes before anybody is told: whoever is woken below and sends again finds the end.
         was_open = self.phase in (Phase.OPEN, Phase.CLOSING)
         self._leave_open(Phase.ENDED)
         closing = self._begin_closing()
         closing.at = now = self._now()
         closing.event = {"type": "websocket.disconnect", "code": code, "reason": reason}
+        # Without a task the application has ended by itself, and nobody is there to receive.
         if self._task is not None:
             self.inbox.put_disconnect(dict(closing.event))
             self._told(now)
@@ -322,6 +341,7 @@ class WebSocketExchange(Connection):
         self._task = None
         self._forget(task)
         error = None if task.cancelled() else task.exception()
+        # Nobody will take what is left. The inbox also lets go of this exchange, which would else be kept in a cycle.
         self.inbox.clear()
         if task.cancelled() or error is not None:
             self._application_failed(error)
@@ -337,11 +357,13 @@ class WebSocketExchange(Connection):
 
     def _application_failed(self, error: BaseException | None) -> None:
         """`error` is None if it was cancelled."""
+        # A router without a route asks for its status this way. It is an answer, and no fault of the application.
         status = status_of(error)
         if self.phase is Phase.CONNECTING and status is not None:
             self._fault("refused", f"{str(error).rstrip('.')}; answered with {status}")
             self.refuse(status, "not found" if status == 404 else "refused")
             return
+        # To send to a client that has gone is how many applications notice that it has; they need not catch it.
         if error is not None and not isinstance(error, ConnectionClosed):
             self.reporter.application_error("WebSocket", self.scope, error)
         elif error is None and self.phase is not Phase.ENDED:

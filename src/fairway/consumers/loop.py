@@ -128,9 +128,13 @@ class ConsumerLoop:
             del scope, receive, send
             try:
                 while True:
+                    # Two ways to the next item, and the short one makes neither a task nor a coroutine: with one
+                    # handler at a time an item that is there is taken and handled in this frame.
                     item = inbox.take_nowait() if handlers is None else await handlers.next()
                     if item is None:
                         item = await inbox.wait()
+                    # Only events can be the last one; messages of the client come bare. `connected` is set here and
+                    # nowhere else: from now on a failure owes the consumer its last event.
                     if type(item) is dict:
                         connected = item.get("type") != last_event
                         if not connected:
@@ -142,16 +146,19 @@ class ConsumerLoop:
                     if pumps:
                         _proceed(pumps)
                 await self._fairway_leave(item if inbox.has_ended else _sent_away(type(self), item))
+            # A handler ends the consumer by this, in the middle or with its last event: no error, and no farewell.
             except StopConsumer as stop:
                 untangle(stop)
             if handlers is not None:
                 await _finish(handlers, self.disconnect_grace)
+        # Cancelling counts as well: a server that stops cancels its tasks, and their consumers have to clean up, too.
         except BaseException as error:
             untangle(error)
             if handlers is not None:
                 await handlers.cancel()
             if connected and last_event:
                 await _apart(self._fairway_farewell(last_event, _code_of(error), inbox, pumps))
+            # That one was raised to end a handler, has been counted, and is nothing that a server could act on.
             if not isinstance(error, Overstayed):
                 raise
         finally:
@@ -215,6 +222,8 @@ class ConsumerLoop:
         return self.dispatch(item)
 
     async def _fairway_handle_payload(self, payload: Payload) -> None:
+        # It could not be written when it was sent, because something lay in front of it. Now it is this consumer's
+        # turn, so it may go straight to the socket after all, unless somebody wants to see it.
         connection = None if self._fairway_overrides.sees_messages else self._fairway_connection
         if connection is not None and connection.is_open:
             connection.broadcast(payload)
@@ -228,6 +237,7 @@ class ConsumerLoop:
         self._fairway_runner = LEAVING
         try:
             await self._fairway_handle(event)
+        # Only for the last event itself: a handler of it that dispatches something unknown has made a mistake.
         except NoHandler as missing:
             if missing.message_type != event["type"]:
                 raise
@@ -285,6 +295,9 @@ class ConsumerLoop:
         """
         statistics.sends_after_close += 1
         logger.debug("%s was not sent, it came too late: %s", message["type"], reason)
+        # The first message that comes too late is ordinary: the client left while it was being made. Who still sends
+        # after `OVERSTAY` does not know. If it is the handler that the disconnect waits for, only an exception can end
+        # it.
         now = time.monotonic()
         if self._fairway_late_since is None:
             self._fairway_late_since = now

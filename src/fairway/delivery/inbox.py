@@ -150,15 +150,19 @@ class Inbox:
 
     def put_client(self, item: Any) -> None:
         """Add a message of the client (`str`, `bytes`) or an event (dict). Never refuses: see `full`."""
+        # A message of the client goes to its consumer at once, whatever else runs in this pass: the client has been
+        # read because there is time for it. Only the events of a group are spread over passes (`put_layer`).
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
             self.parked = False
+            # A waiter that is done was cancelled: its task has not run yet, and will not take this.
             if not waiter.done():
                 waiter.set_result(item)
                 if self.waker is not None:
                     self.waker.woken()
                 return
+        # Most lanes are empty most of the time, and an empty deque takes 600 bytes and more.
         if self.client is None:
             self.client = deque()
         self.client.append(item)
@@ -168,6 +172,8 @@ class Inbox:
         """Add the last event of the client, and tell `on_ending`. When thousands leave together, their consumers are
         woken over several passes.
         """
+        # From here on `take_nowait` empties the client lane first, and `wait` never parks: a consumer that has seen its
+        # disconnect is not to be written past.
         self._ending = True
         waiter, waker = self._waiter, self.waker
         if waiter is None or waker is None or waiter.done():
@@ -182,6 +188,8 @@ class Inbox:
 
     def put_layer(self, item: Any, capacity: int) -> bool:
         """Add an event or a payload of a layer; False, and nothing kept, when `capacity` items wait already."""
+        # Whichever way the item takes, it will be in front of what comes next. Whoever looks at `parked` must see that
+        # at once, even if the item is refused: then the lane is full, and the consumer busy.
         waiter, layer = self._waiter, self._layer
         self.parked = False
         # If the lane holds something, its waiter will be woken in its turn, and this item queues behind.
@@ -189,7 +197,7 @@ class Inbox:
             waker = self.waker
             if waiter.done():
                 self._waiter = None
-            elif waker is None:
+            elif waker is None:  # behind a foreign server nobody counts who runs
                 self._waiter = None
                 waiter.set_result(item)
                 return True
@@ -212,6 +220,8 @@ class Inbox:
         layer = self._layer
         if not layer:
             return 0
+        # With KEEP_LATEST every earlier one of its group goes, full or not. With DROP_OLDEST as many of any group go as
+        # are too many. Payloads with another policy, and events, stay: nobody has said that they may be dropped.
         latest = payload.policy is SlowPolicy.KEEP_LATEST
         too_many = len(layer) + 1 - capacity
         doomed = [
@@ -221,7 +231,7 @@ class Inbox:
         ]
         if not latest:
             doomed = doomed[: max(0, too_many)]
-        for index in reversed(doomed):
+        for index in reversed(doomed):  # from the end, or the other indices would move
             del layer[index]
         return len(doomed)
 
@@ -296,6 +306,7 @@ class Inbox:
 
     def take_nowait(self) -> Any | None:
         """The next item, from the lanes in turn; None when there is none."""
+        # In turn, one from each lane: a group that never stops does not starve the client, nor a client its groups.
         layer, client = self._layer, self.client
         if layer and (not client or (self._layer_next and not self._ending)):
             self._layer_next = False
@@ -312,6 +323,7 @@ class Inbox:
             self.client_size = 0
         else:
             self.client_size -= _size_of(item)
+        # Half empty, and not at the first free place: reading stops and starts once for many messages.
         if self._paused and self._has_room():
             self._paused = False
             if self.source is not None:
@@ -324,6 +336,8 @@ class Inbox:
 
     def wait(self) -> asyncio.Future[Any]:
         """A future of the next item, for the one consumer of this inbox, when `take_nowait` gave None."""
+        # Before there is a waiter. The source writes now what the consumer has sent: its loop has nothing left to do,
+        # so nothing more would share the write.
         if self.source is not None:
             self.source.parking()
         waiter = self._waiter

@@ -53,6 +53,7 @@ from fairway.protocols.websocket.masking import apply_mask
 
 Item: TypeAlias = str | bytes | Ping | Pong | Close | Failure
 
+# Looked up once, and not for every text that does not come in one piece.
 _new_utf8_decoder = getincrementaldecoder("utf-8")
 
 # Pieces shorter than this are put together at once: a list of tiny objects would take many times what it holds.
@@ -60,7 +61,11 @@ _SMALL_PIECE = 1024
 
 
 class _PeerError(Exception):
-    """Carries a Failure from where a rule is broken to the one place that reports it."""
+    """Carries a Failure from where a rule is broken to the one place that reports it.
+
+    It never leaves `decode`. Inside, raising keeps the rules readable: each stands where its bytes are at hand, and
+    none of the calls in between has to pass on that something was wrong.
+    """
 
     def __init__(self, code: int, reason: str) -> None:
         self.failure = Failure(code, reason)
@@ -77,6 +82,8 @@ class _Message:
         self.size = 0
         self.fragments = 0
         self.parts: list[Any] = []  # str for text that is checked as it comes, else bytes
+        # Compressed text cannot be checked before it is inflated, and that happens when all of it is there: to inflate
+        # piece by piece would keep a window of 32 KiB for each message under way.
         self.utf8: IncrementalDecoder | None = None
         if opcode == TEXT and not compressed:
             self.utf8 = _new_utf8_decoder("strict")
@@ -86,7 +93,8 @@ class _Message:
         self.mask = b""
 
 
-# In place of a message: nothing more is decoded.
+# Stands in the place of a message when nothing more is to be decoded. A sentinel rather than a flag: whoever may begin
+# or continue a message has to look at `_message` anyway, and cannot forget to look at a second attribute.
 _FINISHED = _Message(0, False)
 
 
@@ -121,7 +129,10 @@ class Decoder:
         """
         self.pending = False
         self.controls = False
-        # One short text message and nothing else: what most reads bring. bench/micro/websocket.py has the gain.
+        # One short text message and nothing else: what most reads bring. bench/micro/websocket.py has the gain. The
+        # conditions are those of a frame that is final, masked and without reserved bits, whose length fits into the
+        # seven bits of its header and is exactly what has come; and nothing may lie in front of it. What fails one of
+        # them is not wrong, it only goes the longer way.
         size = len(data) - 6
         if (
             0 <= size < 126
@@ -140,12 +151,15 @@ class Decoder:
         items: list[Item] = []
         if self._message is _FINISHED:
             return items
+        # Unless the decoder was pending, what was kept is the beginning of a header or of a control frame: so little
+        # that to join it costs less than to walk over two pieces.
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
         try:
             position = self._walk(data, items, budget, room)
         except _PeerError as error:
+            # What was complete before the broken rule stays in front of it: the client said it in time.
             self._finish()
             self.controls = True
             items.append(error.failure)
@@ -162,13 +176,17 @@ class Decoder:
         """Take frames until the data or a budget is used up; the position of the first byte that is not taken."""
         position = 0
         end = len(data)
-        # The data begins in the middle of a frame whose header was in an earlier call.
+        # The data begins in the middle of a frame whose header was in an earlier call. No budget can be used up yet,
+        # and `_stream` takes no more than what is left of that one frame.
         if self._message is not None and self._message.left >= 0:
             position = self._stream(self._message, data, 0, items)
             room -= sum(map(getsizeof, items))
+        # For a message of one frame the two limits are one.
         limit = min(self.limits[0], self.limits[1])
         # Six bytes are the shortest frame from a client: two of header, four of mask (section 5.2).
         while end - position >= 6:
+            # Set by `_stream`, when a compressed message is complete but must not be inflated now. It keeps its place:
+            # nothing behind it may be looked at, or messages would change their order.
             if self.pending:
                 return position
             if len(items) >= budget or room <= 0:
@@ -200,6 +218,7 @@ class Decoder:
                     items.append(item)
                     room -= getsizeof(item)
                     continue
+            # The general way takes one frame, which completes one item or none.
             count = len(items)
             following = self._frame(data, position, items)
             if following is None:
@@ -218,6 +237,7 @@ class Decoder:
         more bytes have come: a control frame is taken whole (section 5.5), a data frame as soon as its header is there.
         """
         first, second = data[position], data[position + 1]
+        # Before anything is waited for: what the first two bytes rule out must not make anybody wait for more.
         self._check_first_bytes(first, second)
         length = second & 0x7F
         start = position + 6
@@ -229,12 +249,15 @@ class Decoder:
             return None
         if length == 126:
             length = data[position + 2] << 8 | data[position + 3]
+            # A length in a longer form than it needs is refused, although it could be read: two parties that read such
+            # a frame differently would see different frames behind it.
             if length < 126:
                 raise _PeerError(PROTOCOL_ERROR, "length not in the shortest form (RFC 6455 section 5.2)")
         elif length == 127:
             length = int.from_bytes(data[position + 2 : position + 10], "big")
             if length < 0x10000 or length >> 63:
                 raise _PeerError(PROTOCOL_ERROR, "length not in the shortest form (RFC 6455 section 5.2)")
+        # Control frames may stand between the fragments of a message, and touch nothing of it.
         if first & 0x08:
             stop = start + length
             if stop > len(data):
@@ -270,6 +293,7 @@ class Decoder:
         max_frame, max_message, max_fragments = self.limits
         message = self._message
         if message is None:
+            # Opcode and RSV1 belong to the first frame; `_check_first_bytes` has seen to it that no other has them.
             message = self._message = _Message(first & 0x0F, bool(first & 0x40))
         message.fragments += 1
         message.size += length
@@ -298,7 +322,8 @@ class Decoder:
                 message.mask = mask[turn:] + mask[:turn]
             message.left -= count
         if message.left == 0:
-            # The frame is complete. If the allowance for inflating is used up, it stays so until it is asked for again.
+            # The frame is complete. If the allowance for inflating is used up, it stays so until it is asked for again:
+            # `left` remains 0, so that the next call comes here first, with no further byte.
             if message.fin and message.compressed and self.inflation is not None and self.inflation.left <= 0:
                 self.pending = True  # it is complete, but not to be inflated now
                 return stop
@@ -316,6 +341,8 @@ class Decoder:
                 piece = message.utf8.decode(payload)
             except UnicodeDecodeError:
                 raise _bad_utf8() from None
+        # A peer that sends a megabyte in frames of one byte must not make us keep a million objects. Joining two small
+        # pieces copies at most `_SMALL_PIECE` bytes, so the work stays linear in what came.
         parts = message.parts
         if parts and len(parts[-1]) < _SMALL_PIECE and len(piece) < _SMALL_PIECE:
             parts[-1] += piece
@@ -345,6 +372,7 @@ class Decoder:
         try:
             data = inflate(message, max_message)
         except TooLarge:
+            # It was inflated up to the limit before it was refused, and that is what it has cost.
             inflation.spend(max_message)
             raise _too_big(max_message) from None
         except InflateError:
@@ -365,6 +393,7 @@ class Decoder:
     def _close(self, payload: bytes) -> Close:
         if not payload:
             return Close(NO_STATUS_RECEIVED, "")
+        # Either nothing, or a code of two bytes and a reason.
         if len(payload) == 1:
             raise _PeerError(PROTOCOL_ERROR, "close frame of one byte (RFC 6455 section 5.5.1)")
         code = payload[0] << 8 | payload[1]
