@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -20,32 +21,57 @@ def duel(scenario: Scenario, rivals: list[str], pairs: int, seconds: float) -> d
     sides = [OURS, *rivals, *([AGAIN] if scenario.control else [])]
     print(f"\n{scenario.name}: {scenario.what}", flush=True)
     rate = half_of_slower(scenario, [OURS, *rivals], seconds) if scenario.rate == "half" else scenario.rate
+    rounds, faults = take_turns(sides, pairs, lambda side: fresh(side, scenario, seconds, rate), bool(rate))
+    labels = {side: SERVERS[side].label_for(scenario.kind) for side in (OURS, *rivals)}
+    targets = [target for target in scenario.targets if target.peer in rivals]
+    return outcome(scenario.name, scenario.what, labels, rounds, faults, targets, scenario.control, rate)
+
+
+def take_turns(
+    sides: list[str], pairs: int, measure_side: Callable[[str], Result], is_open: bool = False
+) -> tuple[list[dict[str, Result]], list[str]]:
+    """Rounds of a measurement of each side, and what went wrong."""
     rounds, faults = [], []
     for number in range(pairs):
         one: dict[str, Result] = {}
         for side in sides if number % 2 == 0 else reversed(sides):
             try:
-                one[side] = fresh(side, scenario, seconds, rate)
+                one[side] = measure_side(side)
             except Fault as fault:
                 faults.append(f"{side}: {fault}")
                 print(f"  FAULT {faults[-1]}", flush=True)
             else:
-                print(f"  {number + 1}/{pairs} {line(side, scenario, one[side])}", flush=True)
+                print(f"  {number + 1}/{pairs} {line(side, is_open, one[side])}", flush=True)
         rounds.append(one)
-    outcome = {
-        "scenario": scenario.name,
-        "what": scenario.what,
-        "labels": {side: SERVERS[side].label_for(scenario.kind) for side in (OURS, *rivals)},
+    return rounds, faults
+
+
+def outcome(
+    name: str,
+    what: str,
+    labels: dict[str, str],
+    rounds: list[dict[str, Result]],
+    faults: list[str],
+    targets: list[Target],
+    is_controlled: bool,
+    rate: float | None = None,
+) -> dict[str, Any]:
+    """What the rounds say, as it goes into the results."""
+    sides = list(dict.fromkeys(side for one in rounds for side in one))
+    verdicts = [verdict(target, rounds, faults) for target in targets]
+    for one_verdict in verdicts:
+        print(f"  {say(one_verdict)}", flush=True)
+    return {
+        "scenario": name,
+        "what": what,
+        "labels": labels,
         "open_rate": rate,
         "rounds": rounds,
         "faults": faults,
         "medians": {side: medians(rounds, side) for side in sides},
-        "verdicts": [verdict(target, rounds, faults) for target in scenario.targets if target.peer in rivals],
-        "control": control(rounds) if scenario.control else None,
+        "verdicts": verdicts,
+        "control": control(rounds) if is_controlled else None,
     }
-    for one_verdict in outcome["verdicts"]:
-        print(f"  {say(one_verdict)}", flush=True)
-    return outcome
 
 
 def fresh(side: str, scenario: Scenario, seconds: float, rate: float | None) -> Result:
@@ -103,7 +129,8 @@ def asked(target: Target) -> dict[str, Any]:
 def control(rounds: list[dict[str, Result]]) -> dict[str, Any]:
     """What ratios the noise alone makes: ours to ours."""
     both = [(one[OURS], one[AGAIN]) for one in rounds if OURS in one and AGAIN in one]
-    return {metric: [a[metric] / max(b[metric], 1e-9) for a, b in both] for metric in ("rate", "cpu", "p99")}
+    metrics = [metric for metric in ("rate", "cpu", "p99") if all(a[metric] is not None for a, _ in both)]
+    return {metric: [a[metric] / max(b[metric], 1e-9) for a, b in both] for metric in metrics}
 
 
 def medians(rounds: list[dict[str, Result]], side: str) -> dict[str, float]:
@@ -141,17 +168,15 @@ def survey_one(server: Server, scenarios: list[Scenario], seconds: float, table:
                 if scenario.deflate and not result["generator"]["deflate_agreed"]:
                     result = {"fault": "does not agree to permessage-deflate"}
                 table[scenario.name][server.key] = result
-                print(f"  {scenario.name:<28}{result.get('fault') or line('', scenario, result)}", flush=True)
+                print(f"  {scenario.name:<28}{result.get('fault') or line('', bool(rate), result)}", flush=True)
                 settle(one)
 
 
-def line(side: str, scenario: Scenario, result: Result) -> str:
-    saturated = "*" if not scenario.rate and result["generator_share"] >= SATURATED else " "
+def line(side: str, is_open: bool, result: Result) -> str:
+    saturated = "*" if not is_open and result["generator_share"] >= SATURATED else " "
     stall = f"  stall {result['stall']:.1f} ms" if result["stall"] is not None else ""
-    return (
-        f"{side:<12}{result['rate']:>10,.0f}/s{saturated}{result['cpu']:>9.2f} µs CPU"
-        f"  p50 {result['p50']:.2f}  p99 {result['p99']:.2f} ms{stall}"
-    )
+    latency = f"  p50 {result['p50']:.2f}  p99 {result['p99']:.2f} ms" if result["p50"] is not None else ""
+    return f"{side:<12}{result['rate']:>10,.0f}/s{saturated}{result['cpu']:>9.2f} µs CPU{latency}{stall}"
 
 
 def say(verdict: dict[str, Any]) -> str:

@@ -41,16 +41,21 @@ class Fault(Exception):
 
 def measure(one: Running, scenario: Scenario, seconds: float, rate: float | None = None) -> Result:
     """Raises `Fault`. The result's `rate` is in messages received (or connections, or answers) a second."""
+    return measure_load(one, scenario_arguments(scenario, one.server, rate), seconds, scenario.watch)
+
+
+def measure_load(one: Running, arguments: list[str], seconds: float, watch: bool = False) -> Result:
+    """As `measure`, with arguments for the generator."""
     begin = end = Sample(0, 0, 0)
     watcher: subprocess.Popen[str] | None = None
-    process = start_load(one, scenario_arguments(scenario, one.server, rate), seconds)
+    process = start_load(one, arguments, seconds)
     assert process.stdout is not None
     last = ""
     try:
         for line in process.stdout:
             if line.startswith("START"):
                 begin = Sample.of(one.pid)
-                watcher = start_watching(one, seconds) if scenario.watch else None
+                watcher = start_watching(one, seconds) if watch else None
             elif line.startswith("STOP"):
                 end = Sample.of(one.pid)
             else:

@@ -23,6 +23,7 @@ LOAD = CACHE / "wsload"
 FLOOR = CACHE / "floor"
 DATABASE = CACHE / "sessions.sqlite3"
 COOKIES = CACHE / "cookies.txt"
+CERTIFICATE, KEY = CACHE / "certificate.pem", CACHE / "key.pem"
 SESSIONS = 20_000
 
 PYTHON_PEERS = [
@@ -41,7 +42,7 @@ PLOTTING = ["matplotlib==3.11.2"]
 
 def prepare() -> None:
     CACHE.mkdir(exist_ok=True)
-    compile_program(LOAD, "wsload.c", "-lz")
+    compile_program(LOAD, "wsload.c", "-lz", *(("-DTLS", "-lssl", "-lcrypto") if has_openssl() else ()))
     compile_program(FLOOR, "floor.c")
     make_environment(PYTHON.parents[1], PYTHON_PEERS)
     make_environment(PLOTTER.parents[1], PLOTTING)
@@ -57,6 +58,21 @@ def compile_program(program: Path, source: str, *libraries: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"cannot compile {source} (it needs gcc and zlib1g-dev):\n{done.stderr}")
+
+
+def has_openssl() -> bool:
+    """Whether the generator can speak TLS: the headers of OpenSSL are there (libssl-dev)."""
+    command = ["gcc", "-fsyntax-only", "-x", "c", "-"]
+    return subprocess.run(command, input=b"#include <openssl/ssl.h>\n", capture_output=True).returncode == 0
+
+
+def make_certificate() -> None:
+    """A key and a certificate for localhost that nobody has to trust."""
+    if CERTIFICATE.exists():
+        return
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    files = ["-keyout", str(KEY), "-out", str(CERTIFICATE), "-days", "3650", "-subj", "/CN=localhost"]
+    subprocess.run([*command, *files], check=True, capture_output=True)
 
 
 def make_environment(folder: Path, requirements: list[str]) -> None:

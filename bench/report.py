@@ -10,6 +10,7 @@ from measurement import SATURATED
 from memory import IDLE_CPU_TARGET, TARGETS
 
 Document = dict[str, Any]
+TARGET_HEADS = ("scenario", "figure", "median", "bound", "at least", "aim", "held", "decided by")
 
 
 def markdown(document: Document) -> str:
@@ -40,13 +41,16 @@ def markdown(document: Document) -> str:
 
 
 def targets(document: Document) -> str:
+    return table(TARGET_HEADS, duel_targets(document) + memory_targets(document))
+
+
+def duel_targets(document: Document) -> list[tuple[str, ...]]:
     rows = []
     for one in document["duels"]:
         for verdict in one["verdicts"]:
             figure = f"{verdict['metric']} ÷ {one['labels'][verdict['peer']]}"
             rows.append((one["what"], figure, *reached(verdict)))
-    rows += memory_targets(document)
-    return table(("scenario", "figure", "median", "bound", "at least", "aim", "held", "decided by"), rows)
+    return rows
 
 
 def reached(verdict: dict[str, Any]) -> tuple[str, ...]:
@@ -90,11 +94,11 @@ def duel(one: dict[str, Any]) -> str:
             one["labels"].get(side, side),
             number(values["rate"]) + ("*" if not open_loop and values["generator_share"] >= SATURATED else ""),
             f"{values['cpu']:.2f}",
-            f"{values['p50']:.2f}",
-            f"{values['p99']:.2f}",
-            number(values["writes_per_s"]),
-            f"{values['writes_per_message']:.2f}",
-            f"{values['stall']:.1f}" if "stall" in values else "–",
+            shown(values, "p50", ".2f"),
+            shown(values, "p99", ".2f"),
+            shown(values, "writes_per_s", ",.0f"),
+            shown(values, "writes_per_message", ".2f"),
+            shown(values, "stall", ".1f"),
             f"{values['generator_share']:.0%}",
         )
         for side, values in one["medians"].items()
@@ -105,6 +109,10 @@ def duel(one: dict[str, Any]) -> str:
     if one["control"] and one["control"]["rate"]:
         text += f"\n\nA/A, ours to ours: {', '.join(noise(*item) for item in one['control'].items())}."
     return text + "".join(f"\n\nFault: {fault}" for fault in one["faults"])
+
+
+def shown(values: dict[str, float], name: str, form: str) -> str:
+    return format(values[name], form) if name in values else "–"
 
 
 def noise(metric: str, values: list[float]) -> str:

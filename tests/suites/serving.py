@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.examples.running import Running, running
 from tests.suites.tools import ROOT
 
-LISTENS = re.compile(r"listening on https?://127\.0\.0\.1:(\d+)")
+LISTENS = re.compile(r"listening on http(s?)://127\.0\.0\.1:(\d+)")
 
 
 class Subject:
@@ -21,7 +21,8 @@ class Subject:
         self.process = process
         found = process.find(LISTENS)
         assert found, f"listens nowhere:\n{process.text}"
-        self.port = int(found[1])
+        self.is_secure = found[1] == "s"
+        self.port = int(found[2])
         self.address = f"127.0.0.1:{self.port}"
 
     def memory(self) -> int:
