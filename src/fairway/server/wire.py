@@ -143,6 +143,9 @@ class Wire(Outbox):
 
     # Writing --------------------------------------------------------------------------------------------------
 
+    # The transport's high water mark is 0. So it calls these two for the first byte that the socket does not take, and
+    # for the last one that it has taken; in between the wire is blocked.
+
     def pause_writing(self) -> None:
         """The socket takes no more. From now on it has to take a byte now and then."""
         super().pause_writing()
@@ -153,6 +156,7 @@ class Wire(Outbox):
 
     def resume_writing(self) -> None:
         """The socket has taken all of the last chunk."""
+        # Before the outbox writes on: it may block again at once, and that is a new stall with a time of its own.
         if self.pending.is_finishing:
             self._begin_pending().stalled_at = None
         else:
@@ -192,9 +196,12 @@ class Wire(Outbox):
         transport = self.transport
         if transport is None or not self.is_empty or self.pending.linger_until is not None:
             return
+        # Both sides have ended: nothing can lie unread any more, so the kernel sends no reset.
         if self.eof:
             transport.close()
             return
+        # Some transports cannot end one side alone. Then the answer has been written all the same, and a peer that has
+        # what it wants closes by itself.
         if transport.can_write_eof():
             transport.write_eof()
         pending = self._begin_pending()
@@ -243,6 +250,8 @@ class Wire(Outbox):
         deadline = self.next_deadline()
         if deadline is None or now < deadline:
             return False
+        # Progress is what the transport has got rid of. The outbox does not count: nothing leaves it while it is
+        # blocked.
         pending = self._begin_pending()
         held, left = self._held(), pending.left
         if pending.stalled_at is not None and held < left:

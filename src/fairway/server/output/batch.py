@@ -9,6 +9,10 @@ A message for a large group makes many sockets dirty, or wakes many consumers, i
 are spread over several passes; meanwhile the loop reads, and what one consumer has to say for
 itself goes out first. What is sent to the group in the meantime shares the writes that are still to come.
 
+A batch is idle, or it is *scheduled*: then `_end_of_pass` is in the queue of the loop, and schedules itself again as
+long as anything is left to write or to wake, or a consumer that was woken has not come back. So an idle loop costs
+nothing, and nothing that was put off can be forgotten: whoever adds something to an idle batch schedules it.
+
 An outbox may be flushed into another, which carries several. So writing has two stages: in the second are those that
 carry others, and each of them is written once, when all outboxes of the first have been flushed into it.
 """
@@ -72,7 +76,8 @@ class Batch:
         self._endings = 0
         self._writes = FIRST_WRITES
         self._scheduled = self.is_filling = False
-        # Consumers that were woken and are not back yet, as far as known: since the last end of a pass, and before.
+        # Consumers that were woken and are not back yet, as far as known: since the last end of a pass, and before. Two
+        # numbers, because `parked` does not say whose turn it was: the older ones are taken to be back first.
         self._awake = 0
         self._late = 0
 
@@ -83,6 +88,7 @@ class Batch:
         if not self._scheduled:
             self._schedule()
         elif len(dirty) >= MAX_DIRTY:
+            # Nobody is told that the batch was flushed in between: an outbox that is appended to again is dirty again.
             self._flush_first()
 
     def woken(self) -> None:
@@ -91,9 +97,11 @@ class Batch:
             self._schedule()
 
     def may_wake(self) -> bool:
+        # Not before those that have waited longer, or who comes late would always be woken first.
         return self._awake < WAKES_PER_PASS and not self._sleepers
 
     def wake_later(self, inbox: Inbox) -> None:
+        # Needs no `schedule`: this is called only while others are awake, or asleep already, so the batch is scheduled.
         self._sleepers.append(inbox)
 
     def wake_to_end(self, sleeper: Sleeper) -> None:
@@ -110,6 +118,7 @@ class Batch:
             self._late -= 1
         elif self._awake:
             self._awake -= 1
+        # Only single sockets: what waits for a whole group keeps its own pace, or one consumer would pay for all.
         if not (self._late or self._awake):
             if self._dirty:
                 self._flush_first()
@@ -131,6 +140,8 @@ class Batch:
         # those have had their turn: who is late then waits for something else than its inbox, and is not waited for.
         self._late = self._awake
         self._awake = 0
+        # Waking comes before writing, and what is woken runs after both: its answers share the next flush, and not
+        # this.
         sleepers = self._sleepers
         if sleepers:
             _wake(sleepers, max(WAKES_PER_PASS - self._late, FEWEST_WAKES))
@@ -148,6 +159,7 @@ class Batch:
             self._flush_first()
         fanout = self.fanout
         if fanout.is_busy:
+            # A burst begins with few writes, so that a small group does not delay the others in its first pass.
             fanout.write(self._writes)
             self._writes = min(2 * self._writes, MOST_WRITES) if fanout.is_busy else FIRST_WRITES
         if self.carriers.dirty:
@@ -161,6 +173,7 @@ class Batch:
             self.carriers.flush()
 
     def _flush_first(self) -> None:
+        # A new list first: flushing may wake senders, which append to outboxes again.
         dirty = self._dirty
         self._dirty = []
         self.is_filling = True

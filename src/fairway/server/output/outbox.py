@@ -100,6 +100,12 @@ class Outbox:
         self._waiters: list[asyncio.Future[None]] | None = None
         transport.set_write_buffer_limits(high=0)
 
+    # Adding ---------------------------------------------------------------------------------------------------
+    #
+    # An outbox with frames in it is *dirty*: it is in a list of its scheduler, once, and will be flushed by it. So only
+    # the first frame has to tell the scheduler. Whoever takes the last frame out need not: flushing nothing is
+    # harmless.
+
     def append(self, frame: bytes | Droppable, is_broadcast: bool = False) -> bool:
         """Add a frame; True when the outbox was so full that it was written at once."""
         if self.scheduler.fanout.sweep is not None:
@@ -117,6 +123,7 @@ class Outbox:
             frames.append(frame)
         else:
             self.frames = [frames, frame]  # type: ignore[list-item]  # bytes
+        # A handler that sends megabytes in one go keeps a chunk here and no more, as long as the socket takes it.
         if size >= CHUNK_BYTES and not self.blocked:
             self.flush()
             return True
@@ -170,6 +177,8 @@ class Outbox:
             self.frames = None
             self.size = 0
             data = frames if type(frames) is bytes else self._joined(frames)  # type: ignore[arg-type]
+            # Past the transport, which would do the same after a dozen checks. It holds nothing now, or the outbox
+            # would be blocked: so nothing is overtaken.
             try:
                 sent = self.endpoint.send(data) if self.endpoint is not None else 0
             except OSError:
@@ -209,6 +218,7 @@ class Outbox:
             count += 1
         if self._droppable:
             self._commit(frames, count)
+        # A frame that is longer than a chunk is cut, and nothing else is: then the rest lies in front, as a memoryview.
         if count == 1 and size > CHUNK_BYTES:
             # The rest of a long frame stays here, where it is counted; it has begun, so it is not droppable.
             whole = memoryview(frames[0])  # type: ignore[arg-type]
@@ -282,6 +292,7 @@ class Outbox:
         return Drained(self)
 
     async def _drain(self) -> None:
+        # Others may have been woken first, and have filled it again: whoever wakes looks again.
         while self.size >= self.high_water and self.transport is not None:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             if self._waiters is None:

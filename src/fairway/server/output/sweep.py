@@ -9,6 +9,10 @@ Between two visits the kernel uses the caches for itself, so a visit costs as mu
 is why it touches nothing of a connection but its socket. Connections that need a second look are therefore looked up
 beforehand (`_indirect_in`): first those whose outboxes are in use, then those that this sweep itself treats apart.
 
+A sweep begins with a broadcast for a large group, and is over when nothing is under way. Until then its recipients stay
+as they are. One that closes keeps its index: it is indirect until its socket has gone, and then takes nothing. A
+broadcast to other recipients goes through the outboxes meanwhile.
+
 For each broadcast the sweep keeps how many recipients `remaining` counts. For each recipient it keeps nothing, except
 where an outbox has asked for its share early (`bring_forward`): then it remembers up to which broadcast.
 """
@@ -78,6 +82,8 @@ class Sweep:
 
     def bring_forward(self, index: int) -> None:
         """Put into an outbox what is under way for it, so that nothing overtakes that."""
+        # A broadcast is due for it if its round has not passed this index (`remaining` reaches beyond the distance), if
+        # it came after what was brought forward last, and if it is for this recipient at all.
         distance = (index - self.at) % self._count
         last = self._brought_forward.get(index, 0)
         due = [
@@ -96,11 +102,15 @@ class Sweep:
 
     def run(self, count: int) -> int:
         """Visit up to `count` recipients; return how many. Fewer are visited where the bytes to be written change."""
+        # The bytes change where the encoder or the lane does, where a broadcast has been all the way round, and at the
+        # end of the circle. Up to there all get the same ones.
         begin = self.at
         part = next(part for part in self.recipients.parts if begin < part.end)
         end = min(part.end, begin + count, begin + self.under_way[0].remaining)
         count = end - begin
         data = b"".join([one.forms[part.encoder] for one in self.under_way])
+        # Runs of sockets between the indirect ones are written straight; each of those goes through its outbox, which
+        # knows what it has had already. That its visit has been is then forgotten: the next round is a new one.
         for index in sorted(self._indirect_in(begin, end)):
             self._write(part, begin, index, data)
             self.bring_forward(index)
@@ -118,6 +128,7 @@ class Sweep:
         """The indices in this range whose sockets may only be written to through their outboxes."""
         indices = set(self._in_use(begin, end))
         for some in (self._brought_forward, *[one.left_out for one in self.under_way]):
+            # Whichever of the two, collection and range, is shorter is gone through.
             if len(some) > end - begin:
                 indices.update(index for index in range(begin, end) if index in some)
             elif some:
@@ -125,6 +136,8 @@ class Sweep:
         return indices
 
     def _in_use(self, begin: int, end: int) -> Iterable[int]:
+        # Looking at every outbox of the range is what a sweep avoids. It is done only when outboxes are dirty that the
+        # sweep does not know of, or when so many are indirect that looking them up would take longer.
         indirect = self._indirect
         if self._dirty or len(indirect) > end - begin:
             outboxes = [one.outbox for one in self.recipients.connections[begin:end]]
@@ -139,6 +152,8 @@ class Sweep:
             taken = [0] * (end - begin)
         else:
             taken = part.lane.write(self.recipients.endpoints[begin:end], data)
+        # Nearly always every socket takes all of it, and one count shows that. What one does not take goes to its
+        # transport, which reports that the socket is full; from then on its outbox is among the indirect ones.
         size = len(data)
         if taken.count(size) < len(taken):
             for index, sent in enumerate(taken, begin):
