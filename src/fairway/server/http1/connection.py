@@ -49,7 +49,20 @@ TOO_MANY: tuple[int, str, Headers] = (503, "too many connections", [(b"retry-aft
 
 
 class Http1Connection(asyncio.Protocol):
-    """Carries `HttpExchange`s over HTTP/1.1 (`fairway.asgi.http.HttpCarrier`)."""
+    """Carries `HttpExchange`s over HTTP/1.1 (`fairway.asgi.http.HttpCarrier`).
+
+    It is in one of four states, each with a deadline of its own:
+
+    * *idle*: no request has begun. `keep_alive_timeout`, or `request_head_timeout` on a new connection; then it is
+      closed without a word (RFC 9112 section 9.5).
+    * *reading a head*: `request_head_timeout` from its first byte, then 408.
+    * *in an exchange*: none, except while the peer's body is awaited, or the peer seems to have left. What follows the
+      request waits as bytes in the protocol core, and reading stops with it.
+    * *closing*: nothing more is answered. What comes is thrown away until the peer has ended its side (`Wire.finish`).
+
+    The application may outlive the exchange, and the exchange the connection. Only an application whose response is not
+    complete is told when the client leaves, and has to end then: that is `_application`.
+    """
 
     __slots__ = (
         "_application",
@@ -107,6 +120,7 @@ class Http1Connection(asyncio.Protocol):
             self._refuse(*TOO_MANY)
 
     def data_received(self, data: bytes) -> None:
+        # A request without a body is complete with the read that brought it, and needs no deadline at all.
         if self._closing:
             self.outbox.discard()
             return
@@ -383,6 +397,10 @@ class Http1Connection(asyncio.Protocol):
         self._closing = True
         self.outbox.close()
 
+    # Deadlines are lazy. `_deadline` is the true one, and moves with every request; `_due` is what the wheel knows. As
+    # long as the wheel calls early, it is told the next one in the answer (`handle_deadline`), and a busy connection
+    # pays for no call.
+
     def _set_deadline(self, deadline: float) -> None:
         self._deadline = deadline
         # Most move later, request by request, and the wheel calls at the earlier one: it need not be told.
@@ -425,6 +443,9 @@ class Http1Connection(asyncio.Protocol):
             self._fail(RequestFailed(408, "request head not complete in time: RFC 9110 section 15.5.9"))
 
     def _judge_silence(self, exchange: HttpExchange) -> None:
+        # Whose turn is it? If the peer has ended its side it may only be waiting: a byte that it has taken since shows
+        # that it is there. If we do not read, the application is slow, and not the peer. Else the peer owes us its
+        # body.
         if self.outbox.eof or self._has_left:
             if not self.outbox.blocked and exchange.sent_bytes == self._taken_at_eof:
                 self.abort()

@@ -102,9 +102,9 @@ class Outbox:
 
     # Adding ---------------------------------------------------------------------------------------------------
     #
-    # An outbox with frames in it is *dirty*: it is in a list of its scheduler, once, and will be flushed by it. So only
-    # the first frame has to tell the scheduler. Whoever takes the last frame out need not: flushing nothing is
-    # harmless.
+    # An outbox with frames in it is *dirty*: its scheduler has noted it, and will flush it. So only the first frame has
+    # to tell the scheduler. If the socket is blocked when its turn comes, `resume_writing` flushes it later; if it was
+    # written before its turn, flushing nothing is harmless.
 
     def append(self, frame: bytes | Droppable, is_broadcast: bool = False) -> bool:
         """Add a frame; True when the outbox was so full that it was written at once."""

@@ -39,7 +39,19 @@ if TYPE_CHECKING:
 
 
 class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
-    """The protocol object of a transport, from the request for an upgrade on."""
+    """The protocol object of a transport, from the request for an upgrade on.
+
+    Its state is that of three others: the `phase` of the exchange, which is what the application knows; the core, which
+    is what the peers have said to each other; and the wire. They differ only while something ends, and `closing` has
+    what is then known:
+
+    * the application has closed: the phase is CLOSING, the core has sent our Close and awaits the peer's until its
+      deadline;
+    * the peer has closed, or broken a rule, behind messages that the application has not taken: the phase is still OPEN,
+      and `closing.last` says what the application will be told when it has taken them, or at `closing.until`;
+    * the application has been told (`closing.at`), and has `disconnect_timeout` to end: the phase is ENDED, whatever
+      becomes of the socket meanwhile.
+    """
 
     __slots__ = ("_context", "_core", "_decode_scheduled", "_handshake", "wheel_slot")
 
@@ -74,6 +86,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     # From the socket ------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        # Every read comes here, so the frequent ones leave early: an idle client's Pong, then one message that the
+        # consumer is given at once. Everything below the loop is for reads that hold more than that.
         core = self._core
         if core is None:
             self._keep_early(data)
@@ -90,6 +104,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
                 inbox.put_client(event)
             else:
                 self._close_after_messages(event, len(events) > 1)  # type: ignore[arg-type]
+        # Not behind a Close that the application has not been told of: what the core would answer belongs behind what
+        # the application still has to say.
         if core.out and self.closing.last is None:
             self._send_control()
         if not events and self.outbox.pending.is_finishing and not core.decoder.pending:
@@ -114,6 +130,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
 
     def _close_after_messages(self, closed: Closed, follows_message: bool) -> None:
         """Let the application answer what the client had said before its Close, or before it broke a rule."""
+        # If the consumer has taken everything there is nothing to wait for. The same holds if nobody can answer any
+        # more.
         is_last = not (follows_message or self.inbox.client_waiting)
         if is_last or self.phase is not Phase.OPEN or self.outbox.transport is None:
             self._core_closed(closed)
@@ -183,6 +201,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     def go_on_reading(self) -> None:
         """Decode as much as the budgets allow. (`fairway.server.backlog.Reader`)"""
         self._decode_scheduled = False
+        # Three steps: decode what was read before, as far as there is room; if that was not all, wait again for whoever
+        # makes room; else read on, and count silence from now, since what was not read cannot have been heard.
         core, inbox = self._core, self.inbox
         if core is None or self.outbox.transport is None:
             return
@@ -226,6 +246,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         return self._core is None and self.phase is not Phase.ENDED
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # The wire first, so that nothing of what follows is written. Then the end that was already known, or else this
+        # one.
         self._context.counters.dropped_frames += self.outbox.lost()
         self._close_now()
         self._begin_closing().until = None
@@ -265,6 +287,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         return core.next_deadline()
 
     def _judge_deadlines(self, now: float) -> None:
+        # One wheel entry for all deadlines of a connection: each is judged, whichever has come due, in the order in
+        # which they may end it. Whoever judges looks again at what the one before has left.
         limits, told_at = self._context.limits, self.closing.at
         if self.outbox.transport is None and self._task is None:
             return
@@ -360,6 +384,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         wire.finish()
 
     def _shut(self, code: int, reason: str) -> None:
+        # If the peer has closed already, that was the end, and ours is the answer to it.
         if self.closing.last is not None:
             self._close_now()
             return
@@ -415,6 +440,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         assert self._core is not None
         if closed.fault:
             self._fault("protocol error", f"{closed.reason}; closed with {closed.code}")
+        # The application first: its last messages are in the outbox by now, and our Close comes behind them.
         self.ended(closed.code, closed.reason)
         self._send_control_last()
         if closed.fault:
