@@ -47,8 +47,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
 
     * the application has closed: the phase is CLOSING, the core has sent our Close and awaits the peer's until its
       deadline;
-    * the peer has closed, or broken a rule, behind messages that the application has not taken: the phase is still OPEN,
-      and `closing.last` says what the application will be told when it has taken them, or at `closing.until`;
+    * the peer has closed, or broken a rule, behind messages that the application has not taken: the phase is still
+      OPEN, and `closing.last` says what the application will be told when it has taken them, or at `closing.until`;
     * the application has been told (`closing.at`), and has `disconnect_timeout` to end: the phase is ENDED, whatever
       becomes of the socket meanwhile.
     """
