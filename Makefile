@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 TESTERS ?= 3
 PYTEST := $(BIN)/python -m pytest
 SHARED := -n $(TESTERS) --dist loadfile
+# How long each protocol is fuzzed.
+SECONDS ?= 60
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
@@ -19,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What was begun and failed is begun anew, not taken for finished.
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test lint types fast matrix micro bench bench-quick bench-soak bench-100k bench-stuck bench-attacks wheels clean
+.PHONY: help demo test lint types fast matrix fuzz micro bench bench-quick bench-soak bench-100k bench-stuck bench-attacks wheels clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -45,6 +47,10 @@ fast: $(VENV)/.installed-dev ## Run the tests that take less than a minute toget
 
 matrix: $(VENV)/.installed-dev ## Run the fast tests with the other versions of Python and Django that are here
 	@$(BIN)/python tests/matrix.py
+
+fuzz: $(VENV)/.installed-dev ## Look for input that breaks a protocol, SECONDS=60 for each (needs atheris: CPython on Linux)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
+	@for protocol in http1 http2 websocket; do $(BIN)/python -m tests.fuzz.run $$protocol $(SECONDS) || exit 1; done
 
 micro: $(VENV)/.installed-dev ## Run the micro-benchmarks
 	@for f in bench/micro/*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done

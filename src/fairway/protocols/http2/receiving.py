@@ -182,7 +182,11 @@ def _begin(
     state: ConnectionState, number: int, ended: bool, is_circular: bool, block: bytes, events: list[Event]
 ) -> None:
     state.numbers.open(number)
-    stream = Stream(state, number, state.initial_window, state.first_inbound)
+    inbound = state.limits.stream_window
+    if inbound < frames.DEFAULT_WINDOW and not state.settings_acknowledged:
+        # The peer does not know yet of a smaller window than the default.
+        inbound = frames.DEFAULT_WINDOW
+    stream = Stream(state, number, state.initial_window, inbound)
     stream.has_ended = ended
     state.streams[number] = stream
     if is_circular:
@@ -194,9 +198,11 @@ def _begin(
             stream.expect(head.head.method, False, False)
         events.append(RequestFailed(stream, head.status, head.reason, head.head))
         return
-    stream.expect(head.method, head.protocol is not None, head.accepts_trailers)
-    if head.content_length is not None:
-        stream.expected = head.content_length
+    method, _, _, _, _, protocol, length, _, accepts_trailers, _ = head
+    if protocol is not None or accepts_trailers or method == "HEAD":
+        stream.expect(method, protocol is not None, accepts_trailers)
+    if length is not None:
+        stream.expected = length
     events.append(_new_tuple(RequestReceived, (stream, head, ended)))
 
 

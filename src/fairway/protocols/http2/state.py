@@ -86,12 +86,6 @@ class ConnectionState:
         self.heads = HeadReader(limits)
         self.numbers = StreamNumbers(max(_REMEMBERED, limits.max_streams))
 
-    @property
-    def first_inbound(self) -> int:
-        """What the peer may send on a new stream: until it knows of a smaller window, as much as by default."""
-        window = self.limits.stream_window
-        return window if self.settings_acknowledged else max(window, DEFAULT_WINDOW)
-
     def take_prefix(self) -> bytes:
         prefix, self.prefix = self.prefix, b""
         return prefix

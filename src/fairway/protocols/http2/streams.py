@@ -81,6 +81,9 @@ class StreamHost(Protocol):
     def forget(self, stream: Stream, was_reset: bool) -> bytes:
         """The stream is gone; `was_reset` if by us, while the peer may still be sending. Returns what is due."""
 
+    inbound: int
+    """What the peer may send on all streams together."""
+
     budget: Budget
 
     prefix: bytes
@@ -365,13 +368,19 @@ class Stream:
 
     def credit(self, count: int) -> bytes:
         """The application has taken so much. Return the WINDOW_UPDATEs that are due: half a window at a time."""
-        count = min(count, self.unread)
+        unread = self.unread
+        if count > unread:
+            count = unread
         if count <= 0:
             return b""
         protocol = self.protocol
-        self.unread -= count
+        self.unread = unread - count
         protocol.unread -= count
-        return self.credit_due() + protocol.credit_due()
+        # Two comparisons find that mostly nothing is due.
+        due = self.credit_due() if (self._target - self.inbound - unread + count) * 2 >= self._target else b""
+        if protocol.inbound * 2 <= protocol.limits.connection_window:
+            due += protocol.credit_due()
+        return due
 
     def credit_due(self) -> bytes:
         """The WINDOW_UPDATE of the stream, if one is due.
