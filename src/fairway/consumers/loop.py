@@ -117,13 +117,12 @@ class ConsumerLoop:
         """Serve one scope until the client has gone or `StopConsumer` is raised."""
         self._fairway_begin(scope)
         inbox = _inbox_for(receive)
-        hub = hub_of(self.channel_layer)
         handlers = self._fairway_handler_group(inbox)
         last_event = _LAST_EVENTS.get(scope.get("type"), "")
         connected = False
         pumps: tuple[Pump, ...] = ()
         try:
-            pumps = await self._fairway_enter(receive, send, inbox, hub, ahead=handlers is not None)
+            pumps = await self._fairway_enter(receive, send, inbox, ahead=handlers is not None)
             # The connection spends its life in what follows: what is not needed there must not live as long.
             del scope, receive, send
             try:
@@ -162,7 +161,7 @@ class ConsumerLoop:
             if not isinstance(error, Overstayed):
                 raise
         finally:
-            self._fairway_detach(hub)
+            self._fairway_detach()
             if pumps:
                 await _stop(pumps)
 
@@ -180,14 +179,13 @@ class ConsumerLoop:
         Overrides.of(type(self))
         self.channel_layer = self._fairway_find_layer()
 
-    async def _fairway_enter(
-        self, receive: Receive, send: Send, inbox: Inbox, hub: Hub | None, ahead: bool
-    ) -> tuple[Pump, ...]:
+    async def _fairway_enter(self, receive: Receive, send: Send, inbox: Inbox, ahead: bool) -> tuple[Pump, ...]:
         """Get a channel, and see to it that the inbox is filled. Return the pumps that are needed for that."""
         if self.channel_layer is not None:
             self.channel_name = await self.channel_layer.new_channel()
         self._fairway_bind(send)
         from_layer = None
+        hub = hub_of(self.channel_layer)
         if hub is not None:
             self._fairway_attach(hub, inbox)
         elif self.channel_layer is not None:
@@ -259,14 +257,14 @@ class ConsumerLoop:
             errors = _errors.setdefault(asyncio.get_running_loop(), ErrorLog(logger))
             errors.report(time.monotonic(), error, text, type(self).__name__)
 
-    def _fairway_detach(self, hub: Hub | None) -> None:
+    def _fairway_detach(self) -> None:
         if self._fairway_connection is not None:
             # From now on the connection decides whether sending fails.
             self._fairway_base_send = self.base_send
         member = self._fairway_member
         self._fairway_connection = self._fairway_member = self._fairway_runner = None
-        if hub is not None and member is not None:
-            hub.detach(member)
+        if member is not None:
+            member.detach()
 
     # What is sent
 

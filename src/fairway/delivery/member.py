@@ -14,6 +14,9 @@ from fairway.delivery.payload import Message, Payload
 class MemberOwner(Protocol):
     """What a member is attached to."""
 
+    def detach(self, member: Member) -> None:
+        """The member's consumer has ended: forget its channel and its memberships, and close it."""
+
     def forget_connection(self, member: Member) -> None:
         """Write nothing to the member's connection any more."""
 
@@ -82,8 +85,13 @@ class Member:
         if self.owner is not None:
             self.owner.forget_connection(self)
 
+    def detach(self) -> None:
+        """The consumer has ended: leave whatever this is attached to."""
+        if self.owner is not None:
+            self.owner.detach(self)
+
     def close(self) -> None:
-        """Take nothing more, and let go of inbox and connection."""
+        """Take nothing more, and let go of owner and connection."""
         self.closed = True
         self.connection = self.owner = None
 

@@ -74,7 +74,7 @@ class Hub:
         """Deliver to this member from now on; messages that were queued for its name come first."""
         self.expire()
         with self._lock:
-            member.owner = self.memberships
+            member.owner = self
             earlier = self.channels.get(member.name)
             self.channels[member.name] = member
             if earlier is not None:
@@ -83,8 +83,12 @@ class Hub:
             while not earlier.empty():
                 member.deliver(earlier.get_nowait()[1])
 
+    def forget_connection(self, member: Member) -> None:
+        """The member has none any more. (`fairway.delivery.MemberOwner`)"""
+        self.memberships.forget_connection(member)
+
     def detach(self, member: Member) -> None:
-        """The consumer has ended: forget its channel and its memberships."""
+        """The consumer has ended: forget its channel and its memberships. (`fairway.delivery.MemberOwner`)"""
         member.close()
         with self._lock:
             target = self.channels.get(member.name)

@@ -130,7 +130,7 @@ class Memberships:
         self._rosters.clear()
 
     def forget_connection(self, member: Member) -> None:
-        """The member has none any more. (`fairway.delivery.MemberOwner`)"""
+        """The member has none any more: make the rosters anew that it is in."""
         with self.lock:
             for group in member.groups or ():
                 self._rosters.pop(group, None)
