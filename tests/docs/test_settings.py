@@ -12,6 +12,7 @@ from tests.docs.pages import ROOT, split
 
 from channels.layers import InMemoryChannelLayer
 from fairway.server.limits import Limits, variable_name
+from fairway.server.tls.options import CHOICES
 
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("demo/**/*.md"), *ROOT.glob("compat/**/*.md")]
 KEYS = {field.name.upper() for field in fields(Limits)}
@@ -30,7 +31,8 @@ FAIRWAY = {
 def unit(name: str, kind: str) -> str:
     special = {"deflate_min_bytes": "bytes", "deflate_level": "level", "outbox_high_water": "bytes"}
     of_numbers = "bytes" if name.endswith("bytes") else "count"
-    return special.get(name) or {"bool": "on or off", "float": "seconds", "int": of_numbers}[kind]
+    of_texts = "choice" if name in CHOICES else "list" if name == "tls_ciphers" else "path"
+    return special.get(name) or {"bool": "on or off", "float": "seconds", "int": of_numbers, "str": of_texts}[kind]
 
 
 def test_every_limit_is_on_the_page_with_its_default_and_unit():

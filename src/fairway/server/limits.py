@@ -6,7 +6,8 @@ turns it into a record, and a mistake in it into one sentence. Any application's
 variables (`FAIRWAY_MAX_MESSAGE_BYTES`), which outweigh settings, and as flags (`--max-message-bytes`), which outweigh
 both: `Limits.overridden` takes the text of either.
 
-Sizes are bytes, times are seconds (`float("inf")` switches a deadline off), the rest are counts.
+Sizes are bytes, times are seconds (`float("inf")` switches a deadline off), the rest are counts. What is said about TLS
+is read in the same way and so stands in the same record; it is described in `fairway.server.tls.options`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from itertools import pairwise
 from textwrap import dedent
 from typing import Any
+
+from fairway.server.tls.options import CHOICES, TlsOptions
 
 SETTING = "FAIRWAY"
 
@@ -31,7 +35,7 @@ class ConfigurationError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(TlsOptions):
     """The bounds of one server. Raises `ConfigurationError` for a value that cannot be meant."""
 
     max_request_line_bytes: int = 8192
@@ -109,6 +113,12 @@ class Limits:
     """Open connections at once; beyond it 503 with Retry-After. 0: as many as there are
     descriptors, less an eighth (at least 64, at most a quarter) for the application's own files."""
 
+    tls_handshakes_per_pass: int = 4
+    """Steps of TLS handshakes, about a millisecond each, before all other connections get their turn."""
+
+    certificate_check_interval: float = 60.0
+    """How often the files of certificate and key are looked at, to serve a renewed one; inf: only after a SIGHUP."""
+
     stall_warning: float = 5.0
     """How long the application may block the event loop before the log says where; 0: it never does."""
 
@@ -123,6 +133,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
+            value = getattr(self, field.name)
+            if str(field.type) == "str" and isinstance(value, os.PathLike):
+                object.__setattr__(self, field.name, os.fspath(value))
             problem = _problem(field.name, str(field.type), getattr(self, field.name))
             if problem is not None:
                 raise ConfigurationError(f"{field.name} {problem}")
@@ -198,8 +211,12 @@ def misspelt_variables(environment: Mapping[str, str]) -> list[str]:
 
 def descriptions() -> dict[str, str]:
     """What each field's docstring says, in one sentence. Empty where there is no source to be read."""
+    return {**_described(TlsOptions), **_described(Limits)}
+
+
+def _described(record: type) -> dict[str, str]:
     try:
-        [definition] = ast.parse(dedent(inspect.getsource(Limits))).body
+        [definition] = ast.parse(dedent(inspect.getsource(record))).body
     except (OSError, SyntaxError):
         return {}
     assert isinstance(definition, ast.ClassDef)
@@ -212,7 +229,12 @@ def descriptions() -> dict[str, str]:
 
 
 _WORDS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
-_KINDS: dict[str, Callable[[str], object]] = {"int": int, "float": float, "bool": lambda text: _WORDS[text.lower()]}
+_KINDS: dict[str, Callable[[str], object]] = {
+    "int": int,
+    "float": float,
+    "bool": lambda text: _WORDS[text.lower()],
+    "str": str,
+}
 
 
 def _parsed(kind: str, text: str) -> object:
@@ -229,6 +251,8 @@ _MOST = {"deflate_level": 9}
 
 
 def _problem(name: str, kind: str, value: object) -> str | None:
+    if kind == "str":
+        return _problem_of_text(name, value)
     if kind == "bool":
         return None if isinstance(value, bool) else f"must be True or False, not {value!r}"
     if kind == "float":
@@ -245,6 +269,12 @@ def _problem(name: str, kind: str, value: object) -> str | None:
     if most is not None and value > most:
         return f"must be at most {most}, not {value!r}"
     return None
+
+
+def _problem_of_text(name: str, value: object) -> str | None:
+    if name in CHOICES:
+        return None if value in CHOICES[name] else f"must be one of {', '.join(CHOICES[name])}, not {value!r}"
+    return None if isinstance(value, str | os.PathLike) else f"must be a text, not {value!r}"
 
 
 def _unknown(key: object, known: list[str]) -> str:

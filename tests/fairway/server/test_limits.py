@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+from pathlib import Path
 
 import pytest
 
 from fairway.server.limits import ConfigurationError, Limits, descriptions, misspelt_variables
+from fairway.server.tls.options import TlsOptions
 
 FIELDS = [field.name for field in dataclasses.fields(Limits)]
 SECONDS = [field.name for field in dataclasses.fields(Limits) if field.type == "float"]
+TEXTS = [field.name for field in dataclasses.fields(Limits) if field.type == "str"]
 OFF_AT_ZERO = {"stall_warning"}
 COUNTS = [field.name for field in dataclasses.fields(Limits) if field.type == "int"]
 
@@ -45,7 +48,7 @@ def test_unknown_setting_names_the_nearest(key: str, near: str):
 
 @pytest.mark.parametrize("key", ["COLOUR_OF_THE_SKY", 7])
 def test_setting_like_no_other_lists_them_all(key: object):
-    with pytest.raises(ConfigurationError, match=r"it knows MAX_REQUEST_LINE_BYTES, .*, DEFLATE_LEVEL$"):
+    with pytest.raises(ConfigurationError, match=r"it knows CERTFILE, .*, MAX_REQUEST_LINE_BYTES, .*, DEFLATE_LEVEL$"):
         Limits.from_settings({key: 1})  # type: ignore[dict-item]
 
 
@@ -74,6 +77,24 @@ def test_zero_seconds_switch_some_things_off_and_less_is_refused(name: str):
 def test_seconds_are_numbers(name: str, value: object):
     with pytest.raises(ConfigurationError, match=f"^{name} must be a number of seconds, not {value!r}$"):
         Limits(**{name: value})
+
+
+@pytest.mark.parametrize("name", sorted({*TEXTS} - {"client_certs", "tls_min_version"}))
+@pytest.mark.parametrize("value", [7, None, True, b"bytes"])
+def test_texts_are_texts(name: str, value: object):
+    with pytest.raises(ConfigurationError, match=f"^{name} must be a text, not {value!r}$"):
+        Limits(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["client_certs", "tls_min_version"])
+@pytest.mark.parametrize("value", ["", "sometimes", "1.0", 1.2, None])
+def test_some_are_one_of_a_few(name: str, value: object):
+    with pytest.raises(ConfigurationError, match=f"^{name} must be one of [a-z0-9., ]+, not {value!r}$"):
+        Limits(**{name: value})
+
+
+def test_a_path_may_be_a_path():
+    assert Limits.from_settings({"CERTFILE": Path("/etc/cert.pem")}) == Limits(certfile="/etc/cert.pem")
 
 
 def test_infinity_switches_a_deadline_off():
@@ -117,7 +138,7 @@ def test_high_water_lies_within_the_outbox():
 
 
 def test_every_field_is_explained():
-    lines = inspect.getsource(Limits).splitlines()
+    lines = [*inspect.getsource(TlsOptions).splitlines(), *inspect.getsource(Limits).splitlines()]
     for name in FIELDS:
         at = next(number for number, line in enumerate(lines) if line.startswith(f"    {name}:"))
         assert lines[at + 1].startswith('    """'), f"{name} has no docstring"

@@ -1,0 +1,1 @@
+"""TLS: certificates, handshakes, and the transport that stands on a TLS socket."""

@@ -1,0 +1,223 @@
+"""The files that TLS is made from, and the contexts that are made of them.
+
+A certificate is renewed while the server runs. OpenSSL can load it into the context that is in use, but if that fails,
+because the key does not belong to it yet, the context is broken and refuses every client. So a context is made once
+and never changed: what is loaded anew goes into a new one, which takes the place of the old one only when it is whole.
+Connections keep the one that they began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from math import inf
+from typing import Any, cast
+
+from fairway.logs import get_logger
+from fairway.server.limits import ConfigurationError
+from fairway.server.output.lanes import TlsSocket
+from fairway.server.tls.dev import for_localhost
+from fairway.server.tls.names import distinguished_name
+from fairway.server.tls.options import TlsOptions
+
+logger = get_logger("fairway.server")
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
+
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_NUMBERS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
+_CLIENTS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+class Credentials:
+    """A context, and what is told of the connections that it makes. Nothing in it changes."""
+
+    def __init__(self, options: TlsOptions, protocols: Sequence[str] = ("http/1.1",)) -> None:
+        """Load the files. Raises `ConfigurationError`, whose text says which of them is wrong and how."""
+        context = self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = _VERSIONS[options.tls_min_version]
+        context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        context.sslsocket_class = TlsSocket
+        context.num_tickets = 1  # a second one costs every handshake a tenth more
+        context.set_alpn_protocols(list(protocols))
+        try:
+            context.set_ciphers(options.tls_ciphers)
+        except ssl.SSLError:
+            raise ConfigurationError(f"tls_ciphers {options.tls_ciphers!r} names no cipher that OpenSSL has") from None
+        self._certificate = _load_own(context, options)
+        if options.client_certs != "none":
+            _load_authorities(context, options)
+        self._suites = {one["name"]: one["id"] & 0xFFFF for one in context.get_ciphers()}
+        self._anonymous: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def wrap(self, accepted: socket.socket) -> TlsSocket:
+        """A TLS socket in the place of this one, which is detached; nothing is read or sent yet."""
+        return cast(TlsSocket, self.context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False))
+
+    def details(self, endpoint: ssl.SSLSocket) -> dict[str, Any]:
+        """The extension `tls` of a scope (ASGI TLS extension). Clients without a certificate share it."""
+        suite, version, _ = endpoint.cipher() or ("", "", 0)
+        if endpoint.context.verify_mode != ssl.CERT_NONE:
+            certificate = endpoint.getpeercert(binary_form=True)
+            if certificate is not None:
+                chain = [ssl.DER_cert_to_PEM_cert(certificate)]
+                return self._details(suite, endpoint.version(), chain, distinguished_name(endpoint.getpeercert()))
+        shared = self._anonymous.get((suite, version))
+        if shared is None:
+            shared = self._anonymous[suite, version] = self._details(suite, endpoint.version(), [], None)
+        return shared
+
+    def _details(self, suite: str, version: str | None, chain: list[str], name: str | None) -> dict[str, Any]:
+        return {
+            "server_cert": self._certificate,
+            "client_cert_chain": chain,
+            "client_cert_name": name,
+            "client_cert_error": None,
+            "tls_version": _NUMBERS.get(version or ""),
+            "cipher_suite": self._suites.get(suite),
+        }
+
+
+class TlsFiles:
+    """The files of one server, and the credentials that are in use. `load` them before the first connection."""
+
+    def __init__(self, options: TlsOptions, protocols: Sequence[str] = ("http/1.1",)) -> None:
+        """Load the files for the first time. Raises `ConfigurationError`."""
+        self._options = options
+        self._protocols = protocols
+        self._stamp = self._look()
+        self.credentials = Credentials(options, protocols)
+
+    def reload(self) -> bool:
+        """Use what is in the files now; if that is wrong say so in the log, and go on with what there was."""
+        # Taken before the files are read: what changes meanwhile is seen the next time.
+        self._stamp = self._look()
+        try:
+            self.credentials = Credentials(self._options, self._protocols)
+        except ConfigurationError as error:
+            logger.error("TLS goes on with the certificate it has: %s", error)
+            return False
+        logger.info("TLS uses the certificate in %s from now on", self._options.certfile)
+        return True
+
+    def reload_if_changed(self) -> None:
+        """`reload`, once for each change of the files."""
+        if self._look() != self._stamp:
+            self.reload()
+
+    def _look(self) -> Stamp:
+        options = self._options
+        return tuple(_stamp(path) for path in (options.certfile, options.keyfile, options.client_ca) if path)
+
+
+def files_of(options: TlsOptions) -> TlsFiles | None:
+    """What the options name, loaded; None if TLS is not to be spoken. Raises `ConfigurationError`."""
+    if options.dev_tls:
+        options = for_localhost(options)
+    if options.certfile:
+        return TlsFiles(options)
+    for name in ("keyfile", "keyfile_password_file", "client_ca"):
+        if getattr(options, name):
+            raise ConfigurationError(f"{name} is given, but no certfile: without it TLS is not spoken")
+    if options.client_certs != "none":
+        raise ConfigurationError(f"client_certs is {options.client_certs}, but there is no certfile: TLS is not spoken")
+    return None
+
+
+@contextlib.contextmanager
+def watching(files: TlsFiles, loop: asyncio.AbstractEventLoop, interval: float) -> Iterator[None]:
+    """Look at the files so often (seconds), inside the block."""
+    timers: list[asyncio.TimerHandle] = []
+
+    def look_later() -> None:
+        timers[:] = [loop.call_later(interval, look)]
+
+    def look() -> None:
+        look_later()
+        files.reload_if_changed()
+
+    if interval < inf:
+        look_later()
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _load_own(context: ssl.SSLContext, options: TlsOptions) -> str:
+    """Load certificate and key; the certificate as PEM."""
+    keyfile = options.keyfile or options.certfile
+    text = _read(options.certfile, "certificate")
+    _read(keyfile, "key")
+    found = _CERTIFICATE.search(text)
+    if found is None:
+        raise ConfigurationError(f"the certificate file {options.certfile} holds no certificate in PEM form")
+    password = _Password(options.keyfile_password_file)
+    try:
+        context.load_cert_chain(options.certfile, keyfile, password)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(_what_is_wrong(error, options.certfile, keyfile, password)) from None
+    return found.group()
+
+
+def _load_authorities(context: ssl.SSLContext, options: TlsOptions) -> None:
+    if not options.client_ca:
+        raise ConfigurationError(
+            f"client_certs is {options.client_certs}: client_ca has to name the file with the authorities they are from"
+        )
+    _read(options.client_ca, "client authorities'")
+    try:
+        context.load_verify_locations(options.client_ca)
+    except OSError:
+        raise ConfigurationError(f"the file {options.client_ca} holds no certificates in PEM form") from None
+    context.verify_mode = _CLIENTS[options.client_certs]
+
+
+class _Password:
+    """What OpenSSL is given when it asks for the password of a key; it would ask at the terminal otherwise."""
+
+    def __init__(self, path: str) -> None:
+        self.was_asked = False
+        self.is_known = bool(path)
+        lines = _read(path, "password").splitlines() if path else []
+        self._text = lines[0] if lines else ""
+
+    def __call__(self) -> str:
+        self.was_asked = True
+        return self._text
+
+
+def _what_is_wrong(error: Exception, certfile: str, keyfile: str, password: _Password) -> str:
+    reason = getattr(error, "reason", None) or str(error)
+    if reason == "KEY_VALUES_MISMATCH":
+        return f"the key in {keyfile} does not belong to the certificate in {certfile}"
+    if password.was_asked:
+        if password.is_known:
+            return f"the key in {keyfile} cannot be read with the password in keyfile_password_file"
+        return f"the key in {keyfile} has a password: keyfile_password_file has to name the file that holds it"
+    return f"certificate {certfile} and key {keyfile} cannot be used: {reason}"
+
+
+def _read(path: str, what: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigurationError(f"the {what} file {path} cannot be read: {reason}") from None
