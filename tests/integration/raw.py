@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from fairway.server.config import Config
 from fairway.server.limits import Limits
 from fairway.server.listener import Server
+from fairway.server.tls.files import files_of
 
 DEADLINE = 20.0
 """Seconds until a test that waits for something fails. Nothing takes that long, on however loaded a machine."""
@@ -122,19 +124,24 @@ class Served:
         self.server = server
         self.context = server.context
         self.port = sockets[0].getsockname()[1]
+        self.trust: ssl.SSLContext | None = None
+        """What clients need to speak TLS; without it they speak clear text."""
         self._sockets = sockets
         self._caplog = caplog
         self.clients: list[Client] = []
 
-    async def connect(self, receive_buffer: int | None = None, at_once: bytes = b"") -> Client:
-        """Connect a client; `at_once` are a few bytes that lie there before the server can accept it."""
+    async def connect(self, receive_buffer: int | None = None, at_once: bytes = b"", port: int | None = None) -> Client:
+        """Connect a client; `at_once` are a few bytes that lie there before the server can accept it. `port` is that of
+        a relay in between.
+        """
         endpoint = socket.socket()
         if receive_buffer is not None:
             endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        endpoint.connect(("127.0.0.1", self.port))  # to the backlog of a socket that listens: it does not wait
+        endpoint.connect(("127.0.0.1", port or self.port))  # to the backlog of a socket that listens: it does not wait
         endpoint.sendall(at_once)
         endpoint.setblocking(False)
-        client = Client(*await asyncio.open_connection(sock=endpoint))
+        name = "localhost" if self.trust is not None else None
+        client = Client(*await asyncio.open_connection(sock=endpoint, ssl=self.trust, server_hostname=name))
         self.clients.append(client)
         return client
 
@@ -169,7 +176,8 @@ async def next_pass() -> None:
 
 
 async def serve(app: Any, caplog: pytest.LogCaptureFixture, **limits: Any) -> Served:
-    config = Config(port=0, limits=Limits(**{**_PATIENT, **limits}))
+    bounds = Limits(**{**_PATIENT, **limits})
+    config = Config(port=0, limits=bounds, tls=files_of(bounds))
     sockets = config.bind()
     server = Server(app, config)
     await server.start(sockets)

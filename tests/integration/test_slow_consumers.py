@@ -16,7 +16,7 @@ from fairway.delivery import SlowPolicy, statistics
 from fairway.server.output import fanout
 from fairway.server.output.fanout import FEW
 from fairway.server.output.lanes import CHUNK_BYTES
-from tests.integration.conftest import Start
+from tests.integration.conftest import Start, in_clear_and_over_tls
 from tests.integration.raw import CLOSE, DEADLINE, TEXT, Client, Served, frame, next_pass
 
 BIG = "x" * 10_000
@@ -104,6 +104,7 @@ async def test_a_stuck_reader_stops_only_its_own_handler(
     assert sizes(served)[:-1] == [0] * (MEMBERS - 1)
 
 
+@in_clear_and_over_tls
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
 async def test_a_reader_that_is_slow_but_takes_something_is_kept(
     start: Start, layer: InMemoryChannelLayer, member: Any
@@ -127,6 +128,7 @@ async def test_a_reader_that_is_slow_but_takes_something_is_kept(
     assert f"client took no data for {timeout:g} s" in served.log[-1]
 
 
+@in_clear_and_over_tls
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
 async def test_a_stuck_reader_among_a_hundred_is_left_when_its_time_is_up(
@@ -169,6 +171,7 @@ async def flood(layer: InMemoryChannelLayer, others: list[Client], count: int) -
             assert (await client.frame())[1].startswith(f"{number} ".encode())
 
 
+@in_clear_and_over_tls
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
 async def test_a_client_too_slow_for_broadcasts_is_closed(
     start: Start, layer: InMemoryChannelLayer, member: Any
@@ -182,6 +185,7 @@ async def test_a_client_too_slow_for_broadcasts_is_closed(
     assert served.context.counters.dropped_frames > 0
 
 
+@in_clear_and_over_tls
 @pytest.mark.parametrize("layer", ["drop-oldest", "keep-latest"], indirect=True)
 async def test_a_client_too_slow_for_broadcasts_misses_some(
     start: Start, layer: InMemoryChannelLayer, member: Any
@@ -249,6 +253,7 @@ async def send_long(way: str, layer: InMemoryChannelLayer, client: Client, count
         await layer.group_send("all", {"type": "short.message"})
 
 
+@in_clear_and_over_tls
 @pytest.mark.parametrize("sending", WAYS_OF_SENDING)
 @pytest.mark.parametrize("deflate", [False, True])
 async def test_a_message_beyond_the_bound_reaches_a_client_that_reads(
@@ -267,6 +272,7 @@ async def test_a_message_beyond_the_bound_reaches_a_client_that_reads(
     assert served.context.counters.slow_consumers == 0
 
 
+@in_clear_and_over_tls
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
 @pytest.mark.parametrize("sending", WAYS_OF_SENDING)
 async def test_long_messages_that_pile_up_end_a_client_that_does_not_read_and_it_can_learn_why(
@@ -290,6 +296,7 @@ async def test_long_messages_that_pile_up_end_a_client_that_does_not_read_and_it
     assert await client.at_end()
 
 
+@in_clear_and_over_tls
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
 async def test_a_client_that_is_too_slow_after_its_close_is_dropped_without_an_error(
     start: Start, layer: InMemoryChannelLayer, sender: Any, caplog: pytest.LogCaptureFixture
@@ -306,6 +313,7 @@ async def test_a_client_that_is_too_slow_after_its_close_is_dropped_without_an_e
     assert "LocalProtocolError" not in caplog.text
 
 
+@in_clear_and_over_tls
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
 async def test_a_client_that_was_too_slow_is_left_after_the_time_for_a_close(
     start: Start, layer: InMemoryChannelLayer, sender: Any

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fairway.server.limits import ConfigurationError, Limits
+from fairway.server.tls.files import TlsFiles
 
 BACKLOG = 2048
 """Connections that the kernel keeps until they are accepted; the kernel's own maximum bounds it further."""
@@ -51,7 +52,8 @@ class Config:
     `fd` (an inherited descriptor) or `uds` (the path of a Unix socket), if given, stand instead of `host` and `port`.
     An empty `host` means every address of the machine; port 0 means any free one. `root_path` is where the application
     is mounted, decoded, and kept without a slash at its end; whether a proxy strips it makes no difference.
-    `server_name` is the value of the header `server`, which is not sent if it is empty.
+    `server_name` is the value of the header `server`, which is not sent if it is empty. With `tls` there
+    is no clear text.
     """
 
     host: str = "127.0.0.1"
@@ -63,6 +65,7 @@ class Config:
     server_name: str = "fairway"
     lifespan: Literal["auto", "on", "off"] = "auto"
     limits: Limits = field(default_factory=Limits)
+    tls: TlsFiles | None = None
 
     def __post_init__(self) -> None:
         if self.uds is not None and self.fd is not None:

@@ -24,7 +24,8 @@ from fairway.server.access import AccessLog, EventLog
 from fairway.server.config import Config
 from fairway.server.context import ServerContext
 from fairway.server.http1.connection import TOO_MANY, Http1Connection
-from fairway.server.output.lanes import SOCKETS
+from fairway.server.output.lanes import SOCKETS, TlsSocket
+from fairway.server.tls.handshake import Handshakes
 
 logger = get_logger("fairway.server")
 
@@ -75,6 +76,7 @@ class Server:
         self._accepted = 0
         self._pauses = 0
         self._pauses_told_at = -inf
+        self._handshakes: Handshakes | None = None
         self.context: ServerContext
 
     async def start(self, sockets: list[socket.socket]) -> None:
@@ -91,6 +93,8 @@ class Server:
         switch_on()  # the application may have configured logging only now
         self.context = ServerContext(self._app, self.config, loop, access)
         self.context.state = state
+        if self.config.tls is not None:
+            self._handshakes = Handshakes(self.context, self.config.tls, self._connect_over_tls)
         for listening in sockets:
             listening.setblocking(False)
             if listening.family in (socket.AF_INET, socket.AF_INET6) and sys.platform == "linux":
@@ -102,7 +106,8 @@ class Server:
     @property
     def addresses(self) -> list[str]:
         """What the server listens on, as URLs; a Unix socket as `unix:PATH`."""
-        return [_address(listening) for listening in self._sockets]
+        scheme = "http" if self.config.tls is None else "https"
+        return [_address(listening, scheme) for listening in self._sockets]
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(ACCEPTS_PER_PASS):
@@ -118,6 +123,9 @@ class Server:
             if self.context.has_no_place(self._accepted - self.context.counters.connections):
                 self._turn_away(accepted)
                 continue
+            if self._handshakes is not None:
+                self._handshakes.begin(accepted)
+                continue
             self._accepted += 1
             self._connect(accepted)
 
@@ -127,6 +135,9 @@ class Server:
         context.counters.refused += 1
         context.fault("connection limit", None, f"more than {context.max_connections} connections: 503")
         status, reason, headers = TOO_MANY
+        if self._handshakes is not None:
+            accepted.close()  # there is no TLS yet to say it over
+            return
         with accepted, contextlib.suppress(OSError):
             accepted.send(
                 Http1Protocol().error_response(
@@ -157,6 +168,10 @@ class Server:
 
     def _go_on(self, accepted: socket.socket, waiter: asyncio.Future[Any]) -> None:
         self._step(self._connecting.pop(waiter), accepted)
+
+    def _connect_over_tls(self, endpoint: TlsSocket) -> Http1Connection:
+        self._accepted += 1
+        return Http1Connection(self.context, endpoint)
 
     def _pause_accepting(self, listening: socket.socket, error: OSError) -> None:
         # The socket stays readable, so accepting on would spin; what waits in the backlog is served later.
@@ -265,9 +280,9 @@ async def _wait(tasks: Collection[asyncio.Future[Any]]) -> None:
         await asyncio.wait(list(tasks))
 
 
-def _address(listening: socket.socket) -> str:
+def _address(listening: socket.socket, scheme: str) -> str:
     name = listening.getsockname()
     if listening.family == socket.AF_UNIX:
         return f"unix:{name}"
     host, port = name[:2]
-    return f"http://[{host}]:{port}" if listening.family == socket.AF_INET6 else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if listening.family == socket.AF_INET6 else f"{scheme}://{host}:{port}"
