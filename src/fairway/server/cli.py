@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, NoReturn
@@ -20,6 +20,8 @@ from fairway.server.config import BindError, Config
 from fairway.server.limits import ConfigurationError, Limits, descriptions, flag_name
 from fairway.server.process import run
 from fairway.server.proxy import LOOPBACK, ProxyHeaders, trusted_networks
+from fairway.server.tls.files import files_of
+from fairway.server.tls.options import CHOICES, TlsOptions
 
 logger = get_logger("fairway.server")
 
@@ -29,6 +31,7 @@ _EXAMPLES = """\
 examples:
   fairway mysite.asgi:application
   fairway --host 0.0.0.0 --port 80 mysite.asgi:application
+  fairway --certfile fullchain.pem --keyfile privkey.pem --host 0.0.0.0 --port 443 mysite.asgi:application
   fairway --uds /run/mysite.sock --no-access-log mysite.asgi:application
   fairway doctor (look whether the installation is sound)
 
@@ -53,8 +56,9 @@ def main(
     options = _parser(version).parse_args(argv)
     try:
         app = _behind_proxies(load_app(options.app), options)
-        config = _config(options, limits_source().overridden(_given(options), flag_name))
+        limits = limits_source().overridden(_given(options), flag_name)
         set_up(options.log_level)
+        config = _config(options, limits)
         for text in warnings_source():
             logger.warning("%s", text)
         return run(app, config, on_ready=_ready, loop=options.loop, departure=departure)
@@ -68,7 +72,7 @@ def main(
 
 def _ready(addresses: list[str]) -> None:
     for address in addresses:
-        logger.info("listening on %s", address)
+        logger.info("listening on %s", f"{address} and ws{address[4:]}" if address.startswith("https:") else address)
     logger.info("stop with Ctrl-C")
 
 
@@ -83,6 +87,7 @@ def _config(options: argparse.Namespace, limits: Limits) -> Config:
         server_name=options.server_name,
         lifespan=options.lifespan,
         limits=limits,
+        tls=files_of(limits),
     )
 
 
@@ -156,19 +161,28 @@ def _parser(version: str) -> argparse.ArgumentParser:
     name = how.add_mutually_exclusive_group()
     name.add_argument("--server-name", default="fairway", metavar="NAME", help='header "server" (default: %(default)s)')
     name.add_argument("--no-server-header", dest="server_name", action="store_const", const="", help="no such header")
-    _add_limits(parser.add_argument_group("limits (bytes, seconds or counts; inf switches a deadline off)"))
+    of_tls = {field.name for field in fields(TlsOptions)}
+    _add_options(parser.add_argument_group("TLS"), of_tls)
+    of_limits = {field.name for field in fields(Limits)} - of_tls
+    _add_options(parser.add_argument_group("limits (bytes, seconds or counts; inf switches a deadline off)"), of_limits)
     return parser
 
 
-def _add_limits(group: argparse._ArgumentGroup) -> None:
+_METAVARS = {"float": "SECONDS", "int": "N", "str": "FILE"}
+_METAVAR_OF = {name: "|".join(values) for name, values in CHOICES.items()} | {"tls_ciphers": "LIST"}
+
+
+def _add_options(group: argparse._ArgumentGroup, names: Collection[str]) -> None:
     told = descriptions()
     for field in fields(Limits):
+        if field.name not in names:
+            continue
         text = told.get(field.name, "").replace("`", "").replace("%", "%%")
-        description = f"{text} (default: {field.default})"
+        description = f"{text} (default: {field.default})" if field.default != "" else text
         if field.type == "bool":
             group.add_argument(flag_name(field.name), action=argparse.BooleanOptionalAction, help=description)
         else:
-            metavar = "SECONDS" if field.type == "float" else "N"
+            metavar = _METAVAR_OF.get(field.name, _METAVARS[str(field.type)])
             group.add_argument(flag_name(field.name), metavar=metavar, help=description)
 
 
@@ -186,8 +200,6 @@ class _Parser(argparse.ArgumentParser):
 
     def _way_out(self, option: str) -> str:
         hint = next((text for names, text in _ELSEWHERE.items() if option in names.split()), None)
-        if hint is None and option.startswith(("--ssl", "--cert", "--key")):
-            hint = _NO_TLS
         if hint is None:
             near = get_close_matches(option, self._option_string_actions, n=1)
             hint = f"did you mean {near[0]}?" if near else "fairway --help lists all"
@@ -197,13 +209,19 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-_NO_TLS = "put a proxy that speaks TLS in front, such as nginx or Caddy"
 # What people type who come from uvicorn, gunicorn, Daphne or Hypercorn.
 _ELSEWHERE = {
     "--workers -w --threads -k --worker-class": "this is one process with one event loop; start one for each core, "
     "with a --port or --uds of its own, behind a proxy, and a channel layer that processes share",
     "--reload --reload-dir --use-reloader": "for development there is python manage.py runserver, which reloads",
-    "-e --endpoint": f"write --host and --port, or --uds; for TLS {_NO_TLS}",
+    "-e --endpoint": "write --host and --port, or --uds; for TLS --certfile and --keyfile",
+    "--ssl-certfile": "write --certfile",
+    "--ssl-keyfile": "write --keyfile",
+    "--ssl-keyfile-password --keyfile-password": "write --keyfile-password-file: others see the command line",
+    "--ssl-ca-certs --ca-certs": "write --client-ca",
+    "--ssl-cert-reqs --cert-reqs --verify-mode": "write --client-certs none, optional or required",
+    "--ssl-version": "write --tls-min-version",
+    "--ssl-ciphers --ciphers": "write --tls-ciphers",
     "-p": "write --port",
     "-b --bind --insecure-bind": "write --host and --port, or --uds",
     "-u --unix-socket": "write --uds",

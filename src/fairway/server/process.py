@@ -27,6 +27,7 @@ from fairway.server.collector import Collector
 from fairway.server.config import Config
 from fairway.server.limits import ConfigurationError
 from fairway.server.listener import Server
+from fairway.server.tls import files
 from fairway.server.watchdog import watching
 
 logger = get_logger("fairway.server")
@@ -91,9 +92,9 @@ def run(
     """Serve until told to stop, and return the exit code.
 
     In the main thread SIGINT, SIGTERM and SIGQUIT stop it, gracefully the first time and at once the second; SIGHUP
-    opens the log's files anew, or stops it at a terminal; SIGUSR1 and SIGUSR2 are ignored. In another thread only
-    `stop_event` does. `sockets` are taken over and closed; without them the config's are opened. `on_ready` is
-    called in the loop, with the addresses, once connections are accepted. Raises `BindError`.
+    opens the log's files anew and reads the certificate again, or stops it at a terminal; SIGUSR1 and SIGUSR2 are
+    ignored. In another thread only `stop_event` does. `sockets` are taken over and closed; without them the config's
+    are opened. `on_ready` is called in the loop, with the addresses, once connections are accepted. Raises `BindError`.
 
     It returns within the time-outs of the config even if tasks of the application do not end. A process that is the
     server's alone has a `departure`: then a signal ends it in time though its loop is blocked.
@@ -136,6 +137,9 @@ class _Life:
                 starting.result()
                 self._server.context.collector = Collector(self._server.context)
                 serving.enter_context(watching(self._server.context))
+                if self._config.tls is not None:
+                    interval = self._config.limits.certificate_check_interval
+                    serving.enter_context(files.watching(self._config.tls, asyncio.get_running_loop(), interval))
                 if on_ready is not None:
                     on_ready(self._server.addresses)
                 await stopping
@@ -195,7 +199,7 @@ class _Life:
             if number in _IGNORED:
                 loop.call_soon_threadsafe(logger.info, "%s is ignored", signal.Signals(number).name)
             elif number == _HANG_UP and not any(map(os.isatty, range(3))):
-                loop.call_soon_threadsafe(reopen_logs)
+                loop.call_soon_threadsafe(self._hang_up)
             else:
                 self._on_stop_signal(loop, stop)
 
@@ -207,6 +211,11 @@ class _Life:
         finally:
             if self._departure is not None and self._signals_seen:
                 self._departure.take_signals()
+
+    def _hang_up(self) -> None:
+        reopen_logs()
+        if self._config.tls is not None:
+            self._config.tls.reload()
 
     def _on_stop_signal(self, loop: asyncio.AbstractEventLoop, stop: StopEvent) -> None:
         self._signals_seen += 1

@@ -410,7 +410,7 @@ def test_bad_limit_is_one_sentence(site: Path, capsys: pytest.CaptureFixture[str
             "there is no option --workers: this is one process with one event loop; start one for each",
         ),
         ("--reload a:b", "there is no option --reload: for development there is python manage.py runserver"),
-        ("--ssl-keyfile=k.pem a:b", "there is no option --ssl-keyfile: put a proxy that speaks TLS in front"),
+        ("--ssl-keyfile=k.pem a:b", "there is no option --ssl-keyfile: write --keyfile"),
         ("-p 8001 a:b", "there is no option -p: write --port"),
         ("--bind 0.0.0.0:80 a:b", "there is no option --bind: write --host and --port"),
         ("--ping-intervall 3 a:b", "there is no option --ping-intervall: did you mean --ping-interval?"),

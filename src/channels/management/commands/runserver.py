@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from fairway.server.limits import Limits
     from fairway.server.process import StopEvent
+    from fairway.server.tls.files import TlsFiles
 elif apps.is_installed("django.contrib.staticfiles"):
     from django.contrib.staticfiles.management.commands.runserver import Command as RunserverCommand
 else:
@@ -71,12 +72,20 @@ class Command(RunserverCommand):
             dest="max_frame_bytes",
             help="Longest WebSocket frame in bytes (default: FAIRWAY['MAX_FRAME_BYTES'], or 1 MiB).",
         )
+        parser.add_argument(
+            "--dev-tls",
+            action="store_true",
+            default=None,
+            dest="dev_tls",
+            help="Serve https and wss with a certificate for localhost (needs trustme).",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Check what is ours to check while an error still ends the process, then go on as Django does."""
         if not getattr(settings, "ASGI_APPLICATION", None):
             raise CommandError(_missing_application())
         self.limits = _limits(options)
+        self.tls = _tls(self.limits)
         super().handle(*args, **options)
 
     departure: Departure | None = None
@@ -111,6 +120,7 @@ class Command(RunserverCommand):
         # Django makes the instance itself, from the address; all else has to be on the class.
         attributes = {
             "limits": self.limits,
+            "tls": self.tls,
             "access_log": DevelopmentLog(self.style),
             "stop_event": self.stop_event,
             "idle": self.idle,
@@ -138,7 +148,12 @@ class Command(RunserverCommand):
             banner = self.stdout.getvalue()
         finally:
             self.stdout = stdout
-        stdout.write(re.sub(r"Starting (WSGI )?development server", "Starting ASGI development server", banner))
+        banner = re.sub(r"Starting (WSGI )?development server", "Starting ASGI development server", banner)
+        stdout.write(banner if self.tls is None else banner.replace("http://", "https://", 1))
+        if self.limits.dev_tls:
+            from fairway.server.tls.dev import authority
+
+            stdout.write(f"Let your browser trust the authority in {authority()}, once.")
 
 
 class DevelopmentServer:
@@ -149,6 +164,7 @@ class DevelopmentServer:
     """
 
     limits: ClassVar[Limits]
+    tls: ClassVar[TlsFiles | None]
     access_log: ClassVar[DevelopmentLog]
     stop_event: ClassVar[StopEvent]
     idle: ClassVar[threading.Event]
@@ -160,7 +176,7 @@ class DevelopmentServer:
 
         host, port = server_address
         root_path = settings.FORCE_SCRIPT_NAME or ""
-        self.config = Config(host=host, port=port, root_path=root_path, limits=self.limits)
+        self.config = Config(host=host, port=port, root_path=root_path, limits=self.limits, tls=self.tls)
         self.sockets = self.config.bind()
         self.server_port: int = self.sockets[0].getsockname()[1]
 
@@ -247,11 +263,21 @@ def _limits(options: Mapping[str, Any]) -> Limits:
     from fairway.server.limits import ConfigurationError
     from fairway.settings import limits_from_django
 
-    names = ("connect_timeout", "max_message_bytes", "max_frame_bytes")
+    names = ("connect_timeout", "max_message_bytes", "max_frame_bytes", "dev_tls")
     given = {name: options[name] for name in names if options.get(name) is not None}
     try:
         limits = limits_from_django()
         return replace(limits, shutdown_timeout=min(limits.shutdown_timeout, _SHUTDOWN_TIMEOUT), **given)
+    except ConfigurationError as error:
+        raise CommandError(str(error)) from error
+
+
+def _tls(limits: Limits) -> TlsFiles | None:
+    from fairway.server.limits import ConfigurationError
+    from fairway.server.tls.files import files_of
+
+    try:
+        return files_of(limits)
     except ConfigurationError as error:
         raise CommandError(str(error)) from error
 
