@@ -403,7 +403,7 @@ async def _finish(handlers: HandlerGroup, seconds: float) -> None:
 async def _find_last_event(kind: str, inbox: Inbox, pumps: Iterable[Pump]) -> Message | None:
     """Return the event with which the client has left, if it has. What it had sent before is skipped."""
     for _ in range(_PASSES_TO_THE_END):
-        while (item := inbox.take_nowait()) is not None:
+        while (item := inbox.take_nowait(in_turn=True)) is not None:
             if type(item) is dict and item.get("type") == kind:
                 return item
         if not pumps:

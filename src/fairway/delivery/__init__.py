@@ -12,7 +12,7 @@ Everything here belongs to one event loop and is called from it, except `Member.
 from __future__ import annotations
 
 from fairway.delivery.connection import Connection, Reader, connection_of, reader_of
-from fairway.delivery.inbox import WAKES_PER_PASS, Inbox, Sleeper, Source, Waker
+from fairway.delivery.inbox import LONG_MESSAGE, WAKES_PER_PASS, Inbox, Sleeper, Source, Waker
 from fairway.delivery.loops import NEXT_PASS, Passes, running_loop_or_none
 from fairway.delivery.member import Member, MemberOwner
 from fairway.delivery.output import Output
@@ -34,6 +34,7 @@ from fairway.delivery.statistics import (
 )
 
 __all__ = [
+    "LONG_MESSAGE",
     "NEXT_PASS",
     "WAKES_PER_PASS",
     "Connection",

@@ -25,6 +25,11 @@ from fairway.protocols.websocket.deflate import Inflation
 DECODED_PER_PASS = 8
 READERS_PER_PASS = 2
 
+# Of reads as large as this, so many bytes are decoded in a pass: a millisecond, if the text is wide. A megabyte that
+# comes to its end takes one or two of its own, and on twenty sockets they may come to their ends together.
+LARGE_READ = 1 << 14
+READ_PER_PASS = 1 << 19
+
 # About a millisecond of inflating; the message that passes it may be as long as a message may be.
 INFLATED_PER_PASS = 1 << 18
 
@@ -43,18 +48,34 @@ class Reader(Protocol):
 class Backlog(Inflation):
     """Belongs to one loop; everything is called in that loop only."""
 
-    __slots__ = ("_loop", "_scheduled", "_waiting")
+    __slots__ = ("_loop", "_scheduled", "_to_decode", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(INFLATED_PER_PASS)
         self._loop = loop
         self._scheduled = False
+        self._to_decode = READ_PER_PASS
         self._waiting: deque[Reader] = deque()
 
     def add(self, reader: Reader) -> None:
         """Have it go on in a later pass, when those before it have had their turn."""
         self._waiting.append(reader)
         self._schedule()
+
+    def may_decode(self, size: int) -> bool:
+        """Whether a large read is to be decoded in this pass. If not, the connection keeps the bytes, and stops reading
+        until it has come back to them.
+        """
+        left = self._to_decode
+        if left <= 0:
+            return False
+        if left == READ_PER_PASS:
+            self._loop.call_soon(self._refill)
+        self._to_decode = left - size
+        return True
+
+    def _refill(self) -> None:
+        self._to_decode = READ_PER_PASS
 
     def spend(self, size: int) -> None:
         self.left -= size
@@ -69,7 +90,9 @@ class Backlog(Inflation):
         if self.left > 0:
             self._loop.call_soon(self._next_pass)
         else:
-            self._loop.call_later(-self.left / INFLATED_PER_SECOND, self._next_pass)
+            # Not from within the timer: on uvloop what is woken then runs before any socket is looked at, and a
+            # neighbour would wait for the inflating and for the handling together.
+            self._loop.call_later(-self.left / INFLATED_PER_SECOND, self._loop.call_soon, self._next_pass)
 
     def _next_pass(self) -> None:
         self._scheduled = False

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from fairway.delivery import NEXT_PASS
-from fairway.server.backlog import INFLATED_PER_PASS, READERS_PER_PASS, Backlog
+from fairway.server.backlog import INFLATED_PER_PASS, LARGE_READ, READ_PER_PASS, READERS_PER_PASS, Backlog
 
 DEADLINE = 20.0
 
@@ -73,3 +73,12 @@ async def test_who_comes_when_the_allowance_is_used_up_waits_for_it(backlog: Bac
         while not turns:
             await NEXT_PASS
     assert backlog.left == INFLATED_PER_PASS
+
+
+async def test_large_reads_are_decoded_until_the_pass_has_had_enough(backlog: Backlog) -> None:
+    assert [backlog.may_decode(READ_PER_PASS - LARGE_READ), backlog.may_decode(10 * READ_PER_PASS)] == [True, True]
+    assert not backlog.may_decode(LARGE_READ)
+    await NEXT_PASS
+    assert backlog.may_decode(LARGE_READ)
+    assert backlog.may_decode(READ_PER_PASS)
+    assert not backlog.may_decode(LARGE_READ)

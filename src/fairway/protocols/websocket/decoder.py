@@ -169,8 +169,9 @@ class Decoder:
         return items
 
     def keep(self, data: bytes) -> None:
-        """Take bytes that come behind those that are pending, without decoding any."""
+        """Take bytes without decoding any: they are pending."""
         self._buffer += data
+        self.pending = True
 
     def _walk(self, data: bytes, items: list[Item], budget: int, room: float) -> int:
         """Take frames until the data or a budget is used up; the position of the first byte that is not taken."""
@@ -353,7 +354,7 @@ class Decoder:
         """Put the pieces together. The decoder of UTF-8 is told the end, so a sequence that is cut off fails."""
         if message.utf8 is not None:
             try:
-                return "".join(message.parts) + message.utf8.decode(b"", True)
+                return "".join((*message.parts, message.utf8.decode(b"", True)))
             except UnicodeDecodeError:
                 raise _bad_utf8() from None
         data: bytes = b"".join(message.parts)

@@ -39,6 +39,10 @@ MOST_WRITES = 256
 # So many are told in one pass that their client has left: 1.5 ms, at 100 µs for the end of a consumer and its task.
 ENDINGS_PER_PASS = 16
 
+# So many bytes of long messages are handled in one pass: a millisecond, at 10 µs for a KiB of JSON. The one that passes
+# it may take ten, as a megabyte does; then it is alone.
+LONG_PER_PASS = 1 << 17
+
 # However many consumers their clients wake, so many others are woken in each pass.
 FEWEST_WAKES = WAKES_PER_PASS // 4
 
@@ -51,9 +55,9 @@ class Batch:
     __slots__ = (
         "_awake",
         "_dirty",
-        "_endings",
         "_late",
         "_leavers",
+        "_long",
         "_loop",
         "_scheduled",
         "_sleepers",
@@ -72,8 +76,8 @@ class Batch:
         self.fanout = Fanout(loop, self.schedule)
         self.carriers = SecondStage(self)
         self._sleepers: deque[Inbox] = deque()
-        self._leavers: deque[Sleeper] = deque()
-        self._endings = 0
+        self._leavers = _Turns(ENDINGS_PER_PASS)
+        self._long = _Turns(LONG_PER_PASS)
         self._writes = FIRST_WRITES
         self._scheduled = self.is_filling = False
         # Consumers that were woken and are not back yet, as far as known: since the last end of a pass, and before. Two
@@ -105,11 +109,15 @@ class Batch:
         self._sleepers.append(inbox)
 
     def wake_to_end(self, sleeper: Sleeper) -> None:
-        if self._endings < ENDINGS_PER_PASS and not self._leavers:
-            self._endings += 1
-            sleeper.wake()
-        else:
-            self._leavers.append(sleeper)
+        self._leavers.add(sleeper)
+        self.schedule()
+
+    def may_take_long(self, size: int) -> bool:
+        self.schedule()
+        return self._long.take(size)
+
+    def wake_for_long(self, sleeper: Sleeper, size: int) -> None:
+        self._long.add(sleeper, size)
         self.schedule()
 
     def parked(self) -> None:
@@ -145,10 +153,10 @@ class Batch:
         sleepers = self._sleepers
         if sleepers:
             _wake(sleepers, max(WAKES_PER_PASS - self._late, FEWEST_WAKES))
-        self._endings = _wake(self._leavers, ENDINGS_PER_PASS)
+        endings, long = self._leavers.next_pass(), self._long.next_pass()
         self.flush()
         left = self._dirty or self.carriers.dirty or self.fanout.is_busy
-        if left or self._late or self._awake or sleepers or self._endings:
+        if left or self._late or self._awake or sleepers or endings or long:
             self._loop.call_soon(self._end_of_pass)
         else:
             self._scheduled = False
@@ -232,6 +240,40 @@ class SecondStage:
         if len(dirty) == 1 and dirty[0] is outbox and self._batch.is_clean:
             dirty.clear()
             outbox.flush()
+
+
+class _Turns:
+    """Sleepers that are woken until their weights have come to so much in a pass. One may weigh more than that."""
+
+    __slots__ = ("_most", "_waiting", "_weight")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._waiting: deque[tuple[Sleeper, int]] = deque()
+        self._weight = 0
+
+    def take(self, weight: int) -> bool:
+        """Whether there is a turn left in this pass for one that is awake."""
+        if self._weight >= self._most or self._waiting:
+            return False
+        self._weight += weight
+        return True
+
+    def add(self, sleeper: Sleeper, weight: int = 1) -> None:
+        """Wake it now, or in its turn."""
+        if self.take(weight):
+            sleeper.wake()
+        else:
+            self._waiting.append((sleeper, weight))
+
+    def next_pass(self) -> bool:
+        """Wake those whose turn it is; whether there were any."""
+        self._weight = 0
+        while self._waiting and self._weight < self._most:
+            sleeper, weight = self._waiting.popleft()
+            self._weight += weight
+            sleeper.wake()
+        return self._weight > 0
 
 
 def _wake(sleepers: deque[Any], most: int) -> int:

@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 from fairway.asgi.errors import ProtocolMisuse
 from fairway.asgi.scope import ScopeForLog
 from fairway.asgi.websocket import Phase, WebSocketExchange
-from fairway.delivery import Inbox
+from fairway.delivery import LONG_MESSAGE, Inbox
 from fairway.protocols.websocket.frames import ABNORMAL_CLOSURE, GOING_AWAY, PLAIN, TRY_AGAIN_LATER
 from fairway.protocols.websocket.protocol import Closed, State, WebSocketProtocol
-from fairway.server.backlog import DECODED_PER_PASS
+from fairway.server.backlog import DECODED_PER_PASS, LARGE_READ
 from fairway.server.websocket.closing import NOT_CLOSING, Closing, NotClosing
 from fairway.server.websocket.handshake import Handshake
 from fairway.server.wire import Wire
@@ -97,11 +97,15 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         if core.decoder.pending:
             core.keep(data, self._context.now)  # it was read before the reading stopped
             return
+        if len(data) >= LARGE_READ and not self._context.backlog.may_decode(len(data)):
+            core.keep(data, self._context.now)
+            self._pause_reading()
+            return
         inbox = self.inbox
         events = core.receive_data(data, self._context.now, DECODED_PER_PASS, inbox.bounds[1] - inbox.client_size)
         for event in events:
             if type(event) is str or type(event) is bytes:
-                inbox.put_client(event)
+                (inbox.put_client if len(event) < LONG_MESSAGE else inbox.put_long)(event)
             else:
                 self._close_after_messages(event, len(events) > 1)  # type: ignore[arg-type]
         # Not behind a Close that the application has not been told of: what the core would answer belongs behind what
@@ -122,7 +126,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     def _take(self, events: Sequence[Any]) -> None:
         for event in events:
             if type(event) is str or type(event) is bytes:
-                self.inbox.put_client(event)
+                (self.inbox.put_client if len(event) < LONG_MESSAGE else self.inbox.put_long)(event)
             else:
                 self._close_after_messages(event, len(events) > 1)
         if self._core is not None and self._core.out and self.closing.last is None:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairway.asgi.websocket import WebSocketExchange
-from fairway.delivery import NEXT_PASS, WAKES_PER_PASS, Inbox, Payload
+from fairway.delivery import LONG_MESSAGE, NEXT_PASS, WAKES_PER_PASS, Inbox, Payload
 from fairway.protocols.websocket.frames import PLAIN
-from fairway.server.output.batch import ENDINGS_PER_PASS, FEWEST_WAKES, FIRST_WRITES, MAX_DIRTY, Batch
+from fairway.server.output.batch import ENDINGS_PER_PASS, FEWEST_WAKES, FIRST_WRITES, LONG_PER_PASS, MAX_DIRTY, Batch
 from fairway.server.output.outbox import Outbox
 
 DEADLINE = 10
@@ -386,7 +386,108 @@ async def test_a_consumer_that_is_cancelled_before_it_is_told_finds_the_disconne
     assert inboxes[-2].take_nowait() == {"type": "websocket.disconnect"}
 
 
-@given(st.lists(st.sampled_from(["send", "client", "pass"]), max_size=60), st.integers(0, WAKES_PER_PASS))
+# Long messages --------------------------------------------------------------------------------------------------------
+
+LONG = "x" * LONG_MESSAGE
+ALONE = "x" * LONG_PER_PASS
+
+
+@pytest.mark.parametrize(("message", "in_a_pass"), [(LONG, LONG_PER_PASS // LONG_MESSAGE), (ALONE, 1)], ids=["a", "b"])
+async def test_consumers_with_long_messages_are_woken_over_several_passes(
+    batch: Batch, message: str, in_a_pass: int
+) -> None:
+    inboxes, waiters = waiting(batch, 2 * in_a_pass + 1)
+    for inbox in inboxes:
+        inbox.put_long(message)
+    assert [inbox.parked for inbox in inboxes] == [False] * len(inboxes)
+    seen = [woken(waiters)]
+    while woken(waiters) < len(waiters):
+        await NEXT_PASS
+        seen.append(woken(waiters))
+    assert seen == [in_a_pass, 2 * in_a_pass, 2 * in_a_pass + 1]
+    assert {waiter.result() for waiter in waiters} == {message}
+    await NEXT_PASS
+    (late,), (waiter,) = waiting(batch, 1)
+    late.put_long(message)
+    assert waiter.done()
+
+
+async def test_what_comes_behind_a_long_message_that_waits_for_its_turn_stays_behind_it(batch: Batch) -> None:
+    (first, second), (_, waiter) = waiting(batch, 2)
+    first.put_long(ALONE)
+    second.put_long(ALONE)
+    second.put_client("short")
+    second.put_disconnect({"type": "websocket.disconnect"})
+    assert not waiter.done()
+    async with asyncio.timeout(DEADLINE):
+        assert await waiter == ALONE
+    assert [second.take_nowait() for _ in range(3)] == ["short", {"type": "websocket.disconnect"}, None]
+
+
+async def test_an_event_of_a_layer_does_not_wait_for_the_turn_of_a_long_message(batch: Batch) -> None:
+    (first, second), (_, waiter) = waiting(batch, 2)
+    first.put_long(ALONE)
+    second.put_long(ALONE)
+    assert second.put_layer("event", 1)
+    assert waiter.result() == "event"
+    assert second.take_nowait() is None
+    async with asyncio.timeout(DEADLINE):
+        assert await second.wait() == ALONE
+
+
+async def test_a_consumer_that_runs_goes_on_with_a_long_message_in_its_turn(batch: Batch) -> None:
+    (first,), _ = waiting(batch, 1)
+    first.put_long(ALONE)
+    second = Inbox(asyncio.get_running_loop(), waker=batch)
+    second.put_long(ALONE)
+    second.put_client("short")
+    assert second.take_nowait() is None
+    waiter = second.wait()
+    assert (waiter.done(), second.parked) == (False, False)
+    async with asyncio.timeout(DEADLINE):
+        assert await waiter == ALONE
+    assert second.take_nowait() == "short"
+    # Nobody else has had one since, so it would go on at once.
+    await NEXT_PASS
+    await NEXT_PASS
+    second.put_long(ALONE)
+    second.put_long(ALONE)
+    assert [second.take_nowait(), second.take_nowait()] == [ALONE, None]
+
+
+async def test_short_messages_that_are_many_are_not_put_off(batch: Batch) -> None:
+    (first,), _ = waiting(batch, 1)
+    first.put_long(ALONE)
+    second = Inbox(asyncio.get_running_loop(), waker=batch)
+    half = "x" * (LONG_MESSAGE // 2)
+    for _ in range(4):
+        second.put_client(half)
+    assert [second.take_nowait() for _ in range(5)] == [half] * 4 + [None]
+
+
+async def test_a_consumer_that_is_cancelled_or_gone_before_its_turn_is_not_woken(batch: Batch) -> None:
+    (first, cancelled, given_back, gone), waiters = waiting(batch, 4)
+    for inbox in (first, cancelled, given_back, gone):
+        inbox.put_long(ALONE)
+    waiters[1].cancel()
+    given_back.give_back(waiters[2])
+    gone.clear()
+    for _ in range(5):
+        await NEXT_PASS
+    assert [waiters[2].done(), waiters[3].done()] == [False, False]
+    assert [inbox.take_nowait(in_turn=True) for inbox in (cancelled, given_back, gone)] == [ALONE, ALONE, None]
+
+
+async def test_nobody_puts_long_messages_off_where_nobody_wakes() -> None:
+    inbox = Inbox(asyncio.get_running_loop())
+    waiter = inbox.wait()
+    for _ in range(3):
+        inbox.put_long(ALONE)
+    assert waiter.result() == ALONE
+    assert [inbox.take_nowait() for _ in range(3)] == [ALONE, ALONE, None]
+
+
+@given(st.lists(st.sampled_from(["send", "client", "long", "pass"]), max_size=60), st.integers(0, WAKES_PER_PASS))
 def test_nothing_is_lost_or_reordered_however_consumers_are_woken(steps: list[str], awake: int) -> None:
     async def run() -> None:
         batch = Batch(asyncio.get_running_loop())
@@ -396,6 +497,9 @@ def test_nothing_is_lost_or_reordered_however_consumers_are_woken(steps: list[st
 
         async def consume() -> None:
             while (item := await inbox.get()) is not None:
+                if isinstance(item, str):
+                    got["client"].append(int(item.removeprefix(LONG)))
+                    continue
                 got[item["lane"]].append(item["n"])
                 if item["n"] < 0:
                     return
@@ -406,6 +510,9 @@ def test_nothing_is_lost_or_reordered_however_consumers_are_woken(steps: list[st
         for number, step in enumerate(steps):
             if step == "pass":
                 await NEXT_PASS
+            elif step == "long":
+                inbox.put_long(f"{LONG}{number}")
+                expected["client"].append(number)
             else:
                 item = {"lane": step, "n": number}
                 put = inbox.put_client(item) if step == "client" else inbox.put_layer(item, 100)
