@@ -37,7 +37,7 @@ class NullTransport(asyncio.Transport):
 
 
 class FakeConnection(WebSocketExchange):
-    """As much of a driver as a broadcast touches."""
+    """As much of a connection as a broadcast touches."""
 
     __slots__ = ()
 

@@ -30,7 +30,7 @@ EVENT = {"type": "chat.message", "text": TEXT}
 
 
 class Counting(Connection):
-    """As much of a driver as a consumer touches; `done` when so many answers have come."""
+    """As much of a connection as a consumer touches; `done` when so many answers have come."""
 
     __slots__ = ("again", "done", "left")
 

@@ -443,7 +443,7 @@ class FairwayCarrier(SocketCarrier):
         await self._server.start(sockets)
 
     @property
-    def drivers(self) -> list[WebSocketConnection]:
+    def connections(self) -> list[WebSocketConnection]:
         """The server's open WebSockets."""
         assert self._server is not None
         return [item for item in self._server.context.connections if isinstance(item, WebSocketConnection)]

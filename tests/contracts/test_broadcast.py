@@ -276,9 +276,9 @@ async def test_our_server_writes_it_without_the_consumers(
     for client in clients:
         await client.receive()
     # The consumers are parked again when their first message has come: their next step is after this one.
-    await asyncio.gather(*(_parked(driver) for driver in fairway.drivers))
+    await asyncio.gather(*(_parked(connection) for connection in fairway.connections))
     layer.hub.group_broadcast("room", payload := Payload("made once"))
-    assert all(driver.inbox.parked for driver in fairway.drivers)
+    assert all(connection.inbox.parked for connection in fairway.connections)
     assert len(payload.forms) <= 2  # the plain frame, and the one of connections that agreed to compression
     assert [await client.receive() for client in clients] == ["made once"] * 3
 
@@ -308,7 +308,7 @@ async def test_a_class_that_watches_its_messages_is_not_passed_by(
     assert journal == [name, "seen"]
 
 
-async def _parked(driver) -> None:
+async def _parked(connection) -> None:
     async with asyncio.timeout(DEADLINE):
-        while not driver.inbox.parked:  # noqa: ASYNC110  the inbox tells nobody, and a pass of the loop is all it takes
+        while not connection.inbox.parked:  # noqa: ASYNC110  the inbox tells nobody, and a pass of the loop is all it takes
             await asyncio.sleep(0)

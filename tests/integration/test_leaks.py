@@ -271,7 +271,7 @@ class SyncMember(WebsocketConsumer):
         self.send(text_data=text_data)
 
 
-class CrowdedMember(Member):
+class MemberAmongMany(Member):
     max_concurrency = 3
 
 
@@ -281,7 +281,7 @@ class SpreadMember(SyncMember):
 
 
 @pytest.mark.parametrize("visit", [normal_close, client_vanishes, application_raises], ids=lambda visit: visit.__name__)
-@pytest.mark.parametrize("consumer", [Member, SyncMember, CrowdedMember, SpreadMember])
+@pytest.mark.parametrize("consumer", [Member, SyncMember, MemberAmongMany, SpreadMember])
 @pytest.mark.usefixtures("collector_off")
 async def test_nothing_is_left_of_a_consumer(
     start: Start, consumer: Any, visit: Callable[[Client], Awaitable[None]], monkeypatch: pytest.MonkeyPatch

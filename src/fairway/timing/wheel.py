@@ -1,6 +1,6 @@
 """The timing wheel: every deadline of every connection of a process, for one timer of the event loop.
 
-It is pure. Time is an argument (seconds of a monotonic clock), nothing is waited for, and the server drives it.
+It is pure. Time is an argument (seconds of a monotonic clock), nothing is waited for, and its owner calls it.
 
 Theory of operation. Time is cut into ticks; tick number n begins at `origin + n * tick`. The wheel is a ring of
 slots, one for each of the next `slots` ticks, and a slot is the set of entries to be called when its tick begins.
@@ -55,8 +55,8 @@ class Entry(Protocol):
 class Wheel:
     """A ring of slots; scheduling and cancelling are O(1), and so is a tick in which nothing is due.
 
-    The driver calls `advance` at the time that `next_tick` names, for as long as it names one. Once that was None the
-    wheel is asleep: after the next `schedule`, the driver has to ask `next_tick` again.
+    Its owner calls `advance` at the time that `next_tick` names, for as long as it names one. Once that was None the
+    wheel is asleep: after the next `schedule`, it has to ask `next_tick` again.
     """
 
     __slots__ = (
@@ -170,7 +170,7 @@ class Wheel:
     def next_tick(self, now: float) -> float | None:
         """When to call `advance` next, or None while nothing is scheduled.
 
-        It is the next tick and not the next one with an entry in it, so that the driver's timer need not be moved
+        It is the next tick and not the next one with an entry in it, so that the owner's timer need not be moved
         when an earlier deadline comes, and so that a stall can be told from having had nothing to do.
         """
         if not self._count:

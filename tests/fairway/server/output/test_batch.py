@@ -33,7 +33,7 @@ class Transport(asyncio.Transport):
 
 
 class Socket(WebSocketExchange):
-    """As much of a driver as sends."""
+    """As much of a connection as sends."""
 
     __slots__ = ("transport",)
 

@@ -68,7 +68,7 @@ class Transport(asyncio.Transport):
 
 
 class Socket(WebSocketExchange):
-    """As much of a driver as sends, on a real socket; its consumer waits."""
+    """As much of a connection as sends, on a real socket; its consumer waits."""
 
     __slots__ = ("dropped", "endpoint", "peer", "reporter", "taken", "transport")
 
@@ -176,7 +176,7 @@ async def batch() -> Batch:
 
 @pytest.fixture
 def few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sweeps for small audiences too."""
+    """Sweeps for few recipients, too."""
     monkeypatch.setattr(fanouts, "FEW", 1)
 
 
@@ -224,7 +224,7 @@ async def test_nothing_is_made_for_a_member(batch: Batch) -> None:
     assert (batch.fanout.sweep, batch.fanout.indirect) == (None, set())
 
 
-async def test_what_comes_aboard_on_the_way_leaves_there_again(batch: Batch) -> None:
+async def test_what_joins_on_the_way_leaves_there_again(batch: Batch) -> None:
     sockets = [Socket(batch) for _ in range(100)]
     recipients = batch.fanout.recipients_of(sockets)
     for text in "abc":
@@ -298,7 +298,7 @@ async def test_a_sweep_goes_on_beside_outboxes_that_are_always_full(batch: Batch
     await until_written(batch)
 
 
-async def test_another_audience_waits_for_nothing_and_keeps_the_order(batch: Batch) -> None:
+async def test_other_recipients_wait_for_nothing_and_keep_the_order(batch: Batch) -> None:
     sockets = [Socket(batch) for _ in range(2 * FEW)]
     first, second = batch.fanout.recipients_of(sockets[: FEW + 8]), batch.fanout.recipients_of(sockets[FEW - 8 :])
     broadcast(batch.fanout, first, "a")
@@ -390,7 +390,7 @@ class TestSweep:
         await until_written(batch)
         assert (sound.got, other.got) == (frames("before", "after"), b"")
 
-    async def test_no_more_is_aboard_than_is_given_to_a_socket_at_once(self, batch: Batch) -> None:
+    async def test_no_more_is_under_way_than_is_given_to_a_socket_at_once(self, batch: Batch) -> None:
         sockets = [Socket(batch) for _ in range(2)]
         recipients = batch.fanout.recipients_of(sockets)
         half = UNDER_WAY_BYTES // 2 - MESSAGE_BYTES - 4
@@ -467,7 +467,7 @@ class TestSweep:
         assert stuck.outbox.size == 0
         assert sound.got == frames("x" * 10) * sent
 
-    async def test_everything_that_was_aboard_for_a_client_that_is_dropped_is_counted(self, batch: Batch) -> None:
+    async def test_everything_under_way_for_a_client_that_is_dropped_is_counted(self, batch: Batch) -> None:
         stuck, sound = Socket(batch, bound=20), Socket(batch)
         stuck.fill()
         recipients = batch.fanout.recipients_of([stuck, sound])
@@ -509,19 +509,17 @@ STEPS = st.one_of(
 
 
 class Scene:
-    """Five sockets and three audiences, and what each socket is to get."""
+    """Five sockets, sent to in three groups, and what each socket is to get."""
 
     def __init__(self) -> None:
         self.batch = batch = Batch(asyncio.get_running_loop())
         self.sockets = [Socket(batch, bound=1 << 22) for _ in range(5)]
         self.sockets[3].encoder = self.sockets[4].encoder = Encoder()
-        self.audiences = [
-            batch.fanout.recipients_of(self.sockets[begin:end]) for begin, end in ((0, 5), (0, 4), (2, 5))
-        ]
+        self.groups = [batch.fanout.recipients_of(self.sockets[begin:end]) for begin, end in ((0, 5), (0, 4), (2, 5))]
         self.expected = [b""] * 5
 
     def broadcast(self, which: int, text: str, without: set[int]) -> None:
-        recipients = self.audiences[which]
+        recipients = self.groups[which]
         connections = cast("list[Socket]", recipients.connections)
         wanted = [index for index in range(len(connections)) if index not in without]
         ready = {index for index in wanted if connections[index].is_open and connections[index].inbox.parked}
