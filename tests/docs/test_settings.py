@@ -18,7 +18,7 @@ PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("demo/**/*.m
 KEYS = {field.name.upper() for field in fields(Limits)}
 
 PAGE = (ROOT / "docs/ref/settings.md").read_text(encoding="utf-8")
-ROWS = re.findall(r'^\| `"?([A-Za-z_]+)"?` \| `([^`]+)` \| ([a-z ]+) \| .+ \|$', PAGE, re.MULTILINE)
+ROWS = re.findall(r'^\| `"?([A-Za-z0-9_]+)"?` \| `([^`]+)` \| ([a-z ]+) \| .+ \|$', PAGE, re.MULTILINE)
 
 
 # The example of the page.
@@ -29,7 +29,8 @@ FAIRWAY = {
 
 
 def unit(name: str, kind: str) -> str:
-    special = {"deflate_min_bytes": "bytes", "deflate_level": "level", "outbox_high_water": "bytes"}
+    in_bytes = ("deflate_min_bytes", "outbox_high_water", "http2_stream_window", "http2_connection_window")
+    special = {"deflate_level": "level", "http2_patience": "tokens", **dict.fromkeys(in_bytes, "bytes")}
     of_numbers = "bytes" if name.endswith("bytes") else "count"
     of_texts = "choice" if name in CHOICES else "list" if name == "tls_ciphers" else "path"
     return special.get(name) or {"bool": "on or off", "float": "seconds", "int": of_numbers, "str": of_texts}[kind]

@@ -9,19 +9,34 @@ are two: `send_whole` and `response_complete`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse, status_of
 from fairway.asgi.reporter import Host
 from fairway.asgi.types import Headers, Message
-from fairway.delivery import NEXT_PASS, Output, Waker
+from fairway.delivery import NEXT_PASS, Waker
 
 _PASSES_FOR_OTHERS = 5
 
 # Statuses whose body is not sent (RFC 9110 section 6.4.1, and 15.3.6).
 _WITHOUT_BODY = frozenset({204, 205, 304})
 _MAX_LENGTH_DIGITS = 18
+
+
+class Waiting(Protocol):
+    """What waits to be sent. (Part of `fairway.delivery.Output`)"""
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+
+    @property
+    def high_water(self) -> int:
+        """From this size on senders are asked to wait."""
+
+    def drained(self) -> Awaitable[None]:
+        """What to await until less than `high_water` waits."""
 
 
 class HttpCarrier(Protocol):
@@ -32,7 +47,7 @@ class HttpCarrier(Protocol):
     """
 
     @property
-    def outbox(self) -> Output:
+    def outbox(self) -> Waiting:
         """What it writes into. Its size says when the application has to wait."""
 
     def send_continue(self) -> None:

@@ -25,7 +25,7 @@ from fairway.server.tls.options import CHOICES, TlsOptions
 
 logger = get_logger("fairway.server")
 
-_DESCRIPTION = "Serve an ASGI application: HTTP/1.1 and WebSocket, made for Django with Channels."
+_DESCRIPTION = "Serve an ASGI application: HTTP/1.1, HTTP/2 and WebSocket, made for Django with Channels."
 
 _EXAMPLES = """\
 examples:

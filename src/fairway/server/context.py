@@ -23,6 +23,7 @@ from fairway.server.backlog import Backlog
 from fairway.server.collector import Collector
 from fairway.server.config import Config
 from fairway.server.defaults import ResponseDefaults
+from fairway.server.http2.limits import protocol_limits
 from fairway.server.output.batch import Batch
 from fairway.server.paused import Paused
 from fairway.timing.clock import Clock
@@ -68,6 +69,8 @@ class ServerContext(Clock):
         self.app = app
         self.config = config
         self.limits = limits = config.limits
+        self.http2_limits = protocol_limits(limits)
+        self.stream_high_water = min(limits.outbox_high_water, limits.http2_outbox_bytes // limits.http2_max_streams)
         self.ping_times = (limits.ping_interval, limits.ping_timeout, limits.close_timeout)
         self.access = access
         self.logs_access = access.enabled

@@ -122,6 +122,37 @@ class Limits(TlsOptions):
     stall_warning: float = 5.0
     """How long the application may block the event loop before the log says where; 0: it never does."""
 
+    http2: bool = True
+    """Whether HTTP/2 is spoken: over TLS with clients that ask for it, in clear with those that begin with it."""
+
+    http2_max_streams: int = 100
+    """Requests and WebSockets of one HTTP/2 connection at once, and applications that still run for it; one more is
+    refused, and may be sent again."""
+
+    http2_stream_window: int = 65535
+    """Bytes of one HTTP/2 request's body that are asked for ahead of the application; doubled, up to 1 MiB, for an
+    application that takes them at once."""
+
+    http2_connection_window: int = 1024 * 1024
+    """Bytes on their way in on one HTTP/2 connection; at least 65535."""
+
+    http2_held_bytes: int = 4 * 1024 * 1024
+    """Bytes of bodies that one HTTP/2 connection holds for its applications; above it nothing more is asked for."""
+
+    http2_outbox_bytes: int = 4 * 1024 * 1024
+    """Bytes that wait for one HTTP/2 connection before `await send()` waits, shared by all the requests that it may
+    have."""
+
+    http2_continuations: int = 8
+    """Frames of one HTTP/2 request's head besides the first; beyond it the connection is ended."""
+
+    http2_patience: int = 200
+    """Tokens for what costs the server more than the client: a reset takes 5, SETTINGS 3, a PING or an empty frame 1;
+    an answered request gives 6, a second 20. Without any left the connection is ended (ENHANCE_YOUR_CALM)."""
+
+    settings_timeout: float = 10.0
+    """The time of an HTTP/2 client to acknowledge our settings; then the connection is ended (SETTINGS_TIMEOUT)."""
+
     deflate: bool = True
     """Whether permessage-deflate (RFC 7692) is agreed to when a client offers it."""
 
@@ -246,8 +277,8 @@ def _parsed(kind: str, text: str) -> object:
 
 
 # Fields for which zero, or an end to the range, means something.
-_LEAST = {"max_connections": 0, "deflate_min_bytes": 0, "stall_warning": 0}
-_MOST = {"deflate_level": 9}
+_LEAST = {"max_connections": 0, "deflate_min_bytes": 0, "stall_warning": 0, "http2_connection_window": 65535}
+_MOST = {"deflate_level": 9, "http2_stream_window": 2**31 - 1, "http2_connection_window": 2**31 - 1}
 
 
 def _problem(name: str, kind: str, value: object) -> str | None:

@@ -23,7 +23,8 @@ from fairway.protocols.http1 import Http1Protocol
 from fairway.server.access import AccessLog, EventLog
 from fairway.server.config import Config
 from fairway.server.context import ServerContext
-from fairway.server.http1.connection import TOO_MANY, Http1Connection
+from fairway.server.exchanges import TOO_MANY
+from fairway.server.http1.connection import Http1Connection
 from fairway.server.output.lanes import SOCKETS, TlsSocket
 from fairway.server.tls.handshake import Handshakes
 

@@ -15,37 +15,26 @@ from typing import TYPE_CHECKING, Any
 
 from fairway.asgi.errors import ProtocolMisuse
 from fairway.asgi.http import HttpExchange
-from fairway.asgi.scope import http_scope, origin, websocket_scope
+from fairway.asgi.scope import origin, websocket_scope
 from fairway.asgi.types import Headers
 from fairway.protocols.http1 import (
     BodyReceived,
     Http1Protocol,
     LocalProtocolError,
+    PrefaceReceived,
     RequestEnded,
     RequestFailed,
     RequestHead,
 )
 from fairway.protocols.websocket import handshake
+from fairway.server.exchanges import MAX_JOINED_BYTES, TOO_MANY, begin, expect_end, open_exchange
 from fairway.server.http1.handshake import UpgradeHandshake
+from fairway.server.http2.connection import Http2Connection
 from fairway.server.websocket.connection import WebSocketConnection
 from fairway.server.wire import Wire
 
 if TYPE_CHECKING:
     from fairway.server.context import ServerContext
-
-# Content up to here is copied behind its head; more is sent as a piece of its own.
-_MAX_JOINED_BYTES = 16384
-
-# How old a request is before a client that has ended its side counts as gone: some do so behind each request, and want
-# their answer (RFC 9112 section 9.6), others have closed, and an application that waits should not wait for them.
-_PATIENCE_AT_EOF = 0.9
-
-# What the server as a whole supports, whatever the application makes of it (RFC 9110 section 9.3.7).
-_ALLOWED = [(b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")]
-
-
-TOO_MANY: tuple[int, str, Headers] = (503, "too many connections", [(b"retry-after", b"10")])
-"""What a client gets that is one more than allowed."""
 
 
 class Http1Connection(asyncio.Protocol):
@@ -131,15 +120,11 @@ class Http1Connection(asyncio.Protocol):
         elif self._exchange is None and self._deadline is not None and http.request is None:
             # The head has begun: its deadline counts from the first byte, and is not moved by the others. One that
             # is complete at once needs none.
-            self._begin_head()
+            deadline = self._context.touch() + self._context.limits.request_head_timeout
+            if deadline < self._deadline:
+                self._set_deadline(deadline)
         if http.buffered and self._exchange is not None:
             self.outbox.pause_reading()
-
-    def _begin_head(self) -> None:
-        limits = self._context.limits
-        deadline = self._context.touch() + limits.request_head_timeout
-        if self._deadline is not None and deadline < self._deadline:
-            self._set_deadline(deadline)
 
     def eof_received(self) -> bool:
         # The client has said everything; it may still wait for its answer (RFC 9112 section 9.6).
@@ -210,7 +195,7 @@ class Http1Connection(asyncio.Protocol):
                     if self._exchange.feed(event.data) >= self._context.limits.body_buffer_bytes:
                         self.outbox.pause_reading()
             else:
-                assert kind is RequestFailed
+                assert kind is RequestFailed or kind is PrefaceReceived
                 self._fail(event)
 
     def _begin(self, head: RequestHead) -> None:
@@ -219,16 +204,10 @@ class Http1Connection(asyncio.Protocol):
         if head.upgrade == b"websocket":
             self._upgrade(head)
             return
-        context.counters.requests += 1
-        root_path = "" if head.target == b"*" else context.config.root_path
-        scope = http_scope(head, root_path, self._client, self._entrance, context.state)
-        exchange = HttpExchange(self, context, scope, context.loop.time(), head.expect_continue, context.batch)
-        self._exchange = exchange
-        if head.target == b"*":
-            exchange.answer(204, _ALLOWED)
+        exchange = open_exchange(HttpExchange, self, context, head, head.expect_continue, self._client, self._entrance)
+        self._exchange = self._application = exchange
+        if not begin(exchange):
             return
-        self._application = exchange
-        exchange.start()
         if self.outbox.eof:
             self._expect_end(exchange)
         elif head.content_length or head.chunked:
@@ -265,7 +244,19 @@ class Http1Connection(asyncio.Protocol):
         context.remove(self)
         websocket.start(scope)
 
+    def _begin_http2(self, data: bytes) -> None:
+        """Hand the wire over to an `Http2Connection`."""
+        context = self._context
+        context.wheel.cancel(self)
+        self._closing = True
+        connection = Http2Connection(context)
+        connection.take_over(self.outbox, self._client, self._entrance, data)
+        context.remove(self)
+
     def _fail(self, failure: RequestFailed) -> None:
+        if type(failure) is PrefaceReceived and self._context.limits.http2:
+            self._begin_http2(failure.data)
+            return
         self._context.fault("bad request", self._scope_for_log(), f"{failure.reason}; answered with {failure.status}")
         exchange = self._exchange
         if exchange is not None:
@@ -302,7 +293,7 @@ class Http1Connection(asyncio.Protocol):
 
     def send_whole(self, status: int, headers: Headers, body: bytes) -> bool:
         context = self._context
-        if context.draining or len(body) > _MAX_JOINED_BYTES:
+        if context.draining or len(body) > MAX_JOINED_BYTES:
             return False
         data = self._http.send_whole(status, tuple(headers), body, context.defaults().plain_heads)
         if data is None:
@@ -457,14 +448,7 @@ class Http1Connection(asyncio.Protocol):
             self._fail(RequestFailed(408, "request body stopped arriving: RFC 9110 section 15.5.9"))
 
     def _expect_end(self, exchange: HttpExchange) -> None:
-        # A client that has said everything cannot be told from one that has left, unless something is sent to it. The
-        # application learns of it, and what it sends then is sent; nobody ends their side of an event stream.
-        loop = self._context.loop
-        known_at = exchange.started_at + _PATIENCE_AT_EOF
-        if exchange.is_event_stream or loop.time() >= known_at:
-            exchange.forsake()
-        else:
-            loop.call_at(known_at, exchange.forsake)
+        expect_end(exchange, self._context)
         self._doubt(exchange)
 
     def _doubt(self, exchange: HttpExchange) -> None:

@@ -1,0 +1,429 @@
+"""One HTTP/2 connection: the asyncio protocol that carries many requests at once.
+
+The rules of the protocol are in `fairway.protocols.http2`, what one request does in `fairway.server.http2.stream`, how
+streams share the socket in `fairway.server.http2.output`, the socket itself in `fairway.server.wire`. This module joins
+them: it gives events to the owners of streams, and keeps the deadlines of the connection as a whole.
+
+All streams write into one outbox, which is written once in a pass of the loop. What the protocol itself has to say goes
+into it first: a SETTINGS frame has to be acknowledged before anything is sent that only it has made possible.
+
+Open, going, closing. `drain` leads to going: a GOAWAY has said which stream is the last, and when that is complete we
+close. Closing: our side has ended, or is about to, and what comes is thrown away; that takes up to `close_timeout`,
+because a connection that is closed with something unread is reset, and then a client never sees why.
+
+Lifetime: connection -> protocol -> streams -> owners -> connection. The cycles are cut in `connection_lost`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fairway.asgi.scope import Address, Entrance, origin
+from fairway.protocols.http2 import (
+    DataReceived,
+    ErrorCode,
+    GoingAway,
+    Http2Protocol,
+    PingAcknowledged,
+    RequestFailed,
+    RequestReceived,
+    Stream,
+    StreamRefused,
+    StreamReset,
+    Terminated,
+    WindowOpened,
+)
+from fairway.server.exchanges import TOO_MANY
+from fairway.server.http2.leaving import Leaving
+from fairway.server.http2.output import StreamWriter
+from fairway.server.http2.stream import RequestStream, StreamOwner
+from fairway.server.http2.watch import Verdict, Watch
+from fairway.server.wire import Wire
+
+if TYPE_CHECKING:
+    from fairway.server.context import ServerContext
+
+_PING = b"fairway?"
+
+
+class Http2Connection(asyncio.Protocol):
+    """Shares a `Wire` among streams. (`fairway.server.wire.Owner`)"""
+
+    __slots__ = (
+        "_due",
+        "_endpoint",
+        "_is_closing",
+        "_is_going",
+        "_refused",
+        "client",
+        "context",
+        "entrance",
+        "leaving",
+        "outbox",
+        "protocol",
+        "watch",
+        "wheel_slot",
+        "writer",
+    )
+
+    client: Address
+    entrance: Entrance
+    outbox: Wire
+    protocol: Http2Protocol
+    watch: Watch
+    writer: StreamWriter
+
+    def __init__(self, context: ServerContext, endpoint: socket.socket | None = None) -> None:
+        self.context = context
+        self.leaving = Leaving(context)
+        self.wheel_slot: int | None = None
+        self._endpoint = endpoint
+        self._due = 0.0  # for when the wheel has been told
+        self._is_going = self._is_closing = self._refused = False
+
+    # From the socket ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a stream, never less
+        context = self.context
+        self.client, self.entrance = origin(transport)
+        endpoint, self._endpoint = self._endpoint, None
+        context.counters.connections += 1
+        self._begin(Wire(transport, context, self, endpoint))
+        if context.is_full:
+            self._refused = True
+            context.refusing += 1
+            context.counters.refused += 1
+            context.fault("connection limit", None, f"more than {context.max_connections} connections: GOAWAY")
+            self.terminate(ErrorCode.NO_ERROR, TOO_MANY[1])
+
+    def take_over(self, wire: Wire, client: Address, entrance: Entrance, data: bytes) -> None:
+        """Go on with a wire that an HTTP/1.1 connection has begun with, and what it has read (prior knowledge, RFC 9113
+        section 3.3).
+        """
+        self.client, self.entrance = client, entrance
+        wire.owner = self
+        assert wire.transport is not None
+        wire.transport.set_protocol(self)
+        self._begin(wire)
+        self.data_received(data)
+
+    def _begin(self, wire: Wire) -> None:
+        context = self.context
+        now = context.touch()
+        self.outbox = wire
+        self.protocol = Http2Protocol(context.http2_limits, now)
+        self.watch = Watch(context.limits, now)
+        self.writer = StreamWriter(wire, self.protocol)
+        context.add(self)
+        wire.append(self.protocol.data_to_send())
+        self.schedule(now + min(context.limits.settings_timeout, context.limits.keep_alive_timeout))
+        if context.draining:
+            self.drain()
+
+    def data_received(self, data: bytes) -> None:
+        outbox = self.outbox
+        if self._is_closing:
+            outbox.discard()
+            return
+        protocol, watch = self.protocol, self.watch
+        watch.heard_at = now = self.context.now
+        streams = protocol.streams
+        events = protocol.receive_data(data, now)
+        answer = protocol.data_to_send()
+        if answer:
+            outbox.append(answer)
+        for event in events:
+            _HANDLERS[type(event)](self, event)
+        if protocol.streams is not streams:
+            self.ended(_owners(streams))  # it was terminated, and has forgotten them
+        if not protocol.is_waiting:
+            watch.head_since = None
+        elif watch.head_since is None:
+            watch.head_since = now = self.context.touch()
+            self.schedule(now + self.context.limits.request_head_timeout)
+        if outbox.blocked and outbox.size >= outbox.high_water:
+            outbox.pause_reading()  # whoever takes no answers is not asked for more: `resume_writing` goes on
+
+    def eof_received(self) -> bool:
+        # A client may still wait for its answers, as over HTTP/1.1, if they need no more of it than its windows.
+        wire = self.outbox
+        wire.eof = True
+        if not self._is_closing:
+            self.watch.left_at = now = self.context.touch()
+            self.schedule(now + self.context.limits.disconnect_timeout)
+            for owner in _owners(self.protocol.streams):
+                owner.expect_end()
+        if self._is_closing or not self.protocol.streams:
+            self._close()
+        return not wire.is_ending
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        context = self.context
+        self._is_closing = True
+        owners = _owners(self.protocol.streams)
+        self.protocol.close()
+        self.outbox.lost()
+        context.wheel.cancel(self)
+        if self._refused:
+            context.refusing -= 1
+        context.remove(self)
+        _tell(owners)
+        self.writer.waiting.clear()
+
+    def pause_writing(self) -> None:
+        self.outbox.pause_writing()
+
+    def resume_writing(self) -> None:
+        outbox = self.outbox
+        outbox.resume_writing()
+        if outbox.blocked:
+            return
+        self.writer.go_on(self.context.touch())
+        outbox.resume_reading()
+
+    def peer_has_left(self, is_reset: bool) -> None:
+        """The end of the stream has come while nothing was read. (`fairway.server.paused.PausedConnection`)"""
+        if is_reset:
+            self.abort()  # else it is read when the peer has taken what there is for it
+
+    # For the streams ------------------------------------------------------------------------------------------
+
+    def stream_ended(self) -> None:
+        """A stream is complete, or was reset."""
+        if self.protocol.streams or self._is_closing:
+            return
+        self.outbox.flush_alone()
+        self.watch.idle_since = self.context.now
+        if self._is_going:
+            self._finish()
+        elif self.outbox.eof:
+            self._close()
+
+    def lingering_ended(self) -> None:
+        """An application has ended that has outlived its stream."""
+        self.protocol.lingering -= 1
+        if not self.protocol.lingering and self.outbox.transport is None:
+            self.leaving.clear()
+            self.context.wheel.cancel(self)
+
+    def fault(self, kind: str, text: str) -> None:
+        """One line about a fault of the peer that belongs to no request."""
+        self.context.fault(kind, {"client": self.client, "path": "-"}, text)
+
+    # Endings --------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Take no more requests and finish those under way, then close: first a warning, so that no request is lost
+        that is on its way already (RFC 9113 section 6.8).
+        """
+        if self._is_closing or self._is_going or self.watch.warned_at is not None:
+            return
+        self.watch.warned_at = now = self.context.touch()
+        self.outbox.append(self.protocol.warn() + self.protocol.ping(_PING))
+        self.schedule(now)
+        for owner in _owners(self.protocol.streams):
+            owner.drain()
+
+    def shut_down(self) -> None:
+        """Say which stream is the last, and close when it is complete."""
+        self.watch.warned_at = None
+        self._is_going = True
+        self.outbox.append(self.protocol.shut_down())
+        if not self.protocol.streams:
+            self._finish()
+
+    def terminate(self, code: ErrorCode, reason: str) -> None:
+        """End the connection, and with it what is under way."""
+        owners = _owners(self.protocol.streams)
+        self.outbox.append(self.protocol.terminate(code, reason))
+        self.ended(owners)
+
+    def ended(self, owners: Iterable[StreamOwner]) -> None:
+        """The protocol has said its last; these were under way."""
+        self._is_closing = True
+        _tell(owners)
+        self._finish()
+
+    def _finish(self) -> None:
+        """End our side, read on and throw away, until the client ends its own."""
+        self._is_closing = True
+        if not self.outbox.eof:
+            self.outbox.resume_reading()
+        self.outbox.finish()
+
+    def _close(self) -> None:
+        self._is_closing = True
+        self.outbox.close()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._is_closing = True
+        self.outbox.abort()
+
+    # Deadlines ------------------------------------------------------------------------------------------------
+
+    def schedule(self, deadline: float) -> None:
+        """Have `handle_deadline` called then. (`fairway.server.wire.Owner`)"""
+        if self.wheel_slot is None or deadline < self._due:
+            self._due = deadline
+            self.context.schedule(self, deadline)
+
+    def handle_deadline(self, now: float) -> float | None:
+        """Judge whichever deadline has passed; the next one. (`fairway.timing.wheel.Entry`)"""
+        outbox = self.outbox
+        if outbox.handle_deadline(now):
+            self._is_closing = True
+            self.context.client_stalled({"client": self.client, "path": "-"})
+        deadlines = [self.leaving.judge(now)]
+        if not self._is_closing:
+            deadlines += [owner.handle_deadline(now) for owner in _owners(self.protocol.streams)]
+            # Not later than a PING would be due for a request that comes next.
+            deadlines += [self._judge(now), now + self.context.limits.ping_interval]
+        deadlines.append(outbox.next_deadline())
+        following = [deadline for deadline in deadlines if deadline is not None]
+        if not following:
+            return None
+        self._due = min(following)
+        return self._due
+
+    def _judge(self, now: float) -> float | None:
+        while not self._is_closing:
+            has_streams = bool(self.protocol.streams)
+            deadline, verdict = self.watch.deadline(self.protocol, has_streams, self.outbox.reading)
+            if now < deadline:
+                return deadline
+            _VERDICTS[verdict](self, now)
+        return None
+
+
+def _owners(streams: Mapping[int, Stream]) -> list[StreamOwner]:
+    return [stream.owner for stream in streams.values() if stream.owner is not None]
+
+
+def _tell(owners: Iterable[StreamOwner]) -> None:
+    for owner in owners:
+        owner.lost()
+
+
+# What the peer has done -----------------------------------------------------------------------------------------------
+
+
+def _request(connection: Http2Connection, event: RequestReceived) -> None:
+    if event.stream.is_open:  # else it was reset by what came behind it
+        RequestStream(connection, event.stream, event.head, event.ended).start()
+
+
+def _failed(connection: Http2Connection, event: RequestFailed) -> None:
+    connection.fault("bad request", f"{event.reason}; answered with {event.status}")
+    defaults = connection.context.defaults().fields
+    connection.outbox.append(event.stream.error_response(event.status, event.reason, default_headers=defaults))
+    connection.stream_ended()
+
+
+def _data(connection: Http2Connection, event: DataReceived) -> None:
+    stream, data, ended = event
+    if stream.owner is not None:
+        stream.owner.data_received(data, ended)
+
+
+def _reset(connection: Http2Connection, event: StreamReset) -> None:
+    if event.reason:
+        connection.fault("bad request", f"{event.reason}; stream reset with {event.code}")
+    if event.stream.owner is not None:
+        event.stream.owner.lost()
+    connection.stream_ended()
+
+
+def _refused(connection: Http2Connection, event: StreamRefused) -> None:
+    context = connection.context
+    context.counters.refused += 1
+    connection.fault("stream limit", f"more than {context.limits.http2_max_streams} requests at once: refused")
+
+
+def _window_opened(connection: Http2Connection, event: WindowOpened) -> None:
+    writer, now = connection.writer, connection.context.touch()
+    if event.stream is None:
+        writer.go_on(now)
+    elif event.stream.owner is not None:
+        writer.go_on(now, [event.stream.owner])
+
+
+def _ping_acknowledged(connection: Http2Connection, event: PingAcknowledged) -> None:
+    if connection.watch.warned_at is not None:
+        connection.shut_down()
+
+
+def _going_away(connection: Http2Connection, event: GoingAway) -> None:
+    """The peer begins nothing more, and waits for its answers: there is nothing to be done."""
+
+
+def _terminated(connection: Http2Connection, event: Terminated) -> None:
+    connection.fault("protocol error", f"{event.reason}; closed with {event.code}")
+
+
+_HANDLERS: dict[type, Callable[[Http2Connection, Any], None]] = {
+    RequestReceived: _request,
+    RequestFailed: _failed,
+    DataReceived: _data,
+    StreamReset: _reset,
+    StreamRefused: _refused,
+    WindowOpened: _window_opened,
+    PingAcknowledged: _ping_acknowledged,
+    GoingAway: _going_away,
+    Terminated: _terminated,
+}
+
+
+# What has taken too long ----------------------------------------------------------------------------------------------
+
+
+def _no_settings(connection: Http2Connection, now: float) -> None:
+    _give_up(connection, ErrorCode.SETTINGS_TIMEOUT, "settings not acknowledged in time: RFC 9113 section 6.5.3")
+
+
+def _no_head(connection: Http2Connection, now: float) -> None:
+    _give_up(connection, ErrorCode.PROTOCOL_ERROR, "request head not complete in time: RFC 9110 section 15.5.9")
+
+
+def _give_up(connection: Http2Connection, code: ErrorCode, reason: str) -> None:
+    connection.fault("bad connection", f"{reason}; closed with {code}")
+    connection.terminate(code, reason)
+
+
+def _idle(connection: Http2Connection, now: float) -> None:
+    connection.shut_down()
+
+
+def _ask(connection: Http2Connection, now: float) -> None:
+    connection.watch.asked_at = now
+    connection.outbox.append(connection.protocol.ping(_PING))
+
+
+def _silent(connection: Http2Connection, now: float) -> None:
+    connection.fault("no answer to ping", "client answers no PING: dropped")
+    connection.abort()
+
+
+def _going(connection: Http2Connection, now: float) -> None:
+    connection.shut_down()
+
+
+def _left(connection: Http2Connection, now: float) -> None:
+    if connection.outbox.blocked or connection.watch.has_moved(connection.protocol.window):
+        connection.watch.left_at = now
+    else:
+        connection.abort()
+
+
+_VERDICTS: dict[Verdict, Callable[[Http2Connection, float], None]] = {
+    Verdict.NO_SETTINGS: _no_settings,
+    Verdict.NO_HEAD: _no_head,
+    Verdict.IDLE: _idle,
+    Verdict.ASK: _ask,
+    Verdict.SILENT: _silent,
+    Verdict.GOING: _going,
+    Verdict.LEFT: _left,
+}

@@ -1,0 +1,168 @@
+"""How the streams of a connection share what its windows and its socket take.
+
+Every stream writes into the one outbox of the connection, through a `StreamWriter`: as much as the windows of both
+allow, and while the socket takes it. What cannot go at once waits with its stream, in a `StreamOutput`, and the stream
+is among the `waiting`. When a window opens, or the socket has taken what there was, these go on in turn, a frame each.
+So however much one stream has to say, another one waits for a frame of each at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Protocol
+
+from fairway.protocols.http2 import Http2Protocol, Stream
+from fairway.server.output.lanes import CHUNK_BYTES
+from fairway.server.output.outbox import Outbox
+
+FRAME_BYTES = 16384
+"""The turn of a stream among those that wait: the longest frame that every peer takes (RFC 9113 section 4.2)."""
+
+
+class WaitingStream(Protocol):
+    """Has content that could not go at once."""
+
+    def go_on(self, now: float) -> bool:
+        """Send one frame of it; True if another could follow at once."""
+
+
+class StreamWriter:
+    """Belongs to one connection."""
+
+    __slots__ = ("_outbox", "_protocol", "waiting")
+
+    waiting: dict[WaitingStream, None]
+    """In the order in which they began to wait. Whoever has nothing more to send takes itself out."""
+
+    def __init__(self, outbox: Outbox, protocol: Http2Protocol) -> None:
+        self._outbox = outbox
+        self._protocol = protocol
+        self.waiting = {}
+
+    def write(self, frame: bytes) -> bool:
+        """Add a frame, if it is one, to what is written at the end of the pass; True if it was written at once."""
+        return bool(frame) and self._outbox.append(frame)
+
+    def send(self, stream: Stream, data: memoryview, ended: bool) -> tuple[int, bool]:
+        """Frame as much content as may go now; how much that is, and whether it was so much that it was written at
+        once. `ended`: if all of it goes, it is the end of our side.
+        """
+        outbox, protocol, total = self._outbox, self._protocol, len(data)
+        if not total:
+            return 0, self.write(stream.data(b"", ended))
+        sent, was_written = 0, False
+        while sent < total and self._has_room:
+            size = min(total - sent, stream.window, protocol.window, CHUNK_BYTES)
+            if size <= 0:
+                break
+            piece = data[sent : sent + size]
+            sent += size
+            was_written |= outbox.append(stream.data(piece, ended and sent == total))
+        return sent, was_written
+
+    @property
+    def _has_room(self) -> bool:
+        return not self._outbox.blocked or self._outbox.size < CHUNK_BYTES
+
+    def go_on(self, now: float, streams: Iterable[WaitingStream] = ()) -> None:
+        """Let these send, or all that wait, for as long as the socket and the windows take it."""
+        turns = deque(streams or self.waiting)
+        while turns and self._protocol.window > 0 and self._has_room:
+            stream = turns.popleft()
+            if stream in self.waiting and stream.go_on(now):
+                turns.append(stream)
+
+
+class StreamOutput:
+    """What waits for one stream, in order, and who waits for it to shrink. (`fairway.asgi.http.Waiting`)"""
+
+    __slots__ = (
+        "_has_ended",
+        "_pieces",
+        "_stream",
+        "_trailers",
+        "_waiters",
+        "_writer",
+        "high_water",
+        "size",
+        "stalled_at",
+    )
+
+    stalled_at: float
+    """Since when nothing has gone."""
+
+    def __init__(self, writer: StreamWriter, stream: Stream, high_water: int, now: float) -> None:
+        self._writer = writer
+        self._stream = stream
+        self.high_water = high_water
+        self.size = 0
+        self.stalled_at = now
+        self._pieces: deque[memoryview] = deque()
+        self._has_ended = False
+        self._trailers = b""
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def append(self, data: bytes | memoryview, ended: bool) -> None:
+        """Add content; `ended` says that it is the last."""
+        if data:
+            self._pieces.append(memoryview(data))
+            self.size += len(data)
+        self._has_ended = ended
+
+    def end(self, trailers: bytes) -> None:
+        """Nothing follows but these trailers, which may be none."""
+        self._trailers = trailers
+        self._has_ended = True
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything has gone, and nothing will follow."""
+        return self._has_ended and not self._pieces
+
+    def go_on(self, now: float) -> bool:
+        """As for `WaitingStream`."""
+        pieces, stream = self._pieces, self._stream
+        if pieces:
+            piece = pieces[0][:FRAME_BYTES]
+            is_last = self._has_ended and not self._trailers and self.size == len(piece)
+            sent, _ = self._writer.send(stream, piece, is_last)
+            if not sent:
+                return False
+            self._took(sent, now)
+            if is_last and not pieces:
+                return False
+        if not pieces and self._has_ended:
+            self._writer.write(stream.end(self._trailers))
+        return bool(pieces) and stream.writable > 0
+
+    def _took(self, sent: int, now: float) -> None:
+        pieces = self._pieces
+        if sent == len(pieces[0]):
+            pieces.popleft()
+        else:
+            pieces[0] = pieces[0][sent:]
+        self.size -= sent
+        self.stalled_at = now
+        if self.size < self.high_water:
+            self._wake_waiters()
+
+    async def drained(self) -> None:
+        """Wait until less than `high_water` waits, or the stream is gone. Cancelling loses nothing."""
+        while self.size >= self.high_water:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def _wake_waiters(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def lost(self) -> None:
+        """The stream is gone: forget everything, and wake all who wait."""
+        self._pieces.clear()
+        self.size = 0
+        self._wake_waiters()

@@ -1,0 +1,317 @@
+"""One request over a stream of HTTP/2: the carrier of an `HttpExchange`.
+
+A `RequestStream` lives from the head of its request until its response is complete and written, or the stream is reset.
+An application that runs on after that keeps its place among the streams that a peer may have open, or a peer could have
+any number of them run by resetting its streams (CVE-2023-44487).
+
+What it sends goes straight into the outbox of the connection while the windows allow. What they do not allow waits in a
+`StreamOutput`, which then is its `outbox`: so an application waits for its own stream, and for the socket, and for no
+other stream. What it receives is given back to the peer's windows when the application takes it (`body_taken`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from fairway.asgi.errors import ProtocolMisuse
+from fairway.asgi.http import HttpExchange, Waiting
+from fairway.asgi.scope import Address, Entrance
+from fairway.asgi.types import Headers
+from fairway.protocols.http2 import ErrorCode, Http2Protocol, LocalProtocolError, RequestHead, Stream
+from fairway.server.exchanges import MAX_JOINED_BYTES, begin, expect_end, open_exchange
+from fairway.server.http2.leaving import Leaving
+from fairway.server.http2.output import StreamOutput, StreamWriter
+from fairway.server.wire import Wire
+
+if TYPE_CHECKING:
+    from fairway.server.context import ServerContext
+
+
+class Carrying(Protocol):
+    """The connection, as a stream sees it. (`fairway.server.http2.connection.Http2Connection`)"""
+
+    context: ServerContext
+    client: Address
+    entrance: Entrance
+    outbox: Wire
+    protocol: Http2Protocol
+    writer: StreamWriter
+    leaving: Leaving
+
+    def schedule(self, deadline: float) -> None:
+        """Have the deadlines of all streams judged then."""
+
+    def stream_ended(self) -> None:
+        """A stream is complete, or was reset."""
+
+    def lingering_ended(self) -> None:
+        """An application has ended that has outlived its stream."""
+
+
+class StreamOwner(Protocol):
+    """Who speaks over a stream. (`Stream.owner`)"""
+
+    def data_received(self, data: bytes, ended: bool) -> None:
+        """Content has come; nothing may, at its end."""
+
+    def lost(self) -> None:
+        """The stream is gone before its time, by whosever reset, or with its connection. Called once, as the last."""
+
+    def go_on(self, now: float) -> bool:
+        """Send one frame of what waits; True if another could follow. Called only while it is among the `waiting`."""
+
+    def handle_deadline(self, now: float) -> float | None:
+        """Judge what has lasted too long; when to look again."""
+
+    def expect_end(self) -> None:
+        """The peer has ended its side of the connection."""
+
+    def drain(self) -> None:
+        """The server stops: end what has no end of its own."""
+
+
+class StreamExchange(HttpExchange):
+    """Tells the connection when its application has ended, even long after its stream."""
+
+    __slots__ = ("connection",)
+
+    connection: Carrying | None
+    """Among whose streams it counts, although its own is gone."""
+
+    def __call__(self, task: asyncio.Task[None]) -> None:
+        super().__call__(task)
+        if self.connection is not None:
+            self.connection.lingering_ended()
+            self.connection = None
+
+
+class RequestStream:
+    """(`StreamOwner`, `fairway.asgi.http.HttpCarrier`)"""
+
+    __slots__ = ("_connection", "_exchange", "_has_trailers", "_heard_at", "_output", "_stream", "_untaken", "outbox")
+
+    outbox: Waiting
+
+    def __init__(self, connection: Carrying, stream: Stream, head: RequestHead, ended: bool) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._output: StreamOutput | None = None
+        self._has_trailers = False
+        self._untaken = 0
+        self._heard_at = connection.context.now
+        self.outbox = connection.outbox
+        stream.owner = self
+        self._exchange = exchange = open_exchange(
+            StreamExchange,
+            self,
+            connection.context,
+            head,
+            head.expect_continue,
+            connection.client,
+            connection.entrance,
+        )
+        exchange.connection = None
+        if ended:
+            exchange.feed_end()
+
+    def start(self) -> None:
+        """Start the application."""
+        begin(self._exchange)
+
+    # From the connection --------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes, ended: bool) -> None:
+        if data:
+            self._heard_at = self._connection.context.now
+            self._untaken += len(data)
+            self._exchange.feed(data)
+        if ended:
+            self._exchange.feed_end()
+
+    def lost(self) -> None:
+        exchange = self._exchange
+        if not (exchange.finished or exchange.disconnected):
+            exchange.lost()
+        self._leave()
+        if exchange.task is not None and exchange.disconnected:
+            self._connection.schedule(self._connection.leaving.add(exchange))
+
+    def go_on(self, now: float) -> bool:
+        output = self._output
+        if output is None:
+            return False
+        has_more = output.go_on(now)
+        if output.is_complete:
+            self._leave()
+            self._connection.stream_ended()
+        elif not output.size:
+            self._output = None
+            self.outbox = self._connection.outbox
+            self._connection.writer.waiting.pop(self, None)
+        return has_more
+
+    def expect_end(self) -> None:
+        exchange = self._exchange
+        if not exchange.has_whole_body:
+            self._cut(ErrorCode.CANCEL)
+        elif not exchange.finished:
+            expect_end(exchange, self._connection.context)
+
+    def drain(self) -> None:
+        if self._exchange.is_event_stream:
+            self._exchange.end_stream()
+
+    # Deadlines ------------------------------------------------------------------------------------------------
+
+    def handle_deadline(self, now: float) -> float | None:
+        limits, exchange = self._connection.context.limits, self._exchange
+        deadlines = []
+        if not (exchange.has_whole_body or exchange.disconnected):
+            if self._stream.unread:
+                self._heard_at = now  # it is the application that does not take what has arrived
+            silent_until = self._heard_at + limits.keep_alive_timeout
+            if now >= silent_until:
+                self._silent()
+                return None
+            deadlines.append(silent_until)
+        if self._output is not None:
+            if self._connection.outbox.blocked:
+                self._output.stalled_at = now  # the socket's own deadline is running
+            stalled_until = self._output.stalled_at + limits.write_stall_timeout
+            if now >= stalled_until:
+                self._connection.context.client_stalled(exchange.scope)
+                self._cut(ErrorCode.CANCEL)
+                return None
+            deadlines.append(stalled_until)
+        return min(deadlines, default=None)
+
+    def _silent(self) -> None:
+        exchange = self._exchange
+        reason = "request body stopped arriving: RFC 9110 section 15.5.9"
+        self._connection.context.fault("bad request", exchange.scope, f"{reason}; answered with 408")
+        if exchange.started:
+            self._cut(ErrorCode.CANCEL)
+            return
+        exchange.disconnect()
+        exchange.log(408, self._refuse(408, reason))
+        self._connection.schedule(self._connection.leaving.add(exchange))
+
+    def _cut(self, code: ErrorCode) -> None:
+        """Reset the stream; the application learns of it."""
+        self._connection.writer.write(self._stream.reset(code))
+        self.lost()
+        self._connection.stream_ended()
+
+    # The application's answer (`fairway.asgi.http.HttpCarrier`) ---------------------------------------------------
+
+    def send_continue(self) -> None:
+        self._write_informational(100, [])
+
+    def send_early_hints(self, headers: Headers) -> bool:
+        return self._write_informational(103, headers)
+
+    def _write_informational(self, status: int, headers: Headers) -> bool:
+        try:
+            frame = self._stream.send_informational(status, headers)
+        except LocalProtocolError as error:
+            raise ProtocolMisuse(str(error)) from None
+        return self._connection.writer.write(frame)
+
+    def send_whole(self, status: int, headers: Headers, body: bytes) -> bool:
+        if len(body) > MAX_JOINED_BYTES:
+            return False
+        connection = self._connection
+        blocks = connection.context.defaults().plain_blocks
+        data = self._stream.send_whole(status, tuple(headers), body, blocks)
+        if data is None:
+            return False
+        connection.outbox.append(data)
+        return True
+
+    def send_start(self, status: int, headers: Headers, trailers: bool) -> None:
+        defaults = self._connection.context.defaults().fields
+        try:
+            frame = self._stream.send_response(status, headers, default_headers=defaults, trailers=trailers)
+        except LocalProtocolError as error:
+            raise ProtocolMisuse(str(error)) from None
+        self._has_trailers = trailers
+        self._connection.writer.write(frame)
+
+    def send_body(self, data: bytes, more: bool) -> bool:
+        try:
+            if not self._stream.admit(len(data), more):
+                data = b""
+        except LocalProtocolError as error:
+            raise ProtocolMisuse(str(error)) from None
+        ended = not (more or self._has_trailers)
+        output = self._output
+        if output is not None:
+            output.append(data, ended)
+            return False
+        if not (data or ended):
+            return False
+        sent, was_written = self._connection.writer.send(self._stream, memoryview(data), ended)
+        if sent < len(data):
+            self._wait().append(memoryview(data)[sent:], ended)
+        return was_written
+
+    def _wait(self) -> StreamOutput:
+        connection = self._connection
+        now = connection.context.touch()
+        output = StreamOutput(connection.writer, self._stream, connection.context.stream_high_water, now)
+        self._output = self.outbox = output
+        connection.writer.waiting[self] = None
+        connection.schedule(now + connection.context.limits.write_stall_timeout)
+        return output
+
+    def send_trailers(self, headers: Headers) -> bool:
+        try:
+            block = self._stream.trailers(headers)
+        except LocalProtocolError as error:
+            raise ProtocolMisuse(str(error)) from None
+        if self._output is not None:
+            self._output.end(block)
+            return False
+        return self._connection.writer.write(self._stream.end(block))
+
+    def body_taken(self) -> None:
+        count, self._untaken = self._untaken, 0
+        self._connection.writer.write(self._stream.credit(count))
+
+    def response_complete(self) -> None:
+        if self._output is None:
+            self._leave()
+            self._connection.stream_ended()
+
+    def application_ended(self, exchange: HttpExchange) -> None:
+        pass
+
+    def refuse(self, status: int, reason: str) -> int:
+        return self._refuse(status, reason)
+
+    def _refuse(self, status: int, reason: str) -> int:
+        defaults = self._connection.context.defaults().fields
+        self._connection.writer.write(self._stream.error_response(status, reason, default_headers=defaults))
+        self._leave()
+        self._connection.stream_ended()
+        return len(reason) + 1
+
+    def break_off(self) -> None:
+        self._connection.writer.write(self._stream.reset(ErrorCode.INTERNAL_ERROR))
+        self._leave()
+        self._connection.stream_ended()
+
+    # The end --------------------------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        """The stream is gone, or will be when the peer has ended its side."""
+        connection, exchange, output = self._connection, self._exchange, self._output
+        self._stream.owner = None
+        if output is not None:
+            output.lost()
+            self._output = None
+            connection.writer.waiting.pop(self, None)
+        if exchange.task is not None:
+            exchange.connection = connection
+            connection.protocol.lingering += 1
