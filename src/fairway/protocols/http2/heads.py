@@ -18,6 +18,8 @@ from fairway.protocols.http2.request import Refused, check_trailers, make_head
 
 _new_tuple = tuple.__new__
 
+_NO_HEADERS: Headers = []
+
 # A request that is kept keeps its fields alive, so a large one is not.
 _MAX_KEPT_BYTES = 4096
 
@@ -57,7 +59,7 @@ class HeadReader:
         self._block = b""  # of the last request, and at which version of the table it came: at none yet
         self._version = -1
         self._fixed: tuple[Any, ...] = ()
-        self._headers: Headers = []
+        self._headers = _NO_HEADERS
 
     def read(self, block: bytes, ended: bool) -> RequestHead | Refused:
         """Make the request of a block. `StreamFault` if it is malformed, `ConnectionFault` if it cannot be decoded."""

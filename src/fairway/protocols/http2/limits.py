@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fairway.protocols.http2 import frames
 
@@ -48,8 +48,13 @@ class Http2Limits:
     websocket: bool = True
     """Whether extended CONNECT is offered (RFC 8441)."""
 
-    def greeting(self) -> bytes:
-        """What a server sends first (RFC 9113 section 3.4): settings, and the rest of the connection's window."""
+    greeting: bytes = field(init=False, repr=False, compare=False)
+    """What a server sends first (RFC 9113 section 3.4): settings, and the rest of the connection's window."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "greeting", self._make_greeting())
+
+    def _make_greeting(self) -> bytes:
         settings = [
             (frames.MAX_CONCURRENT_STREAMS, self.max_streams),
             (frames.MAX_HEADER_LIST_SIZE, self.max_header_bytes),

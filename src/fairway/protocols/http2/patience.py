@@ -15,8 +15,13 @@ TOKENS_PER_SECOND = 20
 TOKENS_PER_ANSWER = 6
 
 # What it takes.
-RESET = 5
-"""The peer resets a stream before it is answered, or makes us reset it: rapid reset, and what was made of it."""
+RESET = 1
+"""The peer resets a stream before it is answered. A browser that leaves a page does so with all streams that are open;
+and an application that still runs for one of them takes the place of a stream (`lingering`)."""
+FAULT = 5
+"""The peer makes us reset a stream."""
+BYTES_PER_TOKEN = 1024
+"""Of a field block that is decoded in vain."""
 SETTINGS = 3
 TRIFLE = 1
 """PING, PRIORITY, what is unknown, DATA without content, WINDOW_UPDATE without need, a refused stream."""

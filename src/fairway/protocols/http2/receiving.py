@@ -26,7 +26,7 @@ from fairway.protocols.http2.events import (
 from fairway.protocols.http2.heads import PartialBlock
 from fairway.protocols.http2.hpack.decoder import DEFAULT_CAPACITY
 from fairway.protocols.http2.hpack.encoder import SHRINK
-from fairway.protocols.http2.patience import RESET, SETTINGS, TRIFLE
+from fairway.protocols.http2.patience import BYTES_PER_TOKEN, RESET, SETTINGS, TRIFLE
 from fairway.protocols.http2.request import Refused
 from fairway.protocols.http2.state import ConnectionState
 from fairway.protocols.http2.streams import UNKNOWN, Stream
@@ -192,8 +192,13 @@ def _begin(
     if is_circular:
         state.heads.skip(block)
         raise StreamFault(_PROTOCOL_ERROR, _CIRCULAR)
-    head = state.heads.read(block, ended)
+    try:
+        head = state.heads.read(block, ended)
+    except StreamFault:
+        state.spend(len(block) // BYTES_PER_TOKEN)
+        raise
     if isinstance(head, Refused):
+        state.spend(len(block) // BYTES_PER_TOKEN)
         if head.head is not None:
             stream.expect(head.head.method, False, False)
         events.append(RequestFailed(stream, head.status, head.reason, head.head))

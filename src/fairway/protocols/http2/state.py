@@ -9,7 +9,7 @@ from fairway.protocols.http2.events import Event, StreamReset, Terminated
 from fairway.protocols.http2.frames import DEFAULT_WINDOW, goaway_frame, rst_stream_frame, window_update_frame
 from fairway.protocols.http2.heads import HeadReader
 from fairway.protocols.http2.limits import Http2Limits
-from fairway.protocols.http2.patience import RESET, Budget
+from fairway.protocols.http2.patience import FAULT, Budget
 from fairway.protocols.http2.streams import Stream, StreamNumbers
 
 # As many streams as have been reset lately are remembered at least.
@@ -80,7 +80,7 @@ class ConnectionState:
         self.settings_acknowledged = False
         self.unread = 0
         self.prefix = b""
-        self.out = limits.greeting()
+        self.out = limits.greeting
         self.phase = Phase.PREFACE
         self.budget = Budget(limits.patience, now)
         self.heads = HeadReader(limits)
@@ -126,7 +126,7 @@ class ConnectionState:
         if stream is not None:
             self.out += self.forget(stream, True)
             events.append(StreamReset(stream, fault.code, fault.reason))
-        self.spend(RESET)
+        self.spend(FAULT)
 
     def fail(self, fault: ConnectionFault, events: list[Event]) -> None:
         """End the connection for what the peer did (RFC 9113 section 5.4.1)."""

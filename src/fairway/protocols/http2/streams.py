@@ -178,13 +178,14 @@ class Stream:
         """Return a whole response, or ``None`` if it cannot be sent that simply, and nothing has changed.
 
         It is what `send_response`, with a Content-Length added if there is none, and `data` would return together. Not
-        simple are HEAD, content beyond a window or a frame, and what `PlainBlocks` does not take.
+        simple are HEAD without the content that it stands for, content beyond a window or a frame, and what
+        `PlainBlocks` does not take.
         """
         protocol = self.protocol
         size = len(content)
         if (
             self._state is not _AWAITED
-            or self._flags & (_IS_HEAD | _IS_TUNNEL)
+            or (self._flags and not self._is_plain(size))
             or size > self.window
             or size > protocol.window
             or size > LARGEST_FRAME
@@ -196,11 +197,14 @@ class Stream:
         number = self.number
         if protocol.prefix:
             block = protocol.take_prefix() + block
-        if not size:
+        if not size or self._flags & _IS_HEAD:
             return pack_head(len(block) << 8 | HEADERS, END_HEADERS | END_STREAM, number) + block + self._after_end()
         protocol.window -= size
         head = pack_head(len(block) << 8 | HEADERS, END_HEADERS, number) + block
         return head + pack_head(size << 8 | DATA, END_STREAM, number) + content + self._after_end()
+
+    def _is_plain(self, size: int) -> bool:
+        return not self._flags & _IS_TUNNEL and (size > 0 or not self._flags & _IS_HEAD)
 
     def send_informational(self, status: int, headers: Iterable[Header]) -> bytes:
         """Return an interim response: 100, 103, ... (RFC 9110 section 15.2)."""

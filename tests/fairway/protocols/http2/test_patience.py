@@ -84,6 +84,9 @@ ATTACKS = {
     "one field again and again (HPACK bomb)": lambda: iter(
         [frame(HEADERS, 5, 1, BLOCK + b"\x40\x01a\x7f\x81\x1e" + b"b" * 3968 + b"\xbe" * 12000)]
     ),
+    "fields that are too many": lambda: of_streams(
+        lambda number: headers(number, [*GET, *[(b"x-%d" % number, b"y" * 50)] * 150])
+    ),
     "fields with no name": lambda: of_streams(lambda number: headers(number, [*GET, *[(b"", b"")] * 300])),
     "streams that are refused": lambda: of_streams(lambda number: headers(number)),
 }
@@ -120,6 +123,19 @@ def test_who_has_its_requests_answered_may_reset_some():
         event.stream.send_whole(200, (), b"", BLOCKS)
 
     assert not protocol.is_closed
+
+
+def test_a_browser_may_leave_a_page_with_all_streams_open():
+    protocol = started()
+    for _ in range(2):
+        first = protocol.numbers.highest + 1 | 1
+        numbers = range(first, first + 200, 2)
+        protocol.receive_data(b"".join(headers(number) for number in numbers), 0.0)
+        protocol.receive_data(b"".join(rst_stream(number) for number in numbers), 0.0)
+        assert not protocol.is_closed
+        for number in range(protocol.numbers.highest + 2, protocol.numbers.highest + 100, 2):
+            (event,) = protocol.receive_data(headers(number), 0.0)
+            event.stream.send_whole(200, (), b"", BLOCKS)
 
 
 def test_time_gives_patience():

@@ -128,7 +128,7 @@ CONNECTION_FAULTS = {
         part(b"\x40", 5), COMPRESSION, CUT_OFF,
     ),
     "4.3 a change of the table too late": (
-        part(BLOCK + b"\x20", 5), COMPRESSION, "a change of the table behind a field: RFC 7541 section 4.2",
+        part(BLOCK + b"\x20", 5), COMPRESSION, "a change of the table behind a field, or a third: RFC 7541 section 4.2",
     ),
     "4.3 too large a table": (
         part(b"\x3f\xe2\x1f" + BLOCK, 5), COMPRESSION, "a table larger than allowed: RFC 7541 section 6.3",

@@ -110,7 +110,16 @@ def test_what_is_not_that_simple_changes_nothing(status, fields, content):
     assert protocol.window == stream.window == 65535
 
 
-def test_nothing_is_simple_for_head_a_websocket_or_a_second_response():
+def test_9110_9_3_2_a_whole_response_to_head_says_how_long_the_content_would_be():
+    protocol, stream = opened(headers(1, HEAD))
+    (frame,) = frames(stream.send_whole(200, (), b"hello", BLOCKS))
+
+    assert frame[1] == END_STREAM | END_HEADERS
+    assert dict(fields(frame))[b"content-length"] == b"5"
+    assert (protocol.window, protocol.streams) == (65535, {})
+
+
+def test_nothing_is_simple_for_an_empty_head_a_websocket_or_a_second_response():
     for sample in (headers(1, HEAD), headers(1, WEBSOCKET, END_HEADERS)):
         _, stream = opened(sample)
         assert stream.send_whole(200, (), b"", BLOCKS) is None

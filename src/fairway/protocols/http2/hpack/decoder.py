@@ -22,6 +22,9 @@ DEFAULT_CAPACITY = 4096
 # Nothing that is sent is longer than 28 bits say (RFC 7541 section 5.1 asks for a limit).
 _MAX_INTEGER_BITS = 28
 
+# At most: to the smallest capacity that there was since the last block, and to the one that holds (section 4.2).
+_MAX_CHANGES = 2
+
 # Index 0 is nothing's, and is refused where it is met.
 _STATIC: list[Entry] = [make_entry(b"", b""), *(make_entry(name, value) for name, value in STATIC_TABLE)]
 _LAST_STATIC = len(STATIC_TABLE)
@@ -84,7 +87,7 @@ class Decoder:
         what cannot be decoded, `FieldsTooLarge` if the size is above `most`.
         """
         dynamic = self._dynamic
-        size = position = 0
+        size = position = changes = 0
         end = len(block)
         if self._must_shrink and not (end and 0x20 <= block[0] < 0x40):
             raise CompressionError("the table was not made smaller: RFC 7541 section 4.2")
@@ -107,8 +110,9 @@ class Decoder:
                     self._insert(entry)
                 elif byte >= 0x20:  # another capacity: section 6.3
                     capacity, position = _integer(block, position, 0x1F) if byte == 0x3F else (byte & 0x1F, position)
-                    if size:
-                        raise CompressionError("a change of the table behind a field: RFC 7541 section 4.2")
+                    changes += 1
+                    if size or changes > _MAX_CHANGES:
+                        raise CompressionError("a change of the table behind a field, or a third: RFC 7541 section 4.2")
                     self._resize(capacity)
                     continue
                 else:  # a literal that does not: sections 6.2.2 and 6.2.3

@@ -148,7 +148,7 @@ INDEX = "an index beyond the table, or a block that ends too early: RFC 7541 sec
 LARGE_INTEGER = "an integer that is too large: RFC 7541 section 5.1"
 CUT_STRING = "a string beyond the end of its block: RFC 7541 section 5.2"
 HUFFMAN = "a Huffman-coded string with EOS in it, or with wrong padding: RFC 7541 section 5.2"
-LATE = "a change of the table behind a field: RFC 7541 section 4.2"
+LATE = "a change of the table behind a field, or a third: RFC 7541 section 4.2"
 TOO_LARGE = "a table larger than allowed: RFC 7541 section 6.3"
 
 
@@ -175,6 +175,7 @@ TOO_LARGE = "a table larger than allowed: RFC 7541 section 6.3"
         (b"\x41\x81\xff", HUFFMAN),
         (b"\x00\x81\x00\x01a", HUFFMAN),
         (b"\x82\x20", LATE),
+        (b"\x20" * 3, LATE),
         (b"\x82\x3f\xe1\x1f", LATE),
         (b"\x3f\xe2\x1f", TOO_LARGE),
     ],
