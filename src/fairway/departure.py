@@ -1,4 +1,4 @@
-"""The end of a process, by a deadline, whatever does not want to end.
+"""Ends a process by a deadline, even if something in it does not want to end.
 
 Python waits at its exit for every thread that is not a daemon, those of pools included, for as long as they run. A
 `Departure` waits for them no longer than was promised: it says what is left behind, has the exit functions run and the
@@ -28,7 +28,7 @@ GRACE = 0.5
 """Seconds that threads have to end after everything else has."""
 
 _LAST_SECONDS = 1.0
-"""What exit functions and the flushing of output may take in a process that does not end by itself."""
+"""Seconds that exit functions and the flushing of output may take in a process that does not end by itself."""
 
 
 class Departure:
@@ -37,7 +37,7 @@ class Departure:
     def __init__(self, exit_functions: bool = True) -> None:
         """`exit_functions`: whether those of `atexit` are for this process to call."""
         self._exit_functions = exit_functions
-        # A queue whose `put` may interrupt itself: signal handlers call it.
+        # Its `put` may be interrupted by another `put`, because signal handlers call it.
         self._orders: queue.SimpleQueue[tuple[float, int] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._leaving: threading.Thread | None = None
@@ -53,7 +53,7 @@ class Departure:
             self._thread.start()
 
     def leave(self, code: int) -> None:
-        """To be called last: everything has ended but what was left behind.
+        """Call this last: everything has ended except what was left behind.
 
         Returns, and lets Python end the process, if only threads may be left: they have the rest of the time that was
         promised, until a signal says otherwise.
@@ -67,22 +67,22 @@ class Departure:
         self.by(max(self.deadline or 0.0, now + GRACE), code)
         if threading.current_thread() is threading.main_thread():
             self.take_signals(code)
-        # The first of the exit functions: Python has waited for the threads by then.
+        # This runs first of the exit functions. Python has waited for the threads by then.
         atexit.register(self._orders.put, None)
 
     @contextlib.contextmanager
     def at_the_end(self) -> Iterator[None]:
-        """Leave after the block, with its exit code if it exits."""
+        """Run the block, then leave, with the block's exit code if it exits."""
         try:
             yield
         except SystemExit as error:
-            # As Python has it: a number is the code, nothing is success, anything else a failure.
+            # As in Python: a number is the exit code, None is success, and anything else is a failure.
             self.leave(error.code if isinstance(error.code, int) else int(error.code is not None))
             raise
         self.leave(0)
 
     def take_signals(self, code: int = 0) -> None:
-        """From now on SIGINT and SIGTERM end the process at once. In the main thread."""
+        """Let SIGINT and SIGTERM end the process at once from now on. Call this in the main thread."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self.by(time.monotonic(), code))
 
@@ -97,7 +97,7 @@ class Departure:
             if order is None:
                 return
             deadline, code = order
-        # In a thread of its own: a log, an exit function or a pipe may block, too.
+        # This has a thread of its own, because a log, an exit function or a pipe may block, too.
         last = threading.Thread(
             target=_finish, args=(self._leaving, self._exit_functions), name="fairway departure, last", daemon=True
         )

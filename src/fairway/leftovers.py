@@ -1,4 +1,4 @@
-"""What Django's requests leave open: database connections that are kept for a request that will not come.
+"""Closes what Django's requests leave open: database connections that are kept for a request that will not come.
 
 With `CONN_MAX_AGE`, Django keeps the connections of a thread for the thread's next request. Under ASGI a request has a
 thread to itself (asgiref's `ThreadSensitiveContext`), which ends with it: what it keeps can never be used again, and
@@ -17,7 +17,7 @@ from django.db.backends.signals import connection_created
 
 
 class ClosingExecutor(ThreadPoolExecutor):
-    """Of one thread, which closes its database connections before it ends."""
+    """An executor of one thread, which closes its database connections before it ends."""
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         with contextlib.suppress(RuntimeError):  # it was shut down before
@@ -30,7 +30,7 @@ def close_with_thread(**kwargs: object) -> None:
     context = SyncToAsync.thread_sensitive_context.get(None)
     executor = None if context is None else SyncToAsync.context_to_thread_executor.get(context)
     if type(executor) is ThreadPoolExecutor:
-        # It is asgiref that makes them, and shuts them down; a method of its own would be in a cycle with it.
+        # asgiref makes these executors and shuts them down. A bound method here would be in a cycle with its executor.
         executor.__class__ = ClosingExecutor
 
 

@@ -1,8 +1,8 @@
-"""Logs: what is written of errors and of bad input, and that somebody sees it.
+"""Logs: what is written about errors and bad input, and that somebody sees it.
 
 Three things, each in one place. *Safe*: `get_logger` gives the loggers of this distribution, whose records have their
-control characters escaped before any handler sees them, in messages and in tracebacks, so that text of a client forges
-no line. *Few*: `FaultLog` writes one line about bad input, `ErrorLog` the traceback of an error, and neither does so
+control characters escaped before any handler sees them, in messages and in tracebacks, so that no client can forge a
+line. *Few*: `FaultLog` writes one line about bad input, `ErrorLog` the traceback of an error, and neither does so
 without limit. *Seen*: `set_up` gives the process a handler for what nobody else writes down.
 
 Time is an argument, in seconds of any clock that does not go backwards.
@@ -28,7 +28,7 @@ from itertools import islice
 from typing import Any, TextIO
 
 ANSWERS = ("fairway", "django.channels", "django.request", "django.security", "asyncio")
-"""The loggers, with all below them, that say why a connection got what it got; asyncio's has errors of tasks."""
+"""These loggers, and all below them, say what became of a connection and why. That of asyncio has errors of tasks."""
 
 _PRINTED = ("fairway", "django", "asyncio")
 
@@ -36,10 +36,11 @@ FORMAT = "%(asctime)s [%(process)d] %(levelname)s %(message)s"
 """Time, process and level, then what happened."""
 
 MAX_ARGUMENT_LENGTH = 1024 + len("...")
-"""Characters of one argument in a line about bad input."""
+"""At most this many characters of one argument go into a line about bad input."""
 
 MAX_ERROR_LENGTH = 4096
-"""Characters of one exception's message in a traceback: it may quote a whole message of a client."""
+"""At most this many characters of an exception's message go into a traceback: it may quote a whole message of a client.
+"""
 
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
@@ -51,7 +52,7 @@ _NOT_ASCII = re.compile(r"[^ -~]")
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger of that name; its records are made safe, whoever writes them down."""
+    """Return the logger of that name. Its records are made safe, whichever handler writes them."""
     logger = logging.getLogger(name)
     logger.addFilter(_SAFE)  # once, however often it is asked for
     return logger
@@ -78,7 +79,7 @@ def _printable_argument(argument: object) -> object:
 
 
 def printable(text: str, limit: int | None = None) -> str:
-    """The text on one line, in whatever language, with control and other invisible characters escaped."""
+    """Return the text on one line, in whatever language, with control characters and other invisible ones escaped."""
     if limit is not None and len(text) > limit:
         text = f"{text[:limit]}... ({len(text)} characters)"
     if text.isprintable():
@@ -87,7 +88,7 @@ def printable(text: str, limit: int | None = None) -> str:
 
 
 def escape_character(character: str) -> str:
-    """As Python writes it in a string, but new lines and tabs by their number, too."""
+    """Return the escape that Python would write, but escape new lines and tabs by their number, too."""
     number = ord(character)
     if number <= 0xFF:
         return f"\\x{number:02x}"
@@ -112,7 +113,7 @@ def _lines(error: traceback.TracebackException) -> Iterator[str]:
 
 
 def _chain(error: traceback.TracebackException) -> Iterator[tuple[traceback.TracebackException, str]]:
-    """The exception and those that led to it, each with the sentence that stands after it."""
+    """Yield the exception and those that led to it, each with the sentence that stands after it."""
     link, one = "", error
     while True:
         yield one, link
@@ -140,12 +141,12 @@ def _description(error: traceback.TracebackException) -> Iterator[str]:
 class FaultLog:
     """Lines about bad input: at most `per_second` of each reason, then one line that counts the rest.
 
-    As long as it goes on like that, one line and one count follow for the next two seconds, the next four, and so on up
-    to a minute: an attack may last for hours. A span in which nothing was left out ends that.
+    As long as lines are left out, the spans grow: one line and one count for the next two seconds, for the next four,
+    and so on up to a minute, since an attack may last for hours. The first span in which nothing was left out ends
+    that.
 
-    `reason` is a fixed phrase of the code, never text of a peer. Time is an argument; `flush` is to be called about
-    once a second, so that the count of an attack that has stopped comes out too. Writes at level WARNING unless told
-    otherwise.
+    `reason` is a fixed phrase of the code, never text of a peer. Time is an argument; Call `flush` about once a second,
+    so that the count is written even when an attack has stopped. Writes at level WARNING unless told otherwise.
     """
 
     __slots__ = ("_level", "_logger", "_per_second", "_windows")
@@ -176,7 +177,7 @@ class FaultLog:
                 self._next(reason, window, now)
 
     def _next(self, reason: str, window: _Window, now: float) -> _Window | None:
-        """What follows a span that is over: a longer one if lines were left out, else nothing."""
+        """Return the span that follows one that is over: a longer one if lines were left out, else None."""
         suppressed = window.lines - window.limit
         if suppressed <= 0:
             del self._windows[reason]
@@ -207,8 +208,8 @@ class ErrorLog:
     """Errors of the application: the first of a kind with its traceback, those that follow within `period` seconds as
     one line each, as few of them as `FaultLog` writes.
 
-    Errors are of one kind if they have the same type and were raised in the same place on the same way, and so were
-    their causes: what a client can bring about again and again is one kind.
+    Errors are of one kind if they have the same type and were raised at the same place by the same way, and so were
+    their causes. So whatever a client can bring about again and again is one kind.
     """
 
     __slots__ = ("_lines", "_logger", "_told")
@@ -219,7 +220,7 @@ class ErrorLog:
         self._lines = FaultLog(logger, level=logging.ERROR)
 
     def report(self, now: float, error: BaseException, text: str, *arguments: object) -> None:
-        """Write `text`, `%`-formatted with the arguments, and what is to be said of the error."""
+        """Write `text`, `%`-formatted with the arguments, and the error: its traceback, or one line."""
         if self._told.is_due(now, error):
             self._logger.error(text, *arguments, exc_info=(type(error), error, error.__traceback__))
         else:
@@ -232,7 +233,7 @@ class ErrorLog:
 
 
 class Told:
-    """Which kinds of errors have had their traceback, and when."""
+    """Remembers which kinds of errors have had their traceback, and when."""
 
     __slots__ = ("_period", "_times")
 
@@ -266,7 +267,7 @@ def _kind(error: BaseException) -> tuple[object, ...]:
     for _ in range(_MAX_CHAIN):
         if one is None:
             break
-        # Not the whole way of a recursion: how deep it went is the client's choice.
+        # Not the whole way of a recursion, because the client may choose how deep it goes.
         kind += (type(one), *islice(_places(one), 50))
         one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
     return tuple(kind)
@@ -292,7 +293,7 @@ def _ascii(argument: object) -> object:
 
 
 def set_up(level: str | None = None, default: str = "info") -> None:
-    """Have everything that says what became of a connection written to stderr, unless somebody else writes it down.
+    """Have everything that says what became of a connection written to stderr, unless another handler writes it.
 
     `level` is the least level of `fairway`; without one, what was set stays, and `default` holds where nothing was.
     May be called before and after logging is configured by others, and again.
@@ -304,7 +305,7 @@ def set_up(level: str | None = None, default: str = "info") -> None:
         ours.setLevel(default.upper())
     switch_on()
     loggers = [logging.getLogger(name) for name in _PRINTED]
-    # One for all of them, since its lock is what keeps their lines apart.
+    # One handler for all of them, because its lock keeps their lines apart.
     before = [handler for logger in loggers for handler in logger.handlers if isinstance(handler, LastHandler)]
     handler = before[0] if before else LastHandler()
     for logger in loggers:
@@ -315,8 +316,8 @@ def set_up(level: str | None = None, default: str = "info") -> None:
 def switch_on() -> None:
     """Undo what `disable_existing_loggers` has done to our loggers.
 
-    Django's `LOGGING`, and `dictConfig`, switch off all that exist and are not named, unless told not to: nobody means
-    these. A logger that is to be silent has a level.
+    Unless told otherwise, Django's `LOGGING` and `dictConfig` switch off every logger that exists and is not named.
+    Nobody means ours by that. A logger that is to be silent has a level.
     """
     for name in list(logging.root.manager.loggerDict):
         if any(name == own or name.startswith(f"{own}.") for own in ANSWERS):
@@ -326,8 +327,8 @@ def switch_on() -> None:
 class LastHandler(logging.Handler):
     """Writes to stderr what no other handler on the way of a record would write.
 
-    With `DEBUG` off, Django's own configuration writes nothing, and mails at most. Who has a handler of his own, at
-    whatever level, is left alone: looked at for each record, since logging may be configured late.
+    With `DEBUG` off, Django's own configuration writes nothing, and mails at most. If there is another handler, at
+    whatever level, this one stays silent. It looks for one at each record, since logging may be configured late.
 
     It waits for no reader: records that a pipe has no room for are dropped, and counted in a line once it has.
     """
@@ -344,7 +345,7 @@ class LastHandler(logging.Handler):
         if any(_writes(handler, record) for handler in _on_the_way(record)):
             return
         error = record.exc_info[1] if record.exc_info else None
-        # With a text it is of our own loggers, and was judged there.
+        # A record with a text comes from our own loggers, and was judged there.
         if error is not None and not record.exc_text and not self._told.is_due(time.monotonic(), error):
             record = copy(record)
             record.exc_info, record.exc_text = None, _brief(error)
@@ -356,7 +357,7 @@ class LastHandler(logging.Handler):
             self.handleError(record)
 
     def flush(self) -> None:
-        """At the end of the process: say what was dropped, if somebody reads again."""
+        """Say at the end of the process what was dropped, if somebody reads again."""
         with self.lock or nullcontext(), suppress(Exception):
             self._report_dropped()
 
@@ -369,7 +370,7 @@ class LastHandler(logging.Handler):
 
     def _write(self, text: str) -> bool:
         """Whether it was written."""
-        # Whatever standard error is by now: tests and hosting programs replace it.
+        # Look up standard error each time: tests and hosting programs replace it.
         stream = sys.stderr
         if stream is not self._stream:
             self._stream, self._pipe = stream, _Pipe.of(stream)
@@ -408,7 +409,7 @@ class _Pipe:
             data = b"\n" + data
         while data:
             try:
-                # So many bytes have room where there is any.
+                # If a pipe has any room, it has room for this many bytes.
                 written = os.write(self._number, data[: select.PIPE_BUF]) if self._poll.poll(0) else 0
             except OSError:
                 written = 0
@@ -420,7 +421,7 @@ class _Pipe:
 
 
 class SafeFormatter(logging.Formatter):
-    """Formats exceptions as `traceback_text` does, those of other people's records as well."""
+    """Formats exceptions as `traceback_text` does, also in records of other loggers."""
 
     def formatException(self, ei: Any) -> str:
         return traceback_text(ei[1]) if ei[1] is not None else ""

@@ -1,10 +1,10 @@
 """An event loop from its making to its closing, for one coroutine: `asyncio.run`, with two differences.
 
-An exit that some other task asks for (`sys.exit()`, KeyboardInterrupt) is that task's own end and not the loop's. And
-closing has a bound: a task that swallows its cancellation and a thread that does not return are left behind.
+If some other task asks for an exit (`sys.exit()`, KeyboardInterrupt), only that task ends, and not the loop. And
+closing has a bound: tasks that swallow their cancellation and threads that do not return are left behind.
 
-Beside it stands what such a coroutine needs to be stopped: signals for as long as it runs, the wait for whichever comes
-first, its work or the wish to end it, and cancelling to the end.
+Beside it stand the means to stop such a coroutine: signal handlers for as long as it runs, waiting for whichever comes
+first, its work or the order to stop, and cancelling until everything has ended.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ logger = logging.getLogger("fairway.running")
 T = TypeVar("T")
 
 CLOSE_SECONDS = 0.5
-"""What tasks have to end that are cancelled because the loop is closed; and asynchronous generators after them."""
+"""Seconds for tasks that are cancelled because the loop is closed, and as many for asynchronous generators after them.
+"""
 
 left_behind: list[asyncio.Task[Any]] = []
-"""Tasks that have not ended when they had to, and which the log has named. They are kept: what is freed in the middle
-runs its `finally` blocks, and there is no loop any more.
+"""Tasks that have not ended when they had to, and that the log has named. They are kept alive: if one were freed in the
+middle its `finally` blocks would run, without a loop.
 """
 
 
@@ -56,7 +57,7 @@ def _run_in(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:
         try:
             return loop.run_until_complete(task)
         except (SystemExit, KeyboardInterrupt) as error:
-            # Loops let these two through, whichever task raises them. What was ready to run is not lost.
+            # Loops let these two exceptions through, whichever task raises them. Nothing that was ready to run is lost.
             if task.done():
                 raise
             if _is_ctrl_c(error):
@@ -71,7 +72,7 @@ def _run_in(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:
 
 
 def _is_ctrl_c(error: BaseException) -> bool:
-    """Whether it comes from the keyboard, which it can only while nobody has installed a handler."""
+    """Whether the exit comes from the keyboard. It can only while nobody has installed a handler."""
     return (
         isinstance(error, KeyboardInterrupt)
         and threading.current_thread() is threading.main_thread()
@@ -118,7 +119,8 @@ async def _shut_down_generators(loop: asyncio.AbstractEventLoop) -> None:
 def handling_signals(
     handlers: Mapping[signal.Signals, Callable[[int, FrameType | None], object]],
 ) -> Iterator[None]:
-    """Handle these signals inside the block. Outside of the main thread, which alone has handlers, it does nothing.
+    """Handle these signals inside the block. Outside of the main thread, which alone may have handlers, this does
+    nothing.
 
     The handlers are the process's and not the event loop's, which would wait for a callback that blocks the loop. They
     run between any two instructions of the main thread: the loop is reached by `call_soon_threadsafe`.
@@ -135,7 +137,7 @@ def handling_signals(
 
 
 async def first(future: asyncio.Future[Any], event: asyncio.Event) -> bool:
-    """Wait for either; whether it was the event, while the future goes on."""
+    """Wait for either. Return whether it was the event, while the future goes on."""
     waiting = asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({future, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -145,7 +147,7 @@ async def first(future: asyncio.Future[Any], event: asyncio.Event) -> bool:
 
 
 async def cancel(*futures: asyncio.Future[Any]) -> None:
-    """Cancel them and wait until they have ended. What they raise is not reported."""
+    """Cancel tasks and wait until they have ended. What they raise is not reported."""
     for future in futures:
         future.cancel()
     if futures:

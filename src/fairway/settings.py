@@ -16,7 +16,7 @@ from fairway.server.limits import SETTING, ConfigurationError, Limits, misspelt_
 IN_MEMORY_BACKEND = "channels.layers.InMemoryChannelLayer"
 
 WORKERS_VARIABLE = "WEB_CONCURRENCY"
-"""By which hosting platforms say how many processes are to serve; gunicorn and uvicorn start as many."""
+"""The variable by which hosting platforms say how many processes are to serve. gunicorn and uvicorn start as many."""
 
 DIVIDED_HINT = (
     "Configure a layer that processes share, such as channels_redis.core.RedisChannelLayer, "
@@ -25,16 +25,15 @@ DIVIDED_HINT = (
 
 
 def limits_from_django() -> Limits:
-    """The limits that environment variables and `settings.FAIRWAY` set; the defaults where both are silent.
-
-    To be called after the application was loaded: it is what configures Django. Raises `ConfigurationError`.
+    """Return the limits that environment variables and `settings.FAIRWAY` set, with defaults for the others. Call this
+    after the application was loaded, because that configures Django. Raises `ConfigurationError`.
     """
     limits = Limits.from_settings(getattr(settings, SETTING, {})) if settings.configured else Limits()
     return limits.with_environment(os.environ)
 
 
 def limits_problem() -> str | None:
-    """What is wrong with `settings.FAIRWAY`, in one sentence, or None."""
+    """Say in one sentence what is wrong with `settings.FAIRWAY`; None if nothing is."""
     try:
         limits_from_django()
     except ConfigurationError as error:
@@ -43,7 +42,7 @@ def limits_problem() -> str | None:
 
 
 def worker_count() -> int:
-    """How many processes serve this site, as far as this one can know: the variable's number, or 1."""
+    """Return how many processes serve this site, as far as this one can know: the number in the variable, or 1."""
     number = os.environ.get(WORKERS_VARIABLE, "").strip()
     return int(number) if number.isdecimal() else 1
 
@@ -58,13 +57,13 @@ def in_memory_aliases() -> list[str]:
 
 
 def divided_layers() -> list[str]:
-    """For each layer in memory that several processes would each have for themselves, one sentence that says so."""
+    """Yield a sentence for each layer in memory of which several processes would have one each."""
     workers = worker_count()
     return [_divided(alias, workers) for alias in in_memory_aliases()] if workers > 1 else []
 
 
 def start_warnings() -> list[str]:
-    """What is to be logged once when a server starts, each with what to do about it."""
+    """Return what to log when a server starts, each with advice on what to do."""
     return [*(f"{sentence} {DIVIDED_HINT}" for sentence in divided_layers()), *misspelt_variables(os.environ)]
 
 

@@ -1,7 +1,7 @@
 """Standard input, output and error of a process that was started without one of them (`fairway ... >&-`).
 
-Where a number is free, whatever is opened next has it: a client's socket would be descriptor 1, and get what C code or
-a child process prints.
+The next file that is opened gets the lowest free number. So a client's socket would become descriptor 1, and get what C
+code or a child process prints.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ _STREAMS = ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w"))
 
 
 def open_missing() -> None:
-    """Open `/dev/null` in the place of each that is closed, for child processes as well.
-
-    To be called before anything else is opened.
+    """Open `/dev/null` in the place of each stream that is closed, for child processes as well. Call this before
+    anything else is opened.
     """
     for number, name, mode in _STREAMS:
-        # In this order, the number is the lowest that is free: the system gives out no other.
+        # In this order each number is the lowest free one, which is what the system gives.
         if not _is_open(number) and os.open(os.devnull, os.O_RDWR) == number:
             os.set_inheritable(number, True)
             if getattr(sys, name) is None:
-                # The numbers are the process's as long as it lives.
+                # They stay open as long as the process lives.
                 stream = open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
                 setattr(sys, name, stream)
 

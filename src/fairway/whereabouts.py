@@ -1,7 +1,6 @@
-"""Where a task or a thread is just now: the line of the application in it, for a log.
-
-What lies between the application and the loop or the operating system (the standard library, installed packages, this
-one) is passed over, unless there is nothing else.
+"""Finds where a task or a thread is just now: the line of the application in it, for a log. Frames between the
+application and the loop or the operating system (the standard library, installed packages, this one) are skipped,
+unless there are no others.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ _LIBRARIES = (
 )
 
 _IDLE = str(Path("concurrent") / "futures" / "thread.py")
-"""Where a pool's thread waits for work."""
+"""The function in which a thread of a pool waits for work."""
 
 
 _MAX_FRAMES = 100
-"""The innermost ones: a recursion says no more with all of its own."""
+"""At most this many of the innermost frames: more of a recursion would say no more."""
 
 
 def of_task(task: asyncio.Task[object]) -> str:
-    """The innermost line of a suspended task, as `numbers (site/views.py:12)`."""
+    """Return the innermost line of a suspended task, as `numbers (site/views.py:12)`."""
     return _text(list(_suspended(task)))
 
 
 def of_thread(identity: int | None) -> str | None:
-    """The same for a running thread; None for one that has ended, or is a pool's that waits for work."""
+    """Return the same for a running thread; None if it has ended, or belongs to a pool and waits for work."""
     frames = list(running(identity))
     if not frames or frames[0].f_code.co_filename.endswith(_IDLE):
         return None
@@ -43,7 +42,7 @@ def of_thread(identity: int | None) -> str | None:
 
 
 def busy_threads(but: threading.Thread | None = None) -> list[str]:
-    """Threads in which the application does something that Python waits for before it ends the process."""
+    """Yield the threads in which the application does something for which Python waits before it ends the process."""
     found = []
     for thread in threading.enumerate():
         if not thread.daemon and thread is not threading.current_thread() and thread is not but:
@@ -56,7 +55,7 @@ def busy_threads(but: threading.Thread | None = None) -> list[str]:
 def stack_of_thread(identity: int | None, outside: str | None) -> str:
     """The stack of a running thread as in a traceback, from the application's outermost line inwards.
 
-    What has called the source file `outside`, a program's own script for one, is not in it.
+    Frames that have called the source file `outside`, such as a program's own script, are left out.
     """
     inner = takewhile(lambda frame: frame.f_code.co_filename != outside, running(identity))
     frames = list(islice(inner, _MAX_FRAMES))[::-1]

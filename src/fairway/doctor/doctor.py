@@ -1,11 +1,11 @@
-"""`fairway doctor`: looks whether the installation is sound, and says for each fault the command that mends it.
+"""`fairway doctor`: checks whether the installation is sound, and prints for each fault the command that mends it.
 
 Fairway and the distribution `channels` on the package index fill the same folder `channels/`. Installed one over the
 other, the second overwrites the first, and uninstalling either removes the files of both. What belongs to whom is read
 from the metadata of the installed distributions, whose RECORD names each file with its hash.
 
 Nothing of `channels` or Django is imported here: the doctor has to work where these are broken. When the files are as
-they should be, a process of its own imports them all: a Python, or another package, may be what they cannot work with.
+they should be, a separate process imports them all, because they may not work with this Python or another package.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import fairway
 from fairway.doctor import metadata_wheel
 
 DISTRIBUTION = "django-fairway"
-"""What provides `channels` and `fairway`. Another project has the name `fairway`."""
+"""The distribution that provides `channels` and `fairway`. Another project has the name `fairway`."""
 
 CONFLICT_HINT = "Run: fairway doctor, which prints the command that mends it"
 
@@ -43,7 +43,7 @@ PROVENANCE = "__distribution__"
 _FOLDERS = ("channels/", "fairway/")
 _OLDEST_DJANGO = (5, 2)
 _SHOWN = 3
-# Never an index: as long as the name is not registered there, anybody may have it.
+# Never install it from an index: as long as the name is not registered there, anybody may take it.
 _FROM_WHEELS = "--no-index --find-links wheels"
 
 _DESCRIPTION = """\
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def examine(path: Sequence[str]) -> list[Finding]:
-    """Everything there is to say about what a process with this `sys.path` would import."""
+    """Return everything there is to say about what a process with this `sys.path` would import."""
     return [*Examination(path).findings()]
 
 
@@ -111,12 +111,12 @@ def import_everything(path: Sequence[str]) -> Finding:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode == 0:
         return Finding("ok", f"all {done.stdout.strip()} modules of fairway and channels can be imported")
-    # Of a traceback the last line says what happened.
+    # The last line of a traceback says what happened.
     return Finding("problem", (done.stderr.strip().splitlines() or ["the process that imports all modules died"])[-1])
 
 
 def start_warnings() -> list[str]:
-    """What a server has to log once at its start about the `channels` that the application has imported, if it has."""
+    """Return what a server has to log at its start about the `channels` that the application has imported, if any."""
     module = sys.modules.get("channels")
     if module is None:
         return []
@@ -128,7 +128,7 @@ def start_warnings() -> list[str]:
 
 
 def conflicts() -> list[str]:
-    """A sentence on each other distribution with files in the folders that are Fairway's.
+    """Return a sentence about each other distribution with files in the folders of Fairway.
 
     Reads what each distribution says of its files, and nothing else: some milliseconds, where an examination takes a
     second.
@@ -267,14 +267,14 @@ class Examination:
         return sorted(set(names) - {"channels", DISTRIBUTION})
 
     def _get(self, name: str) -> Distribution | None:
-        """The one that `importlib.metadata` and so everybody takes: the first on the path."""
+        """Return the distribution that `importlib.metadata` takes, and so everybody: the first on the path."""
         return next(iter(self.installed.get(name, [])), None)
 
     # The commands. Uninstalling an intruder removes Fairway's files too, so it comes first, and then Fairway again.
 
     def _mend(self, *also: str) -> str:
         removed = sorted({one.metadata["Name"] for one in self.intruders} | set(also))
-        # Of a distribution that is there twice, pip removes one at a time.
+        # If a distribution is installed twice, pip removes one copy at a time.
         steps = [self._uninstall(name) for name in removed for _ in self.installed.get(_normal(name), [])]
         if restored := self._to_restore(removed):
             steps.append(self._install("--force-reinstall", "--no-deps", *restored))
@@ -282,13 +282,13 @@ class Examination:
 
     def _to_restore(self, removed: list[str]) -> list[str]:
         if self.fairway is None:
-            # What ran until now was somebody else's, if it is among the removed.
+            # If this is among what was removed, the package that ran until now was somebody else's.
             return [f"{_FROM_WHEELS} {DISTRIBUTION}"] if "fairway" in removed else []
         restored = []
         if DISTRIBUTION in removed or not self.is_editable:
             restored.append(_source(self.fairway))
         misses_label = "channels" in removed or self._get("channels") is None
-        # Which Fairway writes, so it cannot be had in one go with a new Fairway.
+        # Fairway writes this wheel, so it cannot be installed in one go with a new Fairway.
         if self.requirers and misses_label and DISTRIBUTION not in removed:
             restored.append(self._label_file())
         return restored
@@ -357,7 +357,7 @@ def _by_name(found: Iterable[Distribution]) -> dict[str, list[Distribution]]:
     """Distributions by normalised name; one that two entries of the path lead to is there once."""
     names: dict[str, dict[tuple[Path, str], Distribution]] = {}
     for one in found:
-        # What an interrupted uninstall leaves behind has no name.
+        # The remains of an interrupted uninstall have no name.
         if "Name" in one.metadata:
             name = one.metadata["Name"]
             names.setdefault(_normal(name), {}).setdefault((_location(one), one.version), one)
@@ -373,7 +373,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _direct_url(distribution: Distribution) -> dict[str, Any]:
-    """Where it was installed from, if that was not an index: PEP 610."""
+    """Return where it was installed from, if that was not an index (PEP 610)."""
     content: dict[str, Any] = json.loads(distribution.read_text("direct_url.json") or "{}")
     return content
 
@@ -383,7 +383,9 @@ def _is_editable(origin: dict[str, Any]) -> bool:
 
 
 def _source(distribution: Distribution) -> str:
-    """The requirement that gets the same distribution again; with the options by which pip finds it, if need be."""
+    """Return the requirement that installs the same distribution again, with the options by which pip finds it if it
+    needs any.
+    """
     origin = _direct_url(distribution)
     url = str(origin.get("url", ""))
     if _is_editable(origin):
@@ -399,15 +401,15 @@ def _has_files_in(distribution: Distribution, folders: tuple[str, ...]) -> bool:
 
 
 def _requires_channels(distribution: Distribution) -> bool:
-    """Whether it does so always: requirements of an extra do not count, those with another marker do."""
+    """Whether it always requires it. Requirements of an extra do not count, those with another marker do."""
     pattern = re.compile(r"channels\s*(\[[^]]*\])?\s*($|[(<>=!~;@])", re.IGNORECASE)
     return any(pattern.match(text) and not re.search(r"\bextra\s*==", text) for text in distribution.requires or [])
 
 
 def _compare(distribution: Distribution) -> tuple[list[str], list[str]]:
-    """The files that are missing, and those whose hash is not the recorded one."""
+    """Return the files that are missing, and those whose hash is not the recorded one."""
     missing, changed = [], []
-    # Not by `distribution.files`, which since Python 3.12 passes over what is missing.
+    # `distribution.files` would not do: since Python 3.12 it leaves out what is missing.
     for name, recorded, *_ in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
         if recorded and name.startswith(_FOLDERS):
             try:

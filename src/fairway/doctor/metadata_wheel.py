@@ -1,4 +1,5 @@
-"""The wheel of a distribution `channels` without modules, by which pip knows that Fairway provides this package.
+"""Makes the wheel of a distribution `channels` without modules, from which pip learns that Fairway provides this
+package.
 
 Packages made for Channels require a distribution of that name. The one written here satisfies them and requires
 nothing, not even Fairway, which an installer would look for by name. Its version has a local part, so it cannot come

@@ -8,22 +8,22 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 MAX_ID_LENGTH: Final = 1024
-"""Characters of an event's id: a browser sends it back in a header."""
+"""An event's id has at most this many characters: a browser sends it back in a header."""
 
 MAX_QUERY_FIELDS: Final = 100
 
 MAX_MEDIA_RANGES: Final = 100
-"""Of an Accept header; a browser sends ten at most, and what is behind is not read."""
+"""At most this many elements of an Accept header are read; a browser sends ten at most."""
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
-# What a header cannot carry back as it is: control characters, and blanks at its ends.
+# These cannot come back in a header: control characters, and blanks at its ends.
 _NOT_IN_AN_ID = re.compile(r"[\x00-\x1f\x7f]|^ | $")
 
 
 def encode_event(
     data: str | None = None, event: str | None = None, id: str | int | None = None, retry: int | None = None
 ) -> bytes:
-    """One event as it is sent; without `data` the browser only takes note of `id` and `retry` (milliseconds).
+    """Encode an event. Without `data` the browser only takes note of `id` and `retry` (milliseconds).
 
     Every kind of line break in `data` reaches the browser as LF. ValueError for what the format cannot carry.
     """
@@ -40,7 +40,7 @@ def encode_event(
 
 
 def encode_comment(text: str = "") -> bytes:
-    """A comment, which clients read over: it keeps proxies from taking the stream for dead."""
+    """Encode a comment. Clients ignore it; it keeps proxies from taking the stream for dead."""
     return "".join([*(f": {line}".rstrip(" ") + "\n" for line in _NEWLINE.split(text)), "\n"]).encode()
 
 
@@ -72,7 +72,7 @@ def _checked_data(data: str) -> str:
 
 
 class EventEncoder:
-    """Broadcasts as events of the default kind."""
+    """Encodes broadcasts as events of the default kind."""
 
     def encode_text(self, text: str) -> bytes:
         return encode_event(text)

@@ -1,8 +1,8 @@
 """When Python's cyclic collector runs in a process that serves, and what it need not walk.
 
 The server's own objects free themselves by reference counts. Those of applications do not: each request of Django is a
-cycle, and holds its body, its files, its generators. How soon that has to go depends on what it weighs, which the
-collector does not know: it counts objects. So the server says when.
+cycle, and holds its body, its files, its generators. How soon that has to go depends on its weight, and the collector
+does not know weights: it counts objects. So the server says when.
 
 Theory of operation. `Schedule` is pure and decides, `Collector` measures and does. There are four occasions:
 
@@ -33,10 +33,13 @@ THRESHOLDS = (10_000, 10, 10)
 """Python's (700, 10, 10) examines most objects of a new connection three times before they come to rest."""
 
 YOUNG_BYTES = 16 * 1024 * 1024
-"""Of finished bodies: with 1 MB requests one collection in sixteen, some tenths of a millisecond for each."""
+"""Bytes of finished bodies: one collection for sixteen requests of 1 MB, which costs each some tenths of a millisecond.
+"""
 
 TASK_BYTES = 64 * 1024
-"""What a finished task counts for besides its bodies: 256 tasks without any have left files, or memory of their own."""
+"""Bytes that a finished task counts for besides its bodies. 256 tasks without bodies may have left files, or memory of
+their own.
+"""
 
 DELAY = 1.0
 """Seconds from the end of a task to the collection that finds whatever it left."""
@@ -45,20 +48,25 @@ QUIET_DELAY = 60.0
 """Seconds to the next collection where no task ends."""
 
 MANY = 500
-"""New connections, of 26 objects each: 6 ms for one walk. Less would freeze more often, more stop everybody longer."""
+"""New connections, with 26 objects each, until the next freeze: 6 ms for one walk. Fewer would mean more freezes, more
+would mean longer stops.
+"""
 
 MOST_OBJECTS = 40_000
-"""That one collection after the other walks: 20 ms a second, of which an application's caches are the most."""
+"""Objects that each collection may walk again before they are frozen: 20 ms a second. Most of them are caches of the
+application.
+"""
 
 MOST_OBJECTS_AT_REST = 5_000
-"""The same where no task is under way, so that freezing keeps nothing of one: what is imported late, and first used."""
+"""The same while no task is under way, so that nothing of a task is frozen: these are modules that were imported late.
+"""
 
 SOON, LATE = 20_000, 2_000
-"""Objects to be thawed for each second since the last time: 1 % and 0.1 % of the time, at 0.5 µs each."""
+"""Objects that may be thawed for each second since the last time: 1 % and 0.1 % of the time, at 0.5 µs each."""
 
 
 class Kind(Enum):
-    """How much a collection examines."""
+    """What a collection examines."""
 
     YOUNG = "young"
     FULL = "full"
@@ -92,7 +100,7 @@ class Schedule:
         return not self._ended
 
     def begin_period(self, now: float) -> None:
-        """Whatever ended tasks have left has to be found within a second."""
+        """Whatever the ended tasks have left has to be found within a second."""
         self._ended = True
         self.due = min(self.due, now + DELAY)
 
@@ -180,7 +188,7 @@ class Collector:
             schedule.begin_period(self._context.touch())
             self._arm()
         if schedule.is_heavy:
-            # Not from within its end: what it left is still being let go of.
+            # Not within the end of the task: what it has left is still being released.
             self._call_soon(self._collect_young)
 
     def connection_added(self) -> None:

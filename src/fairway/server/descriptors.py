@@ -12,7 +12,7 @@ _WITHOUT_LIMIT = 2**31
 
 
 def raise_limit() -> None:
-    """Allow this process as many as it may allow itself: the soft limit is a default for others, often 1,024."""
+    """Raise the limit of this process as far as it may. The soft limit, often 1,024, is a default for other programs."""
     if sys.platform != "win32":
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         try:
@@ -22,13 +22,13 @@ def raise_limit() -> None:
 
 
 def reserve() -> int:
-    """What connections leave: an eighth, at least 64, but never more than a quarter."""
+    """Return how many descriptors connections leave to others: an eighth, at least 64, but never more than a quarter."""
     limit = _limit()
     return max(limit // 8, min(64, limit // 4))
 
 
 def for_connections() -> int:
-    """How many connections there may be, beside what is open now and the reserve."""
+    """Return how many connections there may be, beside what is open now and the reserve."""
     return max(1, _limit() - _open_now() - reserve())
 
 

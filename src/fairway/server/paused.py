@@ -1,8 +1,8 @@
 """The connections of one event loop whose sockets are not being read, and whether their peers are still there.
 
-Who does not read does not see the end of the stream either. While an application takes nothing a connection may stay
-paused for long, and its peer may have left: then the task, the scope and the descriptor would be kept for nobody. So
-the sockets of all that are paused are looked at once a second, in one system call.
+A connection that does not read does not see the end of its stream either. It may stay paused for long, while an
+application takes nothing, and its peer may leave meanwhile. Then task, scope and descriptor would be kept for nobody.
+So the sockets of all paused connections are checked once a second, in one system call.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Paused:
             return []
         poll, watched = select.poll(), {}
         for connection, transport in self._transports.items():
-            # Of one that is closing the number may be somebody else's by now.
+            # The number of a closing socket may be somebody else's by now.
             if not transport.is_closing():
                 number = transport.get_extra_info("socket").fileno()
                 poll.register(number, _FIN)

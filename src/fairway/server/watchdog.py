@@ -1,4 +1,5 @@
-"""Who keeps the event loop from turning: an application that computes, sleeps or waits in it holds up everybody.
+"""Names whoever keeps the event loop from turning: an application that computes, sleeps or waits in it holds up
+everybody.
 
 A timer of the loop is its pulse. A thread looks whether it beats; when it has not for `stall_warning` seconds, one
 warning has the stack of the loop's thread, and what is served; when it beats again, a line says how long it took.
@@ -27,17 +28,17 @@ logger = get_logger("fairway.server")
 _LONGEST_INTERVAL = 60.0
 
 _JOIN_SECONDS = 0.5
-"""What the end of a server waits for a thread that writes its last line."""
+"""Seconds that a server, at its end, waits for the thread to write its last line."""
 
 
 class Blocked(NamedTuple):
-    """The loop has not turned for so many seconds."""
+    """The loop has not turned for this many seconds."""
 
     seconds: float
 
 
 class Freed(NamedTuple):
-    """It turns again, after so many seconds."""
+    """The loop turns again, after this many seconds."""
 
     seconds: float
 
@@ -64,12 +65,12 @@ class Pulse:
             self._freed_at = now
 
     def check(self, now: float, cpu: float) -> Blocked | Freed | None:
-        """What there is to say, each once for a stall."""
+        """Return what there is to report: each event once for a stall."""
         gap, used = now - self._checked, cpu - self._cpu
         self._checked, self._cpu = now, cpu
         if gap > 2 * self.interval and used < self.interval + gap / 10:
-            # Nobody ran, this thread neither: the process was stopped, sooner or later in an interval. A call that kept
-            # the interpreter to itself, the other reason to be late, has used the processor, or its share of it.
+            # Nobody ran, not even this thread: the process was stopped, sooner or later in an interval. A call that
+            # kept the interpreter to itself, the other reason to be late, has used the processor, or its share of it.
             self._counted_from = now
         if self._blocked_since is not None:
             return self._freed(self._blocked_since)
@@ -140,7 +141,7 @@ class _Watchdog:
 
     def _warn(self, seconds: float) -> None:
         context = self._context
-        # What goes last is the stack: to read its sources lets the loop go on.
+        # The stack goes last, because reading its sources lets the loop go on.
         task = asyncio.current_task(context.loop)
         serves = f", which serves {context.name_of(task)}" if task in context.tasks else ""
         place = whereabouts.of_thread(self._loop_thread)
