@@ -33,8 +33,7 @@ THRESHOLDS = (10_000, 10, 10)
 """Python's (700, 10, 10) examines most objects of a new connection three times before they come to rest."""
 
 YOUNG_BYTES = 16 * 1024 * 1024
-"""Bytes of finished bodies: one collection for sixteen requests of 1 MB, which costs each some tenths of a millisecond.
-"""
+"""Bytes of finished bodies: one collection for sixteen requests of 1 MB, some tenths of a millisecond for each."""
 
 TASK_BYTES = 64 * 1024
 """Bytes that a finished task counts for besides its bodies. 256 tasks without bodies may have left files, or memory of
@@ -58,8 +57,7 @@ application.
 """
 
 MOST_OBJECTS_AT_REST = 5_000
-"""The same while no task is under way, so that nothing of a task is frozen: these are modules that were imported late.
-"""
+"""The same while no task is under way and nothing of one can be frozen: these are modules that were imported late."""
 
 SOON, LATE = 20_000, 2_000
 """Objects that may be thawed for each second since the last time: 1 % and 0.1 % of the time, at 0.5 µs each."""
@@ -120,9 +118,8 @@ class Schedule:
         return Kind.THAW if self._frozen_ended and is_time else Kind.FULL
 
     def collected(self, kind: Kind, now: float, found: int, survivors: int, connections: int, tasks: int) -> bool:
-        """Note a collection that found so many objects to be garbage and others not; whether to freeze these.
-
-        There are so many connections, and tasks that have not ended.
+        """Note a collection that found this many objects to be garbage, and left the survivors. Return whether to
+        freeze these. There are so many connections now, and tasks that have not ended.
         """
         self._weight = 0
         self.due = now + (DELAY if self._ended and found else QUIET_DELAY)

@@ -12,7 +12,7 @@ _WITHOUT_LIMIT = 2**31
 
 
 def raise_limit() -> None:
-    """Raise the limit of this process as far as it may. The soft limit, often 1,024, is a default for other programs."""
+    """Raise the soft limit of this process, often 1,024, to the hard one: it is a default for other programs."""
     if sys.platform != "win32":
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         try:
@@ -22,7 +22,7 @@ def raise_limit() -> None:
 
 
 def reserve() -> int:
-    """Return how many descriptors connections leave to others: an eighth, at least 64, but never more than a quarter."""
+    """Return how many descriptors connections leave free: an eighth, at least 64, but never more than a quarter."""
     limit = _limit()
     return max(limit // 8, min(64, limit // 4))
 
