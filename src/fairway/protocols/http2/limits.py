@@ -12,7 +12,7 @@ class Http2Limits:
     """One object for all connections of a server. Sizes are bytes."""
 
     max_streams: int = 100
-    """Open at once, or with an application that still runs; one more is refused."""
+    """Open at once; one more is refused, and so it is when twice as many applications run."""
 
     stream_window: int = 65535
     """Of content that the peer may send on a stream ahead of what has been taken."""

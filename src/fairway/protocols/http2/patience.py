@@ -17,7 +17,7 @@ TOKENS_PER_ANSWER = 6
 # What it takes.
 RESET = 1
 """The peer resets a stream before it is answered. A browser that leaves a page does so with all streams that are open;
-and an application that still runs for one of them takes the place of a stream (`lingering`)."""
+and applications that still run for such streams are bounded, too (`ConnectionState.is_full`)."""
 FAULT = 5
 """The peer makes us reset a stream."""
 BYTES_PER_TOKEN = 1024

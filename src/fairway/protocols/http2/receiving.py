@@ -161,7 +161,7 @@ def _on_block(
     if number > state.numbers.highest:
         if state.numbers.last is not None:
             state.heads.skip(block)
-        elif len(state.streams) + state.lingering >= state.limits.max_streams:
+        elif state.is_full:
             _refuse(state, number, block, events)
         else:
             _begin(state, number, ended, is_circular, block, events)

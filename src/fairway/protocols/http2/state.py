@@ -51,7 +51,7 @@ class ConnectionState:
     """The open ones, by their numbers; to be read only."""
 
     lingering: int
-    """How many applications of streams that are gone still run. Kept by the server, because these count, too."""
+    """How many applications of streams that are gone still run. Kept by the server: see `is_full`."""
 
     window: int
     """What may be sent on all streams together; those that write many frames keep it themselves."""
@@ -85,6 +85,17 @@ class ConnectionState:
         self.budget = Budget(limits.patience, now)
         self.heads = HeadReader(limits)
         self.numbers = StreamNumbers(max(_REMEMBERED, limits.max_streams))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a new stream is refused (RFC 9113 section 5.1.2).
+
+        A client opens its next stream as soon as it has seen the end of another, whose application may run for a moment
+        more. So those that outlive their streams count by themselves, and only when they are many.
+        """
+        count = len(self.streams)
+        most = self.limits.max_streams
+        return count >= most or count + self.lingering >= 2 * most
 
     def take_prefix(self) -> bytes:
         prefix, self.prefix = self.prefix, b""

@@ -372,12 +372,14 @@ def test_5_1_2_more_streams_than_allowed_are_refused_and_may_come_again():
     assert [type(event).__name__ for event in protocol.receive_data(headers(7), 0)] == ["RequestReceived"]
 
 
-def test_applications_that_still_run_count_as_streams():
+def test_applications_that_outlive_their_streams_count_when_they_are_many():
     protocol = started(max_streams=2)
+    protocol.lingering = 3
+    assert [type(event).__name__ for event in protocol.receive_data(headers(1), 0)] == ["RequestReceived"]
+    assert protocol.receive_data(headers(3), 0) == [StreamRefused(3)]
     protocol.lingering = 2
-    assert protocol.receive_data(headers(1), 0) == [StreamRefused(1)]
-    protocol.lingering = 1
-    assert [type(event).__name__ for event in protocol.receive_data(headers(3), 0)] == ["RequestReceived"]
+    assert [type(event).__name__ for event in protocol.receive_data(headers(5), 0)] == ["RequestReceived"]
+    assert protocol.receive_data(headers(7), 0) == [StreamRefused(7)]
 
 
 # Content and padding
