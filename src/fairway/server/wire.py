@@ -20,6 +20,7 @@ or our Close and destroy it at the peer (RFC 9112 section 9.6). So we stop writi
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Protocol
 
 from fairway.server.limits import Limits
@@ -28,6 +29,23 @@ from fairway.server.output.outbox import Outbox
 from fairway.server.output.scheduler import Scheduler
 from fairway.server.paused import DISCARD_PAUSE, Paused, PausedConnection
 from fairway.server.transport import Transport
+
+try:
+    from fcntl import ioctl as _ioctl
+    from termios import TIOCOUTQ as _OUTQ
+except ImportError:  # Windows
+    _OUTQ = None  # type: ignore[assignment, misc]  # where there is none nothing is asked
+
+
+def unacknowledged(transport: Transport) -> int:
+    """Bytes that were sent and that the peer's system has not taken; 0 where ours does not tell."""
+    endpoint = transport.get_extra_info("socket")
+    if endpoint is None or _OUTQ is None or transport.is_closing():
+        return 0
+    try:
+        return int.from_bytes(_ioctl(endpoint.fileno(), _OUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
 
 
 class Owner(PausedConnection, Protocol):
@@ -70,7 +88,7 @@ class NothingPending:
     """Since when the socket, which is full, has taken no byte."""
 
     left: int = 0
-    """How many bytes the transport held then."""
+    """How many bytes the peer had not taken then."""
 
     is_finishing = False
 
@@ -166,7 +184,9 @@ class Wire(Outbox):
             self._end_writing()
 
     def _held(self) -> int:
-        return self.transport.get_write_buffer_size() if self.transport is not None else 0
+        """What the peer has not taken, as far as this can be known: a slow one takes long for what the kernel holds."""
+        transport = self.transport
+        return 0 if transport is None else transport.get_write_buffer_size() + unacknowledged(transport)
 
     def _begin_pending(self) -> Pending:
         pending = self.pending
