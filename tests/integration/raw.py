@@ -15,6 +15,7 @@ import pytest
 from fairway.server.config import Config
 from fairway.server.limits import Limits
 from fairway.server.listener import Server
+from fairway.server.negotiation import alpn_protocols
 from fairway.server.tls.files import files_of
 
 DEADLINE = 20.0
@@ -177,7 +178,7 @@ async def next_pass() -> None:
 
 async def serve(app: Any, caplog: pytest.LogCaptureFixture, **limits: Any) -> Served:
     bounds = Limits(**{**_PATIENT, **limits})
-    config = Config(port=0, limits=bounds, tls=files_of(bounds))
+    config = Config(port=0, limits=bounds, tls=files_of(bounds, alpn_protocols(bounds)))
     sockets = config.bind()
     server = Server(app, config)
     await server.start(sockets)

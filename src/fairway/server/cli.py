@@ -18,6 +18,7 @@ from fairway.logs import get_logger, set_up
 from fairway.server.app_import import AppImportError, load_app, traceback_of_import
 from fairway.server.config import BindError, Config
 from fairway.server.limits import ConfigurationError, Limits, descriptions, flag_name
+from fairway.server.negotiation import alpn_protocols
 from fairway.server.process import run
 from fairway.server.proxy import LOOPBACK, ProxyHeaders, trusted_networks
 from fairway.server.tls.files import files_of
@@ -87,7 +88,7 @@ def _config(options: argparse.Namespace, limits: Limits) -> Config:
         server_name=options.server_name,
         lifespan=options.lifespan,
         limits=limits,
-        tls=files_of(limits),
+        tls=files_of(limits, alpn_protocols(limits)),
     )
 
 

@@ -25,6 +25,7 @@ from fairway.server.config import Config
 from fairway.server.context import ServerContext
 from fairway.server.exchanges import TOO_MANY
 from fairway.server.http1.connection import Http1Connection
+from fairway.server.negotiation import connection_for
 from fairway.server.output.lanes import SOCKETS, TlsSocket
 from fairway.server.tls.handshake import Handshakes
 
@@ -170,9 +171,9 @@ class Server:
     def _go_on(self, accepted: socket.socket, waiter: asyncio.Future[Any]) -> None:
         self._step(self._connecting.pop(waiter), accepted)
 
-    def _connect_over_tls(self, endpoint: TlsSocket) -> Http1Connection:
+    def _connect_over_tls(self, endpoint: TlsSocket) -> asyncio.Protocol:
         self._accepted += 1
-        return Http1Connection(self.context, endpoint)
+        return connection_for(endpoint.selected_alpn_protocol(), self.context, endpoint)
 
     def _pause_accepting(self, listening: socket.socket, error: OSError) -> None:
         # The socket stays readable, so accepting on would spin; what waits in the backlog is served later.

@@ -274,10 +274,11 @@ def _limits(options: Mapping[str, Any]) -> Limits:
 
 def _tls(limits: Limits) -> TlsFiles | None:
     from fairway.server.limits import ConfigurationError
+    from fairway.server.negotiation import alpn_protocols
     from fairway.server.tls.files import files_of
 
     try:
-        return files_of(limits)
+        return files_of(limits, alpn_protocols(limits))
     except ConfigurationError as error:
         raise CommandError(str(error)) from error
 

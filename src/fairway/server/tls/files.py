@@ -117,12 +117,15 @@ class TlsFiles:
         return tuple(_stamp(path) for path in (options.certfile, options.keyfile, options.client_ca) if path)
 
 
-def files_of(options: TlsOptions) -> TlsFiles | None:
-    """What the options name, loaded; None if TLS is not to be spoken. Raises `ConfigurationError`."""
+def files_of(options: TlsOptions, protocols: Sequence[str] = ("http/1.1",)) -> TlsFiles | None:
+    """What the options name, loaded; None if TLS is not to be spoken. `protocols` are offered by ALPN, the best first.
+
+    Raises `ConfigurationError`.
+    """
     if options.dev_tls:
         options = for_localhost(options)
     if options.certfile:
-        return TlsFiles(options)
+        return TlsFiles(options, protocols)
     for name in ("keyfile", "keyfile_password_file", "client_ca"):
         if getattr(options, name):
             raise ConfigurationError(f"{name} is given, but no certfile: without it TLS is not spoken")

@@ -10,7 +10,6 @@ a connection from the beginning, and has `request_head_timeout` for the whole ha
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -149,8 +148,8 @@ class Handshake:
     def _wrapped(self) -> TlsSocket:
         endpoint = self._endpoint
         if not isinstance(endpoint, TlsSocket):
-            with contextlib.suppress(OSError):
-                self._client = endpoint.getpeername()
+            # One that has left already raises here; `wrap_socket` would leave a socket unclosed.
+            self._client = endpoint.getpeername()
             endpoint = self._endpoint = self._credentials.wrap(endpoint)
         return endpoint
 

@@ -1,0 +1,600 @@
+"""A whole server over TLS: who gets in, what applications are told, and what goes over the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import socket
+import ssl
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.layers import InMemoryChannelLayer, channel_layers
+from fairway.server.limits import Limits
+from fairway.server.output.fanout import FEW
+from fairway.server.tls.files import TlsFiles
+from tests.fairway.server.tls import certificates
+from tests.fairway.server.tls.peer import records
+from tests.integration.conftest import Start
+from tests.integration.raw import CLOSE, DEADLINE, HANDSHAKE, TEXT, Client, Served, frame, next_pass
+
+SECRET = b"the words that nobody may read on the way"
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+over_tls = pytest.mark.parametrize("start", ["tls"], indirect=True)
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Says what it knows of TLS to a request, and repeats what a WebSocket says."""
+    if scope["type"] == "lifespan":
+        raise NotImplementedError
+    if scope["type"] == "http":
+        facts = {"scheme": scope["scheme"], "tls": scope["extensions"].get("tls")}
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": json.dumps(facts).encode()})
+        return
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": event["text"] + scope["scheme"]})
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await next_pass()
+
+
+# What applications are told ------------------------------------------------------------------------------------------
+
+
+@over_tls
+async def test_a_request_is_told_of_tls(start: Start) -> None:
+    served = await start(echo)
+    client = await served.connect()
+    await client.send(GET)
+    facts = json.loads((await client.response()).body)
+    assert facts["scheme"] == "https"
+    assert facts["tls"]["tls_version"] == 0x0304
+    assert facts["tls"]["cipher_suite"] in (0x1301, 0x1302, 0x1303)
+    assert facts["tls"]["server_cert"].startswith("-----BEGIN CERTIFICATE-----\n")
+    assert (facts["tls"]["client_cert_chain"], facts["tls"]["client_cert_name"]) == ([], None)
+    assert served.server.addresses == [f"https://127.0.0.1:{served.port}"]
+
+
+@over_tls
+async def test_a_websocket_over_tls_is_wss(start: Start) -> None:
+    client = await (await start(echo)).connect()
+    await client.open()
+    await client.send(frame(TEXT, b"hello "))
+    assert await client.frame() == (TEXT, b"hello wss")
+    await client.send(frame(CLOSE, b"\x03\xe8"))
+    assert await client.close_frame() == (1000, "")
+    assert await client.at_end()
+
+
+@over_tls
+@pytest.mark.parametrize("wanted", ["none", "optional", "required"])
+@pytest.mark.parametrize("shown", ["nothing", "ours", "somebody's"])
+async def test_clients_with_certificates(start: Start, tmp_path: Path, wanted: str, shown: str) -> None:
+    ca = str(certificates.authorities(tmp_path)) if wanted != "none" else ""
+    served = await start(echo, client_certs=wanted, client_ca=ca)
+    if shown != "nothing":
+        other = certificates.trustme().CA() if shown == "somebody's" else None
+        own = certificates.certificate(tmp_path, "client.pem", other, common_name="ann")
+        served.trust = certificates.client_context(own)
+    is_welcome = wanted == "none" or shown == "ours" or (wanted == "optional" and shown == "nothing")
+
+    if is_welcome:
+        client = await served.connect()
+        await client.send(GET)
+        tls = json.loads((await client.response()).body)["tls"]
+        is_known = wanted != "none" and shown == "ours"
+        assert len(tls["client_cert_chain"]) == is_known
+        assert (tls["client_cert_name"] or "").startswith("CN=ann") == is_known
+        assert tls["client_cert_error"] is None
+        assert served.log == []
+    else:
+
+        async def come() -> None:
+            client = await served.connect()
+            await client.send(GET)
+            await client.response()  # in TLS 1.3 a client learns of it only now
+
+        with pytest.raises((OSError, asyncio.IncompleteReadError)):
+            await come()
+        await served.idle()
+        [line] = served.log
+        assert "the TLS handshake failed: " in line
+
+
+# Who does not get in ------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def plain(served: Served) -> AsyncIterator[Client]:
+    """A client that speaks no TLS."""
+    trust, served.trust = served.trust, None
+    client = await served.connect()
+    served.trust = trust
+    yield client
+
+
+@over_tls
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (GET, "a request in clear text where TLS is spoken: closed"),
+        (HANDSHAKE, "a request in clear text where TLS is spoken: closed"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "something else than TLS where TLS is spoken: closed"),
+        (bytes(range(256)), "something else than TLS where TLS is spoken: closed"),
+        (b"\x16\x03\x01\x00\x04\x01\x00\x00\x00", "the TLS handshake failed: "),
+    ],
+    ids=["request", "handshake", "ssh", "garbage", "hello too short"],
+)
+async def test_what_is_not_tls_is_one_line_and_closed(start: Start, data: bytes, words: str) -> None:
+    served = await start(echo)
+    async with plain(served) as client:
+        await client.send(data)
+        with contextlib.suppress(ConnectionResetError):
+            async with asyncio.timeout(DEADLINE):
+                answer = await client.reader.read()
+            assert answer == b"" or records(answer) == [21], "no clear text: nothing, or an alert"
+        await served.idle()
+    [line] = served.log
+    assert words in line
+
+
+@over_tls
+async def test_who_only_looks_whether_the_port_is_open_is_not_worth_a_line(start: Start) -> None:
+    served = await start(echo)
+    async with plain(served) as client:
+        await until(lambda: served.context.connections)
+        await client.close()
+    async with plain(served) as client:
+        await until(lambda: served.context.connections)
+        client.reset()
+    await served.idle()
+    assert served.log == []
+
+
+def hello() -> bytes:
+    """The first words of a client."""
+    outgoing = ssl.MemoryBIO()
+    client = certificates.client_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+@over_tls
+@pytest.mark.parametrize("said", [0, 100, 10_000], ids=["nothing", "half a hello", "hello"])
+async def test_a_handshake_has_a_deadline(start: Start, said: int) -> None:
+    served = await start(echo, request_head_timeout=0.4)
+    async with plain(served) as client:
+        await client.send(hello()[:said])
+        assert len(served.context.connections) <= 1
+        async with asyncio.timeout(DEADLINE):
+            await client.reader.read()
+        await served.idle()
+    assert len(served.log) == bool(said)
+    assert all("the TLS handshake was not complete in time" in line for line in served.log)
+
+
+@over_tls
+async def test_a_handshake_counts_as_a_connection_and_ends_when_the_server_stops(start: Start) -> None:
+    served = await start(echo)
+    async with plain(served) as client:
+        await client.send(hello()[:100])
+        await until(lambda: served.context.connections)
+        async with asyncio.timeout(DEADLINE):
+            await served.server.end_connections(DEADLINE)
+        assert await client.at_end()
+    assert served.log == []
+
+
+@over_tls
+async def test_beyond_the_bound_of_connections_the_answer_is_503_over_tls(start: Start) -> None:
+    served = await start(echo, max_connections=1)
+    first = await served.connect()
+    await first.open()
+    second = await served.connect()
+    assert (await second.response()).status == 503
+
+
+@over_tls
+async def test_a_storm_of_handshakes_makes_four_steps_a_pass_and_others_are_served_in_between(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = await start(echo)
+    neighbour = await served.connect()
+    await neighbour.open()
+    loop = asyncio.get_running_loop()
+    steps: dict[int, int] = {}
+    number = 0
+
+    def tick() -> None:
+        nonlocal number
+        number += 1
+        loop.call_soon(tick)
+
+    original = ssl.SSLSocket.do_handshake
+
+    def counted(self: ssl.SSLSocket, block: bool = False) -> None:
+        steps[number] = steps.get(number, 0) + 1
+        original(self, block)
+
+    monkeypatch.setattr(ssl.SSLSocket, "do_handshake", counted)
+    tick()
+    first_words = hello()
+    clients = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(60)]
+    for client in clients:
+        client.sendall(first_words)
+    answered_at = []
+    while sum(steps.values()) < len(clients):
+        await neighbour.send(frame(TEXT, b"?"))
+        assert (await neighbour.frame())[1] == b"?wss"
+        answered_at.append(sum(steps.values()))
+    for client in clients:
+        client.close()
+
+    # A step is counted with the pass before it where a loop calls its readers before what was to be called soon.
+    assert max(steps.values()) <= 2 * served.context.limits.tls_handshakes_per_pass
+    assert len(steps) >= len(clients) / served.context.limits.tls_handshakes_per_pass / 2
+    assert len({count for count in answered_at if count < len(clients)}) > 1, "answered while others were waiting"
+
+
+# The wire ----------------------------------------------------------------------------------------------------------
+
+
+class Relay:
+    """Stands between clients and the server, and records what the server says, for each connection."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self.said: list[bytearray] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def __aenter__(self) -> Relay:
+        self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", self._target)
+        said = bytearray()
+        self.said.append(said)
+        self._writers += [writer, there[1]]
+        for source, target, record in ((reader, there[1], None), (there[0], writer, said)):
+            task = asyncio.create_task(self._pump(source, target, record))
+            self._tasks.add(task)
+
+    async def _pump(self, source: Any, target: Any, record: bytearray | None) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                if record is not None:
+                    record += data
+                target.write(data)
+                await target.drain()
+        target.close()
+
+    def check(self) -> None:
+        """Nothing but TLS records has come from the server, on any connection, and nothing could be read."""
+        assert self.said
+        for said in self.said:
+            assert SECRET not in said
+            records(bytes(said))
+
+
+class Crowd(AsyncWebsocketConsumer):
+    groups = ("all",)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if text_data == "close":
+            await self.send(SECRET.decode())
+            await self.close(4000, SECRET.decode())
+        else:
+            await self.send(SECRET.decode())
+
+
+@pytest.fixture
+def layer() -> Any:
+    layer = InMemoryChannelLayer()
+    previous = channel_layers.set("default", layer)
+    yield layer
+    channel_layers.backends.pop("default")
+    if previous is not None:
+        channel_layers.set("default", previous)
+
+
+@over_tls
+async def test_no_clear_text_leaves_in_whatever_way_it_is_sent(start: Start, layer: InMemoryChannelLayer) -> None:
+    served = await start(Crowd.as_asgi(), close_timeout=0.5)
+    async with Relay(served.port) as relay:
+        clients = [await served.connect(port=relay.port) for _ in range(FEW + 8)]
+        for client in clients:
+            await client.open()
+        # By outboxes and by sweeps, while members leave in every way.
+        for number in range(6):
+            await layer.group_broadcast("all", SECRET.decode())
+            await clients[number].send(frame(TEXT, b"close" if number % 2 else b"say"))
+            await layer.group_broadcast("all", SECRET.decode() * 500)
+            if number == 2:
+                clients[-1].reset()
+            if number == 3:
+                clients[-2].writer.close()
+            if number == 4:
+                connections = list(served.context.connections)
+                connections[0].abort()
+                connections[1].drain()
+        for client in clients[10:20]:
+            got = [await client.frame() for _ in range(3)]
+            assert got[0] == (TEXT, SECRET)
+        await layer.group_broadcast("all", SECRET.decode())
+        await served.server.end_connections(DEADLINE)
+        relay.check()
+
+
+@over_tls
+async def test_no_clear_text_leaves_when_a_response_ends_by_a_linger(start: Start) -> None:
+    async def respond(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for _ in range(20):
+            await send({"type": "http.response.body", "body": SECRET * 1000, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    served = await start(respond, close_timeout=0.5)
+    async with Relay(served.port) as relay:
+        client = await served.connect(port=relay.port)
+        # A body that nobody reads: the end must not be a reset that overtakes the answer.
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + bytes(100_000))
+        async with asyncio.timeout(DEADLINE):
+            answer = await client.reader.read()
+        assert answer.count(SECRET) >= 19_900
+        assert answer.endswith(b"\r\n0\r\n\r\n")
+        await served.idle()
+        relay.check()
+
+
+@over_tls
+async def test_http_1_0_whose_body_ends_with_the_connection_is_whole_and_not_waited_for(start: Start) -> None:
+    served = await start(echo)
+    client = await served.connect()
+    await client.send(b"GET / HTTP/1.0\r\n\r\n")
+    async with asyncio.timeout(DEADLINE):
+        answer = await client.reader.read()  # to the end, which is said at once
+    assert answer.endswith(b"}")
+
+
+# Slow and large ----------------------------------------------------------------------------------------------------
+
+
+@over_tls
+async def test_a_client_that_reads_a_kilobyte_now_and_then_is_kept(start: Start) -> None:
+    messages = 40
+
+    async def talk(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        for _ in range(messages):
+            await send({"type": "websocket.send", "bytes": bytes(16_000)})
+        await receive()
+
+    served = await start(talk, write_stall_timeout=1.5)
+    trust = served.trust
+    assert trust is not None
+
+    def read_slowly() -> int:
+        with socket.socket() as endpoint:
+            endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            endpoint.settimeout(DEADLINE)
+            endpoint.connect(("127.0.0.1", served.port))
+            with trust.wrap_socket(endpoint, server_hostname="localhost") as client:
+                client.sendall(HANDSHAKE)
+                total = 0
+                while total < messages * 16_000:
+                    data = client.recv(1024)
+                    assert data, f"dropped after {total} bytes"
+                    total += len(data)
+                    if total < 100_000:
+                        time.sleep(0.06)  # 1 KB/s for two minutes, and 30 s without a byte, 17 times as fast
+                return total
+
+    assert await asyncio.to_thread(read_slowly) >= messages * 16_000
+    await served.idle()
+    assert served.context.counters.slow_consumers == 0
+
+
+@over_tls
+async def test_large_bodies_pass_both_ways_in_flat_memory(start: Start) -> None:
+    size = 12 * 1024 * 1024
+    piece = bytes(65536)
+
+    async def double(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while (event := await receive()).get("more_body"):
+            await send({"type": "http.response.body", "body": event["body"], "more_body": True})
+        await send({"type": "http.response.body", "body": event.get("body", b"")})
+
+    served = await start(double)
+    client = await served.connect()
+    await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % size)
+
+    async def upload() -> None:
+        for _ in range(size // len(piece)):
+            await client.send(piece)
+
+    tracemalloc.start()
+    try:
+        uploading = asyncio.create_task(upload())
+        total = 0
+        async with asyncio.timeout(3 * DEADLINE):
+            while data := await client.reader.read(65536):
+                total += len(data)
+            await uploading
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert total > size
+    assert peak < 4 * 1024 * 1024
+
+
+# Renewal -----------------------------------------------------------------------------------------------------------
+
+
+@over_tls
+async def test_a_certificate_is_renewed_and_a_broken_one_ignored_while_clients_come(
+    start: Start, tmp_path: Path
+) -> None:
+    served = await start(echo)
+    files = served.server.config.tls
+    assert isinstance(files, TlsFiles)
+    path = tmp_path / "server.pem"
+    shown: list[bytes] = []
+    kept = await served.connect()
+    await kept.open()
+
+    async def come() -> None:
+        client = await served.connect()
+        await client.send(GET)
+        assert (await client.response()).status == 200
+        shown.append(client.writer.get_extra_info("ssl_object").getpeercert(binary_form=True))
+        await client.close()
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(30):
+            group.create_task(come())
+            if number == 10:
+                certificates.certificate(tmp_path)
+                files.reload_if_changed()
+            if number == 20:
+                path.write_text("broken")
+                files.reload_if_changed()
+            await next_pass()
+    await come()
+    assert len(shown) == 31
+    assert len(set(shown)) == 2
+    assert [line for line in served.log if "TLS goes on with the certificate it has" in line]
+    await kept.send(frame(TEXT, b"still here "))
+    assert (await kept.frame())[1] == b"still here wss"
+
+
+# Other implementations ----------------------------------------------------------------------------------------------
+
+openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
+
+
+class SClient:
+    """`openssl s_client`, typed at."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.text = ""
+
+    @classmethod
+    async def connect(cls, port: int, *options: str) -> SClient:
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            "openssl", "s_client", "-connect", f"127.0.0.1:{port}", *options,
+            stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        return cls(process)
+
+    async def read_until(self, words: str) -> str:
+        """The text up to these words; they must come."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(DEADLINE):
+            while words not in self.text:
+                data = await self.process.stdout.read(4096)
+                assert data, f"ended without {words!r}:\n{self.text}"
+                self.text += data.decode("latin-1")
+        before, _, self.text = self.text.partition(words)
+        return before
+
+    async def type(self, text: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(text.encode())
+        await self.process.stdin.drain()
+
+    async def end(self) -> str:
+        with contextlib.suppress(OSError, RuntimeError):  # it may have ended by itself
+            await self.type("Q\n")
+        output, _ = await asyncio.wait_for(self.process.communicate(), DEADLINE)
+        return self.text + output.decode("latin-1")
+
+
+@openssl
+@over_tls
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-tls1_2"], "New, TLSv1.2, Cipher is ECDHE-"),
+        (["-tls1_3"], "New, TLSv1.3, Cipher is TLS_"),
+        (["-alpn", "http/1.1"], "ALPN protocol: http/1.1"),
+        (["-alpn", "http/1.1,h2"], "ALPN protocol: h2"),
+        (["-alpn", "spdy/1"], "No ALPN negotiated"),
+        (["-tls1_2", "-cipher", "AES256-GCM-SHA384:@SECLEVEL=0"], "handshake failure"),
+        (["-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA384:@SECLEVEL=0"], "handshake failure"),
+        (["-tls1_1", "-cipher", "DEFAULT:@SECLEVEL=0"], "protocol version"),
+    ],
+    ids=["1.2", "1.3", "http/1.1", "h2", "none", "no forward secrecy", "no authenticated cipher", "1.1"],
+)
+async def test_versions_ciphers_and_protocols(start: Start, options: list[str], words: str) -> None:
+    served = await start(echo)
+    client = await SClient.connect(served.port, *options)
+    await client.read_until(words)
+    await client.end()
+
+
+@openssl
+@over_tls
+@pytest.mark.parametrize("asked", ["k", "K"], ids=["of the client's keys", "of both"])
+async def test_keys_may_be_updated_between_two_requests(start: Start, asked: str) -> None:
+    served = await start(echo)
+    client = await SClient.connect(served.port, "-tls1_3", "-crlf")
+    for _ in range(3):
+        await client.type("GET / HTTP/1.1\nHost: a\n\n")
+        await client.read_until('"scheme": "https"')
+        await client.read_until("}}")
+        await client.type(f"{asked}\n")
+        await client.read_until("KEYUPDATE")
+    await client.end()
+    assert served.log == []
+
+
+@openssl
+@over_tls
+async def test_nobody_renegotiates(start: Start) -> None:
+    served = await start(echo)
+    client = await SClient.connect(served.port, "-tls1_2", "-crlf")
+    await client.type("GET / HTTP/1.1\nHost: a\n\n")
+    await client.read_until('"scheme": "https"')
+    await client.read_until("}}")
+    await client.type("R\n")
+    await client.read_until("RENEGOTIATING")
+    assert "no renegotiation" in await client.end()
+
+
+def test_limits_of_handshakes_are_settings() -> None:
+    limits = Limits.from_settings({"TLS_HANDSHAKES_PER_PASS": 2, "CERTIFICATE_CHECK_INTERVAL": float("inf")})
+    assert limits.tls_handshakes_per_pass == 2
