@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 with atheris.instrument_imports(include=["fairway.protocols"]):
+    from tests.fuzz.samples import SAMPLES
     from tests.fuzz.targets import TARGETS
 
 
@@ -31,6 +32,9 @@ def main() -> None:
             raise SystemExit(f"usage: python -m tests.fuzz.run {{{','.join(TARGETS)}}} SECONDS|FILE")
     corpus = ROOT / ".cache" / "fuzz" / target
     corpus.mkdir(parents=True, exist_ok=True)
+    for index, sample in enumerate([*SAMPLES[target], b"".join(SAMPLES[target])]):
+        for choices in (b"\1\0\1\0\0\0\0\0", b"\0\1\1\2\3\4\5\6"):
+            (corpus / f"sample-{index}-{choices[0]}").write_bytes(choices + sample)
     how = [f"-max_total_time={what}", str(corpus)] if what.isdigit() else [what]
     atheris.Setup(
         [sys.argv[0], "-max_len=4096", "-rss_limit_mb=1024", "-timeout=10", f"-artifact_prefix={corpus}-failed-", *how],

@@ -121,8 +121,7 @@ def _serve_http2(pieces: Iterable[bytes], limits: Http2Limits, choices: _Choices
             if type(event) is RequestReceived:
                 _answer(event.stream, choices)
             elif type(event) is Http2RequestFailed:
-                if event.stream.is_open:
-                    event.stream.error_response(event.status, event.reason)
+                event.stream.error_response(event.status, event.reason)
             elif type(event) is DataReceived:
                 event.stream.credit(len(event.data) * choices.of(3) // 2)
             elif type(event) is WindowOpened:

@@ -336,7 +336,12 @@ class Stream:
     def error_response(
         self, status: int, reason: str, *, default_headers: Iterable[Header] = (), extra_headers: Iterable[Header] = ()
     ) -> bytes:
-        """Return a complete short answer in plain text; without the text if a window is too small for it."""
+        """Return a complete short answer in plain text; without the text if a window is too small for it.
+
+        Nothing if the stream is gone, which it may be by what came behind its request.
+        """
+        if self._state is _ENDED:
+            return b""
         if self._state is not _AWAITED:
             raise LocalProtocolError("the response has already started; reset the stream instead")
         content = " ".join(reason.split()).encode("utf-8", "replace") + b"\n"

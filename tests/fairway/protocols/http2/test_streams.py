@@ -516,6 +516,13 @@ def test_an_error_response_is_whole():
     assert protocol.streams == {}
 
 
+def test_a_request_that_was_reset_is_not_answered():
+    protocol = started()
+    failed, _ = protocol.receive_data(headers(1, [*GET, (b"expect", b"x")]) + rst_stream(1), 0)
+
+    assert failed.stream.error_response(failed.status, failed.reason) == b""
+
+
 @pytest.mark.parametrize("sample", [headers(1, HEAD), headers(1)])
 def test_an_error_response_without_its_text(sample):
     _, stream = opened(sample)
