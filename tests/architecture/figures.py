@@ -24,6 +24,7 @@ HARD = (
     "connection.py",
     "batch.py",
     "sweep.py",
+    "outbox.py",
     "inbox.py",
     "loop.py",
     "consumer.py",

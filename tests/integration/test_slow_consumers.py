@@ -54,6 +54,12 @@ def layer(request: pytest.FixtureRequest) -> Iterator[InMemoryChannelLayer]:
         channel_layers.set("default", previous)
 
 
+@pytest.fixture
+def policy(request: pytest.FixtureRequest) -> SlowPolicy:
+    """That of the layer, for the group `all`."""
+    return SlowPolicy(request.node.callspec.params["layer"])
+
+
 async def reading(served: Served, count: int) -> list[Client]:
     clients = [await served.connect() for _ in range(count)]
     for client in clients:
@@ -188,7 +194,7 @@ async def test_a_client_too_slow_for_broadcasts_is_closed(
 @in_clear_and_over_tls
 @pytest.mark.parametrize("layer", ["drop-oldest", "keep-latest"], indirect=True)
 async def test_a_client_too_slow_for_broadcasts_misses_some(
-    start: Start, layer: InMemoryChannelLayer, member: Any
+    start: Start, layer: InMemoryChannelLayer, policy: SlowPolicy, member: Any
 ) -> None:
     served = await start(member.as_asgi(), outbox_bytes=200_000)
     stuck, *others = await reading(served, 3)
@@ -203,7 +209,7 @@ async def test_a_client_too_slow_for_broadcasts_misses_some(
     numbers = [int(number) for number in received[:-1]]
     assert numbers == sorted(set(numbers))
     assert 800 - len(numbers) == served.context.counters.dropped_frames > 0
-    if layer._slow_policy("all") is SlowPolicy.DROP_OLDEST:
+    if policy is SlowPolicy.DROP_OLDEST:
         assert numbers[-1] == 799
     await stuck.send(frame(TEXT, b"1"))
     assert (await stuck.frame())[1] == BIG.encode()
@@ -257,7 +263,7 @@ async def send_long(way: str, layer: InMemoryChannelLayer, client: Client, count
 @pytest.mark.parametrize("sending", WAYS_OF_SENDING)
 @pytest.mark.parametrize("deflate", [False, True])
 async def test_a_message_beyond_the_bound_reaches_a_client_that_reads(
-    start: Start, layer: InMemoryChannelLayer, sender: Any, sending: str, deflate: bool
+    start: Start, layer: InMemoryChannelLayer, policy: SlowPolicy, sender: Any, sending: str, deflate: bool
 ) -> None:
     """What waited before counts, not how long the message itself is; and what comes behind it is not cut either."""
     served = await start(sender.as_asgi(), outbox_bytes=1 << 20, deflate=deflate)
@@ -266,7 +272,7 @@ async def test_a_message_beyond_the_bound_reaches_a_client_that_reads(
     await send_long(sending, layer, client)
     first = await client.frame()
     # With keep-latest, what comes before the consumer has even looked may replace what came first.
-    if layer._slow_policy("all") is not SlowPolicy.KEEP_LATEST or first != (TEXT, b"the end"):
+    if policy is not SlowPolicy.KEEP_LATEST or first != (TEXT, b"the end"):
         assert first == (TEXT, LONG.encode())
         assert await client.frame() == (TEXT, b"the end")
     assert served.context.counters.slow_consumers == 0

@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fairway.server.output.frames import frames_of
 
 from fairway.asgi.reporter import Reporter
 from fairway.asgi.websocket import Phase, WebSocketExchange
@@ -475,7 +476,7 @@ class TestSweep:
         await until_written(batch)
         broadcast(batch.fanout, recipients, *["y" * 8] * 5)
         await until_written(batch)
-        assert (stuck.dropped, stuck.reporter.counters.dropped_frames, stuck.outbox._pieces) == (True, 5, [])
+        assert (stuck.dropped, stuck.reporter.counters.dropped_frames, frames_of(stuck.outbox)) == (True, 5, [])
         assert sound.got == frames("x" * 8, *["y" * 8] * 5)
 
     @pytest.mark.parametrize("policy", [SlowPolicy.DROP_OLDEST, SlowPolicy.KEEP_LATEST])
@@ -484,7 +485,7 @@ class TestSweep:
         recipients = batch.fanout.recipients_of(sockets)
         broadcast(batch.fanout, recipients, "a")
         assert batch.fanout.broadcast(recipients, Payload("b", policy=policy)) == []
-        assert [len(one.outbox._pieces) for one in sockets] == [2, 2]
+        assert [len(frames_of(one.outbox)) for one in sockets] == [2, 2]
         broadcast(batch.fanout, recipients, "c")
         await until_written(batch)
         assert [one.got for one in sockets] == [frames("a", "b", "c")] * 2
@@ -591,7 +592,7 @@ def test_every_socket_gets_its_messages_in_order(steps: list[tuple[str, int, obj
             sweep = scene.batch.fanout.sweep
             assert sweep is None or sweep.weight == sum(one.weight for one in sweep.under_way) > 0
             for one in scene.sockets:
-                assert one.outbox.size == sum(map(len, one.outbox._pieces))
+                assert one.outbox.size == sum(map(len, frames_of(one.outbox)))
         await scene.end()
 
     with (

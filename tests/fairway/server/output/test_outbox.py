@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fairway.server.output.frames import frames_of
 
 from fairway.delivery import NEXT_PASS
 from fairway.server.output.batch import Batch
@@ -14,6 +15,7 @@ from fairway.server.output.lanes import CHUNK_BYTES
 from fairway.server.output.outbox import Outbox
 
 HIGH_WATER = 1000
+DEADLINE = 20
 
 
 class Transport(asyncio.Transport):
@@ -122,14 +124,14 @@ async def test_who_waits_goes_on_when_there_is_room(batch: Batch) -> None:
     await next_pass()
     assert not any(task.done() for task in waiting)
     transport.take()
-    await asyncio.wait_for(asyncio.gather(*waiting), 1.0)
+    await asyncio.wait_for(asyncio.gather(*waiting), DEADLINE)
 
 
 async def test_who_waits_for_something_that_was_taken_at_once_goes_on(batch: Batch) -> None:
     outbox = outbox_of(batch, Transport())
     outbox.append(bytes(5 * CHUNK_BYTES))
     assert outbox.size >= outbox.high_water
-    await asyncio.wait_for(_await(outbox), 1.0)
+    await asyncio.wait_for(_await(outbox), DEADLINE)
 
 
 async def test_closing_wakes_who_waits_and_counts_what_is_lost(batch: Batch) -> None:
@@ -142,7 +144,7 @@ async def test_closing_wakes_who_waits_and_counts_what_is_lost(batch: Batch) -> 
     waiting = asyncio.ensure_future(_await(outbox))
     await next_pass()
     assert outbox.lost() == 2
-    await asyncio.wait_for(waiting, 1.0)
+    await asyncio.wait_for(waiting, DEADLINE)
     outbox.flush()
     assert outbox.lost() == 0
 
@@ -310,7 +312,7 @@ def test_only_droppable_frames_are_missing_and_they_are_counted(steps: list[obje
                 outbox.append(frame)
             else:
                 dropped += add_droppable(outbox, frame, key, 2 * CHUNK_BYTES, only_latest)
-            assert outbox.size == sum(map(len, outbox._pieces))
+            assert outbox.size == sum(map(len, frames_of(outbox)))
         while not outbox.is_empty:
             await next_pass()
             transport.take()
@@ -345,7 +347,7 @@ def test_bytes_come_out_in_order_whatever_the_socket_takes(steps: list[int | str
             else:
                 expected.append(bytes((number,)) * int(step))
                 outbox.append(expected[-1])
-            assert outbox.size == sum(map(len, outbox._pieces))
+            assert outbox.size == sum(map(len, frames_of(outbox)))
         while not outbox.is_empty:
             await next_pass()
             transport.take()
