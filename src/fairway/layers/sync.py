@@ -11,13 +11,8 @@ Django is here because of its transactions: what a message speaks of should be t
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import json
-import os
-import threading
-from collections.abc import Callable, Coroutine, Iterable
-from concurrent import futures
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -26,6 +21,7 @@ from django.db import transaction
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.layers import get_channel_layer
 from fairway.delivery import Message, running_loop_or_none
+from fairway.layers.background import background as _background
 from fairway.layers.contract import BaseChannelLayer, broadcast
 from fairway.layers.copying import copied
 from fairway.layers.errors import InvalidChannelLayerError
@@ -34,8 +30,6 @@ __all__ = ["group_broadcast", "group_broadcast_json", "group_send", "group_send_
 
 TIMEOUT = 10.0
 """Seconds that a layer has to take a message, unless the call says otherwise."""
-
-_STOP_TIMEOUT = 5.0
 
 
 def send(
@@ -147,69 +141,3 @@ def _require_message(message: object) -> None:
         raise TypeError(f"a message is a dict with a 'type', not {message!r}")
     if not isinstance(message.get("type"), str):
         raise ValueError("the message has no 'type': add the name of its handler, such as 'chat.message'")
-
-
-class BackgroundLoop:
-    """An event loop in a daemon thread, which the first call starts; any thread may call."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-
-    def run(
-        self, function: Callable[..., Coroutine[Any, Any, None]], /, *args: Any, timeout: float | None, **kwargs: Any
-    ) -> None:
-        """Run a coroutine function there, and wait for it; an exception here, such as the time-out, cancels it."""
-        loop = self._started()
-        future = asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop)
-        try:
-            futures.wait([future], timeout)
-        finally:
-            unfinished = future.cancel()
-        if unfinished:
-            name = getattr(function, "__qualname__", repr(function))
-            raise TimeoutError(f"{name} did not finish within {timeout:g} s: is what the channel layer needs up?")
-        future.result()
-
-    def stop(self) -> None:
-        """Cancel what runs and close the event loop. A later call starts another."""
-        with self._lock:
-            loop, self._loop = self._loop, None
-            thread, self._thread = self._thread, None
-        if loop is not None and thread is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(_STOP_TIMEOUT)
-
-    def _started(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None or self._thread is None or not self._thread.is_alive():
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="fairway-layers", daemon=True)
-                self._thread.start()
-            return self._loop
-
-
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.get_loop().run_forever()
-
-
-_background = BackgroundLoop()
-# A child process has the parent's event loop, but not its thread. It must not close that loop, which would tell the
-# kernel to watch the parent's descriptors no more; so it keeps it, and starts one of its own.
-_left_to_parents: list[BackgroundLoop] = []
-
-
-def _start_anew() -> None:
-    global _background
-    _left_to_parents.append(_background)
-    _background = BackgroundLoop()
-
-
-def _stop() -> None:
-    _background.stop()
-
-
-os.register_at_fork(after_in_child=_start_anew)
-atexit.register(_stop)

@@ -1,0 +1,81 @@
+"""An event loop in a thread of its own, for whoever has none: what synchronous code calls runs in it.
+
+A forked child has its parent's loop, but not its thread. It must not close that loop, which would tell the kernel to
+watch the parent's descriptors no more; so it keeps it untouched, and starts one of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent import futures
+from typing import Any
+
+_STOP_TIMEOUT = 5.0
+
+
+class BackgroundLoop:
+    """An event loop in a daemon thread, which the first call starts; any thread may call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._left_to_parents: list[object] = []
+
+    def run(
+        self, function: Callable[..., Coroutine[Any, Any, None]], /, *args: Any, timeout: float | None, **kwargs: Any
+    ) -> None:
+        """Run a coroutine function there, and wait for it; an exception here, such as the time-out, cancels it."""
+        future = asyncio.run_coroutine_threadsafe(function(*args, **kwargs), self.started())
+        try:
+            futures.wait([future], timeout)
+        finally:
+            unfinished = future.cancel()
+        if unfinished:
+            name = getattr(function, "__qualname__", repr(function))
+            raise TimeoutError(f"{name} did not finish within {timeout:g} s: is what the channel layer needs up?")
+        future.result()
+
+    def stop(self) -> None:
+        """Cancel what runs and close the event loop. A later call starts another."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+            thread, self._thread = self._thread, None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(_STOP_TIMEOUT)
+
+    def started(self) -> asyncio.AbstractEventLoop:
+        """The event loop, which runs."""
+        with self._lock:
+            if self._loop is None or self._thread is None or not self._thread.is_alive():
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="fairway-layers", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def is_its_own(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether this is the event loop."""
+        return loop is self._loop
+
+    def start_anew(self) -> None:
+        """In a child process: leave what was started to the parent."""
+        self._left_to_parents.append((self._loop, self._thread))
+        self._lock = threading.Lock()
+        self._loop = self._thread = None
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.get_loop().run_forever()
+
+
+background = BackgroundLoop()
+"""The one of this process."""
+
+os.register_at_fork(after_in_child=background.start_anew)
+atexit.register(background.stop)
