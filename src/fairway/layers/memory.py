@@ -2,64 +2,20 @@
 
 from __future__ import annotations
 
-import fnmatch
 import random
-import re
 from binascii import b2a_base64
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from fairway.delivery import Message, Payload, SlowPolicy
-from fairway.layers.contract import BaseChannelLayer, ChannelCapacity, check_message, names_in
+from fairway.delivery import Message, Payload
+from fairway.layers.contract import check_message, names_in
 from fairway.layers.errors import ChannelFull
-from fairway.layers.hub import Hub
+from fairway.layers.hub_layer import HubLayer
 from fairway.layers.native import delivers_through_hub, hub_of
 
 
 @delivers_through_hub
-class MemoryChannelLayer(BaseChannelLayer):
-    """The layer for one process: no service, no serialisation, nothing to configure.
-
-    Consumers that run on it are reached straight through its hub. Capacity counts for each channel by itself.
-    `group_expiry` is in seconds, from the last `group_add`. `slow_consumers`: what becomes of broadcasts for clients
-    that do not take them fast enough, by glob of the group's name, the first that matches: `close` (the default),
-    `drop-oldest` or `keep-latest`.
-    """
-
-    extensions = ["groups", "flush"]  # noqa: RUF012
-
-    option_error: type[Exception] = ValueError
-    """Raised for an option that makes no sense."""
-
-    def __init__(
-        self,
-        expiry: float = 60,
-        group_expiry: float = 86400,
-        capacity: int = 100,
-        channel_capacity: ChannelCapacity | None = None,
-        slow_consumers: Mapping[str, str] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self._slow_policies = _slow_policies(slow_consumers or {}, self.option_error)
-        self.hub = Hub(self.get_capacity, expiry, group_expiry)
-        super().__init__(expiry=expiry, capacity=capacity, channel_capacity=channel_capacity, **kwargs)
-        self.channel_capacity = self.compile_capacities(self.channel_capacity)
-
-    @property
-    def expiry(self) -> float:
-        return self.hub.expiry
-
-    @expiry.setter
-    def expiry(self, seconds: float) -> None:
-        self.hub.expiry = seconds
-
-    @property
-    def group_expiry(self) -> float:
-        return self.hub.group_expiry
-
-    @group_expiry.setter
-    def group_expiry(self, seconds: float) -> None:
-        self.hub.group_expiry = seconds
+class MemoryChannelLayer(HubLayer):
+    """The layer for one process. Its options are those of `HubLayer`."""
 
     async def send(self, channel: str, message: Message) -> None:
         check_message(message)
@@ -109,12 +65,6 @@ class MemoryChannelLayer(BaseChannelLayer):
         if delivered is not None:
             await delivered
 
-    def _slow_policy(self, group: str) -> SlowPolicy:
-        for pattern, policy in self._slow_policies:
-            if pattern.match(group):
-                return policy
-        return SlowPolicy.CLOSE
-
     async def flush(self) -> None:
         self.hub.flush()
 
@@ -128,11 +78,3 @@ _IN_NAMES = bytes.maketrans(b"+/", b"-_")
 def _random_name() -> str:
     """Twelve characters that may stand in a channel's name."""
     return b2a_base64(random.getrandbits(72).to_bytes(9, "big"), newline=False).translate(_IN_NAMES).decode("ascii")
-
-
-def _slow_policies(by_glob: Mapping[str, str], error: type[Exception]) -> list[tuple[re.Pattern[str], SlowPolicy]]:
-    known = {policy.value: policy for policy in SlowPolicy}
-    for glob, name in by_glob.items():
-        if name not in known:
-            raise error(f"slow_consumers[{glob!r}] is {name!r}: use one of {', '.join(known)} (CHANNEL_LAYERS, CONFIG)")
-    return [(re.compile(fnmatch.translate(glob)), known[name]) for glob, name in by_glob.items()]
