@@ -371,6 +371,18 @@ def test_a_module_that_cannot_be_imported_is_a_problem_although_its_file_is_soun
     assert capsys.readouterr().out.splitlines()[-1] == "problem  TypeError: too old"
 
 
+@pytest.mark.parametrize("package", ["hiredis", "ormsgpack", "redis"])
+def test_a_package_that_a_site_need_not_have_is_not_missed(tmp_path: Path, package: str) -> None:
+    missing = f'raise ModuleNotFoundError("No module named {package!r}", name={package!r})\n'
+    everything = doctor.import_everything(sys.path)
+    Folder(tmp_path).write(f"{package}/__init__.py", missing)
+
+    found = doctor.import_everything([str(tmp_path), *sys.path])
+
+    assert (everything.level, found.level) == ("ok", "ok")
+    assert int(re.findall(r"\d+", found.text)[0]) < int(re.findall(r"\d+", everything.text)[0])
+
+
 def test_the_first_module_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
     Folder(tmp_path).write("websockets/__init__.py", "raise TypeError('too old')\n")
 
