@@ -39,6 +39,8 @@ LARGE_CLASSES: dict[str, tuple[int, int]] = {
 
 # Modules that are tested under another name, and where.
 TESTED_ELSEWHERE: dict[str, str] = {
+    "fairway.testing.backplane_contract": "tests/contracts/test_backplanes.py",
+    "fairway.testing.in_process": "tests/contracts/test_backplanes.py",
     "fairway.server.listener": "tests/integration/test_server.py",
 }
 

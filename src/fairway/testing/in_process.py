@@ -1,0 +1,156 @@
+"""The reference backplane, for tests: the engine in memory behind the contract, without a service.
+
+    engine = Engine()
+    layers = [BackplaneLayer(lambda: InProcessBackplane(engine)) for _ in range(2)]
+
+behave as the layers of two processes, which share nothing but the engine. `lose` and `recover` are an outage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Sequence
+
+from fairway.layers.backplane import Backplane, BackplaneStatistics, Events, Unavailable
+from fairway.layers.engine import Engine
+
+
+class InProcessBackplane(Backplane):
+    """One process's part in the engine. Those that share an engine may live in several event loops."""
+
+    def __init__(self, engine: Engine, is_lost: bool = False) -> None:
+        """With `is_lost` it begins in an outage."""
+        self.statistics = BackplaneStatistics()
+        self._engine = engine
+        self._events: Events
+        self._subjects: dict[str, None] = {}
+        self._incoming: deque[tuple[str, bytes]] = deque()
+        self._delivering: asyncio.Task[None] | None = None
+        self._error: Exception | None = Unavailable("it has not been started yet")
+        self._is_lost = is_lost
+        self._is_closed = False
+
+    @property
+    def is_up(self) -> bool:
+        return self._error is None
+
+    def start(self, events: Events) -> None:
+        self._events = events
+        self._loop = asyncio.get_running_loop()
+        if not self._is_lost:
+            self.recover()
+
+    async def close(self, drain: float = 1.0) -> None:
+        self._engine.leave(self)
+        self._error = Unavailable("the channel layer has been closed")
+        self._is_closed = True
+
+    def lose(self, error: Exception) -> None:
+        """From now on the engine cannot be reached."""
+        self._error = error
+        self._engine.leave(self)
+        self.statistics.outages += 1
+        self._events.down(error)
+
+    def recover(self) -> None:
+        """From now on it can be."""
+        if self._is_closed:
+            return
+        self._error = None
+        for subject in self._subjects:
+            self._engine.subscribe(self, subject)
+        self._events.up()
+
+    # Subjects -------------------------------------------------------------------------------------------------
+
+    def post(self, subject: str, data: bytes) -> Awaitable[None] | None:
+        if self._error is not None:
+            return self._refuse()
+        self.statistics.published += 1
+        self.statistics.unheard += not self._engine.publish(subject, data)
+        return None
+
+    async def publish(self, subject: str, data: bytes) -> int | None:
+        self._check()
+        self.statistics.published += 1
+        return self._engine.publish(subject, data)
+
+    async def subscribe(self, subjects: Sequence[str]) -> None:
+        self._check()
+        for subject in subjects:
+            self._subjects[subject] = None
+            self._engine.subscribe(self, subject)
+
+    async def unsubscribe(self, subjects: Sequence[str]) -> None:
+        for subject in subjects:
+            self._subjects.pop(subject, None)
+            self._engine.unsubscribe(self, subject)
+
+    def take(self, subject: str, data: bytes) -> None:
+        """Something was published, in whichever loop. (`fairway.layers.engine.Subscriber`)"""
+        self._incoming.append((subject, data))
+        self._loop.call_soon_threadsafe(self._look)
+
+    def _look(self) -> None:
+        if self._delivering is None and self._incoming:
+            self._delivering = self._loop.create_task(self._deliver())
+
+    async def _deliver(self) -> None:
+        while self._incoming:
+            subject, data = self._incoming.popleft()
+            # What was under way when it was given up is not for anybody.
+            if subject in self._subjects:
+                self.statistics.received += 1
+                handled = self._events.message(subject, data)
+                if handled is not None:
+                    await handled
+        self._delivering = None
+
+    # Queues ---------------------------------------------------------------------------------------------------
+
+    async def push(self, queue: str, data: bytes, capacity: int, expiry: float) -> None:
+        self._check()
+        self._engine.push(queue, data, capacity, expiry, time.monotonic())
+
+    async def pull(self, queue: str) -> bytes:
+        reader = _Reader()
+        self._engine.pull(queue, reader, time.monotonic())
+        try:
+            await reader.future
+        except asyncio.CancelledError:
+            self._engine.stop_waiting(queue, reader)
+            if reader.data is not None:
+                self._engine.push_back(queue, reader.data, time.monotonic() + 60)
+            raise
+        assert reader.data is not None, "whoever is woken has been given something"
+        return reader.data
+
+    async def flush(self) -> None:
+        self._check()
+        self._engine.flush()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            self.statistics.unavailable += 1
+            raise Unavailable(f"the engine is away: {self._error}")
+
+    async def _refuse(self) -> None:
+        self._check()
+
+
+class _Reader:
+    """Somebody who waits for a message of a queue. (`fairway.layers.engine.Reader`)"""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.data: bytes | None = None
+
+    def take(self, data: bytes) -> None:
+        self.data = data
+        self.future.get_loop().call_soon_threadsafe(self._finish)
+
+    def _finish(self) -> None:
+        if not self.future.done():
+            self.future.set_result(b"")
