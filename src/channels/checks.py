@@ -135,7 +135,7 @@ def check_deployed_layers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]
         Warning(
             f"The layer CHANNEL_LAYERS[{alias!r}] is in memory: what a second worker, a management command or a task "
             "queue sends to it reaches nobody.",
-            hint="Configure a layer that processes share, such as channels_redis.core.RedisChannelLayer; where one "
+            hint="Configure a layer that processes share, such as fairway.layers.redis.RedisChannelLayer; where one "
             "process is all there is, silence this with SILENCED_SYSTEM_CHECKS.",
             id="channels.W004",
         )

@@ -19,7 +19,7 @@ WORKERS_VARIABLE = "WEB_CONCURRENCY"
 """The variable by which hosting platforms say how many processes are to serve. gunicorn and uvicorn start as many."""
 
 DIVIDED_HINT = (
-    "Configure a layer that processes share, such as channels_redis.core.RedisChannelLayer, "
+    "Configure a layer that processes share, such as fairway.layers.redis.RedisChannelLayer, "
     f"or set {WORKERS_VARIABLE}=1 if one process serves the site."
 )
 

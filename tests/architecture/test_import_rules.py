@@ -80,11 +80,12 @@ def test_layers_know_no_server() -> None:
     # What synchronous code calls is about Django's transactions, and reaches layers of whatever make.
     synchronous = SRC / "fairway/layers/sync.py"
     # Packages that are optional, each in its one place.
-    codec = SRC / "fairway/layers/codec.py"
-    others = [path for path in modules("fairway/layers") if path not in (synchronous, codec)]
+    codec, redis = SRC / "fairway/layers/codec.py", modules("fairway/layers/redis")
+    others = [path for path in modules("fairway/layers") if path not in (synchronous, codec, *redis)]
 
     assert offences(others, own) == []
     assert offences([codec], (*own, "ormsgpack")) == []
+    assert offences(redis, (*own, "hiredis", "redis.connection")) == []
     assert offences([synchronous], (*own, "django", "channels"), ("channels.testing", "channels.management")) == []
 
 

@@ -336,7 +336,7 @@ def test_several_workers_need_a_layer_in_common(say: Say, monkeypatch: pytest.Mo
         message = only(messages, "W003")
         assert message.msg.startswith(f"WEB_CONCURRENCY asks for {number.strip()} processes, and the layer ")
         assert "CHANNEL_LAYERS['default'] is in memory" in message.msg
-        assert "channels_redis.core.RedisChannelLayer" in message.hint
+        assert "fairway.layers.redis.RedisChannelLayer" in message.hint
 
 
 def test_several_workers_with_another_layer_hear_nothing(say: Say, monkeypatch: pytest.MonkeyPatch):

@@ -21,11 +21,13 @@ class LoopOf:
         self.carrier_name = carrier_name
 
     def __call__(self) -> asyncio.AbstractEventLoop:
-        return uvloop.new_event_loop() if self.carrier_name == "fairway-uvloop" else asyncio.new_event_loop()
+        return uvloop.new_event_loop() if self.carrier_name.endswith("uvloop") else asyncio.new_event_loop()
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, LoopOf]:
     fixtures = getattr(item, "fixturenames", ())
+    if getattr(getattr(item, "cls", None), "on_each_loop", False):
+        return {name: LoopOf(name) for name in ("asyncio", "uvloop")}
     if "fairway" in fixtures:
         names = [name for name in CARRIERS if name.startswith("fairway-")]
     else:

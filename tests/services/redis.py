@@ -43,6 +43,7 @@ class RedisServer:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._log = directory / "redis.log"
+        self._pid: int | None = None  # the server's own; the process that was started is a shell
         for _ in range(ATTEMPTS):
             self.port = free_port()
             self._process = self._launch()
@@ -78,9 +79,17 @@ class RedisServer:
             os.kill(client.info("server")["process_id"], signal.SIGKILL)
         self._process.communicate(timeout=DEADLINE)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, such as SIGSTOP."""
+        if self._pid is None:
+            with self.client() as client:
+                self._pid = int(client.info("server")["process_id"])
+        os.kill(self._pid, number)
+
     def restart(self) -> None:
         """Start it again after `kill`, empty, on the same port."""
         self._process = self._launch()
+        self._pid = None
         if not self._wait_until_ready():
             raise RuntimeError(f"{find_server()} did not start again:\n{self._words()}")
 

@@ -1,0 +1,125 @@
+"""The layer for many processes: the hub for those in this one, a backplane between them.
+
+A message to a group is one publish, however many members there are: each process with members receives it once and
+gives it to its hub. The sender's own members get it when it comes back, so that all processes see the messages of a
+group in one order, and what could not be sent has reached nobody.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fairway.delivery import Message, Payload
+from fairway.layers.backplane import Backplane
+from fairway.layers.codec import Codec, Kind
+from fairway.layers.contract import check_message, names_in
+from fairway.layers.errors import ChannelFull
+from fairway.layers.hub_layer import HubLayer
+from fairway.layers.native import delivers_through_hub, hub_of
+from fairway.layers.node import Node
+from fairway.layers.receiver import Receiver, process_of
+
+MAX_MESSAGE_SIZE = 1024 * 1024
+
+
+@delivers_through_hub
+class BackplaneLayer(HubLayer):
+    """A layer over a backplane, which `make_backplane` makes, anew for each event loop that the layer comes to live in.
+
+    `max_message_size`: bytes of one message, on the wire. `confirm`: wait with every send until the service has it. The
+    other options are those of `HubLayer`.
+
+    Channels with an exclamation mark belong to one process; those with plain names are queues, for workers, and cannot
+    be in a group.
+    """
+
+    def __init__(
+        self,
+        make_backplane: Callable[[], Backplane],
+        max_message_size: int = MAX_MESSAGE_SIZE,
+        confirm: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        codec = Codec(max_message_size)
+        receiver = Receiver(self.hub, codec, self._slow_policy)
+        self.node = Node(type(self).__name__, self.hub, codec, receiver, make_backplane, confirm)
+
+    def is_up(self) -> bool:
+        """Whether the service is there, as far as the layer has been used."""
+        return self.node.home.is_up()
+
+    async def close(self) -> None:
+        """Send what waits, and disconnect. A later call connects again."""
+        await self.node.home.close()
+
+    async def flush(self) -> None:
+        """Forget all messages and all groups, in every process."""
+        await self.node.flush()
+
+    # Channels -------------------------------------------------------------------------------------------------
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        await self.node.ready()
+        return f"{prefix.rstrip('.')}.{self.node.name}!{os.urandom(8).hex()}"
+
+    async def send(self, channel: str, message: Message) -> None:
+        check_message(message)
+        self.require_valid_channel_name(channel)
+        process = process_of(channel)
+        if process is None:
+            await self.node.push(channel, message, self.get_capacity(channel), self.expiry)
+        elif process != self.node.name:
+            sent = self.node.post_to_process(process, Kind.DIRECT, [channel, message])
+            if sent is not None:
+                await sent
+        elif not self.hub.send(channel, self.node.reopened(message)):
+            raise ChannelFull(channel)
+
+    async def receive(self, channel: str) -> Message:
+        self.require_valid_channel_name(channel)
+        process = process_of(channel)
+        if process is None:
+            return await self.node.pull(channel)
+        assert process == self.node.name, f"{channel} belongs to another process, which alone can receive from it"
+        await self.node.ready()
+        return await self.hub.receive(channel)
+
+    # Groups ---------------------------------------------------------------------------------------------------
+
+    async def group_add(self, group: str, channel: str) -> None:
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        await self.node.join(group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        await self.node.leave(group, channel)
+
+    async def group_send(self, group: str, message: Message) -> None:
+        check_message(message)
+        self.require_valid_group_name(group)
+        sent = self.node.post_to_group(group, Kind.EVENT, message)
+        if sent is not None:
+            await sent
+
+    async def group_broadcast(
+        self,
+        group: str,
+        text_data: str | None = None,
+        bytes_data: bytes | None = None,
+        *,
+        exclude: str | Iterable[str] = (),
+    ) -> None:
+        if hub_of(self) is None:  # a subclass that sees to delivery itself
+            await super().group_broadcast(group, text_data, bytes_data, exclude=exclude)
+            return
+        self.require_valid_group_name(group)
+        payload = Payload(text_data, bytes_data)  # which says what is wrong with it
+        body = [payload.text, payload.data, list(names_in(exclude))]
+        sent = self.node.post_to_group(group, Kind.BROADCAST, body)
+        if sent is not None:
+            await sent

@@ -1,0 +1,149 @@
+"""One process among those that share a backplane: its name, what it receives, and where its connection lives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from fairway.delivery import Message, register_source
+from fairway.layers.background import background
+from fairway.layers.backplane import Backplane, BackplaneError, QueueFull
+from fairway.layers.codec import Codec, Kind, Undecodable
+from fairway.layers.errors import ChannelFull
+from fairway.layers.home import Home
+from fairway.layers.hub import Hub
+from fairway.layers.interests import Interests, subject_of
+from fairway.layers.receiver import CONTROL, Receiver, join, process_of, subject_of_process
+from fairway.layers.session import Session
+
+
+class Node:
+    """The part that one layer of this process has in its backplane.
+
+    `name` is that of the process, as it stands in the names of its channels. `label` is the layer's, in the probe.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        hub: Hub,
+        codec: Codec,
+        receiver: Receiver,
+        make_backplane: Callable[[], Backplane],
+        confirm: bool,
+    ) -> None:
+        self.name = _new_name()
+        self.statistics = receiver.statistics
+        self._hub = hub
+        self._codec = codec
+        self._receiver = receiver
+        self._make_backplane = make_backplane
+        self._confirm = confirm
+        self._interests = Interests(subject_of_process(self.name), CONTROL)
+        self.home = Home(label, self._open_session, self._forked)
+        hub.watch(self._interests)
+        register_source("backplane", self.statistics)
+
+    def _open_session(self) -> Session:
+        backplane = self._make_backplane()
+        backplane.statistics = self.statistics
+        session = Session(backplane, self._receiver, self._interests)
+        # In the background loop nobody is told of what could not be sent, unless he waits for it.
+        session.posts = not self._confirm and not background.is_its_own(session.loop)
+        session.start()
+        return session
+
+    def _forked(self) -> None:
+        self.name = _new_name()
+        self._interests.start_anew(subject_of_process(self.name), CONTROL)
+
+    def reopened(self, message: Message) -> Message:
+        """A message as it would arrive in another process."""
+        return self._codec.reopened(message)
+
+    async def ready(self) -> None:
+        """Let this process be reachable. A service that is away is no reason not to serve a client."""
+        own = subject_of_process(self.name)
+        if self.home.here() is None or not self._interests.is_standing(own):
+            with suppress(BackplaneError):
+                await self.home.call(lambda session: session.stand(own), receives=True)
+
+    # Subjects -------------------------------------------------------------------------------------------------
+
+    def post_to_group(self, group: str, kind: Kind, body: Any) -> Awaitable[object] | None:
+        """Send to all processes with members; what is returned, if anything, is to be awaited before sending more."""
+        return self.home.post(subject_of(group), self._codec.encode(kind, body))
+
+    def post_to_process(self, process: str, kind: Kind, body: Any) -> Awaitable[object] | None:
+        """Send to one process; what is returned, if anything, is to be awaited before sending more."""
+        return self.home.post(subject_of_process(process), self._codec.encode(kind, body))
+
+    async def join(self, group: str, channel: str) -> None:
+        """Add a channel, of whichever process, to a group. What is sent to the group afterwards reaches it."""
+        process = process_of(channel)
+        if process is None:
+            raise NotImplementedError(
+                f"{channel} is a queue, which one of several workers reads, and cannot be in a group: "
+                "send to it directly, or add the channel_name of a consumer"
+            )
+        if process != self.name:
+            await self._ask(Kind.JOIN, group, channel, process)
+        elif self.home.here() is not None and self._interests.is_standing(subject_of(group)):
+            self._hub.group_add(group, channel)
+        else:
+            await self.home.call(lambda session: join(session, self._hub, group, channel), receives=True)
+
+    async def leave(self, group: str, channel: str) -> None:
+        """Take a channel, of whichever process, out of a group."""
+        process = process_of(channel)
+        if process == self.name:
+            self._hub.group_discard(group, channel)
+        elif process is not None:
+            await self._ask(Kind.LEAVE, group, channel, process)
+
+    async def _ask(self, kind: Kind, group: str, channel: str, process: str) -> None:
+        me = self.name
+
+        async def ask(session: Session) -> None:
+            await session.stand(subject_of_process(me))
+            await self._receiver.ask(session, kind, group, channel, me, process)
+
+        await self.home.call(ask)
+
+    # Queues ---------------------------------------------------------------------------------------------------
+
+    async def push(self, queue: str, message: Message, capacity: int, expiry: float) -> None:
+        """Add a message to a queue; `ChannelFull` at its capacity."""
+        data = self._codec.encode(Kind.EVENT, message)
+        try:
+            await self.home.call(lambda session: session.backplane.push(queue, data, capacity, expiry))
+        except QueueFull:
+            raise ChannelFull(queue) from None
+
+    async def pull(self, queue: str) -> Message:
+        """Wait for the next message of a queue that can be read."""
+        while True:
+            data = await self.home.call(lambda session: session.backplane.pull(queue), receives=True)
+            try:
+                message: Message = self._codec.decode(data)[1]
+            except Undecodable as error:
+                self._receiver.undecodable(queue, error)
+            else:
+                return message
+
+    async def flush(self) -> None:
+        """Forget all messages and all groups, in every process."""
+        self._hub.flush()
+        data = self._codec.encode(Kind.FLUSH, [])
+
+        async def flush(session: Session) -> None:
+            await session.backplane.flush()
+            await session.backplane.publish(CONTROL, data)
+
+        await self.home.call(flush)
+
+
+def _new_name() -> str:
+    return os.urandom(8).hex()

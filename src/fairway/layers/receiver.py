@@ -1,0 +1,143 @@
+"""What comes to a process from the others, and where it goes: to the hub, or to somebody who has asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fairway.delivery import Payload, SlowPolicy
+from fairway.layers.backplane import BackplaneError, BackplaneStatistics, Unavailable
+from fairway.layers.codec import Codec, Kind, Undecodable
+from fairway.layers.hub import Hub
+from fairway.layers.interests import subject_of
+from fairway.layers.session import Session
+from fairway.logs import FaultLog, get_logger
+
+REQUEST_TIMEOUT = 5.0
+"""Seconds that another process has to add a channel of its own to a group, or to take it out."""
+
+MOST_REQUESTS = 1000
+"""Of other processes, that are being carried out. Who asks beyond that gets no answer."""
+
+CONTROL = "ctl"
+"""The subject of messages for all processes."""
+
+
+def subject_of_process(process: str) -> str:
+    """The subject of messages for the channels of one process."""
+    return f"p.{process}"
+
+
+def process_of(channel: str) -> str | None:
+    """The process that a channel belongs to; None for a queue, which belongs to whoever reads."""
+    head, mark, _ = channel.partition("!")
+    return head.rpartition(".")[2] if mark else None
+
+
+class Receiver:
+    """Delivers through the hub what other processes, and this one, have sent.
+
+    `policy_of`: what becomes of broadcasts of a group for slow clients.
+    """
+
+    def __init__(self, hub: Hub, codec: Codec, policy_of: Callable[[str], SlowPolicy]) -> None:
+        self.statistics = BackplaneStatistics()
+        self._hub = hub
+        self._codec = codec
+        self._policy_of = policy_of
+        self._faults = FaultLog(get_logger("fairway.layers"), per_second=1)
+        self._tickets = itertools.count()
+        self._asked: dict[int, asyncio.Future[None]] = {}
+        self._requests: set[asyncio.Task[None]] = set()
+
+    def message(self, session: Session, subject: str, data: bytes) -> Awaitable[None] | None:
+        """Something has come; what is returned, if anything, is to be awaited before the next."""
+        try:
+            kind, body = self._codec.decode(data)
+            if kind is Kind.EVENT:
+                return self._hub.group_send(subject[2:], body)
+            return self._deliver(session, subject, kind, body)
+        except Undecodable as error:
+            self.undecodable(subject, error)
+        except (TypeError, ValueError) as error:
+            self.undecodable(subject, Undecodable(f"the message has not the form of its kind: {error}"))
+        return None
+
+    def undecodable(self, subject: str, error: Undecodable) -> None:
+        """A message is dropped because nobody can read it."""
+        self.statistics.undecodable += 1
+        self._faults.report(time.monotonic(), "undecodable", "Dropped what came for %s: %s", subject, error)
+
+    def _deliver(self, session: Session, subject: str, kind: Kind, body: Any) -> Awaitable[None] | None:
+        if kind is Kind.BROADCAST:
+            text, data, excluded = body
+            group = subject[2:]
+            payload = Payload(text, data, self._policy_of(group), group)
+            return self._hub.group_broadcast(group, payload, frozenset(excluded))
+        if kind is Kind.DIRECT:
+            channel, message = body
+            self._hub.send(channel, message)
+        elif kind is Kind.DONE:
+            (ticket,) = body
+            future = self._asked.get(ticket)
+            if future is not None and not future.done():
+                future.set_result(None)
+        elif kind is Kind.FLUSH:
+            self._hub.flush()
+        else:
+            self._begin(session, kind, *body)
+        return None
+
+    # Groups of channels in other processes --------------------------------------------------------------------
+
+    async def ask(self, session: Session, kind: Kind, group: str, channel: str, me: str, process: str) -> None:
+        """Have another process add its channel to a group, or take it out; nothing happens if that process is gone.
+
+        `Unavailable` if it does not answer.
+        """
+        ticket = next(self._tickets)
+        future = self._asked[ticket] = session.loop.create_future()
+        try:
+            request = self._codec.encode(kind, [group, channel, me, ticket])
+            if await session.backplane.publish(subject_of_process(process), request) == 0:
+                return
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                await future
+        except TimeoutError:
+            raise Unavailable(f"the process of {channel} did not answer in {REQUEST_TIMEOUT:g} s") from None
+        finally:
+            del self._asked[ticket]
+
+    def _begin(self, session: Session, kind: Kind, group: str, channel: str, asker: str, ticket: int) -> None:
+        if len(self._requests) < MOST_REQUESTS:
+            task = session.loop.create_task(self._carry_out(session, kind, group, channel, asker, ticket))
+            self._requests.add(task)
+            task.add_done_callback(self._requests.discard)
+
+    async def _carry_out(self, session: Session, kind: Kind, group: str, channel: str, asker: str, ticket: int) -> None:
+        try:
+            if kind is Kind.LEAVE:
+                self._hub.group_discard(group, channel)
+            else:
+                await join(session, self._hub, group, channel)
+            await session.backplane.publish(subject_of_process(asker), self._codec.encode(Kind.DONE, [ticket]))
+        except BackplaneError:
+            pass  # whoever has asked gets no answer, and says so
+
+
+async def join(session: Session, hub: Hub, group: str, channel: str) -> None:
+    """Add a channel of this process to a group: whatever is sent to the group after this has returned reaches it.
+
+    If it raises, the channel is not in the group, unless it was before.
+    """
+    was_in = channel in hub.groups.get(group, ())
+    hub.group_add(group, channel)
+    try:
+        await session.stand(subject_of(group))
+    except BackplaneError:
+        if not was_in:
+            hub.group_discard(group, channel)
+        raise

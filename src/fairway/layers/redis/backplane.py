@@ -1,0 +1,182 @@
+"""The backplane over Redis: subjects are its channels of publish and subscribe, queues its lists.
+
+Names in Redis: `<prefix>:<db>:<subject>` for subjects, since publish and subscribe know no databases, and
+`<prefix>:q:<queue>` for queues. No colon is left in the prefix, so that none of its names can be one of another prefix.
+
+Several hosts are shards. Each subject and queue has one of them, by rendezvous hashing, so that another host moves as
+few as it must. A shard that is away takes its groups with it; they do not move.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Awaitable, Sequence
+from functools import lru_cache, partial
+from typing import cast
+
+from fairway.layers.backplane import Backplane, BackplaneStatistics, Events, QueueFull
+from fairway.layers.redis.address import Address
+from fairway.layers.redis.link import ReplyError
+from fairway.layers.redis.queues import Queue
+from fairway.layers.redis.scripts import PUSH, run
+from fairway.layers.redis.shard import Shard, Take
+
+_REMEMBERED = 10_000
+
+
+class RedisBackplane(Backplane):
+    """`prefix` keeps apart who shares a Redis. Times are in seconds."""
+
+    def __init__(
+        self, addresses: Sequence[Address], prefix: str, answer_timeout: float = 5.0, outage_wait: float = 2.0
+    ) -> None:
+        self.statistics = BackplaneStatistics()
+        self._addresses = addresses
+        self._prefix = prefix.replace("%", "%25").replace(":", "%3A")
+        self._answer_timeout = answer_timeout
+        self._outage_wait = outage_wait
+        self._shards: list[Shard] = []
+        self._queues: dict[str, Queue] = {}
+        self._events: Events
+        self._index_of = lru_cache(_REMEMBERED)(partial(_rendezvous, [str(address) for address in addresses]))
+
+    @property
+    def is_up(self) -> bool:
+        return bool(self._shards) and all(shard.link is not None for shard in self._shards)
+
+    def start(self, events: Events) -> None:
+        self._events = events
+        self._shards = [
+            Shard(
+                address,
+                self.statistics,
+                answer_timeout=self._answer_timeout,
+                outage_wait=self._outage_wait,
+                told=self._told,
+            )
+            for address in self._addresses
+        ]
+
+    async def close(self, drain: float = 1.0) -> None:
+        for queue in self._queues.values():
+            queue.close()
+        self._queues.clear()
+        await asyncio.gather(*(shard.close(drain) for shard in self._shards))
+
+    def _told(self, error: Exception | None) -> None:
+        if error is not None:
+            self._events.down(error)
+            return
+        self._events.up()
+        for queue in self._queues.values():
+            queue.look()
+
+    # Subjects -------------------------------------------------------------------------------------------------
+
+    def post(self, subject: str, data: bytes) -> Awaitable[None] | None:
+        shard = self._shard(subject)
+        return shard.post(self._name(shard, subject), data)
+
+    async def publish(self, subject: str, data: bytes) -> int | None:
+        shard = self._shard(subject)
+        heard = cast(int, await shard.call(b"PUBLISH", self._name(shard, subject), data))
+        self.statistics.published += 1
+        return heard
+
+    async def subscribe(self, subjects: Sequence[str]) -> None:
+        by_shard: dict[Shard, dict[bytes, Take]] = defaultdict(dict)
+        for subject in subjects:
+            shard = self._shard(subject)
+            by_shard[shard][self._name(shard, subject)] = partial(self._take, subject)
+        await _all([shard.subscribe(takers) for shard, takers in by_shard.items()])
+
+    async def unsubscribe(self, subjects: Sequence[str]) -> None:
+        by_shard: dict[Shard, list[bytes]] = defaultdict(list)
+        for subject in subjects:
+            shard = self._shard(subject)
+            by_shard[shard].append(self._name(shard, subject))
+        await _all([shard.unsubscribe(names) for shard, names in by_shard.items()])
+
+    def _take(self, subject: str, data: bytes) -> Awaitable[None] | None:
+        self.statistics.received += 1
+        return self._events.message(subject, data)
+
+    # Queues ---------------------------------------------------------------------------------------------------
+
+    async def push(self, queue: str, data: bytes, capacity: int, expiry: float) -> None:
+        shard = self._shard(queue)
+        link = await shard.standing()
+        arguments: list[bytes | int] = [self._wake_up(shard, queue), data, capacity, max(1, int(expiry * 1000))]
+        try:
+            async with asyncio.timeout(self._answer_timeout):
+                length = await run(link, PUSH, self._key(queue), arguments)
+        except TimeoutError:
+            raise shard.silent() from None
+        except ReplyError as error:
+            raise shard.refusal(error) from None
+        if not length:
+            raise QueueFull(f"the queue {queue} holds {capacity} messages")
+
+    async def pull(self, queue: str) -> bytes:
+        known = self._queues.get(queue)
+        if known is None:
+            shard = self._shard(queue)
+            wake_up = self._wake_up(shard, queue)
+            known = self._queues[queue] = Queue(
+                shard, self._key(queue), wake_up, partial(self._end, queue, shard, wake_up)
+            )
+        return await known.pull()
+
+    def _end(self, queue: str, shard: Shard, wake_up: bytes) -> None:
+        del self._queues[queue]
+        shard.forget(wake_up)
+
+    async def flush(self) -> None:
+        pattern = re.sub(r"([*?\[\]\\^-])", r"\\\1", self._prefix) + ":q:*"
+        for shard in self._shards:
+            cursor: bytes | int = 0
+            while True:
+                cursor, keys = cast(
+                    tuple[bytes, list[bytes]], await shard.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+                )
+                if keys:
+                    await shard.call("UNLINK", *keys)
+                if int(cursor) == 0:
+                    break
+
+    # Names ----------------------------------------------------------------------------------------------------
+
+    def _shard(self, name: str) -> Shard:
+        shards = self._shards
+        return shards[0] if len(shards) == 1 else shards[self._index_of(name)]
+
+    def _name(self, shard: Shard, subject: str) -> bytes:
+        return f"{self._prefix}:{shard.address.db}:{subject}".encode()
+
+    def _wake_up(self, shard: Shard, queue: str) -> bytes:
+        return self._name(shard, f"w.{queue}")
+
+    def _key(self, queue: str) -> bytes:
+        return f"{self._prefix}:q:{queue}".encode()
+
+
+def _rendezvous(places: Sequence[str], name: str) -> int:
+    """The index of the place that the name belongs to, whatever other places there are."""
+
+    def weight(index: int) -> bytes:
+        return hashlib.blake2b(f"{places[index]} {name}".encode(), digest_size=8).digest()
+
+    return max(range(len(places)), key=weight)
+
+
+async def _all(calls: Sequence[Awaitable[None]]) -> None:
+    """Await all of them, and raise the first error."""
+    if len(calls) == 1:
+        await calls[0]
+        return
+    for result in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result

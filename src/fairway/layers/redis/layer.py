@@ -1,0 +1,51 @@
+"""The channel layer over Redis, with the options of channels_redis and its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fairway.layers.errors import InvalidChannelLayerError
+from fairway.layers.layer import BackplaneLayer
+from fairway.layers.redis.address import addresses
+from fairway.layers.redis.backplane import RedisBackplane
+
+# Options of channels_redis that are refused unless they have this value, and why.
+_REFUSED: Mapping[str, tuple[Any, str]] = {
+    "serializer_format": ("msgpack", "messages travel as MessagePack: remove it"),
+    "symmetric_encryption_keys": (
+        None,
+        "messages are not encrypted by this layer yet: use TLS (rediss://), or keep channels_redis",
+    ),
+    "on_disconnect": (None, "channels_redis 4 never calls it: remove it"),
+    "on_reconnect": (None, "channels_redis 4 never calls it: remove it"),
+}
+
+
+class RedisChannelLayer(BackplaneLayer):
+    """A layer for many processes and machines, over Redis 6.2 or later.
+
+    `hosts`: URLs, pairs of host and port, or dictionaries of redis-py's options; several are shards. `prefix` keeps
+    apart who shares a Redis. `answer_timeout`: seconds that Redis has to answer. `outage_wait`: seconds after the loss
+    of the connection for which what is sent waits; later it fails at once. Other options: `BackplaneLayer`.
+    """
+
+    option_error = InvalidChannelLayerError
+    close_pools = BackplaneLayer.close  # by the name that channels_redis has for it
+
+    def __init__(
+        self,
+        hosts: Any = None,
+        prefix: str = "fairway",
+        answer_timeout: float = 5.0,
+        outage_wait: float = 2.0,
+        random_prefix_length: int = 0,
+        **options: Any,
+    ) -> None:
+        """`random_prefix_length` is channels_redis', and means nothing here: equal messages are kept apart anyhow."""
+        for name, (accepted, reason) in _REFUSED.items():
+            given = options.pop(name, accepted)
+            if given and given != accepted:
+                raise InvalidChannelLayerError(f"CHANNEL_LAYERS, CONFIG: {name} is not supported: {reason}")
+        places = addresses(hosts)
+        super().__init__(lambda: RedisBackplane(places, prefix, answer_timeout, outage_wait), **options)

@@ -1,0 +1,298 @@
+"""One connection to Redis: commands in, replies and pushed messages out (RESP3).
+
+What is posted in one pass of the event loop goes out in one write. Redis answers in order, so what is expected stands
+in one queue: a number of bytes for a message that was posted and whose answer nobody awaits, a future for a command
+whose answer somebody does, and an `_Acknowledgements` for a command that is answered by one push for each name. An
+error in the place of those is the answer to all of them.
+
+A link is *open* from the end of `greet` until the connection is lost, or given up by `abort`; it is not used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from typing import Any, Final, Protocol, TypeAlias, cast
+
+import hiredis
+
+from fairway.layers.backplane import BackplaneStatistics, Refused, Unavailable
+
+WINDOW_MESSAGES = 1000
+WINDOW_BYTES = 1024 * 1024
+"""So much may be posted and unconfirmed; who posts beyond that waits until half of it is confirmed."""
+
+# hiredis gives this for "not enough data": its default cannot be told from a null, which is a reply like any other.
+_NOTHING: Final = object()
+
+Reply: TypeAlias = Any
+
+
+class ReplyError(Exception):
+    """Redis answered with an error: a code, such as WRONGPASS, and a text."""
+
+    @property
+    def code(self) -> str:
+        """Of an error inside a script, whose own code is ERR, that one."""
+        words = [word.lstrip("-@") for word in str(self).split()] or ["ERR"]
+        known = _NOT_READY | _HINTS.keys()
+        return next((word for word in words if word in known), "ERR") if words[0] == "ERR" else words[0]
+
+
+class Owner(Protocol):
+    """Whose link it is."""
+
+    statistics: BackplaneStatistics
+
+    def pushed(self, name: bytes, data: bytes) -> Awaitable[None] | None:
+        """A message has come; what is returned, if anything, is to be awaited before the next."""
+
+    def failed(self, error: ReplyError) -> None:
+        """A message that was posted has been answered with an error."""
+
+    def lost(self, link: Link, error: Exception) -> None:
+        """The connection has ended."""
+
+
+class _Acknowledgements:
+    """Redis is to acknowledge so many names."""
+
+    __slots__ = ("future", "remaining")
+
+    def __init__(self, count: int, future: asyncio.Future[None]) -> None:
+        self.remaining = count
+        self.future = future
+
+
+class Link(asyncio.Protocol):
+    """A connection, from `connection_made` to `connection_lost`. Everything is called in its event loop."""
+
+    def __init__(self, owner: Owner) -> None:
+        self.reads = 0  # how often something came
+        self.is_paused = False
+        self.transport: asyncio.Transport
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self._reader = hiredis.Reader(protocolError=ConnectionError, replyError=ReplyError, notEnoughData=_NOTHING)
+        self._expected: deque[int | asyncio.Future[Reply] | _Acknowledgements] = deque()
+        self._out: list[bytes] = []
+        self._posted = self._posted_bytes = 0
+        self._room: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+        self._resuming: asyncio.Task[None] | None = None
+
+    # Commands -------------------------------------------------------------------------------------------------
+
+    def post(self, name: bytes, data: bytes) -> Awaitable[None] | None:
+        """PUBLISH, without awaiting the answer; what is returned, if anything, is to be awaited before the next."""
+        self._write(hiredis.pack_command((b"PUBLISH", name, data)))
+        size = len(data)
+        self._expected.append(size)
+        self._posted += 1
+        self._posted_bytes += size
+        if self._posted < WINDOW_MESSAGES and self._posted_bytes < WINDOW_BYTES:
+            return None
+        return self._wait_for_room()
+
+    async def call(self, *command: bytes | str | int | float) -> Reply:
+        """The answer to a command; an error that Redis answers with is raised. `Unavailable` if the link is lost."""
+        self._check()
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        self._write(hiredis.pack_command(command))
+        self._expected.append(future)
+        return await future
+
+    async def acknowledged(self, command: bytes, names: Sequence[bytes]) -> None:
+        """Send SUBSCRIBE or UNSUBSCRIBE, and wait until each name is acknowledged. Errors as with `call`."""
+        self._check()
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._write(hiredis.pack_command((command, *names)))
+        self._expected.append(_Acknowledgements(len(names), future))
+        await future
+
+    def forget(self, name: bytes) -> None:
+        """UNSUBSCRIBE, without waiting for it."""
+        self._write(hiredis.pack_command((b"UNSUBSCRIBE", name)))
+        self._expected.append(_Acknowledgements(1, self._loop.create_future()))
+
+    def ask_whether_alive(self) -> None:
+        """Have Redis answer something; that anything comes is what counts."""
+        self._write(hiredis.pack_command((b"PING",)))
+        self._expected.append(self._loop.create_future())
+
+    async def close(self, drain: float) -> None:
+        """Close the connection when everything is answered, after so many seconds at the latest."""
+        if self._error is None:
+            with suppress(TimeoutError, Unavailable, ReplyError):
+                async with asyncio.timeout(drain):
+                    await self.call(b"PING")
+            self._error = self._error or ConnectionError("it was closed here")
+            self.transport.abort()
+        # A loop that ends is not to end before this.
+        await asyncio.wait([self.ended])
+
+    def abort(self, error: Exception) -> None:
+        """Give the connection up at once."""
+        if self._error is None:
+            self._error = error
+            self.transport.abort()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise Unavailable(f"the connection to Redis was lost: {self._error}")
+
+    async def _wait_for_room(self) -> None:
+        if self._room is None:
+            self._room = self._loop.create_future()
+        await asyncio.shield(self._room)
+
+    def _write(self, data: bytes) -> None:
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(data)
+
+    def _flush(self) -> None:
+        data, self._out = b"".join(self._out), []
+        self.transport.write(data)
+
+    # Replies (`asyncio.Protocol`) -----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+
+    def data_received(self, data: bytes) -> None:
+        self.reads += 1
+        try:
+            self._reader.feed(data)
+            self._read()
+        except ConnectionError as error:  # not RESP
+            self.abort(error)
+
+    def _read(self) -> None:
+        gets, pushed = self._reader.gets, self._owner.pushed
+        while (reply := gets()) is not _NOTHING:
+            if type(reply) is not hiredis.PushNotification:
+                self._answered(reply)
+            elif reply[0] == b"message":
+                handled = pushed(reply[1], reply[2])
+                if handled is not None:
+                    self._pause(handled)
+                    return
+            else:
+                self._acknowledge()
+
+    def _pause(self, handled: Awaitable[None]) -> None:
+        """Read nothing more until a message is handled: the process has enough to do."""
+        self.is_paused = True
+        self.transport.pause_reading()
+        self._resuming = self._loop.create_task(self._resume(handled))
+
+    async def _resume(self, handled: Awaitable[None]) -> None:
+        try:
+            await handled
+        finally:
+            self.is_paused = False
+            if self._error is None:
+                self._read()
+                if not self.is_paused:
+                    self.transport.resume_reading()
+
+    def _answered(self, reply: Reply) -> None:
+        if not self._expected:
+            self.abort(ConnectionError(f"Redis answered what was not asked: {reply!r:.100}"))
+            return
+        expected = self._expected.popleft()
+        is_error = isinstance(reply, ReplyError)
+        if type(expected) is int:
+            self._confirmed(expected)
+            if is_error:
+                self._owner.failed(reply)
+            elif reply == 0:
+                self._owner.statistics.unheard += 1
+            return
+        future: asyncio.Future[Any] = expected.future if isinstance(expected, _Acknowledgements) else expected  # type: ignore[assignment]
+        if not future.done():
+            if is_error:
+                _fail(future, reply)
+            else:
+                future.set_result(reply)
+
+    def _confirmed(self, size: int) -> None:
+        self._posted -= 1
+        self._posted_bytes -= size
+        room = self._room
+        if room is not None and self._posted * 2 <= WINDOW_MESSAGES and self._posted_bytes * 2 <= WINDOW_BYTES:
+            self._room = None
+            if not room.done():
+                room.set_result(None)
+
+    def _acknowledge(self) -> None:
+        expected = self._expected[0] if self._expected else None
+        if not isinstance(expected, _Acknowledgements):
+            return  # nobody has asked: a slot has moved, for example
+        expected.remaining -= 1
+        if not expected.remaining:
+            self._expected.popleft()
+            if not expected.future.done():
+                expected.future.set_result(None)
+
+    def eof_received(self) -> None:
+        """Redis has closed the connection: so does asyncio."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._error = self._error or error or ConnectionError("Redis has closed the connection")
+        unavailable = Unavailable(f"the connection to Redis was lost: {self._error}")
+        self._owner.statistics.uncertain += self._posted
+        for expected in self._expected:
+            future = expected.future if isinstance(expected, _Acknowledgements) else expected
+            if isinstance(future, asyncio.Future):
+                _fail(future, unavailable)
+        self._expected.clear()
+        if self._room is not None:
+            _fail(self._room, unavailable)
+            self._room = None
+        self._owner.lost(self, self._error)
+        self.ended.set_result(None)
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # seen, even if nobody waits any more
+
+
+async def greet(link: Link, username: str | None, password: str | None, db: int, name: str) -> None:
+    """Speak RESP3, log in, choose the database. `Refused` if Redis does not let us, `Unavailable` if it is not up."""
+    login = ("AUTH", username or "default", password) if password else ()
+    try:
+        await link.call("HELLO", 3, *login)
+        if db:
+            await link.call("SELECT", db)
+    except ReplyError as error:
+        raise judged(error) from None
+    with suppress(ReplyError):  # it may be forbidden, and is only for who looks
+        await link.call("CLIENT", "SETNAME", name)
+
+
+_NOT_READY = frozenset({"LOADING", "MASTERDOWN", "BUSY", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS"})
+_HINTS = {
+    "WRONGPASS": "check user and password in hosts (redis-cli -u URL ping)",
+    "NOAUTH": "Redis asks for a password: put it into hosts",
+    "NOPERM": "give the user the commands and channels that docs/howto/choose-a-layer.md lists (ACL SETUSER)",
+    "NOPROTO": "Redis 6.2 or later is needed",
+    "OOM": "Redis is out of memory: raise maxmemory, or let it evict (maxmemory-policy)",
+    "MISCONF": "Redis does not write, because its snapshots fail: see its log",
+}
+
+
+def judged(error: ReplyError) -> Refused | Unavailable:
+    """What an error that Redis has answered with means for who called."""
+    if error.code in _NOT_READY:
+        return Unavailable(f"Redis is not ready: {error}")
+    hint = _HINTS.get(error.code)
+    if "unknown command" in str(error).lower() and "HELLO" in str(error).upper():
+        hint = _HINTS["NOPROTO"]
+    return Refused(f"Redis refuses: {error}; {hint}" if hint else f"Redis refuses: {error}")

@@ -1,0 +1,61 @@
+"""What is done in Redis itself, at once: adding to a queue and taking from it.
+
+A queue is a list whose items begin with the time at which they expire, in milliseconds of Redis' clock and 13 digits.
+Whoever adds to it publishes an empty message under the queue's name for those who wait.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from fairway.layers.redis.link import Link, Reply, ReplyError
+
+_NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)"
+
+# KEYS: list. ARGV: wake-up channel, data, capacity, lifetime in ms. The new length, 0 if it is full.
+PUSH = f"""{_NOW}
+while true do
+  local head = redis.call('LINDEX', KEYS[1], 0)
+  if not head or tonumber(string.sub(head, 1, 13)) >= now then break end
+  redis.call('LPOP', KEYS[1])
+end
+if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[3]) then return 0 end
+local length = redis.call('RPUSH', KEYS[1], string.format('%013d', now + ARGV[4]) .. ARGV[2])
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
+redis.call('PUBLISH', ARGV[1], '')
+return length
+"""
+
+# KEYS: list. ARGV: how many at most. The items that have not expired, the oldest first.
+POP = f"""{_NOW}
+local taken = {{}}
+while #taken < tonumber(ARGV[1]) do
+  local item = redis.call('LPOP', KEYS[1])
+  if not item then break end
+  if tonumber(string.sub(item, 1, 13)) >= now then taken[#taken + 1] = item end
+end
+return taken
+"""
+
+# KEYS: list. ARGV: wake-up channel, item, lifetime in ms. Puts back in front what nobody took after all.
+PUSH_BACK = """redis.call('LPUSH', KEYS[1], ARGV[2])
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+redis.call('PUBLISH', ARGV[1], '')
+"""
+
+STAMP = 13
+"""So many digits come before the data of an item."""
+
+_SCRIPTS = (PUSH, POP, PUSH_BACK)
+_DIGESTS = {script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in _SCRIPTS}
+
+
+async def run(link: Link, script: str, key: bytes, arguments: Sequence[bytes | int]) -> Reply:
+    """Run a script over one key; it is sent in full only to a server that does not know it yet."""
+    try:
+        return await link.call(b"EVALSHA", _DIGESTS[script], 1, key, *arguments)
+    except ReplyError as error:
+        if error.code != "NOSCRIPT":
+            raise
+    return await link.call(b"EVAL", script, 1, key, *arguments)
