@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
+import tempfile
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +27,7 @@ from fairway.server.config import Config
 from fairway.server.listener import Server
 from fairway.server.websocket.connection import WebSocketConnection
 from tests.contracts.journal import DEADLINE, Journal
+from tests.fairway.server.tls import certificates
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -314,6 +318,9 @@ class SocketClient:
 
 
 class SocketCarrier(Carrier):
+    trust: ssl.SSLContext | None = None
+    """What a client needs for TLS."""
+
     def __init__(self) -> None:
         super().__init__()
         self._sockets: list[socket.socket] = []
@@ -341,7 +348,8 @@ class SocketCarrier(Carrier):
     async def connect(self, path: str = "/", headers: Headers = (), subprotocols: Sequence[str] = ()) -> SocketClient:
         try:
             connection = await websockets.connect(
-                f"ws://{self.address}{path}",
+                f"{'ws' if self.trust is None else 'wss'}://{self.address}{path}",
+                ssl=self.trust,
                 additional_headers=[(name.decode("latin1"), value.decode("latin1")) for name, value in headers],
                 subprotocols=list(subprotocols) or None,  # type: ignore[arg-type]
                 proxy=None,
@@ -355,11 +363,12 @@ class SocketCarrier(Carrier):
         return client
 
     async def request(self, method: str = "GET", path: str = "/", body: bytes = b"", headers: Headers = ()) -> Response:
+        scheme = "http" if self.trust is None else "https"
         # Without `verify=False` it reads all the certificates of the world, for nothing.
-        async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE, verify=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE, verify=self.trust or False) as client:
             try:
                 response = await client.request(
-                    method, f"http://{self.address}{path}", content=body, headers=list(headers) or None
+                    method, f"{scheme}://{self.address}{path}", content=body, headers=list(headers) or None
                 )
             except httpx.RemoteProtocolError:
                 return Response(0, [], b"")
@@ -368,7 +377,7 @@ class SocketCarrier(Carrier):
     async def open_request(self, path: str = "/", headers: Headers = ()) -> SocketStream:
         """A request whose response is read piece by piece."""
         host, port = self.endpoint
-        stream = SocketStream(*await asyncio.open_connection(host, port))
+        stream = SocketStream(*await asyncio.open_connection(host, port, ssl=self.trust))
         self._clients.append(stream)
         stream.begin(path, headers)
         return stream
@@ -410,7 +419,11 @@ class SocketStream:
 
     async def end(self) -> None:
         """Say that nothing more will come from the client."""
-        self._writer.write_eof()
+        if self._writer.can_write_eof():
+            self._writer.write_eof()
+        else:
+            # The library's TLS cannot say it; the end of the stream below is one as well.
+            self._writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
 
     async def vanish(self) -> None:
         # With a reset: an orderly end of the stream may mean that the client only has nothing more to say.
@@ -439,8 +452,11 @@ class FairwayCarrier(SocketCarrier):
     _server: Server | None = None
 
     async def _start(self, sockets: list[socket.socket]) -> None:
-        self._server = Server(self._observed, Config(port=0, lifespan="off"))
+        self._server = Server(self._observed, self._config())
         await self._server.start(sockets)
+
+    def _config(self) -> Config:
+        return Config(port=0, lifespan="off")
 
     @property
     def connections(self) -> list[WebSocketConnection]:
@@ -452,6 +468,15 @@ class FairwayCarrier(SocketCarrier):
         server, self._server = self._server, None
         if server is not None:
             await server.stop(DEADLINE)
+
+
+class HttpsCarrier(FairwayCarrier):
+    """The same server over TLS."""
+
+    def _config(self) -> Config:
+        self.trust = certificates.client_context()
+        with tempfile.TemporaryDirectory() as folder:
+            return Config(port=0, lifespan="off", tls=certificates.files(Path(folder)))
 
 
 class _Uvicorn(uvicorn.Server):
@@ -507,6 +532,7 @@ CARRIERS: dict[str, type[Carrier]] = {
     "communicator": CommunicatorCarrier,
     "fairway-asyncio": FairwayCarrier,
     "fairway-uvloop": FairwayCarrier,
+    "fairway-https": HttpsCarrier,
     "uvicorn": UvicornCarrier,
 }
 

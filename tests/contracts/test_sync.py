@@ -89,6 +89,8 @@ async def test_a_stalled_client_does_not_stop_the_thread(fairway: FairwayCarrier
     await fairway.serve(Flooding.as_asgi())
     stalled = socket.create_connection(fairway.endpoint)
     stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    if fairway.trust is not None:
+        stalled = await asyncio.to_thread(fairway.trust.wrap_socket, stalled, server_hostname="localhost")
     stalled.sendall(
         b"GET /stalled HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

@@ -44,6 +44,8 @@ class Credentials:
         context = self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = _VERSIONS[options.tls_min_version]
         context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        # Who ends its side without a word may still want its answer; OpenSSL would refuse to go on.
+        context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
         context.sslsocket_class = TlsSocket
         context.num_tickets = 1  # a second one costs every handshake a tenth more
         context.set_alpn_protocols(list(protocols))
