@@ -52,7 +52,14 @@ class Entrance:
         self.tls = tls
 
 
-def origin(transport: asyncio.BaseTransport) -> tuple[Address, Entrance]:
+Origin = tuple[Address, Entrance]
+"""A client's address, and where it came in."""
+
+UNKNOWN: Origin = (None, Entrance(None))
+"""What nobody has said yet: it is to be asked of the transport."""
+
+
+def origin(transport: asyncio.BaseTransport) -> Origin:
     """The peer's address, and where it came in. Addresses are `(host, port)`; both ends of a Unix socket are None.
 
     ASGI would allow `(path, None)` for our end. Applications take what is there for a host and a port: Django would

@@ -20,7 +20,7 @@ from fairway.server.config import BindError, Config
 from fairway.server.limits import ConfigurationError, Limits, descriptions, flag_name
 from fairway.server.negotiation import alpn_protocols
 from fairway.server.process import run
-from fairway.server.proxy import LOOPBACK, ProxyHeaders, trusted_networks
+from fairway.server.proxy import LOOPBACK, Network, ProxyHeaders, trusted_networks
 from fairway.server.tls.files import files_of
 from fairway.server.tls.options import CHOICES, TlsOptions
 
@@ -89,6 +89,7 @@ def _config(options: argparse.Namespace, limits: Limits) -> Config:
         lifespan=options.lifespan,
         limits=limits,
         tls=files_of(limits, alpn_protocols(limits)),
+        introducers=_trusted(options) if limits.proxy_protocol else None,
     )
 
 
@@ -99,10 +100,12 @@ def _given(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _behind_proxies(app: Any, options: argparse.Namespace) -> Any:
-    if not options.proxy_headers:
-        return app
+    return ProxyHeaders(app, _trusted(options)) if options.proxy_headers else app
+
+
+def _trusted(options: argparse.Namespace) -> tuple[Network, ...]:
     addresses = options.forwarded_allow_ips.split(",")
-    return ProxyHeaders(app, trusted_networks(address.strip() for address in addresses if address.strip()))
+    return trusted_networks(address.strip() for address in addresses if address.strip())
 
 
 def _complain(error: Exception) -> int:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fairway.server.limits import ConfigurationError, Limits
+from fairway.server.proxy import Network
 from fairway.server.tls.files import TlsFiles
 
 BACKLOG = 2048
@@ -53,7 +54,7 @@ class Config:
     An empty `host` means every address of the machine; port 0 means any free one. `root_path` is where the application
     is mounted, decoded, and kept without a slash at its end; whether a proxy strips it makes no difference.
     `server_name` is the value of the header `server`, which is not sent if it is empty. With `tls` there
-    is no clear text.
+    is no clear text. `introducers` are the proxies that introduce each client by the PROXY protocol; None: nobody does.
     """
 
     host: str = "127.0.0.1"
@@ -66,6 +67,7 @@ class Config:
     lifespan: Literal["auto", "on", "off"] = "auto"
     limits: Limits = field(default_factory=Limits)
     tls: TlsFiles | None = None
+    introducers: tuple[Network, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.uds is not None and self.fd is not None:

@@ -119,6 +119,9 @@ class Limits(TlsOptions):
     certificate_check_interval: float = 60.0
     """How often the files of certificate and key are looked at, to serve a renewed one; inf: only after a SIGHUP."""
 
+    proxy_protocol: bool = False
+    """Whether trusted proxies introduce each client by the PROXY protocol, version 1 or 2, before everything else."""
+
     stall_warning: float = 5.0
     """How long the application may block the event loop before the log says where; 0: it never does."""
 

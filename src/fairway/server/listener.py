@@ -17,17 +17,21 @@ from typing import Any
 
 from fairway import running, whereabouts
 from fairway.asgi.lifespan import Lifespan
+from fairway.asgi.scope import UNKNOWN, Entrance, Origin
 from fairway.asgi.types import Application
 from fairway.logs import get_logger, switch_on
 from fairway.protocols.http1 import Http1Protocol
+from fairway.protocols.proxy import ProxyHeader
 from fairway.server.access import AccessLog, EventLog
 from fairway.server.config import Config
 from fairway.server.context import ServerContext
 from fairway.server.exchanges import TOO_MANY
 from fairway.server.http1.connection import Http1Connection
+from fairway.server.introduction import Introduction
 from fairway.server.negotiation import connection_for
 from fairway.server.output.lanes import SOCKETS, TlsSocket
-from fairway.server.tls.handshake import Handshakes
+from fairway.server.proxy import Network, is_within
+from fairway.server.tls.handshake import NOTHING, Handshakes
 
 logger = get_logger("fairway.server")
 
@@ -125,11 +129,13 @@ class Server:
             if self.context.has_no_place(self._accepted - self.context.counters.connections):
                 self._turn_away(accepted)
                 continue
-            if self._handshakes is not None:
+            if self.config.introducers is not None and _is_trusted(accepted, self.config.introducers):
+                Introduction(self.context, accepted, self._introduced).begin()
+            elif self._handshakes is not None:
                 self._handshakes.begin(accepted)
-                continue
-            self._accepted += 1
-            self._connect(accepted)
+            else:
+                self._accepted += 1
+                self._connect(accepted)
 
     def _turn_away(self, accepted: socket.socket) -> None:
         # One write and the end: a client that has sent its request already may see a reset instead.
@@ -147,11 +153,23 @@ class Server:
                 )
             )
 
-    def _connect(self, accepted: socket.socket) -> None:
+    def _introduced(self, accepted: socket.socket, header: ProxyHeader) -> None:
+        """A proxy has said whose connection this is; if it says nothing, it is its own."""
+        is_known = header.source is not None
+        if self._handshakes is not None:
+            names = {"peername": header.source, "sockname": header.destination} if is_known else NOTHING
+            self._handshakes.begin(accepted, names)
+        else:
+            self._accepted += 1
+            self._connect(accepted, (header.source, Entrance(header.destination)) if is_known else UNKNOWN)
+
+    def _connect(self, accepted: socket.socket, origin: Origin = UNKNOWN) -> None:
         # A coroutine that waits for one thing, the call of `connection_made` in the next pass, needs no task. A task
         # would take as long as everything else here, and at one for each connection be noticed.
         self._step(
-            self.context.loop.connect_accepted_socket(partial(Http1Connection, self.context, accepted), accepted),
+            self.context.loop.connect_accepted_socket(
+                partial(Http1Connection, self.context, accepted, origin), accepted
+            ),
             accepted,
         )
 
@@ -268,6 +286,15 @@ class Server:
             connection.abort()
         for task in list(self.context.tasks):
             task.cancel()
+
+
+def _is_trusted(accepted: socket.socket, trusted: Collection[Network]) -> bool:
+    try:
+        name = accepted.getpeername()
+    except OSError:
+        return False
+    # Whoever reaches a Unix socket has been let in by its permissions.
+    return not isinstance(name, tuple) or is_within(str(name[0]), trusted)
 
 
 def _accept(listening: socket.socket) -> _Accepted:

@@ -54,6 +54,16 @@ def trusted_networks(addresses: Iterable[str]) -> tuple[Network, ...]:
     return tuple(networks)
 
 
+def is_within(host: str, networks: Iterable[Network]) -> bool:
+    """Whether this is an address of one of them."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in network for network in networks)
+
+
 class ProxyHeaders:
     """`app`, with `client` and `scheme` as trusted proxies report them.
 
@@ -126,12 +136,7 @@ class ProxyHeaders:
         return (client[0], _port(_counted(found.get(self._port_header, ""), hop))), hop
 
     def _trusts(self, host: str) -> bool:
-        try:
-            address = ip_address(host)
-        except ValueError:
-            return False
-        address = getattr(address, "ipv4_mapped", None) or address
-        return any(address in network for network in self._trusted)
+        return is_within(host, self._trusted)
 
     def _warn(self, host: str, found: dict[bytes, str]) -> None:
         if self._has_warned:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairway.asgi.errors import ProtocolMisuse
 from fairway.asgi.http import HttpExchange
-from fairway.asgi.scope import origin, websocket_scope
+from fairway.asgi.scope import UNKNOWN, Origin, origin, websocket_scope
 from fairway.asgi.types import Headers
 from fairway.protocols.http1 import (
     BodyReceived,
@@ -71,7 +71,8 @@ class Http1Connection(asyncio.Protocol):
         "wheel_slot",
     )
 
-    def __init__(self, context: ServerContext, endpoint: socket.socket | None = None) -> None:
+    def __init__(self, context: ServerContext, endpoint: socket.socket | None = None, known: Origin = UNKNOWN) -> None:
+        self._client, self._entrance = known
         self._context = context
         self._endpoint = endpoint
         limits = context.limits
@@ -95,7 +96,8 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a stream, never less
         context = self._context
-        self._client, self._entrance = origin(transport)
+        if self._entrance is UNKNOWN[1]:
+            self._client, self._entrance = origin(transport)
         endpoint, self._endpoint = self._endpoint, None
         self.outbox = Wire(transport, context, self, endpoint)
         context.counters.connections += 1

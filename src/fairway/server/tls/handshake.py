@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from fairway.server.arrival import Arrival
 from fairway.server.output.lanes import TlsSocket
 from fairway.server.tls.transport import TlsTransport
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from fairway.server.context import ServerContext
     from fairway.server.tls.files import Credentials, TlsFiles
+
+NOTHING: Mapping[str, Any] = {}
 
 Connect = Callable[[TlsSocket], "asyncio.Protocol"]
 
@@ -51,14 +54,15 @@ class Handshakes:
         self._waiting: deque[Handshake] = deque()
         self._is_scheduled = False
 
-    def begin(self, accepted: socket.socket) -> None:
-        """Take over a socket that was accepted, and does not block."""
-        Handshake(self, self._files.credentials, accepted).begin()
+    def begin(self, accepted: socket.socket, known: Mapping[str, Any] = NOTHING) -> None:
+        """Take over a socket that was accepted, and does not block. `known`: addresses that are not the socket's."""
+        Handshake(self, self._files.credentials, accepted, known).begin()
 
-    def connected(self, endpoint: TlsSocket, credentials: Credentials) -> None:
+    def connected(self, endpoint: TlsSocket, credentials: Credentials, known: Mapping[str, Any]) -> None:
         """The handshake is complete."""
         protocol = self._connect(endpoint)
-        TlsTransport(self.context, endpoint, protocol, {"tls": credentials.details(endpoint)}).start()
+        facts = {"tls": credentials.details(endpoint), **known}
+        TlsTransport(self.context, endpoint, protocol, facts).start()
 
     def take_turn(self, handshake: Handshake) -> bool:
         """Whether a step may be made now. If not, `Handshake.step` is called in a later pass."""
@@ -87,30 +91,20 @@ class Handshakes:
             self._schedule()
 
 
-class Handshake:
-    """One of them. (`fairway.server.context.Drainable`, `fairway.timing.wheel.Entry`)"""
+class Handshake(Arrival):
+    """One of them. `known` are facts for its transport (`TlsTransport`)."""
 
-    __slots__ = ("_client", "_credentials", "_endpoint", "_host", "_number", "_until", "is_open", "wheel_slot")
+    __slots__ = ("_credentials", "_host", "_known")
 
-    def __init__(self, host: Handshakes, credentials: Credentials, accepted: socket.socket) -> None:
-        self.wheel_slot: int | None = None
-        self.is_open = True
+    kind = "tls"
+
+    def __init__(
+        self, host: Handshakes, credentials: Credentials, accepted: socket.socket, known: Mapping[str, Any]
+    ) -> None:
+        super().__init__(host.context, accepted)
         self._host = host
         self._credentials = credentials
-        self._endpoint: socket.socket | TlsSocket = accepted
-        self._number = accepted.fileno()  # it is the same when the socket has been wrapped, or could not be
-        self._client: Any = None
-        self._until = 0.0
-
-    def begin(self) -> None:
-        context = self._host.context
-        context.add(self)
-        self._until = context.touch() + context.limits.request_head_timeout
-        context.schedule(self, self._until)
-        self._watch()
-
-    def _watch(self) -> None:
-        self._host.context.loop.add_reader(self._number, self._ready)
+        self._known = known
 
     def _ready(self) -> None:
         if self._host.take_turn(self):
@@ -118,23 +112,16 @@ class Handshake:
         else:
             self._unwatch()
 
-    def _unwatch(self) -> None:
-        loop = self._host.context.loop
-        loop.remove_reader(self._number)
-        loop.remove_writer(self._number)
-
     def step(self) -> None:
-        """Go on with the handshake, as far as what has arrived allows."""
-        loop = self._host.context.loop
         try:
             endpoint = self._wrapped()
             endpoint.do_handshake()
         except ssl.SSLWantReadError:
-            loop.remove_writer(self._number)
+            self._unwatch()
             self._watch()
         except ssl.SSLWantWriteError:
             self._unwatch()
-            loop.add_writer(self._number, self._ready)
+            self._watch_for_room()
         except ssl.SSLEOFError:
             self._end()  # it has left, as those do who only look whether the port is open
         except ssl.SSLError as error:
@@ -143,48 +130,21 @@ class Handshake:
             self._end()
         else:
             self._leave()
-            self._host.connected(endpoint, self._credentials)
+            self._host.connected(endpoint, self._credentials, self._known)
 
     def _wrapped(self) -> TlsSocket:
-        endpoint = self._endpoint
+        endpoint = self.endpoint
         if not isinstance(endpoint, TlsSocket):
             # One that has left already raises here; `wrap_socket` would leave a socket unclosed.
-            self._client = endpoint.getpeername()
-            endpoint = self._endpoint = self._credentials.wrap(endpoint)
+            self._peer = endpoint.getpeername()
+            endpoint = self.endpoint = self._credentials.wrap(endpoint)
         return endpoint
 
-    def _leave(self) -> None:
-        """The handshake is over, one way or the other; the socket is still open."""
-        context = self._host.context
-        self.is_open = False
-        self._unwatch()
-        context.wheel.cancel(self)
-        context.remove(self)
-
-    def _end(self) -> None:
-        if self.is_open:
-            self._leave()
-            self._endpoint.close()
-
-    def _fail(self, text: str) -> None:
-        client = self._client[:2] if isinstance(self._client, tuple) else None
-        self._host.context.fault("tls", {"client": client, "path": "-"}, text)
-        self._end()
-
-    def handle_deadline(self, now: float) -> float | None:
-        if now < self._until:
-            return self._until
-        if isinstance(self._endpoint, TlsSocket):
+    def _out_of_time(self) -> None:
+        if isinstance(self.endpoint, TlsSocket):
             self._fail("the TLS handshake was not complete in time")
-        self._end()
-        return None
-
-    def drain(self) -> None:
-        """Nothing is under way that would be worth finishing."""
-        self._end()
-
-    def abort(self) -> None:
-        self._end()
+        else:
+            self._end()
 
 
 def _what_happened(error: ssl.SSLError) -> str:
