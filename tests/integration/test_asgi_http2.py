@@ -208,6 +208,23 @@ async def test_without_http2_a_preface_is_505(start: Start) -> None:
     assert await client.at_end()
 
 
+async def test_a_first_line_of_another_protocol_is_not_answered(start: Start) -> None:
+    served = await start(Recorder(answer))
+    client = await served.connect()
+    await client.send(b"INVALID CONNECTION PREFACE\r\n\r\n")
+    assert await client.at_end()
+    (line,) = served.log
+    assert line.endswith("the first line names no version of HTTP: RFC 9112 section 2.2; closed without an answer")
+
+
+async def test_without_http2_a_first_line_of_another_protocol_is_400(start: Start) -> None:
+    served = await start(Recorder(answer), http2=False)
+    client = await served.connect()
+    await client.send(b"INVALID CONNECTION PREFACE\r\n\r\n")
+    assert (await client.response()).status == 400
+    assert await client.at_end()
+
+
 # Responses -------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from fairway.protocols.http.errors import LocalProtocolError
 from fairway.protocols.http1.events import (
     BodyReceived,
     Event,
+    OtherProtocolReceived,
     PrefaceReceived,
     RequestEnded,
     RequestFailed,
@@ -23,6 +24,7 @@ __all__ = [
     "Event",
     "Http1Protocol",
     "LocalProtocolError",
+    "OtherProtocolReceived",
     "PlainHeads",
     "PrefaceReceived",
     "RequestEnded",

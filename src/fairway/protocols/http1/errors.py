@@ -22,3 +22,7 @@ class RemoteProtocolError(Exception):
 
 class PrefaceFound(RemoteProtocolError):
     """Instead of a request line there is that of the preface of HTTP/2."""
+
+
+class OtherProtocolFound(RemoteProtocolError):
+    """Instead of a request line there is a line that names no version of HTTP."""

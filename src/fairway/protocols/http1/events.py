@@ -68,4 +68,13 @@ class PrefaceReceived(RequestFailed):
     data: bytes
 
 
+@dataclass(slots=True)
+class OtherProtocolReceived(RequestFailed):
+    """Where the first request belongs there is a line that does not look like one: it names no version of HTTP.
+
+    A server that speaks HTTP/1.1 only answers as to any failure. One that speaks more closes without an answer, which
+    the peer would read as something else (RFC 9112 section 2.2; RFC 9113 section 3.4).
+    """
+
+
 Event = RequestHead | BodyReceived | RequestEnded | RequestFailed

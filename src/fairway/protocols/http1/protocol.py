@@ -18,10 +18,11 @@ from collections.abc import Iterable
 from fairway.protocols.http.errors import LocalProtocolError
 from fairway.protocols.http.request import Header
 from fairway.protocols.http1.body import ChunkedBody, LengthBody
-from fairway.protocols.http1.errors import PrefaceFound, RemoteProtocolError
+from fairway.protocols.http1.errors import OtherProtocolFound, PrefaceFound, RemoteProtocolError
 from fairway.protocols.http1.events import (
     BodyReceived,
     Event,
+    OtherProtocolReceived,
     PrefaceReceived,
     RequestEnded,
     RequestFailed,
@@ -176,8 +177,8 @@ class Http1Protocol:
                 self._keep(data)
         except RemoteProtocolError as error:
             failure = self._fail(error.status, error.reason)
-            if type(error) is PrefaceFound and self._is_first and not self._reader.has_skipped:
-                failure = _preface(failure, data)
+            if self._is_first and not self._reader.has_skipped:
+                failure = _failure_of_first(error, failure, data)
             events.append(failure)
             return events
         if self._state is _ENDED:
@@ -337,7 +338,12 @@ class Http1Protocol:
         return self._response
 
 
-def _preface(failure: RequestFailed, data: bytes) -> PrefaceReceived:
-    # The line may have begun in earlier pieces, and has ended in this one.
-    rest = data[data.index(b"\n") + 1 :]
-    return PrefaceReceived(failure.status, failure.reason, PREFACE_LINE + b"\r\n" + rest)
+def _failure_of_first(error: RemoteProtocolError, failure: RequestFailed, data: bytes) -> RequestFailed:
+    """What came instead of a connection's first request may be of another protocol."""
+    if type(error) is PrefaceFound:
+        # The line may have begun in earlier pieces, and has ended in this one.
+        rest = data[data.index(b"\n") + 1 :]
+        return PrefaceReceived(failure.status, failure.reason, PREFACE_LINE + b"\r\n" + rest)
+    if type(error) is OtherProtocolFound:
+        return OtherProtocolReceived(failure.status, failure.reason)
+    return failure

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fairway.protocols.http.authority import is_host
 from fairway.protocols.http.fields import TOKEN
-from fairway.protocols.http1.errors import PrefaceFound, RemoteProtocolError
+from fairway.protocols.http1.errors import OtherProtocolFound, PrefaceFound, RemoteProtocolError
 
 # Visible US-ASCII without "#": more than RFC 3986 allows, because browsers send "|", "{" or "^" in queries as they are.
 # The backslash, too, but in queries only: in a path they take it for a slash, and so might who is behind us.
@@ -67,6 +67,8 @@ def _parse_other_form(line: bytes) -> RequestLine:
     raw_method, target, protocol = parts
     if TOKEN.fullmatch(raw_method) is None:
         raise RemoteProtocolError(400, "method is not a token: RFC 9110 section 9.1")
+    if not protocol[:4].upper() == b"HTTP":
+        raise OtherProtocolFound(400, "the first line names no version of HTTP: RFC 9112 section 2.2")
     if _VERSION.fullmatch(protocol) is None:
         raise RemoteProtocolError(400, "malformed protocol version: RFC 9112 section 2.3")
     if line == PREFACE_LINE:

@@ -21,6 +21,7 @@ from fairway.protocols.http1 import (
     BodyReceived,
     Http1Protocol,
     LocalProtocolError,
+    OtherProtocolReceived,
     PrefaceReceived,
     RequestEnded,
     RequestFailed,
@@ -197,7 +198,7 @@ class Http1Connection(asyncio.Protocol):
                     if self._exchange.feed(event.data) >= self._context.limits.body_buffer_bytes:
                         self.outbox.pause_reading()
             else:
-                assert kind is RequestFailed or kind is PrefaceReceived
+                assert isinstance(event, RequestFailed)
                 self._fail(event)
 
     def _begin(self, head: RequestHead) -> None:
@@ -258,6 +259,10 @@ class Http1Connection(asyncio.Protocol):
     def _fail(self, failure: RequestFailed) -> None:
         if type(failure) is PrefaceReceived and self._context.limits.http2:
             self._begin_http2(failure.data)
+            return
+        if type(failure) is OtherProtocolReceived and self._context.limits.http2:
+            self._context.fault("bad request", self._scope_for_log(), f"{failure.reason}; closed without an answer")
+            self._linger()
             return
         self._context.fault("bad request", self._scope_for_log(), f"{failure.reason}; answered with {failure.status}")
         exchange = self._exchange

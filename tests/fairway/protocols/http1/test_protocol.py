@@ -9,6 +9,7 @@ from fairway.protocols.http1 import (
     BodyReceived,
     Http1Protocol,
     LocalProtocolError,
+    OtherProtocolReceived,
     PrefaceReceived,
     RequestEnded,
     RequestFailed,
@@ -252,6 +253,21 @@ def test_9113_3_4_a_preface_is_reported_with_everything_that_was_read(size: int)
     assert event.data + data[start + size :] == data
     assert (event.status, event.reason) == (505, "HTTP/2 is not served here: RFC 9113 section 3.4")
     assert connection.receive_data(PREFACE) == []
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("line", [b"INVALID CONNECTION PREFACE", b"GET / SIP/2.0", b"a b c"])
+def test_9112_2_2_a_first_line_without_a_version_of_http_is_no_request(line: bytes, size: int) -> None:
+    connection, data = Http1Protocol(), line + b"\r\n\r\nmore"
+    events = [event for at in range(0, len(data), size) for event in connection.receive_data(data[at : at + size])]
+    reason = "the first line names no version of HTTP: RFC 9112 section 2.2"
+    assert events == [OtherProtocolReceived(400, reason)]
+
+
+@pytest.mark.parametrize("line", [b"GET / http/1.1", b"GET / HTTP", b"GET /", b"GET / HTTP/1.1 x"])
+def test_9112_2_2_a_first_line_that_nearly_is_one_fails_as_a_request(line: bytes) -> None:
+    (event,) = Http1Protocol().receive_data(line + b"\r\n\r\n")
+    assert (type(event), event.status) == (RequestFailed, 400)
 
 
 @pytest.mark.parametrize("before", [b"\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"])
