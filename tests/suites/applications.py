@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 HELLO = b"Hello, world!"
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Echo WebSockets. Answer `/count` with the size of the body, `/bytes/N` with N bytes; greet all else."""
+    """Echo WebSockets. Answer `/count` with the size of the body, `/bytes/N` with N bytes, `/seen` with some of the
+    scope; greet all else.
+    """
     match scope["type"]:
         case "lifespan":
             await lifespan(receive, send)
         case "websocket":
             await echo(receive, send)
         case "http":
-            await answer(scope["path"], receive, send)
+            await answer(scope, receive, send)
 
 
 async def lifespan(receive: Any, send: Any) -> None:
@@ -33,12 +36,20 @@ async def echo(receive: Any, send: Any) -> None:
         await send({"type": "websocket.send", "text": event.get("text"), "bytes": event.get("bytes")})
 
 
-async def answer(path: str, receive: Any, send: Any) -> None:
+async def answer(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    path = scope["path"]
     if path.startswith("/bytes/"):
         await stream(int(path.removeprefix("/bytes/")), send)
         return
     size = await size_of_body(receive)
-    await respond(str(size).encode() if path == "/count" else HELLO, send)
+    match path:
+        case "/count":
+            await respond(str(size).encode(), send)
+        case "/seen":
+            seen = {name: scope[name] for name in ("scheme", "client", "http_version")}
+            await respond(json.dumps(seen).encode(), send)
+        case _:
+            await respond(HELLO, send)
 
 
 async def size_of_body(receive: Any) -> int:

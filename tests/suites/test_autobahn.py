@@ -48,13 +48,12 @@ COMPRESSION = (["12.*", "13.*"], 216) if os.environ.get(REQUIRED) else some_of_c
 Verdicts = dict[str, tuple[str, str]]
 
 
-def run(cases: list[str], reports: Path, *flags: str) -> tuple[Verdicts, set[str]]:
+def judge(cases: list[str], address: str, reports: Path) -> tuple[Verdicts, set[str]]:
     """What Autobahn says of each case, of what was received and of how it ended; the cases that were not judged."""
     runner = packages("autobahn") / "kosoku"
     chosen = [argument for case in cases for argument in ("--include", case)]
-    with served(*LIMITS, *flags) as subject:
-        command = [str(runner), "--parallelism", "4", "--outdir", str(reports), *chosen, subject.address]
-        done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=DEADLINE)
+    command = [str(runner), "--parallelism", "4", "--outdir", str(reports), *chosen, address]
+    done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=DEADLINE)
     index = reports / "index.json"
     assert index.exists(), done.stdout
     (cases_of_server,) = json.loads(index.read_text()).values()
@@ -72,7 +71,8 @@ def run(cases: list[str], reports: Path, *flags: str) -> tuple[Verdicts, set[str
     ],
 )
 def test_frames_and_messages(cases: list[str], count: int, tmp_path: Path):
-    verdicts, _ = run(cases, tmp_path)
+    with served(*LIMITS) as subject:
+        verdicts, _ = judge(cases, subject.address, tmp_path)
 
     assert len(verdicts) == count
     odd = {case: verdict for case, verdict in verdicts.items() if verdict != ("OK", "OK")}
@@ -81,7 +81,8 @@ def test_frames_and_messages(cases: list[str], count: int, tmp_path: Path):
 
 def test_compression(tmp_path: Path):
     cases, count = COMPRESSION
-    verdicts, unjudged = run(cases, tmp_path, *ALL_COMPRESSED)
+    with served(*LIMITS, *ALL_COMPRESSED) as subject:
+        verdicts, unjudged = judge(cases, subject.address, tmp_path)
 
     assert len(verdicts) == count
     assert {case: verdicts[case] for case in verdicts.keys() - unjudged if verdicts[case] != ("OK", "OK")} == {}
