@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What was begun and failed is begun anew, not taken for finished.
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test lint types fast matrix fuzz micro bench bench-quick bench-soak bench-100k bench-stuck bench-attacks wheels clean
+.PHONY: help demo test lint types fast matrix fuzz micro bench bench-quick bench-soak bench-100k bench-stuck bench-http2 bench-attacks wheels clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -69,6 +69,9 @@ bench-100k: $(VENV)/.installed ## Hold 100,000 connections for ten minutes, then
 
 bench-stuck: $(VENV)/.installed ## Let one of 1,000 members read nothing, and look at the others
 	@$(BIN)/python bench/stuck.py
+
+bench-http2: $(VENV)/.installed ## Measure HTTP/2, WebSockets over it and TLS (15 minutes, an idle machine)
+	@$(BIN)/python bench/http2.py
 
 bench-attacks: $(VENV)/.installed ## Attack the server in 25 ways, and look at its memory, its log and a neighbour's latency
 	@$(BIN)/python bench/attacks.py

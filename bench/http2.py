@@ -1,6 +1,6 @@
 """Measure HTTP/2, WebSockets over it, and TLS: duels in alternating pairs, and idle memory.
 
-    python bench/http2.py [--quick] [--only 'echo*'] [--pairs 7] [--seconds 2] [--parts duels memory]
+    python bench/http2.py [--quick] [--only 'echo*'] [--pairs 7] [--seconds 1.5] [--parts duels memory]
 
 Everything is plain ASGI (apps/plain_app.py) but the broadcasts, which go to a group (apps/site_app.py). What counts is
 the server's CPU for each request that succeeded, or each message received. Requests come from h2load (nghttp2-client),
@@ -158,7 +158,7 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, help="alternating pairs of each duel (7)")
-    parser.add_argument("--seconds", type=float, help="of load for each measurement (2)")
+    parser.add_argument("--seconds", type=float, help="of load for each measurement (1.5)")
     parser.add_argument(
         "--only", nargs="+", default=["*"], metavar="NAME", help="duels, or memory; * and ? as in a shell"
     )
@@ -167,7 +167,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", default=time.strftime("http2-%Y-%m-%d"), help="name of the files in results/")
     options = parser.parse_args()
     options.pairs = options.pairs or (2 if options.quick else 7)
-    options.seconds = options.seconds or (0.5 if options.quick else 2)
+    options.seconds = options.seconds or (0.5 if options.quick else 1.5)
     return options
 
 
