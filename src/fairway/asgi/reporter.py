@@ -60,7 +60,10 @@ class Reporter(Protocol):
 
 
 class Host(Reporter, Protocol):
-    """Runs applications, too."""
+    """Runs applications, too, and knows the time."""
+
+    def touch(self) -> float:
+        """The time, by the clock of the deadlines."""
 
     def run(
         self, scope: Any, receive: Any, send: Any, served: Any, ended: Callable[[asyncio.Task[None]], object]

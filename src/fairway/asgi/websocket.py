@@ -28,7 +28,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse, status_of
-from fairway.asgi.reporter import Reporter
+from fairway.asgi.reporter import Host
 from fairway.asgi.types import Message, ScopeView
 from fairway.delivery import NEXT_PASS, Connection, Fanout, Output, Payload, SlowPolicy
 
@@ -103,10 +103,11 @@ class WebSocketExchange(Connection):
 
     def start(self, scope: dict[str, Any]) -> None:
         """Start the application; it finds `websocket.connect` waiting."""
-        if self.reporter.logs_access:
-            self.reporter.access.websocket_connecting(scope)
+        if self.host.logs_access:
+            self.host.access.websocket_connecting(scope)
         self.inbox.put_client({"type": "websocket.connect"})
-        self._task = self._run(scope)
+        # The exchange itself is the last callback: a bound method is one more object.
+        self._task = self.host.run(scope, self.receive, self.send, self, self)
 
     # To the application ---------------------------------------------------------------------------------------
 
@@ -213,8 +214,8 @@ class WebSocketExchange(Connection):
         self._open(message)
         self.phase = Phase.OPEN
         self.is_open = True
-        if self.reporter.logs_access:
-            self.reporter.access.websocket_connected(self.scope)
+        if self.host.logs_access:
+            self.host.access.websocket_connected(self.scope)
         # Last, because it may already end the conversation: the client may have sent a Close behind its request.
         self._opened()
 
@@ -230,8 +231,8 @@ class WebSocketExchange(Connection):
     def _begin_denial(self, message: Mapping[str, Any]) -> None:
         status = self._deny(message)
         self.phase = Phase.DENYING
-        if self.reporter.logs_access:
-            self.reporter.access.websocket_rejected(self.scope, status)
+        if self.host.logs_access:
+            self.host.access.websocket_rejected(self.scope, status)
 
     def _continue_denial(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
         self._deny_further(message)
@@ -255,7 +256,7 @@ class WebSocketExchange(Connection):
         if payload.is_droppable:
             dropped = outbox.make_room(len(frame), payload.group, payload.policy is SlowPolicy.KEEP_LATEST)
             if dropped:
-                self.reporter.counters.dropped_frames += dropped
+                self.host.counters.dropped_frames += dropped
         if outbox.size > outbox.high_water:
             self.check_bound()
             if not self.is_open:
@@ -278,7 +279,7 @@ class WebSocketExchange(Connection):
             return
         bound = self.outbox.bound
         text = f"client too slow: more than {bound} bytes wait for it; closed with {TRY_AGAIN_LATER}"
-        counters = self.reporter.counters
+        counters = self.host.counters
         counters.slow_consumers += 1
         self._fault("slow client", text)
         # The message that has begun has to be finished, or the client would take our Close for a part of it.
@@ -294,8 +295,8 @@ class WebSocketExchange(Connection):
             return
         self._answer(status, text)
         self.phase = Phase.DENYING
-        if self.reporter.logs_access:
-            self.reporter.access.websocket_rejected(self.scope, status)
+        if self.host.logs_access:
+            self.host.access.websocket_rejected(self.scope, status)
         self._end_answer()
 
     def _end_answer(self) -> None:
@@ -310,15 +311,15 @@ class WebSocketExchange(Connection):
         was_open = self.phase in (Phase.OPEN, Phase.CLOSING)
         self._leave_open(Phase.ENDED)
         closing = self._begin_closing()
-        closing.at = now = self._now()
+        closing.at = now = self.host.touch()
         closing.event = {"type": "websocket.disconnect", "code": code, "reason": reason}
         # Without a task the application has ended by itself, and nobody is there to receive.
         if self._task is not None:
             self.inbox.put_disconnect(dict(closing.event))
             self._told(now)
         self.outbox.wake_waiters()
-        if was_open and self.reporter.logs_access:
-            self.reporter.access.websocket_disconnected(self.scope, code, now - self.started_at)
+        if was_open and self.host.logs_access:
+            self.host.access.websocket_disconnected(self.scope, code, now - self.started_at)
 
     def abort(self) -> None:
         """Drop the connection; the application gets a disconnect with 1006."""
@@ -337,9 +338,9 @@ class WebSocketExchange(Connection):
         return closing
 
     def __call__(self, task: asyncio.Task[None]) -> None:
-        """The application has ended. The exchange itself is the callback: a bound method is one more object."""
+        """The application has ended."""
         self._task = None
-        self._forget(task)
+        self.host.forget(task, self.started_at, 0)
         error = None if task.cancelled() else task.exception()
         # Nobody will take what is left. The inbox also lets go of this exchange, which would else be kept in a cycle.
         self.inbox.clear()
@@ -365,7 +366,7 @@ class WebSocketExchange(Connection):
             return
         # To send to a client that has gone is how many applications notice that it has; they need not catch it.
         if error is not None and not isinstance(error, ConnectionClosed):
-            self.reporter.application_error("WebSocket", self.scope, error)
+            self.host.application_error("WebSocket", self.scope, error)
         elif error is None and self.phase is not Phase.ENDED:
             self._fault("cancelled", "application was cancelled, not by the server")
         if self.phase is Phase.CONNECTING:
@@ -377,24 +378,13 @@ class WebSocketExchange(Connection):
 
     def _fault(self, kind: str, text: str) -> None:
         """One line about a fault that is not ours; `kind` is what the lines are counted and limited by."""
-        self.reporter.fault(kind, self.scope, text)
+        self.host.fault(kind, self.scope, text)
 
     # What the carrier does ------------------------------------------------------------------------------------
 
     @property
-    def reporter(self) -> Reporter:
-        """Whom to tell of what happens."""
-        raise NotImplementedError
-
-    def _now(self) -> float:
-        raise NotImplementedError
-
-    def _run(self, scope: dict[str, Any]) -> asyncio.Task[None]:
-        """Start the application's task, whose last callback is this exchange."""
-        raise NotImplementedError
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        """The task has ended."""
+    def host(self) -> Host:
+        """Runs the application, and is told of what happens."""
         raise NotImplementedError
 
     def _open(self, message: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from fairway.asgi.websocket import ALLOWED, EVENTS, NOT_CLOSING, Phase, WebSocke
 from fairway.delivery import NEXT_PASS, Inbox, Payload, SlowPolicy, connection_of, reader_of
 
 CONNECTING, DENYING, OPEN, CLOSING, ENDED = Phase
+STARTED_AT, NOW = 48.0, 50.0
 SCOPE: dict[str, Any] = {"type": "websocket", "path": "/x"}
 
 
@@ -61,17 +62,29 @@ class FakeCounts:
     slow_consumers = 0
 
 
-class FakeReporter:
-    """Remembers each thing it is told as one tuple."""
+class FakeHost:
+    """Runs nothing; remembers each thing it is told as one tuple."""
 
     logs_access = True
 
-    def __init__(self) -> None:
+    def __init__(self, calls: list[Any]) -> None:
         self.told: list[tuple[Any, ...]] = []
         self.counters = FakeCounts()
+        self._calls = calls
+
+    def touch(self) -> float:
+        return NOW
+
+    def run(self, scope: Any, receive: Any, send: Any, served: Any, ended: Any) -> Any:
+        assert served is ended
+        return FakeTask()
+
+    def forget(self, task: Any, began: float, weight: int) -> None:
+        assert (began, weight) == (STARTED_AT, 0)
+        self._calls.append("forget")
 
     @property
-    def access(self) -> FakeReporter:
+    def access(self) -> FakeHost:
         return self
 
     def websocket_connecting(self, scope: Any) -> None:
@@ -104,12 +117,11 @@ class FakeEncoder:
 class HandDrivenExchange(WebSocketExchange):
     """A carrier that carries nothing, and notes what it was asked to do."""
 
-    __slots__ = ("calls", "now", "refuses_to_open", "reporter")
+    __slots__ = ("calls", "host", "refuses_to_open")
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
-        self.now = 50.0
-        self.reporter = FakeReporter()
+        self.host = FakeHost(self.calls)
         self.refuses_to_open = False
         self.encoder = FakeEncoder()
         self.inbox = Inbox(asyncio.get_running_loop())
@@ -117,18 +129,9 @@ class HandDrivenExchange(WebSocketExchange):
         self.phase = CONNECTING
         self.is_open = False
         self.scope = SCOPE
-        self.started_at = 48.0
+        self.started_at = STARTED_AT
         self.closing = NOT_CLOSING
         self._task = None
-
-    def _now(self) -> float:
-        return self.now
-
-    def _run(self, scope: dict[str, Any]) -> Any:
-        return FakeTask()
-
-    def _forget(self, task: Any) -> None:
-        self.calls.append("forget")
 
     def _open(self, message: Mapping[str, Any]) -> None:
         if self.refuses_to_open:
@@ -163,7 +166,7 @@ class HandDrivenExchange(WebSocketExchange):
         self.calls.append("drop")
 
     def _told(self, now: float) -> None:
-        assert now == self.now
+        assert now == NOW
 
     def _application_ended(self) -> None:
         self.calls.append("application ended")
@@ -185,7 +188,7 @@ def exchange_in(phase: Phase) -> HandDrivenExchange:
             assert exchange.inbox.take_nowait()["code"] == 1001
     assert exchange.phase is phase
     exchange.calls.clear()
-    exchange.reporter.told.clear()
+    exchange.host.told.clear()
     return exchange
 
 
@@ -328,7 +331,7 @@ def take_event(exchange: HandDrivenExchange, phase: Phase, kind: str) -> Phase:
         with pytest.raises(error) as raised:
             exchange.send_nowait(MESSAGES[kind])
         assert (type(raised.value), str(raised.value)) == (error, text)
-        assert (exchange.calls, exchange.outbox.frames, exchange.reporter.told) == ([], [], [])
+        assert (exchange.calls, exchange.outbox.frames, exchange.host.told) == ([], [], [])
     assert (exchange.phase, exchange.is_open) == (expected, expected is OPEN)
     return expected
 
@@ -340,7 +343,7 @@ async def test_every_event_in_every_phase_and_every_end_after_it(phase: Phase, k
     exchange = exchange_in(phase)
     phase = take_event(exchange, phase, kind)
     exchange.calls.clear()
-    exchange.reporter.told.clear()
+    exchange.host.told.clear()
     already = exchange.inbox.take_nowait()
     before = dict(exchange.closing.event)
     assert already is None or already == before
@@ -352,7 +355,7 @@ async def test_every_event_in_every_phase_and_every_end_after_it(phase: Phase, k
         calls = [TASK[0], *calls, TASK[1]]
     assert (exchange.phase, exchange.is_open) == (expected, expected is OPEN)
     assert exchange.calls == calls
-    assert exchange.reporter.told == told
+    assert exchange.host.told == told
     assert exchange.outbox.is_shared is (expected in (CONNECTING, DENYING, OPEN)), (
         "else others would write past a Close"
     )
@@ -401,7 +404,7 @@ async def test_an_acceptance_that_cannot_be_sent_changes_nothing() -> None:
     exchange.refuses_to_open = True
     with pytest.raises(ProtocolMisuse, match=r"^on purpose$"):
         await exchange.send(MESSAGES["websocket.accept"])
-    assert (exchange.phase, exchange.is_open, exchange.reporter.told) == (CONNECTING, False, [])
+    assert (exchange.phase, exchange.is_open, exchange.host.told) == (CONNECTING, False, [])
 
 
 async def test_a_response_in_pieces_ends_with_the_last() -> None:
@@ -455,7 +458,7 @@ async def test_who_does_not_wait_is_bounded() -> None:
     with pytest.raises(ConnectionClosed, match=r"^the websocket is closed$"):
         exchange.send_nowait(MESSAGES["websocket.send"])
     assert (exchange.phase, exchange.outbox.frames) == (ENDED, [])
-    counters = exchange.reporter.counters
+    counters = exchange.host.counters
     assert (counters.slow_consumers, counters.dropped_frames) == (1, 3)
 
 
@@ -477,7 +480,7 @@ async def test_a_broadcast_that_may_be_dropped_makes_room_for_itself(policy: Slo
     exchange = exchange_in(OPEN)
     exchange.broadcast(Payload("x", policy=policy, group="prices"))
     assert exchange.outbox.droppable == [(b"x", "prices")]
-    assert exchange.reporter.counters.dropped_frames == dropped
+    assert exchange.host.counters.dropped_frames == dropped
 
 
 async def test_its_own_methods_prove_whose_they_are() -> None:

@@ -333,17 +333,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     # For the exchange (`fairway.asgi.websocket`) --------------------------------------------------------------
 
     @property
-    def reporter(self) -> ServerContext:
+    def host(self) -> ServerContext:
         return self._context
-
-    def _now(self) -> float:
-        return self._context.touch()
-
-    def _run(self, scope: dict[str, Any]) -> asyncio.Task[None]:
-        return self._context.run(scope, self.receive, self.send, self, self)
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._context.forget(task, self.started_at)
 
     def _open(self, message: Mapping[str, Any]) -> None:
         handshake = self._handshake

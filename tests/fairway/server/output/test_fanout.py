@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fairway.server.output.frames import frames_of
 
-from fairway.asgi.reporter import Reporter
+from fairway.asgi.reporter import Host
 from fairway.asgi.websocket import Phase, WebSocketExchange
 from fairway.delivery import NEXT_PASS, Connection, Inbox, Payload, SlowPolicy
 from fairway.protocols.websocket.frames import PLAIN
@@ -71,11 +71,11 @@ class Transport(asyncio.Transport):
 class Socket(WebSocketExchange):
     """As much of a connection as sends, on a real socket; its consumer waits."""
 
-    __slots__ = ("dropped", "endpoint", "peer", "reporter", "taken", "transport")
+    __slots__ = ("dropped", "endpoint", "host", "peer", "taken", "transport")
 
     def __init__(self, batch: Batch, full: bool = False, bound: int = 1 << 20, parked: bool = True) -> None:
         loop = asyncio.get_running_loop()
-        self.reporter = cast(Reporter, SimpleNamespace(counters=SimpleNamespace(dropped_frames=0)))
+        self.host = cast(Host, SimpleNamespace(counters=SimpleNamespace(dropped_frames=0)))
         self.phase = Phase.OPEN
         self.is_open = True
         self.encoder = PLAIN
@@ -147,7 +147,7 @@ class Socket(WebSocketExchange):
 
     def _drop_slow_consumer(self) -> None:
         self.dropped = True
-        self.reporter.counters.dropped_frames += self.lost()
+        self.host.counters.dropped_frames += self.lost()
 
 
 CLOSE = b"close!"
@@ -476,7 +476,7 @@ class TestSweep:
         await until_written(batch)
         broadcast(batch.fanout, recipients, *["y" * 8] * 5)
         await until_written(batch)
-        assert (stuck.dropped, stuck.reporter.counters.dropped_frames, frames_of(stuck.outbox)) == (True, 5, [])
+        assert (stuck.dropped, stuck.host.counters.dropped_frames, frames_of(stuck.outbox)) == (True, 5, [])
         assert sound.got == frames("x" * 8, *["y" * 8] * 5)
 
     @pytest.mark.parametrize("policy", [SlowPolicy.DROP_OLDEST, SlowPolicy.KEEP_LATEST])
