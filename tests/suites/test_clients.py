@@ -1,4 +1,4 @@
-"""curl, nghttp and h2load speak HTTP/2 to the server."""
+"""curl, nghttp and h2load speak HTTP/2 to the server, in clear text and over TLS."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BOUND = 12 * MEBIBYTE
 """What a transfer may add to the server's memory: windows, buffers, and what the allocator keeps."""
 
 LOAD = re.compile(r"requests: (\d+) total, \d+ started, \d+ done, (\d+) succeeded, (\d+) failed, (\d+) errored")
-CARRIERS = ["clear"]
+CARRIERS = ["clear", "tls"]
 
 
 @pytest.fixture(params=CARRIERS)

@@ -1,4 +1,4 @@
-"""h2spec: 145 cases for HTTP/2 and HPACK, 146 in strict mode, in clear text."""
+"""h2spec: 145 cases for HTTP/2 and HPACK, 146 in strict mode, in clear text and over TLS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENCE = "10"
 
 
 @pytest.mark.parametrize(("mode", "count"), [([], 145), (["--strict"], 146)], ids=["plain", "strict"])
-@pytest.mark.parametrize("carrier", ["clear"])
+@pytest.mark.parametrize("carrier", ["clear", "tls"])
 def test_all_pass(request: pytest.FixtureRequest, carrier: str, mode: list[str], count: int):
     subject: Subject = request.getfixturevalue(carrier)
     options = ["--host", "127.0.0.1", "--port", str(subject.port), "--timeout", PATIENCE, *mode]
