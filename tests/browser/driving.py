@@ -34,7 +34,7 @@ BROWSER_FLAGS = [
     "--disable-quic",
 ]
 
-_READY = re.compile(r"listening on (http://127\.0\.0\.1:(\d+))")
+_READY = re.compile(r"listening on (https?)://127\.0\.0\.1:(\d+)")
 
 
 def find_browser() -> str | None:
@@ -46,16 +46,22 @@ def find_browser() -> str | None:
 
 
 class DemoServer:
-    """The demo in a process of its own, on a free port; started again, it takes the same port and the same database."""
+    """The demo in a process of its own, on a free port; started again, it takes the same port and the same database.
 
-    def __init__(self, database: Path) -> None:
+    `options` are those of the command `fairway`, `variables` of the process's environment.
+    """
+
+    def __init__(self, database: Path, *options: str, **variables: str) -> None:
         self.port = 0
+        self.scheme = "http"
+        self._options = options
         self.log: deque[str] = deque(maxlen=200)
         self._environment = os.environ | {
             "DEMO_DATABASE": str(database),
             "DJANGO_SETTINGS_MODULE": "demo.settings",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")])),
             "PYTHONUNBUFFERED": "1",
+            **variables,
         }
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -71,7 +77,7 @@ class DemoServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def manage(self, *arguments: str) -> None:
         """Run `manage.py` on the same database, whether the server runs or not."""
@@ -80,7 +86,7 @@ class DemoServer:
     def start(self) -> None:
         """Returns when the server says that it listens."""
         command = [sys.executable, "-m", "fairway", "demo.asgi:application"]
-        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--host", "127.0.0.1", "--port", str(self.port), *self._options]
         self._process = subprocess.Popen(
             command, cwd=DEMO, env=self._environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -116,4 +122,5 @@ class DemoServer:
             self.log.append(line)
             ready = _READY.search(line)
             if ready:
+                self.scheme = ready[1]
                 self._ready.put(int(ready[2]))

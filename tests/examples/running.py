@@ -26,7 +26,7 @@ DEADLINE = 30.0
 
 RUNSERVER = [sys.executable, "manage.py", "runserver", "--noreload", "127.0.0.1:0"]
 FAIRWAY = [sys.executable, "-m", "fairway", "your_project_name.asgi:application", "--port", "0"]
-READY = re.compile(r"(?:listening on|development server at) http://127\.0\.0\.1:(\d+)")
+READY = re.compile(r"(?:listening on|development server at) https?://127\.0\.0\.1:(\d+)")
 
 
 def environment() -> dict[str, str]:

@@ -12,6 +12,7 @@ import os
 import platform
 import secrets
 import socket
+import ssl
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from tests.examples.running import ROOT, Running, running
+from tests.fairway.server.tls import certificates
 from tests.integration.raw import TEXT, frame
 
 BUDGETS = {"plain": 4_620, "anonymous": 5_160, "signed in": 6_100}
@@ -68,8 +70,12 @@ def report(port: int) -> dict[str, int | str]:
         return json.load(answer)  # type: ignore[no-any-return]
 
 
-def connected(port: int, path: str, cookie: str, expected: str, more: str = "") -> socket.socket:
+def connected(
+    port: int, path: str, cookie: str, expected: str, more: str = "", trust: ssl.SSLContext | None = None
+) -> socket.socket:
     client = socket.create_connection(("127.0.0.1", port), timeout=30)
+    if trust is not None:
+        client = trust.wrap_socket(client, server_hostname="localhost")
     key, token = base64.b64encode(os.urandom(16)).decode(), secrets.token_hex(16)
     head = HEAD.format(path=path, port=port, token=token, cookie=cookie, key=key)
     client.sendall(f"{head.removesuffix(END)}{more}{END}".encode())
@@ -106,6 +112,33 @@ def test_an_idle_connection_stays_within_its_budget(
     each = (traced[1] - traced[0]) / (SECOND - FIRST)
     assert each <= BUDGETS[kind] * TOLERANCE, f"{each:.0f} bytes for each connection"
     assert each >= BUDGETS[kind] / TOLERANCE, f"only {each:.0f} bytes for each connection: lower the budget"
+
+
+TLS_BUDGET = 22_000
+"""Bytes of private memory for the whole of an idle WebSocket over TLS: most of it is OpenSSL's."""
+
+
+def private_memory(process: int) -> int:
+    text = Path(f"/proc/{process}/smaps_rollup").read_text()
+    return sum(1024 * int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="the system does not tell")
+def test_an_idle_connection_over_tls_stays_within_its_budget(tmp_path: Path) -> None:
+    trust = certificates.client_context()
+    site = "tests.integration.memory_site:application"
+    certfile = str(certificates.certificate(tmp_path))
+    args = [sys.executable, "-m", "fairway", site, "--port", "0", "--no-access-log", "--certfile", certfile]
+    database = str(tmp_path / "db.sqlite3")
+    with running(args, Path(ROOT), MEMORY_SITE_DATABASE=database) as server, ExitStack() as stack:
+        port = Running.port(server)
+        held = []
+        for count in (FIRST, SECOND - FIRST):
+            for _ in range(count):
+                stack.enter_context(connected(port, "plain", "", "plain", trust=trust))
+            held.append(private_memory(server.process.pid))
+    each = (held[1] - held[0]) / (SECOND - FIRST)
+    assert each <= TLS_BUDGET, f"{each:.0f} bytes for each connection"
 
 
 HANDSHAKES = {
