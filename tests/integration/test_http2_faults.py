@@ -217,9 +217,9 @@ async def test_an_application_that_runs_on_keeps_its_place(start: Start) -> None
         running -= 1
 
     app = Recorder(stubborn)
-    served = await start(app, http2_max_streams=5)
+    served = await start(app, http2_max_streams=3)
     client = await connect(served)
-    for count in range(1, 6):
+    for count in range(1, 7):
         number = await client.ask()
         assert await app.seen() == "running"
         connection = the_connection(served)
@@ -229,7 +229,7 @@ async def test_an_application_that_runs_on_keeps_its_place(start: Start) -> None
     refused = client.reserve()
     await client.send(ask(refused))
     await client.until(lambda: refused in client.resets)
-    assert (client.resets[refused], running) == (ErrorCodes.REFUSED_STREAM, 5)
+    assert (client.resets[refused], running) == (ErrorCodes.REFUSED_STREAM, 6)
     go_on.set()
     while connection.protocol.lingering:
         await next_pass()

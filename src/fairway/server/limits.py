@@ -129,8 +129,8 @@ class Limits(TlsOptions):
     """Whether HTTP/2 is spoken: over TLS with clients that ask for it, in clear with those that begin with it."""
 
     http2_max_streams: int = 100
-    """Requests and WebSockets of one HTTP/2 connection at once, and applications that still run for it; one more is
-    refused, and may be sent again."""
+    """Requests of one HTTP/2 connection at once; one more is refused, and may be sent again. So it is when twice as
+    many applications run for it, those of requests that have ended among them."""
 
     http2_stream_window: int = 65535
     """Bytes of one HTTP/2 request's body that are asked for ahead of the application; doubled, up to 1 MiB, for an
