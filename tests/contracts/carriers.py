@@ -1,4 +1,4 @@
-"""Three ways to reach an application, behind one small client: a communicator, the project's server, uvicorn.
+"""Ways to reach an application, behind one small client: a communicator, the project's server, uvicorn.
 
 Where the ASGI specification leaves servers a choice, a carrier's `Traits` say what it chose, so that a test states the
 difference instead of hiding it.
@@ -28,6 +28,8 @@ from fairway.server.listener import Server
 from fairway.server.websocket.connection import WebSocketConnection
 from tests.contracts.journal import DEADLINE, Journal
 from tests.fairway.server.tls import certificates
+from tests.integration.http2 import Http2Client
+from tests.integration.raw import Client
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -479,6 +481,55 @@ class HttpsCarrier(FairwayCarrier):
             return Config(port=0, lifespan="off", tls=certificates.files(Path(folder)))
 
 
+class Http2Carrier(FairwayCarrier):
+    """The project's server, with a client that has one HTTP/2 connection for each request. For tests of HTTP only."""
+
+    async def request(self, method: str = "GET", path: str = "/", body: bytes = b"", headers: Headers = ()) -> Response:
+        client = await self._client()
+        answer = await client.request(method.encode(), path.encode(), headers, body or None)
+        if answer.reset is not None:
+            return Response(0, [], b"")
+        return Response(answer.status, answer.headers, answer.body)
+
+    async def open_request(self, path: str = "/", headers: Headers = ()) -> Http2Stream:  # type: ignore[override]
+        client = await self._client()
+        return Http2Stream(client, await client.ask(b"GET", path.encode(), headers))
+
+    async def _client(self) -> Http2Client:
+        host, port = self._sockets[0].getsockname()
+        client = Http2Client(Client(*await asyncio.open_connection(host, port)))
+        self._clients.append(client)
+        await client.begin()
+        return client
+
+
+class Http2Stream:
+    """A response frame by frame."""
+
+    def __init__(self, client: Http2Client, number: int) -> None:
+        self._client = client
+        self._answer = client.answers[number]
+        self._read = 0
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return self._answer.headers
+
+    async def read(self) -> bytes:
+        """The next piece of the body; nothing at its end."""
+        pieces = self._answer.pieces
+        await self._client.until(lambda: len(pieces) > self._read or self._answer.over)
+        self._read += 1
+        return pieces[self._read - 1] if len(pieces) >= self._read else b""
+
+    async def end(self) -> None:
+        """Say that nothing more will come from the client."""
+        self._client.end_side()
+
+    async def vanish(self) -> None:
+        self._client.vanish()
+
+
 class _Uvicorn(uvicorn.Server):
     """As uvicorn is, but its loop waits for an event instead of ten ticks a second, and signals are left alone."""
 
@@ -536,10 +587,13 @@ CARRIERS: dict[str, type[Carrier]] = {
     "uvicorn": UvicornCarrier,
 }
 
+HTTP_CARRIERS: dict[str, type[Carrier]] = {**CARRIERS, "fairway-http2": Http2Carrier}
+"""Of tests that open no WebSocket."""
+
 
 @contextlib.asynccontextmanager
 async def open_carrier(name: str) -> AsyncIterator[Carrier]:
-    carrier = CARRIERS[name]()
+    carrier = HTTP_CARRIERS[name]()
     try:
         yield carrier
     finally:

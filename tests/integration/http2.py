@@ -30,6 +30,7 @@ class Answer:
     status: int = 0
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     body: bytes = b""
+    pieces: list[bytes] = field(default_factory=list)
     trailers: list[tuple[bytes, bytes]] = field(default_factory=list)
     informational: list[tuple[int, list[tuple[bytes, bytes]]]] = field(default_factory=list)
     ended: bool = False
@@ -211,6 +212,7 @@ class Http2Client:
             answer.informational.append((int(dict(event.headers)[b":status"]), fields))
         elif isinstance(event, h2.events.DataReceived):
             answer.body += event.data
+            answer.pieces += [event.data] if event.data else []
             if self.takes:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, h2.events.TrailersReceived):
@@ -224,6 +226,10 @@ class Http2Client:
 
     async def close(self) -> None:
         await self._client.close()
+
+    async def dispose(self) -> None:
+        """Let go of the connection, whatever is under way."""
+        self._client.writer.transport.abort()
 
 
 async def connect(
