@@ -61,7 +61,9 @@ def in_code(page: Path) -> set[str]:
 
 
 def test_no_page_writes_a_key_of_fairway_in_small_letters() -> None:
-    wrong = {str(page): found for page in PAGES if (found := in_code(page) & {key.lower() for key in KEYS})}
+    small = {key.lower() for key in KEYS if "_" in key}  # a single word may be somebody else's, as nginx's http2
+
+    wrong = {str(page): found for page in PAGES if (found := in_code(page) & small)}
 
     assert wrong == {}
 
