@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -17,6 +19,9 @@ from fairway.layers.hub import Hub
 from fairway.layers.interests import Interests, subject_of
 from fairway.layers.receiver import CONTROL, Receiver, join, process_of, subject_of_process
 from fairway.layers.session import Session
+
+# Of a message that was taken from a queue and has found no reader.
+_ANY_CAPACITY, _PUT_BACK_EXPIRY = 2**31, 60.0
 
 
 class Node:
@@ -125,13 +130,31 @@ class Node:
     async def pull(self, queue: str) -> Message:
         """Wait for the next message of a queue that can be read."""
         while True:
-            data = await self.home.call(lambda session: session.backplane.pull(queue), receives=True)
+            data = await self._pull(queue)
             try:
                 message: Message = self._codec.decode(data)[1]
             except Undecodable as error:
                 self._receiver.undecodable(queue, error)
             else:
                 return message
+
+    async def _pull(self, queue: str) -> bytes:
+        handover = _Handover()
+
+        async def pull(session: Session) -> bytes:
+            data = await session.backplane.pull(queue)
+            if not handover.offer(data):
+                await _put_back(session, queue, data)
+            return data
+
+        try:
+            return await self.home.call(pull, receives=True)
+        except BaseException:
+            left = handover.give_up()
+            session = self.home.session
+            if left is not None and session is not None:
+                asyncio.run_coroutine_threadsafe(_put_back(session, queue, left), session.loop)
+            raise
 
     async def flush(self) -> None:
         """Forget all messages and all groups, in every process."""
@@ -143,6 +166,35 @@ class Node:
             await session.backplane.publish(CONTROL, data)
 
         await self.home.call(flush)
+
+
+class _Handover:
+    """A message on its way to a reader in another event loop, who may give up before it arrives."""
+
+    __slots__ = ("_data", "_is_over", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._data: bytes | None = None
+        self._is_over = False
+
+    def offer(self, data: bytes) -> bool:
+        """Whether the reader still waits."""
+        with self._lock:
+            if not self._is_over:
+                self._data = data
+            return not self._is_over
+
+    def give_up(self) -> bytes | None:
+        """Want nothing any more; what was on its way, if anything."""
+        with self._lock:
+            self._is_over = True
+            return self._data
+
+
+async def _put_back(session: Session, queue: str, data: bytes) -> None:
+    with suppress(BackplaneError):
+        await session.backplane.push(queue, data, _ANY_CAPACITY, _PUT_BACK_EXPIRY)
 
 
 def _new_name() -> str:

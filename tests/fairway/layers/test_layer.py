@@ -481,6 +481,30 @@ async def test_calls_of_other_loops_and_threads_go_through_the_home(new_layer: N
     assert session.loop is asyncio.get_running_loop()
 
 
+async def test_a_reader_in_another_loop_that_gives_up_loses_nothing(new_layer: NewLayer) -> None:
+    layer = new_layer()
+    await layer.new_channel()
+    numbers: list[int] = []
+
+    async def read_for(seconds: float) -> None:
+        reading = asyncio.ensure_future(layer.receive("work"))
+        await asyncio.sleep(seconds)
+        reading.cancel()
+        await asyncio.wait([reading])
+        if not reading.cancelled():
+            numbers.append(reading.result()["number"])
+
+    with LoopThread(asyncio.new_event_loop) as elsewhere:
+        for number in range(60):
+            reading = elsewhere.submit(read_for(number % 5 * 0.0005))
+            await layer.send("work", {"type": "a", "number": number})
+            await asyncio.wrap_future(reading)
+        async with asyncio.timeout(DEADLINE):
+            while len(numbers) < 60:
+                numbers.append((await layer.receive("work"))["number"])
+    assert sorted(numbers) == list(range(60))
+
+
 async def test_who_receives_takes_over_from_who_only_sends(new_layer: NewLayer) -> None:
     layer = new_layer()
     if isinstance(layer, RedisChannelLayer):
