@@ -17,6 +17,9 @@ import pytest
 from django.conf import settings
 from websockets.asyncio.client import ClientConnection, connect
 
+from channels.consumer import AsyncConsumer
+from channels.worker import Worker
+from fairway.layers.redis import RedisChannelLayer
 from fairway.testing import ServerProcess
 from tests.services.redis import RedisServer, redis_server
 
@@ -175,3 +178,47 @@ async def test_redis_killed_ten_times_under_load_closes_no_socket(
     await clients[0][0].send(json.dumps({"text": "last"}))
     for client, _ in clients:
         await until(client, lambda message: message == {"text": "last"})
+
+
+# Workers ------------------------------------------------------------------------------------------------------
+
+
+async def test_workers_share_a_queue_and_outlive_an_outage(redis_of_its_own: RedisServer) -> None:
+    handled: dict[str, list[int]] = {"one": [], "two": []}
+    changed = asyncio.Event()
+
+    def application_of(worker: str) -> Any:
+        class Thumbnails(AsyncConsumer):
+            async def thumbnail_make(self, event: Any) -> None:
+                await asyncio.sleep(0.001)
+                handled[worker].append(event["number"])
+                changed.set()
+
+        return Thumbnails.as_asgi()
+
+    async def until_handled(count: int) -> None:
+        async with asyncio.timeout(DEADLINE):
+            while sum(map(len, handled.values())) < count:
+                changed.clear()
+                await changed.wait()
+
+    layers = {name: RedisChannelLayer(hosts=[redis_of_its_own.url]) for name in ("sender", *handled)}
+    workers = [Worker(application_of(name), ["thumbnails"], layers[name]) for name in handled]
+    running = [asyncio.ensure_future(worker.arun()) for worker in workers]
+    sender = layers["sender"]
+    for number in range(40):
+        await sender.send("thumbnails", {"type": "thumbnail.make", "number": number})
+    await until_handled(40)
+    await asyncio.to_thread(redis_of_its_own.kill)
+    await asyncio.to_thread(redis_of_its_own.restart)
+    for number in range(40, 60):
+        await sender.send("thumbnails", {"type": "thumbnail.make", "number": number})
+    await until_handled(60)
+    for worker in workers:
+        worker.stop()
+    await asyncio.gather(*running)
+    for layer in layers.values():
+        await layer.close()
+
+    assert sorted(handled["one"] + handled["two"]) == list(range(60))
+    assert all(handled.values()), "both have had some"
