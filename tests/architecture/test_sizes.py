@@ -41,6 +41,7 @@ LARGE_CLASSES: dict[str, tuple[int, int]] = {
 TESTED_ELSEWHERE: dict[str, str] = {
     "fairway.testing.backplane_contract": "tests/contracts/test_backplanes.py",
     "fairway.testing.in_process": "tests/contracts/test_backplanes.py",
+    "fairway.layers.node": "tests/fairway/layers/test_layer.py",
     "fairway.server.listener": "tests/integration/test_server.py",
 }
 

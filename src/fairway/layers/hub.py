@@ -175,7 +175,7 @@ class Hub:
             if type(target) is Member and not target.closed:
                 # Attached by another thread since the caller looked.
                 return target.deliver(message)
-            queue = self.queue(channel)
+            queue = target if type(target) is ChannelQueue else self.queue(channel)
             try:
                 queue.put_nowait((expires_at, message))
             except asyncio.QueueFull:
@@ -233,10 +233,10 @@ class Hub:
         members, names = roster.members, roster.names
         if self._pace.needs_slices(group, loop, len(members), len(names)):
             message = copied(message)  # what is delivered later must not change meanwhile
-        deliver = partial(self._send_to, members, loop, message, is_flat(message))
-        return self._pace.deliver(
-            group, loop, len(members), names, deliver, lambda name: self._enqueue(name, copied(message))
-        )
+        flat = is_flat(message)
+        deliver = partial(self._send_to, members, loop, message, flat)
+        copy = message.copy if flat else partial(copied, message)
+        return self._pace.deliver(group, loop, len(members), names, deliver, lambda name: self._enqueue(name, copy()))
 
     def _send_to(
         self,

@@ -62,7 +62,8 @@ class BackplaneLayer(HubLayer):
     # Channels -------------------------------------------------------------------------------------------------
 
     async def new_channel(self, prefix: str = "specific") -> str:
-        await self.node.ready()
+        if not self.node.is_ready:
+            await self.node.get_ready()
         return f"{prefix.rstrip('.')}.{self.node.name}!{os.urandom(8).hex()}"
 
     async def send(self, channel: str, message: Message) -> None:
@@ -80,11 +81,11 @@ class BackplaneLayer(HubLayer):
 
     async def receive(self, channel: str) -> Message:
         self.require_valid_channel_name(channel)
-        process = process_of(channel)
-        if process is None:
+        if self.node.mark not in channel:
+            assert "!" not in channel, f"{channel} belongs to another process, which alone can receive from it"
             return await self.node.pull(channel)
-        assert process == self.node.name, f"{channel} belongs to another process, which alone can receive from it"
-        await self.node.ready()
+        if not self.node.is_ready:
+            await self.node.get_ready()
         return await self.hub.receive(channel)
 
     # Groups ---------------------------------------------------------------------------------------------------

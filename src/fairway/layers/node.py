@@ -27,7 +27,8 @@ _ANY_CAPACITY, _PUT_BACK_EXPIRY = 2**31, 60.0
 class Node:
     """The part that one layer of this process has in its backplane.
 
-    `name` is that of the process, as it stands in the names of its channels. `label` is the layer's, in the probe.
+    `name` is that of the process, `mark` what all names of its channels, and no others, have in them. `label` is the
+    layer's, in the probe.
     """
 
     def __init__(
@@ -39,14 +40,14 @@ class Node:
         make_backplane: Callable[[], Backplane],
         confirm: bool,
     ) -> None:
-        self.name = _new_name()
+        self._call_it(_new_name())
         self.statistics = receiver.statistics
         self._hub = hub
         self._codec = codec
         self._receiver = receiver
         self._make_backplane = make_backplane
         self._confirm = confirm
-        self._interests = Interests(subject_of_process(self.name), CONTROL)
+        self._interests = Interests(self._subject, CONTROL)
         self.home = Home(label, self._open_session, self._forked)
         hub.watch(self._interests)
         register_source("backplane", self.statistics)
@@ -61,19 +62,29 @@ class Node:
         return session
 
     def _forked(self) -> None:
-        self.name = _new_name()
-        self._interests.start_anew(subject_of_process(self.name), CONTROL)
+        self._call_it(_new_name())
+        self._interests.start_anew(self._subject, CONTROL)
 
     def reopened(self, message: Message) -> Message:
         """A message as it would arrive in another process."""
         return self._codec.reopened(message)
 
-    async def ready(self) -> None:
+    @property
+    def is_ready(self) -> bool:
+        """Whether this process is reachable, over a connection in this event loop."""
+        return self.home.here() is not None and self._interests.is_standing(self._subject)
+
+    async def get_ready(self) -> None:
         """Let this process be reachable. A service that is away is no reason not to serve a client."""
-        own = subject_of_process(self.name)
-        if self.home.here() is None or not self._interests.is_standing(own):
-            with suppress(BackplaneError):
-                await self.home.call(lambda session: session.stand(own), receives=True)
+        own = self._subject
+        with suppress(BackplaneError):
+            await self.home.call(lambda session: session.stand(own), receives=True)
+
+    def _call_it(self, name: str) -> None:
+        """Give the process its name."""
+        self.name = name
+        self.mark = f".{name}!"
+        self._subject = subject_of_process(name)
 
     # Subjects -------------------------------------------------------------------------------------------------
 
@@ -109,10 +120,10 @@ class Node:
             await self._ask(Kind.LEAVE, group, channel, process)
 
     async def _ask(self, kind: Kind, group: str, channel: str, process: str) -> None:
-        me = self.name
+        me, own = self.name, self._subject
 
         async def ask(session: Session) -> None:
-            await session.stand(subject_of_process(me))
+            await session.stand(own)
             await self._receiver.ask(session, kind, group, channel, me, process)
 
         await self.home.call(ask)
