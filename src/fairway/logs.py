@@ -161,14 +161,22 @@ class FaultLog:
 
     def report(self, now: float, reason: str, text: str, *arguments: object) -> None:
         """Write a line, `%`-formatted with arguments made printable here, or count it if there were too many."""
+        if self.counts(now, reason):
+            self.write(text, *arguments)
+
+    def counts(self, now: float, reason: str) -> bool:
+        """Count a line; whether it is to be written. For those who take long to say what is in it."""
         window = self._windows.get(reason)
         if window is not None and window.is_over(now):
             window = self._next(reason, window, now)
         if window is None:
             window = self._windows[reason] = _Window(now, 1.0, self._per_second)
         window.lines += 1
-        if window.lines <= window.limit:
-            self._logger.log(self._level, text, *map(_ascii, arguments))
+        return window.lines <= window.limit
+
+    def write(self, text: str, *arguments: object) -> None:
+        """Write a line that has been counted."""
+        self._logger.log(self._level, text, *map(_ascii, arguments))
 
     def flush(self, now: float) -> None:
         """Write the counts of the spans that are over."""

@@ -118,6 +118,16 @@ def test_faults_are_limited_per_reason_and_counted(lines: Any):
     ]
 
 
+def test_whoever_takes_long_to_say_what_it_is_asks_first(lines):
+    log = FaultLog(per_second=2)
+    written = [log.counts(100.0 + number / 10, "bad request") for number in range(5)]
+    log.write("%s: bad", "1.2.3.4\n")
+    log.flush(102.0)
+
+    assert written == [True, True, False, False, False]
+    assert lines() == ["1.2.3.4\\x0a: bad", "bad request: 3 more like this within a second were not logged"]
+
+
 def test_flush_tells_the_count_when_nothing_more_comes(lines: Any):
     log = FaultLog(per_second=1)
     for _ in range(3):

@@ -136,10 +136,14 @@ class ServerContext(Clock):
     def fault(self, kind: str, scope: Mapping[str, Any] | None, text: str) -> None:
         """One line about a fault of a peer or of the application; `kind` is what the lines are limited by."""
         self.counters.faults += 1
+        faults = self.faults
+        # Under attack most are only counted.
+        if not faults.counts(self.touch(), kind):
+            return
         if scope is None:
-            self.faults.report(self.touch(), kind, "%s", text)
+            faults.write("%s", text)
         else:
-            self.faults.report(self.touch(), kind, "%s %s: %s", client_text(scope), target_text(scope), text)
+            faults.write("%s %s: %s", client_text(scope), target_text(scope), text)
 
     def client_stalled(self, scope: Mapping[str, Any]) -> None:
         """A client has taken no byte for `write_stall_timeout`, and was dropped."""
