@@ -282,9 +282,10 @@ class WebSocketExchange(Connection):
         counters = self.host.counters
         counters.slow_consumers += 1
         self._fault("slow client", text)
+        # First: what is under way for it to be dropped comes by `check_bound`, and must find that it has ended.
+        self.ended(TRY_AGAIN_LATER, "client too slow")
         # The message that has begun has to be finished, or the client would take our Close for a part of it.
         counters.dropped_frames += self.outbox.drop_waiting()
-        self.ended(TRY_AGAIN_LATER, "client too slow")
         self._part(TRY_AGAIN_LATER, "client too slow")
 
     # Ends -----------------------------------------------------------------------------------------------------

@@ -462,6 +462,25 @@ async def test_who_does_not_wait_is_bounded() -> None:
     assert (counters.slow_consumers, counters.dropped_frames) == (1, 3)
 
 
+async def test_a_slow_client_is_dropped_once_whatever_comes_while_it_is_dropped() -> None:
+    """What a sweep has under way for it is brought forward, to be dropped as well."""
+    exchange = exchange_in(OPEN)
+    exchange.calls.clear()
+    exchange.host.told.clear()
+    exchange.outbox.is_over_bound = True
+
+    def drop_waiting() -> int:
+        exchange.check_bound()
+        return 3
+
+    exchange.outbox.drop_waiting = drop_waiting  # type: ignore[method-assign]
+    exchange.check_bound()
+    assert exchange.calls == [("part", 1013)]
+    assert exchange.host.told == [("fault", "slow client"), ("disconnected", 1013, 2.0)]
+    counters = exchange.host.counters
+    assert (counters.slow_consumers, counters.dropped_frames) == (1, 3)
+
+
 async def test_a_broadcast_is_dropped_where_it_ends_a_slow_client() -> None:
     exchange = exchange_in(OPEN)
     exchange.broadcast(Payload("one"))
