@@ -38,6 +38,30 @@ if TYPE_CHECKING:
     from fairway.server.context import ServerContext
 
 
+class _ClientEnd:
+    """The client has said everything; it may still wait for its answer (RFC 9112 section 9.6).
+
+    Thousands may end together, and are dealt with in turn (`fairway.delivery.Sleeper`).
+    """
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Http1Connection) -> None:
+        self._connection = connection
+
+    def wake(self) -> None:
+        connection = self._connection
+        if connection.outbox.transport is None:
+            return
+        if not connection._closing:
+            connection._handle(connection._http.receive_eof())
+        exchange = connection._exchange
+        if exchange is None:
+            connection._close()
+        else:
+            connection._expect_end(exchange)
+
+
 class Http1Connection(asyncio.Protocol):
     """Carries `HttpExchange`s over HTTP/1.1 (`fairway.asgi.http.HttpCarrier`).
 
@@ -130,17 +154,9 @@ class Http1Connection(asyncio.Protocol):
             self.outbox.pause_reading()
 
     def eof_received(self) -> bool:
-        # The client has said everything; it may still wait for its answer (RFC 9112 section 9.6).
-        wire = self.outbox
-        wire.eof = True
-        if not self._closing:
-            self._handle(self._http.receive_eof())
-        exchange = self._exchange
-        if exchange is None:
-            self._close()
-        else:
-            self._expect_end(exchange)
-        return not wire.is_ending
+        self.outbox.eof = True
+        self._context.batch.wake_to_end(_ClientEnd(self))
+        return not self.outbox.is_ending
 
     def connection_lost(self, exc: Exception | None) -> None:
         context = self._context

@@ -13,6 +13,7 @@ from fairway.server.config import Config
 from fairway.server.context import ServerContext
 from fairway.server.http1.connection import Http1Connection
 from fairway.server.limits import Limits
+from fairway.server.output.batch import ENDINGS_PER_PASS
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 REQUESTS = {
@@ -280,3 +281,27 @@ async def test_a_head_that_begins_has_its_own_deadline(make: Make) -> None:
     connection.data_received(GET[:5])
     let_pass(make.context, 3)
     assert transport.written[0].startswith(b"HTTP/1.1 408 ")
+
+
+async def test_clients_that_end_together_have_their_turns_over_several_passes(make: Make) -> None:
+    first, transport = make(APPS["plain"])
+    connections, transports = [first], [transport]
+    while len(connections) <= 2 * ENDINGS_PER_PASS:
+        transports.append(Transport())
+        connections.append(Http1Connection(make.context))
+        connections[-1].connection_made(transports[-1])
+    for connection in connections:
+        connection.eof_received()
+    lost = len(connections) - 1
+    connections[lost].connection_lost(None)  # before its turn
+    seen = [sum(one.closed for one in transports)]
+    while seen[-1] < lost:
+        await passes(1)
+        seen.append(sum(one.closed for one in transports))
+    await passes()
+    assert [count for number, count in enumerate(seen) if count not in seen[:number]] == [
+        ENDINGS_PER_PASS,
+        2 * ENDINGS_PER_PASS,
+    ]
+    assert not transports[lost].closed
+    assert make.context.connections == set(connections[:lost])
