@@ -38,7 +38,7 @@ class Transport(asyncio.Transport):
         self.ended = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return ("127.0.0.1", 8000)
+        return default if name == "socket" else ("127.0.0.1", 8000)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
