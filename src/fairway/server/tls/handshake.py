@@ -122,7 +122,7 @@ class Handshake(Arrival):
         except ssl.SSLWantWriteError:
             self._unwatch()
             self._watch_for_room()
-        except ssl.SSLEOFError:
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             self._end()  # it has left, as those do who only look whether the port is open
         except ssl.SSLError as error:
             self._fail(_what_happened(error))
