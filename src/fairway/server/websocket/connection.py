@@ -136,12 +136,16 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         """Let the application answer what the client had said before its Close, or before it broke a rule."""
         # If the consumer has taken everything there is nothing to wait for. The same holds if nobody can answer any
         # more.
-        is_last = not (follows_message or self.inbox.client_waiting)
+        is_last = self.inbox.parked and not follows_message
         if is_last or self.phase is not Phase.OPEN or self.outbox.transport is None:
             self._core_closed(closed)
             return
         closing = self._begin_closing()
         closing.last = closed
+        if not (follows_message or self.inbox.client_waiting):
+            # A stream of HTTP/2, or TLS, may bring two pieces in one pass: the consumer has been given what came in the
+            # first, and has not run yet. It runs before this.
+            self._context.loop.call_soon(self._close_now)
         closing.until = self._context.touch() + self._context.limits.close_timeout
         self.schedule(closing.until)
 

@@ -242,3 +242,18 @@ async def test_a_broken_rule_is_answered_and_an_end_without_one_is_not(connect: 
     assert app.end["code"] == (1006 if is_lost else 1002)
     assert line.transport.take_all()[2:4] == (b"" if is_lost else (1002).to_bytes(2, "big"))
     assert line.transport.ended is not is_lost
+
+
+@pytest.mark.parametrize("last", [frame(3, b"reserved"), close(1000)], ids=["fault", "close"])
+async def test_a_message_is_answered_although_the_end_comes_in_the_same_pass(connect: Connect, last: bytes):
+    line = connect(app := Echo())
+    await line.opened()
+
+    line.transport.send(text("hello"))
+    line.transport.send(last)  # as two frames of HTTP/2, or two records of TLS, that came together
+    await passes()
+
+    sent = line.transport.take_all()
+    assert sent.startswith(from_server(TEXT, b"hello"))
+    assert sent[7] & 0x0F == CLOSE
+    assert app.heard == ["hello"]
