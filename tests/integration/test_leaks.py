@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import h2.settings
 import pytest
 from django.urls import path
 
@@ -21,9 +22,14 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from fairway.asgi.http import HttpExchange
 from fairway.delivery import Inbox
 from fairway.server.http1 import connection as http_module
+from fairway.server.http2 import connection as http2_module
+from fairway.server.http2 import stream as stream_module
+from fairway.server.http2.connection import Http2Connection
+from fairway.server.http2.stream import RequestStream, StreamExchange
 from fairway.server.websocket import connection as websocket_module
 from fairway.server.wire import Wire
 from tests.integration.conftest import Start
+from tests.integration.http2 import Http2Client
 from tests.integration.raw import CLOSE, HANDSHAKE, TEXT, Client, frame, next_pass
 
 COUNT = 30
@@ -125,6 +131,44 @@ async def bad_request(client: Client) -> None:
     await client.close()
 
 
+async def http2_requests(client: Client) -> None:
+    http2 = Http2Client(client)
+    await http2.begin()
+    for _ in range(2):
+        assert (await http2.request(b"POST", body=b"body")).body == b"fine"
+
+
+async def http2_application_raises(client: Client) -> None:
+    http2 = Http2Client(client)
+    await http2.begin()
+    assert (await http2.request(path=b"/raises")).status == 500
+
+
+async def http2_resets(client: Client) -> None:
+    http2 = Http2Client(client)
+    await http2.begin()
+    for _ in range(3):
+        await http2.reset(await http2.ask(b"POST", ended=False))
+    await http2.ask(b"POST", ended=False)
+    http2.vanish()
+
+
+async def http2_lost_while_a_window_is_closed(client: Client) -> None:
+    http2 = Http2Client(client, takes=False)
+    await http2.begin({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 2})
+    number = await http2.ask()
+    await http2.until(lambda: http2.answers[number].body)
+    http2.vanish()
+
+
+async def http2_fault(client: Client) -> None:
+    http2 = Http2Client(client)
+    await http2.begin()
+    await http2.ask(b"POST", ended=False)
+    await http2.send(bytes(3) + b"\x04\0" + bytes(3) + b"\1")  # SETTINGS on a stream
+    assert len(await http2.end(answers=False)) == 1  # what is sent behind a fault is read slowly
+
+
 VISITS: list[Callable[[Client], Awaitable[None]]] = [
     normal_close,
     client_vanishes,
@@ -137,6 +181,11 @@ VISITS: list[Callable[[Client], Awaitable[None]]] = [
     http_application_raises,
     http_body_cut_off,
     bad_request,
+    http2_requests,
+    http2_application_raises,
+    http2_resets,
+    http2_lost_while_a_window_is_closed,
+    http2_fault,
 ]
 
 
@@ -149,6 +198,9 @@ class Watched:
             (http_module, "WebSocketConnection", websocket_module.WebSocketConnection),
             (http_module, "HttpExchange", HttpExchange),
             (http_module, "Wire", Wire),
+            (http_module, "Http2Connection", Http2Connection),
+            (http2_module, "RequestStream", RequestStream),
+            (stream_module, "StreamExchange", StreamExchange),
             (websocket_module, "Inbox", Inbox),
         ):
             monkeypatch.setattr(module, name, self._referable(base))
