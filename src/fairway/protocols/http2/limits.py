@@ -26,6 +26,12 @@ class Http2Limits:
     held_bytes: int = 4 << 20
     """Of content that has come and was not taken, of all streams: above it nothing more is asked for."""
 
+    max_discarded_bytes: int = 4 << 20
+    """Of content that comes behind the end of its response, and is dropped; beyond it the stream is reset."""
+
+    discard_timeout: float = 5.0
+    """How long such content may come, in seconds."""
+
     max_header_bytes: int = 65536
     """Of the fields of a request, decoded, each counted as 32 more than it has: beyond it 431, beyond twice as much the
     end of the connection."""

@@ -70,6 +70,9 @@ def on_data(
         raise StreamFault(_FLOW_CONTROL_ERROR, "more content than the stream's window: RFC 9113 section 6.9.1")
     length = stop - start
     ended = flags & _END_STREAM != 0
+    if stream.discarding_since is not None:
+        _discard(state, stream, length, ended, events)
+        return
     if stream.expected != UNKNOWN:
         stream.expected -= length
         if stream.expected < 0 or (ended and stream.expected):
@@ -94,6 +97,21 @@ def _end(state: ConnectionState, stream: Stream) -> None:
     """The peer has ended its side; if ours has ended, too, the stream is gone, after what has come was reported."""
     if not stream.is_open:
         state.out += state.forget(stream, False)
+
+
+def _discard(state: ConnectionState, stream: Stream, length: int, ended: bool, events: list[Event]) -> None:
+    """Content behind the end of its response: see `fairway.protocols.http2.streams`. Its length is of no interest."""
+    state.out += state.credit_due()
+    if ended:
+        _end(state, stream)
+        events.append(DataReceived(stream, b"", True))
+    elif not length:
+        state.spend(TRIFLE)
+    elif stream.discard(length) and not state.is_late(stream, state.budget.now):
+        state.out += stream.credit_due()
+    else:
+        state.out += stream.reset(ErrorCode.NO_ERROR)
+        events.append(StreamReset(stream, ErrorCode.NO_ERROR, ""))
 
 
 def _without_padding(data: bytes, start: int, stop: int) -> tuple[int, int]:
@@ -227,7 +245,7 @@ def _on_trailers(state: ConnectionState, stream: Stream, ended: bool, block: byt
     state.heads.check_trailers(block)
     if not ended:
         raise StreamFault(_PROTOCOL_ERROR, "trailers without END_STREAM: RFC 9113 section 8.1")
-    if stream.expected > 0:
+    if stream.expected > 0 and stream.discarding_since is None:
         raise StreamFault(_PROTOCOL_ERROR, "content does not fit its content-length: RFC 9113 section 8.1.1")
     stream.has_ended = True
     _end(state, stream)

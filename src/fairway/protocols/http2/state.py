@@ -127,6 +127,17 @@ class ConnectionState:
         self.unread -= unread
         return self.credit_due()
 
+    def is_late(self, stream: Stream, now: float) -> bool:
+        """Whether what comes behind the end of a response has come for long enough."""
+        since = stream.discarding_since
+        return since is not None and now >= since + self.limits.discard_timeout
+
+    def cut_late(self, now: float) -> bytes:
+        """Reset streams whose content comes for too long behind the end of its response; to be called now and then."""
+        return b"".join(
+            [stream.reset(ErrorCode.NO_ERROR) for stream in list(self.streams.values()) if self.is_late(stream, now)]
+        )
+
     def fail_stream(self, number: int, fault: StreamFault, events: list[Event]) -> None:
         """Reset a stream for what the peer did (RFC 9113 section 5.4.2)."""
         if number > self.numbers.highest:

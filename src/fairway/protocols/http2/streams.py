@@ -5,6 +5,11 @@ TRAILERS and ADMITTED: the application has given all of its content, of which so
 END_STREAM was sent, or the stream is gone. The peer's side has ended or not (`has_ended`). When both have, or one has
 reset the stream, the connection forgets it (`StreamHost.forget`), and calls are harmless or a `LocalProtocolError`.
 
+A response may be complete before its request: an application need not read what it refuses. RFC 9113 section 8.1 lets
+us reset such a stream at once, with NO_ERROR; but curl and others then lose the response. So what comes is read and
+dropped for a while (`max_discarded_bytes`, `discard_timeout`), and only then the stream is reset. Of a tunnel nothing
+is dropped: its peer ends its own side.
+
 Windows are plain numbers, because those that write to many streams in a row keep them themselves. `window` is what the
 peer lets us send, `inbound` what we let it send. Content that has come counts as `unread` until the application has
 taken it, and only then is the peer told that it may send as much again: so one slow application stops its own stream,
@@ -20,7 +25,6 @@ from typing import Any, Protocol
 
 from fairway.protocols.http.errors import LocalProtocolError
 from fairway.protocols.http.request import Header
-from fairway.protocols.http2.errors import ErrorCode
 from fairway.protocols.http2.frames import (
     DATA,
     END_HEADERS,
@@ -98,6 +102,7 @@ class Stream:
         "_remaining",
         "_state",
         "_target",
+        "discarding_since",
         "expected",
         "has_ended",
         "inbound",
@@ -128,6 +133,9 @@ class Stream:
     expected: int
     """How much content the peer has announced and not sent, or `UNKNOWN`. For the connection."""
 
+    discarding_since: float | None
+    """When the response was complete, if what comes is dropped. For the connection."""
+
     kept_size: int
     kept_head: bytes
     """The last result of `frame_head`, and for which size."""
@@ -141,6 +149,7 @@ class Stream:
         self.unread = 0
         self.expected = UNKNOWN
         self.has_ended = False
+        self.discarding_since = None
         self.kept_size = 0
         self.kept_head = b""
         self._state = _AWAITED
@@ -237,6 +246,8 @@ class Stream:
             self._remaining = length
         if trailers:
             self._flags |= _WANTS_TRAILERS
+        if status > 299:
+            self._flags &= ~_IS_TUNNEL  # it is refused, and answered as any request
         self._state = _CONTENT
         return block
 
@@ -306,11 +317,7 @@ class Stream:
         return block if self._flags & _TAKES_TRAILERS else b""
 
     def end(self, trailers: bytes = b"") -> bytes:
-        """Return the end of our side: the trailers, or an empty DATA frame; nothing if it has ended.
-
-        A request whose content has not all come is not needed any more: RST_STREAM(NO_ERROR) says so (RFC 9113 section
-        8.1). The peer of a WebSocket is given the time to end its own side.
-        """
+        """Return the end of our side: the trailers, or an empty DATA frame; nothing if it has ended."""
         if self._state is _ENDED:
             return b""
         if self._state is _AWAITED:
@@ -325,13 +332,23 @@ class Stream:
         protocol = self.protocol
         self._state = _ENDED
         self.window = CLOSED_WINDOW
-        if protocol.budget.tokens < protocol.budget.most:
-            protocol.budget.earn()
+        budget = protocol.budget
+        if budget.tokens < budget.most:
+            budget.earn()
         if self.has_ended:
             return protocol.forget(self, False)
         if self._flags & _IS_TUNNEL:
             return b""
-        return rst_stream_frame(self.number, ErrorCode.NO_ERROR) + protocol.forget(self, True)
+        self.discarding_since = budget.now
+        self._remaining = protocol.limits.max_discarded_bytes
+        protocol.unread -= self.unread
+        self.unread = 0
+        return self.credit_due() + protocol.credit_due()
+
+    def discard(self, size: int) -> bool:
+        """Content has come behind the end of the response. Whether it may go on. (For the connection.)"""
+        self._remaining -= size
+        return self._remaining >= 0
 
     def error_response(
         self, status: int, reason: str, *, default_headers: Iterable[Header] = (), extra_headers: Iterable[Header] = ()
@@ -354,8 +371,6 @@ class Stream:
                 (b"content-length", b"%d" % len(content)),
             ]
         block = self._start(status, [*extra_headers, *described], default_headers, False)
-        # A tunnel that is refused is answered as any request.
-        self._flags &= ~_IS_TUNNEL
         if not content:
             return self._frames(block, END_STREAM) + self._after_end()
         return self._frames(block) + self.data(content, True)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from fairway.asgi.scope import Address, Entrance, origin
@@ -156,6 +157,7 @@ class Http2Connection(asyncio.Protocol):
             self.schedule(now + self.context.limits.disconnect_timeout)
             for owner in _owners(self.protocol.streams):
                 owner.expect_end()
+            self._cut_late(inf)
         if self._is_closing or not self.protocol.streams:
             self._close()
         return not wire.is_ending
@@ -280,6 +282,7 @@ class Http2Connection(asyncio.Protocol):
         deadlines = [self.leaving.judge(now)]
         if not self._is_closing:
             deadlines += [owner.handle_deadline(now) for owner in _owners(self.protocol.streams)]
+            self._cut_late(now)
             # Not later than a PING would be due for a request that comes next.
             deadlines += [self._judge(now), now + self.context.limits.ping_interval]
         deadlines.append(outbox.next_deadline())
@@ -288,6 +291,13 @@ class Http2Connection(asyncio.Protocol):
             return None
         self._due = min(following)
         return self._due
+
+    def _cut_late(self, now: float) -> None:
+        """Reset what a client has not completed for too long after it was answered."""
+        data = self.protocol.cut_late(now)
+        if data:
+            self.outbox.append(data)
+            self.stream_ended()
 
     def _judge(self, now: float) -> float | None:
         while not self._is_closing:
@@ -320,6 +330,8 @@ def _failed(connection: Http2Connection, event: RequestFailed) -> None:
     connection.fault("bad request", f"{event.reason}; answered with {event.status}")
     defaults = connection.context.defaults().fields
     connection.outbox.append(event.stream.error_response(event.status, event.reason, default_headers=defaults))
+    if event.stream.discarding_since is not None:
+        connection.schedule(connection.context.touch() + connection.context.limits.close_timeout)
     connection.stream_ended()
 
 
@@ -327,6 +339,8 @@ def _data(connection: Http2Connection, event: DataReceived) -> None:
     stream, data, ended = event
     if stream.owner is not None:
         stream.owner.data_received(data, ended)
+    elif ended:
+        connection.stream_ended()  # it was answered before
 
 
 def _reset(connection: Http2Connection, event: StreamReset) -> None:

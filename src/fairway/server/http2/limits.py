@@ -13,6 +13,7 @@ def protocol_limits(limits: Limits) -> Http2Limits:
         max_stream_window=max(limits.http2_stream_window, 1 << 20),
         connection_window=limits.http2_connection_window,
         held_bytes=limits.http2_held_bytes,
+        discard_timeout=limits.close_timeout,
         max_header_bytes=limits.max_header_bytes,
         max_header_count=limits.max_header_count,
         max_cookies=limits.max_cookies,

@@ -308,6 +308,8 @@ class RequestStream:
         """The stream is gone, or will be when the peer has ended its side."""
         connection, exchange, output = self._connection, self._exchange, self._output
         self._stream.owner = None
+        if self._stream.discarding_since is not None:
+            connection.schedule(connection.context.touch() + connection.context.limits.close_timeout)
         if output is not None:
             output.lost()
             self._output = None

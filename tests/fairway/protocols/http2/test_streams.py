@@ -24,7 +24,15 @@ from tests.fairway.protocols.http2.wire import (
     window_update,
 )
 
-from fairway.protocols.http2 import ErrorCode, LocalProtocolError, PlainBlocks, RequestFailed, WindowOpened
+from fairway.protocols.http2 import (
+    DataReceived,
+    ErrorCode,
+    LocalProtocolError,
+    PlainBlocks,
+    RequestFailed,
+    StreamReset,
+    WindowOpened,
+)
 
 DEFAULTS = ((b"server", b"fairway"), (b"date", b"now"))
 BLOCKS = PlainBlocks(DEFAULTS)
@@ -73,16 +81,6 @@ def test_a_response_without_content_is_a_head(status, length):
 
     assert frame[1] == END_STREAM | END_HEADERS
     assert dict(fields(frame)).get(b"content-length") == length
-
-
-def test_8_1_a_whole_response_before_the_end_of_the_request_says_that_the_rest_is_not_needed():
-    protocol, stream = opened(post(1))
-    answer = stream.send_whole(200, (), b"x", BLOCKS)
-
-    assert frames(answer)[-1] == NO_ERROR
-    assert protocol.streams == {}
-    assert protocol.receive_data(data(1, b"rest", END_STREAM), 0) == []
-    assert not protocol.is_closed
 
 
 @pytest.mark.parametrize(
@@ -462,12 +460,89 @@ def test_no_credit_behind_the_end():
 # The end of a stream
 
 
-def test_8_1_the_end_before_that_of_the_request_says_that_the_rest_is_not_needed():
-    protocol, stream = opened(post(1))
-    response(stream)
+def whole(stream):
+    return frames(stream.send_whole(200, (), b"x", BLOCKS))
 
-    assert frames(stream.end()) == [LAST, NO_ERROR]
+
+def in_pieces(stream):
+    response(stream, (b"content-length", b"1"))
+    stream.admit(1, False)
+    return frames(stream.data(b"x", True))
+
+
+def by_itself(stream):
+    response(stream)
+    return frames(stream.data(b"x") + stream.end())
+
+
+def in_its_place(stream):
+    return frames(stream.error_response(404, ""))
+
+
+EARLY = pytest.mark.parametrize("answer", [whole, in_pieces, by_itself, in_its_place])
+
+
+@EARLY
+@pytest.mark.parametrize("end", [data(1, b"", END_STREAM), data(1, b"rest", END_STREAM), headers(1, [(b"x", b"y")])])
+def test_8_1_a_response_may_be_complete_before_its_request(answer, end):
+    protocol, stream = opened(post(1, (b"content-length", b"100")))
+    assert answer(stream)[-1][1] & END_STREAM
+    assert not stream.is_open
+    assert protocol.streams == {1: stream}
+    assert protocol.receive_data(data(1, b"x" * 50), 0) == []
+    (event,) = protocol.receive_data(end, 0)
+
+    # That it does not fit the length is of no interest any more: some clients end early when they are refused.
+    assert (event.stream, event.data, event.ended) == (stream, b"", True)
+    assert protocol.data_to_send() == b""
     assert protocol.streams == {}
+
+
+def test_8_1_what_comes_behind_the_end_is_dropped_and_credited():
+    protocol, stream = opened(post(1, (b"content-length", b"300000")), connection_window=65535)
+    protocol.receive_data(data(1, b"x" * 16384), 0)
+    assert stream.unread == 16384
+    whole(stream)
+    left = 300_000 - 16384
+    while left:
+        size = min(left, 16384, stream.inbound, protocol.inbound)
+        assert size, "the client cannot go on"
+        assert protocol.receive_data(data(1, b"x" * size), 0) == []
+        left -= size
+    assert protocol.unread == 0
+    assert stream.credit(16384) == b""
+
+
+def test_8_1_beyond_a_bound_the_stream_is_reset():
+    protocol, stream = opened(post(1, (b"content-length", b"300")), max_discarded_bytes=300)
+    whole(stream)
+    assert protocol.receive_data(data(1, b"x" * 300), 0) == []
+    assert protocol.receive_data(data(1, b"x"), 0) == [StreamReset(stream, ErrorCode.NO_ERROR, "")]
+    assert frames(protocol.data_to_send()) == [NO_ERROR]
+    assert protocol.streams == {}
+    assert protocol.receive_data(data(1, b"x", END_STREAM), 0) == []
+
+
+def test_8_1_after_a_time_the_stream_is_reset():
+    protocol = started(discard_timeout=5)
+    first, second = (event.stream for event in protocol.receive_data(post(1) + post(3, (b"content-length", b"9")), 10))
+    whole(first)
+    whole(second)
+    assert protocol.receive_data(data(1, b"x"), 14.9) == []
+    assert protocol.cut_late(14.9) == b""
+    assert protocol.receive_data(data(1, b"x"), 15) == [StreamReset(first, ErrorCode.NO_ERROR, "")]
+    assert frames(protocol.data_to_send()) == [NO_ERROR]
+
+    assert frames(protocol.cut_late(15)) == [(RST_STREAM, 0, 3, b"\0\0\0\0")]
+    assert protocol.streams == {}
+
+
+def test_the_peer_may_reset_what_it_need_not_send_any_more():
+    protocol, stream = opened(post(1, (b"content-length", b"9")))
+    whole(stream)
+
+    assert protocol.receive_data(rst_stream(1), 0) == [StreamReset(stream, ErrorCode.CANCEL, "")]
+    assert protocol.data_to_send() == b""
 
 
 def test_8441_5_the_peer_of_a_websocket_ends_its_own_side():
@@ -537,7 +612,9 @@ def test_an_error_response_without_its_text(sample):
 def test_a_websocket_that_is_refused_is_answered_as_any_request():
     protocol, stream = opened(headers(1, WEBSOCKET, END_HEADERS))
 
-    assert frames(stream.error_response(403, "no"))[1:] == [(DATA, END_STREAM, 1, b"no\n"), NO_ERROR]
+    assert frames(stream.error_response(403, "no"))[1:] == [(DATA, END_STREAM, 1, b"no\n")]
+    assert protocol.receive_data(data(1, b"late"), 0) == []
+    assert protocol.receive_data(data(1, b"", END_STREAM), 0) == [DataReceived(stream, b"", True)]
     assert protocol.streams == {}
 
 

@@ -119,12 +119,28 @@ async def test_content_is_credited_when_the_application_takes_it(connect: Connec
     assert (1 in credited) is taken
 
 
-async def test_the_content_of_a_request_whose_answer_is_complete_is_not_wanted(connect: Connect) -> None:
+async def test_the_content_of_a_request_whose_answer_is_complete_is_dropped_for_a_while(connect: Connect) -> None:
+    line = connect(App(b"enough"), close_timeout=5)
+    line.send(ask(1, b"POST", ended=False) + ask(3, b"POST", ended=False))
+    await passes()
+    assert [payload for kind, flags, _, payload in line.take() if flags == END_STREAM and kind == DATA] == [
+        b"enough"
+    ] * 2
+    line.send(frame(DATA, 0, 1, b"late") + frame(DATA, END_STREAM, 1))
+    assert list(line.connection.protocol.streams) == [3]
+    line.connection.handle_deadline(line.context.touch() + 5)
+    await passes()
+    assert line.take() == [(RST_STREAM, 0, 3, bytes(4))]
+    assert line.connection.protocol.streams == {}
+
+
+async def test_a_client_that_has_ended_its_side_sends_no_content_any_more(connect: Connect) -> None:
     line = connect(App(b"enough"))
     line.send(ask(1, b"POST", ended=False))
     await passes()
-    *_, (kind, _, stream, code) = line.take()
-    assert (kind, stream, code) == (RST_STREAM, 1, bytes(4))
+    line.take()
+    line.connection.eof_received()
+    assert line.connection.protocol.streams == {}
 
 
 async def test_an_application_that_outlives_its_stream_counts_until_it_ends(connect: Connect) -> None:
