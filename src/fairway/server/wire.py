@@ -44,7 +44,7 @@ def unacknowledged(transport: Transport) -> int:
         return 0
     try:
         return int.from_bytes(_ioctl(endpoint.fileno(), _OUTQ, bytes(4)), sys.byteorder)
-    except OSError:
+    except (OSError, ValueError):  # it is closed, or is of a kind that does not tell
         return 0
 
 

@@ -181,7 +181,7 @@ class Runserver(Process):
 
     def port(self) -> int:
         """The port of the next banner."""
-        return int(self.read_until(r"development server at http://127\.0\.0\.1:(\d+)/").group(1))
+        return int(self.read_until(r"development server at https?://127\.0\.0\.1:(\d+)/").group(1))
 
 
 def _environment() -> dict[str, str]:

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.management import CommandError, call_command
 from django.core.management.color import make_style, no_style
 from tests.channels.management.project import ASGI_APPLICATION, STATICFILES, Project, Runserver
+from tests.fairway.server.tls import certificates
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -93,6 +95,30 @@ def test_page_socket_static_file_and_reload(start: Callable[..., Runserver], tmp
     # What the last lines are is not ours: after Ctrl-C the reloader gives its child a quarter of a second.
     assert server.interrupt() == 0
     assert not any("Traceback" in line for line in server.lines)
+
+
+def test_https_with_a_certificate_for_localhost(
+    start: Callable[..., Runserver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    certificates.trustme()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    server = start("--noreload", "--dev-tls")
+    port = server.port()
+    assert f"at https://127.0.0.1:{port}/" in "\n".join(server.lines)
+    authority = tmp_path / "fairway/dev-tls/authority.pem"
+    server.read_until(f"^Let your browser trust the authority in {re.escape(str(authority))}, once.$")
+
+    trust = ssl.create_default_context(cafile=str(authority))
+    with connect(f"wss://127.0.0.1:{port}/ws/", ssl=trust) as websocket:
+        websocket.send("hello")
+        assert websocket.recv(20) == "hello"
+
+
+def test_a_wrong_certificate_is_one_sentence(settings: Any):
+    settings.ASGI_APPLICATION = "runsite.asgi.application"
+    settings.FAIRWAY = {"CERTFILE": "/absent.pem"}
+    with pytest.raises(CommandError, match=r"^the certificate file /absent.pem cannot be read: no such file"):
+        call_command("runserver", "--noreload", "127.0.0.1:0")
 
 
 def test_unknown_socket_path_is_rejected_in_one_line(start: Callable[..., Runserver]):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from typing import Any, cast
 
 import pytest
@@ -15,7 +17,7 @@ from fairway.server.limits import Limits
 from fairway.server.output.batch import Batch
 from fairway.server.output.lanes import CHUNK_BYTES
 from fairway.server.paused import Paused
-from fairway.server.wire import NOTHING_PENDING, Pending, Wire
+from fairway.server.wire import NOTHING_PENDING, Pending, Wire, unacknowledged
 
 STALL, LINGER = 10.0, 3.0
 
@@ -326,3 +328,28 @@ def test_whatever_happens_bytes_keep_their_order_and_every_wait_has_an_end(steps
             assert taken == written
 
     asyncio.run(run())
+
+
+def test_what_the_peers_system_has_not_taken_is_known() -> None:
+    class OfSocket(QueueTransport):
+        def get_extra_info(self, name: str, default: Any = None, /) -> Any:
+            return ours if name == "socket" else default
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as theirs:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        theirs.connect(listening.getsockname())
+        ours, _ = listening.accept()
+        with ours:
+            ours.setblocking(False)
+            assert unacknowledged(OfSocket()) == 0
+            sent = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sent += ours.send(bytes(65536))
+            waiting = unacknowledged(OfSocket())
+            assert 0 < waiting < sent
+            for _ in range(8):
+                theirs.recv(4096)
+            assert unacknowledged(OfSocket()) < waiting
+        assert unacknowledged(OfSocket()) == 0, "it is closed"
+    assert unacknowledged(QueueTransport()) == 0, "there is no socket"
