@@ -76,7 +76,7 @@ def outcome(
 
 def fresh(side: str, scenario: Scenario, seconds: float, rate: float | None) -> Result:
     server = SERVERS[OURS if side == AGAIN else side]
-    with running(server, scenario.kind) as one:
+    with running(server, scenario.kind, database=scenario.database) as one:
         return measure(one, scenario, seconds, rate)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import databases
 import peers
 import processes
 from scenarios import Scenario
@@ -144,7 +145,7 @@ def faults_in(line: str) -> str:
 
 
 def scenario_arguments(scenario: Scenario, server: Server, rate: float | None) -> list[str]:
-    load = [part.format(cookies=peers.COOKIES) for part in scenario.load]
+    load = [part.format(cookies=databases.database(scenario.database).cookies) for part in scenario.load]
     where = address(server, scenario.kind, sender=scenario.mode == "broadcast")
     return [scenario.mode, *load, *where, "-W", "300", *(["-R", str(rate)] if rate else [])]
 

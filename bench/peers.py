@@ -35,6 +35,7 @@ PYTHON_PEERS = [
     "uvloop==0.23.0",
     "socketify==0.0.31",
     "Django>=5.2,<5.3",
+    "psycopg[binary]==3.3.9",
 ]
 NODE_PEERS = ["ws@8.23.0", "bufferutil@4.1.0", "socket.io@4.8.4"]
 PLOTTING = ["matplotlib==3.11.2"]

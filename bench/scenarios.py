@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
+from databases import Kind
+
 Metric = Literal["rate", "cpu", "p50", "p99"]
 
 FIXED_RATE = 2000
@@ -46,6 +48,7 @@ class Scenario:
     control: bool = False
     survey: bool = True
     more_pairs: int = 1
+    database: Kind = "sqlite"
 
     @property
     def members(self) -> int:
@@ -95,6 +98,13 @@ _OTHERS = [
     Scenario(
         "connect-cookie", "new connections, signed in", "connect", "member", ("-n", "64", "-k", "8", "-c", "{cookies}")
     ),
+    Scenario(
+        "connect-cookie-postgres",
+        "new connections, signed in, sessions and users in PostgreSQL",
+        *("connect", "member", ("-n", "64", "-k", "8", "-c", "{cookies}")),
+        survey=False,
+        database="postgres",
+    ),
     Scenario("lone", "a lone echo: 1 connection, 1 in flight", "echo", "echo", ("-n", "1")),
     Scenario(
         "latency", f"echo at {FIXED_RATE:,} a second, 100 connections", "echo", "echo", ("-n", "100"), rate=FIXED_RATE
@@ -130,6 +140,7 @@ _TARGETS = {
     "hall-1000-w1": (Target("rate", "floor", 0.8, 0.9), Target("cpu", "floor", 1.25, 1.0)),
     "connect": (Target("rate", "uvicorn", 5, 8),),
     "connect-cookie": (Target("rate", "uvicorn", 3, 5),),
+    "connect-cookie-postgres": (Target("rate", "uvicorn", 5, 10),),
     "lone": (Target("p50", "uncoalesced", 1.2, 1.0),),
     "latency-half": (Target("p99", "uws", 2, 1.5),),
     "latency-half-hall": (Target("p99", "uws", 2, 1.5),),

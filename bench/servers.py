@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import databases
 import peers
 
 SERVER_CORE, LOAD_CORE = 0, 1
@@ -161,14 +161,14 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(server: Server, kind: str, deflate: bool = True) -> Iterator[Running]:
-    """A fresh process with a database of its own, on the server's core."""
+def running(server: Server, kind: str, deflate: bool = True, database: databases.Kind = "sqlite") -> Iterator[Running]:
+    """A fresh process on the server's core; with a database of its own if that is SQLite."""
     values = {"deflate": str(deflate).lower(), "port": str(free_port())}
     values["app"] = "plain_app" if kind in PLAIN_KINDS else "site_app"
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        database, log = Path(folder, "db.sqlite3"), Path(folder, "log")
-        shutil.copy(peers.DATABASE, database)
-        environment = os.environ | {"BENCH_DATABASE": str(database), "PYTHONPATH": str(peers.APPS)} | server.environment
+        log = Path(folder, "log")
+        value = databases.database(database).value_in(Path(folder))
+        environment = os.environ | {"BENCH_DATABASE": value, "PYTHONPATH": str(peers.APPS)} | server.environment
         command = [*on_core(SERVER_CORE), *(part.format(**values) for part in server.command)]
         with log.open("wb") as output:
             process = subprocess.Popen(

@@ -72,7 +72,8 @@ def compare(scenario: Scenario, sources: dict[str, Path], rounds: int, seconds: 
 def started(source: Path, scenario: Scenario) -> AbstractContextManager[Running]:
     environment = {"PYTHONPATH": os.pathsep.join([str(source), str(peers.APPS)])}
     ours = SERVERS["ours"]
-    return running(replace(ours, environment=ours.environment | environment), scenario.kind)
+    ours = replace(ours, environment=ours.environment | environment)
+    return running(ours, scenario.kind, database=scenario.database)
 
 
 if __name__ == "__main__":

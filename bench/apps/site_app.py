@@ -12,7 +12,8 @@
 | `GET /view/` | a Django view |
 | `GET /collect/` | a full collection; answers with the milliseconds that it took |
 
-The database stands in BENCH_DATABASE (`prepare_sessions.py` makes one).
+The database stands in BENCH_DATABASE: a file of SQLite (`prepare_sessions.py` makes one), or an entry of `DATABASES` as
+JSON.
 """
 
 import gc
@@ -23,10 +24,16 @@ import time
 import django
 from django.conf import settings
 
+database = os.environ["BENCH_DATABASE"]
+
 settings.configure(
     ALLOWED_HOSTS=["localhost", "127.0.0.1"],
     CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["BENCH_DATABASE"]}},
+    DATABASES={
+        "default": json.loads(database)
+        if database.startswith("{")
+        else {"ENGINE": "django.db.backends.sqlite3", "NAME": database}
+    },
     INSTALLED_APPS=[
         "django.contrib.auth",
         "django.contrib.contenttypes",
