@@ -28,6 +28,7 @@ from fairway.server.listener import Server
 from fairway.server.websocket.connection import WebSocketConnection
 from tests.contracts.journal import DEADLINE, Journal
 from tests.fairway.server.tls import certificates
+from tests.integration.gateway import Gateway
 from tests.integration.http2 import Http2Client
 from tests.integration.raw import Client
 
@@ -482,7 +483,24 @@ class HttpsCarrier(FairwayCarrier):
 
 
 class Http2Carrier(FairwayCarrier):
-    """The project's server, with a client that has one HTTP/2 connection for each request. For tests of HTTP only."""
+    """The project's server over HTTP/2: each request on a connection of its own, WebSockets on one for all of them."""
+
+    _gateway: Gateway | None = None
+
+    async def _start(self, sockets: list[socket.socket]) -> None:
+        await super()._start(sockets)
+        self._gateway = Gateway(sockets[0].getsockname()[1], shares=True)
+        await self._gateway.start()
+
+    @property
+    def address(self) -> str:
+        assert self._gateway is not None
+        return f"127.0.0.1:{self._gateway.port}"
+
+    async def stop(self) -> None:
+        await super().stop()
+        if self._gateway is not None:
+            await self._gateway.stop()
 
     async def request(self, method: str = "GET", path: str = "/", body: bytes = b"", headers: Headers = ()) -> Response:
         client = await self._client()
@@ -521,6 +539,9 @@ class Http2Stream:
         await self._client.until(lambda: len(pieces) > self._read or self._answer.over)
         self._read += 1
         return pieces[self._read - 1] if len(pieces) >= self._read else b""
+
+    def stop_reading(self) -> None:
+        """Nothing is read unless something is waited for."""
 
     async def end(self) -> None:
         """Say that nothing more will come from the client."""
@@ -584,16 +605,14 @@ CARRIERS: dict[str, type[Carrier]] = {
     "fairway-asyncio": FairwayCarrier,
     "fairway-uvloop": FairwayCarrier,
     "fairway-https": HttpsCarrier,
+    "fairway-http2": Http2Carrier,
     "uvicorn": UvicornCarrier,
 }
-
-HTTP_CARRIERS: dict[str, type[Carrier]] = {**CARRIERS, "fairway-http2": Http2Carrier}
-"""Of tests that open no WebSocket."""
 
 
 @contextlib.asynccontextmanager
 async def open_carrier(name: str) -> AsyncIterator[Carrier]:
-    carrier = HTTP_CARRIERS[name]()
+    carrier = CARRIERS[name]()
     try:
         yield carrier
     finally:

@@ -9,12 +9,9 @@ import pytest
 import uvloop
 
 from channels.layers import InMemoryChannelLayer, channel_layers
-from tests.contracts.carriers import CARRIERS, HTTP_CARRIERS, Carrier, FairwayCarrier, open_carrier
+from tests.contracts.carriers import CARRIERS, Carrier, FairwayCarrier, open_carrier
 from tests.contracts.journal import Journal
 from tests.contracts.twins import Twin
-
-HTTP_ONLY = ("test_http.py", "test_sse.py")
-"""Modules whose tests open no WebSocket: they run over HTTP/2, too."""
 
 
 class LoopOf:
@@ -34,8 +31,7 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
     if "fairway" in fixtures:
         names = [name for name in CARRIERS if name.startswith("fairway-")]
     else:
-        carriers = HTTP_CARRIERS if item.path.name in HTTP_ONLY else CARRIERS
-        names = list(carriers) if "carrier" in fixtures else ["communicator"]
+        names = list(CARRIERS) if "carrier" in fixtures else ["communicator"]
     return {name: LoopOf(name) for name in names}
 
 

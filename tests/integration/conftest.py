@@ -12,6 +12,7 @@ import pytest
 import uvloop
 
 from tests.fairway.server.tls import certificates
+from tests.integration.gateway import Gateway
 from tests.integration.raw import Served, serve
 
 
@@ -23,17 +24,23 @@ Start = Callable[..., Awaitable[Served]]
 
 in_clear_and_over_tls = pytest.mark.parametrize("start", ["clear", "tls"], indirect=True)
 
+# A client of HTTP/1.1 reaches the server itself, or by a gateway over HTTP/2: on a connection of its own, or on one for
+# all clients.
+over_http2_too = pytest.mark.parametrize("start", ["clear", "http2", "http2-shared"], indirect=True)
+over_everything = pytest.mark.parametrize("start", ["clear", "tls", "http2", "http2-shared"], indirect=True)
+
 
 @pytest.fixture
 async def start(
     request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> AsyncIterator[Start]:
     """Start a server: `await start(app, max_message_bytes=100)`; it is stopped at the end of the test. With the
-    parameter "tls" it speaks TLS, and so do its clients.
+    parameter "tls" it speaks TLS, and so do its clients; with "http2" clients come through a gateway.
     """
     trust: ssl.SSLContext | None = None
     certfile = ""
-    if getattr(request, "param", "") == "tls":
+    way = getattr(request, "param", "clear")
+    if way == "tls":
         trust, certfile = certificates.client_context(), str(certificates.certificate(tmp_path))
     caplog.set_level(logging.INFO, logger="fairway")
     servers: list[Served] = []
@@ -41,6 +48,8 @@ async def start(
     async def begin(app: object, **limits: object) -> Served:
         served = await serve(app, caplog, **{"certfile": certfile, **limits})
         served.trust = trust
+        if way.startswith("http2"):
+            await served.enter_through(Gateway(served.port, shares=way == "http2-shared"))
         servers.append(served)
         return served
 

@@ -17,6 +17,8 @@ from fairway.server.limits import Limits
 from fairway.server.listener import Server
 from fairway.server.negotiation import alpn_protocols
 from fairway.server.tls.files import files_of
+from fairway.server.websocket.connection import WebSocketConnection
+from tests.integration.gateway import Gateway
 
 DEADLINE = 20.0
 """Seconds until a test that waits for something fails. Nothing takes that long, on however loaded a machine."""
@@ -130,6 +132,13 @@ class Served:
         self._sockets = sockets
         self._caplog = caplog
         self.clients: list[Client] = []
+        self.gateway: Gateway | None = None
+
+    async def enter_through(self, gateway: Gateway) -> None:
+        """Have clients connect to a gateway."""
+        await gateway.start()
+        self.gateway = gateway
+        self.port = gateway.port
 
     async def connect(self, receive_buffer: int | None = None, at_once: bytes = b"", port: int | None = None) -> Client:
         """Connect a client; `at_once` are a few bytes that lie there before the server can accept it. `port` is that of
@@ -145,6 +154,11 @@ class Served:
         client = Client(*await asyncio.open_connection(sock=endpoint, ssl=self.trust, server_hostname=name))
         self.clients.append(client)
         return client
+
+    @property
+    def websockets(self) -> list[WebSocketConnection]:
+        """Those that are there."""
+        return [one for one in self.context.connections if isinstance(one, WebSocketConnection)]
 
     @property
     def log(self) -> list[str]:
@@ -168,6 +182,8 @@ class Served:
         for client in self.clients:
             await client.close()
         await self.server.stop(1.0)
+        if self.gateway is not None:
+            await self.gateway.stop()
         for listening in self._sockets:
             listening.close()
 

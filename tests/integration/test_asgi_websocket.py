@@ -11,10 +11,11 @@ import websockets
 from websockets.asyncio.client import connect
 
 from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse
-from fairway.server.websocket.connection import WebSocketConnection
 from tests.integration.applications import Connection, Recorder
-from tests.integration.conftest import Start
+from tests.integration.conftest import Start, over_http2_too
 from tests.integration.raw import BINARY, CLOSE, DEADLINE, HANDSHAKE, PING, PONG, TEXT, Client, Served, frame, next_pass
+
+pytestmark = over_http2_too
 
 NORMAL = (1000).to_bytes(2, "big")
 
@@ -51,15 +52,16 @@ async def test_the_scope_of_a_handshake(start: Start) -> None:
     scope = await app.seen()
     assert scope["type"] == "websocket"
     assert scope["asgi"] == {"version": "3.0", "spec_version": "2.5"}
-    assert scope["http_version"] == "1.1"
+    assert scope["http_version"] == ("1.1" if served.gateway is None else "2")
     assert scope["scheme"] == "ws"
     assert scope["path"] == "/a b/ä"
     assert scope["raw_path"] == b"/a%20b/%C3%A4"
     assert scope["query_string"] == b"x=1&y"
     assert scope["root_path"] == ""
     assert scope["subprotocols"] == ["one", "two", "three"]
-    assert scope["client"] == client.writer.get_extra_info("sockname")
-    assert scope["server"] == ("127.0.0.1", served.port)
+    if served.gateway is None:
+        assert scope["client"] == client.writer.get_extra_info("sockname")
+        assert scope["server"] == ("127.0.0.1", served.port)
     assert all(type(address[1]) is int for address in (scope["client"], scope["server"]))
     assert scope["headers"][0] == (b"host", b"example.com")
     assert [value for name, value in scope["headers"] if name == b"x-a"] == [b"1", b"2"]
@@ -472,8 +474,7 @@ async def test_the_answer_to_the_last_message_comes_before_the_close(start: Star
 
 async def test_a_client_that_answers_its_pings_at_once_stays(start: Start) -> None:
     served, client = await opened(start, Recorder(echo), ping_interval=1000, ping_timeout=1000)
-    (connection,) = served.context.connections
-    assert isinstance(connection, WebSocketConnection)
+    (connection,) = served.websockets
     for _ in range(5):
         deadline = connection.handle_deadline(served.context.touch())
         assert deadline is not None

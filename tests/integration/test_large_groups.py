@@ -10,10 +10,10 @@ import pytest
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.layers import InMemoryChannelLayer, channel_layers
 from fairway.server.output.fanout import FEW
-from tests.integration.conftest import Start, in_clear_and_over_tls
+from tests.integration.conftest import Start, over_everything
 from tests.integration.raw import CLOSE, DEADLINE, TEXT, Client, Served, frame
 
-pytestmark = in_clear_and_over_tls
+pytestmark = over_everything
 
 CLIENTS = 3 * FEW
 MESSAGES = 300

@@ -36,8 +36,7 @@ MIB = 1 << 20
 
 
 def the_connection(served: Served) -> WebSocketConnection:
-    (connection,) = served.context.connections
-    assert isinstance(connection, WebSocketConnection)
+    (connection,) = served.websockets
     return connection
 
 

@@ -74,12 +74,12 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def sizes(served: Served) -> list[int]:
-    return sorted(connection.outbox.size for connection in served.context.connections)
+    return sorted(connection.outbox.size for connection in served.websockets)
 
 
 def held(served: Served) -> int:
     """Bytes that the process keeps for its slowest client, in the outbox and in the transport."""
-    outboxes = [connection.outbox for connection in served.context.connections]
+    outboxes = [connection.outbox for connection in served.websockets]
     return max(outbox.size + outbox.transport.get_write_buffer_size() for outbox in outboxes)
 
 
@@ -119,7 +119,7 @@ async def test_a_reader_that_is_slow_but_takes_something_is_kept(
     client = await served.connect(receive_buffer=4096)
     await client.open()
     await client.send(frame(TEXT, b"20000"))
-    (connection,) = served.context.connections
+    (connection,) = served.websockets
     outbox, timeout = connection.outbox, served.context.limits.write_stall_timeout
     await until(lambda: outbox.size >= outbox.high_water)
     async with asyncio.timeout(DEADLINE):

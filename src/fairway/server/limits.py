@@ -128,6 +128,10 @@ class Limits(TlsOptions):
     http2: bool = True
     """Whether HTTP/2 is spoken: over TLS with clients that ask for it, in clear with those that begin with it."""
 
+    http2_websocket: bool = True
+    """Whether WebSockets are accepted over HTTP/2 (RFC 8441), where each is a stream of its client's connection.
+    Without it browsers open a connection of HTTP/1.1 for each."""
+
     http2_max_streams: int = 100
     """Requests of one HTTP/2 connection at once; one more is refused, and may be sent again. So it is when twice as
     many applications run for it, those of requests that have ended among them."""

@@ -65,9 +65,10 @@ class Paused:
             return []
         poll, watched = select.poll(), {}
         for connection, transport in self._transports.items():
-            # The number of a closing socket may be somebody else's by now.
-            if not transport.is_closing():
-                number = transport.get_extra_info("socket").fileno()
+            # The number of a closing socket may be somebody else's by now. What has no socket knows by itself.
+            endpoint = transport.get_extra_info("socket") if not transport.is_closing() else None
+            if endpoint is not None:
+                number = endpoint.fileno()
                 poll.register(number, _FIN)
                 watched[number] = connection
         return [(watched[number], events) for number, events in poll.poll(0)]

@@ -116,7 +116,7 @@ class Wire(Outbox):
     __slots__ = ("_host", "eof", "owner", "pending", "reading")
 
     owner: Owner | None
-    """Whom to tell; None after the end."""
+    """Whom to tell; None before anybody speaks, and after the end."""
 
     pending: NothingPending
     """To be looked at only."""
@@ -127,7 +127,7 @@ class Wire(Outbox):
     eof: bool
     """Whether the peer has ended its side; noted by the owner, who is told."""
 
-    def __init__(self, transport: Transport, host: Host, owner: Owner, endpoint: Endpoint | None = None) -> None:
+    def __init__(self, transport: Transport, host: Host, owner: Owner | None, endpoint: Endpoint | None = None) -> None:
         limits = host.limits
         super().__init__(transport, host.batch, limits.outbox_high_water, limits.outbox_bytes, endpoint)
         self._host = host

@@ -42,6 +42,7 @@ from fairway.server.http2.leaving import Leaving
 from fairway.server.http2.output import StreamWriter
 from fairway.server.http2.stream import RequestStream, StreamOwner
 from fairway.server.http2.watch import Verdict, Watch
+from fairway.server.http2.websocket import open_websocket
 from fairway.server.wire import Wire
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Http2Connection(asyncio.Protocol):
         context = self.context
         now = context.touch()
         self.outbox = wire
+        wire.scheduler = wire.scheduler.carriers  # the outboxes of WebSockets are flushed into it
         self.protocol = Http2Protocol(context.http2_limits, now)
         self.watch = Watch(context.limits, now)
         self.writer = StreamWriter(wire, self.protocol)
@@ -322,7 +324,11 @@ def _tell(owners: Iterable[StreamOwner]) -> None:
 
 
 def _request(connection: Http2Connection, event: RequestReceived) -> None:
-    if event.stream.is_open:  # else it was reset by what came behind it
+    if not event.stream.is_open:
+        return  # it was reset by what came behind it
+    if event.head.protocol is not None:
+        open_websocket(connection, event.stream, event.head, event.ended)
+    else:
         RequestStream(connection, event.stream, event.head, event.ended).start()
 
 

@@ -19,5 +19,5 @@ def protocol_limits(limits: Limits) -> Http2Limits:
         max_cookies=limits.max_cookies,
         max_continuations=limits.http2_continuations,
         patience=limits.http2_patience,
-        websocket=False,
+        websocket=limits.http2_websocket,
     )

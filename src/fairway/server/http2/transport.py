@@ -1,0 +1,284 @@
+"""One stream of HTTP/2 as a transport (RFC 8441 section 5): for a WebSocket, a socket of its own.
+
+Out. A `StreamTransport` is also the endpoint of its wire: what fits into both windows and need not wait for the socket
+goes into the outbox of the connection as one DATA frame, by `send`, and for many streams at once by the lane (`frame`).
+If the stream is alone on its connection nothing is worth waiting for, and it goes to the socket itself. What does not
+fit is written, as to any transport: it is held here, which is what makes the outbox of the stream `blocked`, until
+the connection says that it is this stream's turn (`go_on`).
+
+In. What comes while nothing is to be read is kept, and not given back to the peer's window. So the peer stops after one
+window, and the other streams of the connection go on. Who is not read is told of the peer's end, since no socket shows
+it (`peer_has_left`).
+
+Ends, each of which has a `connection_lost` in a pass of its own:
+
+* `write_eof` is END_STREAM, and the end of the peer's side is `eof_received`.
+* `close` is END_STREAM too. For its protocol that is all; what is left of the stream waits for the peer's END_STREAM or
+  RST_STREAM for `linger_seconds`, throws away what comes, and then resets it.
+* `abort` is RST_STREAM. The peer's own, or the loss of the connection, is `lost`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+
+from fairway.protocols.http2 import ErrorCode, Http2Protocol, Stream
+from fairway.server.http2.output import FRAME_BYTES, StreamWriter
+from fairway.server.output.lanes import STREAMS, Lane, send_now
+
+if TYPE_CHECKING:
+    from fairway.server.context import ServerContext
+    from fairway.server.wire import Wire
+
+_NOTHING = memoryview(b"")
+
+
+class Carrying(Protocol):
+    """A connection that carries streams, as far as one of them knows it. (`fairway.server.http2.connection`)"""
+
+    context: ServerContext
+    outbox: Wire
+    protocol: Http2Protocol
+    writer: StreamWriter
+
+    def stream_ended(self) -> None:
+        """A stream is complete, or was reset."""
+
+    def schedule(self, deadline: float) -> None:
+        """Have the deadlines of all streams judged then."""
+
+
+class StreamProtocol(Protocol):
+    """What speaks over a stream: as much of `asyncio.Protocol` as is called here, and what a wire's owner has."""
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def eof_received(self) -> bool: ...
+
+    def peer_has_left(self, is_reset: bool) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+
+class StreamTransport:
+    """(`fairway.server.transport.Transport`, `fairway.server.output.lanes.Carried`,
+    `fairway.server.http2.stream.StreamOwner`)
+    """
+
+    __slots__ = (
+        "_connection",
+        "_held",
+        "_is_closing",
+        "_is_ending",
+        "_linger_until",
+        "_protocol",
+        "_reading",
+        "_stream",
+        "_unread",
+        "_writer",
+        "carrier",
+    )
+
+    lane: ClassVar[Lane] = STREAMS
+
+    carrier: Wire
+    """What the connection writes."""
+
+    def __init__(self, connection: Carrying, stream: Stream) -> None:
+        self._connection = connection
+        self._writer = connection.writer
+        self._stream = stream
+        self._protocol: StreamProtocol | None = None
+        self.carrier = connection.outbox
+        self._held = _NOTHING
+        self._unread: bytearray | None = None
+        self._reading = True
+        self._is_ending = self._is_closing = False
+        self._linger_until: float | None = None
+        stream.owner = self
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol, /) -> None:
+        self._protocol = cast(StreamProtocol, protocol)
+
+    def get_extra_info(self, name: str, default: Any = None, /) -> Any:
+        return default
+
+    # Out ------------------------------------------------------------------------------------------------------
+
+    def frame(self, data: bytes) -> bytes:
+        stream = self._stream
+        protocol = stream.protocol
+        size = len(data)
+        # The window of a stream that has ended is below 0.
+        if size > stream.window or size > protocol.window or size > FRAME_BYTES or self.carrier.blocked:
+            return b""
+        stream.window -= size
+        protocol.window -= size
+        return (stream.kept_head if size == stream.kept_size else stream.frame_head(size)) + data
+
+    def send(self, data: bytes, /) -> int:
+        frame = self.frame(data)
+        if not frame:
+            return 0
+        if len(self._connection.protocol.streams) == 1:
+            send_now(self.carrier, frame)
+        else:
+            self.carrier.append(frame)
+        return len(data)
+
+    def write(self, data: bytes | memoryview, /) -> None:
+        if self._is_closing or self._protocol is None:
+            return
+        held = memoryview(data)
+        sent, _ = self._writer.send(self._stream, held, False)
+        if sent < len(held):
+            self._held = held[sent:]
+            self._writer.waiting[self] = None
+            self._protocol.pause_writing()
+
+    def go_on(self, now: float) -> bool:
+        held = self._held
+        sent, _ = self._writer.send(self._stream, held[:FRAME_BYTES], False)
+        self._held = held[sent:]
+        if sent == len(held):
+            self._writer.waiting.pop(self, None)
+            if self._is_ending:
+                self._end()
+            if self._protocol is not None:
+                self._protocol.resume_writing()
+        return bool(sent and self._held and self._stream.writable)
+
+    def get_write_buffer_size(self) -> int:
+        return len(self._held)
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        """Holding anything is too much."""
+
+    # In -------------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes, ended: bool) -> None:
+        protocol = self._protocol
+        if self._is_closing or protocol is None:
+            self._writer.write(self._stream.credit(len(data)))
+        elif not self._reading:
+            if self._unread is None:
+                self._unread = bytearray()
+            self._unread += data
+        elif data:
+            protocol.data_received(data)
+            if self._reading and (due := self._stream.credit(len(data))):
+                self._writer.write(due)
+        if ended:
+            self._peer_ended()
+
+    def _peer_ended(self) -> None:
+        if self._is_closing or self._protocol is None:
+            if self._linger_until is not None:
+                self._linger_until = None
+                self._gone()
+        elif not self._reading:
+            self._protocol.peer_has_left(False)
+        elif not self._protocol.eof_received():
+            self.close()
+
+    def pause_reading(self) -> None:
+        self._reading = False
+
+    def resume_reading(self) -> None:
+        self._reading = True
+        if self._protocol is None or self._is_closing:
+            return
+        unread, self._unread = self._unread, None
+        if unread:
+            self._protocol.data_received(bytes(unread))
+        if self._reading:
+            self._writer.write(self._stream.credit(self._stream.unread))
+            if self._stream.has_ended and not self._is_closing:
+                self._peer_ended()
+
+    # Ends -----------------------------------------------------------------------------------------------------
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        if not (self._is_ending or self._is_closing):
+            self._is_ending = True
+            if not self._held:
+                self._end()
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def close(self) -> None:
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self._unread = None
+        if not self._stream.response_started:
+            self._gone(ErrorCode.CANCEL)
+        elif not self._held:
+            self._is_ending = True
+            self._end()
+        else:
+            self._is_ending = True
+
+    def _end(self) -> None:
+        """End our side, after all that is held."""
+        stream, connection = self._stream, self._connection
+        self._writer.write(stream.end())
+        if not self._is_closing:
+            return
+        if stream.has_ended:
+            self._gone()
+            return
+        self._writer.write(stream.credit(stream.unread))
+        self._linger_until = connection.context.touch() + connection.context.linger_seconds
+        connection.schedule(self._linger_until)
+        self._lose()
+
+    def abort(self) -> None:
+        if self._protocol is not None:
+            self._gone(ErrorCode.CANCEL)
+
+    def _gone(self, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
+        """Nothing is left of the stream: if it has not ended, reset it."""
+        self._writer.write(self._stream.reset(code))
+        self._stream.owner = None
+        self._lose()
+        self._connection.stream_ended()
+
+    def _lose(self) -> None:
+        """Tell the protocol that it is over."""
+        self._is_closing = True
+        self._unread = None
+        self._held = _NOTHING
+        self._writer.waiting.pop(self, None)
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            self._connection.context.loop.call_soon(protocol.connection_lost, None)
+
+    # For the connection (`fairway.server.http2.stream.StreamOwner`) --------------------------------------------
+
+    def lost(self) -> None:
+        self._stream.owner = None
+        self._lose()
+
+    def handle_deadline(self, now: float) -> float | None:
+        until = self._linger_until
+        if until is not None and now >= until:
+            self._linger_until = None
+            self._gone()
+        return self._linger_until
+
+    def expect_end(self) -> None:
+        # A WebSocket whose client can say nothing more is over.
+        self.abort()
+
+    def drain(self) -> None:
+        """A WebSocket is told by itself."""

@@ -1,0 +1,59 @@
+"""A WebSocket on a stream of HTTP/2 (RFC 8441): what over HTTP/1.1 an upgrade makes of a connection.
+
+From the extended CONNECT on the stream belongs to a `StreamTransport`, and what speaks over that is the same
+`WebSocketConnection`, over the same kind of wire, as on a socket.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fairway.asgi.scope import Address, Entrance, websocket_scope
+from fairway.protocols.http2 import RequestHead, Stream
+from fairway.protocols.websocket import handshake
+from fairway.server.http2.handshake import Answer, ConnectHandshake
+from fairway.server.http2.transport import Carrying, StreamTransport
+from fairway.server.websocket.connection import WebSocketConnection
+from fairway.server.wire import Wire
+
+
+class Entered(Carrying, Protocol):
+    """A connection, and where its client came in."""
+
+    client: Address
+    entrance: Entrance
+
+
+def open_websocket(connection: Entered, stream: Stream, head: RequestHead, ended: bool) -> None:
+    """Start the application that is to answer the handshake, or answer why not."""
+    context = connection.context
+    limits = context.limits
+    offer = handshake.check_connect(head.headers, limits.deflate, limits.max_subprotocols)
+    if ended:
+        offer = handshake.Refusal(400, "the client has ended its side with the handshake (RFC 8441 section 5)")
+    elif len(context.connections) - context.refusing >= context.max_connections:
+        context.counters.refused += 1
+        offer = handshake.Refusal(503, "too many connections", [(b"retry-after", b"10")])
+    subprotocols = [] if isinstance(offer, handshake.Refusal) else offer.subprotocols
+    root_path = context.config.root_path
+    scope = websocket_scope(head, subprotocols, root_path, connection.client, connection.entrance, context.state)
+    if isinstance(offer, handshake.Refusal):
+        _refuse(connection, stream, offer)
+        context.fault("handshake", scope, f"{offer.reason}; answered with {offer.status}")
+        context.access.websocket_rejected(scope, offer.status)
+        return
+    transport = StreamTransport(connection, stream)
+    wire = Wire(transport, context, None, transport)
+    opening = ConnectHandshake(context, Answer(context, connection.writer, stream, wire), offer)
+    websocket = WebSocketConnection(context, wire, opening, scope)
+    transport.set_protocol(websocket)
+    websocket.start(scope)
+
+
+def _refuse(connection: Entered, stream: Stream, refusal: handshake.Refusal) -> None:
+    defaults = connection.context.defaults().fields
+    answer = stream.error_response(
+        refusal.status, refusal.reason, default_headers=defaults, extra_headers=refusal.headers
+    )
+    connection.writer.write(answer)
+    connection.stream_ended()
