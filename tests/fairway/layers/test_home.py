@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from tests.fairway.layers.test_session import Nobody
@@ -74,7 +75,10 @@ def test_another_loop_takes_over_when_the_home_has_ended() -> None:
 def test_a_call_whose_home_ends_meanwhile_says_so() -> None:
     homes = Homes()
 
+    begun = threading.Event()
+
     async def never(session: Session) -> None:
+        begun.set()
         await asyncio.Event().wait()
 
     async def caller() -> None:
@@ -88,7 +92,7 @@ def test_a_call_whose_home_ends_meanwhile_says_so() -> None:
 
         async def main() -> None:
             calling = asyncio.ensure_future(caller())
-            await asyncio.sleep(0.01)
+            assert await asyncio.to_thread(begun.wait, DEADLINE)
 
             async def cancel_all() -> None:
                 for task in asyncio.all_tasks() - {asyncio.current_task()}:

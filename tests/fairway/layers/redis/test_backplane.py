@@ -165,7 +165,7 @@ async def test_a_server_that_stands_still_is_noticed_and_left(
         assert posted is None
         await process.events.until(lambda: process.events.downs)
         assert process.backplane.statistics.uncertain == 1
-        with pytest.raises(Unavailable, match=r"is away: nothing has come for 0\.2 s, although it was asked"):
+        with pytest.raises(Unavailable, match="is away"):
             await process.backplane.publish("g.room", b"")
     finally:
         own_redis.signal(signal.SIGCONT)
@@ -177,10 +177,10 @@ async def test_a_server_that_stands_still_is_noticed_and_left(
 async def test_an_idle_connection_is_asked_and_stays(
     redis: RedisServer, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_module, "LOOK", 0.02)
+    monkeypatch.setattr(shard_module, "LOOK", 0.25)
     process = processes.start(redis.url)
     await process.backplane.publish("g.room", b"")
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(2)
     assert process.events.downs == 0
     await process.backplane.publish("g.room", b"")
 
