@@ -11,13 +11,18 @@ from channels.exceptions import InvalidChannelLayerError
 from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.middleware import BaseMiddleware
 from fairway.delivery import Payload, statistics
+from fairway.layers.hub_layer import HubLayer
 from fairway.server.output import fanout
 from fairway.server.output.fanout import FEW
+from tests.contracts import layers
 from tests.contracts.carriers import Carrier, FairwayCarrier
 from tests.contracts.foreign import QueueLayer, StampingLayer
 from tests.contracts.gate import Gate
 from tests.contracts.journal import DEADLINE, Journal
 from tests.contracts.twins import Steps, Twin
+
+layer = layers.layer
+"""The fixture: each of our layers."""
 
 
 @pytest.fixture(autouse=True, params=[FEW, 1], ids=["by outboxes", "by sweeps"])
@@ -38,7 +43,7 @@ class Member:
 
 
 @pytest.mark.parametrize("arguments", [{"text_data": "hello"}, {"text_data": ""}, {"bytes_data": b"\x00\xff"}])
-async def test_every_member_gets_it(carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer, arguments):
+async def test_every_member_gets_it(carrier: Carrier, twin: Twin, layer: HubLayer, arguments):
     await carrier.serve(twin(Member).as_asgi())
     clients = [await carrier.connect() for _ in range(3)]
     for client in clients:
@@ -48,7 +53,7 @@ async def test_every_member_gets_it(carrier: Carrier, twin: Twin, layer: InMemor
     assert [await client.receive() for client in clients] == [expected] * 3
 
 
-async def test_some_can_be_left_out(carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer):
+async def test_some_can_be_left_out(carrier: Carrier, twin: Twin, layer: HubLayer):
     await carrier.serve(twin(Member).as_asgi())
     clients = [await carrier.connect() for _ in range(3)]
     names = [await client.receive() for client in clients]
@@ -59,7 +64,7 @@ async def test_some_can_be_left_out(carrier: Carrier, twin: Twin, layer: InMemor
         assert [await client.receive(), await client.receive()] == ["not for all", "for all"]
 
 
-async def test_nothing_overtakes_an_accept_or_the_history(carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer):
+async def test_nothing_overtakes_an_accept_or_the_history(carrier: Carrier, twin: Twin, layer: HubLayer):
     before, between = Gate(), Gate()
 
     class Careful:
@@ -85,7 +90,7 @@ async def test_nothing_overtakes_an_accept_or_the_history(carrier: Carrier, twin
     assert got == ["history 1", "history 2", "before the accept", "during the history"]
 
 
-async def test_nothing_overtakes_an_earlier_group_send(carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer):
+async def test_nothing_overtakes_an_earlier_group_send(carrier: Carrier, twin: Twin, layer: HubLayer):
     await carrier.serve(twin(Member).as_asgi())
     clients = [await carrier.connect() for _ in range(2)]
     for client in clients:
@@ -108,9 +113,7 @@ class ReceivingThrough(BaseMiddleware):
 
 
 @pytest.mark.parametrize("around", [lambda application: application, ReceivingThrough])
-async def test_nothing_overtakes_a_handler_that_is_still_sending(
-    carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer, around
-):
+async def test_nothing_overtakes_a_handler_that_is_still_sending(carrier: Carrier, twin: Twin, layer: HubLayer, around):
     gate = Gate()
 
     class Slow:
@@ -132,7 +135,7 @@ async def test_nothing_overtakes_a_handler_that_is_still_sending(
     assert [await client.receive() for _ in range(3)] == ["first half", "second half", "later"]
 
 
-async def test_a_consumer_broadcasts_to_its_own_group(carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer):
+async def test_a_consumer_broadcasts_to_its_own_group(carrier: Carrier, twin: Twin, layer: HubLayer):
     class Shouting:
         groups = ["room"]
 
@@ -236,7 +239,7 @@ async def test_a_broadcast_needs_a_layer(carrier: Carrier, twin: Twin, settings)
     assert str(error) == "a broadcast needs a channel layer: configure CHANNEL_LAYERS"
 
 
-async def test_what_is_in_the_way_is_counted(fairway: FairwayCarrier, twin: Twin, layer: InMemoryChannelLayer, caplog):
+async def test_what_is_in_the_way_is_counted(fairway: FairwayCarrier, twin: Twin, layer: HubLayer, caplog):
     class Wrapped(BaseMiddleware):
         async def __call__(self, scope, receive, send):
             async def passed_on(message):
@@ -259,7 +262,7 @@ async def test_what_is_in_the_way_is_counted(fairway: FairwayCarrier, twin: Twin
     assert line == f"Broadcasts reach {twin(Member).__qualname__} by its own send(), not directly: {reason}"
 
 
-async def test_a_group_send_of_a_broadcast_is_handled(carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer):
+async def test_a_group_send_of_a_broadcast_is_handled(carrier: Carrier, twin: Twin, layer: HubLayer):
     await carrier.serve(twin(Member).as_asgi())
     client = await carrier.connect()
     await client.receive()
@@ -268,9 +271,7 @@ async def test_a_group_send_of_a_broadcast_is_handled(carrier: Carrier, twin: Tw
     assert [await client.receive(), await client.receive()] == ["as a message", b"as bytes"]
 
 
-async def test_our_server_writes_it_without_the_consumers(
-    fairway: FairwayCarrier, twin: Twin, layer: InMemoryChannelLayer
-):
+async def test_our_server_writes_it_without_the_consumers(fairway: FairwayCarrier, twin: Twin, layer: HubLayer):
     await fairway.serve(twin(Member).as_asgi())
     clients = [await fairway.connect() for _ in range(3)]
     for client in clients:
@@ -284,7 +285,7 @@ async def test_our_server_writes_it_without_the_consumers(
 
 
 async def test_a_class_that_watches_its_messages_is_not_passed_by(
-    fairway: FairwayCarrier, twin: Twin, layer: InMemoryChannelLayer, journal: Journal
+    fairway: FairwayCarrier, twin: Twin, layer: HubLayer, journal: Journal
 ):
     plain = twin(Member)
 

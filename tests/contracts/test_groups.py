@@ -1,4 +1,4 @@
-"""Consumers and the in-memory layer: groups, channels, handlers, contexts."""
+"""Consumers and our layers: groups, channels, handlers, contexts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import contextvars
 
 import pytest
 
-from channels.layers import InMemoryChannelLayer
+from fairway.layers.hub_layer import HubLayer
+from tests.contracts import layers
 from tests.contracts.carriers import Carrier, Ended
 from tests.contracts.journal import Journal
 from tests.contracts.twins import Steps, Twin
+
+layer = layers.layer
+"""The fixture: each of our layers."""
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
 
@@ -27,18 +31,18 @@ class Room:
 
 
 async def test_groups_are_joined_before_connect_and_left_at_the_end(
-    carrier: Carrier, twin: Twin, journal: Journal, layer: InMemoryChannelLayer
+    carrier: Carrier, twin: Twin, journal: Journal, layer: HubLayer
 ):
     class Looking:
         groups = ["red", "blue"]
 
         def connect(self) -> Steps:
-            joined = sorted(group for group, members in layer.groups.items() if self.channel_name in members)
+            joined = sorted(group for group, members in layer.hub.groups.items() if self.channel_name in members)
             journal.note(joined)
             yield self.accept()
 
         def disconnect(self, code) -> Steps:
-            journal.note(sorted(layer.groups))
+            journal.note(sorted(layer.hub.groups))
             yield
 
     await carrier.serve(twin(Looking).as_asgi())
@@ -46,17 +50,17 @@ async def test_groups_are_joined_before_connect_and_left_at_the_end(
     await client.close()
     await carrier.finished()
     assert journal == [["blue", "red"], []]
-    assert (layer.groups, layer.channels) == ({}, {})
+    assert (layer.hub.groups, layer.hub.channels) == ({}, {})
 
 
-async def test_everyone_in_the_group_gets_a_message(carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer):
+async def test_everyone_in_the_group_gets_a_message(carrier: Carrier, twin: Twin, layer: HubLayer):
     await carrier.serve(twin(Room).as_asgi())
     clients = [await carrier.connect() for _ in range(3)]
     await clients[1].send_text("hello")
     assert [await client.receive() for client in clients] == ["hello new"] * 3
 
 
-async def test_messages_of_one_sender_keep_their_order(carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer):
+async def test_messages_of_one_sender_keep_their_order(carrier: Carrier, twin: Twin, layer: HubLayer):
     await carrier.serve(twin(Room).as_asgi())
     clients = [await carrier.connect() for _ in range(2)]
     for number in range(50):
@@ -65,7 +69,7 @@ async def test_messages_of_one_sender_keep_their_order(carrier: Carrier, twin: T
         assert [await client.receive() for _ in range(50)] == [f"{number} " for number in range(50)]
 
 
-async def test_a_handler_may_change_its_message(carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer):
+async def test_a_handler_may_change_its_message(carrier: Carrier, twin: Twin, layer: HubLayer):
     class Spoiling:
         groups = ["room"]
 
@@ -81,7 +85,7 @@ async def test_a_handler_may_change_its_message(carrier: Carrier, twin: Twin, la
     assert message == {"type": "chat.message", "text": "x", "tags": ["new"]}
 
 
-async def test_a_message_to_the_channel_reaches_one_consumer(carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer):
+async def test_a_message_to_the_channel_reaches_one_consumer(carrier: Carrier, twin: Twin, layer: HubLayer):
     class Named:
         def connect(self) -> Steps:
             yield self.accept()
@@ -107,7 +111,7 @@ async def test_a_message_to_the_channel_reaches_one_consumer(carrier: Carrier, t
     ],
 )
 async def test_a_message_without_a_handler_fails_the_consumer(
-    carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer, kind: str, complaint: str
+    carrier: Carrier, twin: Twin, layer: HubLayer, kind: str, complaint: str
 ):
     await carrier.serve(twin(Room).as_asgi())
     client = await carrier.connect()
@@ -119,7 +123,7 @@ async def test_a_message_without_a_handler_fails_the_consumer(
     assert str(error) == complaint
 
 
-async def test_a_handler_may_close(carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer):
+async def test_a_handler_may_close(carrier: Carrier, twin: Twin, layer: HubLayer):
     class Kicked:
         groups = ["room"]
 
@@ -132,9 +136,7 @@ async def test_a_handler_may_close(carrier: Carrier, twin: Twin, layer: InMemory
     assert await client.ended() == Ended(4003, "kicked")
 
 
-async def test_handlers_run_in_the_context_of_their_connection(
-    carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer
-):
+async def test_handlers_run_in_the_context_of_their_connection(carrier: Carrier, twin: Twin, layer: HubLayer):
     class Telling:
         groups = ["room"]
 
@@ -158,7 +160,7 @@ async def test_handlers_run_in_the_context_of_their_connection(
     assert [await client.receive() for client in clients] == ["/one", "/two"]
 
 
-async def test_a_busy_layer_does_not_hold_up_the_client(carrier: Carrier, twin: Twin, layer: InMemoryChannelLayer):
+async def test_a_busy_layer_does_not_hold_up_the_client(carrier: Carrier, twin: Twin, layer: HubLayer):
     class Both:
         groups = ["room"]
 

@@ -236,7 +236,7 @@ async def test_many_who_wait_while_it_is_away_take_no_memory_for_ever(redis: Red
 async def test_a_wrong_password_is_one_sentence(own_redis: RedisServer, processes: Processes, caplog: Any) -> None:
     with own_redis.client() as client:
         client.execute_command("ACL", "SETUSER", "app", "on", ">secret", "allkeys", "allchannels", "allcommands")
-    wrong = processes.start(f"redis://app:guess@127.0.0.1:{own_redis.port}")
+    wrong = processes.start(f"redis://app:guess@127.0.0.1:{own_redis.port}", answer_timeout=DEADLINE)
     with pytest.raises(Refused, match=r"^Redis refuses: WRONGPASS .*; check user and password in hosts"):
         await wrong.backplane.publish("g.room", b"")
     right = processes.start(f"redis://app:secret@127.0.0.1:{own_redis.port}")
