@@ -46,9 +46,16 @@ def frames_of(data: bytes) -> list[tuple[int, int, int, bytes]]:
 class Line:
     """A client has begun, with this as the first window of its streams, and everything was acknowledged."""
 
-    def __init__(self, app: Any, first_window: int = 65535, room: int = 1 << 40, **limits: Any) -> None:
+    def __init__(
+        self,
+        app: Any,
+        first_window: int = 65535,
+        room: int = 1 << 40,
+        context: ServerContext | None = None,
+        **limits: Any,
+    ) -> None:
         config = Config(limits=Limits(**limits))
-        self.context = ServerContext(app, config, asyncio.get_running_loop(), AccessLog(False))
+        self.context = context or ServerContext(app, config, asyncio.get_running_loop(), AccessLog(False))
         self.transport = QueueTransport(room)
         self.connection = Http2Connection(self.context)
         self.transport.set_protocol(self.connection)
@@ -56,7 +63,7 @@ class Line:
         setting = b"\0\4" + first_window.to_bytes(4, "big")
         self.transport.send(PREFACE + frame(SETTINGS, 0, 0, setting) + frame(SETTINGS, 1))
         self.context.batch.flush_dirty()
-        self.transport.take_all()
+        self.greeting = self.take()
 
     def send(self, data: bytes) -> None:
         self.transport.send(data)
