@@ -250,14 +250,15 @@ def idle(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             try:
                 result |= measure_idle(flags.split(), steps)
             except (Fault, OSError) as fault:
-                result["fault"] = str(fault)
+                result["fault"] = str(fault).partition("\n")[0]
         each = result.get("fault") or f"{result['process_kb_each']:.2f} KB + {result['kernel_kb_each']:.2f} KB kernel"
         print(f"  {what:<40}{each}", flush=True)
         yield result
 
 
 def measure_idle(flags: list[str], steps: tuple[int, ...]) -> dict[str, Any]:
-    server, points = memory.roomy(SECURE if "-T" in flags else PLAIN, max(steps)), []
+    # A connection of HTTP/2 counts, and so does each of its WebSockets.
+    server, points = memory.roomy(SECURE if "-T" in flags else PLAIN, 2 * max(steps)), []
     with running(server, "plain", deflate=False) as one, contextlib.ExitStack() as stack:
         loads: list[subprocess.Popen[str]] = []
         total = 0
