@@ -163,7 +163,7 @@ def compare(name: str, make: Callable[[Any], Callable[[], None]], per: int) -> N
     calls = make(Own), make(Theirs)
     for _ in range(5):
         own = min(own, microseconds(calls[0], per, rounds=3, seconds=0.01))
-        theirs = min(theirs, microseconds(calls[1], per, rounds=1, seconds=0.01))
+        theirs = min(theirs, microseconds(calls[1], per, rounds=3, seconds=0.01))
     print(f"  {name:<44}{own:9.2f} µs   h2 {theirs:9.2f} µs   {theirs / own:6.1f} x")
 
 

@@ -154,8 +154,9 @@ class Limits(TlsOptions):
     """Frames of one HTTP/2 request's head besides the first; beyond it the connection is ended."""
 
     http2_patience: int = 200
-    """Tokens for what costs the server more than the client: a reset takes 5, SETTINGS 3, a PING or an empty frame 1;
-    an answered request gives 6, a second 20. Without any left the connection is ended (ENHANCE_YOUR_CALM)."""
+    """Tokens for what costs the server more than the client: a stream that it makes us reset takes 5, SETTINGS 3, its
+    own reset, a PING or an empty frame 1; an answered request gives 6, a second 20. Without any left the connection is
+    ended (ENHANCE_YOUR_CALM)."""
 
     settings_timeout: float = 10.0
     """The time of an HTTP/2 client to acknowledge our settings; then the connection is ended (SETTINGS_TIMEOUT)."""
