@@ -1,7 +1,7 @@
 """The configurations of `docs/howto/run-behind-a-proxy.md`, as they stand there but for addresses and files.
 
 Each proxy is started in front of the server; requests, uploads and WebSockets go through it. Autobahn's cases go
-through HAProxy.
+through HAProxy, which makes WebSockets over HTTP/2 of them.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def test_both_pages_say_the_same(language: str):
     assert english == chinese
 
 
-def test_autobahn_through_a_proxy(certificate: Certificate, tmp_path: Path):
+def test_autobahn_over_http_2(certificate: Certificate, tmp_path: Path):
     port = free_port()
     configuration = block(PAGES[0], "haproxy")
     bind = next(line for line in configuration.splitlines() if "bind" in line)
