@@ -164,7 +164,7 @@ class DevelopmentServer:
     """
 
     limits: ClassVar[Limits]
-    tls: ClassVar[TlsFiles | None]
+    tls: ClassVar[TlsFiles | None] = None
     access_log: ClassVar[DevelopmentLog]
     stop_event: ClassVar[StopEvent]
     idle: ClassVar[threading.Event]

@@ -70,7 +70,8 @@ class RedisBackplane(Backplane):
         if error is not None:
             self._events.down(error)
             return
-        self._events.up()
+        if self.is_up:
+            self._events.up()  # with the last of the shards, whose subscriptions stand
         for queue in self._queues.values():
             queue.look()
 
