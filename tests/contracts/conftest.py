@@ -35,10 +35,13 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
     return {name: LoopOf(name) for name in names}
 
 
+SLOW = ("uvicorn", "fairway-https", "fairway-http2")
+"""Of what is tested over each carrier a third is enough for the fast tests."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is tested on a foreign server is not among the fast tests: it is a fifth of all their time."""
     for item in items:
-        if item.name.endswith("[uvicorn]") or "[uvicorn-" in item.name:
+        if any(item.name.endswith(f"[{name}]") or f"[{name}-" in item.name for name in SLOW):
             item.add_marker(pytest.mark.slow)
 
 

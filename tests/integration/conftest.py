@@ -22,12 +22,15 @@ def pytest_asyncio_loop_factories(config: object, item: object) -> dict[str, Cal
 
 Start = Callable[..., Awaitable[Served]]
 
-in_clear_and_over_tls = pytest.mark.parametrize("start", ["clear", "tls"], indirect=True)
+# The fast tests take one way; what TLS and HTTP/2 do themselves is tested in files of their own.
+_TLS, _HTTP2, _SHARED = (pytest.param(way, marks=pytest.mark.slow) for way in ("tls", "http2", "http2-shared"))
+
+in_clear_and_over_tls = pytest.mark.parametrize("start", ["clear", _TLS], indirect=True)
 
 # A client of HTTP/1.1 reaches the server itself, or by a gateway over HTTP/2: on a connection of its own, or on one for
 # all clients.
-over_http2_too = pytest.mark.parametrize("start", ["clear", "http2", "http2-shared"], indirect=True)
-over_everything = pytest.mark.parametrize("start", ["clear", "tls", "http2", "http2-shared"], indirect=True)
+over_http2_too = pytest.mark.parametrize("start", ["clear", _HTTP2, _SHARED], indirect=True)
+over_everything = pytest.mark.parametrize("start", ["clear", _TLS, _HTTP2, _SHARED], indirect=True)
 
 
 @pytest.fixture
