@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
@@ -39,8 +38,6 @@ class InMemoryChannelLayer(MemoryChannelLayer):
 
     `channels` and `groups` are the hub's own, to be changed in place. A channel is a queue of `(expires_at, message)`.
     """
-
-    option_error = ImproperlyConfigured
 
     @property
     def channels(self) -> dict[str, Any]:

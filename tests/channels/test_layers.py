@@ -9,7 +9,6 @@ import threading
 from typing import Any
 
 import pytest
-from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 import channels.exceptions
@@ -24,7 +23,7 @@ from channels.layers import (
     get_channel_layer,
 )
 from fairway.layers import errors, memory
-from fairway.layers.native import hub_of
+from fairway.layers.hub_layer import hub_of
 from tests.fairway.layers.doubles import Clock
 from tests.fairway.loops import passes
 
@@ -203,7 +202,7 @@ def test_an_option_that_makes_no_sense_is_a_mistake_in_the_settings() -> None:
     config = {"slow_consumers": {"a*": "drop"}}
     with (
         override_settings(CHANNEL_LAYERS={"default": {"BACKEND": MEMORY, "CONFIG": config}}),
-        pytest.raises(ImproperlyConfigured, match=r"^slow_consumers\['a\*'\] is 'drop': use one of close, "),
+        pytest.raises(InvalidChannelLayerError, match=r"^slow_consumers\['a\*'\] is 'drop': use one of close, "),
     ):
         get_channel_layer()
 

@@ -56,7 +56,7 @@ from fairway.delivery import (
     statistics,
 )
 from fairway.layers.hub import Hub
-from fairway.layers.native import hub_of
+from fairway.layers.hub_layer import hub_of
 from fairway.layers.outage import outage_of, receive_through
 from fairway.logs import ErrorLog, get_logger
 

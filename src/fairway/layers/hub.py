@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from math import inf
 from types import MappingProxyType
@@ -259,16 +259,15 @@ class Hub:
                 left_out += 1
         return left_out
 
-    def group_broadcast(
-        self, group: str, payload: Payload, exclude: frozenset[str] = frozenset()
-    ) -> Awaitable[None] | None:
+    def group_broadcast(self, group: str, payload: Payload, exclude: Iterable[str] = ()) -> Awaitable[None] | None:
         """Give every member but those excluded the same payload; what is returned is as for `group_send`."""
         self.expire()
         roster = self.memberships.roster(group)
         if roster is None:
             return None
-        without = {self.channels.get(name) for name in exclude}
-        names = [name for name in roster.names if name not in exclude]
+        excluded = frozenset(exclude)
+        without = {self.channels.get(name) for name in excluded}
+        names = [name for name in roster.names if name not in excluded]
         others: Sequence[Member] = ()
 
         def deliver(begin: int, end: int) -> int:

@@ -1,15 +1,44 @@
-"""What layers have in common that deliver through a hub: its options."""
+"""Layers that deliver through a hub, to which consumers may attach instead of calling `receive`: which these are,
+and what they have in common.
+"""
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeAlias, TypeVar
 
-from fairway.delivery import SlowPolicy
-from fairway.layers.contract import BaseChannelLayer, ChannelCapacity
+from fairway.delivery import Payload, SlowPolicy
+from fairway.layers.contract import BaseChannelLayer, ChannelCapacity, names_in
+from fairway.layers.errors import InvalidChannelLayerError
 from fairway.layers.hub import Hub
+
+LayerClass = TypeVar("LayerClass", bound=type)
+
+Broadcast: TypeAlias = Callable[[str, Payload, Iterable[str]], Awaitable[object] | None]
+"""Bring a payload to a group but for some of its channels; what is returned is to be awaited before sending more."""
+
+_DELIVERING = ("send", "receive", "new_channel", "group_add", "group_discard", "group_send")
+_native: set[type] = set()
+_is_native: dict[type, bool] = {}
+
+
+def delivers_through_hub(layer_class: LayerClass) -> LayerClass:
+    """Class decorator: instances have a `hub` that consumers may attach to instead of calling `receive`."""
+    _native.add(layer_class)
+    return layer_class
+
+
+def hub_of(layer: object) -> Hub | None:
+    """The hub of a layer whose class is one of ours, or a subclass that changes nothing about delivery; else None."""
+    layer_class = type(layer)
+    native = _is_native.get(layer_class)
+    if native is None:
+        owner = next((base for base in layer_class.__mro__ if base in _native), None)
+        native = owner is not None and all(getattr(layer_class, name) is getattr(owner, name) for name in _DELIVERING)
+        _is_native[layer_class] = native
+    return layer.hub if native else None  # type: ignore[attr-defined]  # the decorator's promise
 
 
 class HubLayer(BaseChannelLayer):
@@ -22,9 +51,6 @@ class HubLayer(BaseChannelLayer):
 
     extensions = ["groups", "flush"]  # noqa: RUF012
 
-    option_error: type[Exception] = ValueError
-    """Raised for an option that makes no sense."""
-
     def __init__(
         self,
         expiry: float = 60,
@@ -34,8 +60,9 @@ class HubLayer(BaseChannelLayer):
         slow_consumers: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._slow_policies = _slow_policies(slow_consumers or {}, self.option_error)
+        self._slow_policies = _slow_policies(slow_consumers or {})
         self.hub = Hub(self.get_capacity, expiry, group_expiry)
+        self._broadcast: Broadcast = self.hub.group_broadcast
         super().__init__(expiry=expiry, capacity=capacity, channel_capacity=channel_capacity, **kwargs)
         self.channel_capacity = self.compile_capacities(self.channel_capacity)
 
@@ -55,6 +82,24 @@ class HubLayer(BaseChannelLayer):
     def group_expiry(self, seconds: float) -> None:
         self.hub.group_expiry = seconds
 
+    async def group_broadcast(
+        self,
+        group: str,
+        text_data: str | None = None,
+        bytes_data: bytes | None = None,
+        *,
+        exclude: str | Iterable[str] = (),
+    ) -> None:
+        if hub_of(self) is None:  # a subclass that sees to delivery itself
+            await super().group_broadcast(group, text_data, bytes_data, exclude=exclude)
+            return
+        self.require_valid_group_name(group)
+        excluded = names_in(exclude)
+        policy = self._slow_policy(group) if self._slow_policies else SlowPolicy.CLOSE
+        sent = self._broadcast(group, Payload(text_data, bytes_data, policy, group), excluded)
+        if sent is not None:
+            await sent
+
     def _slow_policy(self, group: str) -> SlowPolicy:
         for pattern, policy in self._slow_policies:
             if pattern.match(group):
@@ -62,9 +107,11 @@ class HubLayer(BaseChannelLayer):
         return SlowPolicy.CLOSE
 
 
-def _slow_policies(by_glob: Mapping[str, str], error: type[Exception]) -> list[tuple[re.Pattern[str], SlowPolicy]]:
+def _slow_policies(by_glob: Mapping[str, str]) -> list[tuple[re.Pattern[str], SlowPolicy]]:
     known = {policy.value: policy for policy in SlowPolicy}
     for glob, name in by_glob.items():
         if name not in known:
-            raise error(f"slow_consumers[{glob!r}] is {name!r}: use one of {', '.join(known)} (CHANNEL_LAYERS, CONFIG)")
+            raise InvalidChannelLayerError(
+                f"slow_consumers[{glob!r}] is {name!r}: use one of {', '.join(known)} (CHANNEL_LAYERS, CONFIG)"
+            )
     return [(re.compile(fnmatch.translate(glob)), known[name]) for glob, name in by_glob.items()]

@@ -8,16 +8,15 @@ group in one order, and what could not be sent has reached nobody.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from fairway.delivery import Message, Payload
+from fairway.delivery import Message
 from fairway.layers.backplane import Backplane
 from fairway.layers.codec import Codec, Kind
-from fairway.layers.contract import check_message, names_in
+from fairway.layers.contract import check_message
 from fairway.layers.errors import ChannelFull
-from fairway.layers.hub_layer import HubLayer
-from fairway.layers.native import delivers_through_hub, hub_of
+from fairway.layers.hub_layer import HubLayer, delivers_through_hub
 from fairway.layers.node import Node
 from fairway.layers.receiver import Receiver, process_of
 
@@ -46,6 +45,7 @@ class BackplaneLayer(HubLayer):
         codec = Codec(max_message_size)
         receiver = Receiver(self.hub, codec, self._slow_policy)
         self.node = Node(type(self).__name__, self.hub, codec, receiver, make_backplane, confirm)
+        self._broadcast = self.node.broadcast
 
     def is_up(self) -> bool:
         """Whether the service is there, as far as the layer has been used."""
@@ -104,23 +104,5 @@ class BackplaneLayer(HubLayer):
         check_message(message)
         self.require_valid_group_name(group)
         sent = self.node.post_to_group(group, Kind.EVENT, message)
-        if sent is not None:
-            await sent
-
-    async def group_broadcast(
-        self,
-        group: str,
-        text_data: str | None = None,
-        bytes_data: bytes | None = None,
-        *,
-        exclude: str | Iterable[str] = (),
-    ) -> None:
-        if hub_of(self) is None:  # a subclass that sees to delivery itself
-            await super().group_broadcast(group, text_data, bytes_data, exclude=exclude)
-            return
-        self.require_valid_group_name(group)
-        payload = Payload(text_data, bytes_data)  # which says what is wrong with it
-        body = [payload.text, payload.data, list(names_in(exclude))]
-        sent = self.node.post_to_group(group, Kind.BROADCAST, body)
         if sent is not None:
             await sent

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import random
 from binascii import b2a_base64
-from collections.abc import Iterable
 
-from fairway.delivery import Message, Payload
-from fairway.layers.contract import check_message, names_in
+from fairway.delivery import Message
+from fairway.layers.contract import check_message
 from fairway.layers.errors import ChannelFull
-from fairway.layers.hub_layer import HubLayer
-from fairway.layers.native import delivers_through_hub, hub_of
+from fairway.layers.hub_layer import HubLayer, delivers_through_hub
 
 
 @delivers_through_hub
@@ -44,24 +42,6 @@ class MemoryChannelLayer(HubLayer):
         check_message(message)
         self.require_valid_group_name(group)
         delivered = self.hub.group_send(group, message)
-        if delivered is not None:
-            await delivered
-
-    async def group_broadcast(
-        self,
-        group: str,
-        text_data: str | None = None,
-        bytes_data: bytes | None = None,
-        *,
-        exclude: str | Iterable[str] = (),
-    ) -> None:
-        if hub_of(self) is None:  # a subclass that sees to delivery itself
-            await super().group_broadcast(group, text_data, bytes_data, exclude=exclude)
-            return
-        self.require_valid_group_name(group)
-        excluded = frozenset(names_in(exclude))
-        payload = Payload(text_data, bytes_data, self._slow_policy(group), group)
-        delivered = self.hub.group_broadcast(group, payload, excluded)
         if delivered is not None:
             await delivered
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from fairway.delivery import Message, register_source
+from fairway.delivery import Message, Payload, register_source
 from fairway.layers.background import background
 from fairway.layers.backplane import Backplane, BackplaneError, QueueFull
 from fairway.layers.codec import Codec, Kind, Undecodable
@@ -91,6 +91,10 @@ class Node:
     def post_to_group(self, group: str, kind: Kind, body: Any) -> Awaitable[object] | None:
         """Send to all processes with members; what is returned, if anything, is to be awaited before sending more."""
         return self.home.post(subject_of(group), self._codec.encode(kind, body))
+
+    def broadcast(self, group: str, payload: Payload, exclude: Iterable[str]) -> Awaitable[object] | None:
+        """As `post_to_group`. Each process has its own policy for slow clients."""
+        return self.post_to_group(group, Kind.BROADCAST, [payload.text, payload.data, list(exclude)])
 
     def post_to_process(self, process: str, kind: Kind, body: Any) -> Awaitable[object] | None:
         """Send to one process; what is returned, if anything, is to be awaited before sending more."""

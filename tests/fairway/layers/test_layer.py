@@ -19,8 +19,8 @@ from fairway.layers.background import background
 from fairway.layers.backplane import Unavailable
 from fairway.layers.engine import Engine
 from fairway.layers.errors import ChannelFull, MessageTooLarge
+from fairway.layers.hub_layer import hub_of
 from fairway.layers.layer import BackplaneLayer
-from fairway.layers.native import hub_of
 from fairway.layers.redis import RedisChannelLayer
 from fairway.testing.in_process import InProcessBackplane
 

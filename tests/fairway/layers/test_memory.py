@@ -13,8 +13,8 @@ from tests.fairway.loops import LoopFactory, LoopThread, on_each_loop, passes, r
 
 from fairway.delivery import Inbox, Member
 from fairway.layers.errors import ChannelFull
+from fairway.layers.hub_layer import hub_of
 from fairway.layers.memory import MemoryChannelLayer
-from fairway.layers.native import hub_of
 
 
 @pytest.fixture

@@ -30,7 +30,6 @@ class RedisChannelLayer(BackplaneLayer):
     of the connection for which what is sent waits; later it fails at once. Other options: `BackplaneLayer`.
     """
 
-    option_error = InvalidChannelLayerError
     close_pools = BackplaneLayer.close  # by the name that channels_redis has for it
 
     def __init__(

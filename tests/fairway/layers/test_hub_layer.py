@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.fairway.layers.doubles import new_hub
 
-from fairway.layers.native import delivers_through_hub, hub_of
+from fairway.layers.hub_layer import delivers_through_hub, hub_of
 
 
 @delivers_through_hub
