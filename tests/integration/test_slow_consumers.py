@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.core.exceptions import ImproperlyConfigured
 
+from channels.exceptions import InvalidChannelLayerError
 from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from channels.layers import InMemoryChannelLayer, channel_layers
 from fairway.delivery import SlowPolicy, statistics
@@ -336,5 +336,5 @@ async def test_a_client_that_was_too_slow_is_left_after_the_time_for_a_close(
 
 async def test_an_unknown_policy_is_named() -> None:
     complaint = r"^slow_consumers\['a\*'\] is 'drop': use one of close, drop-oldest, keep-latest "
-    with pytest.raises(ImproperlyConfigured, match=complaint):
+    with pytest.raises(InvalidChannelLayerError, match=complaint):
         InMemoryChannelLayer(slow_consumers={"a*": "drop"})
