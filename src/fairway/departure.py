@@ -40,6 +40,8 @@ class Departure:
         # Its `put` may be interrupted by another `put`, because signal handlers call it.
         self._orders: queue.SimpleQueue[tuple[float, int] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._last = threading.Thread(target=self._finish, name="fairway departure, last", daemon=True)
+        self._is_time = threading.Event()
         self._leaving: threading.Thread | None = None
         self.deadline: float | None = None
         """By `time.monotonic()`; None as long as nobody wants the process to end."""
@@ -51,6 +53,8 @@ class Departure:
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="fairway departure", daemon=True)
             self._thread.start()
+            # Before it is needed: CPython 3.12.0 and 3.12.1 start no thread once Python waits for those that there are.
+            self._last.start()
 
     def leave(self, code: int) -> None:
         """Call this last: everything has ended except what was left behind.
@@ -97,22 +101,19 @@ class Departure:
             if order is None:
                 return
             deadline, code = order
-        # This has a thread of its own, because a log, an exit function or a pipe may block, too.
-        last = threading.Thread(
-            target=_finish, args=(self._leaving, self._exit_functions), name="fairway departure, last", daemon=True
-        )
-        with contextlib.suppress(RuntimeError):
-            last.start()
-            last.join(_LAST_SECONDS)
+        self._is_time.set()
+        with contextlib.suppress(RuntimeError):  # it could not be started
+            self._last.join(_LAST_SECONDS)
         os._exit(code)
 
-
-def _finish(leaving: threading.Thread | None, exit_functions: bool) -> None:
-    for text in whereabouts.busy_threads(but=leaving):
-        logger.warning("left behind, in a thread: %s", text)
-    if exit_functions:
-        atexit._run_exitfuncs()
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
+    def _finish(self) -> None:
+        # This has a thread of its own, because a log, an exit function or a pipe may block.
+        self._is_time.wait()
+        for text in whereabouts.busy_threads(but=self._leaving):
+            logger.warning("left behind, in a thread: %s", text)
+        if self._exit_functions:
+            atexit._run_exitfuncs()
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
