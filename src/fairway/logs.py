@@ -128,7 +128,7 @@ def _chain(error: traceback.TracebackException) -> Iterator[tuple[traceback.Trac
 def _description(error: traceback.TracebackException) -> Iterator[str]:
     """The last lines of a traceback: type and message, and notes, set in so that none looks like a line of the log."""
     is_first = True
-    is_syntax_error = error.exc_type is not None and issubclass(error.exc_type, SyntaxError)
+    is_syntax_error = hasattr(error, "filename")  # which `traceback` sets for nothing else
     for text in error.format_exception_only():
         line = printable(text.rstrip("\n"), MAX_ERROR_LENGTH)
         yield f"{line}\n" if is_first or is_syntax_error else f"  {line}\n"
