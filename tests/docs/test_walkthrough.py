@@ -133,10 +133,12 @@ class FourPartsReader(Reader):
 
 
 def written(project: Path) -> dict[str, str]:
-    """The files of a project by name; without what running it leaves, and without Django's version in the comments."""
+    """The files of a project by name, without what running it leaves, and without what differs between Django's
+    versions: their numbers in comments, and the kind of key, which 5.2 writes and 6.0 has as its default.
+    """
     unwanted = {"__pycache__", "db.sqlite3", "exercises"}
     files = (path for path in project.rglob("*") if path.is_file() and not unwanted & set(path.parts))
-    version = re.compile(r"(?<=using Django )[\d.]+|(?<=docs\.djangoproject\.com/en/)[\d.]+")
+    version = re.compile(r"(?<=using Django )[\d.]+|(?<=docs\.djangoproject\.com/en/)[\d.]+|.*default_auto_field.*\n")
     return {str(path.relative_to(project)): version.sub("", path.read_text(encoding="utf-8")) for path in files}
 
 
