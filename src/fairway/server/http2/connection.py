@@ -176,6 +176,9 @@ class Http2Connection(asyncio.Protocol):
         context.remove(self)
         _tell(owners)
         self.writer.waiting.clear()
+        # Those of streams that were reset before are waited for, too.
+        if (deadline := self.leaving.judge(context.touch())) is not None:
+            self.schedule(deadline)
 
     def pause_writing(self) -> None:
         self.outbox.pause_writing()
