@@ -66,6 +66,11 @@ class Http2Client:
         self.resets: dict[int, int] = {}
         self.raw_heads: dict[int, dict[bytes, bytes]] = {}
 
+    @property
+    def address(self) -> Any:
+        """Where it comes from."""
+        return self._client.writer.get_extra_info("sockname")
+
     async def begin(self, settings: dict[int, int] | None = None) -> None:
         if settings:
             self.h2.local_settings = h2.settings.Settings(client=True, initial_values=settings)

@@ -320,28 +320,6 @@ async def test_a_head_that_does_not_end(start: Start) -> None:
     await settled(served, client)
 
 
-async def test_a_body_that_stops_is_408_on_its_stream(start: Start) -> None:
-    async def handler(connection: Connection, tell: Any) -> None:
-        if connection.scope["path"] == "/other":
-            await connection.respond(200, b"other")
-            return
-        tell((await connection.receive())["body"])
-        tell((await connection.receive())["type"])
-
-    app = Recorder(handler)
-    served = await start(app, keep_alive_timeout=0.05)
-    client = await connect(served)
-    number = await client.ask(b"POST", ended=False)
-    await client.content(number, b"abc", ended=False)
-    found = await client.answer(number)
-    assert (found.status, found.ended) == (408, True)
-    assert [await app.seen(), await app.seen()] == [b"abc", "http.disconnect"]
-    assert len(served.log) == 1
-    assert "request body stopped arriving: RFC 9110 section 15.5.9; answered with 408" in served.log[0]
-    await client.close()
-    await served.idle()
-
-
 async def test_a_slow_body_in_one_frame_is_no_slow_head(start: Start) -> None:
     served, client, _ = await served_to(start, request_head_timeout=0.05)
     number = client.reserve()
