@@ -81,10 +81,12 @@ def test_layers_know_no_server() -> None:
     synchronous = SRC / "fairway/layers/sync.py"
     # Packages that are optional, each in its one place.
     codec, redis = SRC / "fairway/layers/codec.py", modules("fairway/layers/redis")
-    others = [path for path in modules("fairway/layers") if path not in (synchronous, codec, *redis)]
+    encryption = SRC / "fairway/layers/encryption.py"
+    others = [path for path in modules("fairway/layers") if path not in (synchronous, codec, encryption, *redis)]
 
     assert offences(others, own) == []
     assert offences([codec], (*own, "ormsgpack")) == []
+    assert offences([encryption], (*own, "cryptography")) == []
     assert offences(redis, (*own, "hiredis", "redis.connection")) == []
     assert offences([synchronous], (*own, "django", "channels"), ("channels.testing", "channels.management")) == []
 

@@ -7,6 +7,8 @@ TypeError that names the place in the message.
 
 The first byte holds the version of the format in its upper half. Processes of different releases may share a backplane:
 what a process cannot read it drops and counts (`Undecodable`).
+
+With keys all of it is encrypted (`encryption.py`), for the *place* that it is sent to: a subject, or a queue.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from typing import Any
 
 import ormsgpack
 
-from fairway.layers.errors import MessageTooLarge
+from fairway.layers.encryption import MARK, Encryption
+from fairway.layers.errors import MessageTooLarge, Undecodable
 
 VERSION = 1
 
@@ -43,10 +46,6 @@ class Kind(enum.IntEnum):
     """[ticket]: a JOIN or LEAVE was carried out."""
     FLUSH = 6
     """[]: forget all groups and messages."""
-
-
-class Undecodable(ValueError):
-    """These bytes are not a message, or not one that this release can read."""
 
 
 _OPTIONS = (
@@ -80,20 +79,28 @@ _SET, _FROZENSET = 8, 9
 _PLAIN = (float, bytes)
 
 
+def place_of_queue(queue: str) -> str:
+    """The place of a queue's messages; no subject is called so."""
+    return f"queue {queue}"
+
+
 class Codec:
-    """Writes and reads messages of at most `max_size` bytes."""
+    """Writes and reads messages of at most `max_size` bytes, encrypted if there is an `encryption`."""
 
-    __slots__ = ("max_size",)
+    __slots__ = ("encryption", "max_size")
 
-    def __init__(self, max_size: int) -> None:
+    def __init__(self, max_size: int, encryption: Encryption | None = None) -> None:
         self.max_size = max_size
+        self.encryption = encryption
 
-    def encode(self, kind: Kind, body: Any) -> bytes:
+    def encode(self, kind: Kind, body: Any, place: str) -> bytes:
         """TypeError for what cannot be sent, `MessageTooLarge` for what is too large to be."""
-        try:
-            data = _FIRST_BYTES[kind] + ormsgpack.packb(body, default=_extended, option=_OPTIONS)
-        except (TypeError, ValueError) as error:
-            raise TypeError(_complaint(body, kind) or f"the message cannot be sent: {error}") from error
+        data = _pack(kind, body)
+        if self.encryption is not None:
+            data = self.encryption.seal(data, place)
+        return self._within_bounds(data)
+
+    def _within_bounds(self, data: bytes) -> bytes:
         if len(data) > self.max_size:
             raise MessageTooLarge(
                 f"the message takes {len(data):,} bytes, and a channel layer carries {self.max_size:,}: send less, or "
@@ -101,24 +108,43 @@ class Codec:
             )
         return data
 
-    def decode(self, data: bytes) -> tuple[Kind, Any]:
+    def decode(self, data: bytes, place: str) -> tuple[Kind, Any]:
         """What kind of message it is, and its body. `Undecodable` for everything that `encode` does not give."""
-        kind = _KINDS.get(data[0]) if data else None
-        if kind is None:
-            version = data[0] >> 4 if data else 0
-            raise Undecodable(f"the message is of version {version}, and this release of Fairway reads {VERSION}")
-        try:
-            body = ormsgpack.unpackb(memoryview(data)[1:], ext_hook=_restored, option=ormsgpack.OPT_NON_STR_KEYS)
-        except Exception as error:  # of whatever type: it reads what others have written
-            raise Undecodable(f"the message cannot be read: {error}") from error
-        if kind is Kind.EVENT and type(body) is not dict:
-            raise Undecodable("the message is not an event")
-        return kind, body
+        if self.encryption is not None:
+            data = self.encryption.open(data, place)
+        return _unpack(data)
 
     def reopened(self, message: dict[str, Any]) -> dict[str, Any]:
         """A message as it arrives elsewhere, without sending it."""
-        decoded: dict[str, Any] = self.decode(self.encode(Kind.EVENT, message))[1]
+        decoded: dict[str, Any] = _unpack(self._within_bounds(_pack(Kind.EVENT, message)))[1]
         return decoded
+
+
+def _pack(kind: Kind, body: Any) -> bytes:
+    try:
+        return _FIRST_BYTES[kind] + ormsgpack.packb(body, default=_extended, option=_OPTIONS)
+    except (TypeError, ValueError) as error:
+        raise TypeError(_complaint(body, kind) or f"the message cannot be sent: {error}") from error
+
+
+def _unpack(data: bytes) -> tuple[Kind, Any]:
+    kind = _KINDS.get(data[0]) if data else None
+    if kind is None:
+        raise Undecodable(_why_unknown(data))
+    try:
+        body = ormsgpack.unpackb(memoryview(data)[1:], ext_hook=_restored, option=ormsgpack.OPT_NON_STR_KEYS)
+    except Exception as error:  # of whatever type: it reads what others have written
+        raise Undecodable(f"the message cannot be read: {error}") from error
+    if kind is Kind.EVENT and type(body) is not dict:
+        raise Undecodable("the message is not an event")
+    return kind, body
+
+
+def _why_unknown(data: bytes) -> str:
+    if data.startswith(MARK):
+        return "it is encrypted, and this process has no symmetric_encryption_keys"
+    version = data[0] >> 4 if data else 0
+    return f"the message is of version {version}, and this release of Fairway reads {VERSION}"
 
 
 def _extended(value: Any) -> Any:

@@ -19,3 +19,11 @@ class MessageTooLarge(Exception):
     """A channel layer cannot carry a message of this size."""
 
     __module__ = "channels.exceptions"
+
+
+class Undecodable(ValueError):
+    """Bytes that are no message, or not one that this release can read. `sender`: whose they are, if they say so."""
+
+    def __init__(self, reason: str, sender: str = "") -> None:
+        super().__init__(reason)
+        self.sender = sender

@@ -8,13 +8,14 @@ group in one order, and what could not be sent has reached nobody.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fairway.delivery import Message
 from fairway.layers.backplane import Backplane
 from fairway.layers.codec import Codec, Kind
 from fairway.layers.contract import check_message
+from fairway.layers.encryption import Encryption
 from fairway.layers.errors import ChannelFull
 from fairway.layers.hub_layer import HubLayer, delivers_through_hub
 from fairway.layers.node import Node
@@ -27,8 +28,9 @@ MAX_MESSAGE_SIZE = 1024 * 1024
 class BackplaneLayer(HubLayer):
     """A layer over a backplane, which `make_backplane` makes, anew for each event loop that the layer comes to live in.
 
-    `max_message_size`: bytes of one message, on the wire. `confirm`: wait with every send until the service has it. The
-    other options are those of `HubLayer`.
+    `max_message_size`: bytes of one message, on the wire. `confirm`: wait with every send until the service has it.
+    `symmetric_encryption_keys`: the first encrypts all messages, each decrypts; `prefix`, which tells apart those who
+    share a service, is authenticated with them. The other options are those of `HubLayer`.
 
     Channels with an exclamation mark belong to one process; those with plain names are queues, for workers, and cannot
     be in a group.
@@ -39,10 +41,13 @@ class BackplaneLayer(HubLayer):
         make_backplane: Callable[[], Backplane],
         max_message_size: int = MAX_MESSAGE_SIZE,
         confirm: bool = False,
+        prefix: str = "",
+        symmetric_encryption_keys: Sequence[str | bytes] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        codec = Codec(max_message_size)
+        encryption = Encryption(symmetric_encryption_keys, prefix) if symmetric_encryption_keys else None
+        codec = Codec(max_message_size, encryption)
         receiver = Receiver(self.hub, codec, self._slow_policy)
         self.node = Node(type(self).__name__, self.hub, codec, receiver, make_backplane, confirm)
         self._broadcast = self.node.broadcast

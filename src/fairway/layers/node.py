@@ -12,8 +12,8 @@ from typing import Any
 from fairway.delivery import Message, Payload, register_source
 from fairway.layers.background import background
 from fairway.layers.backplane import Backplane, BackplaneError, QueueFull
-from fairway.layers.codec import Codec, Kind, Undecodable
-from fairway.layers.errors import ChannelFull
+from fairway.layers.codec import Codec, Kind, place_of_queue
+from fairway.layers.errors import ChannelFull, Undecodable
 from fairway.layers.home import Home
 from fairway.layers.hub import Hub
 from fairway.layers.interests import Interests, subject_of
@@ -90,7 +90,7 @@ class Node:
 
     def post_to_group(self, group: str, kind: Kind, body: Any) -> Awaitable[object] | None:
         """Send to all processes with members; what is returned, if anything, is to be awaited before sending more."""
-        return self.home.post(subject_of(group), self._codec.encode(kind, body))
+        return self._post(subject_of(group), kind, body)
 
     def broadcast(self, group: str, payload: Payload, exclude: Iterable[str]) -> Awaitable[object] | None:
         """As `post_to_group`. Each process has its own policy for slow clients."""
@@ -98,7 +98,10 @@ class Node:
 
     def post_to_process(self, process: str, kind: Kind, body: Any) -> Awaitable[object] | None:
         """Send to one process; what is returned, if anything, is to be awaited before sending more."""
-        return self.home.post(subject_of_process(process), self._codec.encode(kind, body))
+        return self._post(subject_of_process(process), kind, body)
+
+    def _post(self, subject: str, kind: Kind, body: Any) -> Awaitable[object] | None:
+        return self.home.post(subject, self._codec.encode(kind, body, subject))
 
     async def join(self, group: str, channel: str) -> None:
         """Add a channel, of whichever process, to a group. What is sent to the group afterwards reaches it."""
@@ -136,7 +139,7 @@ class Node:
 
     async def push(self, queue: str, message: Message, capacity: int, expiry: float) -> None:
         """Add a message to a queue; `ChannelFull` at its capacity."""
-        data = self._codec.encode(Kind.EVENT, message)
+        data = self._codec.encode(Kind.EVENT, message, place_of_queue(queue))
         try:
             await self.home.call(lambda session: session.backplane.push(queue, data, capacity, expiry))
         except QueueFull:
@@ -147,7 +150,7 @@ class Node:
         while True:
             data = await self._pull(queue)
             try:
-                message: Message = self._codec.decode(data)[1]
+                message: Message = self._codec.decode(data, place_of_queue(queue))[1]
             except Undecodable as error:
                 self._receiver.undecodable(queue, error)
             else:
@@ -174,7 +177,7 @@ class Node:
     async def flush(self) -> None:
         """Forget all messages and all groups, in every process."""
         self._hub.flush()
-        data = self._codec.encode(Kind.FLUSH, [])
+        data = self._codec.encode(Kind.FLUSH, [], CONTROL)
 
         async def flush(session: Session) -> None:
             await session.backplane.flush()

@@ -10,7 +10,8 @@ from typing import Any
 
 from fairway.delivery import Payload, SlowPolicy
 from fairway.layers.backplane import BackplaneError, BackplaneStatistics, Unavailable
-from fairway.layers.codec import Codec, Kind, Undecodable
+from fairway.layers.codec import Codec, Kind
+from fairway.layers.errors import Undecodable
 from fairway.layers.hub import Hub
 from fairway.layers.interests import subject_of
 from fairway.layers.session import Session
@@ -21,6 +22,9 @@ REQUEST_TIMEOUT = 5.0
 
 MOST_REQUESTS = 1000
 """Of other processes, that are being carried out. Who asks beyond that gets no answer."""
+
+MOST_SAID = 1000
+"""Senders and reasons that are remembered for having been logged; what is beyond is logged by the rate alone."""
 
 CONTROL = "ctl"
 """The subject of messages for all processes."""
@@ -48,6 +52,7 @@ class Receiver:
         self._hub = hub
         self._codec = codec
         self._policy_of = policy_of
+        self._said: set[tuple[str, str]] = set()
         self._faults = FaultLog(get_logger("fairway.layers"), per_second=1)
         self._tickets = itertools.count()
         self._asked: dict[int, asyncio.Future[None]] = {}
@@ -56,7 +61,7 @@ class Receiver:
     def message(self, session: Session, subject: str, data: bytes) -> Awaitable[None] | None:
         """Something has come; what is returned, if anything, is to be awaited before the next."""
         try:
-            kind, body = self._codec.decode(data)
+            kind, body = self._codec.decode(data, subject)
             if kind is Kind.EVENT:
                 return self._hub.group_send(subject[2:], body)
             return self._deliver(session, subject, kind, body)
@@ -67,9 +72,13 @@ class Receiver:
         return None
 
     def undecodable(self, subject: str, error: Undecodable) -> None:
-        """A message is dropped because nobody can read it."""
+        """A message is dropped because nobody can read it: one line for each sender and reason."""
         self.statistics.undecodable += 1
-        self._faults.report(time.monotonic(), "undecodable", "Dropped what came for %s: %s", subject, error)
+        what = error.sender, str(error)
+        if what not in self._said and self._faults.counts(time.monotonic(), "undecodable"):
+            if len(self._said) < MOST_SAID:
+                self._said.add(what)
+            self._faults.write("Dropped what came for %s: %s", subject, error)
 
     def _deliver(self, session: Session, subject: str, kind: Kind, body: Any) -> Awaitable[None] | None:
         if kind is Kind.BROADCAST:
@@ -101,8 +110,9 @@ class Receiver:
         ticket = next(self._tickets)
         future = self._asked[ticket] = session.loop.create_future()
         try:
-            request = self._codec.encode(kind, [group, channel, me, ticket])
-            if await session.backplane.publish(subject_of_process(process), request) == 0:
+            subject = subject_of_process(process)
+            request = self._codec.encode(kind, [group, channel, me, ticket], subject)
+            if await session.backplane.publish(subject, request) == 0:
                 return
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 await future
@@ -123,7 +133,8 @@ class Receiver:
                 self._hub.group_discard(group, channel)
             else:
                 await join(session, self._hub, group, channel)
-            await session.backplane.publish(subject_of_process(asker), self._codec.encode(Kind.DONE, [ticket]))
+            subject = subject_of_process(asker)
+            await session.backplane.publish(subject, self._codec.encode(Kind.DONE, [ticket], subject))
         except BackplaneError:
             pass  # whoever has asked gets no answer, and says so
 

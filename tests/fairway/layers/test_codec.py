@@ -20,8 +20,8 @@ from django.utils.translation import gettext_lazy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairway.layers.codec import VERSION, Codec, Kind, Undecodable
-from fairway.layers.errors import MessageTooLarge
+from fairway.layers.codec import VERSION, Codec, Kind
+from fairway.layers.errors import MessageTooLarge, Undecodable
 
 codec = Codec(1024 * 1024)
 
@@ -132,7 +132,7 @@ def test_what_cannot_be_sent_is_named_with_its_place(value: Any, complaint: str)
     with pytest.raises(TypeError, match=complaint):
         sent(value)
     with pytest.raises(TypeError, match=complaint):
-        codec.encode(Kind.DIRECT, ["specific.a!b", {"type": "test", "value": value}])
+        codec.encode(Kind.DIRECT, ["specific.a!b", {"type": "test", "value": value}], "p.a")
 
 
 def test_a_message_that_contains_itself_is_an_error() -> None:
@@ -140,29 +140,29 @@ def test_a_message_that_contains_itself_is_an_error() -> None:
     message["self"] = message
 
     with pytest.raises(TypeError, match="cannot be sent"):
-        codec.encode(Kind.EVENT, message)
+        codec.encode(Kind.EVENT, message, "g.a")
 
 
 def test_what_is_too_large_is_an_error_of_the_sender() -> None:
     small = Codec(100)
-    small.encode(Kind.EVENT, {"type": "test", "text": "x" * 80})
+    small.encode(Kind.EVENT, {"type": "test", "text": "x" * 80}, "g.a")
 
     complaint = (
         r"^the message takes 1,0\d\d bytes, and a channel layer carries 100: .* raise max_message_size in its CONFIG$"
     )
     with pytest.raises(MessageTooLarge, match=complaint):
-        small.encode(Kind.EVENT, {"type": "test", "text": "x" * 1000})
+        small.encode(Kind.EVENT, {"type": "test", "text": "x" * 1000}, "g.a")
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_the_kind_arrives(kind: Kind) -> None:
     body: Any = {"type": "test"} if kind is Kind.EVENT else [1, "two", {"type": "three"}]
 
-    assert codec.decode(codec.encode(kind, body)) == (kind, body)
+    assert codec.decode(codec.encode(kind, body, "g.a"), "g.a") == (kind, body)
 
 
 def test_the_first_byte_says_the_version() -> None:
-    assert codec.encode(Kind.EVENT, {})[0] >> 4 == VERSION == 1
+    assert codec.encode(Kind.EVENT, {}, "g.a")[0] >> 4 == VERSION == 1
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,8 @@ def test_the_first_byte_says_the_version() -> None:
     [
         (b"", "^the message is of version 0, and this release of Fairway reads 1$"),
         (b"\x20\x80", "^the message is of version 2, and this release of Fairway reads 1$"),
-        (b"\x1f\x80", "version 1"),
+        (b"\x1e\x80", "version 1"),
+        (b"\x1f\x80", "^it is encrypted, and this process has no symmetric_encryption_keys$"),
         (b"\x10", "^the message cannot be read: "),
         (b"\x10\x93\x01", "cannot be read"),
         (b"\x10" + b"\x91" * 100_000, "cannot be read"),
@@ -184,14 +185,14 @@ def test_the_first_byte_says_the_version() -> None:
 )
 def test_what_is_no_message_is_undecodable(data: bytes, complaint: str) -> None:
     with pytest.raises(Undecodable, match=complaint):
-        codec.decode(data)
+        codec.decode(data, "g.a")
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_message_or_undecodable(data: bytes) -> None:
     for first in (b"", b"\x10", b"\x11"):
         with contextlib.suppress(Undecodable):
-            codec.decode(first + data)
+            codec.decode(first + data, "g.a")
 
 
 leaves = (

@@ -13,10 +13,6 @@ from fairway.layers.redis.backplane import RedisBackplane
 # Options of channels_redis that are refused unless they have this value, and why.
 _REFUSED: Mapping[str, tuple[Any, str]] = {
     "serializer_format": ("msgpack", "messages travel as MessagePack: remove it"),
-    "symmetric_encryption_keys": (
-        None,
-        "messages are not encrypted by this layer yet: use TLS (rediss://), or keep channels_redis",
-    ),
     "on_disconnect": (None, "channels_redis 4 never calls it: remove it"),
     "on_reconnect": (None, "channels_redis 4 never calls it: remove it"),
 }
@@ -47,4 +43,4 @@ class RedisChannelLayer(BackplaneLayer):
             if given and given != accepted:
                 raise InvalidChannelLayerError(f"CHANNEL_LAYERS, CONFIG: {name} is not supported: {reason}")
         places = addresses(hosts)
-        super().__init__(lambda: RedisBackplane(places, prefix, answer_timeout, outage_wait), **options)
+        super().__init__(lambda: RedisBackplane(places, prefix, answer_timeout, outage_wait), prefix=prefix, **options)

@@ -119,8 +119,8 @@ def test_options_of_channels_redis_are_taken(options: dict[str, Any]) -> None:
     [
         ({"serializer_format": "json"}, "serializer_format is not supported: messages travel as MessagePack"),
         (
-            {"symmetric_encryption_keys": ["key"]},
-            "symmetric_encryption_keys is not supported: messages are not encrypted",
+            {"symmetric_encryption_keys": "key"},
+            "symmetric_encryption_keys is a list of keys",
         ),
         ({"on_reconnect": print}, "on_reconnect is not supported: channels_redis 4 never calls it"),
     ],

@@ -1,0 +1,142 @@
+"""Messages that only those who have a key can read, and nobody else can make: AES-GCM.
+
+A process encrypts with a *subkey*, made of the first key and a *salt* of its own by HKDF (RFC 5869), and sends the salt
+along. So a nonce, which is random, has to be unique only among the messages under one salt: a salt is given up after
+2**32 of them, at which two nonces are equal with a chance of 2**-33 (NIST SP 800-38D, 8.3), and in a forked child. A
+subkey is made once for each process that sends, and kept by those who receive.
+
+Where a message belongs is authenticated with it: the *place*, a group for example, and the `context`, which says whose
+places these are. Copied to another place, or another site's, it cannot be read. Copied within its place it can.
+
+    one byte MARK · 16 bytes salt · 12 bytes nonce · ciphertext · 16 bytes tag
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+from fairway.layers.errors import InvalidChannelLayerError, Undecodable
+
+try:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+except ImportError:
+    _IS_ABLE = False
+else:
+    _IS_ABLE = True
+
+MARK = b"\x1f"
+"""The first byte of every encrypted message."""
+
+MOST_MESSAGES = 2**32
+"""Under one salt."""
+
+MOST_SENDERS = 1024
+"""Whose subkeys are kept; that of one beyond is made anew with each message."""
+
+_SALT, _NONCE, _TAG = 16, 12, 16
+_HEAD = len(MARK) + _SALT + _NONCE
+_PURPOSE = b"fairway channel layer 1"
+
+
+class Encryption:
+    """Encrypts with the first of the keys, and reads what was encrypted with any of them. Any thread may call it.
+
+    `context` is authenticated with every message, as its place is. `random` gives so many random bytes.
+    """
+
+    def __init__(
+        self, keys: Iterable[str | bytes], context: str = "", random: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        self._keys = _checked(keys)
+        self._context = context.encode()
+        self._random = random
+        # Of those whose messages were found to be genuine: nobody else can displace them.
+        self._senders: OrderedDict[bytes, AESGCM] = OrderedDict()
+        self.start_anew()
+        _all.add(self)
+
+    def start_anew(self) -> None:
+        """Take another salt: nonces may have been used under this one, here or in the parent process."""
+        salt = self._random(_SALT)
+        self._own = salt, _subkey(self._keys[0], salt), itertools.count(1)
+
+    def seal(self, data: bytes, place: str) -> bytes:
+        """Encrypt what is for a place."""
+        salt, key, numbers = self._own
+        if next(numbers) > MOST_MESSAGES:
+            self.start_anew()
+            return self.seal(data, place)
+        nonce = self._random(_NONCE)
+        return b"".join((MARK, salt, nonce, key.encrypt(nonce, data, self._bound(place))))
+
+    def open(self, data: bytes, place: str) -> bytes:
+        """What was sealed for this place; `Undecodable` for everything that was not, by somebody who has a key."""
+        if not data.startswith(MARK):
+            raise Undecodable("it is not encrypted, and whoever has no key could have sent it")
+        if len(data) < _HEAD + _TAG:
+            raise Undecodable("it is encrypted and too short")
+        salt, nonce, sealed = data[1 : 1 + _SALT], data[1 + _SALT : _HEAD], data[_HEAD:]
+        bound = self._bound(place)
+        known = self._senders.get(salt)
+        for key in [known] if known is not None else (_subkey(key, salt) for key in self._keys):
+            try:
+                opened: bytes = key.decrypt(nonce, sealed, bound)
+            except InvalidTag:
+                continue
+            self._keep(salt, key)
+            return opened
+        raise Undecodable(
+            "it is encrypted with a key that symmetric_encryption_keys does not have, was for another place, or is "
+            "not genuine",
+            sender=salt.hex(),
+        )
+
+    def _bound(self, place: str) -> bytes:
+        return b"%d %b %b" % (len(self._context), self._context, place.encode())
+
+    def _keep(self, salt: bytes, key: AESGCM) -> None:
+        if salt not in self._senders:
+            self._senders[salt] = key
+            if len(self._senders) > MOST_SENDERS:
+                self._senders.popitem(last=False)
+
+
+def _checked(keys: Iterable[str | bytes]) -> list[bytes]:
+    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+        raise InvalidChannelLayerError(
+            "CHANNEL_LAYERS, CONFIG: symmetric_encryption_keys is a list of keys: the first encrypts, all decrypt"
+        )
+    secrets = [key.encode() if isinstance(key, str) else key for key in keys]
+    if not secrets or not all(isinstance(key, bytes) and key for key in secrets):
+        raise InvalidChannelLayerError(
+            "CHANNEL_LAYERS, CONFIG: symmetric_encryption_keys holds texts or bytes that are not empty, such as those "
+            "that secrets.token_urlsafe(32) makes"
+        )
+    if not _IS_ABLE:
+        raise InvalidChannelLayerError(
+            "CHANNEL_LAYERS, CONFIG: symmetric_encryption_keys needs the package cryptography (the extra encryption of "
+            "Fairway): pip install cryptography"
+        )
+    return secrets
+
+
+def _subkey(key: bytes, salt: bytes) -> AESGCM:
+    return AESGCM(HKDF(SHA256(), length=32, salt=salt, info=_PURPOSE).derive(key))
+
+
+_all: weakref.WeakSet[Encryption] = weakref.WeakSet()
+
+
+def _start_anew() -> None:
+    for encryption in list(_all):
+        encryption.start_anew()
+
+
+os.register_at_fork(after_in_child=_start_anew)

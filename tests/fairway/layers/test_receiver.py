@@ -1,0 +1,129 @@
+"""What comes from other processes and cannot be read: wrong keys, copies from elsewhere, releases to come."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fairway.layers.codec import VERSION, Codec, Kind
+from fairway.layers.encryption import Encryption
+from fairway.layers.engine import Engine
+from fairway.layers.layer import BackplaneLayer
+from fairway.layers.session import Session
+from fairway.testing.in_process import InProcessBackplane
+
+NewLayer = Callable[..., BackplaneLayer]
+
+
+@pytest.fixture
+async def new_layer() -> AsyncIterator[NewLayer]:
+    """Makes layers that share a service, each as if it were in a process of its own."""
+    engine = Engine()
+    layers: list[BackplaneLayer] = []
+
+    def make(**options: Any) -> BackplaneLayer:
+        layers.append(BackplaneLayer(lambda: InProcessBackplane(engine), **options))
+        return layers[-1]
+
+    yield make
+    for layer in layers:
+        await layer.close()
+
+
+async def member_of(layer: BackplaneLayer, group: str = "room") -> str:
+    name = await layer.new_channel()
+    await layer.group_add(group, name)
+    return name
+
+
+def session_of(layer: BackplaneLayer) -> Session:
+    session = layer.node.home.here()
+    assert session is not None
+    return session
+
+
+async def test_who_has_the_keys_reads_everything(new_layer: NewLayer) -> None:
+    here = new_layer(symmetric_encryption_keys=["old", "new"])
+    there = new_layer(symmetric_encryption_keys=["new", "old"])
+    name = await member_of(here)
+    await there.group_send("room", {"type": "group"})
+    await there.send(name, {"type": "direct"})
+    await here.send(name, {"type": "own"})
+    await there.send("work", {"type": "queue"})
+    other = await there.new_channel()
+    await there.group_add("hall", other)
+    await there.group_add("room", name)  # which its own process does
+
+    assert [(await here.receive(name))["type"] for _ in range(3)] == ["group", "direct", "own"]
+    assert (await here.receive("work"))["type"] == "queue"
+    assert here.node.statistics.undecodable == there.node.statistics.undecodable == 0
+
+
+async def test_who_lacks_the_key_drops_counts_and_says_so_once_for_each_sender(
+    new_layer: NewLayer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = itertools.count(0, 100)  # far apart, so that not the rate is what keeps lines away
+    monkeypatch.setattr("fairway.layers.receiver.time", SimpleNamespace(monotonic=lambda: float(next(moments))))
+    here = new_layer(symmetric_encryption_keys=["key"])
+    strangers = [new_layer(symmetric_encryption_keys=["another"]) for _ in range(2)]
+    plain = new_layer()
+    name = await member_of(here)
+    for _ in range(5):
+        for stranger in (*strangers, plain):
+            await stranger.group_send("room", {"type": "stranger"})
+    await here.group_send("room", {"type": "own"})
+
+    assert (await here.receive(name))["type"] == "own"
+    assert here.node.statistics.undecodable == 15
+    assert [line[:60] for line in caplog.messages] == [
+        "Dropped what came for g.room: it is encrypted with a key tha",
+        "Dropped what came for g.room: it is encrypted with a key tha",
+        "Dropped what came for g.room: it is not encrypted, and whoev",
+    ]
+
+
+async def test_a_message_is_not_moved_to_another_group_queue_or_prefix(new_layer: NewLayer) -> None:
+    here = new_layer(symmetric_encryption_keys=["key"], prefix="a")
+    name = await member_of(here)
+    await member_of(here, "hall")
+    published = session_of(here).backplane
+    codec = Codec(1000, Encryption(["key"], "a"))
+    stolen = codec.encode(Kind.EVENT, {"type": "stolen"}, "g.hall")
+    for subject in ("g.room", f"p.{here.node.name}", "ctl"):
+        await published.publish(subject, stolen)
+    await published.push("hall", stolen, 10, 60)
+    await here.send("hall", {"type": "genuine"})
+    other = Codec(1000, Encryption(["key"], "b"))
+    await published.publish("g.room", other.encode(Kind.EVENT, {"type": "stolen"}, "g.room"))
+    await here.group_send("room", {"type": "genuine"})
+
+    assert (await here.receive(name))["type"] == "genuine"
+    assert (await here.receive("hall"))["type"] == "genuine"
+    assert here.node.statistics.undecodable == 5
+
+
+async def test_what_a_later_release_sends_is_dropped_and_the_rest_arrives(
+    new_layer: NewLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    here, there = new_layer(), new_layer()
+    name = await member_of(here)
+    await there.new_channel()
+    later = bytes([VERSION + 1 << 4 | Kind.EVENT]) + b"\x81\xa4type\xa1a"
+    future_kind = bytes([VERSION << 4 | 14]) + b"\x90"
+    for _ in range(3):
+        for data in (later, future_kind):
+            await session_of(there).backplane.publish("g.room", data)
+    await session_of(there).backplane.push("work", later, 10, 60)
+    await there.send("work", {"type": "now"})
+    await there.group_send("room", {"type": "now"})
+
+    assert (await here.receive(name))["type"] == "now"
+    assert (await here.receive("work"))["type"] == "now"
+    assert here.node.statistics.undecodable == 7
+    assert caplog.messages[0] == (
+        "Dropped what came for g.room: the message is of version 2, and this release of Fairway reads 1"
+    )
