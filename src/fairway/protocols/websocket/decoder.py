@@ -169,9 +169,10 @@ class Decoder:
         return items
 
     def keep(self, data: bytes) -> None:
-        """Take bytes without decoding any: they are pending."""
-        self._buffer += data
-        self.pending = True
+        """Take bytes without decoding any: they are pending. Behind the end nothing is kept."""
+        if self._message is not _FINISHED:
+            self._buffer += data
+            self.pending = True
 
     def _walk(self, data: bytes, items: list[Item], budget: int, room: float) -> int:
         """Take frames until the data or a budget is used up; the position of the first byte that is not taken."""
@@ -409,6 +410,11 @@ class Decoder:
         self._message = _FINISHED
         self.pending = False
         self._buffer = b""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more is decoded: the peer has closed, or broken a rule."""
+        return self._message is _FINISHED
 
     @property
     def is_at_rest(self) -> bool:

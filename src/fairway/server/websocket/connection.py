@@ -97,7 +97,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         if core.decoder.pending:
             core.keep(data, self._context.now)  # it was read before the reading stopped
             return
-        if len(data) >= LARGE_READ and not self._context.backlog.may_decode(len(data)):
+        if len(data) >= LARGE_READ and not core.decoder.is_finished and not self._context.backlog.may_decode(len(data)):
             core.keep(data, self._context.now)
             self._pause_reading()
             return

@@ -321,6 +321,15 @@ def test_what_is_held_is_no_more_than_the_message_may_be() -> None:
     assert decoder.held_bytes == 100 + 130
 
 
+def test_behind_the_end_nothing_is_kept() -> None:
+    decoder = Decoder()
+    assert [type(item) for item in decoder.decode(b"\xff" * 20)] == [Failure]
+    assert decoder.is_finished
+    decoder.keep(b"x" * 100)
+    assert not decoder.pending
+    assert decoder.held_bytes == 0
+
+
 def test_nothing_is_held_between_messages() -> None:
     decoder = Decoder()
     for byte in fragmented(TEXT, b"ab", b"cd"):
