@@ -26,6 +26,9 @@ from fairway.delivery import Payload
 from fairway.server.output.outbox import Outbox
 from fairway.server.output.recipients import Part, Recipients
 
+# A visit that goes through an outbox takes as long as so many that go to a socket straight.
+INDIRECT_COST = 8
+
 
 class Broadcast:
     """A message that is under way. `number` counts the broadcasts of a sweep from 1; `weight` is about how many bytes
@@ -101,17 +104,24 @@ class Sweep:
         connection.check_bound()
 
     def run(self, count: int) -> int:
-        """Visit up to `count` recipients; return how many. Fewer are visited where the bytes to be written change."""
+        """Visit up to `count` recipients, fewer where the bytes to be written change or where many are indirect, each
+        of which counts as `INDIRECT_COST`. Return for how many they counted: at most about twice as many.
+        """
         # The bytes change where the encoder or the lane does, where a broadcast has been all the way round, and at the
         # end of the circle. Up to there all get the same ones.
         begin = self.at
         part = next(part for part in self.recipients.parts if begin < part.end)
         end = min(part.end, begin + count, begin + self.under_way[0].remaining)
+        indirect = sorted(self._indirect_in(begin, end))
+        most = max(1, count // INDIRECT_COST)
+        if len(indirect) > most:
+            end = indirect[most]
+            del indirect[most:]
         count = end - begin
         data = b"".join([one.forms[part.encoder] for one in self.under_way])
         # Runs of sockets between the indirect ones are written straight; each of those goes through its outbox, which
         # knows what it has had already. That its visit has been is then forgotten: the next round is a new one.
-        for index in sorted(self._indirect_in(begin, end)):
+        for index in indirect:
             self._write(part, begin, index, data)
             self.bring_forward(index)
             self._brought_forward.pop(index, None)
@@ -122,7 +132,7 @@ class Sweep:
             one.remaining -= count
         while self.under_way and not self.under_way[0].remaining:
             self.weight -= self.under_way.popleft().weight
-        return count
+        return count + (INDIRECT_COST - 1) * len(indirect)
 
     def _indirect_in(self, begin: int, end: int) -> set[int]:
         """The indices in this range whose sockets may only be written to through their outboxes."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fairway.delivery import Payload
 from fairway.server.output.recipients import Part
-from fairway.server.output.sweep import Sweep
+from fairway.server.output.sweep import INDIRECT_COST, Sweep
 
 
 class TextEncoder:
@@ -97,7 +97,7 @@ def test_everybody_gets_each_broadcast_once_and_in_order(steps: list[Any], borde
             add(sweep, f"<{number}>", set(value))
             expected = [text if index in value else f"{text}<{number}>" for index, text in enumerate(expected)]
         elif sweep.under_way and step == "run":
-            assert 0 < sweep.run(value) <= value
+            assert 0 < sweep.run(value) <= 2 * value + INDIRECT_COST
         elif sweep.under_way:
             sweep.bring_forward(value)
             assert recipients.connections[value].outbox.got.decode() == expected[value]
@@ -105,6 +105,19 @@ def test_everybody_gets_each_broadcast_once_and_in_order(steps: list[Any], borde
         sweep.run(3)
     assert [one.outbox.got.decode() for one in recipients.connections] == expected
     assert sweep.weight == 0
+
+
+def test_visits_that_go_through_outboxes_count_more_than_others() -> None:
+    recipients: Any = FakeRecipients(100, 0)
+    indirect = {one.outbox for one in recipients.connections[10:]}
+    sweep = Sweep(recipients, indirect, ())
+    add(sweep, "hello", set())
+    visits = 64 // INDIRECT_COST
+    assert sweep.run(64) == 10 + visits * INDIRECT_COST
+    assert sweep.at == 10 + visits
+    while sweep.under_way:
+        assert sweep.run(64) <= 2 * 64
+    assert {one.outbox.got for one in recipients.connections} == {b"hello"}
 
 
 def test_one_write_brings_everything_that_has_joined_since_the_last_visit() -> None:
