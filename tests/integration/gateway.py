@@ -252,7 +252,7 @@ class Gateway:
     async def start(self) -> None:
         # It keeps next to nothing of its own: a client that does not read is felt at the server.
         endpoint = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
         self._server = await asyncio.start_server(self._accept, sock=endpoint)
         self.port: int = self._server.sockets[0].getsockname()[1]
 

@@ -113,7 +113,6 @@ class Client:
             async with asyncio.timeout(DEADLINE):
                 await self.writer.wait_closed()
         except TimeoutError:
-            # asyncio's TLS waits to read what a test has left unread.
             self.writer.transport.abort()
         except OSError:
             pass
@@ -156,7 +155,13 @@ class Served:
         endpoint.sendall(at_once)
         endpoint.setblocking(False)
         name = "localhost" if self.trust is not None else None
-        client = Client(*await asyncio.open_connection(sock=endpoint, ssl=self.trust, server_hostname=name))
+        # asyncio's TLS waits for what a test has left unread, for half a minute if it may.
+        patience = 0.5 if self.trust is not None else None
+        client = Client(
+            *await asyncio.open_connection(
+                sock=endpoint, ssl=self.trust, server_hostname=name, ssl_shutdown_timeout=patience
+            )
+        )
         self.clients.append(client)
         return client
 

@@ -16,7 +16,7 @@ from fairway.delivery import SlowPolicy, statistics
 from fairway.server.output import fanout
 from fairway.server.output.fanout import FEW
 from fairway.server.output.lanes import CHUNK_BYTES
-from tests.integration.conftest import Start, in_clear_and_over_tls
+from tests.integration.conftest import Start, over_everything
 from tests.integration.raw import CLOSE, DEADLINE, TEXT, Client, Served, frame, next_pass
 
 BIG = "x" * 10_000
@@ -110,7 +110,7 @@ async def test_a_stuck_reader_stops_only_its_own_handler(
     assert sizes(served)[:-1] == [0] * (MEMBERS - 1)
 
 
-@in_clear_and_over_tls
+@over_everything
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
 async def test_a_reader_that_is_slow_but_takes_something_is_kept(
     start: Start, layer: InMemoryChannelLayer, member: Any
@@ -134,7 +134,7 @@ async def test_a_reader_that_is_slow_but_takes_something_is_kept(
     assert f"client took no data for {timeout:g} s" in served.log[-1]
 
 
-@in_clear_and_over_tls
+@over_everything
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
 async def test_a_stuck_reader_among_a_hundred_is_left_when_its_time_is_up(
@@ -170,6 +170,17 @@ async def test_a_stuck_reader_among_a_hundred_is_left_when_its_time_is_up(
     assert served.log[-1].endswith("/chat: client took no data for 0.5 s")
 
 
+FLOOD = 300
+"""As many big messages as no client, and no kernel for it, takes that reads none of them."""
+
+
+async def stuck_one(served: Served) -> Client:
+    """A client that reads nothing but when it is told to."""
+    client = await served.connect(receive_buffer=4096)
+    await client.open()
+    return client
+
+
 async def flood(layer: InMemoryChannelLayer, others: list[Client], count: int) -> None:
     for number in range(count):
         await layer.group_broadcast("all", f"{number} {BIG}")
@@ -177,28 +188,28 @@ async def flood(layer: InMemoryChannelLayer, others: list[Client], count: int) -
             assert (await client.frame())[1].startswith(f"{number} ".encode())
 
 
-@in_clear_and_over_tls
+@over_everything
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
 async def test_a_client_too_slow_for_broadcasts_is_closed(
     start: Start, layer: InMemoryChannelLayer, member: Any
 ) -> None:
     served = await start(member.as_asgi(), outbox_bytes=200_000)
-    _stuck, *others = await reading(served, 3)
-    await flood(layer, others, 800)
+    await stuck_one(served)
+    await flood(layer, await reading(served, 2), FLOOD)
     await until(lambda: member.codes)
     assert member.codes == [1013]
     assert served.context.counters.slow_consumers == 1
     assert served.context.counters.dropped_frames > 0
 
 
-@in_clear_and_over_tls
+@over_everything
 @pytest.mark.parametrize("layer", ["drop-oldest", "keep-latest"], indirect=True)
 async def test_a_client_too_slow_for_broadcasts_misses_some(
     start: Start, layer: InMemoryChannelLayer, policy: SlowPolicy, member: Any
 ) -> None:
     served = await start(member.as_asgi(), outbox_bytes=200_000)
-    stuck, *others = await reading(served, 3)
-    await flood(layer, others, 800)
+    stuck = await stuck_one(served)
+    await flood(layer, await reading(served, 2), FLOOD)
     await layer.group_broadcast("all", "the end")
     assert sizes(served)[-1] <= 200_000
     assert member.codes == []
@@ -208,9 +219,9 @@ async def test_a_client_too_slow_for_broadcasts_misses_some(
         received.append((await stuck.frame())[1].partition(b" x")[0])
     numbers = [int(number) for number in received[:-1]]
     assert numbers == sorted(set(numbers))
-    assert 800 - len(numbers) == served.context.counters.dropped_frames > 0
+    assert FLOOD - len(numbers) == served.context.counters.dropped_frames > 0
     if policy is SlowPolicy.DROP_OLDEST:
-        assert numbers[-1] == 799
+        assert numbers[-1] == FLOOD - 1
     await stuck.send(frame(TEXT, b"1"))
     assert (await stuck.frame())[1] == BIG.encode()
 
@@ -259,7 +270,7 @@ async def send_long(way: str, layer: InMemoryChannelLayer, client: Client, count
         await layer.group_send("all", {"type": "short.message"})
 
 
-@in_clear_and_over_tls
+@over_everything
 @pytest.mark.parametrize("sending", WAYS_OF_SENDING)
 @pytest.mark.parametrize("deflate", [False, True])
 async def test_a_message_beyond_the_bound_reaches_a_client_that_reads(
@@ -278,7 +289,7 @@ async def test_a_message_beyond_the_bound_reaches_a_client_that_reads(
     assert served.context.counters.slow_consumers == 0
 
 
-@in_clear_and_over_tls
+@over_everything
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
 @pytest.mark.parametrize("sending", WAYS_OF_SENDING)
 async def test_long_messages_that_pile_up_end_a_client_that_does_not_read_and_it_can_learn_why(
@@ -302,7 +313,7 @@ async def test_long_messages_that_pile_up_end_a_client_that_does_not_read_and_it
     assert await client.at_end()
 
 
-@in_clear_and_over_tls
+@over_everything
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
 async def test_a_client_that_is_too_slow_after_its_close_is_dropped_without_an_error(
     start: Start, layer: InMemoryChannelLayer, sender: Any, caplog: pytest.LogCaptureFixture
@@ -319,7 +330,7 @@ async def test_a_client_that_is_too_slow_after_its_close_is_dropped_without_an_e
     assert "LocalProtocolError" not in caplog.text
 
 
-@in_clear_and_over_tls
+@over_everything
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
 async def test_a_client_that_was_too_slow_is_left_after_the_time_for_a_close(
     start: Start, layer: InMemoryChannelLayer, sender: Any
