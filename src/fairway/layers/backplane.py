@@ -9,14 +9,18 @@ keeps itself connected, and stands by the subscriptions that it has acknowledged
 away, every call waits for a bounded time and then raises `Unavailable`, and later calls raise it at once, until it is
 back. Calls take effect in the order in which they are made.
 
+What not every backplane can do are its *abilities*: `followers`, `streams` and `presence` are objects of it, whose
+methods raise `NotAble` where it lacks them.
+
 `fairway.testing.backplane_contract` is the suite that a backplane has to pass.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Awaitable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
 
 from fairway.delivery import CounterSet
 
@@ -35,6 +39,10 @@ class Refused(BackplaneError):
 
 class QueueFull(BackplaneError):
     """The queue holds as many messages as it may."""
+
+
+class NotAble(BackplaneError, NotImplementedError):
+    """The backplane lacks an ability."""
 
 
 class BackplaneStatistics(CounterSet):
@@ -84,6 +92,124 @@ class Events(Protocol):
         """What the backplane needs is away."""
 
 
+# Abilities --------------------------------------------------------------------------------------------------------
+
+FOLLOWERS, STREAMS, PRESENCE, CLAIMS = "followers", "streams", "presence", "claims"
+"""Names of abilities. *Claims* are reserved: one owner for a name, with a lease, and a term that fences off others."""
+
+
+def _lacks(what: str, who_has: str) -> NoReturn:
+    raise NotAble(f"the backplane of this channel layer {what}: {who_has}")
+
+
+class Followers:
+    """Queues that follow groups: who sends to a group pushes to them as well. The service keeps who follows.
+
+    There are few of them: every process that sends knows them all.
+    """
+
+    async def add(self, group: str, queue: str, expiry: float) -> None:
+        """Let a queue follow a group for so many seconds from now."""
+        self._lack()
+
+    async def remove(self, group: str, queue: str) -> None:
+        """Let it follow no longer; nothing happens if it does not."""
+        self._lack()
+
+    async def all(self) -> Sequence[tuple[str, str, float]]:
+        """Groups, the queues that follow them, and for how many seconds they still do."""
+        self._lack()
+
+    def _lack(self) -> NoReturn:
+        _lacks("cannot have queues in groups", "that of fairway.layers.redis.RedisChannelLayer can")
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in what is kept of a subject: offsets grow, and mean something within an epoch only."""
+
+    epoch: str
+    offset: int
+
+
+@dataclass(frozen=True)
+class Keep:
+    """How much is kept of a subject: so many messages, for so many seconds."""
+
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A message that was kept, when it was, by the service's clock, and after which one of its subject it comes."""
+
+    data: bytes
+    position: Position
+    at: float
+    previous: int | None
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of what is kept of a subject. `is_complete`: nothing is missing between `after` and the first message."""
+
+    messages: Sequence[Kept]
+    top: Position
+    is_complete: bool
+
+
+class Streams:
+    """Subjects of which the last messages are kept."""
+
+    async def append(self, subject: str, data: bytes, keep: Keep, key: str = "") -> Position:
+        """Publish and keep; of those with the same `key` only the first."""
+        self._lack()
+
+    async def read(self, subject: str, after: Position | float | None, limit: int) -> Page:
+        """What was kept after a position or a time of the service's clock; from the beginning with None."""
+        self._lack()
+
+    def _lack(self) -> NoReturn:
+        _lacks("keeps no history", "none of this release does")
+
+
+@dataclass(frozen=True)
+class Departed:
+    """A process whose lease has ended, with the subjects of its entries. `term` fences off what it still says."""
+
+    process: str
+    subjects: Sequence[str]
+    term: int
+
+
+class Presence:
+    """Who is there: entries of a process under a subject, which live as long as the process's lease."""
+
+    async def enter(self, subject: str, entries: Mapping[str, bytes]) -> None:
+        """Add entries of this process, or change them."""
+        self._lack()
+
+    async def leave(self, subject: str, keys: Collection[str]) -> None:
+        """Take entries of this process away."""
+        self._lack()
+
+    async def present(self, subject: str) -> Mapping[str, Mapping[str, bytes]]:
+        """The entries of each process."""
+        self._lack()
+
+    async def count(self, subject: str) -> int:
+        """How many entries there are, of all processes."""
+        self._lack()
+
+    async def renew(self, ttl: float) -> Sequence[Departed]:
+        """Live for so many seconds more; each process that has died is named to one caller."""
+        self._lack()
+
+    def _lack(self) -> NoReturn:
+        _lacks("keeps no presence", "none of this release does")
+
+
 class Backplane(abc.ABC):
     """Carries bytes between the processes that share a service and a prefix.
 
@@ -92,6 +218,19 @@ class Backplane(abc.ABC):
     """
 
     statistics: BackplaneStatistics
+    followers: Followers = Followers()
+    streams: Streams = Streams()
+    presence: Presence = Presence()
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        """What it can do besides subjects and queues."""
+        each = {
+            FOLLOWERS: (self.followers, Followers),
+            STREAMS: (self.streams, Streams),
+            PRESENCE: (self.presence, Presence),
+        }
+        return frozenset(name for name, (own, none) in each.items() if type(own) is not none)
 
     @property
     @abc.abstractmethod
@@ -142,4 +281,4 @@ class Backplane(abc.ABC):
 
     @abc.abstractmethod
     async def flush(self) -> None:
-        """Empty all queues."""
+        """Empty all queues, and let them follow no group."""

@@ -46,6 +46,10 @@ class Kind(enum.IntEnum):
     """[ticket]: a JOIN or LEAVE was carried out."""
     FLUSH = 6
     """[]: forget all groups and messages."""
+    FOLLOW = 7
+    """[group, queue, seconds]: what is sent to the group goes to the queue as well."""
+    UNFOLLOW = 8
+    """[group, queue]"""
 
 
 _OPTIONS = (

@@ -1,4 +1,5 @@
-"""The reference backplane, in memory: subjects with subscribers, queues with capacity and expiry. Pure.
+"""The reference backplane, in memory: subjects with subscribers, queues with capacity and expiry, and which of them
+follow groups. Pure.
 
 It says what a service between processes has to do, without one: tests of layers run over it, and every other backplane
 is compared with it. Time is an argument, in seconds of any clock. What it has to tell somebody it hands to the
@@ -28,12 +29,13 @@ class Reader(Protocol):
 class Engine:
     """Subjects and queues of one prefix."""
 
-    __slots__ = ("_queues", "_readers", "_subscribers")
+    __slots__ = ("_followers", "_queues", "_readers", "_subscribers")
 
     def __init__(self) -> None:
         self._subscribers: dict[str, dict[Subscriber, None]] = {}
         self._queues: dict[str, deque[tuple[float, bytes]]] = {}
         self._readers: dict[str, dict[Reader, None]] = {}
+        self._followers: dict[tuple[str, str], float] = {}
 
     # Subjects -------------------------------------------------------------------------------------------------
 
@@ -108,8 +110,23 @@ class Engine:
         return len(self._queues.get(queue, ()))
 
     def flush(self) -> None:
-        """Empty all queues; readers go on waiting."""
+        """Empty all queues, and let them follow no group; readers go on waiting."""
         self._queues.clear()
+        self._followers.clear()
+
+    # Queues that follow groups --------------------------------------------------------------------------------
+
+    def follow(self, group: str, queue: str, expiry: float, now: float) -> None:
+        self._followers[group, queue] = now + expiry
+
+    def unfollow(self, group: str, queue: str) -> None:
+        """Nothing happens if it does not follow."""
+        self._followers.pop((group, queue), None)
+
+    def following(self, now: float) -> list[tuple[str, str, float]]:
+        """Groups, the queues that follow them, and for how many seconds they still do."""
+        self._followers = {key: until for key, until in self._followers.items() if until > now}
+        return [(*key, until - now) for key, until in self._followers.items()]
 
     def _expire(self, queue: str, now: float) -> None:
         waiting = self._queues.get(queue)

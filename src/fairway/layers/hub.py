@@ -59,9 +59,9 @@ class Hub:
         self.groups = self.memberships.groups
         self.expiry = expiry
         self.group_expiry = group_expiry
-        self._drops = Drops()
-        self._pace = Pace(self._drops)
-        self._capacity_of = capacity_of
+        self.drops = Drops()
+        self._pace = Pace(self.drops)
+        self.capacity_of = capacity_of
         self._clock = clock
         # When messages expire that were queued for channels without a member.
         self._expiries: ExpiryQueue[tuple[float, str]] = ExpiryQueue(self._waits)
@@ -120,7 +120,7 @@ class Hub:
         else:
             delivered = self._enqueue(channel, message)
         if not delivered:
-            self._drops.total += 1
+            self.drops.total += 1
             logger.debug("channel %s is full: a message was dropped", channel)
         return delivered
 
@@ -143,7 +143,7 @@ class Hub:
             target = self.channels.get(channel)
             if isinstance(target, ChannelQueue):
                 return target
-            queue = self.channels[channel] = ChannelQueue(self._capacity_of(channel))
+            queue = self.channels[channel] = ChannelQueue(self.capacity_of(channel))
             queue.displaced = target
             if target is not None:
                 self.memberships.forget_rosters()
@@ -152,7 +152,7 @@ class Hub:
     @property
     def dropped(self) -> int:
         """How many deliveries were refused by channels that were full."""
-        return self._drops.total
+        return self.drops.total
 
     def statistics(self) -> Record:
         """What is here, and `dropped_messages`: how many deliveries were refused so far. (`StatisticsSource`)

@@ -32,8 +32,7 @@ class BackplaneLayer(HubLayer):
     `symmetric_encryption_keys`: the first encrypts all messages, each decrypts; `prefix`, which tells apart those who
     share a service, is authenticated with them. The other options are those of `HubLayer`.
 
-    Channels with an exclamation mark belong to one process; those with plain names are queues, for workers, and cannot
-    be in a group.
+    Channels with an exclamation mark belong to one process; those with plain names are queues, for workers.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class BackplaneLayer(HubLayer):
         self.require_valid_channel_name(channel)
         process = process_of(channel)
         if process is None:
-            await self.node.push(channel, message, self.get_capacity(channel), self.expiry)
+            await self.node.push(channel, message)
         elif process != self.node.name:
             sent = self.node.post_to_process(process, Kind.DIRECT, [channel, message])
             if sent is not None:
@@ -108,6 +107,6 @@ class BackplaneLayer(HubLayer):
     async def group_send(self, group: str, message: Message) -> None:
         check_message(message)
         self.require_valid_group_name(group)
-        sent = self.node.post_to_group(group, Kind.EVENT, message)
+        sent = self.node.group_send(group, message)
         if sent is not None:
             await sent

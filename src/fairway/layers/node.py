@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +15,7 @@ from fairway.layers.background import background
 from fairway.layers.backplane import Backplane, BackplaneError, QueueFull
 from fairway.layers.codec import Codec, Kind, place_of_queue
 from fairway.layers.errors import ChannelFull, Undecodable
+from fairway.layers.followers import MOST_FOLLOWERS
 from fairway.layers.home import Home
 from fairway.layers.hub import Hub
 from fairway.layers.interests import Interests, subject_of
@@ -42,6 +44,7 @@ class Node:
     ) -> None:
         self._call_it(_new_name())
         self.statistics = receiver.statistics
+        self.followers = receiver.followers
         self._hub = hub
         self._codec = codec
         self._receiver = receiver
@@ -56,6 +59,7 @@ class Node:
         backplane = self._make_backplane()
         backplane.statistics = self.statistics
         session = Session(backplane, self._receiver, self._interests)
+        self._receiver.forget_followers()
         # In the background loop nobody is told of what could not be sent, unless he waits for it.
         session.posts = not self._confirm and not background.is_its_own(session.loop)
         session.start()
@@ -88,13 +92,38 @@ class Node:
 
     # Subjects -------------------------------------------------------------------------------------------------
 
-    def post_to_group(self, group: str, kind: Kind, body: Any) -> Awaitable[object] | None:
+    def group_send(self, group: str, message: Message) -> Awaitable[object] | None:
         """Send to all processes with members; what is returned, if anything, is to be awaited before sending more."""
-        return self._post(subject_of(group), kind, body)
+        if self.followers.is_idle:
+            return self._post(subject_of(group), Kind.EVENT, message)
+        return self._post_and_push(group, Kind.EVENT, message, message)
 
     def broadcast(self, group: str, payload: Payload, exclude: Iterable[str]) -> Awaitable[object] | None:
-        """As `post_to_group`. Each process has its own policy for slow clients."""
-        return self.post_to_group(group, Kind.BROADCAST, [payload.text, payload.data, list(exclude)])
+        """As `group_send`. Each process has its own policy for slow clients."""
+        excluded = list(exclude)
+        body = [payload.text, payload.data, excluded]
+        if self.followers.is_idle:
+            return self._post(subject_of(group), Kind.BROADCAST, body)
+        return self._post_and_push(group, Kind.BROADCAST, body, payload.as_message(), excluded)
+
+    async def _post_and_push(
+        self, group: str, kind: Kind, body: Any, message: Message, excluded: Collection[str] = ()
+    ) -> None:
+        """Send to the members, and to the queues that follow the group."""
+        if not self.followers.is_known:
+            await self.home.call(self._receiver.know_followers)
+        sent = self._post(subject_of(group), kind, body)
+        if sent is not None:
+            await sent
+        queues = [queue for queue in self.followers.of(group, time.monotonic()) if queue not in excluded]
+        full = 0
+        for queue in queues:
+            try:
+                await self.push(queue, message)
+            except ChannelFull:
+                full += 1
+        if full:
+            self._hub.drops.left_out(group, full, len(queues))
 
     def post_to_process(self, process: str, kind: Kind, body: Any) -> Awaitable[object] | None:
         """Send to one process; what is returned, if anything, is to be awaited before sending more."""
@@ -107,11 +136,8 @@ class Node:
         """Add a channel, of whichever process, to a group. What is sent to the group afterwards reaches it."""
         process = process_of(channel)
         if process is None:
-            raise NotImplementedError(
-                f"{channel} is a queue, which one of several workers reads, and cannot be in a group: "
-                "send to it directly, or add the channel_name of a consumer"
-            )
-        if process != self.name:
+            await self._follow(group, channel)
+        elif process != self.name:
             await self._ask(Kind.JOIN, group, channel, process)
         elif self.home.here() is not None and self._interests.is_standing(subject_of(group)):
             self._hub.group_add(group, channel)
@@ -125,6 +151,32 @@ class Node:
             self._hub.group_discard(group, channel)
         elif process is not None:
             await self._ask(Kind.LEAVE, group, channel, process)
+        else:
+            await self._unfollow(group, channel)
+
+    async def _follow(self, group: str, queue: str) -> None:
+        seconds = self._hub.group_expiry
+        data = self._codec.encode(Kind.FOLLOW, [group, queue, seconds], CONTROL)
+
+        async def follow(session: Session) -> None:
+            await self._receiver.know_followers(session)
+            await session.backplane.followers.add(group, queue, seconds)
+            if not self.followers.add(group, queue, time.monotonic() + seconds):
+                await session.backplane.followers.remove(group, queue)
+                raise BackplaneError(f"{MOST_FOLLOWERS:,} queues are in groups, and no more can be")
+            await session.backplane.publish(CONTROL, data)
+
+        await self.home.call(follow)
+
+    async def _unfollow(self, group: str, queue: str) -> None:
+        data = self._codec.encode(Kind.UNFOLLOW, [group, queue], CONTROL)
+
+        async def unfollow(session: Session) -> None:
+            await session.backplane.followers.remove(group, queue)
+            self.followers.remove(group, queue)
+            await session.backplane.publish(CONTROL, data)
+
+        await self.home.call(unfollow)
 
     async def _ask(self, kind: Kind, group: str, channel: str, process: str) -> None:
         me, own = self.name, self._subject
@@ -137,8 +189,9 @@ class Node:
 
     # Queues ---------------------------------------------------------------------------------------------------
 
-    async def push(self, queue: str, message: Message, capacity: int, expiry: float) -> None:
+    async def push(self, queue: str, message: Message) -> None:
         """Add a message to a queue; `ChannelFull` at its capacity."""
+        capacity, expiry = self._hub.capacity_of(queue), self._hub.expiry
         data = self._codec.encode(Kind.EVENT, message, place_of_queue(queue))
         try:
             await self.home.call(lambda session: session.backplane.push(queue, data, capacity, expiry))

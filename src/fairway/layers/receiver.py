@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fairway.delivery import Payload, SlowPolicy
-from fairway.layers.backplane import BackplaneError, BackplaneStatistics, Unavailable
+from fairway.layers.backplane import BackplaneError, BackplaneStatistics, NotAble, Refused, Unavailable
 from fairway.layers.codec import Codec, Kind
 from fairway.layers.errors import Undecodable
+from fairway.layers.followers import FollowerTable
 from fairway.layers.hub import Hub
 from fairway.layers.interests import subject_of
 from fairway.layers.session import Session
@@ -57,6 +58,8 @@ class Receiver:
         self._tickets = itertools.count()
         self._asked: dict[int, asyncio.Future[None]] = {}
         self._requests: set[asyncio.Task[None]] = set()
+        self.followers = FollowerTable()
+        self._reading: asyncio.Task[None] | None = None
 
     def message(self, session: Session, subject: str, data: bytes) -> Awaitable[None] | None:
         """Something has come; what is returned, if anything, is to be awaited before the next."""
@@ -96,9 +99,59 @@ class Receiver:
                 future.set_result(None)
         elif kind is Kind.FLUSH:
             self._hub.flush()
+            self.followers.replace(())
+        elif kind is Kind.FOLLOW:
+            group, queue, seconds = body
+            self.followers.add(str(group), str(queue), time.monotonic() + seconds)
+        elif kind is Kind.UNFOLLOW:
+            group, queue = body
+            self.followers.remove(str(group), str(queue))
         else:
             self._begin(session, kind, *body)
         return None
+
+    # Queues that follow groups --------------------------------------------------------------------------------
+
+    def up(self, session: Session) -> None:
+        """Read again which queues follow groups: changes may have been missed."""
+        self.forget_followers()
+        self._read(session)
+
+    def forget_followers(self) -> None:
+        """Which queues follow groups is not known any more."""
+        self.followers.forget()
+        self._reading = None
+
+    async def know_followers(self, session: Session) -> None:
+        """Return when it is known which queues follow groups; errors of the backplane if it cannot be."""
+        while not self.followers.is_known:
+            reading = self._reading or self._read(session)
+            await asyncio.wait([reading])
+            if not reading.cancelled() and (error := reading.exception()) is not None:
+                raise error
+
+    def _read(self, session: Session) -> asyncio.Task[None]:
+        task = self._reading = session.loop.create_task(self._read_followers(session))
+        task.add_done_callback(self._have_read)
+        return task
+
+    def _have_read(self, task: asyncio.Task[None]) -> None:
+        if task is self._reading:
+            self._reading = None
+        if not task.cancelled():
+            task.exception()  # seen: whoever needs to know tries again, and is told
+
+    async def _read_followers(self, session: Session) -> None:
+        await session.stand(CONTROL)  # what changes from now on is told
+        self.followers.begin()
+        try:
+            rows = await session.backplane.followers.all()
+        except (NotAble, Refused):  # then nobody can let one follow either, or only who has more rights than we
+            rows = ()
+        if asyncio.current_task() is not self._reading:
+            return  # the connection was lost meanwhile, and there is another, or another session
+        now = time.monotonic()
+        self.followers.replace((group, queue, now + seconds) for group, queue, seconds in rows)
 
     # Groups of channels in other processes --------------------------------------------------------------------
 

@@ -21,6 +21,9 @@ class Receiver(Protocol):
     def message(self, session: Session, subject: str, data: bytes) -> Awaitable[None] | None:
         """What is returned, if anything, is to be awaited before the next message."""
 
+    def up(self, session: Session) -> None:
+        """What came meanwhile may have been missed, or this is the beginning."""
+
 
 class Session:
     """From the first use of a layer in an event loop until that loop ends, another loop takes over, or `close`.
@@ -156,6 +159,7 @@ class Session:
 
     def up(self) -> None:
         self._interests.ask_again()
+        self._receiver.up(self)
 
     def down(self, error: Exception) -> None:
         """The calls that fail say so."""

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from fairway.layers.backplane import Backplane, QueueFull, Unavailable
+from fairway.layers.backplane import FOLLOWERS, PRESENCE, STREAMS, Backplane, Keep, NotAble, QueueFull, Unavailable
 
 DEADLINE = 20.0
 
@@ -344,6 +344,38 @@ class BackplaneContract:
             for queue in ("work", "more"):
                 await process.backplane.push(queue, b"new", 10, 60)
                 assert await process.backplane.pull(queue) == b"new"
+
+    # Abilities ------------------------------------------------------------------------------------------------
+
+    async def test_which_queues_follow_which_groups_is_kept(self, service: Service) -> None:
+        async with processes(service, 2) as (one, two):
+            if FOLLOWERS not in one.backplane.abilities:
+                pytest.skip("it cannot have queues in groups")
+            for group, queue in (("room", "work"), ("room", "log"), ("hall", "work"), ("hall", "work")):
+                await one.backplane.followers.add(group, queue, 60)
+            await one.backplane.followers.add("room", "brief", 0.001)
+            await two.backplane.followers.remove("room", "log")
+            await two.backplane.followers.remove("room", "nobody")
+            await asyncio.sleep(0.01)
+            rows = await two.backplane.followers.all()
+            assert sorted((group, queue) for group, queue, _ in rows) == [("hall", "work"), ("room", "work")]
+            assert all(50 < seconds <= 60 for _, _, seconds in rows)
+            await one.backplane.flush()
+            assert list(await two.backplane.followers.all()) == []
+
+    async def test_an_ability_that_is_lacking_says_so(self, service: Service) -> None:
+        async with processes(service, 1) as (one,):
+            await one.events.until(lambda: one.events.ups)
+            backplane = one.backplane
+            calls: dict[str, Callable[[], Awaitable[Any]]] = {
+                FOLLOWERS: lambda: backplane.followers.all(),
+                STREAMS: lambda: backplane.streams.append("g.room", b"", Keep(10, 60)),
+                PRESENCE: lambda: backplane.presence.enter("g.room", {"me": b""}),
+            }
+            for ability, call in calls.items():
+                if ability not in backplane.abilities:
+                    with pytest.raises(NotAble, match=r"^the backplane of this channel layer "):
+                        await call()
 
     # Beginning and end ----------------------------------------------------------------------------------------
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-from fairway.layers.backplane import Backplane, BackplaneStatistics, Events, Unavailable
+from fairway.layers.backplane import Backplane, BackplaneStatistics, Events, Followers, Unavailable
 from fairway.layers.engine import Engine
 
 
@@ -23,6 +23,7 @@ class InProcessBackplane(Backplane):
     def __init__(self, engine: Engine, is_lost: bool = False) -> None:
         """With `is_lost` it begins in an outage."""
         self.statistics = BackplaneStatistics()
+        self.followers = _Followers(engine, self._check)
         self._engine = engine
         self._events: Events
         self._subjects: dict[str, None] = {}
@@ -138,6 +139,24 @@ class InProcessBackplane(Backplane):
 
     async def _refuse(self) -> None:
         self._check()
+
+
+class _Followers(Followers):
+    def __init__(self, engine: Engine, check: Callable[[], None]) -> None:
+        self._engine = engine
+        self._check = check
+
+    async def add(self, group: str, queue: str, expiry: float) -> None:
+        self._check()
+        self._engine.follow(group, queue, expiry, time.monotonic())
+
+    async def remove(self, group: str, queue: str) -> None:
+        self._check()
+        self._engine.unfollow(group, queue)
+
+    async def all(self) -> Sequence[tuple[str, str, float]]:
+        self._check()
+        return self._engine.following(time.monotonic())
 
 
 class _Reader:

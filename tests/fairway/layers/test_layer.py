@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.services.redis import RedisServer
 
 from fairway.delivery import Inbox, Member, Payload, SlowPolicy, process_statistics
 from fairway.layers.background import background
-from fairway.layers.backplane import Unavailable
+from fairway.layers.backplane import Followers, NotAble, Unavailable
 from fairway.layers.engine import Engine
 from fairway.layers.errors import ChannelFull, MessageTooLarge
 from fairway.layers.hub_layer import hub_of
@@ -215,11 +216,72 @@ async def test_what_expires_in_a_queue_is_not_read(new_layer: NewLayer) -> None:
     assert (await received(layer, "work"))["number"] == 1
 
 
-async def test_a_queue_cannot_be_in_a_group(new_layer: NewLayer) -> None:
-    layer = new_layer()
-    with pytest.raises(NotImplementedError, match=r"^work is a queue, which one of several workers reads, and cannot"):
+async def test_a_queue_in_a_group_gets_what_is_sent_to_it_wherever_from(new_layer: NewLayer) -> None:
+    early, adder, worker = new_layer(), new_layer(), new_layer()
+    member = await early.new_channel()
+    await early.group_add("room", member)
+    await early.group_send("room", {"type": "before"})
+    await adder.group_add("room", "work")
+    await adder.group_send("room", {"type": "a"})
+    await new_layer().group_send("room", {"type": "from who started later"})
+    await adder.group_broadcast("room", "text")
+    await adder.group_broadcast("room", "for others", exclude=["work"])
+    # Those that have started before hear of it.
+    await until(lambda: not early.node.followers.is_idle)
+    await early.group_send("room", {"type": "last"})
+
+    assert [(await received(worker, "work")) for _ in range(4)] == [
+        {"type": "a"},
+        {"type": "from who started later"},
+        Payload("text", None).as_message(),
+        {"type": "last"},
+    ]
+    assert [(await received(early, member))["type"] for _ in range(3)] == ["before", "a", "from who started later"]
+
+
+async def test_a_queue_that_is_taken_out_of_a_group_gets_nothing_more(new_layer: NewLayer) -> None:
+    one, two = new_layer(), new_layer()
+    for layer in (one, two):
+        await layer.group_send("room", {"type": "nobody"})
+    for layer in (one, two):
         await layer.group_add("room", "work")
-    await layer.group_discard("room", "work")
+    await one.group_discard("room", "work")
+    await one.group_discard("room", "never-in-it")
+    await until(lambda: two.node.followers.is_idle)
+    for layer in (one, two, new_layer()):
+        await layer.group_send("room", {"type": "nobody"})
+    await one.send("work", {"type": "direct"})
+    assert (await received(two, "work"))["type"] == "direct"
+
+
+async def test_a_queue_leaves_a_group_when_its_time_is_over_and_when_all_is_flushed(new_layer: NewLayer) -> None:
+    one, two = new_layer(group_expiry=0.02), new_layer()
+    await two.group_send("room", {"type": "nobody"})
+    await one.group_add("room", "work")
+    await asyncio.sleep(0.05)
+    await two.group_add("hall", "work")
+    await one.flush()
+    await until(lambda: two.node.followers.is_idle)
+    for layer in (one, two, new_layer()):
+        for group in ("room", "hall"):
+            await layer.group_send(group, {"type": "nobody"})
+    await one.send("work", {"type": "direct"})
+    assert (await received(two, "work"))["type"] == "direct"
+
+
+async def test_a_full_queue_misses_what_is_sent_to_its_groups_which_is_counted(
+    new_layer: NewLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer = new_layer(channel_capacity={"small": 1})
+    for queue in ("small", "large"):
+        await layer.group_add("room", queue)
+    for number in range(3):
+        await layer.group_send("room", {"type": "a", "number": number})
+
+    assert layer.hub.dropped == 2
+    assert "1 of 2 channels over capacity in group room" in caplog.messages
+    assert [(await received(layer, "large"))["number"] for _ in range(3)] == [0, 1, 2]
+    assert (await received(layer, "small"))["number"] == 0
 
 
 # Groups -------------------------------------------------------------------------------------------------------
@@ -605,6 +667,41 @@ async def test_a_client_is_served_although_the_service_is_away(fallible: Any) ->
     backplane().lose(ConnectionError("lost"))
     name = await layer.new_channel()
     await layer.send(name, {"type": "a"})
+    assert (await received(layer, name))["type"] == "a"
+
+
+async def test_queues_that_began_to_follow_during_an_outage_are_known_after_it(fallible: Any) -> None:
+    layer, backplane = fallible
+    await layer.new_channel()
+    await layer.group_send("room", {"type": "nobody"})
+    engine = backplane()._engine
+    backplane().lose(ConnectionError("lost"))
+    with pytest.raises(ConnectionError):
+        await layer.group_add("room", "work")
+    assert engine.following(0.0) == []
+    engine.follow("room", "work", 60, time.monotonic())
+    backplane().recover()
+    await layer.group_send("room", {"type": "a"})
+    assert (await received(layer, "work"))["type"] == "a"
+
+    backplane().lose(ConnectionError("lost"))
+    engine.unfollow("room", "work")
+    backplane().recover()
+    await layer.group_send("room", {"type": "nobody"})
+    await layer.send("work", {"type": "direct"})
+    assert (await received(layer, "work"))["type"] == "direct"
+
+
+async def test_a_backplane_without_followers_says_so(fallible: Any) -> None:
+    layer, backplane = fallible
+    await layer.new_channel()
+    backplane().followers = Followers()
+    assert backplane().abilities == frozenset()
+    with pytest.raises(NotAble, match=r"cannot have queues in groups: that of fairway\.layers\.redis\."):
+        await layer.group_add("room", "work")
+    name = await layer.new_channel()
+    await layer.group_add("room", name)
+    await layer.group_send("room", {"type": "a"})
     assert (await received(layer, name))["type"] == "a"
 
 

@@ -43,6 +43,8 @@ class Nobody:
     def message(self, session: Session, subject: str, data: bytes) -> Awaitable[None] | None:
         return None
 
+    def up(self, session: Session) -> None: ...
+
 
 def begun(interests: Interests) -> tuple[Session, NotingBackplane]:
     backplane = NotingBackplane()

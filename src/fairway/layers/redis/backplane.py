@@ -1,7 +1,8 @@
 """The backplane over Redis: subjects are its channels of publish and subscribe, queues its lists.
 
-Names in Redis: `<prefix>:<db>:<subject>` for subjects, since publish and subscribe know no databases, and
-`<prefix>:q:<queue>` for queues. No colon is left in the prefix, so that none of its names can be one of another prefix.
+Names in Redis: `<prefix>:<db>:<subject>` for subjects, since publish and subscribe know no databases,
+`<prefix>:q:<queue>` for queues, `<prefix>:f` for those that follow groups. No colon is left in the prefix, so that none
+of its names can be one of another prefix.
 
 Several hosts are shards. Each subject and queue has one of them, by rendezvous hashing, so that another host moves as
 few as it must. A shard that is away takes its groups with it; they do not move.
@@ -19,9 +20,9 @@ from typing import cast
 
 from fairway.layers.backplane import Backplane, BackplaneStatistics, Events, QueueFull
 from fairway.layers.redis.address import Address
-from fairway.layers.redis.link import ReplyError
+from fairway.layers.redis.followers import RedisFollowers
 from fairway.layers.redis.queues import Queue
-from fairway.layers.redis.scripts import PUSH, run
+from fairway.layers.redis.scripts import PUSH
 from fairway.layers.redis.shard import Shard, Take
 
 _REMEMBERED = 10_000
@@ -41,6 +42,8 @@ class RedisBackplane(Backplane):
         self._shards: list[Shard] = []
         self._queues: dict[str, Queue] = {}
         self._events: Events
+        self._followers_key = f"{self._prefix}:f".encode()
+        self.followers = RedisFollowers(self._followers_shard, self._followers_key)
         self._index_of = lru_cache(_REMEMBERED)(partial(_rendezvous, [str(address) for address in addresses]))
 
     @property
@@ -109,16 +112,8 @@ class RedisBackplane(Backplane):
 
     async def push(self, queue: str, data: bytes, capacity: int, expiry: float) -> None:
         shard = self._shard(queue)
-        link = await shard.standing()
         arguments: list[bytes | int] = [self._wake_up(shard, queue), data, capacity, max(1, int(expiry * 1000))]
-        try:
-            async with asyncio.timeout(self._answer_timeout):
-                length = await run(link, PUSH, self._key(queue), arguments)
-        except TimeoutError:
-            raise shard.silent() from None
-        except ReplyError as error:
-            raise shard.refusal(error) from None
-        if not length:
+        if not await shard.run(PUSH, self._key(queue), arguments):
             raise QueueFull(f"the queue {queue} holds {capacity} messages")
 
     async def pull(self, queue: str) -> bytes:
@@ -147,6 +142,10 @@ class RedisBackplane(Backplane):
                     await shard.call("UNLINK", *keys)
                 if int(cursor) == 0:
                     break
+        await self._followers_shard().call("UNLINK", self._followers_key)
+
+    def _followers_shard(self) -> Shard:
+        return self._shard("followers")
 
     # Names ----------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What is done in Redis itself, at once: adding to a queue and taking from it.
+"""What is done in Redis itself, at once: adding to a queue and taking from it, and who follows a group.
 
 A queue is a list whose items begin with the time at which they expire, in milliseconds of Redis' clock and 13 digits.
 Whoever adds to it publishes an empty message under the queue's name for those who wait.
@@ -44,10 +44,24 @@ if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KE
 redis.call('PUBLISH', ARGV[1], '')
 """
 
+# KEYS: sorted set. ARGV: member, lifetime in ms.
+FOLLOW = f"""{_NOW}
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+"""
+
+# KEYS: sorted set. The members that have not expired, each with the ms that are left of its lifetime.
+FOLLOWING = f"""{_NOW}
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local rows = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+for index = 2, #rows, 2 do rows[index] = string.format('%d', rows[index] - now) end
+return rows
+"""
+
 STAMP = 13
 """So many digits come before the data of an item."""
 
-_SCRIPTS = (PUSH, POP, PUSH_BACK)
+_SCRIPTS = (PUSH, POP, PUSH_BACK, FOLLOW, FOLLOWING)
 _DIGESTS = {script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in _SCRIPTS}
 
 

@@ -18,7 +18,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from fairway.layers.backplane import BackplaneError, BackplaneStatistics, Refused, Unavailable
 from fairway.layers.redis.address import Address
-from fairway.layers.redis.link import Link, ReplyError, judged
+from fairway.layers.redis.link import Link, Reply, ReplyError, judged
+from fairway.layers.redis.scripts import run
 from fairway.logs import FaultLog, get_logger
 
 logger = get_logger("fairway.layers")
@@ -75,12 +76,19 @@ class Shard:
         self.statistics.published += 1
         return link.post(name, data)
 
-    async def call(self, *command: bytes | str | int) -> object:
+    async def call(self, *command: bytes | str | int) -> Reply:
         """The answer to a command, within `answer_timeout`; what Redis refuses is raised."""
+        return await self._answer(lambda link: link.call(*command))
+
+    async def run(self, script: str, key: bytes, arguments: Sequence[bytes | int]) -> Reply:
+        """The answer of a script over one key; as `call`."""
+        return await self._answer(lambda link: run(link, script, key, arguments))
+
+    async def _answer(self, asked: Callable[[Link], Awaitable[Reply]]) -> Reply:
         link = await self.standing()
         try:
             async with asyncio.timeout(self.answer_timeout):
-                return await link.call(*command)
+                return await asked(link)
         except TimeoutError:
             raise self.silent() from None
         except ReplyError as error:
