@@ -65,6 +65,7 @@ def close_after_change(websocket: ClientConnection, urls: Path) -> ConnectionClo
     pytest.fail("the server was not reloaded")
 
 
+@pytest.mark.slow
 def test_page_socket_static_file_and_reload(start: Callable[..., Runserver], tmp_path: Path):
     server = start()
     port = server.port()
@@ -97,6 +98,7 @@ def test_page_socket_static_file_and_reload(start: Callable[..., Runserver], tmp
     assert not any("Traceback" in line for line in server.lines)
 
 
+@pytest.mark.slow
 def test_https_with_a_certificate_for_localhost(
     start: Callable[..., Runserver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -119,9 +121,10 @@ def test_a_wrong_certificate_is_one_sentence(settings: Any):
     settings.ASGI_APPLICATION = "runsite.asgi.application"
     settings.FAIRWAY = {"CERTFILE": "/absent.pem"}
     with pytest.raises(CommandError, match=r"^the certificate file /absent.pem cannot be read: no such file"):
-        call_command("runserver", "--noreload", "127.0.0.1:0")
+        call_command(Command(), "--noreload", "127.0.0.1:0")
 
 
+@pytest.mark.slow
 def test_unknown_socket_path_is_rejected_in_one_line(start: Callable[..., Runserver]):
     server = start("--noreload")
     port = server.port()
@@ -135,6 +138,7 @@ def test_unknown_socket_path_is_rejected_in_one_line(start: Callable[..., Runser
     assert not any("Traceback" in line for line in server.lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "apps", "debug", "status"),
     [
@@ -152,6 +156,7 @@ def test_static_files_are_served_as_django_does(
     assert get(server.port(), "/static/hello.txt")[0] == status
 
 
+@pytest.mark.slow
 def test_port_in_use_has_djangos_message(tmp_path: Path):
     project = Project(tmp_path, APPS)
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -161,6 +166,7 @@ def test_port_in_use_has_djangos_message(tmp_path: Path):
     assert done.stderr.strip() == "Error: That port is already in use."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extra", "arguments", "message"),
     [
@@ -263,6 +269,7 @@ def scope(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_below_a_script_name_pages_files_and_sockets_are_found_with_and_without_it(start: Callable[..., Runserver]):
     port = start(extra=f'{ASGI_APPLICATION}; FORCE_SCRIPT_NAME = "/app"').port()
 
