@@ -395,6 +395,7 @@ def test_settings_of_daphne_where_it_is_installed(say: Say, settings: Any, modul
 # As people meet them.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("apps", [["channels", STATICFILES], [STATICFILES, "channels"]])
 def test_a_sound_project_passes_wherever_the_app_stands(tmp_path: Path, apps: list[str]):
     done = Project(tmp_path, apps).manage("check", "--fail-level", "WARNING")
@@ -402,6 +403,7 @@ def test_a_sound_project_passes_wherever_the_app_stands(tmp_path: Path, apps: li
     assert (done.returncode, done.stdout) == (0, "System check identified no issues (0 silenced).\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_check_names_every_mistake(tmp_path: Path):
     extra = "FAIRWAY = {'PING_INTERVL': 3}; CHANNEL_LAYERS = {'default': {'BACKEND': 'absent.Layer'}}"
     done = Project(tmp_path, ["channels"], extra).manage("check")
@@ -412,6 +414,7 @@ def test_check_names_every_mistake(tmp_path: Path):
     assert done.stderr.count("HINT:") == 3
 
 
+@pytest.mark.slow
 def test_the_hint_for_a_failed_import_shows_the_traceback(tmp_path: Path):
     project = Project(tmp_path, ["channels"])
     project.write("runsite/asgi.py", "application = misspelt\n")
@@ -421,6 +424,7 @@ def test_the_hint_for_a_failed_import_shows_the_traceback(tmp_path: Path):
     assert "Traceback (most recent call last)" in project.manage(*hint.groups()).stderr
 
 
+@pytest.mark.slow
 def test_check_deploy_speaks_of_the_layer(tmp_path: Path):
     extra = f"{ASGI_APPLICATION}; CHANNEL_LAYERS = {{'default': {MEMORY!r}}}"
     done = Project(tmp_path, ["channels"], extra).manage("check", "--deploy", "--tag", "channels")

@@ -23,6 +23,8 @@ from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from tests.contracts.carriers import FairwayCarrier, open_carrier
 from tests.services.postgres import database_alias
 
+pytestmark = pytest.mark.slow
+
 ALIAS = "postgres"
 DEADLINE = 30
 

@@ -350,6 +350,7 @@ async def test_a_disconnect_does_not_overtake_a_handler(carrier: Carrier, twin: 
 # The end of a consumer that does not expect it -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["connect", "receive"])
 async def test_a_handler_that_goes_on_sending_is_ended_when_its_client_has_left(
     carrier: Carrier, twin: Twin, journal: Journal, method: str
@@ -505,6 +506,7 @@ async def test_nothing_follows_a_disconnect_that_forgot_to_stop_the_consumer(
     assert (journal, carrier.errors, layer.groups) == ([4001], [], {})
 
 
+@pytest.mark.slow
 async def test_what_goes_on_sending_after_a_consumer_has_ended_is_named_once_for_its_class(
     carrier: Carrier, journal: Journal, caplog: pytest.LogCaptureFixture
 ):

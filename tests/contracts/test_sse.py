@@ -308,6 +308,7 @@ async def test_silence_is_broken_by_heartbeats_even_while_a_handler_is_busy(carr
     assert (journal, carrier.errors) == (["disconnect"], [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["the client leaves", "a handler stops the consumer"])
 async def test_the_heartbeat_ends_with_the_consumer(carrier: Carrier, journal, layer, news, ending):
     instances = []

@@ -71,6 +71,7 @@ async def test_common_names_belong_to_the_user(carrier: Carrier, twin: Twin, lay
     assert await client.receive() == "still? True"
 
 
+@pytest.mark.slow
 async def test_an_instance_serves_one_connection_after_the_other(carrier: Carrier, twin: Twin, journal: Journal, layer):
     class Counting:
         groups = ["all"]

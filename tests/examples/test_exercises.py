@@ -13,6 +13,8 @@ from tests.examples.test_tutorial import Site
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
+pytestmark = pytest.mark.slow
+
 ROOMS = "1-rooms.diff"
 NOTIFICATIONS = "2-notifications.diff"
 COMMANDS = pytest.mark.parametrize("args", [RUNSERVER, FAIRWAY], ids=["runserver", "fairway"], scope="module")

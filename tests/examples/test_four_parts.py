@@ -25,6 +25,8 @@ from tests.examples.running import ROOT, RUNSERVER, command, running
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+pytestmark = pytest.mark.slow
+
 FOUR_PARTS = ROOT / "examples" / "four_parts"
 PARTS = ["1-page", "2a-socket", "2b-layer", "3-async", "4-tests"]
 FAIRWAY = [sys.executable, "-m", "fairway", "mysite.asgi:application", "--port", "0"]
@@ -231,7 +233,6 @@ def chromium_or_skip() -> str:
 
 
 @pytest.mark.browser
-@pytest.mark.slow
 def test_the_examples_own_tests_pass(tmp_path: Path) -> None:
     output = command("python manage.py test", project_after("4-tests", tmp_path), CHROMIUM=chromium_or_skip())
     assert "Ran 2 tests" in output

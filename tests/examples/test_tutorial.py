@@ -15,6 +15,8 @@ from tests.examples.running import FAIRWAY, RUNSERVER, TUTORIAL, command, copy_p
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import ClientConnection, connect
 
+pytestmark = pytest.mark.slow
+
 PRINTED = Path(__file__).parent / "data" / "realtime-channels-tutorial.md"
 BLOCKS = re.findall(r"^```\w+\n(.*?)^```$", PRINTED.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 INSTALL, INSTALLED_APPS, ASGI_APPLICATION, ASGI, ROUTING, CONSUMER, PAGE, CONSUMER_AGAIN = BLOCKS
@@ -166,7 +168,6 @@ def test_a_model_can_be_imported_once_get_asgi_application_was_called_first(tmp_
 # Starting again, and ending
 
 
-@pytest.mark.slow
 def test_a_changed_consumer_is_served_after_a_reload_and_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
     consumers = project / "your_app" / "consumers.py"

@@ -21,6 +21,8 @@ from tests.services.postgres import PostgresServer, database_alias
 
 import fairway.leftovers  # noqa: F401  # connects itself
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["start"]
 
 ALIAS = "leftovers"

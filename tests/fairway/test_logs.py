@@ -321,6 +321,7 @@ def test_errors_that_others_log_are_written_in_full_once(capsys: pytest.CaptureF
     assert is_safe(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
 def test_what_nobody_reads_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatch, kind: str):
     ours, theirs = socket.socketpair() if kind == "socket" else (None, None)

@@ -409,6 +409,7 @@ async def test_a_reset_wakes_an_application_that_waits_to_send(opened: Opening, 
     assert served.log == []
 
 
+@pytest.mark.slow
 async def test_9112_9_6_a_client_that_has_ended_its_side_gets_a_late_answer(opened: Opening) -> None:
     async def handler(connection: Connection, tell: Any) -> None:
         await connection.receive()

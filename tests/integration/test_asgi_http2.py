@@ -7,6 +7,7 @@ from typing import Any
 
 import h2.errors
 import h2.settings
+import pytest
 
 from fairway.server.http2.connection import Http2Connection
 from tests.integration.applications import Connection, Recorder
@@ -261,6 +262,7 @@ async def test_streams_that_wait_for_the_connection_go_on_in_turn(start: Start) 
 # The client leaves -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_client_that_closes_is_a_disconnect_for_all_its_requests(start: Start) -> None:
     async def handler(connection: Connection, tell: Any) -> None:
         await connection.receive()
@@ -281,6 +283,7 @@ async def test_a_client_that_closes_is_a_disconnect_for_all_its_requests(start: 
 # Stopping --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_server_that_stops_warns_finishes_and_says_which_was_the_last(start: Start) -> None:
     go_on = asyncio.Event()
 
@@ -304,6 +307,7 @@ async def test_a_server_that_stops_warns_finishes_and_says_which_was_the_last(st
     assert served.log == []
 
 
+@pytest.mark.slow
 async def test_an_event_stream_ends_when_the_server_stops(start: Start) -> None:
     async def handler(connection: Connection, tell: Any) -> None:
         headers = [(b"content-type", b"text/event-stream")]

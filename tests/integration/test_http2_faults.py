@@ -164,6 +164,7 @@ async def test_a_malformed_request_resets_its_stream_and_no_other(start: Start, 
     await settled(served, client)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
@@ -413,6 +414,7 @@ async def test_one_connection_too_many_is_told_over_http_1(start: Start) -> None
     assert (await client.request()).body == b"hello"
 
 
+@pytest.mark.slow
 async def test_one_stalled_stream_among_many_stops_none(start: Start) -> None:
     async def handler(connection: Connection, tell: Any) -> None:
         await connection.respond(200, bytes(5_000_000) if connection.scope["path"] == "/big" else b"hello")

@@ -13,7 +13,7 @@ from fairway.server.output.fanout import FEW
 from tests.integration.conftest import Start, over_everything
 from tests.integration.raw import CLOSE, DEADLINE, TEXT, Client, Served, frame
 
-pytestmark = over_everything
+pytestmark = [over_everything, pytest.mark.slow]
 
 CLIENTS = 3 * FEW
 MESSAGES = 300

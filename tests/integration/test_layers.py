@@ -23,6 +23,8 @@ from fairway.layers.redis import RedisChannelLayer
 from fairway.testing import ServerProcess
 from tests.services.redis import RedisServer, redis_server
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 30.0
 
 
@@ -140,7 +142,6 @@ async def test_a_process_that_is_killed_is_missed_by_nobody(
             assert await received(client) == {"text": number}
 
 
-@pytest.mark.slow
 async def test_redis_killed_ten_times_under_load_closes_no_socket(
     clients: list[tuple[Client, str]], redis_of_its_own: RedisServer
 ) -> None:

@@ -118,6 +118,7 @@ async def test_a_message_behind_many_control_frames_is_answered(start: Start, ap
     assert await client.frame() == (TEXT, b"11")
 
 
+@pytest.mark.slow
 @over_http2_too
 async def test_a_client_that_takes_no_pongs_is_not_read_and_loses_nothing(start: Start, app: Application) -> None:
     served = await start(app)
@@ -236,6 +237,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @over_http2_too
 @pytest.mark.parametrize("data", BOMBS.values(), ids=BOMBS)
 async def test_what_waits_is_bounded_after_inflation(start: Start, app: Application, data: bytes) -> None:
@@ -276,6 +278,7 @@ async def test_a_text_with_wide_characters_is_counted_as_what_it_takes(start: St
     await sending
 
 
+@pytest.mark.slow
 @over_http2_too
 async def test_bombs_of_many_clients_do_not_hold_up_a_neighbour(start: Start, app: Application) -> None:
     """However many clients send them together, few of them are inflated in one pass."""

@@ -225,6 +225,7 @@ async def spendthrift(request: pytest.FixtureRequest) -> AsyncIterator[asyncio.s
     await process.communicate()
 
 
+@pytest.mark.slow
 async def test_out_of_descriptors_accepting_pauses_and_recovers(spendthrift: asyncio.subprocess.Process) -> None:
     assert spendthrift.stdout is not None
     assert spendthrift.stderr is not None

@@ -89,6 +89,7 @@ async def until(reached: Callable[[], object]) -> None:
             await next_pass()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
 async def test_a_stuck_reader_stops_only_its_own_handler(
     start: Start, layer: InMemoryChannelLayer, member: Any
@@ -202,6 +203,7 @@ async def test_a_client_too_slow_for_broadcasts_is_closed(
     assert served.context.counters.dropped_frames > 0
 
 
+@pytest.mark.slow
 @over_everything
 @pytest.mark.parametrize("layer", ["drop-oldest", "keep-latest"], indirect=True)
 async def test_a_client_too_slow_for_broadcasts_misses_some(
@@ -289,6 +291,7 @@ async def test_a_message_beyond_the_bound_reaches_a_client_that_reads(
     assert served.context.counters.slow_consumers == 0
 
 
+@pytest.mark.slow
 @over_everything
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
 @pytest.mark.parametrize("sending", WAYS_OF_SENDING)
@@ -330,6 +333,7 @@ async def test_a_client_that_is_too_slow_after_its_close_is_dropped_without_an_e
     assert "LocalProtocolError" not in caplog.text
 
 
+@pytest.mark.slow
 @over_everything
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
 async def test_a_client_that_was_too_slow_is_left_after_the_time_for_a_close(

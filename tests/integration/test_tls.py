@@ -81,6 +81,7 @@ async def test_a_websocket_over_tls_is_wss(start: Start) -> None:
     assert await client.at_end()
 
 
+@pytest.mark.slow
 @over_tls
 @pytest.mark.parametrize("wanted", ["none", "optional", "required"])
 @pytest.mark.parametrize("shown", ["nothing", "ours", "somebody's"])
@@ -175,6 +176,7 @@ def hello() -> bytes:
     return outgoing.read()
 
 
+@pytest.mark.slow
 @over_tls
 @pytest.mark.parametrize("said", [0, 100, 10_000], ids=["nothing", "half a hello", "hello"])
 async def test_a_handshake_has_a_deadline(start: Start, said: int) -> None:
@@ -326,6 +328,7 @@ def layer() -> Any:
         channel_layers.set("default", previous)
 
 
+@pytest.mark.slow
 @over_tls
 async def test_no_clear_text_leaves_in_whatever_way_it_is_sent(start: Start, layer: InMemoryChannelLayer) -> None:
     served = await start(Crowd.as_asgi(), close_timeout=0.5)
@@ -389,6 +392,7 @@ async def test_http_1_0_whose_body_ends_with_the_connection_is_whole_and_not_wai
 # Slow and large ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @over_tls
 async def test_a_client_that_reads_a_kilobyte_now_and_then_is_kept(start: Start) -> None:
     messages = 40
@@ -543,6 +547,7 @@ class SClient:
         return self.text + output.decode("latin-1")
 
 
+@pytest.mark.slow
 @openssl
 @over_tls
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from tests.channels.management.project import ASGI_APPLICATION, Process, Project
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
+pytestmark = pytest.mark.slow
+
 _ASGI = """
     from django.core.asgi import get_asgi_application
     from django.urls import path
@@ -102,7 +104,6 @@ def provoke(port: int) -> None:
     connection.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", ["fairway", "runserver"])
 @pytest.mark.parametrize("debug", [True, False])
 @pytest.mark.parametrize("logging", LOGGING)

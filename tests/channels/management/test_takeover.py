@@ -14,6 +14,7 @@ from channels.management.takeover import claim_runserver
 OURS = "--websocket_handshake_timeout"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("apps", "ours"),
     [

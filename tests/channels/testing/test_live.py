@@ -31,6 +31,8 @@ from channels.testing import ChannelsLiveServerTestCase, live
 from channels.testing.live import make_application
 from fairway.testing import ServerProcess
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 30.0
 HERE = Path(__file__).parents[1]
 SITE = override_settings(
@@ -315,7 +317,6 @@ def run_django_tests(project: Project, databases: str, tests: str, *arguments: s
     assert "Ran 2 tests" in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("method", "arguments"), [("fork", ["--parallel", "2"]), ("spawn", [])])
 def test_every_database_is_that_of_the_test(tmp_path: Path, method: str, arguments: list[str]):
     project = Project(tmp_path, ["django.contrib.staticfiles", "channels"])
@@ -346,7 +347,6 @@ SHARED = """
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_connection_of_the_test_survives_the_server(tmp_path: Path, postgres: PostgresServer, method: str):
     project = Project(tmp_path, ["django.contrib.sessions", "django.contrib.staticfiles", "channels"])
@@ -388,7 +388,6 @@ SCRIPT_TESTS = """
 """
 
 
-@pytest.mark.slow
 def test_settings_without_a_module_are_handed_over(tmp_path: Path):
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
     (tmp_path / "script_tests.py").write_text(textwrap.dedent(SCRIPT_TESTS))

@@ -345,6 +345,7 @@ def test_a_distribution_whose_metadata_are_lost_is_passed_over(folder: Folder) -
     assert folder.problems() == []
 
 
+@pytest.mark.slow
 def test_the_command_is_reached_by_its_name_and_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -371,6 +372,7 @@ def test_a_module_that_cannot_be_imported_is_a_problem_although_its_file_is_soun
     assert capsys.readouterr().out.splitlines()[-1] == "problem  TypeError: too old"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["hiredis", "ormsgpack", "redis"])
 def test_a_package_that_a_site_need_not_have_is_not_missed(tmp_path: Path, package: str) -> None:
     missing = f'raise ModuleNotFoundError("No module named {package!r}", name={package!r})\n'
@@ -383,6 +385,7 @@ def test_a_package_that_a_site_need_not_have_is_not_missed(tmp_path: Path, packa
     assert int(re.findall(r"\d+", found.text)[0]) < int(re.findall(r"\d+", everything.text)[0])
 
 
+@pytest.mark.slow
 def test_the_first_module_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
     Folder(tmp_path).write("websockets/__init__.py", "raise TypeError('too old')\n")
 
@@ -402,6 +405,7 @@ def test_help_says_what_the_exit_code_means(capsys: pytest.CaptureFixture[str]) 
     assert "The exit code is 0 if" in output
 
 
+@pytest.mark.slow
 def test_the_doctor_needs_neither_django_nor_channels_nor_the_server() -> None:
     names = ("django", "channels", "asgiref", "uvloop", "fairway.server")
     script = (

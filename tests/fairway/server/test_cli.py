@@ -168,6 +168,7 @@ def test_server_says_where_it_listens_and_stops_on_sigterm(spawn: Callable[..., 
     assert process.lines[-2:] == ["stopping; once more to stop at once", "stopped"]
 
 
+@pytest.mark.slow
 def test_trusted_proxy_is_believed_and_the_servers_name_is_given(spawn: Callable[..., Process]):
     process = spawn("--port", "0", "--server-name", "boat 7", "cli_site:application")
     parts = urlsplit(process.address)
@@ -197,6 +198,7 @@ def test_proxies_are_believed_unless_told_otherwise(
     assert isinstance(served[0], ProxyHeaders) is proxied
 
 
+@pytest.mark.slow
 def test_second_signal_does_not_wait_for_a_request(spawn: Callable[..., Process]):
     process = spawn("--port", "0", "--no-access-log", "cli_site:application")
     with begin(process.address, "/hang"):
@@ -210,6 +212,7 @@ def test_second_signal_does_not_wait_for_a_request(spawn: Callable[..., Process]
     assert not any("GET" in line for line in process.lines)
 
 
+@pytest.mark.slow
 def test_unix_socket_is_served_and_removed(spawn: Callable[..., Process], site: Path):
     path = site / "s.sock"
     process = spawn("--uds", "s.sock", "--root-path", "/app", "cli_site:application")
@@ -226,6 +229,7 @@ def test_unix_socket_is_served_and_removed(spawn: Callable[..., Process], site: 
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_inherited_descriptor_is_served(spawn: Callable[..., Process]):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         number = listening.fileno()
@@ -235,6 +239,7 @@ def test_inherited_descriptor_is_served(spawn: Callable[..., Process]):
         assert get(process.address)
 
 
+@pytest.mark.slow
 def test_settings_are_read_after_the_application_was_loaded(site: Path):
     (site / "cli_django.py").write_text(
         "from django.conf import settings\nsettings.configure(FAIRWAY={'PING_INTERVL': 1})\nfrom cli_site import *\n"
@@ -248,6 +253,7 @@ def test_settings_are_read_after_the_application_was_loaded(site: Path):
     assert done.stderr == "fairway: FAIRWAY has no setting 'PING_INTERVL'; did you mean \"PING_INTERVAL\"?\n"
 
 
+@pytest.mark.slow
 def test_layer_in_memory_and_several_workers_is_warned_of_once(site: Path):
     layers = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
     (site / "cli_django.py").write_text(
@@ -382,6 +388,7 @@ def test_flag_outweighs_variable_and_variable_outweighs_settings(
     assert (config.limits.ping_interval, config.limits.max_message_bytes, config.limits.deflate) == (7.0, 9, False)
 
 
+@pytest.mark.slow
 def test_limit_of_the_command_line_is_kept(spawn: Callable[..., Process]):
     """A real server: a request line beyond the limit is answered 414."""
     process = spawn("--port", "0", "--max-request-line-bytes", "64", "cli_site:application")

@@ -31,6 +31,7 @@ def shown(port: int) -> bytes:
         connection.close()
 
 
+@pytest.mark.slow
 def test_https_and_wss_are_served_and_a_sighup_takes_up_a_renewed_certificate(
     site: Path, spawn: Callable[..., Process]
 ) -> None:
@@ -55,6 +56,7 @@ def test_https_and_wss_are_served_and_a_sighup_takes_up_a_renewed_certificate(
     assert process.end()[0] == 0
 
 
+@pytest.mark.slow
 def test_a_variable_and_the_users_data_folder_give_localhost_a_certificate(
     site: Path, spawn: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:

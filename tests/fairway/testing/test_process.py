@@ -98,6 +98,7 @@ def leave_word(path: Path) -> None:
     path.write_text("torn down")
 
 
+@pytest.mark.slow
 def test_serves_what_the_function_returns(start_method: str, make: Callable[..., ServerProcess], tmp_path: Path):
     process = make(
         NeedsSetUp(),
@@ -123,6 +124,7 @@ def failure(process: ServerProcess) -> tuple[BaseException, str]:
     return error, text
 
 
+@pytest.mark.slow
 def test_error_comes_with_its_traceback(start_method: str, make: Callable[..., ServerProcess]):
     error, text = failure(make(fail))
 
@@ -147,6 +149,7 @@ def test_application_that_refuses_to_start_is_an_error(make: Callable[..., Serve
     assert str(error) == "the application refused to start, in its lifespan; its words are in the log"
 
 
+@pytest.mark.slow
 def test_asked_for_port_is_taken(make: Callable[..., ServerProcess]):
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -171,6 +174,7 @@ PARENT = """
 """
 
 
+@pytest.mark.slow
 def test_ends_when_the_process_that_started_it_was_killed(tmp_path: Path):
     script = tmp_path / "parent.py"
     script.write_text(textwrap.dedent(PARENT))
@@ -197,6 +201,7 @@ def start_within_worker() -> tuple[bool, bool, int]:
         server.join(PATIENCE)
 
 
+@pytest.mark.slow
 def test_starts_from_a_daemonic_worker():
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply_async(start_within_worker).get(PATIENCE) == (True, False, 200)

@@ -178,6 +178,7 @@ async def test_a_server_that_stands_still_is_noticed_and_left(
     await process.events.until(lambda: ("g.room", b"after") in process.events.messages)
 
 
+@pytest.mark.slow
 async def test_an_idle_connection_is_asked_and_stays(
     redis: RedisServer, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ async def test_a_server_with_a_certificate_that_is_trusted_is_used(
     await process.backplane.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", ["", "?ssl_ca_certs={ca}&ssl_check_hostname=true"], ids=["unknown", "other name"])
 async def test_a_server_with_another_certificate_is_not(
     behind_tls: tuple[int, trustme.CA], processes: Processes, tmp_path: Path, query: str

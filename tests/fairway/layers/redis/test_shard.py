@@ -169,6 +169,7 @@ async def test_only_so_many_wait(shard: Shard, server: FakeServer, monkeypatch: 
     await asyncio.wait(waiting)
 
 
+@pytest.mark.slow
 async def test_a_silent_link_is_asked_then_cut(
     shard: Shard, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

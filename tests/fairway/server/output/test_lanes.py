@@ -242,6 +242,7 @@ class Member:
         self.outbox.append(payload.form(PLAIN), is_broadcast=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [100, 20_000])
 async def test_a_sweep_encrypts_what_it_writes_to_tls_sockets(authority: trustme.CA, size: int) -> None:
     batch = Batch(asyncio.get_running_loop())
