@@ -82,11 +82,15 @@ def test_layers_know_no_server() -> None:
     # Packages that are optional, each in its one place.
     codec, redis = SRC / "fairway/layers/codec.py", modules("fairway/layers/redis")
     encryption = SRC / "fairway/layers/encryption.py"
-    others = [path for path in modules("fairway/layers") if path not in (synchronous, codec, encryption, *redis)]
+    # Which project this is, its settings know.
+    project = SRC / "fairway/layers/local/project.py"
+    special = (synchronous, codec, encryption, project, *redis)
+    others = [path for path in modules("fairway/layers") if path not in special]
 
     assert offences(others, own) == []
     assert offences([codec], (*own, "ormsgpack")) == []
     assert offences([encryption], (*own, "cryptography")) == []
+    assert offences([project], (*own, "django.conf")) == []
     assert offences(redis, (*own, "hiredis", "redis.connection")) == []
     assert offences([synchronous], (*own, "django", "channels"), ("channels.testing", "channels.management")) == []
 
@@ -131,7 +135,7 @@ def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily()
 def test_django_is_imported_in_the_engine_only_where_a_feature_is_about_django() -> None:
     users = {dotted(path) for path in modules("fairway") for _, name in imports(path) if within(name, "django")}
 
-    assert users <= {"fairway.settings", "fairway.layers.sync", "fairway.leftovers"}
+    assert users <= {"fairway.settings", "fairway.layers.local.project", "fairway.layers.sync", "fairway.leftovers"}
 
 
 def test_the_engine_does_not_know_the_framework() -> None:

@@ -1,0 +1,334 @@
+"""What processes and their broker say to each other over a Unix socket: frames. Pure.
+
+    u32 length of what follows   u8 operation   u8 length of the name   name (ASCII)   body
+
+Numbers are big-endian. A process begins with `hello`, and sends nothing else until `WELCOME` has come; with `REFUSED`
+comes a sentence for people, and the end. Afterwards:
+
+| from a process | answer |
+|---|---|
+| `MESSAGE`: post to a subject | `POSTED`, one for all that were dealt with: how many, and how many reached nobody |
+| `PUBLISH`: the same, confirmed | `DONE`: how many processes it went to |
+| `SUBSCRIBE` `UNSUBSCRIBE` `FLUSH` `FOLLOW` `UNFOLLOW` `PING` | `DONE` |
+| `PUSH`: add to a queue | `DONE`, or `FULL` |
+| `FOLLOWING`: ask who follows what | `FOLLOWERS` |
+| `PULL`: one message of a queue is wanted, now or later | `ITEM`, when there is one |
+| `STOP`: one fewer is wanted; an `ITEM` may be under way | none |
+| `PUT_BACK`: an item came for nobody | none |
+| `LEAVE`: the last that is sent here | the end, when everybody who has to has left |
+
+`DONE`, `FULL`, `FOLLOWERS` and `REFUSED` come in the order of what they answer. `REFUSED` in their place says that a
+limit is reached. In between come `MESSAGE`, to those who have subscribed, `ITEM`, `POSTED` and, at most once,
+`GOING`: another broker takes over. Who gets that sends `LEAVE` and nothing more, reads on to the end, and connects
+again.
+
+A process that only publishes, and blocks: connect to `Place.path`, let `Place.check_peer` look at the socket, send
+`hello(prefix)`, and feed what comes to a `Decoder(Answer)` until `WELCOME`. For each message send
+`publish(subject, data)` and read until `DONE`, or `push(...)` and read until `DONE` or `FULL`. `POSTED`, `MESSAGE` and
+`ITEM` never come to it. `GOING` may come at any time, before an answer as well, which still comes then; connect again
+before the next message. An end before the answer leaves open whether the message has arrived.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+VERSION = 1
+
+MAX_NAME = 255
+MAX_BODY = 17 * 1024 * 1024
+"""Bytes. A message of a layer has at most 16 MiB."""
+
+MAX_MESSAGE = 16 * 1024 * 1024
+
+NAMES_PER_FRAME = 1000
+"""So many names are subscribed to with one frame."""
+
+_MAGIC = b"fairway\0"
+_HEAD = struct.Struct("!IBB")
+_HELLO = struct.Struct("!8sHB")
+_WELCOME = struct.Struct("!HI")
+_NUMBER = struct.Struct("!I")
+_POSTED = struct.Struct("!II")
+_PUSH = struct.Struct("!Id")
+_SECONDS = struct.Struct("!d")
+
+
+class Ask(enum.IntEnum):
+    """What a process says."""
+
+    HELLO = 1
+    MESSAGE = 2
+    PUBLISH = 3
+    SUBSCRIBE = 4
+    UNSUBSCRIBE = 5
+    PUSH = 6
+    PULL = 7
+    STOP = 8
+    PUT_BACK = 9
+    FLUSH = 10
+    FOLLOW = 11
+    UNFOLLOW = 12
+    FOLLOWING = 13
+    PING = 14
+    LEAVE = 15
+
+
+class Answer(enum.IntEnum):
+    """What a broker says. A `MESSAGE` is the same frame in both directions."""
+
+    MESSAGE = 2
+    WELCOME = 32
+    REFUSED = 33
+    DONE = 34
+    FULL = 35
+    POSTED = 36
+    ITEM = 37
+    FOLLOWERS = 38
+    GOING = 39
+
+
+Op = TypeVar("Op", Ask, Answer)
+
+
+class ProtocolError(Exception):
+    """What came is no frame, or not one of ours."""
+
+
+class Role(enum.IntEnum):
+    """Who says hello: a process that wants to talk, or a newer broker that wants to take over."""
+
+    PROCESS = 0
+    SUCCESSOR = 1
+
+
+class Decoder(Generic[Op]):
+    """Frames out of bytes, however they are cut: operation, name and body. After a `ProtocolError` it is of no use.
+
+    `Decoder(Ask)` reads what processes say, `Decoder(Answer)` what a broker says.
+    """
+
+    __slots__ = ("_error", "_have", "_need", "_ops", "_parts")
+
+    def __init__(self, ops: type[Op]) -> None:
+        self._ops: dict[int, Op] = {int(op): op for op in ops}
+        self._parts: list[bytes] = []
+        self._have = 0
+        self._need = _HEAD.size
+        self._error: ProtocolError | None = None
+
+    def feed(self, data: bytes) -> list[tuple[Op, str, bytes]]:
+        """The frames that are whole now."""
+        if self._error is not None:
+            raise self._error
+        self._have += len(data)
+        if self._have < self._need:
+            self._parts.append(data)
+            return []
+        if self._parts:
+            self._parts.append(data)
+            data = b"".join(self._parts)
+            self._parts.clear()
+        try:
+            return self._split(data)
+        except ProtocolError as error:
+            self._error = error
+            raise
+
+    def _split(self, data: bytes) -> list[tuple[Op, str, bytes]]:
+        frames: list[tuple[Op, str, bytes]] = []
+        position, size = 0, len(data)
+        self._need = _HEAD.size
+        while size - position >= _HEAD.size:
+            length, number, name_length = _HEAD.unpack_from(data, position)
+            if not 2 + name_length <= length <= 2 + MAX_NAME + MAX_BODY:
+                raise ProtocolError(f"a frame of {length} bytes")
+            op = self._ops.get(number)
+            if op is None:
+                raise ProtocolError(f"an unknown operation, {number}")
+            end = position + 4 + length
+            if end > size:
+                self._need = end - position
+                break
+            begin = position + _HEAD.size
+            body = begin + name_length
+            try:
+                name = data[begin:body].decode("ascii")
+            except UnicodeDecodeError:
+                raise ProtocolError("a name that is not ASCII") from None
+            frames.append((op, name, data[body:end]))
+            position = end
+        self._have = size - position
+        if position < size:
+            self._parts.append(data[position:])
+        return frames
+
+
+# Making frames ----------------------------------------------------------------------------------------------------
+
+
+def frame(op: Ask | Answer, name: str = "", body: bytes = b"") -> bytes:
+    """The bytes of a frame; ValueError if it is too large."""
+    encoded = name.encode("ascii")
+    if len(encoded) > MAX_NAME or len(body) > MAX_BODY:
+        raise ValueError(f"a name has at most {MAX_NAME} bytes, a body {MAX_BODY}")
+    return _HEAD.pack(2 + len(encoded) + len(body), op, len(encoded)) + encoded + body
+
+
+def hello(prefix: str, version: int = VERSION, role: Role = Role.PROCESS) -> bytes:
+    """Begin to talk. The prefix may have any letters, but has at most 1,000 bytes."""
+    return frame(Ask.HELLO, body=_HELLO.pack(_MAGIC, version, role) + prefix.encode())
+
+
+def post(subject: str, data: bytes) -> bytes:
+    """Publish; it is confirmed by a `POSTED`, some time."""
+    return frame(Ask.MESSAGE, subject, data)
+
+
+def publish(subject: str, data: bytes) -> bytes:
+    """Publish, and have it confirmed by a `DONE`, which `number` reads."""
+    return frame(Ask.PUBLISH, subject, data)
+
+
+def push(queue: str, data: bytes, capacity: int, expiry: float) -> bytes:
+    """Add to a queue, unless it holds `capacity` messages; it is dropped after `expiry` seconds."""
+    return frame(Ask.PUSH, queue, _PUSH.pack(max(0, min(capacity, 2**32 - 1)), expiry) + data)
+
+
+def names(op: Ask, subjects: Sequence[str]) -> Iterator[bytes]:
+    """`SUBSCRIBE` or `UNSUBSCRIBE`, in as many frames as it takes; each is answered."""
+    for begin in range(0, len(subjects), NAMES_PER_FRAME):
+        part = (subject.encode("ascii") for subject in subjects[begin : begin + NAMES_PER_FRAME])
+        yield frame(op, body=b"".join(bytes([len(name)]) + name for name in part))
+
+
+def follow(group: str, queue: str, expiry: float) -> bytes:
+    return frame(Ask.FOLLOW, group, _SECONDS.pack(expiry) + queue.encode("ascii"))
+
+
+def followers(rows: Iterable[tuple[str, str, float]]) -> bytes:
+    """Groups, the queues that follow them, and for how many seconds they do."""
+    body = bytearray()
+    for group, queue, seconds in rows:
+        one, two = group.encode("ascii"), queue.encode("ascii")
+        body += bytes([len(one)]) + one + bytes([len(two)]) + two + _SECONDS.pack(seconds)
+    return frame(Answer.FOLLOWERS, body=bytes(body))
+
+
+def welcome(version: int, process_id: int) -> bytes:
+    return frame(Answer.WELCOME, body=_WELCOME.pack(version, process_id))
+
+
+def refused(sentence: str) -> bytes:
+    return frame(Answer.REFUSED, body=sentence.encode())
+
+
+def done(number: int = 0) -> bytes:
+    return frame(Answer.DONE, body=_NUMBER.pack(number))
+
+
+def posted(count: int, unheard: int) -> bytes:
+    return frame(Answer.POSTED, body=_POSTED.pack(count, unheard))
+
+
+# Reading bodies ---------------------------------------------------------------------------------------------------
+
+
+def read_hello(body: bytes) -> tuple[int, Role, str]:
+    """Version, role and prefix of who begins to talk."""
+    magic, version, role = _unpack(_HELLO, body)
+    if magic != _MAGIC or role not in tuple(Role) or len(body) > _HELLO.size + 1000:
+        raise ProtocolError("no greeting of ours")
+    return version, Role(role), _text(body[_HELLO.size :])
+
+
+def read_welcome(body: bytes) -> tuple[int, int]:
+    """Version and process of the broker."""
+    version, process_id = _unpack(_WELCOME, body, whole=True)
+    return version, process_id
+
+
+def read_refused(body: bytes) -> str:
+    """The sentence."""
+    return _text(body[:1000])
+
+
+def number(body: bytes) -> int:
+    """What a `DONE` says."""
+    value: int = _unpack(_NUMBER, body, whole=True)[0]
+    return value
+
+
+def read_posted(body: bytes) -> tuple[int, int]:
+    """How many have been dealt with, and how many of them reached nobody."""
+    count, unheard = _unpack(_POSTED, body, whole=True)
+    return count, unheard
+
+
+def read_names(body: bytes) -> list[str]:
+    """The subjects of a `SUBSCRIBE` or `UNSUBSCRIBE`."""
+    found, position = [], 0
+    while position < len(body):
+        name, position = _name(body, position)
+        found.append(name)
+    if len(found) > NAMES_PER_FRAME:
+        raise ProtocolError(f"{len(found)} names in one frame")
+    return found
+
+
+def read_push(body: bytes) -> tuple[int, float, bytes]:
+    """Capacity, expiry and data."""
+    capacity, expiry = _unpack(_PUSH, body)
+    return capacity, _plausible(expiry), body[_PUSH.size :]
+
+
+def read_follow(body: bytes) -> tuple[float, str]:
+    """For how many seconds which queue follows."""
+    return _plausible(_unpack(_SECONDS, body)[0]), _ascii(body[_SECONDS.size :])
+
+
+def read_followers(body: bytes) -> list[tuple[str, str, float]]:
+    """Groups, the queues that follow them, and for how many seconds they do."""
+    rows, position = [], 0
+    while position < len(body):
+        group, position = _name(body, position)
+        queue, position = _name(body, position)
+        rows.append((group, queue, _plausible(_unpack(_SECONDS, body[position : position + _SECONDS.size])[0])))
+        position += _SECONDS.size
+    return rows
+
+
+def _name(body: bytes, position: int) -> tuple[str, int]:
+    if position >= len(body) or position + 1 + body[position] > len(body):
+        raise ProtocolError("a name that is cut off")
+    end = position + 1 + body[position]
+    return _ascii(body[position + 1 : end]), end
+
+
+def _unpack(layout: struct.Struct, body: bytes, whole: bool = False) -> tuple[Any, ...]:
+    if len(body) < layout.size or (whole and len(body) != layout.size):
+        raise ProtocolError(f"a body of {len(body)} bytes")
+    return layout.unpack_from(body)
+
+
+def _plausible(seconds: float) -> float:
+    if not 0 <= seconds < 1e10:  # neither does a NaN
+        raise ProtocolError(f"a time of {seconds} s")
+    return seconds
+
+
+def _ascii(raw: bytes) -> str:
+    try:
+        return raw.decode("ascii")
+    except UnicodeDecodeError:
+        raise ProtocolError("a name that is not ASCII") from None
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise ProtocolError("a text that is not UTF-8") from None
