@@ -15,15 +15,24 @@ from tests.fairway.server.tls import certificates
 from tests.integration.gateway import Gateway
 from tests.integration.raw import Served, serve
 
+_LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.SelectorEventLoop,
+    "uvloop": uvloop.new_event_loop,
+}
+
 
 def pytest_asyncio_loop_factories(config: object, item: object) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
+    return _LOOPS
 
 
 Start = Callable[..., Awaitable[Served]]
 
-# The fast tests take one way; what TLS and HTTP/2 do themselves is tested in files of their own.
-_TLS, _HTTP2, _SHARED = (pytest.param(way, marks=pytest.mark.slow) for way in ("tls", "http2", "http2-shared"))
+# The fast tests take one way, on both event loops. Each further way is gone on one loop: what it does itself is tested
+# on both in the files about TLS and HTTP/2, and the rest is the same code once more.
+_TLS, _HTTP2, _SHARED = (
+    pytest.param(way, marks=[pytest.mark.slow, pytest.mark.on_one_loop(loop)])
+    for way, loop in (("tls", "uvloop"), ("http2", "asyncio"), ("http2-shared", "uvloop"))
+)
 
 in_clear_and_over_tls = pytest.mark.parametrize("start", ["clear", _TLS], indirect=True)
 
@@ -31,6 +40,18 @@ in_clear_and_over_tls = pytest.mark.parametrize("start", ["clear", _TLS], indire
 # all clients.
 over_http2_too = pytest.mark.parametrize("start", ["clear", _HTTP2, _SHARED], indirect=True)
 over_everything = pytest.mark.parametrize("start", ["clear", _TLS, _HTTP2, _SHARED], indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = {item for item in items if isinstance(item, pytest.Function) and _is_for_another_loop(item)}
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _is_for_another_loop(item: pytest.Function) -> bool:
+    marker = item.get_closest_marker("on_one_loop")
+    return marker is not None and not any(value is _LOOPS[marker.args[0]] for value in item.callspec.params.values())
 
 
 @pytest.fixture
