@@ -53,6 +53,8 @@ class Http2Client:
     def __init__(self, client: Client, takes: bool = True) -> None:
         self._client = client
         self.takes = takes
+        self.untaken: set[int] = set()
+        """Streams whose content is not acknowledged; the window of the connection does not notice them."""
         config = h2.config.H2Configuration(client_side=True, header_encoding=None)
         self.h2 = h2.connection.H2Connection(config)
         self.answers: dict[int, Answer] = {}
@@ -218,7 +220,10 @@ class Http2Client:
         elif isinstance(event, h2.events.DataReceived):
             answer.body += event.data
             answer.pieces += [event.data] if event.data else []
-            if self.takes:
+            if event.stream_id in self.untaken:
+                if event.flow_controlled_length:
+                    self.h2.increment_flow_control_window(event.flow_controlled_length)
+            elif self.takes:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, h2.events.TrailersReceived):
             answer.trailers = list(event.headers)
