@@ -63,21 +63,21 @@ class Credentials:
         """A TLS socket in the place of this one, which is detached; nothing is read or sent yet."""
         return cast(TlsSocket, self.context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False))
 
-    def details(self, endpoint: ssl.SSLSocket) -> dict[str, Any]:
-        """The extension `tls` of a scope (ASGI TLS extension). Clients without a certificate share it."""
+    def facts(self, endpoint: ssl.SSLSocket) -> dict[str, Any]:
+        """What a transport knows: `tls`, the extension of a scope. Clients without a certificate share it, and this."""
         suite, version, _ = endpoint.cipher() or ("", "", 0)
         if endpoint.context.verify_mode != ssl.CERT_NONE:
             certificate = endpoint.getpeercert(binary_form=True)
             if certificate is not None:
                 chain = [ssl.DER_cert_to_PEM_cert(certificate)]
-                return self._details(suite, endpoint.version(), chain, distinguished_name(endpoint.getpeercert()))
+                return self._facts(suite, endpoint.version(), chain, distinguished_name(endpoint.getpeercert()))
         shared = self._anonymous.get((suite, version))
         if shared is None:
-            shared = self._anonymous[suite, version] = self._details(suite, endpoint.version(), [], None)
+            shared = self._anonymous[suite, version] = self._facts(suite, endpoint.version(), [], None)
         return shared
 
-    def _details(self, suite: str, version: str | None, chain: list[str], name: str | None) -> dict[str, Any]:
-        return {
+    def _facts(self, suite: str, version: str | None, chain: list[str], name: str | None) -> dict[str, Any]:
+        extension = {
             "server_cert": self._certificate,
             "client_cert_chain": chain,
             "client_cert_name": name,
@@ -85,6 +85,7 @@ class Credentials:
             "tls_version": _NUMBERS.get(version or ""),
             "cipher_suite": self._suites.get(suite),
         }
+        return {"tls": extension}
 
 
 class TlsFiles:

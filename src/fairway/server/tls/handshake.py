@@ -61,7 +61,9 @@ class Handshakes:
     def connected(self, endpoint: TlsSocket, credentials: Credentials, known: Mapping[str, Any]) -> None:
         """The handshake is complete."""
         protocol = self._connect(endpoint)
-        facts = {"tls": credentials.details(endpoint), **known}
+        facts = credentials.facts(endpoint)
+        if known:
+            facts = {**facts, **known}
         TlsTransport(self.context, endpoint, protocol, facts).start()
 
     def take_turn(self, handshake: Handshake) -> bool:

@@ -247,9 +247,9 @@ def test_who_has_no_certificate_shares_what_is_said_of_the_connection(tmp_path: 
     credentials = Credentials(Limits(certfile=str(path)))
     endpoint: Any = Endpoint()
 
-    details = credentials.details(endpoint)
+    details = credentials.facts(endpoint)["tls"]
 
-    assert details is credentials.details(endpoint)
+    assert details is credentials.facts(endpoint)["tls"]
     assert ssl.PEM_cert_to_DER_cert(details["server_cert"]) == in_file(path)
     assert (details["tls_version"], details["cipher_suite"]) == (0x0304, 0x1302)
     assert (details["client_cert_chain"], details["client_cert_name"], details["client_cert_error"]) == ([], None, None)
