@@ -40,8 +40,9 @@ logger = get_logger("fairway.layers")
 class Hub:
     """The channels of one layer in this process, and delivery to them and to its groups.
 
-    `expiry`: after so many seconds an unread message is dropped, and its channel is removed from all groups;
-    `group_expiry`: a membership ends so long after the last `add`; `capacity_of`: how many messages a channel holds.
+    `expiry`: after so many seconds an unread message is dropped, and its channel is removed from all groups, unless
+    `expiry_ends_memberships` is false; `group_expiry`: a membership ends so long after the last `add`; `capacity_of`:
+    how many messages a channel holds.
 
     `channels` and `groups` keep the shapes that tests of applications look into: name -> queue, group -> {name -> time
     of joining}.
@@ -59,6 +60,7 @@ class Hub:
         self.groups = self.memberships.groups
         self.expiry = expiry
         self.group_expiry = group_expiry
+        self.expiry_ends_memberships = True
         self.drops = Drops()
         self._pace = Pace(self.drops)
         self.capacity_of = capacity_of
@@ -310,7 +312,8 @@ class Hub:
             for _, channel in self._expiries.take_due(now):
                 queue = self.channels.get(channel)
                 if isinstance(queue, ChannelQueue) and queue.drop_expired(now):
-                    self.discard_from_all(channel)
+                    if self.expiry_ends_memberships:
+                        self.discard_from_all(channel)
                     self._drop_if_idle(channel, queue)
 
     def flush(self) -> None:

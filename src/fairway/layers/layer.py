@@ -45,6 +45,7 @@ class BackplaneLayer(HubLayer):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        self.hub.expiry_ends_memberships = False
         encryption = Encryption(symmetric_encryption_keys, prefix) if symmetric_encryption_keys else None
         codec = Codec(max_message_size, encryption)
         receiver = Receiver(self.hub, codec, self._slow_policy)

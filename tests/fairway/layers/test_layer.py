@@ -393,6 +393,18 @@ async def test_a_membership_expires(new_layer: NewLayer) -> None:
     assert here.hub.groups == {}
 
 
+async def test_a_message_that_expires_unread_ends_no_membership(new_layer: NewLayer) -> None:
+    here = new_layer(expiry=0.01)
+    name = await here.new_channel()
+    await here.group_add("room", name)
+    await here.send(name, {"type": "old"})
+    await asyncio.sleep(0.05)
+    here.expiry = 60
+    await here.group_send("room", {"type": "new"})
+
+    assert (await received(here, name))["type"] == "new"
+
+
 async def test_flush_ends_the_groups_of_every_process_and_empties_the_queues(new_layer: NewLayer) -> None:
     here, there = new_layer(), new_layer()
     name = await here.new_channel()
