@@ -184,16 +184,56 @@ async def test_a_denial_response_is_delivered_in_full(start: Start, size: int) -
     assert served.log == []
 
 
-async def test_a_denial_that_is_not_finished_cuts_the_connection(start: Start) -> None:
+START_OF_DENIAL = {
+    "type": "websocket.http.response.start",
+    "status": 401,
+    "headers": [(b"content-length", b"10")],
+}
+
+
+def denial_body(body: bytes, more: bool = False) -> dict[str, Any]:
+    return {"type": "websocket.http.response.body", "body": body, "more_body": more}
+
+
+@pytest.mark.parametrize(
+    "body", [[], [denial_body(b"short")], [denial_body(b"too long for it", more=True)]], ids=["none", "short", "long"]
+)
+async def test_9110_8_6_a_denial_that_contradicts_its_length_is_500(start: Start, body: list[Any]) -> None:
+    """Its start is held back until its body begins, as that of any response."""
+
     async def handler(connection: Connection, tell: Any) -> None:
         await connection.receive()
-        headers = [(b"content-length", b"100")]
-        await connection.send({"type": "websocket.http.response.start", "status": 401, "headers": headers})
+        await connection.send(START_OF_DENIAL)
+        for event in body:
+            await connection.send(event)
 
     served = await start(Recorder(handler))
     client = await served.connect()
     await client.send(HANDSHAKE)
-    assert b"401" in await client.reader.readline() or await client.at_end()
+    response = await client.response()
+    assert response.status == 500
+    assert await client.at_end()
+    await client.close()
+    await served.idle()
+    (line,) = served.log
+    if body:
+        assert served.tracebacks == 1
+    else:
+        assert line.endswith("/chat: application returned in the middle of its response to the handshake")
+
+
+async def test_a_denial_that_is_not_finished_is_cut(start: Start) -> None:
+    async def handler(connection: Connection, tell: Any) -> None:
+        await connection.receive()
+        await connection.send(START_OF_DENIAL)
+        await connection.send(denial_body(b"half", more=True))
+        await asyncio.sleep(0)
+
+    served = await start(Recorder(handler))
+    client = await served.connect()
+    await client.send(HANDSHAKE)
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+        await client.response()
     await served.idle()
     assert [line.rpartition(": ")[2] for line in served.log] == [
         "application returned in the middle of its response to the handshake"
@@ -574,6 +614,17 @@ async def test_stopping_closes_with_1001_and_waits_for_the_handshake(start: Star
     await client.send(frame(CLOSE, (1001).to_bytes(2, "big")))
     assert await client.at_end()
     await stopping
+    assert (await app.seen())["code"] == 1001
+    assert served.log == []
+
+
+async def test_a_client_that_does_not_answer_the_close_holds_up_a_stop_for_a_second_only(start: Start) -> None:
+    app = Recorder(echo)
+    served, client = await opened(start, app, close_timeout=3 * DEADLINE)
+    async with asyncio.timeout(DEADLINE):
+        await served.server.stop(2 * DEADLINE)
+    assert await client.close_frame() == (1001, "server is shutting down")
+    assert await client.at_end()
     assert (await app.seen())["code"] == 1001
     assert served.log == []
 

@@ -334,7 +334,9 @@ class HttpExchange:
         if self._start is not None:
             if not more and self._send_whole(carrier, self._start, body):
                 return False
-            self._check_length(self._start, len(body), more)
+            status, headers, _ = self._start
+            if self.scope["method"] != "HEAD":
+                check_length("http.response.body", status, headers, len(body), more)
             self._send_start(carrier, None if more else len(body))
         was_written = carrier.send_body(body, more)
         self.sent_bytes += len(body)
@@ -354,19 +356,6 @@ class HttpExchange:
         self.sent_bytes = len(body)
         self._finish(carrier)
         return True
-
-    def _check_length(self, start: tuple[int, Headers, bool], length: int, more: bool) -> None:
-        """Refuse a body that contradicts its Content-Length while the answer can still be another one."""
-        status, headers, _ = start
-        if status in _WITHOUT_BODY or self.scope["method"] == "HEAD":
-            return
-        for name, value in headers:
-            if name.lower() == b"content-length" and value.isdigit() and len(value) <= _MAX_LENGTH_DIGITS:
-                promised = int(value)
-                if length > promised or (length < promised and not more):
-                    raise ProtocolMisuse(
-                        f"the body of http.response.body has {length} bytes, its content-length is {promised}"
-                    )
 
     def _send_start(self, carrier: HttpCarrier, length: int | None) -> None:
         assert self._start is not None
@@ -461,6 +450,19 @@ async def _others_first() -> None:
     """
     for _ in range(_PASSES_FOR_OTHERS):
         await asyncio.sleep(0)
+
+
+def check_length(kind: str, status: int, headers: Headers, length: int, more: bool) -> None:
+    """Refuse the first piece of a body, in an event of this kind, if it contradicts the Content-Length: the answer can
+    still be another one.
+    """
+    if status in _WITHOUT_BODY:
+        return
+    for name, value in headers:
+        if name.lower() == b"content-length" and value.isdigit() and len(value) <= _MAX_LENGTH_DIGITS:
+            promised = int(value)
+            if length > promised or (length < promised and not more):
+                raise ProtocolMisuse(f"the body of {kind} has {length} bytes, its content-length is {promised}")
 
 
 def checked_headers(message: Mapping[str, Any]) -> Headers:

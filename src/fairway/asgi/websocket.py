@@ -7,8 +7,10 @@ from it. Where the conversation stands is its `phase`, and `ALLOWED` says what t
     CONNECTING ── websocket.accept ──────────────► OPEN ── websocket.close ──► CLOSING
         │                                           │                            │
         ├── websocket.http.response.start ► DENYING │                            │
-        │                                      │    │                            │
-        └── websocket.close, an error ─────────┴────┴──────── ended ─────────────┴──► ENDED
+        │                                    │  │   │                            │
+        │           ANSWERING ◄── .body ─────┘  │   │                            │
+        │               │                       │   │                            │
+        └── websocket.close, an error ──────────┴───┴──────── ended ─────────────┴──► ENDED
 
 Whatever the phase, it ends once: `ended` tells the application by a `websocket.disconnect`, which `receive` then
 repeats for ever, and wakes whoever waits to send. What is sent afterwards raises `ConnectionClosed`.
@@ -43,15 +45,17 @@ class Phase(enum.IntEnum):
     """Where the conversation stands. It moves forward only, and every way leads to ENDED."""
 
     CONNECTING = 0  # the application has not answered `websocket.connect`
-    DENYING = 1  # it is sending an HTTP response instead
-    OPEN = 2
-    CLOSING = 3  # the application has closed; the peer's Close is awaited
-    ENDED = 4  # the application has been told, or will find, `websocket.disconnect`
+    DENYING = 1  # it has begun an HTTP response instead, of which nothing was sent before there is a body
+    ANSWERING = 2  # it is sending it
+    OPEN = 3
+    CLOSING = 4  # the application has closed; the peer's Close is awaited
+    ENDED = 5  # the application has been told, or will find, `websocket.disconnect`
 
 
 ALLOWED: Mapping[Phase, frozenset[str]] = {
     Phase.CONNECTING: frozenset({"websocket.accept", "websocket.close", "websocket.http.response.start"}),
     Phase.DENYING: frozenset({"websocket.http.response.body"}),
+    Phase.ANSWERING: frozenset({"websocket.http.response.body"}),
     Phase.OPEN: frozenset({"websocket.send", "websocket.close"}),
     Phase.CLOSING: frozenset(),
     Phase.ENDED: frozenset(),
@@ -202,7 +206,7 @@ class WebSocketExchange(Connection):
             return ConnectionClosed("the websocket is closed")
         if kind == "websocket.send":
             why = "before websocket.accept"
-            if self.phase is Phase.DENYING:
+            if self.phase is not Phase.CONNECTING:
                 why = "after the response to the handshake was begun"
             return ProtocolMisuse(f"{kind} {why}")
         return ProtocolMisuse(f"{kind} is not allowed now: the websocket is {self.phase.name.lower()}")
@@ -229,13 +233,15 @@ class WebSocketExchange(Connection):
         self._shut(NORMAL_CLOSURE if code is None else code, reason or "")
 
     def _begin_denial(self, message: Mapping[str, Any]) -> None:
-        status = self._deny(message)
+        self._deny(message)
         self.phase = Phase.DENYING
-        if self.host.logs_access:
-            self.host.access.websocket_rejected(self.scope, status)
 
     def _continue_denial(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
-        self._deny_further(message)
+        status = self._deny_further(message)
+        if self.phase is Phase.DENYING:
+            self.phase = Phase.ANSWERING
+            if self.host.logs_access:
+                self.host.access.websocket_rejected(self.scope, status)
         if not message.get("more_body", False):
             self._end_answer()
         outbox = self.outbox
@@ -291,11 +297,15 @@ class WebSocketExchange(Connection):
     # Ends -----------------------------------------------------------------------------------------------------
 
     def refuse(self, status: int, text: str = "") -> None:
-        """Answer the handshake in place of the application, if it is not answered yet."""
-        if self.phase is not Phase.CONNECTING:
+        """Answer the handshake in place of the application, if it is not answered yet; an answer of its own that has
+        begun is cut.
+        """
+        if self.phase is Phase.ANSWERING:
+            self._drop()
+        if self.phase not in (Phase.CONNECTING, Phase.DENYING):
             return
         self._answer(status, text)
-        self.phase = Phase.DENYING
+        self.phase = Phase.ANSWERING
         if self.host.logs_access:
             self.host.access.websocket_rejected(self.scope, status)
         self._end_answer()
@@ -350,9 +360,9 @@ class WebSocketExchange(Connection):
         elif self.phase is Phase.CONNECTING:
             self._fault("no answer", "application returned without answering websocket.connect")
             self.refuse(500, "the application gave no answer")
-        elif self.phase is Phase.DENYING:
+        elif self.phase is Phase.DENYING or self.phase is Phase.ANSWERING:
             self._fault("no answer", "application returned in the middle of its response to the handshake")
-            self._drop()
+            self.refuse(500, "the application gave no answer")
         elif self.phase is Phase.OPEN:
             self._shut(NORMAL_CLOSURE, "")
         self._application_ended()
@@ -361,7 +371,7 @@ class WebSocketExchange(Connection):
         """`error` is None if it was cancelled."""
         # A router without a route asks for its status this way. It is an answer, and no fault of the application.
         status = status_of(error)
-        if self.phase is Phase.CONNECTING and status is not None:
+        if status is not None and (self.phase is Phase.CONNECTING or self.phase is Phase.DENYING):
             self._fault("refused", f"{str(error).rstrip('.')}; answered with {status}")
             self.refuse(status, "not found" if status == 404 else "refused")
             return
@@ -370,12 +380,10 @@ class WebSocketExchange(Connection):
             self.host.application_error("WebSocket", self.scope, error)
         elif error is None and self.phase is not Phase.ENDED:
             self._fault("cancelled", "application was cancelled, not by the server")
-        if self.phase is Phase.CONNECTING:
-            self.refuse(500, "internal server error")
-        elif self.phase is Phase.DENYING:
-            self._drop()
-        elif self.phase is Phase.OPEN:
+        if self.phase is Phase.OPEN:
             self._shut(INTERNAL_ERROR, "")
+        else:
+            self.refuse(500, "internal server error")
 
     def _fault(self, kind: str, text: str) -> None:
         """One line about a fault that is not ours; `kind` is what the lines are counted and limited by."""
@@ -395,12 +403,14 @@ class WebSocketExchange(Connection):
     def _opened(self) -> None:
         """The conversation is open: go on with what the client said too early, or with closing."""
 
-    def _deny(self, message: Mapping[str, Any]) -> int:
-        """Begin the response of a `websocket.http.response.start`; its status."""
+    def _deny(self, message: Mapping[str, Any]) -> None:
+        """Take note of a `websocket.http.response.start`; it is held back until its body begins, so that an error in
+        between can still be answered.
+        """
         raise NotImplementedError
 
-    def _deny_further(self, message: Mapping[str, Any]) -> None:
-        """Send what a `websocket.http.response.body` says."""
+    def _deny_further(self, message: Mapping[str, Any]) -> int:
+        """Send what a `websocket.http.response.body` says, at first behind the start; the status of the response."""
         raise NotImplementedError
 
     def _answer(self, status: int, text: str) -> None:

@@ -13,7 +13,7 @@ from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse
 from fairway.asgi.websocket import ALLOWED, EVENTS, NOT_CLOSING, Phase, WebSocketExchange
 from fairway.delivery import NEXT_PASS, Inbox, Payload, SlowPolicy, connection_of, reader_of
 
-CONNECTING, DENYING, OPEN, CLOSING, ENDED = Phase
+CONNECTING, DENYING, ANSWERING, OPEN, CLOSING, ENDED = Phase
 STARTED_AT, NOW = 48.0, 50.0
 SCOPE: dict[str, Any] = {"type": "websocket", "path": "/x"}
 
@@ -142,12 +142,12 @@ class HandDrivenExchange(WebSocketExchange):
         assert self.is_open
         self.calls.append("opened")
 
-    def _deny(self, message: Mapping[str, Any]) -> int:
+    def _deny(self, message: Mapping[str, Any]) -> None:
         self.calls.append("deny")
-        return int(message["status"])
 
-    def _deny_further(self, message: Mapping[str, Any]) -> None:
+    def _deny_further(self, message: Mapping[str, Any]) -> int:
         self.calls.append("deny further")
+        return 401
 
     def _answer(self, status: int, text: str) -> None:
         self.calls.append(("answer", status))
@@ -177,8 +177,10 @@ def exchange_in(phase: Phase) -> HandDrivenExchange:
     exchange = HandDrivenExchange()
     exchange.start(dict(SCOPE))
     assert exchange.inbox.take_nowait() == {"type": "websocket.connect"}
-    if phase is DENYING:
+    if phase in (DENYING, ANSWERING):
         exchange.send_nowait(MESSAGES["websocket.http.response.start"])
+        if phase is ANSWERING:
+            exchange.send_nowait({**MESSAGES["websocket.http.response.body"], "more_body": True})
     elif phase is not CONNECTING:
         exchange.send_nowait(MESSAGES["websocket.accept"])
         if phase is CLOSING:
@@ -208,6 +210,7 @@ AFTER: dict[tuple[Phase, str], tuple[Phase, list[Any]]] = {
     (CONNECTING, "websocket.close"): (ENDED, [("answer", 403), "finish"]),
     (CONNECTING, "websocket.http.response.start"): (DENYING, ["deny"]),
     (DENYING, "websocket.http.response.body"): (ENDED, ["deny further", "finish"]),
+    (ANSWERING, "websocket.http.response.body"): (ENDED, ["deny further", "finish"]),
     (OPEN, "websocket.send"): (OPEN, []),
     (OPEN, "websocket.close"): (CLOSING, [("shut", 1000)]),
 }
@@ -216,6 +219,7 @@ AFTER: dict[tuple[Phase, str], tuple[Phase, list[Any]]] = {
 REFUSED = {
     (CONNECTING, "websocket.send"): "websocket.send before websocket.accept",
     (DENYING, "websocket.send"): "websocket.send after the response to the handshake was begun",
+    (ANSWERING, "websocket.send"): "websocket.send after the response to the handshake was begun",
 }
 
 
@@ -254,48 +258,59 @@ OUTCOMES: dict[str, dict[Phase, tuple[Phase, int | None, list[Any], list[Any]]]]
     "the peer closes": {
         CONNECTING: (ENDED, 4000, [], []),
         DENYING: (ENDED, 4000, [], []),
+        ANSWERING: (ENDED, 4000, [], []),
         OPEN: (ENDED, 4000, [], [("disconnected", 4000, 2.0)]),
         CLOSING: (ENDED, 4000, [], [("disconnected", 4000, 2.0)]),
     },
     "the server drops it": {
         CONNECTING: (ENDED, 1006, ["drop"], []),
         DENYING: (ENDED, 1006, ["drop"], []),
+        ANSWERING: (ENDED, 1006, ["drop"], []),
         OPEN: (ENDED, 1006, ["drop"], [("disconnected", 1006, 2.0)]),
         CLOSING: (ENDED, 1006, ["drop"], [("disconnected", 1006, 2.0)]),
         ENDED: (ENDED, None, ["drop"], []),
     },
-    "the handshake lasts too long": {CONNECTING: (ENDED, 1006, [("answer", 503), "finish"], [("rejected", 503)])},
+    "the handshake lasts too long": {
+        CONNECTING: (ENDED, 1006, [("answer", 503), "finish"], [("rejected", 503)]),
+        DENYING: (ENDED, 1006, [("answer", 503), "finish"], [("rejected", 503)]),
+        ANSWERING: (ANSWERING, None, ["drop"], []),
+    },
     "the client is too slow": {
         OPEN: (ENDED, 1013, [("part", 1013)], [("fault", "slow client"), ("disconnected", 1013, 2.0)]),
         CLOSING: (CLOSING, None, ["drop"], []),
     },
     "the application returns": {
         CONNECTING: (ENDED, None, [("answer", 500), "finish"], [NO_ANSWER, REJECTED]),
-        DENYING: (DENYING, None, ["drop"], [NO_ANSWER]),
+        DENYING: (ENDED, None, [("answer", 500), "finish"], [NO_ANSWER, REJECTED]),
+        ANSWERING: (ANSWERING, None, ["drop"], [NO_ANSWER]),
         OPEN: (CLOSING, None, [("shut", 1000)], []),
     },
     "the application raises": {
         CONNECTING: (ENDED, None, [("answer", 500), "finish"], [ERROR, REJECTED]),
-        DENYING: (DENYING, None, ["drop"], [ERROR]),
+        DENYING: (ENDED, None, [("answer", 500), "finish"], [ERROR, REJECTED]),
+        ANSWERING: (ANSWERING, None, ["drop"], [ERROR]),
         OPEN: (CLOSING, None, [("shut", 1011)], [ERROR]),
         CLOSING: (CLOSING, None, [], [ERROR]),
         ENDED: (ENDED, None, [], [ERROR]),
     },
     "the application passes on that it is closed": {
         CONNECTING: (ENDED, None, [("answer", 500), "finish"], [REJECTED]),
-        DENYING: (DENYING, None, ["drop"], []),
+        DENYING: (ENDED, None, [("answer", 500), "finish"], [REJECTED]),
+        ANSWERING: (ANSWERING, None, ["drop"], []),
         OPEN: (CLOSING, None, [("shut", 1011)], []),
     },
     "the application asks for a status": {
         CONNECTING: (ENDED, None, [("answer", 404), "finish"], [("fault", "refused"), ("rejected", 404)]),
-        DENYING: (DENYING, None, ["drop"], [ERROR]),
+        DENYING: (ENDED, None, [("answer", 404), "finish"], [("fault", "refused"), ("rejected", 404)]),
+        ANSWERING: (ANSWERING, None, ["drop"], [ERROR]),
         OPEN: (CLOSING, None, [("shut", 1011)], [ERROR]),
         CLOSING: (CLOSING, None, [], [ERROR]),
         ENDED: (ENDED, None, [], [ERROR]),
     },
     "the application is cancelled": {
         CONNECTING: (ENDED, None, [("answer", 500), "finish"], [CANCELLED, REJECTED]),
-        DENYING: (DENYING, None, ["drop"], [CANCELLED]),
+        DENYING: (ENDED, None, [("answer", 500), "finish"], [CANCELLED, REJECTED]),
+        ANSWERING: (ANSWERING, None, ["drop"], [CANCELLED]),
         OPEN: (CLOSING, None, [("shut", 1011)], [CANCELLED]),
         CLOSING: (CLOSING, None, [], [CANCELLED]),
     },
@@ -356,7 +371,7 @@ async def test_every_event_in_every_phase_and_every_end_after_it(phase: Phase, k
     assert (exchange.phase, exchange.is_open) == (expected, expected is OPEN)
     assert exchange.calls == calls
     assert exchange.host.told == told
-    assert exchange.outbox.is_shared is (expected in (CONNECTING, DENYING, OPEN)), (
+    assert exchange.outbox.is_shared is (expected in (CONNECTING, DENYING, ANSWERING, OPEN)), (
         "else others would write past a Close"
     )
     waiting = exchange.inbox.take_nowait()
@@ -410,7 +425,8 @@ async def test_an_acceptance_that_cannot_be_sent_changes_nothing() -> None:
 async def test_a_response_in_pieces_ends_with_the_last() -> None:
     exchange = exchange_in(DENYING)
     await exchange.send({"type": "websocket.http.response.body", "more_body": True})
-    assert (exchange.phase, exchange.calls) == (DENYING, ["deny further"])
+    assert (exchange.phase, exchange.calls) == (ANSWERING, ["deny further"])
+    assert exchange.host.told == [("rejected", 401)]
     await exchange.send({"type": "websocket.http.response.body"})
     assert (exchange.phase, exchange.calls) == (ENDED, ["deny further", "deny further", "finish"])
 

@@ -161,8 +161,10 @@ class WebSocketProtocol:
             return [self._end(self._closing)]
         return [self._end(Closed(ABNORMAL_CLOSURE, "connection lost"))]
 
-    def close(self, code: int, reason: str, now: float) -> None:
-        """Begin the closing handshake. ValueError for a code that may not be sent (RFC 6455 section 7.4)."""
+    def close(self, code: int, reason: str, now: float, timeout: float | None = None) -> None:
+        """Begin the closing handshake; the peer has `timeout`, else `close_timeout`, to answer. ValueError for a code
+        that may not be sent (RFC 6455 section 7.4).
+        """
         if self.state is not OPEN:
             raise LocalProtocolError("the connection is closing or closed already")
         if code != NO_STATUS_RECEIVED and not is_valid_close_code(code):
@@ -170,7 +172,7 @@ class WebSocketProtocol:
         self._emit(close_frame(code, reason))
         self.state = CLOSING
         self._closing = Closed(code, reason)
-        self._since, self._wait = now, self.times[2]
+        self._since, self._wait = now, self.times[2] if timeout is None else timeout
 
     def _end(self, closed: Closed) -> Closed:
         self.state = CLOSED

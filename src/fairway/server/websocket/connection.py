@@ -363,13 +363,13 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         elif early := handshake.early_data():
             self.data_received(early)
 
-    def _deny(self, message: Mapping[str, Any]) -> int:
+    def _deny(self, message: Mapping[str, Any]) -> None:
         assert self._handshake is not None
-        return self._handshake.begin_denial(message)
+        self._handshake.begin_denial(message)
 
-    def _deny_further(self, message: Mapping[str, Any]) -> None:
+    def _deny_further(self, message: Mapping[str, Any]) -> int:
         assert self._handshake is not None
-        self._handshake.continue_denial(message)
+        return self._handshake.continue_denial(message)
 
     def _answer(self, status: int, text: str) -> None:
         assert self._handshake is not None
@@ -390,7 +390,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         core = self._core
         assert core is not None
         try:
-            core.close(code, reason, self._context.touch())
+            core.close(code, reason, self._context.touch(), self._context.linger_seconds)
         except ValueError as error:
             raise ProtocolMisuse(f"websocket.close: {error}") from None
         self._leave_open(Phase.CLOSING)
@@ -406,7 +406,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             self.outbox.abort()  # it has said its Close already, and takes nothing more
             return
         # If it goes on reading it gets the message that has begun, and a Close; it has as long as for any Close.
-        core.close(code, reason, self._context.now)
+        core.close(code, reason, self._context.now, self._context.linger_seconds)
         self.outbox.append(core.data_to_send())
         self._schedule_core(core)
         if self.outbox.blocked:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fairway.asgi.errors import ProtocolMisuse
-from fairway.asgi.http import checked_headers
+from fairway.asgi.http import check_length, checked_headers
 from fairway.delivery import Encoder
 from fairway.protocols.http.request import Headers
 from fairway.protocols.websocket import deflate, handshake
@@ -41,13 +41,14 @@ class Carrier(Protocol):
 class Handshake:
     """Raises `ProtocolMisuse` for events that make no valid answer; then nothing has changed."""
 
-    __slots__ = ("_carrier", "_context", "_early", "_offer")
+    __slots__ = ("_carrier", "_context", "_denial", "_early", "_offer")
 
     def __init__(self, context: ServerContext, carrier: Carrier, offer: handshake.Offer) -> None:
         self._context = context
         self._carrier = carrier
         self._offer = offer
         self._early = b""
+        self._denial: tuple[int, Headers | None] = 0, None  # the headers until they are sent
 
     # What the client says -------------------------------------------------------------------------------------
 
@@ -108,24 +109,33 @@ class Handshake:
         self._carrier.send_start(status, headers, False)
         self._carrier.send_body(text.encode("ascii"), False)
 
-    def begin_denial(self, message: Mapping[str, Any]) -> int:
-        """Send the start of a denial response; its status."""
+    def begin_denial(self, message: Mapping[str, Any]) -> None:
+        """Take note of the start of a denial response; it is sent with the first piece of the body."""
         status = message.get("status")
         if not isinstance(status, int) or not 200 <= status <= 599:
             raise ProtocolMisuse(f"the status of websocket.http.response.start is 200 to 599, not {status!r}")
-        headers = [*checked_headers(message), (b"connection", b"close")]
-        try:
-            self._carrier.send_start(status, headers, False)
-        except ProtocolMisuse as error:
-            raise ProtocolMisuse(f"websocket.http.response.start: {error}") from None
-        return status
+        self._denial = status, checked_headers(message)
 
-    def continue_denial(self, message: Mapping[str, Any]) -> None:
-        """Send a piece of a denial response."""
+    def continue_denial(self, message: Mapping[str, Any]) -> int:
+        """Send a piece of a denial response; the status of the response."""
         body = message.get("body", b"")
         if not isinstance(body, bytes | bytearray | memoryview):
             raise ProtocolMisuse(f"the body of websocket.http.response.body is bytes, not {type(body).__name__}")
+        more = bool(message.get("more_body", False))
+        status, headers = self._denial
+        if headers is not None:
+            self._send_denial(status, headers, len(body), more)
         try:
-            self._carrier.send_body(bytes(body), bool(message.get("more_body", False)))
+            self._carrier.send_body(bytes(body), more)
         except ProtocolMisuse as error:
             raise ProtocolMisuse(f"websocket.http.response.body: {error}") from None
+        return status
+
+    def _send_denial(self, status: int, headers: Headers, length: int, more: bool) -> None:
+        """Send the start that was held back, in front of so much of its body."""
+        check_length("websocket.http.response.body", status, headers, length, more)
+        try:
+            self._carrier.send_start(status, [*headers, (b"connection", b"close")], False)
+        except ProtocolMisuse as error:
+            raise ProtocolMisuse(f"websocket.http.response.start: {error}") from None
+        self._denial = status, None
