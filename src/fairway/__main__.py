@@ -6,6 +6,7 @@ the limits and say what to warn of.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -34,6 +35,7 @@ def _serve(arguments: Sequence[str]) -> int:
         arguments,
         limits_source=limits_from_django,
         warnings_source=lambda: [*doctor.start_warnings(), *start_warnings()],
+        before_fork=lambda: importlib.import_module("fairway.before_fork").prepare(),
         version=__version__,
         departure=departure,
     )

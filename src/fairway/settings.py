@@ -11,12 +11,10 @@ from collections.abc import Mapping
 
 from django.conf import settings
 
+from fairway.server.cli import WORKERS_VARIABLE
 from fairway.server.limits import SETTING, ConfigurationError, Limits, misspelt_variables
 
 IN_MEMORY_BACKEND = "channels.layers.InMemoryChannelLayer"
-
-WORKERS_VARIABLE = "WEB_CONCURRENCY"
-"""The variable by which hosting platforms say how many processes are to serve. gunicorn and uvicorn start as many."""
 
 DIVIDED_HINT = (
     "Configure a layer that processes share, such as fairway.layers.redis.RedisChannelLayer, "
@@ -69,6 +67,7 @@ def start_warnings() -> list[str]:
 
 def _divided(alias: str, workers: int) -> str:
     return (
-        f"{WORKERS_VARIABLE} asks for {workers} processes, and the layer CHANNEL_LAYERS[{alias!r}] is in memory: "
+        f"{workers} processes serve this site (--workers or {WORKERS_VARIABLE}), and the layer "
+        f"CHANNEL_LAYERS[{alias!r}] is in memory: "
         "each process has groups of its own, so a message reaches only the clients of the process that sends it."
     )

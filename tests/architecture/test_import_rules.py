@@ -135,7 +135,13 @@ def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily()
 def test_django_is_imported_in_the_engine_only_where_a_feature_is_about_django() -> None:
     users = {dotted(path) for path in modules("fairway") for _, name in imports(path) if within(name, "django")}
 
-    assert users <= {"fairway.settings", "fairway.layers.local.project", "fairway.layers.sync", "fairway.leftovers"}
+    assert users <= {
+        "fairway.before_fork",
+        "fairway.layers.local.project",
+        "fairway.layers.sync",
+        "fairway.leftovers",
+        "fairway.settings",
+    }
 
 
 def test_the_engine_does_not_know_the_framework() -> None:

@@ -29,10 +29,10 @@ LARGE_CLASSES: dict[str, tuple[int, int]] = {
     "fairway.asgi.http.HttpExchange": (28, 23),
     "fairway.asgi.websocket.WebSocketExchange": (39, 8),
     "fairway.generic.sse.ServerSentEventsConsumer": (49, 31),
-    "fairway.server.context.ServerContext": (25, 30),
+    "fairway.server.context.ServerContext": (25, 31),
     "fairway.server.http1.connection.Http1Connection": (41, 15),
     "fairway.server.http2.stream.StreamExchange": (28, 24),
-    "fairway.server.limits.Limits": (4, 49),
+    "fairway.server.limits.Limits": (4, 50),
     "fairway.server.websocket.connection.WebSocketConnection": (65, 14),
     "fairway.server.wire.Wire": (37, 15),
 }

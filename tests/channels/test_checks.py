@@ -334,7 +334,7 @@ def test_several_workers_need_a_layer_in_common(say: Say, monkeypatch: pytest.Mo
     assert bool(messages) is divided
     if divided:
         message = only(messages, "W003")
-        assert message.msg.startswith(f"WEB_CONCURRENCY asks for {number.strip()} processes, and the layer ")
+        assert message.msg.startswith(f"{number.strip()} processes serve this site (--workers or WEB_CONCURRENCY), ")
         assert "CHANNEL_LAYERS['default'] is in memory" in message.msg
         assert "fairway.layers.redis.RedisChannelLayer" in message.hint
 

@@ -7,24 +7,34 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from fairway.departure import Departure
 from fairway.logs import get_logger, set_up
+from fairway.server import descriptors, systemd
 from fairway.server.app_import import AppImportError, load_app, traceback_of_import
 from fairway.server.config import BindError, Config
+from fairway.server.descriptors import processors
 from fairway.server.limits import ConfigurationError, Limits, descriptions, flag_name
 from fairway.server.negotiation import alpn_protocols
-from fairway.server.process import run
+from fairway.server.process import StopEvent, run
 from fairway.server.proxy import LOOPBACK, Network, ProxyHeaders, trusted_networks
 from fairway.server.tls.files import files_of
 from fairway.server.tls.options import CHOICES, TlsOptions
+from fairway.server.workers.board import Board
+from fairway.server.workers.nursery import Inheritance, inheritance, tend
+from fairway.server.workers.supervisor import MOST_WORKERS, Supervisor, command_of
+from fairway.server.workers.worker import Worker
 
 logger = get_logger("fairway.server")
+
+WORKERS_VARIABLE = "WEB_CONCURRENCY"
+"""The variable by which hosting platforms say how many processes are to serve. gunicorn and uvicorn start as many."""
 
 _DESCRIPTION = "Serve an ASGI application: HTTP/1.1, HTTP/2 and WebSocket, made for Django with Channels."
 
@@ -47,21 +57,33 @@ def main(
     limits_source: Callable[[], Limits] = lambda: Limits().with_environment(os.environ),
     warnings_source: Callable[[], Iterable[str]] = tuple,
     version: str = "unknown",
+    before_fork: Callable[[], str] = str,
     departure: Departure | None = None,
 ) -> int:
     """Run the command line and return the exit code: 0 stopped, 1 cannot start, 3 the application refused to.
 
     `limits_source` and `warnings_source` are called after the application was loaded, which is what configures Django;
-    the warnings are logged, once, before it is served. With a `departure` the process is the server's alone.
+    the warnings are logged, once, before it is served.
+    `before_fork` is called when the application has been loaded and is about to be forked; it returns why that must not
+    be, or "". With a `departure` the process is the server's alone.
     """
-    options = _parser(version).parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    options = _parser(version).parse_args(arguments)
+    inherited = inheritance(os.environ)
+    if options.workers > 1 or WORKERS_VARIABLE in os.environ:
+        os.environ[WORKERS_VARIABLE] = str(options.workers)  # for whoever wants to know, checks among them
     try:
+        if inherited is None and options.workers > 1:
+            return _supervise(arguments, options)
         app = _behind_proxies(load_app(options.app), options)
         limits = limits_source().overridden(_given(options), flag_name)
         set_up(options.log_level)
         config = _config(options, limits)
-        for text in warnings_source():
-            logger.warning("%s", text)
+        if inherited is None or not inherited.is_further:
+            for text in warnings_source():
+                logger.warning("%s", text)
+        if inherited is not None:
+            return _tend(app, config, options, inherited, before_fork, departure)
         return run(app, config, on_ready=_ready, loop=options.loop, departure=departure)
     except AppImportError as error:
         if error.__cause__ is not None:
@@ -71,10 +93,57 @@ def main(
         return _complain(error)
 
 
+def _supervise(arguments: list[str], options: argparse.Namespace) -> int:
+    if sys.platform == "win32":
+        raise ConfigurationError(
+            "--workers needs fork and Unix sockets, which Windows does not have: write --workers 1"
+        )
+    set_up(options.log_level)
+    descriptors.raise_limit()
+    # What the application says of limits is not known here; where to listen is on the command line alone.
+    place = Config(host=options.host, port=options.port, uds=options.uds, fd=options.fd)
+    sockets = place.bind()
+    try:
+        return Supervisor(command_of(arguments), sockets, options.workers, _ready).run()
+    finally:
+        place.unlink_unix_socket()
+        for listening in sockets:
+            listening.close()
+
+
+def _tend(
+    app: Any,
+    config: Config,
+    options: argparse.Namespace,
+    inherited: Inheritance,
+    before_fork: Callable[[], str],
+    departure: Departure | None,
+) -> int:
+    """Be a nursery, and then a worker in each process that has become one."""
+    assignment = tend(inherited, before_fork())
+    if assignment is None:
+        return 0
+    limits, stop = config.limits, StopEvent()
+    seconds = limits.drain_seconds + limits.shutdown_timeout + limits.lifespan_timeout
+    board = Board(inherited.board, inherited.slots)
+    worker = Worker(board, assignment.slot, assignment.channel, seconds, stop.set)
+    return run(
+        app,
+        # The path of a Unix socket belongs to the supervisor.
+        replace(config, uds=None, fd=None),
+        sockets=[socket.socket(fileno=number) for number in inherited.sockets],
+        stop_event=stop,
+        loop=options.loop,
+        departure=departure,
+        worker=worker,
+    )
+
+
 def _ready(addresses: list[str]) -> None:
     for address in addresses:
         logger.info("listening on %s", f"{address} and ws{address[4:]}" if address.startswith("https:") else address)
     logger.info("stop with Ctrl-C")
+    systemd.notify("READY=1")
 
 
 def _config(options: argparse.Namespace, limits: Limits) -> Config:
@@ -154,6 +223,10 @@ def _parser(version: str) -> argparse.ArgumentParser:
 
     how = parser.add_argument_group("how to run")
     how.add_argument(
+        "--workers", type=_workers, metavar="N|auto", default=os.environ.get(WORKERS_VARIABLE, "1"),
+        help=f"processes that share the sockets; auto: one for each processor (default: ${WORKERS_VARIABLE}, or 1)",
+    )  # fmt: skip
+    how.add_argument(
         "--loop", choices=("auto", "uvloop", "asyncio"), default="auto",
         help="event loop (default: %(default)s, uvloop where it is installed)",
     )  # fmt: skip
@@ -170,6 +243,13 @@ def _parser(version: str) -> argparse.ArgumentParser:
     of_limits = {field.name for field in fields(Limits)} - of_tls
     _add_options(parser.add_argument_group("limits (bytes, seconds or counts; inf switches a deadline off)"), of_limits)
     return parser
+
+
+def _workers(text: str) -> int:
+    number = processors() if text == "auto" else int(text) if text.isdecimal() else 0
+    if not 1 <= number <= MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"write a number from 1 to {MOST_WORKERS}, or auto, not {text!r}")
+    return number
 
 
 _METAVARS = {"float": "SECONDS", "int": "N", "str": "FILE"}
@@ -215,8 +295,8 @@ class _Parser(argparse.ArgumentParser):
 
 # What people type who come from uvicorn, gunicorn, Daphne or Hypercorn.
 _ELSEWHERE = {
-    "--workers -w --threads -k --worker-class": "this is one process with one event loop; start one for each core, "
-    "with a --port or --uds of its own, behind a proxy, and a channel layer that processes share",
+    "-w": "write --workers",
+    "--threads -k --worker-class": "each worker is one event loop; write --workers for more of them",
     "--reload --reload-dir --use-reloader": "for development there is python manage.py runserver, which reloads",
     "-e --endpoint": "write --host and --port, or --uds; for TLS --certfile and --keyfile",
     "--ssl-certfile": "write --certfile",

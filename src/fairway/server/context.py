@@ -17,6 +17,7 @@ from fairway.asgi.calling import enter_application
 from fairway.asgi.types import Application, Scope
 from fairway.delivery import CounterSet, register_source
 from fairway.logs import ErrorLog, FaultLog, get_logger
+from fairway.protocols.websocket.frames import GOING_AWAY
 from fairway.server import descriptors
 from fairway.server.access import EventLog, client_text, target_text
 from fairway.server.backlog import Backlog
@@ -89,6 +90,7 @@ class ServerContext(Clock):
         self.max_refusing = descriptors.reserve() // 4
         self.refusing = 0
         self.draining = False
+        self.farewell = (GOING_AWAY, "server is shutting down")
         self.random = random.Random()
         self._defaults = ResponseDefaults(config.server_name, int(self.now))
         self._idle: asyncio.Event = asyncio.Event()

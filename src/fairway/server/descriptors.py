@@ -1,9 +1,14 @@
-"""Descriptors: how many there are for connections, and what is kept for the application's own files and databases."""
+"""What the system lets this process have: descriptors for connections, less those that are kept for the application's
+own files and databases, and processors.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import sys
+from pathlib import Path
 
 if sys.platform != "win32":
     import resource
@@ -19,6 +24,27 @@ def raise_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError):
             return  # macOS names a hard limit that it does not grant
+
+
+def processors() -> int:
+    """Return how many processors this process may use: of those that it may run on, what its control group allows."""
+    try:
+        number = len(os.sched_getaffinity(0))
+    except AttributeError:
+        number = os.cpu_count() or 1
+    quota = _quota()
+    return number if quota == math.inf else max(1, min(number, math.ceil(quota)))
+
+
+def _quota() -> float:
+    """Processors that the control group may keep busy (cgroup v2, then v1); infinite without a bound."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return math.inf if quota == "max" else int(quota) / int(period)
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{one}_us").read_text() for one in ("quota", "period"))
+        return math.inf if int(quota) < 0 else int(quota) / int(period)
+    return math.inf
 
 
 def reserve() -> int:

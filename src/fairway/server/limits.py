@@ -106,6 +106,9 @@ class Limits(TlsOptions):
     shutdown_timeout: float = 10.0
     """How long a stopping server waits for requests and sockets to finish; then they are cut."""
 
+    drain_seconds: float = 10.0
+    """Over how many seconds a worker that is replaced asks its WebSockets to come back (1012), one after the other."""
+
     lifespan_timeout: float = 60.0
     """The application's time for each of lifespan start-up and shutdown; too slow a start-up is a failed one."""
 

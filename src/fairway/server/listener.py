@@ -22,6 +22,7 @@ from fairway.asgi.types import Application
 from fairway.logs import get_logger, switch_on
 from fairway.protocols.http1 import Http1Protocol
 from fairway.protocols.proxy import ProxyHeader
+from fairway.protocols.websocket.frames import SERVICE_RESTART
 from fairway.server.access import AccessLog, EventLog
 from fairway.server.config import Config
 from fairway.server.context import ServerContext
@@ -44,6 +45,12 @@ _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 # Half as many would cost new connections 5 % of their rate, since each pass has a cost of its own.
 ACCEPTS_PER_PASS = 8
 _PAUSE_SECONDS = 0.5
+
+# Of a client that keeps its connection for the next request, when another worker takes this one's place.
+_LAST_REQUEST_SECONDS = 1.0
+
+# One of several workers, when others have fewer connections.
+_TURN_SECONDS = 0.002
 
 # Out of descriptors, a server may pause twice a second for days.
 _TELL_SECONDS = 60.0
@@ -70,12 +77,19 @@ _family_of: Callable[[socket.socket], int] = socket.SocketType.family.__get__
 
 
 class Server:
-    """`start`, then `stop`; each once."""
+    """`start`, then `stop`; each once. It accepts what there is `room` for, if somebody else shares its sockets."""
 
-    def __init__(self, app: Application, config: Config, access_log: EventLog | None = None) -> None:
+    def __init__(
+        self,
+        app: Application,
+        config: Config,
+        access_log: EventLog | None = None,
+        room: Callable[[int], int] | None = None,
+    ) -> None:
         self.config = config
         self._app = app
         self._access_log = access_log
+        self._room = room
         self._sockets: list[socket.socket] = []
         self._resuming: dict[socket.socket, asyncio.TimerHandle] = {}
         self._connecting: dict[asyncio.Future[Any], Coroutine[Any, Any, Any]] = {}
@@ -115,8 +129,19 @@ class Server:
         scheme = "http" if self.config.tls is None else "https"
         return [_address(listening, scheme) for listening in self._sockets]
 
+    @property
+    def held(self) -> int:
+        """How many connections there are, those included that are being set up."""
+        return len(self.context.connections) + self._accepted - self.context.counters.connections
+
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPTS_PER_PASS):
+        most = ACCEPTS_PER_PASS
+        if self._room is not None:
+            most = min(most, self._room(self.held))
+            if not most:
+                self._rest(listening, _TURN_SECONDS)  # it is another's turn
+                return
+        for _ in range(most):
             try:
                 accepted = _accept(listening)
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -194,9 +219,7 @@ class Server:
         return connection_for(endpoint.selected_alpn_protocol(), self.context, endpoint)
 
     def _pause_accepting(self, listening: socket.socket, error: OSError) -> None:
-        # The socket stays readable, so accepting on would spin; what waits in the backlog is served later.
         loop = self.context.loop
-        loop.remove_reader(listening.fileno())
         self._pauses += 1
         if loop.time() >= self._pauses_told_at + _TELL_SECONDS:
             self._pauses_told_at = loop.time()
@@ -206,7 +229,13 @@ class Server:
                 f"accepting pauses for {_PAUSE_SECONDS:g} s: {error.strerror}; allow more descriptors, or fewer "
                 f"connections ({self._pauses} pauses so far; they are logged once in {_TELL_SECONDS:g} s)",
             )
-        self._resuming[listening] = loop.call_later(_PAUSE_SECONDS, self._resume_accepting, listening)
+        self._rest(listening, _PAUSE_SECONDS)
+
+    def _rest(self, listening: socket.socket, seconds: float) -> None:
+        # The socket stays readable, so accepting on would spin; what waits in the backlog is served later.
+        loop = self.context.loop
+        loop.remove_reader(listening.fileno())
+        self._resuming[listening] = loop.call_later(seconds, self._resume_accepting, listening)
 
     def _resume_accepting(self, listening: socket.socket) -> None:
         del self._resuming[listening]
@@ -229,15 +258,21 @@ class Server:
         finally:
             await self.end_lifespan()
 
-    async def end_connections(self, timeout: float) -> None:  # noqa: ASYNC109  # as above
+    async def end_connections(self, timeout: float, spread: float = 0.0) -> None:  # noqa: ASYNC109  # as above
         """Stop accepting, let requests finish and close WebSockets with 1001, for `timeout` seconds at most; then cut
         them. Cancelling it cuts everything at once.
+
+        With a `spread` others serve on: WebSockets are closed with 1012 one by one over so many seconds before that, so
+        that their clients do not all come back together, and what has a request to come is told so by its answer.
         """
         context = self.context
         self.stop_accepting()
         context.draining = True
         try:
             await _wait(self._connecting)
+            if spread:
+                context.farewell = (SERVICE_RESTART, "server is restarting")
+                await self._drain_one_by_one(spread)
             for connection in list(context.connections):
                 connection.drain()
             async with asyncio.timeout(timeout):
@@ -252,6 +287,19 @@ class Server:
         finally:
             await self._cut()
             context.close()
+
+    async def _drain_one_by_one(self, seconds: float) -> None:
+        connections = [one for one in self.context.connections if not isinstance(one, Http1Connection)]
+        self.context.random.shuffle(connections)
+        ends_at = self.context.loop.time() + seconds
+        for connection in connections:
+            if connection in self.context.connections:
+                connection.drain()
+                await asyncio.sleep(seconds / len(connections))
+        # Connections between two requests are told by the next answer.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(_LAST_REQUEST_SECONDS, max(0.0, ends_at - self.context.loop.time()))):
+                await self.context.wait_no_connections()
 
     async def end_lifespan(self) -> None:
         """Run the application's lifespan shutdown, after everything else."""

@@ -29,6 +29,7 @@ from fairway.server.limits import ConfigurationError
 from fairway.server.listener import Server
 from fairway.server.tls import files
 from fairway.server.watchdog import watching
+from fairway.server.workers.worker import Worker
 
 logger = get_logger("fairway.server")
 
@@ -88,6 +89,7 @@ def run(
     stop_event: StopEvent | None = None,
     loop: LoopChoice = "auto",
     departure: Departure | None = None,
+    worker: Worker | None = None,
 ) -> int:
     """Serve until told to stop, and return the exit code.
 
@@ -97,7 +99,8 @@ def run(
     are opened. `on_ready` is called in the loop, with the addresses, once connections are accepted. Raises `BindError`.
 
     It returns within the time-outs of the config even if tasks of the application do not end. A process that is the
-    server's alone has a `departure`: then a signal ends it in time though its loop is blocked.
+    server's alone has a `departure`: then a signal ends it in time though its loop is blocked. One of several that
+    share the sockets is a `worker`.
     """
     factory = _loop_factory(loop)
     if departure is not None:
@@ -105,7 +108,7 @@ def run(
     if sockets is None:
         sockets = config.bind()
     try:
-        life = _Life(app, config, sockets, access_log or AccessLog(config.access_log), departure)
+        life = _Life(app, config, sockets, access_log or AccessLog(config.access_log), departure, worker)
         return running.run(life.run(on_ready, stop_event or StopEvent()), factory)
     finally:
         for listening in sockets:
@@ -116,9 +119,16 @@ class _Life:
     """Of one server, in one loop."""
 
     def __init__(
-        self, app: Any, config: Config, sockets: list[socket.socket], access_log: EventLog, departure: Departure | None
+        self,
+        app: Any,
+        config: Config,
+        sockets: list[socket.socket],
+        access_log: EventLog,
+        departure: Departure | None,
+        worker: Worker | None,
     ) -> None:
-        self._server = Server(app, config, access_log=access_log)
+        self._server = Server(app, config, access_log=access_log, room=None if worker is None else worker.room)
+        self._worker = worker
         self._config = config
         self._sockets = sockets
         self._departure = departure
@@ -142,6 +152,8 @@ class _Life:
                     serving.enter_context(files.watching(self._config.tls, asyncio.get_running_loop(), interval))
                 if on_ready is not None:
                     on_ready(self._server.addresses)
+                if self._worker is not None:
+                    self._worker.begin(self._server.addresses, lambda: self._server.held)
                 await stopping
             except LifespanFailed as error:
                 return error.exit_code
@@ -152,7 +164,8 @@ class _Life:
         return 0
 
     async def _stop(self) -> None:
-        logger.info("stopping; once more to stop at once")
+        if self._worker is None:
+            logger.info("stopping; once more to stop at once")
         ending = asyncio.create_task(self._end())
         try:
             if await running.first(ending, self._abort):
@@ -162,15 +175,21 @@ class _Life:
                 ending.result()
         finally:
             await running.cancel(ending)
-        logger.info("stopped")
+        if self._worker is None:
+            logger.info("stopped")
 
     async def _end(self) -> None:
-        limits = self._config.limits
+        limits, worker = self._config.limits, self._worker
         self._server.stop_accepting()
+        if worker is not None:
+            worker.stop_accepting()
+        spread = limits.drain_seconds if worker is not None and worker.is_replaced else 0.0
+        if spread and self._departure is not None:
+            self._departure.by(time.monotonic() + spread + limits.shutdown_timeout + _MARGIN)
         for listening in self._sockets:
             listening.close()  # so that new connections are refused while the others end
         try:
-            await self._server.end_connections(limits.shutdown_timeout)
+            await self._server.end_connections(limits.shutdown_timeout, spread)
         finally:
             with self._more_time(limits.lifespan_timeout):
                 await self._server.end_lifespan()

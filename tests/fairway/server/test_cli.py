@@ -266,7 +266,7 @@ def test_layer_in_memory_and_several_workers_is_warned_of_once(site: Path):
 
     assert done.returncode == 3
     (line,) = [message(line) for line in done.stderr.splitlines() if "WARNING" in line and "WEB_CONCURRENCY" in line]
-    assert line.startswith("WEB_CONCURRENCY asks for 3 processes, and the layer CHANNEL_LAYERS['default'] is")
+    assert line.startswith("3 processes serve this site (--workers or WEB_CONCURRENCY), and the layer CHANNEL")
     assert line.endswith("or set WEB_CONCURRENCY=1 if one process serves the site.")
 
 
@@ -413,8 +413,8 @@ def test_bad_limit_is_one_sentence(site: Path, capsys: pytest.CaptureFixture[str
     ("arguments", "start"),
     [
         (
-            "--workers 4 a:b",
-            "there is no option --workers: this is one process with one event loop; start one for each",
+            "--worker-class x a:b",
+            "there is no option --worker-class: each worker is one event loop; write --workers for more",
         ),
         ("--reload a:b", "there is no option --reload: for development there is python manage.py runserver"),
         ("--ssl-keyfile=k.pem a:b", "there is no option --ssl-keyfile: write --keyfile"),

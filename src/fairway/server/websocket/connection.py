@@ -27,7 +27,7 @@ from fairway.asgi.errors import ProtocolMisuse
 from fairway.asgi.scope import ScopeForLog
 from fairway.asgi.websocket import Phase, WebSocketExchange
 from fairway.delivery import LONG_MESSAGE, Inbox
-from fairway.protocols.websocket.frames import ABNORMAL_CLOSURE, GOING_AWAY, PLAIN, TRY_AGAIN_LATER
+from fairway.protocols.websocket.frames import ABNORMAL_CLOSURE, PLAIN, TRY_AGAIN_LATER
 from fairway.protocols.websocket.protocol import Closed, State, WebSocketProtocol
 from fairway.server.backlog import DECODED_PER_PASS, LARGE_READ
 from fairway.server.websocket.closing import NOT_CLOSING, Closing, NotClosing
@@ -464,6 +464,6 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     # For the server -------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Close with 1001; a handshake that is still open is finished first."""
+        """Say farewell; a handshake that is still open is finished first."""
         if self.phase is Phase.OPEN and self.closing.last is None:
-            self._shut(GOING_AWAY, "server is shutting down")
+            self._shut(*self._context.farewell)

@@ -1,0 +1,90 @@
+"""What supervisor, nursery and workers say to each other: lines of JSON over a pair of connected sockets, which may
+carry descriptors.
+
+| from | to | message | |
+|---|---|---|---|
+| nursery | supervisor | `loaded` | the application is there; `hindrance`: why it must not be forked, or "" |
+| supervisor | nursery | `fork` | a worker is to begin, in `slot`; with its end of a channel |
+| supervisor | nursery | `become` | the same, and it is to be this process |
+| supervisor | nursery | `shut` | the server stops: close the listening sockets, wait for the workers |
+| nursery | supervisor | `exited` | the worker `pid` has, with a `status` as of `subprocess` |
+| worker | supervisor | `begun` | it is the process `pid` |
+| worker | supervisor | `ready` | it accepts connections at `addresses`; how many `seconds` it may take to leave |
+| supervisor | worker | `leave` | end, because another takes the place: clients are asked to come back |
+
+A process that ends closes its sockets: so each knows when the other is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+_READ_BYTES = 65536
+_MOST_DESCRIPTORS = 8
+
+Message = dict[str, Any]
+"""`kind` is what it is; `descriptors`, if it came with any, are those."""
+
+
+class ChannelBroken(Exception):
+    """What came is no message: the other process writes what it should not."""
+
+
+class Channel:
+    """One end. Whoever reads waits for the socket to be readable first."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self.socket = end
+        self._rest = b""
+        self._descriptors: list[int] = []
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def send(self, kind: str, descriptors: Sequence[int] = (), **fields: Any) -> bool:
+        """Send a message; return whether there is anybody to read it."""
+        line = json.dumps({"kind": kind, "with": len(descriptors), **fields}).encode() + b"\n"
+        try:
+            sent = socket.send_fds(self.socket, [line], descriptors) if descriptors else 0
+            self.socket.sendall(line[sent:])
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> list[Message] | None:
+        """Read once; return the messages that are complete now, or None when the other end is gone."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self.socket, _READ_BYTES, _MOST_DESCRIPTORS)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        self._descriptors += descriptors
+        if not data:
+            return None
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > _READ_BYTES:
+            raise ChannelBroken(f"a line of more than {_READ_BYTES} bytes")
+        return [self._message(line) for line in lines]
+
+    def _message(self, line: bytes) -> Message:
+        try:
+            message = json.loads(line)
+            count = message["with"]
+            message["kind"]
+        except (ValueError, KeyError, TypeError):
+            raise ChannelBroken(f"not a message: {line[:80]!r}") from None
+        message["descriptors"], self._descriptors = self._descriptors[:count], self._descriptors[count:]
+        return dict(message)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def channel_pair() -> tuple[Channel, socket.socket]:
+    """Return one end to keep, and the other's socket to hand over."""
+    ours, theirs = socket.socketpair()
+    return Channel(ours), theirs

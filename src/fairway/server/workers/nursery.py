@@ -1,0 +1,162 @@
+"""A process that has loaded the application, and from which workers are forked.
+
+It is a fresh interpreter, so that what it loads is the code as it is now. What it has loaded is shared by all workers,
+as far as nobody writes to it: everything is collected and frozen before the first fork, so that the collector does not.
+It runs no event loop and no thread, and ends when the supervisor does.
+
+What is alive at a fork is in two processes afterwards, and some things must not be: a thread is in one of them only,
+and a connection would be written to by both. If the application has made any at its import, it is not forked: the
+nursery becomes one worker itself, and the others get a process each that loads for itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import stat
+import sys
+import threading
+from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fairway.server.workers.messages import Channel, Message
+
+VARIABLE = "FAIRWAY_WORKERS_OF"
+"""In the environment of a nursery, until it has read it."""
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """What a nursery has from its supervisor: descriptors, and the number of slots on the board."""
+
+    channel: int
+    board: int
+    slots: int
+    sockets: Sequence[int]
+    is_further: bool
+    """Whether there has been another before it, which has said what there is to say."""
+
+    @property
+    def descriptors(self) -> list[int]:
+        return [self.channel, self.board, *self.sockets]
+
+    def to_environment(self) -> dict[str, str]:
+        return {VARIABLE: json.dumps(asdict(self))}
+
+
+def inheritance(environment: MutableMapping[str, str]) -> Inheritance | None:
+    """What this process has inherited, if it is a nursery. Taken out of the environment: children are none."""
+    text = environment.pop(VARIABLE, None)
+    return None if text is None else Inheritance(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a process has to do that is a worker now: its own channel, and its slot."""
+
+    channel: Channel
+    slot: int
+
+
+def hindrance(inherited: Inheritance) -> str:
+    """Why this process must not be forked; empty if it may be."""
+    if sys.platform == "darwin":
+        return "macOS does not let processes that use its frameworks be forked"
+    threads = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
+    if threads:
+        return f"the application has started threads at its import ({', '.join(threads[:3])})"
+    if any(_is_socket(number) for number in _open_descriptors() if number > 2 and number not in inherited.descriptors):
+        return "the application has opened a connection at its import"
+    return ""
+
+
+def _open_descriptors() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        return []
+
+
+def _is_socket(number: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(number).st_mode)
+    except OSError:
+        return False  # that of the listing itself
+
+
+def tend(inherited: Inheritance, reason: str = "") -> Assignment | None:
+    """Fork workers as the supervisor says. Returns in each worker, with what it has to do, and in the nursery, with
+    None, when the supervisor has gone or wants no more. `reason`: why the application must not be forked, if the caller
+    knows one.
+    """
+    channel = Channel(socket.socket(fileno=inherited.channel))
+    reason = reason or hindrance(inherited)
+    if not reason:
+        gc.collect()
+        gc.freeze()
+    channel.send("loaded", hindrance=reason)
+    with _woken_by_children() as wake:
+        while True:
+            either: list[Any] = [channel, wake]
+            readable, _, _ = select.select(either, [], [])
+            if wake in readable:
+                wake.recv(4096)
+                _tell_of_children(channel)
+            if channel not in readable:
+                continue
+            messages = channel.receive()
+            if messages is None:
+                return None
+            for message in messages:
+                if message["kind"] == "shut":
+                    for number in inherited.sockets:
+                        os.close(number)
+                    continue
+                assignment = _follow(channel, message)
+                if assignment is not None:
+                    channel.close()
+                    return assignment
+
+
+def _follow(channel: Channel, message: Message) -> Assignment | None:
+    """Do what a message says. Return an assignment in the process that has one now."""
+    (end,) = message["descriptors"]
+    if message["kind"] == "fork":
+        pid = os.fork()
+        if pid:
+            os.close(end)
+            return None
+    own = Channel(socket.socket(fileno=end))
+    own.send("begun", pid=os.getpid())
+    return Assignment(own, message["slot"])
+
+
+def _tell_of_children(channel: Channel) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            channel.send("exited", pid=pid, status=os.waitstatus_to_exitcode(status))
+
+
+@contextlib.contextmanager
+def _woken_by_children() -> Iterator[socket.socket]:
+    """Inside the block the socket is readable when a child has ended."""
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    before = signal.signal(signal.SIGCHLD, lambda *_: None)
+    number = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    try:
+        yield reading
+    finally:
+        signal.set_wakeup_fd(number)
+        signal.signal(signal.SIGCHLD, before)
+        reading.close()
+        writing.close()

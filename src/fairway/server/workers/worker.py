@@ -1,0 +1,70 @@
+"""What makes a server one of several: its place on the board, and the supervisor that it listens to.
+
+The server asks for `room` before it accepts. Otherwise a worker is a server like any other: signals stop it, and so
+does the end of its supervisor, which it notices by their channel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from fairway.logs import get_logger
+from fairway.server.workers.board import BEAT_SECONDS, Board
+from fairway.server.workers.messages import Channel, ChannelBroken
+
+logger = get_logger("fairway.server")
+
+
+class Worker:
+    """`seconds` is how long it may take to leave; `leave` is called when it is to, and `is_replaced` says why."""
+
+    def __init__(self, board: Board, slot: int, channel: Channel, seconds: float, leave: Callable[[], object]) -> None:
+        self._board = board
+        self._slot = slot
+        self._channel = channel
+        self._seconds = seconds
+        self._leave = leave
+        self._held: Callable[[], int] = int
+        self._beating: asyncio.TimerHandle | None = None
+        self.is_replaced = False
+        """Whether another worker takes its place: clients that come back at once find it."""
+
+    def room(self, connections: int) -> int:
+        """How many connections it may accept now, beside those that it has."""
+        now = time.monotonic()
+        self._board.tell(self._slot, connections, now)
+        return self._board.room(self._slot, connections, now)
+
+    def begin(self, addresses: list[str], held: Callable[[], int]) -> None:
+        """The server accepts connections, and `held` says how many there are. Called in its event loop."""
+        self._held = held
+        asyncio.get_running_loop().add_reader(self._channel.fileno(), self._listen)
+        self._beat()
+        self._channel.send("ready", addresses=addresses, seconds=self._seconds)
+
+    def stop_accepting(self) -> None:
+        """Others take what comes from now on."""
+        if self._beating is not None:
+            self._beating.cancel()
+        self._board.clear(self._slot)
+
+    def _beat(self) -> None:
+        self._board.tell(self._slot, self._held(), time.monotonic())
+        self._beating = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat)
+
+    def _listen(self) -> None:
+        try:
+            messages = self._channel.receive()
+        except ChannelBroken as error:
+            logger.error("the supervisor cannot be understood: %s", error)
+            messages = None
+        if messages is None:
+            asyncio.get_running_loop().remove_reader(self._channel.fileno())
+            logger.warning("the supervisor has gone: stopping")
+            self._leave()
+        for message in messages or ():
+            if message["kind"] == "leave":
+                self.is_replaced = True
+                self._leave()
