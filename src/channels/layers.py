@@ -6,6 +6,8 @@ layer for one process `fairway.layers.memory`.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +18,7 @@ from django.utils.module_loading import import_string
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.exceptions import ChannelFull, InvalidChannelLayerError, MessageTooLarge
+from fairway.delivery import when_serving
 from fairway.layers.contract import BaseChannelLayer, broadcast
 from fairway.layers.memory import MemoryChannelLayer
 
@@ -139,3 +142,23 @@ def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> BaseChannelLayer | 
 
 
 channel_layers = ChannelLayerManager()
+
+
+def _connect_early() -> None:
+    """Let this process be reachable from its start, over layers whose classes ask for that by `connects_early`."""
+    for alias in channel_layers.configs:
+        with contextlib.suppress(InvalidChannelLayerError):  # the system checks say so
+            if getattr(channel_layers.backend_class(alias), "connects_early", False):
+                task = asyncio.get_running_loop().create_task(_connect(channel_layers[alias]))
+                _connecting.add(task)
+                task.add_done_callback(_connecting.discard)
+
+
+async def _connect(layer: BaseChannelLayer) -> None:
+    with contextlib.suppress(ConnectionError):  # it is logged, and tried again
+        await layer.new_channel()
+
+
+_connecting: set[asyncio.Task[None]] = set()
+
+when_serving(_connect_early)

@@ -20,7 +20,7 @@ from asgiref.server import StatelessServer
 
 from channels.exceptions import StopConsumer
 from fairway.consumers.input_queue import InputQueue, Instance
-from fairway.delivery import Message
+from fairway.delivery import Message, serving
 from fairway.layers.outage import MISTAKES, backoff, outage_of, receive_through
 from fairway.logs import get_logger
 from fairway.running import cancel, first, handling_signals, left_behind, run
@@ -95,7 +95,7 @@ class Worker(StatelessServer):
         if self._stop_is_asked:
             self._stopping.set()
         handling = asyncio.ensure_future(self.handle())
-        with handling_signals(dict.fromkeys(_SIGNALS, self._note_signal)):
+        with serving(), handling_signals(dict.fromkeys(_SIGNALS, self._note_signal)):
             try:
                 if not await first(handling, self._stopping):
                     handling.result()

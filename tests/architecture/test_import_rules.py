@@ -84,13 +84,16 @@ def test_layers_know_no_server() -> None:
     encryption = SRC / "fairway/layers/encryption.py"
     # Which project this is, its settings know.
     project = SRC / "fairway/layers/local/project.py"
-    special = (synchronous, codec, encryption, project, *redis)
+    # A process of its own, with its event loop.
+    broker = SRC / "fairway/layers/local/__main__.py"
+    special = (synchronous, codec, encryption, project, broker, *redis)
     others = [path for path in modules("fairway/layers") if path not in special]
 
     assert offences(others, own) == []
     assert offences([codec], (*own, "ormsgpack")) == []
     assert offences([encryption], (*own, "cryptography")) == []
     assert offences([project], (*own, "django.conf")) == []
+    assert offences([broker], (*own, "uvloop")) == []
     assert offences(redis, (*own, "hiredis", "redis.connection")) == []
     assert offences([synchronous], (*own, "django", "channels"), ("channels.testing", "channels.management")) == []
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from fairway.layers.backplane import Backplane, Unavailable
 from fairway.layers.engine import Engine
+from fairway.layers.local.backplane import LocalBackplane
+from fairway.layers.local.place import given_place
 from fairway.layers.redis.address import addresses
 from fairway.layers.redis.backplane import RedisBackplane
 from fairway.testing.backplane_contract import BackplaneContract, OutageContract
 from fairway.testing.fault_proxy import FaultProxy
 from fairway.testing.in_process import InProcessBackplane
+from tests.services.local import broker_process
 from tests.services.redis import RedisServer, redis_server
 
 
@@ -69,6 +74,42 @@ def clean(redis: RedisServer) -> RedisServer:
 def shards() -> Iterator[list[RedisServer]]:
     with redis_server() as one, redis_server() as two, redis_server() as three:
         yield [one, two, three]
+
+
+class LocalService:
+    """A broker in a process of its own, which `lose` kills and `recover` starts again."""
+
+    def __init__(self, directory: Path) -> None:
+        self._place = given_place(str(directory / "broker.sock"))
+        self._broker: subprocess.Popen[bytes] | None = None
+
+    def backplane(self, prefix: str = "suite") -> Backplane:
+        return LocalBackplane(self._place, prefix, answer_timeout=2.0, outage_wait=0.3)
+
+    async def lose(self) -> None:
+        if self._broker is not None:
+            self._broker.kill()
+            self._broker.wait()
+            self._broker = None
+
+    async def recover(self) -> None:
+        self._broker = broker_process(self._place)
+
+
+@pytest.fixture
+async def local_service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalService]:
+    service = LocalService(tmp_path_factory.mktemp("local"))
+    await service.recover()
+    yield service
+    await service.lose()
+
+
+class TestLocal(BackplaneContract, OutageContract):
+    on_each_loop = True
+
+    @pytest.fixture
+    def service(self, local_service: LocalService) -> LocalService:
+        return local_service
 
 
 class TestEngine(BackplaneContract, OutageContract):

@@ -19,6 +19,7 @@ from fairway.delivery.output import Output
 from fairway.delivery.payload import Encoder, Message, Payload, SlowPolicy
 from fairway.delivery.pump import Pump, SourceFailed
 from fairway.delivery.recipients import Fanout, Recipients
+from fairway.delivery.serving import is_serving, serving, when_serving
 from fairway.delivery.statistics import (
     CounterSet,
     Probe,
@@ -62,11 +63,14 @@ __all__ = [
     "StatisticsSource",
     "Waker",
     "connection_of",
+    "is_serving",
     "note_detour",
     "process_statistics",
     "reader_of",
     "register_probe",
     "register_source",
     "running_loop_or_none",
+    "serving",
     "statistics",
+    "when_serving",
 ]

@@ -8,10 +8,15 @@ is compared with it. Time is an argument, in seconds of any clock. What it has t
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Iterator
 from typing import Protocol
 
 from fairway.layers.backplane import QueueFull
+
+OVERHEAD = 100
+"""Bytes that a message in a queue counts beyond its own."""
 
 
 class Subscriber(Protocol):
@@ -27,11 +32,13 @@ class Reader(Protocol):
 
 
 class Engine:
-    """Subjects and queues of one prefix."""
+    """Subjects and queues of one prefix. `max_bytes`: so much all queues together hold; beyond that they are full."""
 
-    __slots__ = ("_followers", "_queues", "_readers", "_subscribers")
+    __slots__ = ("_followers", "_max_bytes", "_queues", "_readers", "_subscribers", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: float = math.inf) -> None:
+        self.size = 0  # bytes in all queues, 0 only if they are empty
+        self._max_bytes = max_bytes
         self._subscribers: dict[str, dict[Subscriber, None]] = {}
         self._queues: dict[str, deque[tuple[float, bytes]]] = {}
         self._readers: dict[str, dict[Reader, None]] = {}
@@ -73,10 +80,13 @@ class Engine:
             reader.take(data)
             return
         self._expire(queue, now)
-        waiting = self._queues.setdefault(queue, deque())
+        waiting = self._queues.get(queue, ())
         if len(waiting) >= capacity:
             raise QueueFull(f"the queue {queue} holds {capacity} messages")
-        waiting.append((now + expiry, data))
+        if self.size + len(data) + OVERHEAD > self._max_bytes:
+            raise QueueFull(f"all queues together hold {self.size} bytes")
+        self._queues.setdefault(queue, deque()).append((now + expiry, data))
+        self.size += len(data) + OVERHEAD
 
     def push_back(self, queue: str, data: bytes, expires_at: float) -> None:
         """Put a message back in front that nobody took after all."""
@@ -87,14 +97,17 @@ class Engine:
             reader.take(data)
         else:
             self._queues.setdefault(queue, deque()).appendleft((expires_at, data))
+            self.size += len(data) + OVERHEAD
 
     def pull(self, queue: str, reader: Reader, now: float) -> None:
         """Hand the oldest message to the reader: now, or when there is one, until `stop_waiting`."""
         self._expire(queue, now)
         waiting = self._queues.get(queue)
         if waiting:
-            reader.take(waiting.popleft()[1])
+            data = waiting.popleft()[1]
+            self.size -= len(data) + OVERHEAD
             self._drop_if_empty(queue)
+            reader.take(data)
         else:
             self._readers.setdefault(queue, {})[reader] = None
 
@@ -113,6 +126,7 @@ class Engine:
         """Empty all queues, and let them follow no group; readers go on waiting."""
         self._queues.clear()
         self._followers.clear()
+        self.size = 0
 
     # Queues that follow groups --------------------------------------------------------------------------------
 
@@ -128,12 +142,33 @@ class Engine:
         self._followers = {key: until for key, until in self._followers.items() if until > now}
         return [(*key, until - now) for key, until in self._followers.items()]
 
+    # All of it ------------------------------------------------------------------------------------------------
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody has subscribed or waits, and nothing is kept."""
+        return not (self._subscribers or self._queues or self._readers or self._followers)
+
+    def expire(self, now: float) -> None:
+        """Drop what has expired in queues that nobody looks into."""
+        for queue in list(self._queues):
+            self._expire(queue, now)
+
+    def waiting(self) -> Iterator[tuple[str, float, bytes]]:
+        """All messages of all queues, in order: the queue, when it expires, the message."""
+        return ((queue, until, data) for queue, messages in self._queues.items() for until, data in messages)
+
+    def restore(self, queue: str, expires_at: float, data: bytes) -> None:
+        """Add what `waiting` gave, to an engine that follows another."""
+        self._queues.setdefault(queue, deque()).append((expires_at, data))
+        self.size += len(data) + OVERHEAD
+
     def _expire(self, queue: str, now: float) -> None:
         waiting = self._queues.get(queue)
         if waiting is not None:
             # Messages may have different times to live: those behind one that stays wait for their turn.
             while waiting and waiting[0][0] < now:
-                waiting.popleft()
+                self.size -= len(waiting.popleft()[1]) + OVERHEAD
             self._drop_if_empty(queue)
 
     def _drop_if_empty(self, queue: str) -> None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from fairway import running
+from fairway import delivery, running
 from fairway.asgi.lifespan import LifespanFailed
 from fairway.departure import Departure
 from fairway.logs import get_logger
@@ -137,6 +137,7 @@ class _Life:
 
     async def run(self, on_ready: Callable[[list[str]], object] | None, stop: StopEvent) -> int:
         with self._signals(stop), contextlib.ExitStack() as serving:
+            serving.enter_context(delivery.serving())
             stopping = asyncio.create_task(stop.wait())
             starting = asyncio.create_task(self._server.start(self._sockets))
             try:

@@ -1,4 +1,4 @@
-"""The layer over a backplane, as several processes use it: over the engine in memory, and over a real Redis."""
+"""The layer over a backplane, as several processes use it: over the engine, a real Redis, and a real local broker."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from tests.fairway.layers.doubles import FakeConnection, new_member, waiting
 from tests.fairway.loops import LoopThread
+from tests.services.local import broker_process
 from tests.services.redis import RedisServer
 
 from fairway.delivery import Inbox, Member, Payload, SlowPolicy, process_statistics
@@ -22,12 +23,23 @@ from fairway.layers.engine import Engine
 from fairway.layers.errors import ChannelFull, MessageTooLarge
 from fairway.layers.hub_layer import hub_of
 from fairway.layers.layer import BackplaneLayer
+from fairway.layers.local import LocalChannelLayer
+from fairway.layers.local.place import Place, given_place
 from fairway.layers.redis import RedisChannelLayer
 from fairway.testing.in_process import InProcessBackplane
 
 DEADLINE = 20.0
 
 NewLayer = Callable[..., BackplaneLayer]
+
+
+@pytest.fixture(scope="module")
+def local_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    place = given_place(str(tmp_path_factory.mktemp("local") / "broker.sock"))
+    process = broker_process(place)
+    yield place
+    process.terminate()
+    process.wait(DEADLINE)
 
 
 @pytest.fixture
@@ -41,8 +53,13 @@ async def new_layer(request: pytest.FixtureRequest, which: str) -> AsyncIterator
         with redis.client() as client:
             client.flushall()
 
+    place: Place | None = request.getfixturevalue("local_broker") if which == "local" else None
+    prefix = os.urandom(8).hex()
+
     def make(**options: Any) -> BackplaneLayer:
-        if redis is not None:
+        if place is not None:
+            layers.append(LocalChannelLayer(socket=place.path, prefix=prefix, **options))
+        elif redis is not None:
             layers.append(RedisChannelLayer(hosts=[redis.url], **options))
         else:
             layers.append(BackplaneLayer(lambda: InProcessBackplane(engine), **options))
@@ -53,7 +70,7 @@ async def new_layer(request: pytest.FixtureRequest, which: str) -> AsyncIterator
         await layer.close()
 
 
-@pytest.fixture(params=["engine", "redis"])
+@pytest.fixture(params=["engine", "redis", "local"])
 def which(request: pytest.FixtureRequest) -> str:
     return request.param
 

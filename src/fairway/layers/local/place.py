@@ -96,7 +96,7 @@ def default_place(project: str, prefix: str) -> Place:
     _check_platform()
     key = hashlib.blake2b(f"{project}\0{prefix}".encode(), digest_size=8).hexdigest()
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", os.path.basename(project))[:32] or "project"
-    return Place(f"{BASE}/fairway-{os.getuid()}/{name}-{key}.sock", is_ours=True)
+    return Place(f"{_folder()}/{name}-{key}.sock", is_ours=True)
 
 
 def given_place(path: str, group: str | int | None = None) -> Place:
@@ -106,7 +106,12 @@ def given_place(path: str, group: str | int | None = None) -> Place:
         raise Misplaced(f"socket is {path!r}: give a path that begins with /, so that every process finds it")
     if len(os.fsencode(path)) > _LONGEST:
         raise Misplaced(f"socket has {len(os.fsencode(path))} bytes, and a Unix socket's path at most {_LONGEST}")
-    return Place(path, is_ours=False, group=None if group is None else _group(group))
+    is_ours = group is None and os.path.dirname(path) == _folder()
+    return Place(path, is_ours, None if group is None else _group(group))
+
+
+def _folder() -> str:
+    return f"{BASE}/fairway-{os.getuid()}"
 
 
 def _check_platform() -> None:

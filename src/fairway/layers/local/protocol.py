@@ -20,7 +20,10 @@ comes a sentence for people, and the end. Afterwards:
 `DONE`, `FULL`, `FOLLOWERS` and `REFUSED` come in the order of what they answer. `REFUSED` in their place says that a
 limit is reached. In between come `MESSAGE`, to those who have subscribed, `ITEM`, `POSTED` and, at most once,
 `GOING`: another broker takes over. Who gets that sends `LEAVE` and nothing more, reads on to the end, and connects
-again.
+again. A process that has subscribed before may send its `SUBSCRIBE`s together with `hello`.
+
+The broker of a newer version says hello as a `SUCCESSOR`. When all others have left, it is sent what is kept: for each
+prefix a `PREFIX`, its messages as `QUEUED`, and `FOLLOWERS`; then `DONE`, with the number of those who had subscribed.
 
 A process that only publishes, and blocks: connect to `Place.path`, let `Place.check_peer` look at the socket, send
 `hello(prefix)`, and feed what comes to a `Decoder(Answer)` until `WELCOME`. For each message send
@@ -37,6 +40,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 VERSION = 1
+OLDEST = 1
+"""This version of the protocol, and the oldest that a broker of this version still speaks."""
 
 MAX_NAME = 255
 MAX_BODY = 17 * 1024 * 1024
@@ -44,8 +49,13 @@ MAX_BODY = 17 * 1024 * 1024
 
 MAX_MESSAGE = 16 * 1024 * 1024
 
+MAX_PREFIX = 1000
+
 NAMES_PER_FRAME = 1000
 """So many names are subscribed to with one frame."""
+
+OLDER = "the broker is of an older release"
+"""How the sentence begins by which a broker refuses a newer process, which may have a newer broker started then."""
 
 _MAGIC = b"fairway\0"
 _HEAD = struct.Struct("!IBB")
@@ -89,6 +99,8 @@ class Answer(enum.IntEnum):
     ITEM = 37
     FOLLOWERS = 38
     GOING = 39
+    PREFIX = 40
+    QUEUED = 41
 
 
 Op = TypeVar("Op", Ask, Answer)
@@ -234,13 +246,18 @@ def posted(count: int, unheard: int) -> bytes:
     return frame(Answer.POSTED, body=_POSTED.pack(count, unheard))
 
 
+def queued(queue: str, seconds: float, data: bytes) -> bytes:
+    """A message that is kept for so many seconds more."""
+    return frame(Answer.QUEUED, queue, _SECONDS.pack(max(seconds, 0.0)) + data)
+
+
 # Reading bodies ---------------------------------------------------------------------------------------------------
 
 
 def read_hello(body: bytes) -> tuple[int, Role, str]:
     """Version, role and prefix of who begins to talk."""
     magic, version, role = _unpack(_HELLO, body)
-    if magic != _MAGIC or role not in tuple(Role) or len(body) > _HELLO.size + 1000:
+    if magic != _MAGIC or role not in tuple(Role) or len(body) > _HELLO.size + MAX_PREFIX:
         raise ProtocolError("no greeting of ours")
     return version, Role(role), _text(body[_HELLO.size :])
 
@@ -288,6 +305,16 @@ def read_push(body: bytes) -> tuple[int, float, bytes]:
 def read_follow(body: bytes) -> tuple[float, str]:
     """For how many seconds which queue follows."""
     return _plausible(_unpack(_SECONDS, body)[0]), _ascii(body[_SECONDS.size :])
+
+
+def read_queued(body: bytes) -> tuple[float, bytes]:
+    """For how many seconds a message is kept, and the message."""
+    return _plausible(_unpack(_SECONDS, body)[0]), body[_SECONDS.size :]
+
+
+def read_prefix(body: bytes) -> str:
+    """To what the following belongs."""
+    return _text(body)
 
 
 def read_followers(body: bytes) -> list[tuple[str, str, float]]:

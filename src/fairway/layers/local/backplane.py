@@ -1,0 +1,233 @@
+"""The backplane over a local broker: who has subscribed to what here, who waits for a queue, and one link."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from fairway.layers.backplane import (
+    FOLLOWERS,
+    Backplane,
+    BackplaneStatistics,
+    Events,
+    Followers,
+    QueueFull,
+    Refused,
+    Unavailable,
+)
+from fairway.layers.kept import Kept
+from fairway.layers.local import protocol
+from fairway.layers.local.connecting import connect
+from fairway.layers.local.link import Frame, Link
+from fairway.layers.local.place import Place
+from fairway.layers.local.protocol import Answer, Ask
+from fairway.layers.local.readers import Readers
+
+LONGEST_PAUSE = 1.0
+"""Seconds between two attempts to reach the broker, at most: it is on this machine, and started in a moment."""
+
+
+class LocalBackplane(Backplane):
+    """`start_broker` is called when none listens, unless it is None. Times are in seconds."""
+
+    abilities = frozenset({FOLLOWERS})
+
+    def __init__(
+        self,
+        place: Place,
+        prefix: str,
+        start_broker: Callable[[], Awaitable[None]] | None = None,
+        answer_timeout: float = 5.0,
+        outage_wait: float = 2.0,
+    ) -> None:
+        self.statistics = BackplaneStatistics()
+        self.followers = _Followers(self)
+        self._place = place
+        self._prefix = prefix
+        self._start_broker = start_broker
+        self._answer_timeout = answer_timeout
+        self._outage_wait = outage_wait
+        self._subjects: dict[str, None] = {}
+        self._readers = Readers(lambda: self._link, self._standing)
+        self._events: Events
+        self._kept: Kept[Link] | None = None
+
+    @property
+    def is_up(self) -> bool:
+        return self._kept is not None and self._kept.link is not None
+
+    def start(self, events: Events) -> None:
+        self._events = events
+        self._kept = Kept(
+            f"The broker at {self._place.path}",
+            self.statistics,
+            answer_timeout=self._answer_timeout,
+            outage_wait=self._outage_wait,
+            longest_pause=LONGEST_PAUSE,
+            dial=self._dial,
+            told=self._told,
+        )
+
+    async def close(self, drain: float = 1.0) -> None:
+        await self._readers.close(drain)
+        if self._kept is not None:
+            await self._kept.close(drain)
+
+    # Subjects -------------------------------------------------------------------------------------------------
+
+    def post(self, subject: str, data: bytes) -> Awaitable[None] | None:
+        link = self._link
+        if link is None:
+            return self._post_later(subject, data)
+        self.statistics.published += 1
+        return link.post(subject, data)
+
+    async def publish(self, subject: str, data: bytes) -> int | None:
+        _, _, body = await self.call(protocol.publish(subject, data))
+        heard = protocol.number(body)
+        self.statistics.published += 1
+        self.statistics.unheard += not heard
+        return heard
+
+    async def subscribe(self, subjects: Sequence[str]) -> None:
+        link = await self._standing()
+        new = [subject for subject in subjects if subject not in self._subjects]
+        self._subjects.update(dict.fromkeys(subjects))
+        try:
+            try:
+                async with asyncio.timeout(self._answer_timeout):
+                    await link.call_all(list(protocol.names(Ask.SUBSCRIBE, subjects)))
+            except Unavailable:
+                # The next link subscribes to everything.
+                await self._standing()
+        except BaseException as error:
+            for subject in new:
+                self._subjects.pop(subject, None)
+            if isinstance(error, TimeoutError):
+                raise self._silent() from None
+            raise
+
+    async def unsubscribe(self, subjects: Sequence[str]) -> None:
+        for subject in subjects:
+            self._subjects.pop(subject, None)
+        link = self._link
+        if link is not None:
+            await link.call_all(list(protocol.names(Ask.UNSUBSCRIBE, subjects)))
+
+    # Queues ---------------------------------------------------------------------------------------------------
+
+    async def push(self, queue: str, data: bytes, capacity: int, expiry: float) -> None:
+        op, _, _ = await self.call(protocol.push(queue, data, capacity, expiry))
+        if op is Answer.FULL:
+            raise QueueFull(f"the queue {queue} holds {capacity} messages")
+
+    async def pull(self, queue: str) -> bytes:
+        return await self._readers.pull(queue)
+
+    async def flush(self) -> None:
+        await self.call(protocol.frame(Ask.FLUSH))
+
+    # The link -------------------------------------------------------------------------------------------------
+
+    @property
+    def _link(self) -> Link | None:
+        return None if self._kept is None else self._kept.link
+
+    async def call(self, frame: bytes) -> Frame:
+        """The broker's answer, within `answer_timeout`."""
+        link = await self._standing()
+        try:
+            async with asyncio.timeout(self._answer_timeout):
+                return await link.call(frame)
+        except TimeoutError:
+            raise self._silent() from None
+        except Refused:
+            self.statistics.refused += 1
+            raise
+
+    async def _standing(self) -> Link:
+        if self._kept is None:
+            raise Unavailable("the backplane has not been started")
+        return await self._kept.standing()
+
+    def _silent(self) -> Unavailable:
+        assert self._kept is not None, "somebody was asked"
+        return self._kept.silent()
+
+    async def _post_later(self, subject: str, data: bytes) -> None:
+        link = await self._standing()
+        self.statistics.published += 1
+        waiting = link.post(subject, data)
+        if waiting is not None:
+            await waiting
+
+    async def _dial(self) -> Link:
+        """Connect, say hello, and subscribe to everything."""
+        link = Link(self)
+        try:
+            await connect(link, self._place, self._start_broker)
+            subjects = list(self._subjects)
+            # Both at once: a broker that has just taken over waits until those who were there before have subscribed.
+            greeting = [protocol.hello(self._prefix), *protocol.names(Ask.SUBSCRIBE, subjects)]
+            try:
+                await link.call_all(greeting)
+            except Refused as error:
+                if not str(error).startswith(protocol.OLDER) or self._start_broker is None:
+                    raise
+                await self._start_broker()
+                raise Unavailable("a newer broker takes over") from None
+            # What was given up meanwhile, or begun, is made up for.
+            gone = [subject for subject in subjects if subject not in self._subjects]
+            new = list(self._subjects.keys() - set(subjects))
+            await link.call_all(
+                [*protocol.names(Ask.UNSUBSCRIBE, gone), *protocol.names(Ask.SUBSCRIBE, new)],
+            )
+        except BaseException:
+            if hasattr(link, "transport"):
+                link.abort(ConnectionError("it could not be used"))
+            raise
+        return link
+
+    def _told(self, error: Exception | None) -> None:
+        if error is not None:
+            self._events.down(error)
+            return
+        link = self._link
+        if link is not None:
+            self._readers.ask_again(link)
+        self._events.up()
+
+    # What the link tells (`Owner`) ----------------------------------------------------------------------------
+
+    def pushed(self, subject: str, data: bytes) -> Awaitable[None] | None:
+        # What was under way when it was given up is not for anybody.
+        if subject not in self._subjects:
+            return None
+        self.statistics.received += 1
+        return self._events.message(subject, data)
+
+    def item(self, queue: str, data: bytes) -> None:
+        self._readers.item(queue, data)
+
+    def going(self, link: Link) -> None:
+        if self._kept is not None:
+            self._kept.retire(link)
+
+    def lost(self, link: Link, error: Exception) -> None:
+        if self._kept is not None:
+            self._kept.lost(link, error)
+
+
+class _Followers(Followers):
+    def __init__(self, backplane: LocalBackplane) -> None:
+        self._backplane = backplane
+
+    async def add(self, group: str, queue: str, expiry: float) -> None:
+        await self._backplane.call(protocol.follow(group, queue, expiry))
+
+    async def remove(self, group: str, queue: str) -> None:
+        await self._backplane.call(protocol.frame(Ask.UNFOLLOW, group, queue.encode("ascii")))
+
+    async def all(self) -> Sequence[tuple[str, str, float]]:
+        _, _, body = await self._backplane.call(protocol.frame(Ask.FOLLOWING))
+        return protocol.read_followers(body)

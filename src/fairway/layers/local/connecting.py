@@ -1,0 +1,57 @@
+"""How a process reaches the broker, and has one started if it may."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+from fairway.layers.backplane import Refused, Unavailable
+from fairway.layers.local.link import Link
+from fairway.layers.local.place import Misplaced, Place
+
+_NO_BROKER = (
+    "no broker listens at {}: it is started by the first server or worker of the project (fairway, runserver, "
+    "runworker), or by python -m fairway.layers.local"
+)
+
+
+async def connect(link: Link, place: Place, start_broker: Callable[[], Awaitable[None]] | None) -> None:
+    """Let the link be connected. `Refused` if somebody else is there, `Unavailable` if nobody is."""
+    try:
+        place.check()
+        connection = await _reach(place, start_broker)
+        try:
+            place.check_peer(connection)
+        except BaseException:
+            connection.close()
+            raise
+    except Misplaced as error:
+        raise Refused(str(error)) from None
+    await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=connection)
+
+
+async def _reach(place: Place, start_broker: Callable[[], Awaitable[None]] | None) -> socket.socket:
+    try:
+        return await _connected(place)
+    except (FileNotFoundError, ConnectionRefusedError):
+        if start_broker is None:
+            raise Unavailable(_NO_BROKER.format(place.path)) from None
+    await start_broker()
+    try:
+        return await _connected(place)
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise Unavailable(f"the broker at {place.path} is being started") from None
+
+
+async def _connected(place: Place) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(connection, place.path)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, PermissionError):
+            raise Refused(f"{place.path} is not for this user: give both a group (CHANNEL_LAYERS, CONFIG)") from None
+        raise
+    return connection

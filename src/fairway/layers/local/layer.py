@@ -1,0 +1,55 @@
+"""The channel layer over a local broker."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from fairway.delivery import is_serving
+from fairway.layers.errors import InvalidChannelLayerError
+from fairway.layers.layer import MAX_MESSAGE_SIZE, BackplaneLayer
+from fairway.layers.local import protocol
+from fairway.layers.local.backplane import LocalBackplane
+from fairway.layers.local.project import DEFAULT_PREFIX, place_of
+from fairway.layers.local.starting import start
+
+
+class LocalChannelLayer(BackplaneLayer):
+    """A layer for several processes on one machine, which needs no service.
+
+    `socket`: where the broker listens, a path; by default it follows from the project and the prefix. `group`: users of
+    this group may connect, too. `start_broker`: whether a server or worker starts a broker if there is none. `prefix`
+    keeps apart who shares a broker. `answer_timeout`: seconds that the broker has to answer. `outage_wait`: seconds
+    after the loss of the connection for which what is sent waits; later it fails at once. Other options:
+    `BackplaneLayer`.
+    """
+
+    connects_early = True  # with the start of a server: whoever sends needs a broker, before any client is there
+
+    def __init__(
+        self,
+        socket: str | os.PathLike[str] | None = None,
+        group: str | int | None = None,
+        start_broker: bool = True,
+        prefix: str = DEFAULT_PREFIX,
+        answer_timeout: float = 5.0,
+        outage_wait: float = 2.0,
+        max_message_size: int = MAX_MESSAGE_SIZE,
+        **options: Any,
+    ) -> None:
+        if max_message_size > protocol.MAX_MESSAGE:
+            raise InvalidChannelLayerError(
+                f"max_message_size is {max_message_size}, and a message to other processes has at most "
+                f"{protocol.MAX_MESSAGE} bytes (CHANNEL_LAYERS, CONFIG)"
+            )
+        if len(prefix.encode()) > protocol.MAX_PREFIX:
+            raise InvalidChannelLayerError(f"prefix has more than {protocol.MAX_PREFIX} bytes (CHANNEL_LAYERS, CONFIG)")
+        place = place_of(prefix, None if socket is None else os.fspath(socket), group)
+
+        def make_backplane() -> LocalBackplane:
+            starts = start_broker and is_serving()
+            return LocalBackplane(
+                place, prefix, (lambda: start(place)) if starts else None, answer_timeout, outage_wait
+            )
+
+        super().__init__(make_backplane, max_message_size, prefix=prefix, **options)

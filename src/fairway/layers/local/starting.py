@@ -1,0 +1,177 @@
+"""Starting a broker: by its own command, under a lock, and by a server or worker that finds none.
+
+Two locks keep it single. A broker holds `Place.lock` while it lives: whoever has it may remove what is left of the
+socket and listen. Those who want to have a broker started hold `Place.starting` meanwhile, so that ten processes which
+begin at once start one, and nine try again to connect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+import time
+
+from fairway.layers.backplane import Unavailable
+from fairway.layers.engine import Engine
+from fairway.layers.local import protocol
+from fairway.layers.local.broker import QUEUE_BYTES, Heritage
+from fairway.layers.local.place import Misplaced, Place
+from fairway.layers.local.protocol import Answer, Decoder, Role
+
+PATIENCE = 15.0
+"""Seconds that a broker that ends has to give its place free."""
+
+_START_TIMEOUT = 30.0
+_BACKLOG = 1024
+
+
+async def start(place: Place) -> None:
+    """Have a broker started as a process of its own, unless somebody else does. `Unavailable` if it does not start."""
+    await asyncio.get_running_loop().run_in_executor(None, start_process, place)
+
+
+def start_process(place: Place) -> None:
+    """`start`, for who may block: return when the broker listens."""
+    place.prepare()
+    lock = _open(place.starting, place)
+    try:
+        if _is_locked(lock):
+            _run(place)
+    finally:
+        os.close(lock)
+
+
+def _run(place: Place) -> None:
+    command = [sys.executable, "-m", "fairway.layers.local", "--detach", "--socket", place.path]
+    if place.group is not None:
+        command += ["--group", str(place.group)]
+    ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    path = os.pathsep.join(filter(None, [ours, os.environ.get("PYTHONPATH")]))
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=_START_TIMEOUT,
+            env={**os.environ, "PYTHONPATH": path},
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"the broker cannot be started: {error}") from None
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        raise Unavailable(f"the broker cannot be started: {lines[-1]}")
+
+
+class Claim:
+    """The right to be the broker of a place, until `release` or the end of the process."""
+
+    def __init__(self, place: Place, lock: int, heritage: Heritage) -> None:
+        self.heritage = heritage
+        self._place = place
+        self._lock = lock
+
+    def release(self) -> None:
+        """Give it up, before the process ends."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def listen(self) -> socket.socket:
+        """The socket, which nobody listened at before."""
+        path, group = self._place.path, self._place.group
+        if os.path.lexists(path):
+            os.unlink(path)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177 if group is None else 0o117)
+        try:
+            listening.bind(path)
+            if group is not None:
+                os.chown(path, -1, group)
+        finally:
+            os.umask(before)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+        return listening
+
+
+def claim(place: Place, version: int = protocol.VERSION) -> Claim | None:
+    """The right to be the broker; None if there is one of this version, or a newer one, already.
+
+    One of an older version hands over. `Misplaced` where nothing can be done.
+    """
+    place.prepare()
+    lock = _open(place.lock, place)
+    heritage = Heritage()
+    gives_up_at = time.monotonic() + PATIENCE
+    while not _is_locked(lock):
+        if _inherit(place, version, heritage):
+            continue
+        if _answers(place):
+            os.close(lock)
+            return None
+        if time.monotonic() > gives_up_at:
+            raise Misplaced(f"{place.lock} is locked by a process that does not listen at {place.path}: end it")
+        time.sleep(0.02)
+    return Claim(place, lock, heritage)
+
+
+def _answers(place: Place) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        return connection.connect_ex(place.path) == 0
+
+
+def _inherit(place: Place, version: int, heritage: Heritage) -> bool:
+    """Add what the broker hands over; False if it does not, because it is gone, or not of an older version."""
+    decoder = Decoder(Answer)
+    engine = Engine(QUEUE_BYTES)
+    now = time.monotonic()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(PATIENCE)
+        try:
+            connection.connect(place.path)
+            place.check_peer(connection)
+            connection.sendall(protocol.hello("", version, Role.SUCCESSOR))
+            while data := connection.recv(2**18):
+                for op, name, body in decoder.feed(data):
+                    if op is Answer.PREFIX:
+                        engine = heritage.engines.setdefault(protocol.read_prefix(body), Engine(QUEUE_BYTES))
+                    elif op is Answer.QUEUED:
+                        seconds, message = protocol.read_queued(body)
+                        engine.restore(name, now + seconds, message)
+                    elif op is Answer.FOLLOWERS:
+                        for group, queue, seconds in protocol.read_followers(body):
+                            engine.follow(group, queue, seconds, now)
+                    elif op is Answer.DONE:
+                        heritage.subscribed = protocol.number(body)
+                        return True
+                    else:
+                        return False
+        except OSError:
+            return False
+    return False
+
+
+def _open(path: str, place: Place) -> int:
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        if place.group is not None and os.fstat(lock).st_uid == os.getuid():
+            os.fchmod(lock, 0o660)
+            os.fchown(lock, -1, place.group)
+    except OSError as error:
+        raise Misplaced(f"{path} cannot be opened: {error.strerror}") from None
+    return lock
+
+
+def _is_locked(lock: int) -> bool:
+    """Lock the file, if nobody else has."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,5 @@
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "fairway.layers.local.LocalChannelLayer",
+    }
+}

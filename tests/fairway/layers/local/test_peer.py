@@ -1,0 +1,110 @@
+"""One process at the broker: nonsense is answered, everything is bounded, and who takes nothing is cut off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.fairway.layers.local.brokers import client, running
+
+from fairway.layers.local import broker as broker_module
+from fairway.layers.local import peer as peer_module
+from fairway.layers.local import protocol
+from fairway.layers.local.place import Place, given_place
+from fairway.layers.local.protocol import Answer, Ask
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return given_place(str(tmp_path / "broker.sock"))
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "a frame of 1195725856 bytes"),
+        (protocol.post("g.room", b""), "MESSAGE before a greeting"),
+        (protocol.frame(Ask.HELLO, body=b"\0" * 20), "no greeting of ours"),
+        (protocol.hello("suite") + protocol.hello("suite"), "HELLO is out of place"),
+        (protocol.hello("suite") + protocol.frame(Ask.PUSH, "work", b"x"), "a body of 1 bytes"),
+        (protocol.hello("suite") + protocol.frame(Ask.LEAVE) + protocol.frame(Ask.PING), "PING after the last message"),
+    ],
+    ids=["http", "early", "magic", "twice", "short", "late"],
+)
+async def test_nonsense_is_answered_and_ends_the_connection(place: Place, said: bytes, answer: str) -> None:
+    async with running(place), client(place) as stranger, client(place) as other:
+        await other.greeted()
+        await stranger.says(said)
+        assert answer in await stranger.refusal()
+        await other.says(protocol.publish("g.room", b""))
+        assert await other.hears() == (Answer.DONE, "", b"\0\0\0\0"), "nobody else is harmed"
+
+
+# Bounds -----------------------------------------------------------------------------------------------------------
+
+
+async def test_subjects_and_followers_of_one_process_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_module, "MOST_SUBJECTS", 2)
+    monkeypatch.setattr(peer_module, "MOST_FOLLOWERS", 1)
+    async with running(place), client(place) as one:
+        await one.greeted()
+        await one.says(*protocol.names(Ask.SUBSCRIBE, ["a", "b", "c"]))
+        await one.says(protocol.follow("room", "work", 60), protocol.follow("room", "log", 60))
+        answers = [await one.hears() for _ in range(3)]
+        assert [answer[0] for answer in answers if answer] == [Answer.REFUSED, Answer.DONE, Answer.REFUSED]
+        assert answers[0] is not None
+        assert protocol.read_refused(answers[0][2]) == "a process can subscribe to 2 subjects, and no more"
+
+
+async def test_bytes_in_queues_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_module, "QUEUE_BYTES", 1000)
+    async with running(place), client(place) as one:
+        await one.greeted()
+        await one.says(*(protocol.push(f"work.{number}", b"x" * 400, 100, 60) for number in range(3)))
+        answers = [await one.hears() for _ in range(3)]
+        assert [answer[0] for answer in answers if answer] == [Answer.DONE, Answer.DONE, Answer.FULL]
+
+
+async def test_readers_of_one_process_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_module, "MOST_READERS", 2)
+    async with running(place), client(place) as one:
+        await one.greeted()
+        await one.says(*[protocol.frame(Ask.PULL, "work")] * 3)
+        assert "more than 2 readers" in await one.refusal()
+
+
+async def test_one_that_takes_nothing_is_cut_off_and_others_notice_nothing(place: Place) -> None:
+    async with running(place, stalled=0.5), client(place) as stalled, client(place) as sender, client(place) as other:
+        for one in (stalled, other, sender):
+            await one.greeted()
+        for one in (stalled, other):
+            await one.says(*protocol.names(Ask.SUBSCRIBE, ["g.room"]))
+        assert await other.hears() == (Answer.DONE, "", b"\0\0\0\0")
+        heard = -1
+        sent = 0
+        while heard != 1:  # until the broker knows of one receiver only
+            await sender.says(protocol.publish("g.room", b"x" * 10_000))
+            answer = await sender.hears()
+            assert answer is not None
+            heard = protocol.number(answer[2])
+            sent += 1
+            assert await other.hears() == (Answer.MESSAGE, "g.room", b"x" * 10_000)
+        assert sent > 2
+
+
+async def test_one_that_lets_too_much_wait_is_cut_off(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_module, "MOST_WAITING_BYTES", 1_000_000)
+    async with running(place, stalled=1000), client(place) as stalled, client(place) as sender:
+        await stalled.greeted()
+        await sender.greeted()
+        await stalled.says(*protocol.names(Ask.SUBSCRIBE, ["g.room"]))
+        heard, sent = 1, 0
+        while heard or sent < 2:
+            await sender.says(protocol.publish("g.room", b"x" * 100_000))
+            answer = await sender.hears()
+            assert answer is not None
+            heard = protocol.number(answer[2])
+            sent += 1
+            assert sent < 100, "one megabyte is all that may wait"

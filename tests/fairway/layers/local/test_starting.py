@@ -1,0 +1,145 @@
+"""Starting brokers: one, however many ask; again when it was killed; never beside another."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.services.local import broker_id, end_broker
+
+from fairway.layers.backplane import Unavailable
+from fairway.layers.local import starting
+from fairway.layers.local.backplane import LocalBackplane
+from fairway.layers.local.place import Misplaced, Place, given_place
+from fairway.layers.local.starting import claim, start, start_process
+from fairway.testing.backplane_contract import DEADLINE, Process
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = given_place(str(tmp_path / "broker.sock"))
+    yield place
+    end_broker(place)
+
+
+def test_it_listens_when_it_is_started_and_is_nobodys_child(place: Place) -> None:
+    start_process(place)
+
+    number = broker_id(place)
+    assert os.getsid(number) != os.getsid(0)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(number, os.WNOHANG)
+
+
+def test_its_socket_is_for_this_user_alone(place: Place) -> None:
+    start_process(place)
+
+    assert stat.S_IMODE(os.stat(place.path).st_mode) == 0o600
+
+
+def test_with_a_group_its_members_may_use_it(tmp_path: Path) -> None:
+    place = given_place(str(tmp_path / "broker.sock"), os.getgid())
+    start_process(place)
+    try:
+        found = os.stat(place.path)
+        assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o660, os.getgid())
+    finally:
+        end_broker(place)
+
+
+def test_many_that_ask_at_once_start_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Place] = []
+    run = starting._run
+
+    def counted(where: Place) -> None:
+        started.append(where)
+        run(where)
+
+    monkeypatch.setattr(starting, "_run", counted)
+    threads = [threading.Thread(target=start_process, args=(place,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+
+    assert started == [place]
+    assert broker_id(place)
+
+
+def test_a_second_one_leaves_the_place_to_the_first(place: Place) -> None:
+    start_process(place)
+    number = broker_id(place)
+
+    start_process(place)
+
+    assert claim(place) is None
+    assert broker_id(place) == number
+
+
+def test_what_a_killed_one_left_is_no_hindrance(place: Place) -> None:
+    start_process(place)
+    number = broker_id(place)
+    os.kill(number, signal.SIGKILL)
+
+    start_process(place)
+
+    assert broker_id(place) != number
+
+
+def test_a_lock_that_somebody_else_holds_is_said(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "PATIENCE", 0.1)
+    first = claim(place)
+    assert first is not None
+
+    with pytest.raises(Misplaced, match="is locked by a process that does not listen at"):
+        claim(place)
+    first.release()
+
+
+def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(Misplaced, match=r"broker\.sock\.starting cannot be opened: No such file or directory"):
+        start_process(given_place(str(tmp_path / "nowhere" / "broker.sock")))
+
+
+def test_what_its_process_says_is_said(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    os.mkdir(place.path)
+
+    with pytest.raises(Unavailable, match=r"^the broker cannot be started: python -m fairway.layers.local: "):
+        start_process(place)
+    os.rmdir(place.path)
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_may_starts_one_and_another_when_it_was_killed(place: Place) -> None:
+    process = Process(LocalBackplane(place, "suite", lambda: start(place)))
+    attached = Process(LocalBackplane(place, "suite", None))
+    try:
+        await attached.events.until(attached.is_up)
+        await attached.backplane.subscribe(["g.room"])
+        for number in range(3):
+            downs = attached.events.downs
+            assert await process.backplane.publish("g.room", b"%d" % number) == 1
+            await attached.events.received(number + 1)
+            await asyncio.to_thread(end_broker, place, signal.SIGKILL)
+            await attached.events.until(lambda downs=downs: attached.is_down(downs))
+            await process.events.until(lambda number=number: process.events.ups == number + 2)
+            await attached.events.until(attached.is_up)
+    finally:
+        await process.backplane.close()
+        await attached.backplane.close()
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_may_not_says_who_does(place: Place) -> None:
+    process = Process(LocalBackplane(place, "suite", None, answer_timeout=0.2))
+    try:
+        with pytest.raises(Unavailable, match=r"no broker listens at .*: it is started by the first server or worker"):
+            await process.backplane.publish("g.room", b"")
+    finally:
+        await process.backplane.close()
