@@ -40,7 +40,7 @@ class Session:
         self._receiver = receiver
         self._interests = interests
         self._asking: set[asyncio.Task[None]] = set()
-        self._waiters: dict[str, asyncio.Future[None]] = {}
+        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._guard = self._until_the_loop_ends()
         # Its first step only waits for the loop's end: it needs no task.
@@ -90,11 +90,14 @@ class Session:
         """Return when the subject is subscribed to; `Unavailable` or `Refused` if it cannot be."""
         if self._interests.is_standing(subject):
             return
-        waiter = self._waiters.get(subject)
-        if waiter is None:
-            waiter = self._waiters[subject] = self.loop.create_future()
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        waiters = self._waiters.get(subject)
+        if waiters is None:
+            self._waiters[subject] = [waiter]
             self._interests.ask(subject)
-        await asyncio.shield(waiter)
+        else:
+            waiters.append(waiter)
+        await waiter
 
     def _notice(self) -> None:
         """The interests have changed. From any thread, under their lock."""
@@ -128,9 +131,8 @@ class Session:
             self._answer(names, None)
 
     def _answer(self, names: Sequence[str], error: Exception | None) -> None:
-        for name in names:
-            waiter = self._waiters.pop(name, None)
-            if waiter is None or waiter.done():
+        for waiter in [waiter for name in names for waiter in self._waiters.pop(name, ())]:
+            if waiter.done():
                 continue
             if error is None:
                 waiter.set_result(None)
