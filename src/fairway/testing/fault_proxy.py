@@ -15,6 +15,7 @@ import contextlib
 import socket
 import struct
 from types import TracebackType
+from typing import cast
 
 
 class FaultProxy:
@@ -61,11 +62,17 @@ class FaultProxy:
         if self.refusing:
             _reset(writer)
             return
+        accepting = cast(asyncio.Task[None], asyncio.current_task())
+        self._tasks.add(accepting)  # which is cancelled if it has not got through in the end
+        accepting.add_done_callback(self._tasks.discard)
         try:
             far_reader, far_writer = await asyncio.open_connection(*self.target)
         except OSError:
             _reset(writer)
             return
+        except asyncio.CancelledError:
+            _reset(writer)
+            raise
         self._writers |= {writer, far_writer}
         for source, target in ((reader, far_writer), (far_reader, writer)):
             task = asyncio.get_running_loop().create_task(self._pass_on(source, target))
