@@ -58,7 +58,7 @@ class InMemoryChannelLayer(MemoryChannelLayer):
 
     def _remove_from_groups(self, channel: str) -> None:
         """Take a channel out of every group."""
-        self.hub.discard_from_all(channel)
+        self.hub.memberships.discard_from_all(channel)
 
 
 class ChannelLayerManager:

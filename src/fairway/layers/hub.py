@@ -66,7 +66,7 @@ class Hub:
         self.capacity_of = capacity_of
         self._clock = clock
         # When messages expire that were queued for channels without a member.
-        self._expiries: ExpiryQueue[tuple[float, str]] = ExpiryQueue(self._waits)
+        self._expiries: ExpiryQueue[tuple[float, Sequence[str]]] = ExpiryQueue(self._waits)
         self._lock = self.memberships.lock
         register_source("layers", self)
 
@@ -118,9 +118,9 @@ class Hub:
         if type(target) is Member:
             delivered = target.deliver(message)
             if not delivered and self._is_gone(target):
-                delivered = self._enqueue(channel, message)
+                delivered = not self._enqueue(lambda: message, (channel,))
         else:
-            delivered = self._enqueue(channel, message)
+            delivered = not self._enqueue(lambda: message, (channel,))
         if not delivered:
             self.drops.total += 1
             logger.debug("channel %s is full: a message was dropped", channel)
@@ -128,7 +128,9 @@ class Hub:
 
     async def receive(self, channel: str) -> Message:
         """Wait for the next message of a channel. Cancelling loses nothing."""
-        self.expire()
+        message = self.take(channel)
+        if message is not None:
+            return message
         with self._lock:
             queue = self.queue(channel)
             queue.readers += 1
@@ -137,6 +139,20 @@ class Hub:
         finally:
             with self._lock:
                 queue.readers -= 1
+                self._drop_if_idle(channel, queue)
+
+    def take(self, channel: str) -> Message | None:
+        """The next message of a channel that waits to be read; None without one."""
+        self.expire()
+        queue = self.channels.get(channel)
+        if type(queue) is not ChannelQueue or queue.empty():
+            return None
+        with self._lock:
+            try:
+                return queue.get_nowait()[1]
+            except asyncio.QueueEmpty:  # another thread was faster
+                return None
+            finally:
                 self._drop_if_idle(channel, queue)
 
     def queue(self, channel: str) -> ChannelQueue:
@@ -170,25 +186,30 @@ class Hub:
             }
         )
 
-    def _enqueue(self, channel: str, message: Message) -> bool:
+    def _enqueue(self, copy: Callable[[], Message], channels: Sequence[str]) -> int:
+        """Queue a message for channels without a member, each a copy; how many were full."""
         expires_at = self._clock() + self.expiry
+        left_out = 0
         with self._lock:
-            target = self.channels.get(channel)
-            if type(target) is Member and not target.closed:
-                # Attached by another thread since the caller looked.
-                return target.deliver(message)
-            queue = target if type(target) is ChannelQueue else self.queue(channel)
-            try:
-                queue.put_nowait((expires_at, message))
-            except asyncio.QueueFull:
-                return False
-            self._expiries.add((expires_at, channel))
-        return True
+            for channel in channels:
+                target = self.channels.get(channel)
+                if type(target) is Member and not target.closed:
+                    # Attached by another thread since the caller looked.
+                    left_out += not target.deliver(copy())
+                    continue
+                queue = target if type(target) is ChannelQueue else self.queue(channel)
+                try:
+                    queue.put_nowait((expires_at, copy()))
+                except asyncio.QueueFull:
+                    left_out += 1
+            if left_out < len(channels):
+                self._expiries.add((expires_at, channels))
+        return left_out
 
-    def _waits(self, note: tuple[float, str]) -> bool:
-        """Whether a message that was noted may still be unread."""
-        queue = self.channels.get(note[1])
-        return isinstance(queue, ChannelQueue) and queue.first_expiry <= note[0]
+    def _waits(self, note: tuple[float, Sequence[str]]) -> bool:
+        """Whether one of the messages that were noted may still be unread."""
+        queues = map(self.channels.get, note[1])
+        return any(isinstance(queue, ChannelQueue) and queue.first_expiry <= note[0] for queue in queues)
 
     def _drop_if_idle(self, channel: str, queue: ChannelQueue) -> None:
         if queue.readers or not queue.empty() or self.channels.get(channel) is not queue:
@@ -207,10 +228,6 @@ class Hub:
     def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group; nothing happens if it is not in it."""
         self.memberships.discard(group, channel)
-
-    def discard_from_all(self, channel: str) -> None:
-        """Take a channel out of every group."""
-        self.memberships.discard_from_all(channel)
 
     def watch(self, watcher: GroupWatcher) -> None:
         """Tell the watcher who is in which group, and from now on what changes, until `unwatch`."""
@@ -238,7 +255,7 @@ class Hub:
         flat = is_flat(message)
         deliver = partial(self._send_to, members, loop, message, flat)
         copy = message.copy if flat else partial(copied, message)
-        return self._pace.deliver(group, loop, len(members), names, deliver, lambda name: self._enqueue(name, copy()))
+        return self._pace.deliver(group, loop, len(members), names, deliver, partial(self._enqueue, copy))
 
     def _send_to(
         self,
@@ -284,7 +301,7 @@ class Hub:
             len(roster.members),
             names,
             deliver,
-            lambda name: self._enqueue(name, payload.as_message()),
+            partial(self._enqueue, payload.as_message),
         )
 
     def _broadcast_to(self, members: Sequence[Member], payload: Payload) -> int:
@@ -309,11 +326,11 @@ class Hub:
 
     def _expire_messages(self, now: float) -> None:
         with self._lock:
-            for _, channel in self._expiries.take_due(now):
+            for channel in [channel for _, channels in self._expiries.take_due(now) for channel in channels]:
                 queue = self.channels.get(channel)
                 if isinstance(queue, ChannelQueue) and queue.drop_expired(now):
                     if self.expiry_ends_memberships:
-                        self.discard_from_all(channel)
+                        self.memberships.discard_from_all(channel)
                     self._drop_if_idle(channel, queue)
 
     def flush(self) -> None:

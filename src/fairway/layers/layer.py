@@ -85,6 +85,9 @@ class BackplaneLayer(HubLayer):
             raise ChannelFull(channel)
 
     async def receive(self, channel: str) -> Message:
+        message = self.hub.take(channel)
+        if message is not None:
+            return message
         self.require_valid_channel_name(channel)
         if self.node.mark not in channel:
             assert "!" not in channel, f"{channel} belongs to another process, which alone can receive from it"

@@ -76,7 +76,7 @@ class Node:
     @property
     def is_ready(self) -> bool:
         """Whether this process is reachable, over a connection in this event loop."""
-        return self.home.here() is not None and self._interests.is_standing(self._subject)
+        return self._interests.is_standing(self._subject) and self.home.here() is not None
 
     async def get_ready(self) -> None:
         """Let this process be reachable. A service that is away is no reason not to serve a client."""

@@ -34,13 +34,13 @@ group counts as `LEAST`, so that a member's capacity is not used up in one pass.
 LEAST = 64
 
 NAMES = 256
-"""For so many channels that no consumer is attached to a message is queued in one pass: about 4 ms, at 17 µs each."""
+"""For so many channels that no consumer is attached to a message is queued in one pass."""
 
 Deliver = Callable[[int, int], int]
 """Deliver a message to the members from one index up to another; the number of those that had no room for it."""
 
-Enqueue = Callable[[str], bool]
-"""Queue a message for a channel that no consumer is attached to; False if it is full."""
+Enqueue = Callable[[Sequence[str]], int]
+"""Queue a message for channels that no consumer is attached to; the number of those that were full."""
 
 
 class Pace:
@@ -75,7 +75,7 @@ class Pace:
         if loop is not None and self.needs_slices(group, loop, members, len(names)):
             return self._deliver_in_slices(group, loop, _Round(members, names, deliver, enqueue, loop.create_future()))
         everybody = members + len(names)
-        left_out = _enqueue_all(enqueue, names) if names else 0
+        left_out = enqueue(names) if names else 0
         left_out += deliver(0, members)
         if left_out:
             self._drops.left_out(group, left_out, everybody)
@@ -131,7 +131,7 @@ class _Round:
         attended, unattended = range(0, members, SLICE), range(0, len(names), NAMES)
         self._slices = chain(
             (partial(deliver, begin, begin + SLICE) for begin in attended),
-            (partial(_enqueue_all, enqueue, names[begin : begin + NAMES]) for begin in unattended),
+            (partial(enqueue, names[begin : begin + NAMES]) for begin in unattended),
         )
         self.remaining = len(attended) + len(unattended)
         self.everybody = members + len(names)
@@ -142,8 +142,3 @@ class _Round:
         self.remaining -= 1
         for deliver in islice(self._slices, 1):
             self.left_out += deliver()
-
-
-def _enqueue_all(enqueue: Enqueue, names: Sequence[str]) -> int:
-    """Queue a message for each of the channels; the number of those that were full."""
-    return sum(not enqueue(name) for name in names)

@@ -77,7 +77,7 @@ async def test_a_member_that_was_attached_meanwhile_gets_what_was_meant_for_a_qu
     member = new_member(hub)
 
     # As from another thread that had looked before the member came.
-    assert hub._enqueue("m", {"type": "raced"})
+    assert not hub._enqueue(lambda: {"type": "raced"}, ["m"])
     hub.send("m", {"type": "next"})
 
     assert waiting(member) == [{"type": "raced"}, {"type": "next"}]

@@ -233,7 +233,7 @@ def test_a_watchers_picture_is_what_the_hub_has(steps: list[tuple[str, ...]]) ->
             elif action == "send":
                 hub.send(name, {"n": 1})
             elif action == "discard from all":
-                hub.discard_from_all(name)
+                hub.memberships.discard_from_all(name)
             elif action == "group send":
                 hub.group_send(name, {"n": 1})
             elif action == "flush":
