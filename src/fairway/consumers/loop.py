@@ -202,6 +202,8 @@ class ConsumerLoop:
         capacity = self.channel_layer.get_capacity(self.channel_name)
         member = Member(self.channel_name, inbox, capacity, connection)
         hub.attach(member)
+        if hasattr(self, "layer_gap"):
+            hub.gaps.add(member)
         self._fairway_member = member
 
     def _fairway_handle(self, item: Any) -> Awaitable[Any]:

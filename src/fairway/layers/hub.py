@@ -29,6 +29,7 @@ from fairway.layers.channel_queue import ChannelQueue, Target
 from fairway.layers.copying import copied, is_flat
 from fairway.layers.drops import Drops
 from fairway.layers.expiry import ExpiryQueue
+from fairway.layers.gaps import Gaps
 from fairway.layers.memberships import Memberships
 from fairway.layers.pace import Pace
 from fairway.layers.watchers import GroupWatcher
@@ -61,6 +62,7 @@ class Hub:
         self.expiry = expiry
         self.group_expiry = group_expiry
         self.expiry_ends_memberships = True
+        self.gaps = Gaps()
         self.drops = Drops()
         self._pace = Pace(self.drops)
         self.capacity_of = capacity_of
@@ -92,6 +94,8 @@ class Hub:
     def detach(self, member: Member) -> None:
         """The consumer has ended: forget its channel and its memberships. (`fairway.delivery.MemberOwner`)"""
         member.close()
+        if self.gaps:
+            self.gaps.discard(member)
         with self._lock:
             target = self.channels.get(member.name)
             if target is member:

@@ -112,10 +112,12 @@ class Receiver:
 
     # Queues that follow groups --------------------------------------------------------------------------------
 
-    def up(self, session: Session) -> None:
-        """Read again which queues follow groups: changes may have been missed."""
+    def up(self, session: Session, again: bool) -> None:
+        """Read which queues follow groups. If it is up `again`, tell those of a gap who want to know."""
         self.forget_followers()
         self._read(session)
+        if again:
+            self._hub.gaps.tell("outage")
 
     def forget_followers(self) -> None:
         """Which queues follow groups is not known any more."""

@@ -21,8 +21,8 @@ class Receiver(Protocol):
     def message(self, session: Session, subject: str, data: bytes) -> Awaitable[None] | None:
         """What is returned, if anything, is to be awaited before the next message."""
 
-    def up(self, session: Session) -> None:
-        """What came meanwhile may have been missed, or this is the beginning."""
+    def up(self, session: Session, again: bool) -> None:
+        """All subscriptions stand. If it is up `again`, what came meanwhile may have been missed."""
 
 
 class Session:
@@ -37,6 +37,7 @@ class Session:
         self.backplane = backplane
         self.posts = True  # whether what is sent in this loop is sent without waiting for the service
         self.is_closed = False
+        self._was_up = False
         self._receiver = receiver
         self._interests = interests
         self._asking: set[asyncio.Task[None]] = set()
@@ -161,7 +162,8 @@ class Session:
 
     def up(self) -> None:
         self._interests.ask_again()
-        self._receiver.up(self)
+        again, self._was_up = self._was_up, True
+        self._receiver.up(self, again)
 
     def down(self, error: Exception) -> None:
         """The calls that fail say so."""

@@ -43,7 +43,7 @@ class Nobody:
     def message(self, session: Session, subject: str, data: bytes) -> Awaitable[None] | None:
         return None
 
-    def up(self, session: Session) -> None: ...
+    def up(self, session: Session, again: bool) -> None: ...
 
 
 def begun(interests: Interests) -> tuple[Session, NotingBackplane]:
