@@ -104,6 +104,14 @@ def test_curl_uploads_with_flat_memory(curl: Curl, subject: Subject, tmp_path: P
         assert curl("/count", "--upload-file", str(upload)) == str(UPLOAD).encode()
 
 
+def test_9113_8_1_curl_sends_what_nobody_reads_and_has_its_answer(curl: Curl, tmp_path: Path):
+    """It reads nothing more once it has a complete 200: what it may send has to be said before."""
+    upload = tmp_path / "upload"
+    with upload.open("wb") as file:
+        file.truncate(MEBIBYTE)
+    assert curl("/", "--upload-file", str(upload), "--max-time", "60") == HELLO
+
+
 def test_curl_may_speak_http_1(curl: Curl):
     assert curl("/", "--http1.1", version="1.1") == HELLO
 

@@ -27,7 +27,8 @@ class Http2Limits:
     """Of content that has come and was not taken, of all streams: above it nothing more is asked for."""
 
     max_discarded_bytes: int = 4 << 20
-    """Of content that comes behind the end of its response, and is dropped; beyond it the stream is reset."""
+    """Of content that comes behind the end of its response, and is dropped; beyond it the stream is reset. A stream's
+    window may allow more."""
 
     discard_timeout: float = 5.0
     """How long such content may come, in seconds."""

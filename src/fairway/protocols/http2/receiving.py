@@ -107,9 +107,7 @@ def _discard(state: ConnectionState, stream: Stream, length: int, ended: bool, e
         events.append(DataReceived(stream, b"", True))
     elif not length:
         state.spend(TRIFLE)
-    elif stream.discard(length) and not state.is_late(stream, state.budget.now):
-        state.out += stream.credit_due()
-    else:
+    elif stream.inbound <= 0 or state.is_late(stream, state.budget.now):
         state.out += stream.reset(ErrorCode.NO_ERROR)
         events.append(StreamReset(stream, ErrorCode.NO_ERROR, ""))
 

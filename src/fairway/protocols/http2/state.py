@@ -101,12 +101,14 @@ class ConnectionState:
         prefix, self.prefix = self.prefix, b""
         return prefix
 
-    def credit_due(self) -> bytes:
-        """The WINDOW_UPDATE of the connection, if one is due; none while too much was not taken."""
+    def credit_due(self, least: int | None = None) -> bytes:
+        """The WINDOW_UPDATE of the connection, if one is due: for half a window, or for `least` bytes. None while too
+        much was not taken.
+        """
         whole = max(self.limits.connection_window, DEFAULT_WINDOW)
-        if self.inbound * 2 > whole or self.unread > self.limits.held_bytes:
-            return b""
         due = whole - self.inbound
+        if due < (whole / 2 if least is None else least) or self.unread > self.limits.held_bytes:
+            return b""
         self.inbound = whole
         return window_update_frame(0, due)
 

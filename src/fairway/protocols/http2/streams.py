@@ -7,8 +7,8 @@ reset the stream, the connection forgets it (`StreamHost.forget`), and calls are
 
 A response may be complete before its request: an application need not read what it refuses. RFC 9113 section 8.1 lets
 us reset such a stream at once, with NO_ERROR; but curl and others then lose the response. So what comes is read and
-dropped for a while (`max_discarded_bytes`, `discard_timeout`), and only then the stream is reset. Of a tunnel nothing
-is dropped: its peer ends its own side.
+dropped for a while (`max_discarded_bytes`, for which there is a window at once, and `discard_timeout`), and only then
+the stream is reset. Of a tunnel nothing is dropped: its peer ends its own side.
 
 Windows are plain numbers, because those that write to many streams in a row keep them themselves. `window` is what the
 peer lets us send, `inbound` what we let it send. Content that has come counts as `unread` until the application has
@@ -79,8 +79,8 @@ class StreamHost(Protocol):
     def take_prefix(self) -> bytes:
         """The prefix, once."""
 
-    def credit_due(self) -> bytes:
-        """The WINDOW_UPDATE of the connection, if one is due."""
+    def credit_due(self, least: int | None = None) -> bytes:
+        """The WINDOW_UPDATE of the connection, if one is due: for half a window, or for `least` bytes."""
 
     def forget(self, stream: Stream, was_reset: bool) -> bytes:
         """The stream is gone; `was_reset` if by us, while the peer may still be sending. Returns what is due."""
@@ -340,15 +340,12 @@ class Stream:
         if self._flags & _IS_TUNNEL:
             return b""
         self.discarding_since = budget.now
-        self._remaining = protocol.limits.max_discarded_bytes
         protocol.unread -= self.unread
         self.unread = 0
-        return self.credit_due() + protocol.credit_due()
-
-    def discard(self, size: int) -> bool:
-        """Content has come behind the end of the response. Whether it may go on. (For the connection.)"""
-        self._remaining -= size
-        return self._remaining >= 0
+        # All of it at once, beside the answer: some clients read nothing any more once they have that, and send on.
+        due = max(protocol.limits.max_discarded_bytes - self.inbound, 0)
+        self.inbound += due
+        return (window_update_frame(self.number, due) if due else b"") + protocol.credit_due(1)
 
     def error_response(
         self, status: int, reason: str, *, default_headers: Iterable[Header] = (), extra_headers: Iterable[Header] = ()

@@ -486,7 +486,9 @@ EARLY = pytest.mark.parametrize("answer", [whole, in_pieces, by_itself, in_its_p
 @pytest.mark.parametrize("end", [data(1, b"", END_STREAM), data(1, b"rest", END_STREAM), headers(1, [(b"x", b"y")])])
 def test_8_1_a_response_may_be_complete_before_its_request(answer, end):
     protocol, stream = opened(post(1, (b"content-length", b"100")))
-    assert answer(stream)[-1][1] & END_STREAM
+    *_, end_of_ours, update = answer(stream)
+    assert end_of_ours[1] & END_STREAM
+    assert update == (WINDOW_UPDATE, 0, 1, ((4 << 20) - 65535).to_bytes(4, "big"))
     assert not stream.is_open
     assert protocol.streams == {1: stream}
     assert protocol.receive_data(data(1, b"x" * 50), 0) == []
@@ -514,9 +516,12 @@ def test_8_1_what_comes_behind_the_end_is_dropped_and_credited():
 
 
 def test_8_1_beyond_a_bound_the_stream_is_reset():
-    protocol, stream = opened(post(1, (b"content-length", b"300")), max_discarded_bytes=300)
+    protocol, stream = opened(post(1, (b"content-length", b"90000")), max_discarded_bytes=70_000)
+    protocol.receive_data(data(1, b"x" * 10_000), 0)
     whole(stream)
-    assert protocol.receive_data(data(1, b"x" * 300), 0) == []
+    for _ in range(6):
+        assert protocol.receive_data(data(1, b"x" * 10_000), 0) == []
+    assert protocol.receive_data(data(1, b"x" * 9_999), 0) == []
     assert protocol.receive_data(data(1, b"x"), 0) == [StreamReset(stream, ErrorCode.NO_ERROR, "")]
     assert frames(protocol.data_to_send()) == [NO_ERROR]
     assert protocol.streams == {}
@@ -612,7 +617,7 @@ def test_an_error_response_without_its_text(sample):
 def test_a_websocket_that_is_refused_is_answered_as_any_request():
     protocol, stream = opened(headers(1, WEBSOCKET, END_HEADERS))
 
-    assert frames(stream.error_response(403, "no"))[1:] == [(DATA, END_STREAM, 1, b"no\n")]
+    assert frames(stream.error_response(403, "no"))[1] == (DATA, END_STREAM, 1, b"no\n")
     assert protocol.receive_data(data(1, b"late"), 0) == []
     assert protocol.receive_data(data(1, b"", END_STREAM), 0) == [DataReceived(stream, b"", True)]
     assert protocol.streams == {}
