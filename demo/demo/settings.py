@@ -1,14 +1,16 @@
-"""Settings of the demo: everything runs in one process, on SQLite, with no other service.
+"""Settings of the demo: everything runs on SQLite, in one process if nothing else is said, with no other service.
 
-They suit a machine you trust, not a public address. Environment variables change them: ``DEMO_DATABASE`` (path of the
-SQLite file), ``DEMO_ALLOWED_HOSTS`` (further hosts, separated by commas), ``DEMO_SECRET_KEY``, and ``DEMO_DEBUG=1``
-(Django's debug pages).
+They suit a machine you trust, not a public address. Environment variables change them: ``DEMO_LAYER`` (how several
+processes talk: ``local``, or the URL of a Redis), ``DEMO_DATABASE`` (path of the SQLite file), ``DEMO_ALLOWED_HOSTS``
+(further hosts, separated by commas), ``DEMO_SECRET_KEY``, and ``DEMO_DEBUG=1`` (Django's debug pages).
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -65,12 +67,24 @@ TEMPLATES = [
 # Pages that wait for the next event hold a request open. Ctrl-C waits for such requests for so many seconds.
 FAIRWAY = {"SHUTDOWN_TIMEOUT": 2}
 
-CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+DATABASE = os.environ.get("DEMO_DATABASE", BASE_DIR / "db.sqlite3")
+
+LAYER = os.environ.get("DEMO_LAYER", "memory")
+PREFIX = f"demo {DATABASE}"  # with another database it is another site
+if LAYER == "memory":
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+elif LAYER == "local":
+    CHANNEL_LAYERS = {"default": {"BACKEND": "fairway.layers.local.LocalChannelLayer", "CONFIG": {"prefix": PREFIX}}}
+elif "://" in LAYER:
+    CONFIG = {"hosts": [LAYER], "prefix": PREFIX}
+    CHANNEL_LAYERS = {"default": {"BACKEND": "fairway.layers.redis.RedisChannelLayer", "CONFIG": CONFIG}}
+else:
+    raise ImproperlyConfigured(f"DEMO_LAYER is {LAYER!r}: memory, local, or the URL of a Redis (redis://localhost)")
 
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ.get("DEMO_DATABASE", BASE_DIR / "db.sqlite3"),
+        "NAME": DATABASE,
         "OPTIONS": {
             # Readers do not wait for a writer, and writers queue for the lock instead of failing half-way.
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",

@@ -113,6 +113,14 @@ class DemoServer:
             self._process.stdout.close()
             self._process = None
 
+    def kill(self) -> None:
+        """Ends the process in the middle of whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        self._process.stdout.close()
+        self._process = None
+
     @property
     def output(self) -> str:
         return "".join(self.log)

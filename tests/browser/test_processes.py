@@ -1,0 +1,59 @@
+"""A conversation between browsers whose pages come from two processes, of which one is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+from tests.browser.conftest import LOST, Open
+from tests.browser.driving import DEMO, DemoServer
+from tests.browser.test_chat import enter, expect_ready, expect_said, say
+from tests.services.local import end_broker
+
+from fairway.layers.local.place import default_place
+
+
+@pytest.fixture(params=["local", "redis"])
+def servers(request: pytest.FixtureRequest, browser: Any, tmp_path: Path) -> Iterator[list[DemoServer]]:
+    """Two processes, one database, one layer."""
+    layer = "local"
+    if request.param == "redis":
+        layer = request.getfixturevalue("redis").url
+    database = tmp_path / "db.sqlite3"
+    with ExitStack() as stack:
+        yield [stack.enter_context(DemoServer(database, DEMO_LAYER=layer)) for _ in range(2)]
+    if request.param == "local":
+        end_broker(default_place(str(DEMO), f"demo {database}"))
+
+
+def test_one_process_is_killed_and_the_others_clients_notice_nothing(servers: list[DemoServer], people: Open) -> None:
+    here, there = servers
+    mira = enter(people(here, "Mira"), "harbour")
+    ada = enter(people(here, "Ada"), "harbour")
+    tom = enter(people(there, "Tom", expected=LOST), "harbour")
+
+    say(mira, "Which process are you in?")
+    expect_said(tom, "Which process are you in?")
+    say(tom, "The other one.")
+    for page in (mira, ada, tom):
+        expect_said(page, "Which process are you in?", "The other one.")
+    sockets: list[str] = []
+    for page in (mira, ada):
+        page.on("websocket", lambda socket: sockets.append(socket.url))
+    there.kill()
+    say(mira, "Still here?")
+    expect_said(ada, "Which process are you in?", "The other one.", "Still here?")
+    say(ada, "Of course.")
+    expect_said(mira, "Which process are you in?", "The other one.", "Still here?", "Of course.")
+    for page in (mira, ada):
+        expect_ready(page)
+    assert sockets == [], "nobody has connected again"
+
+    there.start()
+    expect_said(tom, "Which process are you in?", "The other one.", "Still here?", "Of course.")
+    say(tom, "Back again.")
+    expect(mira.locator(".bubble").last).to_have_text("Back again.")
