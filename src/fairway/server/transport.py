@@ -17,7 +17,9 @@ class Transport(Protocol):
         """From now on another protocol is told what happens."""
 
     def get_extra_info(self, name: str, default: Any = None, /) -> Any:
-        """`socket`, `peername` and `sockname`, as far as there are such."""
+        """`socket`, `peername` and `sockname`, as far as there are such. `moved_at`: if what is held waits for its turn
+        among others, when any of these has last been sent.
+        """
 
     def write(self, data: bytes | memoryview, /) -> None:
         """Send this, or hold what cannot be sent yet."""

@@ -48,6 +48,12 @@ def unacknowledged(transport: Transport) -> int:
         return 0
 
 
+def moved(transport: Transport | None, since: float) -> bool:
+    """Whether what carries this transport has sent anything since then, though nothing of this: its turn will come."""
+    moved_at: float = 0.0 if transport is None else transport.get_extra_info("moved_at", 0.0)
+    return moved_at > since
+
+
 class Owner(PausedConnection, Protocol):
     """Who speaks over a wire."""
 
@@ -274,7 +280,7 @@ class Wire(Outbox):
         # blocked.
         pending = self._begin_pending()
         held, left = self._held(), pending.left
-        if pending.stalled_at is not None and held < left:
+        if pending.stalled_at is not None and (held < left or moved(self.transport, pending.stalled_at)):
             pending.stalled_at, pending.left = now, held
             return False
         is_stalled = pending.stalled_at is not None

@@ -154,6 +154,15 @@ async def test_a_full_socket_has_to_take_a_byte_now_and_then() -> None:
     assert not line.wire.handle_deadline(100.0 + 3 * STALL), "it is said once"
 
 
+async def test_one_that_waits_for_its_turn_is_not_stalled_while_others_have_theirs() -> None:
+    line = Line(room=10)
+    line.write(bytes(100))
+    line.transport.get_extra_info = {"moved_at": 100.0 + STALL - 1.0}.get  # type: ignore[method-assign, assignment]
+    assert not line.wire.handle_deadline(100.0 + STALL)
+    assert (line.wire.next_deadline(), line.transport.aborted) == (100.0 + 2 * STALL, False)
+    assert line.wire.handle_deadline(100.0 + 2 * STALL)
+
+
 async def test_a_socket_that_has_taken_everything_is_not_stalled() -> None:
     line = Line(room=10)
     line.write(bytes(100))

@@ -31,15 +31,19 @@ class WaitingStream(Protocol):
 class StreamWriter:
     """Belongs to one connection."""
 
-    __slots__ = ("_outbox", "_protocol", "waiting")
+    __slots__ = ("_outbox", "_protocol", "moved_at", "waiting")
 
     waiting: dict[WaitingStream, None]
     """In the order in which they began to wait. Whoever has nothing more to send takes itself out."""
+
+    moved_at: float
+    """When anything that had to wait has last gone, of whichever stream."""
 
     def __init__(self, outbox: Outbox, protocol: Http2Protocol) -> None:
         self._outbox = outbox
         self._protocol = protocol
         self.waiting = {}
+        self.moved_at = 0.0
 
     def write(self, frame: bytes) -> bool:
         """Add a frame, if it is one, to what is written at the end of the pass; True if it was written at once."""
@@ -65,6 +69,12 @@ class StreamWriter:
     @property
     def _has_room(self) -> bool:
         return not self._outbox.blocked or self._outbox.size < CHUNK_BYTES
+
+    def stalled_since(self, stream: Stream, since: float) -> float:
+        """Since when this stream, which has sent nothing since then, is kept from it. Where its own window is open it
+        only waits for its turn, and that comes as long as the connection moves, however slowly.
+        """
+        return max(since, self.moved_at) if stream.window > 0 else since
 
     def go_on(self, now: float, streams: Iterable[WaitingStream] = ()) -> None:
         """Let these send, or all that wait, for as long as the socket and the windows take it."""
@@ -144,7 +154,7 @@ class StreamOutput:
         else:
             pieces[0] = pieces[0][sent:]
         self.size -= sent
-        self.stalled_at = now
+        self.stalled_at = self._writer.moved_at = now
         if self.size < self.high_water:
             self._wake_waiters()
 

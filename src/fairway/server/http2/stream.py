@@ -175,10 +175,12 @@ class RequestStream:
                 self._silent()
                 return None
             deadlines.append(silent_until)
-        if self._output is not None:
+        output = self._output
+        if output is not None:
             if self._connection.outbox.blocked:
-                self._output.stalled_at = now  # the socket's own deadline is running
-            stalled_until = self._output.stalled_at + limits.write_stall_timeout
+                output.stalled_at = now  # the socket's own deadline is running
+            since = output.stalled_at = self._connection.writer.stalled_since(self._stream, output.stalled_at)
+            stalled_until = since + limits.write_stall_timeout
             if now >= stalled_until:
                 self._connection.context.client_stalled(exchange.scope)
                 self._cut(ErrorCode.CANCEL)

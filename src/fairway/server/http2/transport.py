@@ -106,7 +106,7 @@ class StreamTransport:
         self._protocol = cast(StreamProtocol, protocol)
 
     def get_extra_info(self, name: str, default: Any = None, /) -> Any:
-        return default
+        return self._writer.stalled_since(self._stream, 0.0) if name == "moved_at" else default
 
     # Out ------------------------------------------------------------------------------------------------------
 
@@ -144,6 +144,8 @@ class StreamTransport:
     def go_on(self, now: float) -> bool:
         held = self._held
         sent, _ = self._writer.send(self._stream, held[:FRAME_BYTES], False)
+        if sent:
+            self._writer.moved_at = now
         self._held = held[sent:]
         if sent == len(held):
             self._writer.waiting.pop(self, None)

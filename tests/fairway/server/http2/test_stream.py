@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 from tests.fairway.server.http2.conftest import Connect
-from tests.fairway.server.http2.line import DATA, END_STREAM, HEADERS, RST_STREAM, WINDOW_UPDATE, ask, frame, passes
+from tests.fairway.server.http2.line import (
+    DATA,
+    END_STREAM,
+    HEADERS,
+    PING,
+    RST_STREAM,
+    WINDOW_UPDATE,
+    ask,
+    frame,
+    passes,
+    window,
+)
 
 from fairway.asgi.errors import ConnectionClosed
 
@@ -158,3 +169,55 @@ async def test_an_application_that_outlives_its_stream_counts_until_it_ends(conn
     go_on.set()
     await passes()
     assert line.connection.protocol.lingering == 0
+
+
+async def test_streams_that_wait_for_the_connection_are_judged_by_what_it_takes(connect: Connect) -> None:
+    """A slow client gives each its turn, and that may take longer than one that is alone may take for a byte."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": bytes(200_000)})
+        await receive()
+
+    line = connect(app, first_window=1 << 20, write_stall_timeout=30.0)
+    line.send(ask(1) + ask(3) + ask(5))
+    await passes()
+    line.context.batch.flush_dirty()
+    line.take()
+    connection, begun = line.connection, line.context.touch()
+    assert len(connection.writer.waiting) == 3
+
+    connection.protocol.window = 1000
+    connection.writer.go_on(begun + 25.0)
+    line.context.batch.flush_dirty()
+    assert [(kind, stream) for kind, _, stream, _ in line.take()] == [(DATA, 1)]
+    connection.handle_deadline(begun + 50.0)
+    line.context.batch.flush_dirty()
+    assert [(kind, stream) for kind, _, stream, _ in line.take() if kind != PING] == []
+
+    connection.handle_deadline(begun + 56.0)
+    line.context.batch.flush_dirty()
+    assert [(kind, stream) for kind, _, stream, _ in line.take() if kind != PING] == [
+        (RST_STREAM, 1),
+        (RST_STREAM, 3),
+        (RST_STREAM, 5),
+    ]
+
+
+async def test_a_stream_whose_own_window_is_closed_is_judged_by_itself(connect: Connect) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": bytes(200_000)})
+        await receive()
+
+    line = connect(app, first_window=1000, write_stall_timeout=30.0)
+    line.send(ask(1) + ask(3))
+    await passes()
+    begun = line.context.touch()
+    line.send(window(3, 1000))
+    line.connection.writer.moved_at = begun + 25.0
+    line.context.batch.flush_dirty()
+    line.take()
+    line.connection.handle_deadline(begun + 31.0)
+    line.context.batch.flush_dirty()
+    assert (RST_STREAM, 1) in [(kind, stream) for kind, _, stream, _ in line.take()]

@@ -239,6 +239,24 @@ async def test_one_that_waits_for_its_window_stops_no_other() -> None:
     assert sorted(frame[2] for frame in line.said()) == list(range(3, 201, 2))
 
 
+async def test_one_whose_window_is_open_knows_when_others_had_their_turn() -> None:
+    line = Line(window=1000)
+    one, other = line.open(), line.open()
+    line.protocol.window = 0
+    one.transport.write(bytes(500))
+    other.transport.write(bytes(1500))
+    line.now += 7.0
+    line.protocol.window = 500
+    line.writer.go_on(line.now)
+    assert [frame[2] for frame in line.said() if frame[0] == DATA] == [1]
+    assert other.transport.get_extra_info("moved_at") == line.now
+    line.protocol.window = 5000
+    line.writer.go_on(line.now + 1.0)
+    # Now it is its own window that it waits for.
+    assert other.told == ["pause"]
+    assert other.transport.get_extra_info("moved_at") == 0.0
+
+
 async def test_a_socket_that_is_full_makes_streams_wait_for_their_turn(line: Line) -> None:
     one, other = line.open(), line.open()
     line.socket.full = True
