@@ -20,6 +20,7 @@ from fairway.server import descriptors, systemd
 from fairway.server.app_import import AppImportError, load_app, traceback_of_import
 from fairway.server.config import BindError, Config
 from fairway.server.descriptors import processors
+from fairway.server.in_force import table
 from fairway.server.limits import ConfigurationError, Limits, descriptions, flag_name
 from fairway.server.negotiation import alpn_protocols
 from fairway.server.process import StopEvent, run
@@ -28,13 +29,13 @@ from fairway.server.tls.files import files_of
 from fairway.server.tls.options import CHOICES, TlsOptions
 from fairway.server.workers.board import Board
 from fairway.server.workers.nursery import Inheritance, inheritance, tend
-from fairway.server.workers.supervisor import MOST_WORKERS, Supervisor, command_of
+from fairway.server.workers.supervisor import MOST_WORKERS, WORKERS_VARIABLE, Supervisor, command_of
 from fairway.server.workers.worker import Worker
 
 logger = get_logger("fairway.server")
 
-WORKERS_VARIABLE = "WEB_CONCURRENCY"
-"""The variable by which hosting platforms say how many processes are to serve. gunicorn and uvicorn start as many."""
+_CONFIG = "config"
+"""What may stand before the application: no application has this name, since its path has a colon."""
 
 _DESCRIPTION = "Serve an ASGI application: HTTP/1.1, HTTP/2 and WebSocket, made for Django with Channels."
 
@@ -44,6 +45,7 @@ examples:
   fairway --host 0.0.0.0 --port 80 mysite.asgi:application
   fairway --certfile fullchain.pem --keyfile privkey.pem --host 0.0.0.0 --port 443 mysite.asgi:application
   fairway --uds /run/mysite.sock --no-access-log mysite.asgi:application
+  fairway config mysite.asgi:application (say which limits are in force, and where each comes from)
   fairway doctor (look whether the installation is sound)
 
 Each limit is also an environment variable (FAIRWAY_MAX_MESSAGE_BYTES), and a key of the dictionary FAIRWAY in Django's
@@ -68,15 +70,19 @@ def main(
     be, or "". With a `departure` the process is the server's alone.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
-    options = _parser(version).parse_args(arguments)
+    shows_config = arguments[:1] == [_CONFIG]
+    options = _parser(version).parse_args(arguments[1:] if shows_config else arguments)
     inherited = inheritance(os.environ)
-    if options.workers > 1 or WORKERS_VARIABLE in os.environ:
-        os.environ[WORKERS_VARIABLE] = str(options.workers)  # for whoever wants to know, checks among them
+    if departure is not None and WORKERS_VARIABLE in os.environ:
+        os.environ[WORKERS_VARIABLE] = str(options.workers)  # which a flag outweighs; checks want to know
     try:
-        if inherited is None and options.workers > 1:
+        if inherited is None and options.workers > 1 and not shows_config:
             return _supervise(arguments, options)
         app = _behind_proxies(load_app(options.app), options)
         limits = limits_source().overridden(_given(options), flag_name)
+        if shows_config:
+            print(table(limits, _given(options), os.environ))
+            return 0
         set_up(options.log_level)
         config = _config(options, limits)
         if inherited is None or not inherited.is_further:

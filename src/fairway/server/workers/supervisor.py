@@ -39,6 +39,9 @@ logger = get_logger("fairway.server")
 
 MOST_WORKERS = 256
 
+WORKERS_VARIABLE = "WEB_CONCURRENCY"
+"""The variable by which hosting platforms say how many processes are to serve. gunicorn and uvicorn start as many."""
+
 _STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT") if hasattr(signal, name)]
 _OTHERS = [getattr(signal, name) for name in ("SIGHUP", "SIGTTIN", "SIGTTOU", "SIGCHLD") if hasattr(signal, name)]
 _IGNORED = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2", "SIGPIPE") if hasattr(signal, name)]
@@ -324,7 +327,7 @@ class Supervisor:
         )
         popen = subprocess.Popen(
             self._command,
-            env={**os.environ, **inherited.to_environment()},
+            env={**os.environ, WORKERS_VARIABLE: str(self._crew.wanted), **inherited.to_environment()},
             cwd=self._directory,
             pass_fds=inherited.descriptors,
             start_new_session=True,
