@@ -114,6 +114,8 @@ class Codec:
 
     def decode(self, data: bytes, place: str) -> tuple[Kind, Any]:
         """What kind of message it is, and its body. `Undecodable` for everything that `encode` does not give."""
+        if len(data) > self.max_size:
+            raise Undecodable(f"it takes more than {self.max_size:,} bytes, which is max_message_size in this process")
         if self.encryption is not None:
             data = self.encryption.open(data, place)
         return _unpack(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from fairway.delivery import Payload, SlowPolicy
 from fairway.layers.backplane import BackplaneError, BackplaneStatistics, NotAble, Refused, Unavailable
 from fairway.layers.codec import Codec, Kind
+from fairway.layers.contract import BaseChannelLayer
 from fairway.layers.errors import Undecodable
 from fairway.layers.followers import FollowerTable
 from fairway.layers.hub import Hub
@@ -23,6 +25,9 @@ REQUEST_TIMEOUT = 5.0
 
 MOST_REQUESTS = 1000
 """Of other processes, that are being carried out. Who asks beyond that gets no answer."""
+
+_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,99}")
+_LONGEST = 10.0**9  # seconds
 
 MOST_SAID = 1000
 """Senders and reasons that are remembered for having been logged; what is beyond is logged by the rate alone."""
@@ -86,11 +91,15 @@ class Receiver:
     def _deliver(self, session: Session, subject: str, kind: Kind, body: Any) -> Awaitable[None] | None:
         if kind is Kind.BROADCAST:
             text, data, excluded = body
+            _require(text is None or type(text) is str, "its text is none")
+            _require(data is None or type(data) is bytes, "its bytes are none")
             group = subject[2:]
             payload = Payload(text, data, self._policy_of(group), group)
             return self._hub.group_broadcast(group, payload, frozenset(excluded))
         if kind is Kind.DIRECT:
             channel, message = body
+            _require_channel_of(subject, channel)
+            _require(type(message) is dict, "what it brings is not an event")
             self._hub.send(channel, message)
         elif kind is Kind.DONE:
             (ticket,) = body
@@ -102,12 +111,19 @@ class Receiver:
             self.followers.replace(())
         elif kind is Kind.FOLLOW:
             group, queue, seconds = body
-            self.followers.add(str(group), str(queue), time.monotonic() + seconds)
+            _require_names(group, queue)
+            _require(0 <= seconds <= _LONGEST, "its time is none")
+            self.followers.add(group, queue, time.monotonic() + seconds)
         elif kind is Kind.UNFOLLOW:
             group, queue = body
-            self.followers.remove(str(group), str(queue))
+            _require_names(group, queue)
+            self.followers.remove(group, queue)
         else:
-            self._begin(session, kind, *body)
+            group, channel, asker, ticket = body
+            _require_names(group, asker)
+            _require_channel_of(subject, channel)
+            _require(type(ticket) is int, "its ticket is none")
+            self._begin(session, kind, group, channel, asker, ticket)
         return None
 
     # Queues that follow groups --------------------------------------------------------------------------------
@@ -192,6 +208,21 @@ class Receiver:
             await session.backplane.publish(subject, self._codec.encode(Kind.DONE, [ticket], subject))
         except BackplaneError:
             pass  # whoever has asked gets no answer, and says so
+
+
+def _require(is_so: bool, complaint: str) -> None:
+    """A ValueError unless a message is as those of this release are: it may come from anybody."""
+    if not is_so:
+        raise ValueError(complaint)
+
+
+def _require_names(*names: Any) -> None:
+    _require(all(type(name) is str and _NAME.fullmatch(name) for name in names), "a name in it is none")
+
+
+def _require_channel_of(subject: str, channel: Any) -> None:
+    _require(type(channel) is str and len(channel) < BaseChannelLayer.MAX_NAME_LENGTH, "its channel is none")
+    _require(subject == subject_of_process(process_of(channel) or ""), "its channel is not of this process")
 
 
 async def join(session: Session, hub: Hub, group: str, channel: str) -> None:

@@ -173,6 +173,8 @@ class Master:
 class _Nobody:
     """Whose link is used for one question."""
 
+    longest_reply = 1024 * 1024
+
     def __init__(self) -> None:
         self.statistics = BackplaneStatistics()
 

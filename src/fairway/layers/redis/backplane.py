@@ -21,24 +21,32 @@ from typing import cast
 from fairway.layers.backplane import Backplane, BackplaneStatistics, Events, QueueFull
 from fairway.layers.redis.address import Address
 from fairway.layers.redis.followers import RedisFollowers
-from fairway.layers.redis.queues import Queue
+from fairway.layers.redis.queues import MOST_AT_ONCE, Queue
 from fairway.layers.redis.scripts import PUSH
 from fairway.layers.redis.shard import Shard, Take
 
 _REMEMBERED = 10_000
+# Messages of the largest size that one reply has room for: those that are taken from a queue at once, and to spare.
+_PER_REPLY = 2 * MOST_AT_ONCE
 
 
 class RedisBackplane(Backplane):
     """`prefix` keeps apart who shares a Redis. Times are in seconds."""
 
     def __init__(
-        self, addresses: Sequence[Address], prefix: str, answer_timeout: float = 5.0, outage_wait: float = 2.0
+        self,
+        addresses: Sequence[Address],
+        prefix: str,
+        answer_timeout: float = 5.0,
+        outage_wait: float = 2.0,
+        max_message_size: int = 1024 * 1024,
     ) -> None:
         self.statistics = BackplaneStatistics()
         self._addresses = addresses
         self._prefix = prefix.replace("%", "%25").replace(":", "%3A")
         self._answer_timeout = answer_timeout
         self._outage_wait = outage_wait
+        self._longest_reply = _PER_REPLY * (max_message_size + 1024)
         self._shards: list[Shard] = []
         self._queues: dict[str, Queue] = {}
         self._events: Events
@@ -58,6 +66,7 @@ class RedisBackplane(Backplane):
                 self.statistics,
                 answer_timeout=self._answer_timeout,
                 outage_wait=self._outage_wait,
+                longest_reply=self._longest_reply,
                 told=self._told,
             )
             for address in self._addresses

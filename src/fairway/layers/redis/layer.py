@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fairway.layers.errors import InvalidChannelLayerError
-from fairway.layers.layer import BackplaneLayer
+from fairway.layers.layer import MAX_MESSAGE_SIZE, BackplaneLayer
 from fairway.layers.redis.address import addresses
 from fairway.layers.redis.backplane import RedisBackplane
 
@@ -35,6 +35,7 @@ class RedisChannelLayer(BackplaneLayer):
         answer_timeout: float = 5.0,
         outage_wait: float = 2.0,
         random_prefix_length: int = 0,
+        max_message_size: int = MAX_MESSAGE_SIZE,
         **options: Any,
     ) -> None:
         """`random_prefix_length` is channels_redis', and means nothing here: equal messages are kept apart anyhow."""
@@ -43,4 +44,9 @@ class RedisChannelLayer(BackplaneLayer):
             if given and given != accepted:
                 raise InvalidChannelLayerError(f"CHANNEL_LAYERS, CONFIG: {name} is not supported: {reason}")
         places = addresses(hosts)
-        super().__init__(lambda: RedisBackplane(places, prefix, answer_timeout, outage_wait), prefix=prefix, **options)
+        super().__init__(
+            lambda: RedisBackplane(places, prefix, answer_timeout, outage_wait, max_message_size),
+            max_message_size=max_message_size,
+            prefix=prefix,
+            **options,
+        )

@@ -45,6 +45,8 @@ class Owner(Protocol):
     """Whose link it is."""
 
     statistics: BackplaneStatistics
+    longest_reply: int
+    """Bytes of one answer or message, at which the connection is given up: nobody whom we talk to sends more."""
 
     def pushed(self, name: bytes, data: bytes) -> Awaitable[None] | None:
         """A message has come; what is returned, if anything, is to be awaited before the next."""
@@ -80,6 +82,7 @@ class Link(asyncio.Protocol):
         self._expected: deque[int | asyncio.Future[Reply] | _Acknowledgements] = deque()
         self._out: list[bytes] = []
         self._posted = self._posted_bytes = 0
+        self._unread = 0  # bytes of a reply that is not complete
         self._room: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self._resuming: asyncio.Task[None] | None = None
@@ -165,15 +168,21 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.reads += 1
+        self._unread += len(data)
         try:
             self._reader.feed(data)
             self._read()
         except ConnectionError as error:  # not RESP
             self.abort(error)
+        except IndexError:  # a push without what belongs into it
+            self.abort(ConnectionError("what came is not what Redis says"))
+        if self._unread > self._owner.longest_reply:
+            self.abort(ConnectionError(f"a reply takes more than {self._owner.longest_reply:,} bytes"))
 
     def _read(self) -> None:
         gets, pushed = self._reader.gets, self._owner.pushed
         while (reply := gets()) is not _NOTHING:
+            self._unread = 0
             if type(reply) is not hiredis.PushNotification:
                 self._answered(reply)
             elif reply[0] == b"message":

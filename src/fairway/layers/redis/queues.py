@@ -19,6 +19,10 @@ PUSHED_BACK_FOR = 60_000
 """Milliseconds that a queue lives at least into which a message was put back; its own time to live is inside."""
 
 
+MOST_AT_ONCE = 32
+"""Messages that are taken by one command; an answer has a bound (`Shard.longest_reply`)."""
+
+
 class Queue:
     """One queue, while somebody in this process reads from it. `ended` is called when nobody does any more."""
 
@@ -92,7 +96,7 @@ class Queue:
         if not self._shard.has_taker(self._wake_up):
             await self._shard.subscribe({self._wake_up: self.taken})
         self._has_news = False
-        wanted = len(self._readers)
+        wanted = min(len(self._readers), MOST_AT_ONCE)
         try:
             items = await run(link, POP, self._key, [wanted])
         except ReplyError as error:

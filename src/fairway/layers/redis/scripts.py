@@ -11,13 +11,19 @@ from collections.abc import Sequence
 
 from fairway.layers.redis.link import Link, Reply, ReplyError
 
-_NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)"
+# A queue may hold what others have put into it: an item without a time has expired.
+_STANDS = """local function stands(item, now)
+  local till = tonumber(string.sub(item, 1, 13))
+  return till and till >= now
+end
+"""
+_NOW = _STANDS + "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)"
 
 # KEYS: list. ARGV: wake-up channel, data, capacity, lifetime in ms. The new length, 0 if it is full.
 PUSH = f"""{_NOW}
 while true do
   local head = redis.call('LINDEX', KEYS[1], 0)
-  if not head or tonumber(string.sub(head, 1, 13)) >= now then break end
+  if not head or stands(head, now) then break end
   redis.call('LPOP', KEYS[1])
 end
 if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[3]) then return 0 end
@@ -33,7 +39,7 @@ local taken = {{}}
 while #taken < tonumber(ARGV[1]) do
   local item = redis.call('LPOP', KEYS[1])
   if not item then break end
-  if tonumber(string.sub(item, 1, 13)) >= now then taken[#taken + 1] = item end
+  if stands(item, now) then taken[#taken + 1] = item end
 end
 return taken
 """

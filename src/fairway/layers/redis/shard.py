@@ -48,13 +48,14 @@ class Shard:
         *,
         answer_timeout: float,
         outage_wait: float,
+        longest_reply: int = 64 * 1024 * 1024,
         told: Callable[[Exception | None], None],
     ) -> None:
         self.address = address
         self.statistics = statistics
         self.link: Link | None = None
         self.answer_timeout = answer_timeout
-        self._outage_wait = outage_wait
+        self.longest_reply = longest_reply
         self._told = told
         self._takers: dict[bytes, Take] = {}
         self._loop = asyncio.get_running_loop()
@@ -270,7 +271,7 @@ class Shard:
     def lost(self, link: Link, error: Exception) -> None:
         if link is self.link:
             self.link = None
-            self._gives_up_at = self._loop.time() + self._outage_wait
+            self._gives_up_at = self._loop.time() + self._news.outage_wait
             self._away(error)
             self._told(error)
 
@@ -293,7 +294,7 @@ class _News:
 
     def __init__(self, address: str, outage_wait: float) -> None:
         self._address = address
-        self._outage_wait = outage_wait
+        self.outage_wait = outage_wait
         self._since: float | None = None
         self._is_said = False
         self._quiet_until = 0.0
@@ -314,7 +315,7 @@ class _News:
         unexpected = not isinstance(error, OSError | TimeoutError | BackplaneError)
         logger.error(
             "Redis at %s is away, and is tried again until it works: %s. What is sent waits for %g s, then fails",
-            self._address, _words(error), self._outage_wait, exc_info=error if unexpected else None,
+            self._address, _words(error), self.outage_wait, exc_info=error if unexpected else None,
         )  # fmt: skip
 
     def up(self, statistics: BackplaneStatistics) -> None:

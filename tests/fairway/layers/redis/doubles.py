@@ -36,6 +36,7 @@ class FakeOwner:
 
     def __init__(self) -> None:
         self.statistics = BackplaneStatistics()
+        self.longest_reply = 100_000
         self.messages: list[tuple[bytes, bytes]] = []
         self.errors: list[ReplyError] = []
         self.losses: list[Exception] = []

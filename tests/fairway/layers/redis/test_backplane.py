@@ -380,3 +380,60 @@ async def test_all_processes_choose_the_same_shard_in_whatever_order_they_name_t
     await two.backplane.subscribe(names)
     for name in names:
         assert await one.backplane.publish(name, b"") == 1
+
+
+# What others put into Redis -----------------------------------------------------------------------------------
+
+
+async def test_items_of_others_in_a_queue_are_skipped(redis: RedisServer, processes: Processes) -> None:
+    process = processes.start(redis.url)
+    with redis.client() as client:
+        for item in ("", "x", "no time at all", "nan0000000000data", "0000000000001old"):
+            client.rpush("suite:q:work", item)
+    await process.backplane.push("work", b"genuine", 1, 60)
+    assert await process.backplane.pull("work") == b"genuine"
+    with redis.client() as client:
+        client.rpush("suite:q:work", "x", "y")
+    pulling = asyncio.ensure_future(process.backplane.pull("work"))
+    await process.backplane.push("work", b"another", 1, 60)
+    async with asyncio.timeout(DEADLINE):
+        assert await pulling == b"another"
+
+
+async def test_a_key_of_another_type_is_said_to_be_one(redis: RedisServer, processes: Processes) -> None:
+    process = processes.start(redis.url)
+    with redis.client() as client:
+        client.set("suite:q:work", "text")
+        client.set("suite:f", "text")
+    for call in (process.backplane.push("work", b"", 10, 60), process.backplane.followers.all()):
+        with pytest.raises(Refused, match="WRONGTYPE"):
+            await call
+
+
+async def test_one_of_several_away_takes_its_groups_only(redis: RedisServer, processes: Processes) -> None:
+    with redis_server() as other:
+        process = processes.start(redis.url, other.url)
+        both = processes.start(redis.url, other.url)
+        names = [f"g.{number}" for number in range(20)]
+        await both.backplane.subscribe(names)
+        other.kill()
+        await process.events.until(process.is_down)
+        await both.events.until(both.is_down)
+        reached, failed = [], []
+        for name in names:
+            try:
+                await process.backplane.publish(name, b"")
+            except Unavailable:
+                failed.append(name)
+            else:
+                reached.append(name)
+        assert reached
+        assert failed
+        assert sorted(name for name, _ in await both.events.received(len(reached))) == sorted(reached)
+        assert not process.backplane.is_up
+        other.restart()
+        for one in (process, both):
+            await one.events.until(one.is_up)
+        for name in failed:
+            await process.backplane.publish(name, b"again")
+        await both.events.until(lambda: {(name, b"again") for name in failed} <= set(both.events.messages))

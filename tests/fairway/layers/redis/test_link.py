@@ -188,3 +188,31 @@ def test_errors_say_what_to_do(text: str, kind: type[Exception], said: str) -> N
 
     assert type(error) is kind
     assert said in str(error)
+
+
+async def test_a_reply_that_never_ends_takes_only_so_much_memory() -> None:
+    link, transport, owner = new_link()
+    link.data_received(b">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$500000000\r\n")
+    for _ in range(owner.longest_reply // 1000):
+        assert not transport.is_aborted
+        link.data_received(b"x" * 1000)
+    assert transport.is_aborted
+    link.connection_lost(None)
+    assert [str(error) for error in owner.losses] == ["a reply takes more than 100,000 bytes"]
+
+
+async def test_many_messages_at_once_are_no_long_reply() -> None:
+    link, transport, owner = new_link()
+    for _ in range(3):
+        link.data_received(message(b"a", b"x" * 50_000) * 4)
+    assert len(owner.messages) == 12
+    assert not transport.is_aborted
+
+
+@pytest.mark.parametrize("data", [b">0\r\n", b">2\r\n$7\r\nmessage\r\n$1\r\na\r\n", b">1\r\n$7\r\nmessage\r\n"])
+async def test_a_push_without_what_belongs_into_it_ends_the_connection(data: bytes) -> None:
+    link, transport, owner = new_link()
+    link.data_received(data)
+    assert transport.is_aborted
+    link.connection_lost(None)
+    assert [str(error) for error in owner.losses] == ["what came is not what Redis says"]
