@@ -71,7 +71,11 @@ class ChannelLayerManager:
 
     def _reset_backends(self, setting: str, **kwargs: Any) -> None:
         if setting == "CHANNEL_LAYERS":
-            self.backends = {}
+            replaced, self.backends = self.backends, {}
+            for layer in replaced.values():
+                retire = getattr(layer, "retire", None)  # those have it that are connected to something
+                if retire is not None:
+                    retire()
 
     @property
     def configs(self) -> dict[str, Any]:

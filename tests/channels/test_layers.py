@@ -69,6 +69,21 @@ def test_changing_the_setting_forgets_the_layers() -> None:
     assert channel_layers.backends == {}
 
 
+def test_layers_that_are_replaced_let_go_of_what_they_have() -> None:
+    let_go = []
+
+    class Connected(InMemoryChannelLayer):
+        def retire(self) -> None:
+            let_go.append(self)
+
+    with override_settings(CHANNEL_LAYERS={"default": {"BACKEND": MEMORY}}):
+        layer = Connected()
+        channel_layers.set("default", layer)
+        channel_layers.set("other", object())  # type: ignore[arg-type]  # a layer of others has no such method
+        assert let_go == []
+    assert let_go == [layer]
+
+
 def test_changing_another_setting_keeps_them() -> None:
     with override_settings(CHANNEL_LAYERS={"default": {"BACKEND": MEMORY}}):
         layer = get_channel_layer()

@@ -51,10 +51,12 @@ class BackplaneStatistics(CounterSet):
     `published`: messages posted or published. `received`: messages that came for a subject. `unheard`: posted, but no
     process had subscribed. `uncertain`: posted, and the connection was lost before the answer. `unavailable`: calls
     that raised `Unavailable`. `refused`: errors that the service answered with. `undecodable`: messages that were
-    dropped because nobody could read them. `outages`: how often what the backplane needs went away.
+    dropped because nobody could read them. `lost`: messages taken from a queue for a reader that had gone, and that
+    could not be put back. `outages`: how often what the backplane needs went away.
     """
 
     __slots__ = (
+        "lost",
         "outages",
         "published",
         "received",
@@ -69,6 +71,7 @@ class BackplaneStatistics(CounterSet):
         for name in self.__slots__:
             setattr(self, name, 0)
 
+    lost: int
     outages: int
     published: int
     received: int

@@ -96,6 +96,13 @@ class Home:
         else:
             session.retire()
 
+    def retire(self) -> None:
+        """`close` soon, from any thread or event loop, without waiting for it."""
+        with self._lock:
+            session, self.session = self.session, None
+        if session is not None and not session.is_closed:
+            session.retire()
+
     def start_anew(self) -> None:
         """In a child process: leave the connection to the parent."""
         self._left_to_parents.append(self.session)

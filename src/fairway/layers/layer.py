@@ -60,6 +60,10 @@ class BackplaneLayer(HubLayer):
         """Send what waits, and disconnect. A later call connects again."""
         await self.node.home.close()
 
+    def retire(self) -> None:
+        """Another layer takes its place: disconnect soon. From any thread or event loop."""
+        self.node.home.retire()
+
     async def flush(self) -> None:
         """Forget all messages and all groups, in every process."""
         await self.node.flush()

@@ -21,6 +21,9 @@ from fairway.layers.hub import Hub
 from fairway.layers.interests import Interests, subject_of
 from fairway.layers.receiver import CONTROL, Receiver, join, process_of, subject_of_process
 from fairway.layers.session import Session
+from fairway.logs import get_logger
+
+logger = get_logger("fairway.layers")
 
 # Of a message that was taken from a queue and has found no reader.
 _ANY_CAPACITY, _PUT_BACK_EXPIRY = 2**31, 60.0
@@ -215,7 +218,7 @@ class Node:
         async def pull(session: Session) -> bytes:
             data = await session.backplane.pull(queue)
             if not handover.offer(data):
-                await _put_back(session, queue, data)
+                await put_back(session, queue, data)
             return data
 
         try:
@@ -224,7 +227,7 @@ class Node:
             left = handover.give_up()
             session = self.home.session
             if left is not None and session is not None:
-                asyncio.run_coroutine_threadsafe(_put_back(session, queue, left), session.loop)
+                asyncio.run_coroutine_threadsafe(put_back(session, queue, left), session.loop)
             raise
 
     async def flush(self) -> None:
@@ -263,9 +266,13 @@ class _Handover:
             return self._data
 
 
-async def _put_back(session: Session, queue: str, data: bytes) -> None:
-    with suppress(BackplaneError):
+async def put_back(session: Session, queue: str, data: bytes) -> None:
+    """Give back a message whose reader has gone. If that fails, it is lost, counted and logged."""
+    try:
         await session.backplane.push(queue, data, _ANY_CAPACITY, _PUT_BACK_EXPIRY)
+    except BackplaneError as error:
+        session.backplane.statistics.lost += 1
+        logger.warning("a message of the queue %s is lost: its reader has gone, and %s", queue, error)
 
 
 def _new_name() -> str:

@@ -25,6 +25,7 @@ from fairway.layers.hub_layer import hub_of
 from fairway.layers.layer import BackplaneLayer
 from fairway.layers.local import LocalChannelLayer
 from fairway.layers.local.place import Place, given_place
+from fairway.layers.node import put_back
 from fairway.layers.redis import RedisChannelLayer
 from fairway.testing.in_process import InProcessBackplane
 
@@ -757,3 +758,34 @@ async def test_its_numbers_and_whether_it_is_up_are_in_the_one_place(new_layer: 
 
     assert numbers.counters["backplane"]["published"] >= 1
     assert numbers.up[f"channel layer {type(layer).__name__}"]
+
+
+async def test_a_layer_that_is_replaced_disconnects_by_itself(new_layer: NewLayer) -> None:
+    layer = new_layer()
+    await layer.new_channel()
+    assert layer.is_up()
+    session = layer.node.home.session
+    assert session is not None
+    await asyncio.to_thread(layer.retire)
+    await until(lambda: session.is_closed and not session.backplane.is_up)
+    layer.retire()  # again, and nothing is there
+
+
+async def test_a_layer_that_was_never_used_has_nothing_to_let_go_of(new_layer: NewLayer) -> None:
+    new_layer().retire()
+
+
+class FullOfFaults(InProcessBackplane):
+    async def push(self, queue: str, data: bytes, capacity: int, expiry: float) -> None:
+        raise Unavailable("the service is away")
+
+
+async def test_a_message_that_cannot_be_put_back_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    layer = BackplaneLayer(lambda: FullOfFaults(Engine()))
+    await layer.new_channel()
+    session = layer.node.home.session
+    assert session is not None
+    await put_back(session, "thumbnails", b"...")
+    assert layer.node.statistics.lost == 1
+    assert "a message of the queue thumbnails is lost: its reader has gone, and the service is away" in caplog.text
+    await layer.close()
