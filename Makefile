@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 # So many processes share the tests: one more than two cores, because tests wait for what they start. A file is not divided,
-# so that this is started once. Browsers wait for deadlines of their own, and have the machine for themselves.
+# so that this is started once. Browsers come after them, two at a time, and have the machine for themselves.
 TESTERS ?= 3
 PYTEST := $(BIN)/python -m pytest
 SHARED := -n $(TESTERS) --dist loadfile
@@ -33,7 +33,7 @@ demo: $(VENV)/.installed ## Start the demo: chat, notifications, a game
 
 test: $(VENV)/.installed-dev lint types ## Run every check: lint, types, tests
 	$(PYTEST) $(SHARED) -m "not browser"
-	$(PYTEST) -m browser
+	$(PYTEST) -n 2 --dist loadfile -m browser
 
 lint: $(VENV)/.installed-dev ## Check style
 	$(BIN)/ruff check .
