@@ -145,7 +145,7 @@ class FaultLog:
     and so on up to a minute, since an attack may last for hours. The first span in which nothing was left out ends
     that.
 
-    `reason` is a fixed phrase of the code, never text of a peer. Time is an argument; Call `flush` about once a second,
+    `reason` is a fixed phrase of the code, never text of a peer. Time is an argument. Call `flush` about once a second,
     so that the count is written even when an attack has stopped. Writes at level WARNING unless told otherwise.
     """
 

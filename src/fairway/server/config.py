@@ -1,6 +1,6 @@
 """What to serve where: the frozen `Config`, and the listening sockets it stands for.
 
-Opening sockets is here, apart from the event loop, so that a wrong address is one clear sentence before anything
+Sockets are opened here, apart from the event loop, so that a wrong address is one clear sentence before anything
 else has started, and so that sockets can be opened once and handed to several workers. Nothing here accepts.
 """
 
