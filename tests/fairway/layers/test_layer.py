@@ -476,6 +476,29 @@ async def test_consumers_are_reached_through_the_hub_unless_a_subclass_sees_to_i
     assert hub_of(Own(lambda: InProcessBackplane(Engine()))) is None
 
 
+# Encryption ---------------------------------------------------------------------------------------------------
+
+
+async def test_with_keys_everything_arrives_and_nobody_reads_it_on_its_way(new_layer: NewLayer) -> None:
+    here, there, without = (new_layer(symmetric_encryption_keys=keys) for keys in (["new", "old"], ["old"], None))
+    name, spy = await here.new_channel(), await without.new_channel()
+    for layer, channel in ((here, name), (without, spy)):
+        await layer.group_add("room", channel)
+    for layer, kind in ((there, "group"), (here, "own group")):
+        await layer.group_send("room", {"type": kind, "text": "secret"})
+    await there.send(name, {"type": "direct", "text": "secret"})
+    await there.group_broadcast("room", "secret")
+    await there.send("work", {"type": "queue", "text": "secret"})
+
+    received_here = [(await received(here, name))["type"] for _ in range(4)]
+    assert sorted(received_here) == ["direct", "fairway.broadcast", "group", "own group"]
+    assert (await received(here, "work"))["text"] == "secret"
+    await until(lambda: without.node.statistics.undecodable == 3)
+    await without.group_send("room", {"type": "in clear"})
+    assert await received(without, spy) == {"type": "in clear"}
+    await until(lambda: here.node.statistics.undecodable == 1)
+
+
 # What others send ---------------------------------------------------------------------------------------------
 
 
