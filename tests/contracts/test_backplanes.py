@@ -18,7 +18,7 @@ from fairway.testing.backplane_contract import BackplaneContract, OutageContract
 from fairway.testing.fault_proxy import FaultProxy
 from fairway.testing.in_process import InProcessBackplane
 from tests.services.local import broker_process
-from tests.services.redis import RedisServer, redis_server
+from tests.services.redis import RedisServer, find_valkey, redis_server
 
 
 class InProcessService:
@@ -141,6 +141,20 @@ class TestRedisWithASlowNetwork(BackplaneContract):
         async with FaultProxy(*clean.address) as proxy:
             proxy.delay = 0.002
             yield RedisService(f"redis://{proxy.host}:{proxy.port}")
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[RedisServer]:
+    with redis_server(find_valkey()) as server:
+        yield server
+
+
+class TestValkey(BackplaneContract):
+    @pytest.fixture
+    def service(self, valkey: RedisServer) -> RedisService:
+        with valkey.client() as client:
+            client.flushall()
+        return RedisService(valkey.url)
 
 
 class TestSeveralRedis(BackplaneContract):

