@@ -122,7 +122,7 @@ class Http2Protocol(ConnectionState):
         held = self._held
         if held is not None and (len(held) < HEAD_SIZE or held[3] != DATA):
             return True
-        return self.heads.partial is not None or self.phase in (_PREFACE, _SETTINGS)
+        return self.heads.partial is not None or (self.phase is not _OPEN and self.phase is not _CLOSED)
 
     @property
     def is_closed(self) -> bool:

@@ -29,7 +29,7 @@ from fairway.protocols.http2.hpack.encoder import SHRINK
 from fairway.protocols.http2.patience import BYTES_PER_TOKEN, RESET, SETTINGS, TRIFLE
 from fairway.protocols.http2.request import Refused
 from fairway.protocols.http2.state import ConnectionState
-from fairway.protocols.http2.streams import UNKNOWN, Stream
+from fairway.protocols.http2.streams import IS_TAKEN, UNKNOWN, Stream
 
 _END_STREAM = frames.END_STREAM
 _PADDED = frames.PADDED
@@ -51,8 +51,8 @@ def on_data(
 ) -> None:
     """RFC 9113 section 6.1."""
     size = stop - start
-    state.inbound -= size
-    if state.inbound < 0:
+    state.inbound = room = state.inbound - size
+    if room < 0:
         raise ConnectionFault(_FLOW_CONTROL_ERROR, "more content than the connection's window: RFC 9113 section 6.9.1")
     stream = state.streams.get(number)
     if stream is None:
@@ -63,10 +63,10 @@ def on_data(
     if stream.has_ended:
         state.out += state.credit_due()
         raise StreamFault(_STREAM_CLOSED, "DATA behind END_STREAM: RFC 9113 section 5.1")
-    stream.inbound -= size
+    stream.inbound = left = stream.inbound - size
     if flags & _PADDED:
         start, stop = _without_padding(data, start, stop)
-    if stream.inbound < 0:
+    if left < 0:
         raise StreamFault(_FLOW_CONTROL_ERROR, "more content than the stream's window: RFC 9113 section 6.9.1")
     length = stop - start
     ended = flags & _END_STREAM != 0
@@ -77,19 +77,19 @@ def on_data(
         stream.expected -= length
         if stream.expected < 0 or (ended and stream.expected):
             raise StreamFault(_PROTOCOL_ERROR, "content does not fit its content-length: RFC 9113 section 8.1.1")
-    if length:
+    if not length:
+        state.spend(0 if ended else TRIFLE)
+    elif not stream.flags & IS_TAKEN:
         stream.unread += length
         state.unread += length
-    elif not ended:
-        state.spend(TRIFLE)
     if ended:
         stream.has_ended = True
         _end(state, stream)
-    elif length < size:
+    elif left * 2 <= stream.target:
         state.out += stream.credit_due()
     if length or ended:
         events.append(_new_tuple(DataReceived, (stream, data[start:stop], ended)))
-    if state.inbound * 2 <= state.limits.connection_window:
+    if room * 2 <= state.limits.connection_window:
         state.out += state.credit_due()
 
 

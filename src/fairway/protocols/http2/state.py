@@ -69,7 +69,7 @@ class ConnectionState:
     """How much the peer may still send."""
 
     out: bytes
-    """What the protocol itself has to say."""
+    """What the protocol itself has to say, to be looked at; `data_to_send` hands it out."""
 
     def __init__(self, limits: Http2Limits, now: float) -> None:
         self.limits = limits

@@ -62,7 +62,7 @@ CLOSED_WINDOW = -(1 << 62)
 """Of a stream that takes nothing any more: too little for anything."""
 
 # What is known of the exchange.
-_IS_HEAD, _TAKES_TRAILERS, _IS_TUNNEL, _WITHOUT_CONTENT, _WANTS_TRAILERS = 1, 2, 4, 8, 16
+_IS_HEAD, _TAKES_TRAILERS, _IS_TUNNEL, _WITHOUT_CONTENT, _WANTS_TRAILERS, IS_TAKEN = 1, 2, 4, 8, 16, 32
 
 
 class StreamHost(Protocol):
@@ -98,12 +98,11 @@ class Stream:
     """The server's side of one stream. Calls return bytes, to be sent in the order of the calls."""
 
     __slots__ = (
-        "_flags",
         "_remaining",
         "_state",
-        "_target",
         "discarding_since",
         "expected",
+        "flags",
         "has_ended",
         "inbound",
         "kept_head",
@@ -111,6 +110,7 @@ class Stream:
         "number",
         "owner",
         "protocol",
+        "target",
         "unread",
         "window",
     )
@@ -130,6 +130,12 @@ class Stream:
     inbound: int
     """How much the peer may still send. For the connection."""
 
+    target: int
+    """How much it may send when everything is taken: what `inbound` is brought back to. For the connection."""
+
+    flags: int
+    """What is known of the exchange, such as `IS_TAKEN`. For the connection."""
+
     expected: int
     """How much content the peer has announced and not sent, or `UNKNOWN`. For the connection."""
 
@@ -145,7 +151,7 @@ class Stream:
         self.number = number
         self.owner = None
         self.window = window
-        self.inbound = self._target = inbound
+        self.inbound = self.target = inbound
         self.unread = 0
         self.expected = UNKNOWN
         self.has_ended = False
@@ -153,12 +159,12 @@ class Stream:
         self.kept_size = 0
         self.kept_head = b""
         self._state = _AWAITED
-        self._flags = 0
+        self.flags = 0
         self._remaining = UNKNOWN
 
     def expect(self, method: str, is_tunnel: bool, takes_trailers: bool) -> None:
         """Say what the request means for its response. (For the connection.)"""
-        self._flags = (
+        self.flags = (
             (_IS_HEAD if method == "HEAD" else 0)
             | (_IS_TUNNEL if is_tunnel else 0)
             | (_TAKES_TRAILERS if takes_trailers else 0)
@@ -194,7 +200,7 @@ class Stream:
         size = len(content)
         if (
             self._state is not _AWAITED
-            or (self._flags and not self._is_plain(size))
+            or (self.flags and not self._is_plain(size))
             or size > self.window
             or size > protocol.window
             or size > LARGEST_FRAME
@@ -206,14 +212,14 @@ class Stream:
         number = self.number
         if protocol.prefix:
             block = protocol.take_prefix() + block
-        if not size or self._flags & _IS_HEAD:
+        if not size or self.flags & _IS_HEAD:
             return pack_head(len(block) << 8 | HEADERS, END_HEADERS | END_STREAM, number) + block + self._after_end()
         protocol.window -= size
         head = pack_head(len(block) << 8 | HEADERS, END_HEADERS, number) + block
         return head + pack_head(size << 8 | DATA, END_STREAM, number) + content + self._after_end()
 
     def _is_plain(self, size: int) -> bool:
-        return not self._flags & _IS_TUNNEL and (size > 0 or not self._flags & _IS_HEAD)
+        return not self.flags & _IS_TUNNEL and (size > 0 or not self.flags & _IS_HEAD)
 
     def send_informational(self, status: int, headers: Iterable[Header]) -> bytes:
         """Return an interim response: 100, 103, ... (RFC 9110 section 15.2)."""
@@ -240,14 +246,14 @@ class Stream:
         block, length = encode_head(status, headers, defaults)
         if status < 200:
             raise LocalProtocolError(f"status {status} cannot end this request; use a status from 200 to 999")
-        if self._flags & _IS_HEAD or status in WITHOUT_CONTENT:
-            self._flags |= _WITHOUT_CONTENT
+        if self.flags & _IS_HEAD or status in WITHOUT_CONTENT:
+            self.flags |= _WITHOUT_CONTENT
         elif length is not None:
             self._remaining = length
         if trailers:
-            self._flags |= _WANTS_TRAILERS
+            self.flags |= _WANTS_TRAILERS
         if status > 299:
-            self._flags &= ~_IS_TUNNEL  # it is refused, and answered as any request
+            self.flags &= ~_IS_TUNNEL  # it is refused, and answered as any request
         self._state = _CONTENT
         return block
 
@@ -262,7 +268,7 @@ class Stream:
         """
         if self._state is not _CONTENT:
             raise LocalProtocolError("no response content is expected now; start a response, and end it once")
-        is_dropped = self._flags & _WITHOUT_CONTENT
+        is_dropped = self.flags & _WITHOUT_CONTENT
         if self._remaining != UNKNOWN:
             remaining = self._remaining - size
             if remaining < 0:
@@ -273,7 +279,7 @@ class Stream:
                 )
             self._remaining = remaining
         if not more:
-            self._state = _TRAILERS if self._flags & _WANTS_TRAILERS else _ADMITTED
+            self._state = _TRAILERS if self.flags & _WANTS_TRAILERS else _ADMITTED
         return not is_dropped
 
     def data(self, piece: bytes | memoryview, ended: bool = False) -> bytes:
@@ -314,7 +320,7 @@ class Stream:
             raise LocalProtocolError("no trailers are expected now; announce them, and end the content first")
         block = encode_trailers(headers)
         self._state = _ADMITTED
-        return block if self._flags & _TAKES_TRAILERS else b""
+        return block if self.flags & _TAKES_TRAILERS else b""
 
     def end(self, trailers: bytes = b"") -> bytes:
         """Return the end of our side: the trailers, or an empty DATA frame; nothing if it has ended."""
@@ -337,7 +343,7 @@ class Stream:
             budget.earn()
         if self.has_ended:
             return protocol.forget(self, False)
-        if self._flags & _IS_TUNNEL:
+        if self.flags & _IS_TUNNEL:
             return b""
         self.discarding_since = budget.now
         protocol.unread -= self.unread
@@ -359,7 +365,7 @@ class Stream:
         if self._state is not _AWAITED:
             raise LocalProtocolError("the response has already started; reset the stream instead")
         content = " ".join(reason.split()).encode("utf-8", "replace") + b"\n"
-        if self._flags & _IS_HEAD or len(content) > self.writable or status in WITHOUT_CONTENT:
+        if self.flags & _IS_HEAD or len(content) > self.writable or status in WITHOUT_CONTENT:
             content = b""
         described: list[Header] = []
         if content:
@@ -398,24 +404,35 @@ class Stream:
         self.unread = unread - count
         protocol.unread -= count
         # Two comparisons find that mostly nothing is due.
-        due = self.credit_due() if (self._target - self.inbound - unread + count) * 2 >= self._target else b""
+        due = self.credit_due() if (self.target - self.inbound - unread + count) * 2 >= self.target else b""
         if protocol.inbound * 2 <= protocol.limits.connection_window:
             due += protocol.credit_due()
         return due
+
+    def take_all(self) -> bytes:
+        """The application has taken everything, and takes what comes as it comes, until `hold`: it needs no credit.
+        Return what is due.
+        """
+        self.flags |= IS_TAKEN
+        return self.credit(self.unread)
+
+    def hold(self) -> None:
+        """What comes from now on is unread, until there is credit for it."""
+        self.flags &= ~IS_TAKEN
 
     def credit_due(self) -> bytes:
         """The WINDOW_UPDATE of the stream, if one is due.
 
         An application that takes content as fast as it comes is better off with a larger window: it is doubled.
         """
-        target = self._target
+        target = self.target
         due = target - self.inbound - self.unread
         if self.has_ended or due * 2 < target:
             return b""
         most = self.protocol.limits.max_stream_window
         if not self.unread and target < most:
-            self._target = min(2 * target, most)
-            due += self._target - target
+            self.target = min(2 * target, most)
+            due += self.target - target
         self.inbound += due
         return window_update_frame(self.number, due)
 

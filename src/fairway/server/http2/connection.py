@@ -135,9 +135,8 @@ class Http2Connection(asyncio.Protocol):
         watch.heard_at = now = self.context.now
         streams = protocol.streams
         events = protocol.receive_data(data, now)
-        answer = protocol.data_to_send()
-        if answer:
-            outbox.append(answer)
+        if protocol.out:
+            outbox.append(protocol.data_to_send())
         for event in events:
             _HANDLERS[type(event)](self, event)
         if protocol.streams is not streams:

@@ -101,6 +101,7 @@ class StreamTransport:
         self._is_ending = self._is_closing = False
         self._linger_until: float | None = None
         stream.owner = self
+        self._writer.write(stream.take_all())  # what has come with the handshake will be given to us, too
 
     def set_protocol(self, protocol: asyncio.BaseProtocol, /) -> None:
         self._protocol = cast(StreamProtocol, protocol)
@@ -164,17 +165,13 @@ class StreamTransport:
     # In -------------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes, ended: bool) -> None:
-        protocol = self._protocol
-        if self._is_closing or protocol is None:
-            self._writer.write(self._stream.credit(len(data)))
-        elif not self._reading:
-            if self._unread is None:
-                self._unread = bytearray()
-            self._unread += data
-        elif data:
-            protocol.data_received(data)
-            if self._reading and (due := self._stream.credit(len(data))):
-                self._writer.write(due)
+        if data and not self._is_closing and self._protocol is not None:
+            if self._reading:
+                self._protocol.data_received(data)
+            elif self._unread is None:
+                self._unread = bytearray(data)
+            else:
+                self._unread += data
         if ended:
             self._peer_ended()
 
@@ -190,6 +187,8 @@ class StreamTransport:
 
     def pause_reading(self) -> None:
         self._reading = False
+        if not self._is_closing:
+            self._stream.hold()
 
     def resume_reading(self) -> None:
         self._reading = True
@@ -199,7 +198,7 @@ class StreamTransport:
         if unread:
             self._protocol.data_received(bytes(unread))
         if self._reading:
-            self._writer.write(self._stream.credit(self._stream.unread))
+            self._writer.write(self._stream.take_all())
             if self._stream.has_ended and not self._is_closing:
                 self._peer_ended()
 
@@ -224,11 +223,11 @@ class StreamTransport:
         self._unread = None
         if not self._stream.response_started:
             self._gone(ErrorCode.CANCEL)
-        elif not self._held:
-            self._is_ending = True
+            return
+        self._writer.write(self._stream.take_all())  # to be thrown away
+        self._is_ending = True
+        if not self._held:
             self._end()
-        else:
-            self._is_ending = True
 
     def _end(self) -> None:
         """End our side, after all that is held."""
@@ -239,7 +238,6 @@ class StreamTransport:
         if stream.has_ended:
             self._gone()
             return
-        self._writer.write(stream.credit(stream.unread))
         self._linger_until = connection.context.touch() + connection.context.linger_seconds
         connection.schedule(self._linger_until)
         self._lose()

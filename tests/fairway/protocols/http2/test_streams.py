@@ -408,6 +408,36 @@ def test_the_window_grows_for_who_takes_at_once_up_to_a_bound():
     assert 200_000 - stream.inbound <= 100_000
 
 
+def test_what_is_taken_as_it_comes_is_credited_on_arrival():
+    protocol, stream = opened(post(1), max_stream_window=65535)
+    protocol.receive_data(data(1, b"x" * 100), 0)
+    assert stream.take_all() == b""
+    protocol.receive_data(data(1, b"x" * 16384) + data(1, b"x" * 16283), 0)
+    assert protocol.data_to_send() == b"", "not half a window"
+    assert (stream.unread, protocol.unread, stream.inbound) == (0, 0, 65535 - 32767)
+
+    protocol.receive_data(data(1, b"x"), 0)
+    assert frames(protocol.data_to_send()) == [(WINDOW_UPDATE, 0, 1, (32768).to_bytes(4, "big"))]
+    assert stream.inbound == 65535
+
+    stream.hold()
+    protocol.receive_data(data(1, b"x" * 16384) * 2, 0)
+    assert (protocol.data_to_send(), stream.unread, protocol.unread) == (b"", 32768, 32768)
+    assert frames(stream.take_all()) == [(WINDOW_UPDATE, 0, 1, (32768).to_bytes(4, "big"))]
+    assert (stream.unread, protocol.unread) == (0, 0)
+
+
+def test_the_window_grows_for_who_takes_what_comes():
+    protocol, stream = opened(post(1), max_stream_window=200_000)
+    stream.take_all()
+    for _ in range(40):
+        protocol.receive_data(data(1, b"x" * 16384), 0)
+    protocol.receive_data(data(1, b"", END_STREAM), 0)
+
+    assert 100_000 < stream.inbound <= stream.target == 200_000
+    assert protocol.unread == 0
+
+
 def test_what_is_not_taken_is_not_asked_for():
     protocol, stream = opened(post(1))
     for _ in range(3):

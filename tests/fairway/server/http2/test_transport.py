@@ -287,6 +287,15 @@ async def test_what_is_read_is_given_back_half_a_window_at_a_time(line: Line) ->
     assert len(one.got) == 2 * FRAME_BYTES
 
 
+async def test_what_comes_together_with_the_handshake_is_given_back(line: Line) -> None:
+    line.receive(headers(1, WEBSOCKET, END_HEADERS) + data(1, bytes(FRAME_BYTES)) * 2)
+    stream = line.last
+    assert (line.said(), stream.unread) == ([], 2 * FRAME_BYTES)
+    StreamTransport(line, stream)
+    assert [frame[:3] for frame in line.said()] == [(WINDOW_UPDATE, 0, 1)]
+    assert stream.unread == 0
+
+
 async def test_what_is_not_read_is_kept_and_not_given_back(line: Line) -> None:
     slow, other = line.open(), line.open()
     slow.transport.pause_reading()
@@ -299,17 +308,18 @@ async def test_what_is_not_read_is_kept_and_not_given_back(line: Line) -> None:
     assert [frame[:3] for frame in line.said()] == [(WINDOW_UPDATE, 0, 1)]
 
 
-async def test_what_made_the_reading_stop_is_given_back_when_it_goes_on(line: Line) -> None:
+async def test_what_comes_behind_what_made_the_reading_stop_is_given_back_when_it_goes_on(line: Line) -> None:
     one = line.open()
     one.pauses_after = FRAME_BYTES
     line.receive(data(1, bytes(FRAME_BYTES)))
     line.receive(data(1, bytes(FRAME_BYTES)))
-    assert (len(one.got), line.said(), one.transport._stream.unread) == (FRAME_BYTES, [], 2 * FRAME_BYTES)
+    assert (len(one.got), line.said(), one.transport._stream.unread) == (FRAME_BYTES, [], FRAME_BYTES)
     one.transport.resume_reading()
     assert (len(one.got), line.said()) == (2 * FRAME_BYTES, []), "it stopped again"
     one.pauses_after = None
     one.transport.resume_reading()
     assert one.transport._stream.unread == 0
+    assert [frame[:3] for frame in line.said()] == [(WINDOW_UPDATE, 0, 1)]
 
 
 async def test_who_does_not_read_is_told_that_the_peer_has_left(line: Line) -> None:
