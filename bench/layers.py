@@ -5,6 +5,12 @@
 Two processes with so many members each receive what a third one sends in bursts. Ours and channels_redis' two layers
 take turns, in fresh processes over one Redis, so that whatever else the machine does meets all of them. What is printed
 is the median over the rounds, and how many times ours the others need.
+
+    python bench/layers.py --scenario local|broadcast
+
+`local`: one sender and four processes with a member each, over the local broker and over Redis in turn. `broadcast`: to
+1,000 sockets of each of two servers over Redis, and to 1,000 of one server over the layer in memory. Both say the CPU
+time of all processes together, the service included, for each delivery, and the ratio.
 """
 
 from __future__ import annotations
@@ -28,9 +34,13 @@ ENVIRONMENT = peers.CACHE / "layers"
 
 LAYERS = {
     "fairway": (Path(sys.executable), "fairway.layers.redis.RedisChannelLayer"),
+    "fairway local": (Path(sys.executable), "fairway.layers.local.LocalChannelLayer"),
+    "fairway memory": (Path(sys.executable), "channels.layers.InMemoryChannelLayer"),
     "channels_redis core": (ENVIRONMENT / "bin/python", "channels_redis.core.RedisChannelLayer"),
     "channels_redis pubsub": (ENVIRONMENT / "bin/python", "channels_redis.pubsub.RedisPubSubChannelLayer"),
 }
+
+COMPARED = ["fairway", "channels_redis core", "channels_redis pubsub"]
 
 
 class Redis:
@@ -50,6 +60,10 @@ class Redis:
                 break
             except OSError:
                 time.sleep(0.05)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
 
     def stop(self) -> None:
         self._socket.close()
@@ -77,6 +91,35 @@ class Redis:
         return {name: int(rest.split(",")[0]) for name, rest in pairs}
 
 
+class Broker:
+    """A local one, with the CPU time that the kernel has counted for it."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="fairway-bench-")
+        self.url = f"{self._folder.name}/broker.sock"
+        command = [sys.executable, "-m", "fairway.layers.local", "--socket", self.url]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        self.process.stderr.readline()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+        self._folder.cleanup()
+
+    def cpu(self) -> float:
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+
+class Nothing:
+    """The service of the layer in memory."""
+
+    url = "-"
+
+    def cpu(self) -> float:
+        return 0.0
+
+
 class Node:
     def __init__(self, layer: str, role: str, url: str, members: int, reading: str) -> None:
         python, backend = LAYERS[layer]
@@ -99,9 +142,60 @@ class Node:
         self.process.wait(10)
 
 
+def together(service: Redis | Broker | Nothing, layer: str, roles: list[str], members: int, sends: int) -> float:
+    """CPU time of all of it for each delivery, in µs. The last of the processes sends."""
+    nodes = [Node(layer, role, service.url, members, "consumers") for role in roles]
+    bursts = 20
+    try:
+        nodes[-1].ask(f"send 2 {sends} 0.05")
+        time.sleep(0.3)
+        for node in nodes:
+            node.ask("begin")
+        before = service.cpu()
+        sending = nodes[-1].ask(f"send {bursts} {sends} 0.1")
+        time.sleep(0.5)
+        used = service.cpu() - before + sending["cpu"]
+        ends = [node.ask("end") for node in nodes[:-1]]
+        used += sum(end["cpu"] for end in ends)
+        if roles[-1] == "send":
+            arrived = sum(end["deliveries"] for end in ends)
+            if arrived != bursts * sends * len(ends) * members:
+                print(f"{layer}: {arrived} deliveries of {bursts * sends * len(ends) * members}")
+        return used / (bursts * sends * sum(role != "send" for role in roles) * members) * 1e6
+    finally:
+        for node in nodes:
+            node.stop()
+
+
+def compare(redis: Redis, scenario: str, rounds: int) -> None:
+    if scenario == "local":
+        other, words = "fairway local", "local, of Redis"
+        roles, members, sends = ["receive"] * 4 + ["send"], 1, 100
+        sides = {"fairway": roles, other: roles}
+    else:
+        other, words = "fairway", "Redis and two servers, of one in memory"
+        members, sends = 1000, 5
+        sides = {"fairway memory": ["serve"], other: ["serve", "serve"]}
+    broker = Broker()
+    services = {"fairway": redis, "fairway local": broker, "fairway memory": Nothing()}
+    figures = []
+    try:
+        for number in range(rounds):
+            order = list(sides) if number % 2 == 0 else list(reversed(sides))
+            figures.append({layer: together(services[layer], layer, sides[layer], members, sends) for layer in order})
+            print({layer: round(value, 3) for layer, value in figures[-1].items()}, flush=True)
+    finally:
+        broker.stop()
+    base = next(iter(sides))
+    ratios = sorted(each[other] / each[base] for each in figures)
+    lowest = {layer: min(each[layer] for each in figures) for layer in sides}
+    print(f"{words}: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}); "
+          f"of the lowest {lowest[other] / lowest[base]:.2f}")  # fmt: skip
+
+
 def measure(redis: Redis, layer: str, options: argparse.Namespace) -> dict:
     redis.command("FLUSHALL")
-    url = f"redis://127.0.0.1:{redis.port}"
+    url = redis.url
     reading = "readers" if options.readers else "consumers"
     receivers = [Node(layer, "receive", url, options.members, reading) for _ in range(2)]
     sender = Node(layer, "send", url, 0, reading)
@@ -144,14 +238,22 @@ def main() -> None:
     parser.add_argument("--readers", action="store_true", help="members call receive() instead of being consumers")
     parser.add_argument("--redis", default="redis-server")
     parser.add_argument("--json", type=Path, help="where to keep the figures")
+    parser.add_argument("--scenario", choices=("channels_redis", "local", "broadcast"), default="channels_redis")
     options = parser.parse_args()
+    if options.scenario != "channels_redis":
+        redis = Redis(options.redis)
+        try:
+            compare(redis, options.scenario, options.rounds)
+        finally:
+            redis.stop()
+        return
     peers.CACHE.mkdir(exist_ok=True)
     peers.make_environment(ENVIRONMENT, REQUIREMENTS)
     redis = Redis(options.redis)
     rounds = []
     try:
         for number in range(options.rounds):
-            order = list(LAYERS) if number % 2 == 0 else list(reversed(LAYERS))
+            order = COMPARED if number % 2 == 0 else COMPARED[::-1]
             rounds.append({layer: measure(redis, layer, options) for layer in order})
     finally:
         redis.stop()
@@ -165,13 +267,13 @@ def report(rounds: list[dict]) -> None:
         f"{'CPU in µs':24} {'sender':>8} {'service':>8} {'receivers':>10} {'all':>8} {'arrived':>8} {'publishes':>10}"
     )
     print(f"{'':24} {'/send':>8} {'/send':>8} {'/delivery':>10} {'/delivery':>8} {'':>6} {'/send':>10} {'commands':>9}")
-    for layer in LAYERS:
+    for layer in COMPARED:
         middle = {key: statistics.median(each[layer][key] for each in rounds) for key in rounds[0][layer]}
         print(
             f"{layer:24} {middle['sender']:8.1f} {middle['service']:8.1f} {middle['receivers']:10.2f}"
             f" {middle['all']:8.2f} {middle['arrived']:8.1%} {middle['publishes']:10.2f} {middle['commands']:8.2f}"
         )
-    for layer in list(LAYERS)[1:]:
+    for layer in COMPARED[1:]:
         ratios = sorted(each[layer]["all"] / each["fairway"]["all"] for each in rounds)
         print(f"{layer}: {statistics.median(ratios):.1f} times ours ({ratios[0]:.1f} to {ratios[-1]:.1f})")
 

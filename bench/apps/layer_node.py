@@ -1,6 +1,9 @@
 """One process of `bench/layers.py`: receives with so many members, or sends. Runs with Fairway and with channels_redis.
 
-    layer_node.py receive|send BACKEND URL MEMBERS consumers|readers
+    layer_node.py receive|send|serve BACKEND URL MEMBERS consumers|readers
+
+With `serve` there is a server in it, with so many sockets, whose clients are a process of their own; then `send` means
+broadcasts.
 
 It says `ready`, and then answers each line of its standard input with one of JSON: to `begin` with nothing in it, to
 `end` with the CPU time and the deliveries since then, to `send BURSTS SENDS PAUSE` with the CPU time that sending took.
@@ -18,9 +21,11 @@ from django.conf import settings
 
 ROLE, BACKEND, URL, MEMBERS, READING = sys.argv[1:]
 GROUP = "bench"
+TEXT = "x" * 256
 EVENT = {"type": "bench.message", "text": "x" * 200, "number": 1, "flag": True}
 
-settings.configure(CHANNEL_LAYERS={"default": {"BACKEND": BACKEND, "CONFIG": {"hosts": [URL]}}})
+CONFIG = {"socket": URL} if URL.startswith("/") else {"hosts": [URL]} if "://" in URL else {}
+settings.configure(CHANNEL_LAYERS={"default": {"BACKEND": BACKEND, "CONFIG": CONFIG}})
 
 from channels.consumer import AsyncConsumer  # noqa: E402  # after the settings
 from channels.layers import get_channel_layer  # noqa: E402
@@ -72,6 +77,48 @@ async def read():
     return asyncio.ensure_future(read_on())
 
 
+CLIENTS = """
+import selectors, socket, sys
+port, count = int(sys.argv[1]), int(sys.argv[2])
+request = (
+    b"GET / HTTP/1.1\\r\\nHost: x\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\nSec-WebSocket-Version: 13\\r\\n\\r\\n"
+)
+poll = selectors.DefaultSelector()
+for number in range(count):
+    one = socket.create_connection(("127.0.0.1", port))
+    one.sendall(request)
+    assert one.recv(4096).startswith(b"HTTP/1.1 101")
+    poll.register(one, selectors.EVENT_READ)
+print("connected", flush=True)
+while True:
+    for key, _ in poll.select():
+        if not key.fileobj.recv(65536):
+            sys.exit()
+"""
+
+
+async def serve():
+    """So many clients, in a process of their own, at a server in this one."""
+    import socket
+
+    from channels.generic.websocket import AsyncWebsocketConsumer
+    from fairway.server.config import Config
+    from fairway.server.listener import Server
+
+    class Client(AsyncWebsocketConsumer):
+        groups = [GROUP]  # noqa: RUF012
+
+    listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    server = Server(Client.as_asgi(), Config(access_log=False, lifespan="off"))
+    await server.start([listening])
+    clients = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CLIENTS, str(listening.getsockname()[1]), MEMBERS, stdout=asyncio.subprocess.PIPE
+    )
+    await clients.stdout.readline()
+    return server, clients
+
+
 def cpu() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
@@ -83,8 +130,10 @@ async def main():
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    members = []  # kept, as a server does
-    if ROLE == "receive":
+    members, serving = [], None  # kept, as a server does
+    if ROLE == "serve":
+        serving = await serve()
+    elif ROLE == "receive":
         members = [await (consume() if READING == "consumers" else read()) for _ in range(int(MEMBERS))]
     else:
         await layer.new_channel()  # as every process that has consumers does
@@ -102,10 +151,16 @@ async def main():
             began = cpu()
             for _ in range(int(line[1])):
                 for _ in range(int(line[2])):
-                    await layer.group_send(GROUP, EVENT)
+                    if serving is None:
+                        await layer.group_send(GROUP, EVENT)
+                    else:
+                        await layer.group_broadcast(GROUP, TEXT)
                 await asyncio.sleep(float(line[3]))
             answer = {"cpu": cpu() - began}
         print(json.dumps(answer), flush=True)
+    if serving is not None:
+        serving[1].kill()
+        await serving[1].wait()
 
 
 uvloop.run(main())
