@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 
 import h11
@@ -10,7 +12,14 @@ from hypothesis import strategies as st
 from tests.fairway.protocols.http1.test_smuggling import SAMPLES, TAKEN
 from tests.fairway.protocols.http1.wire import feed, head, merged
 
-from fairway.protocols.http1 import BodyReceived, Http1Protocol, LocalProtocolError, PlainHeads, RequestFailed
+from fairway.protocols.http1 import (
+    BodyReceived,
+    Http1Protocol,
+    LocalProtocolError,
+    PlainHeads,
+    PrefaceReceived,
+    RequestFailed,
+)
 
 FRAGMENTS = [
     b"GET / HTTP/1.1\r\n", b"POST /a?b HTTP/1.1\r\n", b"GET / HTTP/1.0\r\n", b"Host: a\r\n", b"Content-Length: 5\r\n",
@@ -29,6 +38,11 @@ wire = fragments | samples | st.binary(max_size=200)
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     bounds = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
     return [data[start:end] for start, end in pairwise(bounds)]
+
+
+def without_data(events: Iterable[object]) -> list[object]:
+    """The events without what the preface of another protocol came with: all that had been sent until it was whole."""
+    return [replace(event, data=b"") if isinstance(event, PrefaceReceived) else event for event in events]
 
 
 def finish_all(connection: Http1Protocol, events: list[object]) -> list[object]:
@@ -55,14 +69,14 @@ def test_any_cut_gives_the_same_events(data, places):
     _, whole = feed([data])
     _, in_pieces = feed(cut(data, places))
 
-    assert in_pieces == whole
+    assert without_data(in_pieces) == without_data(whole)
 
 
 @given(wire, st.lists(st.integers(0, 500), max_size=20), st.integers(1, 60), st.integers(1, 120), st.integers(0, 4))
 def test_any_cut_gives_the_same_events_near_the_limits(data, places, line, total, count):
     limits = {"max_request_line_bytes": line, "max_header_bytes": total, "max_header_count": count}
 
-    assert feed(cut(data, places), **limits)[1] == feed([data], **limits)[1]
+    assert without_data(feed(cut(data, places), **limits)[1]) == without_data(feed([data], **limits)[1])
 
 
 @given(st.lists(wire, max_size=4).map(b"".join), st.lists(st.integers(0, 800), max_size=20))
@@ -73,7 +87,7 @@ def test_any_cut_of_pipelined_requests_gives_the_same_events(data, places):
         for piece in pieces:
             events += connection.receive_data(piece)
             finish_all(connection, events)
-        return merged(events + connection.receive_eof())
+        return without_data(merged(events + connection.receive_eof()))
 
     assert all_events(cut(data, places)) == all_events([data])
 
