@@ -104,6 +104,7 @@ async def local_service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
     await service.lose()
 
 
+@pytest.mark.slow
 class TestLocal(BackplaneContract, OutageContract):
     on_each_loop = True
 
@@ -126,6 +127,7 @@ class TestRedis(BackplaneContract):
         return RedisService(clean.url)
 
 
+@pytest.mark.slow
 class TestRedisThroughAFaultyNetwork(OutageContract):
     on_each_loop = True
 
@@ -135,6 +137,7 @@ class TestRedisThroughAFaultyNetwork(OutageContract):
             yield RedisService(f"redis://{proxy.host}:{proxy.port}", proxies=(proxy,))
 
 
+@pytest.mark.slow
 class TestRedisWithASlowNetwork(BackplaneContract):
     @pytest.fixture
     async def service(self, clean: RedisServer) -> AsyncIterator[RedisService]:
@@ -149,6 +152,7 @@ def valkey() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.mark.slow
 class TestValkey(BackplaneContract):
     @pytest.fixture
     def service(self, valkey: RedisServer) -> RedisService:
@@ -157,6 +161,7 @@ class TestValkey(BackplaneContract):
         return RedisService(valkey.url)
 
 
+@pytest.mark.slow
 class TestSeveralRedis(BackplaneContract):
     @pytest.fixture
     def service(self, shards: list[RedisServer]) -> RedisService:
