@@ -1,4 +1,4 @@
-"""Run the fast tests with other versions of Python and Django: `make matrix`.
+"""Run the fast tests, and those of processes, with other versions of Python and Django: `make matrix`.
 
 The cells are the supported pairs for which this machine has an interpreter, on PATH or installed by pyenv. Of each
 version of Python the oldest release is taken, because that is what a system's own Python is: what works there works
@@ -26,8 +26,13 @@ ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = ROOT / ".cache" / "matrix"
 # Environments of their own, and pages: neither depends on the versions.
 ELSEWHERE = ["--ignore=tests/compat", "--ignore=tests/docs", "--ignore=tests/demo"]
-FAST = ["-m", "not slow and not browser", "--hypothesis-profile", "fast", "-n", "3", "--dist", "loadfile"]
-TESTS = ["-q", *FAST, "-p", "no:cacheprovider", *ELSEWHERE]
+SHARED = ["-q", "--hypothesis-profile", "fast", "-n", "3", "--dist", "loadfile", "-p", "no:cacheprovider"]
+FAST = ["-m", "not slow and not browser", *ELSEWHERE]
+# How Python starts, forks and ends processes, and what Django's commands do, differs most from version to version.
+PROCESSES = [
+    *("-m", "slow and not browser", "tests/fairway/server", "tests/fairway/testing"),
+    *("tests/channels/management", "tests/channels/testing"),
+]
 
 # Django -> the versions of Python that it supports (https://docs.djangoproject.com/en/dev/faq/install/).
 SUPPORTED = {
@@ -141,7 +146,9 @@ def run(cell: Cell) -> bool:
     print(f"== {cell}", flush=True)
     try:
         python = prepare(cell)
-        outcome = subprocess.run([str(python), "-m", "pytest", *TESTS], cwd=ROOT, env=with_redis()).returncode == 0
+        command = [str(python), "-m", "pytest", *SHARED]
+        runs = [subprocess.run([*command, *tests], cwd=ROOT, env=with_redis()) for tests in (FAST, PROCESSES)]
+        outcome = all(run.returncode == 0 for run in runs)
     except subprocess.CalledProcessError as error:
         print(f"cannot set up {cell}: {error}", flush=True)
         outcome = False
