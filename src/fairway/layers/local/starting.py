@@ -2,7 +2,7 @@
 
 Two locks keep it single. A broker holds `Place.lock` while it lives: whoever has it may remove what is left of the
 socket and listen. Those who want to have a broker started hold `Place.starting` meanwhile, so that ten processes which
-begin at once start one, and nine try again to connect.
+begin at once start one, and nine wait for it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,18 @@ async def start(place: Place) -> None:
 
 
 def start_process(place: Place) -> None:
-    """`start`, for who may block: return when the broker listens."""
+    """`start`, for who may block: return when the broker listens, whoever has started it."""
     place.prepare()
     lock = _open(place.starting, place)
     try:
-        if _is_locked(lock):
+        was_alone = True
+        gives_up_at = time.monotonic() + _START_TIMEOUT
+        while not _is_locked(lock):
+            was_alone = False
+            if time.monotonic() > gives_up_at:
+                return
+            time.sleep(0.02)
+        if was_alone or not _answers(place):
             _run(place)
     finally:
         os.close(lock)
