@@ -14,7 +14,7 @@ from django.test import override_settings
 import channels.exceptions
 import channels.layers
 from channels import DEFAULT_CHANNEL_LAYER
-from channels.exceptions import InvalidChannelLayerError
+from channels.exceptions import ChannelFull, InvalidChannelLayerError
 from channels.layers import (
     BaseChannelLayer,
     ChannelLayerManager,
@@ -280,3 +280,30 @@ async def test_what_test_suites_of_others_wrap_is_there_and_works(layer: InMemor
     clock.now += 11
     layer._clean_expired()
     assert (layer.channels, layer.groups) == ({}, {})
+
+
+async def test_sending_drops_what_has_expired_in_other_channels_too() -> None:
+    layer = InMemoryChannelLayer(expiry=60, capacity=2)
+    layer.hub._clock = clock = Clock()
+    await layer.send("unread", {"n": 1})
+    clock.now += 59
+    await layer.send("other", {"n": 2})
+    assert sorted(layer.channels) == ["other", "unread"]
+
+    clock.now += 2
+    await layer.send("other", {"n": 3})
+
+    assert list(layer.channels) == ["other"]
+
+
+async def test_a_channel_full_of_expired_messages_takes_new_ones() -> None:
+    layer = InMemoryChannelLayer(expiry=60, capacity=1)
+    layer.hub._clock = clock = Clock()
+    await layer.send("c", {"n": 1})
+    with pytest.raises(ChannelFull):
+        await layer.send("c", {"n": 2})
+    clock.now += 61
+
+    await layer.send("c", {"n": 3})
+
+    assert await layer.receive("c") == {"n": 3}
