@@ -70,7 +70,7 @@ bench-100k: $(VENV)/.installed ## Hold 100,000 connections for ten minutes, then
 bench-stuck: $(VENV)/.installed ## Let one of 1,000 members read nothing, and look at the others
 	@$(BIN)/python bench/stuck.py
 
-bench-http2: $(VENV)/.installed ## Measure HTTP/2, WebSockets over it and TLS (15 minutes, an idle machine)
+bench-http2: $(VENV)/.installed ## Measure HTTP/2, WebSockets over it and TLS (12 minutes, an idle machine)
 	@$(BIN)/python bench/http2.py
 
 bench-attacks: $(VENV)/.installed ## Attack the server in 25 ways, and look at its memory, its log and a neighbour's latency

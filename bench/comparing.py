@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from measurement import SATURATED, Fault, Result, measure, settle
-from ratios import judge
+from ratios import judge, quartiles
 from scenarios import FIXED_RATE, Scenario, Target
 from servers import PLAIN_KINDS, SERVERS, Server, running
 
@@ -183,8 +183,10 @@ def say(verdict: dict[str, Any]) -> str:
     if "median" not in verdict:
         return f"{verdict['metric']} against {verdict['peer']}: {verdict['by']}"
     word = "held" if verdict["held"] else "MISSED"
+    low, high = quartiles(verdict["ratios"])
     return (
-        f"{verdict['metric']} against {verdict['peer']}: {verdict['median']:.2f}, bound {verdict['bound']:.2f}"
-        f" (at least {verdict['least']:g}, aim {verdict['aim']:g}): {word}"
+        f"{verdict['metric']} against {verdict['peer']}: {verdict['median']:.2f}, quartiles {low:.2f} to {high:.2f},"
+        f" bound {verdict['bound']:.2f}"
+        f" (at {'least' if verdict['more_is_better'] else 'most'} {verdict['least']:g}, aim {verdict['aim']:g}): {word}"
         + ("" if verdict["by"] == verdict["metric"] else f" by {verdict['by']}")
     )

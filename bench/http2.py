@@ -1,10 +1,11 @@
 """Measure HTTP/2, WebSockets over it, and TLS: duels in alternating pairs, and idle memory.
 
-    python bench/http2.py [--quick] [--only 'echo*'] [--pairs 7] [--seconds 1.5] [--parts duels memory]
+    python bench/http2.py [--quick] [--only 'echo*'] [--pairs 9] [--seconds 1] [--parts duels memory]
 
 Everything is plain ASGI (apps/plain_app.py) but the broadcasts, which go to a group (apps/site_app.py). What counts is
 the server's CPU for each request that succeeded, or each message received. Requests come from h2load (nghttp2-client),
-WebSockets from wsload. Writes results/http2-DATE.json and .md; exits with 1 if a target was missed.
+WebSockets from wsload. Servers live as long as their duel, and are warm when it begins. Writes results/http2-DATE.json
+and .md; exits with 1 if a target was missed.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from servers import LOAD_CORE, SERVERS, Running, Server, end_on_sigterm, on_core
 
 RESULTS = peers.HERE / "results"
 PARTS = ("duels", "memory")
+WARM_UP_SECONDS = 0.5
 H1 = "HTTP/1.1"
 TLS_FLAGS = ("--certfile", str(peers.CERTIFICATE), "--keyfile", str(peers.KEY))
 PLAIN = SERVERS["ours"]
@@ -157,8 +159,8 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, help="alternating pairs of each duel (7)")
-    parser.add_argument("--seconds", type=float, help="of load for each measurement (1.5)")
+    parser.add_argument("--pairs", type=int, help="alternating pairs of each duel (9)")
+    parser.add_argument("--seconds", type=float, help="of load for each measurement (1)")
     parser.add_argument(
         "--only", nargs="+", default=["*"], metavar="NAME", help="duels, or memory; * and ? as in a shell"
     )
@@ -166,8 +168,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="2 pairs of 0.5 s, few connections in memory")
     parser.add_argument("--out", default=time.strftime("http2-%Y-%m-%d"), help="name of the files in results/")
     options = parser.parse_args()
-    options.pairs = options.pairs or (2 if options.quick else 7)
-    options.seconds = options.seconds or (0.5 if options.quick else 1.5)
+    options.pairs = options.pairs or (2 if options.quick else 9)
+    options.seconds = options.seconds or (0.5 if options.quick else 1.0)
     return options
 
 
@@ -191,13 +193,25 @@ def fight(duel: Duel, options: argparse.Namespace) -> dict[str, Any]:
         print(f"  not measured: {reason}", flush=True)
         return comparing.outcome(duel.name, duel.what, labels, [], [reason], [], False)
     sides = [*duel.sides, *([AGAIN] if duel.control else [])]
+    with contextlib.ExitStack() as stack:
+        servers: dict[tuple[str, ...], Running] = {}
 
-    def measure_side(name: str) -> Result:
-        side = duel.sides[OURS if name == AGAIN else name]
-        with running(side.server, duel.kind) as one:
-            return requests(one, side, options) if duel.by_h2load else sockets(one, side, options)
+        def measure_side(name: str, seconds: float = options.seconds) -> Result:
+            # What one command starts is one process, which takes the loads of several sides in turn: two of the same
+            # kind differ by more than what is looked for.
+            side = duel.sides[OURS if name == AGAIN else name]
+            command = side.server.command
+            if command not in servers:
+                servers[command] = stack.enter_context(running(side.server, duel.kind))
+            one = servers[command]
+            result = requests(one, side, seconds) if duel.by_h2load else sockets(one, side, seconds)
+            settle(one)
+            return result
 
-    rounds, faults = comparing.take_turns(sides, options.pairs, measure_side)
+        for name in duel.sides:
+            with contextlib.suppress(Fault):  # it will come again, and be counted
+                measure_side(name, WARM_UP_SECONDS)
+        rounds, faults = comparing.take_turns(sides, options.pairs, measure_side)
     return comparing.outcome(duel.name, duel.what, labels, rounds, faults, list(duel.targets), duel.control)
 
 
@@ -205,15 +219,14 @@ def label(side: str) -> str:
     return f"ours, {H1} in clear text" if side == H1 else SERVERS[side].label_for("hello")
 
 
-def sockets(one: Running, side: Side, options: argparse.Namespace) -> Result:
-    return measure_load(one, [*side.load, "-W", "300"], options.seconds)
+def sockets(one: Running, side: Side, seconds: float) -> Result:
+    return measure_load(one, [*side.load, "-W", "300"], seconds)
 
 
-def requests(one: Running, side: Side, options: argparse.Namespace) -> Result:
+def requests(one: Running, side: Side, seconds: float) -> Result:
     """The server's CPU from before h2load begins until it has ended, for each request that succeeded."""
     url = f"http://127.0.0.1:{one.port}/"
-    settle(one)
-    command = [*on_core(LOAD_CORE), "h2load", *side.load, "-D", str(max(1, round(options.seconds))), url]
+    command = [*on_core(LOAD_CORE), "h2load", *side.load, "-D", str(max(1, round(seconds))), url]
     cpu, begin = processes.cpu_seconds(one.pid), time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
@@ -221,17 +234,17 @@ def requests(one: Running, side: Side, options: argparse.Namespace) -> Result:
     process.stdout.close()
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.monotonic() - begin
+    taken = time.monotonic() - begin
     cpu = processes.cpu_seconds(one.pid) - cpu
     found = SUCCEEDED.search(words)
     if process.returncode or not found or not int(found[2]):
         raise Fault(f"h2load ended with {process.returncode}: {words.strip()[-400:]}")
     done, succeeded = map(int, found.groups())
     return {
-        "rate": succeeded / seconds,
+        "rate": succeeded / taken,
         "cpu": cpu * 1e6 / succeeded,
-        "server_share": cpu / seconds,
-        "generator_share": (used.ru_utime + used.ru_stime) / seconds,
+        "server_share": cpu / taken,
+        "generator_share": (used.ru_utime + used.ru_stime) / taken,
         **dict.fromkeys(("p50", "p99", "stall", "writes_per_s", "writes_per_message")),
         "succeeded": succeeded,
         "failed": done - succeeded,

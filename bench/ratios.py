@@ -30,6 +30,14 @@ def judge(ratios: list[float], more_is_better: bool = True, confidence: float = 
     return Verdict(statistics.median(ratios), ordered[rank - 1], 1 - _below(len(ratios), rank))
 
 
+def quartiles(ratios: list[float]) -> tuple[float, float]:
+    """The lower and the upper one."""
+    if len(ratios) < 2:
+        return ratios[0], ratios[0]
+    low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return low, high
+
+
 def bound_rank(count: int, confidence: float = CONFIDENCE) -> int:
     """Which of `count` ordered ratios is the bound: 1 is the worst."""
     rank = 1

@@ -8,9 +8,10 @@ from typing import Any
 
 from measurement import SATURATED
 from memory import IDLE_CPU_TARGET, TARGETS
+from ratios import quartiles
 
 Document = dict[str, Any]
-TARGET_HEADS = ("scenario", "figure", "median", "bound", "at least", "aim", "held", "decided by")
+TARGET_HEADS = ("scenario", "figure", "median (quartiles)", "bound", "at least", "aim", "held", "decided by")
 
 
 def markdown(document: Document) -> str:
@@ -60,7 +61,8 @@ def reached(verdict: dict[str, Any]) -> tuple[str, ...]:
         return ("–", "–", *asked, "no", verdict["by"])
     word = "aim" if verdict["aim_reached"] and verdict["held"] else "yes" if verdict["held"] else "no"
     by = f"{verdict['by']} ({verdict['confidence']:.0%})"
-    return (f"{verdict['median']:.2f}", f"{verdict['bound']:.2f}", *asked, word, by)
+    low, high = quartiles(verdict["ratios"])
+    return (f"{verdict['median']:.2f} ({low:.2f} to {high:.2f})", f"{verdict['bound']:.2f}", *asked, word, by)
 
 
 def memory_targets(document: Document) -> list[tuple[str, ...]]:
