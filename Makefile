@@ -42,7 +42,7 @@ lint: $(VENV)/.installed-dev ## Check style
 types: $(VENV)/.installed-dev ## Check types
 	$(BIN)/mypy
 
-fast: $(VENV)/.installed-dev ## Run the tests that take less than a minute together
+fast: $(VENV)/.installed-dev ## Run the tests that take a minute or two together
 	$(PYTEST) $(SHARED) -m "not slow and not browser" --hypothesis-profile fast
 
 matrix: $(VENV)/.installed-dev ## Run the fast tests, and those of processes, with the other versions of Python and Django that are here
