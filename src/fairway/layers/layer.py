@@ -13,6 +13,7 @@ from typing import Any
 
 from fairway.delivery import Message
 from fairway.layers.backplane import Backplane
+from fairway.layers.blocking import BlockingBackplane, Sender
 from fairway.layers.codec import Codec, Kind
 from fairway.layers.contract import check_message
 from fairway.layers.encryption import Encryption
@@ -30,7 +31,8 @@ class BackplaneLayer(HubLayer):
 
     `max_message_size`: bytes of one message, on the wire. `confirm`: wait with every send until the service has it.
     `symmetric_encryption_keys`: the first encrypts all messages, each decrypts; `prefix`, which tells apart those who
-    share a service, is authenticated with them. The other options are those of `HubLayer`.
+    share a service, is authenticated with them. `blocking`: the same service, for code without an event loop. The other
+    options are those of `HubLayer`.
 
     Channels with an exclamation mark belong to one process; those with plain names are queues, for workers.
     """
@@ -42,6 +44,7 @@ class BackplaneLayer(HubLayer):
         confirm: bool = False,
         prefix: str = "",
         symmetric_encryption_keys: Sequence[str | bytes] | None = None,
+        blocking: BlockingBackplane | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -51,6 +54,8 @@ class BackplaneLayer(HubLayer):
         receiver = Receiver(self.hub, codec, self._slow_policy)
         self.node = Node(type(self).__name__, self.hub, codec, receiver, make_backplane, confirm)
         self._broadcast = self.node.broadcast
+        if blocking is not None:
+            self.node.sender = Sender(lambda: self.node.name, codec, self.hub, blocking)
 
     def is_up(self) -> bool:
         """Whether the service is there, as far as the layer has been used."""
@@ -58,11 +63,11 @@ class BackplaneLayer(HubLayer):
 
     async def close(self) -> None:
         """Send what waits, and disconnect. A later call connects again."""
-        await self.node.home.close()
+        await self.node.close()
 
     def retire(self) -> None:
         """Another layer takes its place: disconnect soon. From any thread or event loop."""
-        self.node.home.retire()
+        self.node.retire()
 
     async def flush(self) -> None:
         """Forget all messages and all groups, in every process."""

@@ -13,6 +13,7 @@ from typing import Any
 from fairway.delivery import Message, Payload, register_source
 from fairway.layers.background import background
 from fairway.layers.backplane import Backplane, BackplaneError, QueueFull
+from fairway.layers.blocking import Sender
 from fairway.layers.codec import Codec, Kind, place_of_queue
 from fairway.layers.errors import ChannelFull, Undecodable
 from fairway.layers.followers import MOST_FOLLOWERS
@@ -55,6 +56,8 @@ class Node:
         self._confirm = confirm
         self._interests = Interests(self._subject, CONTROL)
         self.home = Home(label, self._open_session, self._forked)
+        self.sender: Sender | None = None
+        """For code without an event loop; None if the backplane can only be reached from one."""
         hub.watch(self._interests)
         register_source("backplane", self.statistics)
 
@@ -71,6 +74,20 @@ class Node:
     def _forked(self) -> None:
         self._call_it(_new_name())
         self._interests.start_anew(self._subject, CONTROL)
+
+    async def close(self) -> None:
+        """Send what waits, and disconnect. A later call connects again."""
+        self._close_sender()
+        await self.home.close()
+
+    def retire(self) -> None:
+        """`close` soon, from any thread or event loop, without waiting for it."""
+        self._close_sender()
+        self.home.retire()
+
+    def _close_sender(self) -> None:
+        if self.sender is not None:
+            self.sender.close()
 
     def reopened(self, message: Message) -> Message:
         """A message as it would arrive in another process."""

@@ -2,9 +2,10 @@
 
     from fairway.layers.sync import group_send, group_send_on_commit
 
-Plain functions that return when the layer has taken the message. All of a process's calls run in one event loop, in a
-thread that the first call starts. So a layer that talks to a service keeps its connections from call to call, where
-`async_to_sync` makes an event loop, and with it a connection, for every single one.
+Plain functions that return when the layer has taken the message. Over a layer that can send without an event loop
+(`fairway.layers.blocking`) the calling thread, or greenlet, does it all, with a connection that is kept. Over others
+all of a process's calls run in one event loop, in a thread that the first call starts: they, too, keep connections from
+call to call, where `async_to_sync` makes an event loop, and with it a connection, for every single one.
 
 Django is here because of its transactions: what a message speaks of should be there when it arrives.
 """
@@ -12,6 +13,7 @@ Django is here because of its transactions: what a message speaks of should be t
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,13 +22,16 @@ from django.db import transaction
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.layers import get_channel_layer
-from fairway.delivery import Message, running_loop_or_none
+from fairway.delivery import Message, Payload, running_loop_or_none
 from fairway.layers.background import background as _background
-from fairway.layers.contract import BaseChannelLayer, broadcast
+from fairway.layers.contract import BaseChannelLayer, broadcast, names_in
 from fairway.layers.copying import copied
 from fairway.layers.errors import InvalidChannelLayerError
+from fairway.layers.hub_layer import hub_of
 
 __all__ = ["group_broadcast", "group_broadcast_json", "group_send", "group_send_on_commit", "send"]
+
+_FOR_EVER = 1e7  # seconds, which a socket takes
 
 TIMEOUT = 10.0
 """Seconds that a layer has to take a message, unless the call says otherwise."""
@@ -45,7 +50,11 @@ def send(
     if isinstance(backend, BaseChannelLayer):
         backend.require_valid_channel_name(channel)
     _require_message(message)
-    _background.run(backend.send, channel, message, timeout=timeout)
+    sender = _sender_of(backend)
+    if sender is not None:
+        sender.send(channel, message, _deadline(timeout))
+    else:
+        _background.run(backend.send, channel, message, timeout=timeout)
 
 
 def group_send(
@@ -54,7 +63,7 @@ def group_send(
     """Send a message to every channel of a group, in the order of this thread's calls. Arguments and errors: `send`."""
     backend = _layer_for("group_send", layer, group)
     _require_message(message)
-    _background.run(backend.group_send, group, message, timeout=timeout)
+    _group_send(backend, group, message, timeout)
 
 
 def group_broadcast(
@@ -71,7 +80,7 @@ def group_broadcast(
     `exclude`: channel names that are left out. Other arguments and errors: `send`.
     """
     backend = _layer_for("group_broadcast", layer, group)
-    _background.run(broadcast, backend, group, text_data, bytes_data, exclude=exclude, timeout=timeout)
+    _broadcast(backend, group, text_data, bytes_data, exclude, timeout)
 
 
 def group_broadcast_json(
@@ -84,7 +93,7 @@ def group_broadcast_json(
 ) -> None:
     """`group_broadcast` of `content` as JSON text."""
     backend = _layer_for("group_broadcast_json", layer, group)
-    _background.run(broadcast, backend, group, json.dumps(content), exclude=exclude, timeout=timeout)
+    _broadcast(backend, group, json.dumps(content), None, exclude, timeout)
 
 
 def group_send_on_commit(
@@ -107,9 +116,42 @@ def group_send_on_commit(
     own = copied(message)
 
     def send_after_commit() -> None:
-        _background.run(backend.group_send, group, own, timeout=timeout)
+        _group_send(backend, group, own, timeout)
 
     transaction.on_commit(send_after_commit, using=using, robust=robust)
+
+
+def _group_send(backend: Any, group: str, message: Message, timeout: float | None) -> None:
+    sender = _sender_of(backend)
+    if sender is not None:
+        sender.group_send(group, message, _deadline(timeout))
+    else:
+        _background.run(backend.group_send, group, message, timeout=timeout)
+
+
+def _broadcast(
+    backend: Any,
+    group: str,
+    text_data: str | None,
+    bytes_data: bytes | None,
+    exclude: str | Iterable[str],
+    timeout: float | None,
+) -> None:
+    sender = _sender_of(backend)
+    if sender is not None:
+        sender.broadcast(group, Payload(text_data, bytes_data), names_in(exclude), _deadline(timeout))
+    else:
+        _background.run(broadcast, backend, group, text_data, bytes_data, exclude=exclude, timeout=timeout)
+
+
+def _sender_of(backend: Any) -> Any:
+    # Not of a subclass that sees to sending itself.
+    node = getattr(backend, "node", None) if hub_of(backend) is not None else None
+    return getattr(node, "sender", None)
+
+
+def _deadline(timeout: float | None) -> float:
+    return time.monotonic() + (_FOR_EVER if timeout is None else timeout)
 
 
 def _layer_for(method: str, alias: str, group: str) -> Any:

@@ -10,7 +10,7 @@ from fairway.layers.backplane import Refused, Unavailable
 from fairway.layers.local.link import Link
 from fairway.layers.local.place import Misplaced, Place
 
-_NO_BROKER = (
+NO_BROKER = (
     "no broker listens at {}: it is started by the first server or worker of the project (fairway, runserver, "
     "runworker), or by python -m fairway.layers.local"
 )
@@ -36,7 +36,7 @@ async def _reach(place: Place, start_broker: Callable[[], Awaitable[None]] | Non
         return await _connected(place)
     except (FileNotFoundError, ConnectionRefusedError):
         if start_broker is None:
-            raise Unavailable(_NO_BROKER.format(place.path)) from None
+            raise Unavailable(NO_BROKER.format(place.path)) from None
     await start_broker()
     try:
         return await _connected(place)

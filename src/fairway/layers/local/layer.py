@@ -10,6 +10,7 @@ from fairway.layers.errors import InvalidChannelLayerError
 from fairway.layers.layer import MAX_MESSAGE_SIZE, BackplaneLayer
 from fairway.layers.local import protocol
 from fairway.layers.local.backplane import LocalBackplane
+from fairway.layers.local.blocking import BlockingLocal
 from fairway.layers.local.project import DEFAULT_PREFIX, place_of
 from fairway.layers.local.starting import start
 
@@ -52,4 +53,5 @@ class LocalChannelLayer(BackplaneLayer):
                 place, prefix, (lambda: start(place)) if starts else None, answer_timeout, outage_wait
             )
 
-        super().__init__(make_backplane, max_message_size, prefix=prefix, **options)
+        blocking = BlockingLocal(place, prefix)
+        super().__init__(make_backplane, max_message_size, prefix=prefix, blocking=blocking, **options)

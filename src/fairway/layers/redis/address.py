@@ -99,7 +99,7 @@ class Server:
         try:
             username, password = self.username, self.password
             if self.credential_provider is not None:
-                username, password = _credentials(self.credential_provider)
+                username, password = credentials(self.credential_provider)
             await greet(link, username, password, self.db, self.client_name)
         except BaseException as error:
             link.abort(ConnectionError(f"the greeting failed: {error}"))
@@ -136,7 +136,7 @@ class Master:
 
     async def dial(self, owner: Owner) -> Link:
         host, port = await self._locate()
-        link = await self._at(host, port).dial(owner)
+        link = await self.at(host, port).dial(owner)
         try:
             role = await link.call("ROLE")
         except ReplyError as error:
@@ -147,7 +147,8 @@ class Master:
             raise Unavailable(f"{host}:{port}, which the Sentinels name, is not a master (any more)")
         return link
 
-    def _at(self, host: str, port: int) -> Server:
+    def at(self, host: str, port: int) -> Server:
+        """The server at the place that Sentinels have named."""
         values = {name: getattr(self.server, name) for name in Server.__dataclass_fields__}
         return Server(**{**values, "host": host, "port": port})
 
@@ -185,8 +186,9 @@ class _Nobody:
     def lost(self, link: Link, error: Exception) -> None: ...
 
 
-def _credentials(provider: Any) -> tuple[str | None, str | None]:
-    found = provider.get_credentials()
+def credentials(provider: Any) -> tuple[str | None, str | None]:
+    """User and password, from what redis-py calls a credential provider."""
+    found = provider.getcredentials()
     return (found[0], found[1]) if len(found) == 2 else (None, found[0])
 
 

@@ -1,31 +1,24 @@
-"""The backplane over Redis: subjects are its channels of publish and subscribe, queues its lists.
+"""The backplane over Redis: subjects are its channels of publish and subscribe, queues its lists (`names.py`).
 
-Names in Redis: `<prefix>:<db>:<subject>` for subjects, since publish and subscribe know no databases,
-`<prefix>:q:<queue>` for queues, `<prefix>:f` for those that follow groups. No colon is left in the prefix, so that none
-of its names can be one of another prefix.
-
-Several hosts are shards. Each subject and queue has one of them, by rendezvous hashing, so that another host moves as
-few as it must. A shard that is away takes its groups with it; they do not move.
+Several hosts are shards. A shard that is away takes its groups with it; they do not move.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Awaitable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import cast
 
 from fairway.layers.backplane import Backplane, BackplaneStatistics, Events, QueueFull
 from fairway.layers.redis.address import Address
 from fairway.layers.redis.followers import RedisFollowers
+from fairway.layers.redis.names import Names
 from fairway.layers.redis.queues import MOST_AT_ONCE, Queue
 from fairway.layers.redis.scripts import PUSH
 from fairway.layers.redis.shard import Shard, Take
 
-_REMEMBERED = 10_000
 # Messages of the largest size that one reply has room for: those that are taken from a queue at once, and to spare.
 _PER_REPLY = 2 * MOST_AT_ONCE
 
@@ -43,16 +36,14 @@ class RedisBackplane(Backplane):
     ) -> None:
         self.statistics = BackplaneStatistics()
         self._addresses = addresses
-        self._prefix = prefix.replace("%", "%25").replace(":", "%3A")
+        self._names = Names([str(address) for address in addresses], prefix)
         self._answer_timeout = answer_timeout
         self._outage_wait = outage_wait
         self._longest_reply = _PER_REPLY * (max_message_size + 1024)
         self._shards: list[Shard] = []
         self._queues: dict[str, Queue] = {}
         self._events: Events
-        self._followers_key = f"{self._prefix}:f".encode()
-        self.followers = RedisFollowers(self._followers_shard, self._followers_key)
-        self._index_of = lru_cache(_REMEMBERED)(partial(_rendezvous, [str(address) for address in addresses]))
+        self.followers = RedisFollowers(self._followers_shard, self._names.followers)
 
     @property
     def is_up(self) -> bool:
@@ -122,7 +113,7 @@ class RedisBackplane(Backplane):
     async def push(self, queue: str, data: bytes, capacity: int, expiry: float) -> None:
         shard = self._shard(queue)
         arguments: list[bytes | int] = [self._wake_up(shard, queue), data, capacity, max(1, int(expiry * 1000))]
-        if not await shard.run(PUSH, self._key(queue), arguments):
+        if not await shard.run(PUSH, self._names.queue(queue), arguments):
             raise QueueFull(f"the queue {queue} holds {capacity} messages")
 
     async def pull(self, queue: str) -> bytes:
@@ -131,7 +122,7 @@ class RedisBackplane(Backplane):
             shard = self._shard(queue)
             wake_up = self._wake_up(shard, queue)
             known = self._queues[queue] = Queue(
-                shard, self._key(queue), wake_up, partial(self._end, queue, shard, wake_up)
+                shard, self._names.queue(queue), wake_up, partial(self._end, queue, shard, wake_up)
             )
         return await known.pull()
 
@@ -140,45 +131,32 @@ class RedisBackplane(Backplane):
         shard.forget(wake_up)
 
     async def flush(self) -> None:
-        pattern = re.sub(r"([*?\[\]\\^-])", r"\\\1", self._prefix) + ":q:*"
         for shard in self._shards:
             cursor: bytes | int = 0
             while True:
                 cursor, keys = cast(
-                    tuple[bytes, list[bytes]], await shard.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+                    tuple[bytes, list[bytes]],
+                    await shard.call("SCAN", cursor, "MATCH", self._names.pattern_of_queues, "COUNT", 1000),
                 )
                 if keys:
                     await shard.call("UNLINK", *keys)
                 if int(cursor) == 0:
                     break
-        await self._followers_shard().call("UNLINK", self._followers_key)
+        await self._followers_shard().call("UNLINK", self._names.followers)
 
     def _followers_shard(self) -> Shard:
-        return self._shard("followers")
+        return self._shard(Names.FOLLOWERS)
 
     # Names ----------------------------------------------------------------------------------------------------
 
     def _shard(self, name: str) -> Shard:
-        shards = self._shards
-        return shards[0] if len(shards) == 1 else shards[self._index_of(name)]
+        return self._shards[self._names.index_of(name)]
 
     def _name(self, shard: Shard, subject: str) -> bytes:
-        return f"{self._prefix}:{shard.address.db}:{subject}".encode()
+        return self._names.subject(shard.address.db, subject)
 
     def _wake_up(self, shard: Shard, queue: str) -> bytes:
-        return self._name(shard, f"w.{queue}")
-
-    def _key(self, queue: str) -> bytes:
-        return f"{self._prefix}:q:{queue}".encode()
-
-
-def _rendezvous(places: Sequence[str], name: str) -> int:
-    """The index of the place that the name belongs to, whatever other places there are."""
-
-    def weight(index: int) -> bytes:
-        return hashlib.blake2b(f"{places[index]} {name}".encode(), digest_size=8).digest()
-
-    return max(range(len(places)), key=weight)
+        return self._names.wake_up(shard.address.db, queue)
 
 
 async def _all(calls: Sequence[Awaitable[None]]) -> None:

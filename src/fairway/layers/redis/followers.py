@@ -24,13 +24,14 @@ class RedisFollowers(Followers):
 
     async def all(self) -> Sequence[tuple[str, str, float]]:
         rows = await self._shard().run(FOLLOWING, self._key, [])
-        return [(*_parts(member), int(left) / 1000) for member, left in zip(rows[::2], rows[1::2], strict=True)]
+        return [(*parts(member), int(left) / 1000) for member, left in zip(rows[::2], rows[1::2], strict=True)]
 
 
 def _member(group: str, queue: str) -> bytes:
     return f"{group} {queue}".encode()
 
 
-def _parts(member: bytes) -> tuple[str, str]:
+def parts(member: bytes) -> tuple[str, str]:
+    """Group and queue of a member of the set."""
     group, _, queue = member.decode("ascii", "replace").partition(" ")
     return group, queue

@@ -9,6 +9,7 @@ from fairway.layers.errors import InvalidChannelLayerError
 from fairway.layers.layer import MAX_MESSAGE_SIZE, BackplaneLayer
 from fairway.layers.redis.address import addresses
 from fairway.layers.redis.backplane import RedisBackplane
+from fairway.layers.redis.blocking import BlockingRedis
 
 # Options of channels_redis that are refused unless they have this value, and why.
 _REFUSED: Mapping[str, tuple[Any, str]] = {
@@ -48,5 +49,6 @@ class RedisChannelLayer(BackplaneLayer):
             lambda: RedisBackplane(places, prefix, answer_timeout, outage_wait, max_message_size),
             max_message_size=max_message_size,
             prefix=prefix,
+            blocking=BlockingRedis(places, prefix),
             **options,
         )

@@ -41,6 +41,13 @@ class ReplyError(Exception):
         return next((word for word in words if word in known), "ERR") if words[0] == "ERR" else words[0]
 
 
+class Caller(Protocol):
+    """What commands are sent over."""
+
+    async def call(self, *command: bytes | str | int | float) -> Reply:
+        """The answer to a command; a `ReplyError` that Redis answers with is raised."""
+
+
 class Owner(Protocol):
     """Whose link it is."""
 
@@ -273,7 +280,7 @@ def _fail(future: asyncio.Future[Any], error: Exception) -> None:
         future.exception()  # seen, even if nobody waits any more
 
 
-async def greet(link: Link, username: str | None, password: str | None, db: int, name: str) -> None:
+async def greet(link: Caller, username: str | None, password: str | None, db: int, name: str) -> None:
     """Speak RESP3, log in, choose the database. `Refused` if Redis does not let us, `Unavailable` if it is not up."""
     login = ("AUTH", username or "default", password) if password else ()
     try:

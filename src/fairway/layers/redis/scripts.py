@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from fairway.layers.redis.link import Link, Reply, ReplyError
+from fairway.layers.redis.link import Caller, Reply, ReplyError
 
 # A queue may hold what others have put into it: an item without a time has expired.
 _STANDS = """local function stands(item, now)
@@ -71,7 +71,7 @@ _SCRIPTS = (PUSH, POP, PUSH_BACK, FOLLOW, FOLLOWING)
 _DIGESTS = {script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in _SCRIPTS}
 
 
-async def run(link: Link, script: str, key: bytes, arguments: Sequence[bytes | int]) -> Reply:
+async def run(link: Caller, script: str, key: bytes, arguments: Sequence[bytes | int]) -> Reply:
     """Run a script over one key; it is sent in full only to a server that does not know it yet."""
     try:
         return await link.call(b"EVALSHA", _DIGESTS[script], 1, key, *arguments)

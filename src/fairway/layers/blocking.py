@@ -1,0 +1,176 @@
+"""Sending over a backplane from code that has no event loop: by a socket that blocks, in the thread that calls.
+
+A `Sender` does what a `Node` does for those who only send, and says it in the same words: the same subjects, queues and
+bytes. It needs no event loop and no thread, which neither a greenlet nor a forked worker would survive well. A
+backplane that can be spoken to in this way gives its layer a `BlockingBackplane`.
+
+Connections are kept in a `Pool`, and each is used by one call at a time. So threads and greenlets never share one.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from fairway.delivery import Message, Payload
+from fairway.layers.backplane import QueueFull
+from fairway.layers.codec import Codec, Kind, place_of_queue
+from fairway.layers.errors import ChannelFull
+from fairway.layers.hub import Hub
+from fairway.layers.interests import subject_of
+from fairway.layers.receiver import process_of, subject_of_process
+
+MOST_IDLE = 16
+"""Connections that are kept for later, of one pool."""
+
+
+class BlockingBackplane(Protocol):
+    """What a sender asks of a service. Each call returns when the service has it, or raises: `Unavailable`, also when
+    it is not known whether the message has arrived, `Refused`, and TimeoutError at the `deadline` (monotonic).
+    """
+
+    def publish(self, subject: str, data: bytes, deadline: float) -> None:
+        """Send to whoever has subscribed."""
+
+    def publish_to_group(self, group: str, data: bytes, deadline: float) -> Sequence[str]:
+        """The same for a group, and the queues that follow it."""
+
+    def push(self, queue: str, data: bytes, capacity: int, expiry: float, deadline: float) -> None:
+        """Add to a queue. `QueueFull` at its capacity."""
+
+    def close(self) -> None:
+        """Close the connections that are not in use. A later call makes new ones."""
+
+
+class Sender:
+    """Sends for one layer, of the process that `name` gives. For any thread, greenlet or forked child."""
+
+    def __init__(self, name: Callable[[], str], codec: Codec, hub: Hub, backplane: BlockingBackplane) -> None:
+        self._name = name
+        self._codec = codec
+        self._hub = hub
+        self._backplane = backplane
+
+    def send(self, channel: str, message: Message, deadline: float) -> None:
+        """To a channel of whichever process, or to a queue. `ChannelFull` if a queue is, or a channel of this one."""
+        process = process_of(channel)
+        if process is None:
+            self._push(channel, message, deadline)
+            return
+        if process == self._name():
+            if not self._hub.send(channel, self._codec.reopened(message)):
+                raise ChannelFull(channel)
+            return
+        subject = subject_of_process(process)
+        self._backplane.publish(subject, self._codec.encode(Kind.DIRECT, [channel, message], subject), deadline)
+
+    def group_send(self, group: str, message: Message, deadline: float) -> None:
+        """To all members of a group."""
+        self._to_group(group, Kind.EVENT, message, message, (), deadline)
+
+    def broadcast(self, group: str, payload: Payload, exclude: Iterable[str], deadline: float) -> None:
+        """To the sockets of all members of a group."""
+        excluded = list(exclude)
+        body = [payload.text, payload.data, excluded]
+        self._to_group(group, Kind.BROADCAST, body, payload.as_message(), excluded, deadline)
+
+    def close(self) -> None:
+        """Disconnect. A later call connects again."""
+        self._backplane.close()
+
+    def _to_group(
+        self, group: str, kind: Kind, body: Any, message: Message, excluded: Collection[str], deadline: float
+    ) -> None:
+        data = self._codec.encode(kind, body, subject_of(group))
+        followers = [one for one in self._backplane.publish_to_group(group, data, deadline) if one not in excluded]
+        full = 0
+        for queue in followers:
+            try:
+                self._push(queue, message, deadline)
+            except ChannelFull:
+                full += 1
+        if full:
+            self._hub.drops.left_out(group, full, len(followers))
+
+    def _push(self, queue: str, message: Message, deadline: float) -> None:
+        data = self._codec.encode(Kind.EVENT, message, place_of_queue(queue))
+        try:
+            self._backplane.push(queue, data, self._hub.capacity_of(queue), self._hub.expiry, deadline)
+        except QueueFull:
+            raise ChannelFull(queue) from None
+
+
+class Connected(Protocol):
+    """What a pool keeps."""
+
+    socket: socket.socket
+
+
+C = TypeVar("C", bound=Connected)
+T = TypeVar("T")
+
+
+class Pool(Generic[C]):
+    """Connections to one place, which `dial` makes by a deadline. Those of a parent process are left to it."""
+
+    def __init__(self, dial: Callable[[float], C]) -> None:
+        self._dial = dial
+        self._process = os.getpid()
+        self._idle: list[C] = []
+
+    def use(self, function: Callable[[C], T], deadline: float) -> T:
+        """Call a function with a connection that nobody else has meanwhile. If it raises, the connection is closed."""
+        connection = self._take() or self._dial(deadline)
+        try:
+            result = function(connection)
+        except BaseException:
+            connection.socket.close()
+            raise
+        if len(self._idle) < MOST_IDLE and self._process == os.getpid():
+            self._idle.append(connection)
+        else:
+            connection.socket.close()
+        return result
+
+    def close(self) -> None:
+        """Close what is idle."""
+        while (connection := self._take()) is not None:
+            connection.socket.close()
+
+    def _take(self) -> C | None:
+        if self._process != os.getpid():
+            # To close them would end the parent's, where TLS says farewell; the descriptors are few.
+            self._left_to_parent, self._idle, self._process = self._idle, [], os.getpid()
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread was faster
+                return None
+            if not _is_stale(connection.socket):
+                return connection
+            connection.socket.close()
+        return None
+
+
+def _is_stale(idle: socket.socket) -> bool:
+    """Whether something has come that nobody asked for: the end, most likely."""
+    try:
+        if not hasattr(select, "poll"):
+            return bool(select.select([idle], [], [], 0)[0])
+        waiting = select.poll()  # for descriptors of any number
+        waiting.register(idle, select.POLLIN)
+        return bool(waiting.poll(0))
+    except (OSError, ValueError):
+        return True
+
+
+def remaining(deadline: float) -> float:
+    """Seconds until then; TimeoutError if it has passed."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds

@@ -1,0 +1,264 @@
+"""Sending without an event loop, over a real Redis and a real local broker: what readers with an event loop get."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from tests.services.local import broker_process
+from tests.services.redis import RedisServer
+
+from fairway.delivery import Payload
+from fairway.layers.backplane import Refused, Unavailable
+from fairway.layers.blocking import MOST_IDLE, Pool, Sender
+from fairway.layers.errors import ChannelFull
+from fairway.layers.layer import BackplaneLayer
+from fairway.layers.local import LocalChannelLayer
+from fairway.layers.local.place import Place, given_place
+from fairway.layers.redis import RedisChannelLayer
+
+DEADLINE = 20.0
+
+NewLayer = Callable[..., BackplaneLayer]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    made = given_place(str(tmp_path_factory.mktemp("local") / "broker.sock"))
+    process = broker_process(made)
+    yield made
+    process.terminate()
+    process.wait(DEADLINE)
+
+
+@pytest.fixture
+def made() -> Iterator[list[BackplaneLayer]]:
+    """Layers that are closed at the end."""
+    layers: list[BackplaneLayer] = []
+    yield layers
+    for layer in layers:
+        sender_of(layer).close()
+
+
+@pytest.fixture(params=["redis", "local"])
+def new_layer(request: pytest.FixtureRequest, place: Place, redis: RedisServer, made: list[BackplaneLayer]) -> NewLayer:
+    """Makes layers that share a service, each as if it were in a process of its own."""
+    prefix = os.urandom(8).hex()
+
+    def make(**options: Any) -> BackplaneLayer:
+        if request.param == "local":
+            made.append(LocalChannelLayer(socket=place.path, prefix=prefix, **options))
+        else:
+            made.append(RedisChannelLayer(hosts=[redis.url], prefix=prefix, **options))
+        return made[-1]
+
+    return make
+
+
+def soon() -> float:
+    return time.monotonic() + DEADLINE
+
+
+def sender_of(layer: BackplaneLayer) -> Sender:
+    sender = layer.node.sender
+    assert sender is not None
+    return sender
+
+
+async def got(layer: BackplaneLayer, channel: str) -> Any:
+    async with asyncio.timeout(DEADLINE):
+        return await layer.receive(channel)
+
+
+async def test_groups_channels_and_queues_are_reached(new_layer: NewLayer) -> None:
+    reading, sender = new_layer(), sender_of(new_layer())
+    channel = await reading.new_channel()
+    await reading.group_add("news", channel)
+    await asyncio.to_thread(sender.group_send, "news", {"type": "to.group"}, soon())
+    assert await got(reading, channel) == {"type": "to.group"}
+    await asyncio.to_thread(sender.send, channel, {"type": "to.channel"}, soon())
+    assert await got(reading, channel) == {"type": "to.channel"}
+    await asyncio.to_thread(sender.send, "work", {"type": "to.queue"}, soon())
+    assert await got(reading, "work") == {"type": "to.queue"}
+    await asyncio.to_thread(sender.broadcast, "news", Payload("hello"), ["nobody"], soon())
+    assert (await got(reading, channel))["text"] == "hello"
+    await reading.close()
+
+
+async def test_queues_that_follow_a_group_are_reached(new_layer: NewLayer) -> None:
+    reading, sender = new_layer(), sender_of(new_layer())
+    await reading.group_add("news", "work")
+    await reading.group_add("other", "rest")
+    await asyncio.to_thread(sender.group_send, "news", {"type": "first"}, soon())
+    assert await got(reading, "work") == {"type": "first"}
+    await asyncio.to_thread(sender.broadcast, "news", Payload("hello"), ["work"], soon())
+    await asyncio.to_thread(sender.group_send, "other", {"type": "second"}, soon())
+    assert await got(reading, "rest") == {"type": "second"}
+    await asyncio.to_thread(sender.group_send, "news", {"type": "third"}, soon())
+    assert await got(reading, "work") == {"type": "third"}, "it was left out of the broadcast"
+    await reading.close()
+
+
+async def test_encrypted_messages_are_read(new_layer: NewLayer) -> None:
+    keys = {"symmetric_encryption_keys": ["a key"]}
+    reading, sender = new_layer(**keys), sender_of(new_layer(**keys))
+    channel = await reading.new_channel()
+    await reading.group_add("news", channel)
+    await asyncio.to_thread(sender.group_send, "news", {"type": "secret"}, soon())
+    assert await got(reading, channel) == {"type": "secret"}
+    await reading.close()
+
+
+def test_a_full_queue_is_said(new_layer: NewLayer) -> None:
+    sender = sender_of(new_layer(capacity=2))
+    for _ in range(2):
+        sender.send("work", {"type": "x"}, soon())
+    with pytest.raises(ChannelFull, match="work"):
+        sender.send("work", {"type": "x"}, soon())
+
+
+async def test_a_channel_of_this_process_is_reached(new_layer: NewLayer) -> None:
+    layer = new_layer(capacity=1)
+    channel = await layer.new_channel()
+    await asyncio.to_thread(sender_of(layer).send, channel, {"type": "x"}, soon())
+    with pytest.raises(ChannelFull):
+        await asyncio.to_thread(sender_of(layer).send, channel, {"type": "x"}, soon())
+    assert await got(layer, channel) == {"type": "x"}
+    await layer.close()
+
+
+async def test_many_threads_send_and_each_in_its_order(new_layer: NewLayer) -> None:
+    reading, sender = new_layer(capacity=1000), sender_of(new_layer())
+    channel = await reading.new_channel()
+    await reading.group_add("news", channel)
+
+    def send_some(thread: int) -> None:
+        for number in range(40):
+            sender.group_send("news", {"type": "x", "from": thread, "number": number}, soon())
+
+    with ThreadPoolExecutor(8) as threads:
+        await asyncio.gather(*(asyncio.get_running_loop().run_in_executor(threads, send_some, one) for one in range(8)))
+    messages = [await got(reading, channel) for _ in range(320)]
+    for thread in range(8):
+        assert [one["number"] for one in messages if one["from"] == thread] == list(range(40))
+    await reading.close()
+
+
+def test_no_thread_and_no_event_loop_is_made(new_layer: NewLayer) -> None:
+    before = threading.enumerate()
+    sender_of(new_layer()).group_send("news", {"type": "x"}, soon())
+    assert threading.enumerate() == before
+
+
+async def test_a_forked_child_has_connections_of_its_own(new_layer: NewLayer) -> None:
+    reading, sender = new_layer(), sender_of(new_layer())
+    channel = await reading.new_channel()
+    await reading.group_add("news", channel)
+    await asyncio.to_thread(sender.group_send, "news", {"type": "parent"}, soon())
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            for number in range(3):
+                sender.group_send("news", {"type": "child", "number": number}, soon())
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, pid, 0))[1]) == 0
+    await asyncio.to_thread(sender.group_send, "news", {"type": "parent again"}, soon())
+    types = [(await got(reading, channel))["type"] for _ in range(5)]
+    assert types == ["parent", "child", "child", "child", "parent again"]
+    await reading.close()
+
+
+def test_a_connection_that_was_cut_while_idle_is_not_used(redis: RedisServer, made: list[BackplaneLayer]) -> None:
+    made.append(RedisChannelLayer(hosts=[redis.url]))
+    sender = sender_of(made[0])
+    sender.group_send("news", {"type": "x"}, soon())
+    with redis.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    sender.group_send("news", {"type": "x"}, soon())
+
+
+def test_one_message_is_one_publish(redis: RedisServer, made: list[BackplaneLayer]) -> None:
+    made.append(RedisChannelLayer(hosts=[redis.url]))
+    sender = sender_of(made[0])
+    sender.group_send("news", {"type": "x"}, soon())
+    with redis.client() as client:
+        client.config_resetstat()
+        for _ in range(10):
+            sender.group_send("news", {"type": "x"}, soon())
+        calls = {name: one["calls"] for name, one in client.info("commandstats").items()}
+    assert calls["cmdstat_publish"] == 10
+    assert set(calls) <= {
+        "cmdstat_publish",
+        "cmdstat_zcard",
+        "cmdstat_config",
+        "cmdstat_config|resetstat",
+        "cmdstat_info",
+        "cmdstat_client|setinfo",
+    }
+
+
+def test_a_service_that_is_not_there_is_said(tmp_path: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(Unavailable, match=rf"^Redis at 127.0.0.1:{port} is away: "):
+        sender_of(RedisChannelLayer(hosts=[("127.0.0.1", port)])).group_send("news", {"type": "x"}, soon())
+    with pytest.raises(Unavailable, match=r"^no broker listens at "):
+        sender_of(LocalChannelLayer(socket=tmp_path / "none.sock")).group_send("news", {"type": "x"}, soon())
+
+
+def test_a_service_that_does_not_answer_is_given_up(tmp_path: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        layer = RedisChannelLayer(hosts=[silent.getsockname()])
+        with pytest.raises(TimeoutError, match="has not answered in time"):
+            sender_of(layer).group_send("news", {"type": "x"}, time.monotonic() + 0.2)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent.sock"))
+        silent.listen()
+        layer = LocalChannelLayer(socket=tmp_path / "silent.sock")
+        with pytest.raises(TimeoutError, match="has not answered in time"):
+            sender_of(layer).group_send("news", {"type": "x"}, time.monotonic() + 0.2)
+
+
+def test_a_wrong_password_is_said(redis: RedisServer) -> None:
+    layer = RedisChannelLayer(hosts=[{"host": redis.host, "port": redis.port, "username": "nobody", "password": "x"}])
+    with pytest.raises(Refused, match="WRONGPASS"):
+        sender_of(layer).group_send("news", {"type": "x"}, soon())
+
+
+class _Ends:
+    def __init__(self) -> None:
+        self.socket, self.other = socket.socketpair()
+
+
+def test_a_pool_keeps_a_few_and_closes_what_has_failed() -> None:
+    made: list[_Ends] = []
+
+    def dial(deadline: float) -> _Ends:
+        made.append(_Ends())
+        return made[-1]
+
+    pool = Pool(dial)
+    assert pool.use(lambda one: one, soon()) is pool.use(lambda one: one, soon())
+    with pytest.raises(ZeroDivisionError):
+        pool.use(lambda one: 1 / 0, soon())
+    assert made[0].socket.fileno() == -1
+
+    def nested(depth: int) -> None:
+        if depth:
+            pool.use(lambda one: nested(depth - 1), soon())
+
+    nested(MOST_IDLE + 3)
+    assert len([one for one in made if one.socket.fileno() != -1]) == MOST_IDLE
+    for one in made:
+        one.socket.close()
+        one.other.close()
