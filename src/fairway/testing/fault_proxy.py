@@ -17,6 +17,9 @@ import struct
 from types import TracebackType
 from typing import cast
 
+_PASSES = 6
+"""Of the event loop, from a connection that is accepted to one that is reset."""
+
 
 class FaultProxy:
     """Passes on what comes, until told otherwise."""
@@ -44,6 +47,13 @@ class FaultProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._server is not None, "the proxy runs"
+        # What has been accepted already comes to `_accept` some passes later. A server of asyncio that is closed
+        # meanwhile would leave it open (CPython 3.11, `Server._attach`).
+        self.refusing = True
+        for listening in self._server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        for _ in range(_PASSES):
+            await asyncio.sleep(0)
         self._server.close()
         self.cut()
         for task in self._tasks:
