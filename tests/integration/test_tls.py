@@ -20,7 +20,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.layers import InMemoryChannelLayer, channel_layers
 from fairway.server.limits import Limits
 from fairway.server.output.fanout import FEW
-from fairway.server.tls.files import TlsFiles
+from fairway.server.tls.files import Credentials, TlsFiles
 from tests.fairway.server.tls import certificates
 from tests.fairway.server.tls.peer import records
 from tests.integration.conftest import Start
@@ -115,6 +115,56 @@ async def test_clients_with_certificates(start: Start, tmp_path: Path, wanted: s
         await served.idle()
         [line] = served.log
         assert "the TLS handshake failed: " in line
+
+
+def no_text() -> ssl.SSLError:
+    """What OpenSSL says of a subject whose bytes are no text."""
+    error = ssl.SSLError(1, "illegal characters")
+    error.reason = "ILLEGAL_CHARACTERS"
+    return error
+
+
+@over_tls
+@pytest.mark.parametrize("error", [no_text(), ArithmeticError("on purpose")], ids=["of TLS", "of ours"])
+async def test_a_certificate_that_cannot_be_read_keeps_nobody_else_out(
+    start: Start, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """One whose authority let its subject be no text; and whatever else may go wrong with one of many handshakes."""
+    unreadable = 3
+    facts = Credentials.facts
+
+    def read(credentials: Credentials, endpoint: ssl.SSLSocket) -> dict[str, Any]:
+        nonlocal unreadable
+        if unreadable:
+            unreadable -= 1
+            raise error
+        return facts(credentials, endpoint)
+
+    monkeypatch.setattr(Credentials, "facts", read)
+    served = await start(echo, tls_handshakes_per_pass=1)
+    failures: list[dict[str, Any]] = []
+    served.context.loop.set_exception_handler(lambda loop, context: failures.append(context))
+
+    async def come() -> int:
+        try:
+            client = await served.connect()
+            await client.send(GET)
+            return (await client.response()).status
+        except (OSError, asyncio.IncompleteReadError):
+            return 0
+
+    is_ours = isinstance(error, ArithmeticError)
+    comers = [asyncio.ensure_future(come()) for _ in range(8)]
+    async with asyncio.timeout(DEADLINE):
+        while sum(one.done() and one.result() == 200 for one in comers) < 5:
+            await next_pass()
+    assert [context["exception"] for context in failures] == [error] * (3 if is_ours else 0)
+    if not is_ours:
+        assert sorted(await asyncio.gather(*comers)) == [0] * 3 + [200] * 5
+        assert all("the TLS handshake failed: " in line for line in served.log)
+    for one in comers:
+        one.cancel()
+    served.context.loop.set_exception_handler(None)
 
 
 # Who does not get in ------------------------------------------------------------------------------------------------

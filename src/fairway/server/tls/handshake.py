@@ -58,12 +58,9 @@ class Handshakes:
         """Take over a socket that was accepted, and does not block. `known`: addresses that are not the socket's."""
         Handshake(self, self._files.credentials, accepted, known).begin()
 
-    def connected(self, endpoint: TlsSocket, credentials: Credentials, known: Mapping[str, Any]) -> None:
+    def connected(self, endpoint: TlsSocket, facts: Mapping[str, Any]) -> None:
         """The handshake is complete."""
         protocol = self._connect(endpoint)
-        facts = credentials.facts(endpoint)
-        if known:
-            facts = {**facts, **known}
         TlsTransport(self.context, endpoint, protocol, facts).start()
 
     def take_turn(self, handshake: Handshake) -> bool:
@@ -84,13 +81,16 @@ class Handshakes:
         self._is_scheduled = False
         self._left = self.context.limits.tls_handshakes_per_pass
         waiting = self._waiting
-        while waiting and self._left:
-            handshake = waiting.popleft()
-            if handshake.is_open:
-                self._left -= 1
-                handshake.step()
-        if self._left < self.context.limits.tls_handshakes_per_pass:
-            self._schedule()
+        try:
+            while waiting and self._left:
+                handshake = waiting.popleft()
+                if handshake.is_open:
+                    self._left -= 1
+                    handshake.step()
+        finally:
+            # Whatever has become of one: nobody else would let the others go on.
+            if waiting or self._left < self.context.limits.tls_handshakes_per_pass:
+                self._schedule()
 
 
 class Handshake(Arrival):
@@ -118,6 +118,7 @@ class Handshake(Arrival):
         try:
             endpoint = self._wrapped()
             endpoint.do_handshake()
+            facts = self._credentials.facts(endpoint)  # which reads the client's certificate
         except ssl.SSLWantReadError:
             self._unwatch()
             self._watch()
@@ -132,7 +133,7 @@ class Handshake(Arrival):
             self._end()
         else:
             self._leave()
-            self._host.connected(endpoint, self._credentials, self._known)
+            self._host.connected(endpoint, {**facts, **self._known} if self._known else facts)
 
     def _wrapped(self) -> TlsSocket:
         endpoint = self.endpoint
