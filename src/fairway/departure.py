@@ -40,7 +40,6 @@ class Departure:
         # Its `put` may be interrupted by another `put`, because signal handlers call it.
         self._orders: queue.SimpleQueue[tuple[float, int] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._last = threading.Thread(target=self._finish, name="fairway departure, last", daemon=True)
         self._is_time = threading.Event()
         self._leaving: threading.Thread | None = None
         self.deadline: float | None = None
@@ -51,6 +50,8 @@ class Departure:
         self.deadline = deadline
         self._orders.put((deadline, code))
         if self._thread is None:
+            # Made here: CPython 3.13 starts no thread that was made before a fork.
+            self._last = threading.Thread(target=self._finish, name="fairway departure, last", daemon=True)
             self._thread = threading.Thread(target=self._watch, name="fairway departure", daemon=True)
             self._thread.start()
             # Before it is needed: CPython 3.12.0 and 3.12.1 start no thread once Python waits for those that there are.
