@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from tests.services.redis import RedisServer, redis_server
 
+from fairway.layers import kept as kept_module
 from fairway.layers.backplane import Refused, Unavailable
-from fairway.layers.redis import shard as shard_module
 from fairway.layers.redis.address import addresses
 from fairway.layers.redis.backplane import RedisBackplane
 from fairway.layers.redis.link import WINDOW_MESSAGES
@@ -160,7 +160,7 @@ async def test_flushall_loses_only_what_waited_in_queues(own_redis: RedisServer,
 async def test_a_server_that_stands_still_is_noticed_and_left(
     own_redis: RedisServer, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_module, "LOOK", 0.05)
+    monkeypatch.setattr(kept_module, "LOOK", 0.05)
     process = processes.start(own_redis.url, answer_timeout=0.5)
     await process.backplane.subscribe(["g.room"])
     own_redis.signal(signal.SIGSTOP)
@@ -182,7 +182,7 @@ async def test_a_server_that_stands_still_is_noticed_and_left(
 async def test_an_idle_connection_is_asked_and_stays(
     redis: RedisServer, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_module, "LOOK", 0.25)
+    monkeypatch.setattr(kept_module, "LOOK", 0.25)
     process = processes.start(redis.url)
     await process.backplane.publish("g.room", b"")
     await asyncio.sleep(2)
@@ -193,7 +193,7 @@ async def test_an_idle_connection_is_asked_and_stays(
 async def test_a_cable_that_is_pulled_is_noticed(
     redis: RedisServer, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_module, "LOOK", 0.05)
+    monkeypatch.setattr(kept_module, "LOOK", 0.05)
     async with FaultProxy(*redis.address) as proxy:
         process = processes.start(f"redis://{proxy.host}:{proxy.port}", answer_timeout=0.3)
         await process.backplane.subscribe(["g.room"])
@@ -229,9 +229,9 @@ async def test_many_who_wait_while_it_is_away_take_no_memory_for_ever(redis: Red
         proxy.refusing = True
         proxy.cut()
         await process.events.until(lambda: process.events.downs)
-        calls = [process.backplane.post("g.room", b"") for _ in range(shard_module.MOST_WAITING + 500)]
+        calls = [process.backplane.post("g.room", b"") for _ in range(kept_module.MOST_WAITING + 500)]
         results = await asyncio.gather(*(call for call in calls if call is not None), return_exceptions=True)
-    assert len(results) == shard_module.MOST_WAITING + 500
+    assert len(results) == kept_module.MOST_WAITING + 500
     assert all(isinstance(result, Unavailable) for result in results)
 
 

@@ -9,6 +9,7 @@ import pytest
 from tests.fairway.layers.redis.doubles import FakeTransport, acknowledgement, message
 from tests.fairway.loops import passes
 
+from fairway.layers import kept as kept_module
 from fairway.layers.backplane import BackplaneStatistics, Refused, Unavailable
 from fairway.layers.redis import shard as shard_module
 from fairway.layers.redis.link import Link, Owner
@@ -70,7 +71,7 @@ def server() -> FakeServer:
 
 @pytest.fixture
 async def shard(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shard]:
-    monkeypatch.setattr(shard_module, "_SHORTEST_PAUSE", 0.001)
+    monkeypatch.setattr(kept_module, "_SHORTEST_PAUSE", 0.001)
     monkeypatch.setattr(shard_module, "_LONGEST_PAUSE", 0.01)
     told: list[Exception | None] = []
     shard = Shard(server, BackplaneStatistics(), answer_timeout=0.2, outage_wait=0.1, told=told.append)
@@ -157,7 +158,7 @@ async def test_what_is_refused_fails_at_once_and_is_tried_again(server: FakeServ
 
 
 async def test_only_so_many_wait(shard: Shard, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_module, "MOST_WAITING", 3)
+    monkeypatch.setattr(kept_module, "MOST_WAITING", 3)
     await standing(shard)
     server.error = OSError("gone")
     server.links[0].connection_lost(None)
@@ -173,7 +174,7 @@ async def test_only_so_many_wait(shard: Shard, server: FakeServer, monkeypatch: 
 async def test_a_silent_link_is_asked_then_cut(
     shard: Shard, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_module, "LOOK", 0.01)
+    monkeypatch.setattr(kept_module, "LOOK", 0.01)
     link = await standing(shard)
     async with asyncio.timeout(DEADLINE):
         await asyncio.wait([link.ended])
@@ -186,7 +187,7 @@ async def test_a_link_that_waits_for_the_hub_is_not_silent(
     shard: Shard, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = await standing(shard)
-    monkeypatch.setattr(shard_module, "LOOK", 0.001)
+    monkeypatch.setattr(kept_module, "LOOK", 0.001)
     link.is_paused = True
     server.links[0].reads += 1
     await asyncio.sleep(0.1)
