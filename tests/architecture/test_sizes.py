@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from tests.architecture.sources import ROOT, SRC, dotted, modules, tree_of
+from tests.architecture.sources import ROOT, SRC, dotted, imports, modules, tree_of, within
 
 MOST_METHODS = 25
 MOST_ATTRIBUTES = 15
@@ -27,7 +27,7 @@ LARGE_CLASSES: dict[str, tuple[int, int]] = {
     "channels.layers.InMemoryChannelLayer": (27, 13),
     "channels.security.websocket.WebsocketDenier": (34, 17),
     "fairway.asgi.http.HttpExchange": (28, 23),
-    "fairway.asgi.websocket.WebSocketExchange": (39, 8),
+    "fairway.asgi.websocket.WebSocketExchange": (38, 9),
     "fairway.generic.sse.ServerSentEventsConsumer": (49, 31),
     "fairway.server.context.ServerContext": (25, 31),
     "fairway.server.http1.connection.Http1Connection": (41, 15),
@@ -47,8 +47,9 @@ TESTED_ELSEWHERE: dict[str, str] = {
 
 
 def classes() -> dict[str, tuple[Path, ast.ClassDef]]:
+    """By their names with that of the module."""
     return {
-        node.name: (path, node)
+        f"{dotted(path)}.{node.name}": (path, node)
         for path in modules("channels", "fairway")
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.ClassDef)
@@ -81,26 +82,43 @@ def own_members(node: ast.ClassDef) -> tuple[set[str], set[str]]:
     return methods, attributes
 
 
+def bases(name: str, known: dict[str, tuple[Path, ast.ClassDef]]) -> set[str]:
+    """Those of our own classes that a class names as its bases."""
+    path, node = known[name]
+    found = set()
+    for base in node.bases:
+        last = ast.unparse(base).partition("[")[0].rpartition(".")[2]
+        # In the module itself, else from where it is imported; a package may have it from one of its modules.
+        imported = [one for _, one in imports(path) if one.endswith(f".{last}")]
+        of_packages = [one for one in known if one.endswith(f".{last}") and within(one, *map(package_of, imported))]
+        here = f"{dotted(path)}.{last}"
+        found |= (
+            {here} if here in known and here != name else {one for one in imported if one in known} or {*of_packages}
+        )
+    return found
+
+
+def package_of(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
 def members(name: str, known: dict[str, tuple[Path, ast.ClassDef]]) -> tuple[set[str], set[str]]:
     """Those of a class, with what it inherits from our own classes."""
-    _, node = known[name]
-    methods, attributes = own_members(node)
-    for base in node.bases:
-        inherited = ast.unparse(base).rpartition(".")[2]
-        if inherited in known and inherited != name:
-            more_methods, more_attributes = members(inherited, known)
-            methods |= more_methods
-            attributes |= more_attributes
+    methods, attributes = own_members(known[name][1])
+    for base in bases(name, known):
+        more_methods, more_attributes = members(base, known)
+        methods |= more_methods
+        attributes |= more_attributes
     return methods, attributes - methods
 
 
 def test_no_class_is_larger_than_it_has_to_be() -> None:
     known = classes()
     large = {}
-    for name, (path, _) in known.items():
+    for name in known:
         methods, attributes = members(name, known)
         if len(methods) > MOST_METHODS or len(attributes) > MOST_ATTRIBUTES:
-            large[f"{dotted(path)}.{name}"] = (len(methods), len(attributes))
+            large[name] = (len(methods), len(attributes))
 
     grown = {
         name: size

@@ -67,7 +67,7 @@ class Kept(Generic[L]):
     ) -> None:
         self.link: L | None = None
         self.answer_timeout = answer_timeout
-        self.statistics = statistics
+        self._statistics = statistics
         self._outage_wait = outage_wait
         self._longest_pause = longest_pause
         self._dial = dial
@@ -101,7 +101,7 @@ class Kept(Generic[L]):
 
     def silent(self) -> Unavailable:
         """What is to be raised when the service has not answered in time."""
-        self.statistics.unavailable += 1
+        self._statistics.unavailable += 1
         return Unavailable(f"{self._news.name} has not answered in {self.answer_timeout:g} s")
 
     async def close(self, drain: float) -> None:
@@ -130,7 +130,7 @@ class Kept(Generic[L]):
             self._expected_by = self._gives_up_at = self._loop.time() + self.answer_timeout
 
     def _give_up(self) -> None:
-        self.statistics.unavailable += 1
+        self._statistics.unavailable += 1
         if isinstance(self._problem, Refused):
             raise Refused(str(self._problem))
         raise Unavailable(f"{self._news.name} is away: {str(self._problem) or type(self._problem).__name__}")

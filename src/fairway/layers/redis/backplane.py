@@ -47,7 +47,7 @@ class RedisBackplane(Backplane):
 
     @property
     def is_up(self) -> bool:
-        return bool(self._shards) and all(shard.link is not None for shard in self._shards)
+        return bool(self._shards) and all(shard.kept.link is not None for shard in self._shards)
 
     def start(self, events: Events) -> None:
         self._events = events
@@ -67,7 +67,7 @@ class RedisBackplane(Backplane):
         for queue in self._queues.values():
             queue.close()
         self._queues.clear()
-        await asyncio.gather(*(shard.close(drain) for shard in self._shards))
+        await asyncio.gather(*(shard.kept.close(drain) for shard in self._shards))
 
     def _told(self, error: Exception | None) -> None:
         if error is not None:

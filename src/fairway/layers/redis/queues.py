@@ -80,7 +80,7 @@ class Queue:
                 try:
                     await self._fetch_once()
                 except ConnectionError:
-                    await self._shard.standing(patiently=True)
+                    await self._shard.kept.standing(patiently=True)
                     self._has_news = True
         except Exception as error:  # whoever reads is to know, and to decide
             for reader in self._readers:
@@ -92,7 +92,7 @@ class Queue:
                 self._linger = self._loop.call_later(LINGER, self._end)
 
     async def _fetch_once(self) -> None:
-        link = await self._shard.standing(patiently=True)
+        link = await self._shard.kept.standing(patiently=True)
         if not self._shard.has_taker(self._wake_up):
             await self._shard.subscribe({self._wake_up: self.taken})
         self._has_news = False
@@ -112,7 +112,7 @@ class Queue:
                 del self._readers[reader]
 
     async def _put_back(self, item: bytes) -> None:
-        link = await self._shard.standing(patiently=True)
+        link = await self._shard.kept.standing(patiently=True)
         await run(link, PUSH_BACK, self._key, [self._wake_up, item, PUSHED_BACK_FOR])
 
     def _end(self) -> None:

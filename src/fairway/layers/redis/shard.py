@@ -27,8 +27,8 @@ _WRONG_SERVER = frozenset({"READONLY", "MASTERDOWN", "LOADING"})
 Take = Callable[[bytes], Awaitable[None] | None]
 
 
-class Shard(Kept[Link]):
-    """Keeps a link to one address. What comes for a name goes to who takes it, `told` hears of up and down."""
+class Shard:
+    """One address, to which a link is `kept`. What comes for a name goes to its taker; `told` hears of up and down."""
 
     def __init__(
         self,
@@ -41,11 +41,12 @@ class Shard(Kept[Link]):
         told: Callable[[Exception | None], None],
     ) -> None:
         self.address = address
+        self.statistics = statistics
         self.longest_reply = longest_reply
         self._takers: dict[bytes, Take] = {}
         self._complaint: ReplyError | None = None
         self._faults = FaultLog(logger, per_second=1)
-        super().__init__(
+        self.kept: Kept[Link] = Kept(
             f"Redis at {address}",
             statistics,
             answer_timeout=answer_timeout,
@@ -59,7 +60,7 @@ class Shard(Kept[Link]):
 
     def post(self, name: bytes, data: bytes) -> Awaitable[None] | None:
         """Publish without awaiting the answer; what is returned, if anything, is to be awaited before the next."""
-        link = self.link
+        link = self.kept.link
         if link is None or self._complaint is not None:
             return self._post_later(name, data)
         self.statistics.published += 1
@@ -74,48 +75,48 @@ class Shard(Kept[Link]):
         return await self._answer(lambda link: run(link, script, key, arguments))
 
     async def _answer(self, asked: Callable[[Link], Awaitable[Reply]]) -> Reply:
-        link = await self.standing()
+        link = await self.kept.standing()
         try:
-            async with asyncio.timeout(self.answer_timeout):
+            async with asyncio.timeout(self.kept.answer_timeout):
                 return await asked(link)
         except TimeoutError:
-            raise self.silent() from None
+            raise self.kept.silent() from None
         except ReplyError as error:
             raise self.refusal(error) from None
 
     async def subscribe(self, takers: Mapping[bytes, Take]) -> None:
         """Have what comes for these names taken, from now on and over every link; nothing is, if this raises."""
-        link = await self.standing()
+        link = await self.kept.standing()
         self._takers.update(takers)
         try:
-            async with asyncio.timeout(self.answer_timeout):
+            async with asyncio.timeout(self.kept.answer_timeout):
                 try:
                     await _subscribe(link, list(takers))
                 except Unavailable:
                     # The next link subscribes to everything.
-                    await self.standing()
+                    await self.kept.standing()
         except BaseException as error:
             for name in takers:
                 self._takers.pop(name, None)
             if isinstance(error, ReplyError):
                 raise self.refusal(error) from None
             if isinstance(error, TimeoutError):
-                raise self.silent() from None
+                raise self.kept.silent() from None
             raise
 
     async def unsubscribe(self, names: Sequence[bytes]) -> None:
         """Take nothing more that comes for these names."""
         for name in names:
             self._takers.pop(name, None)
-        if self.link is not None:
+        if self.kept.link is not None:
             for part in _parts(names):
-                await self.link.acknowledged(b"UNSUBSCRIBE", part)
+                await self.kept.link.acknowledged(b"UNSUBSCRIBE", part)
 
     def forget(self, name: bytes) -> None:
         """`unsubscribe`, without waiting."""
         self._takers.pop(name, None)
-        if self.link is not None:
-            self.link.forget(name)
+        if self.kept.link is not None:
+            self.kept.link.forget(name)
 
     def has_taker(self, name: bytes) -> bool:
         """Whether what comes for the name is taken."""
@@ -124,15 +125,15 @@ class Shard(Kept[Link]):
     def refusal(self, error: ReplyError) -> Refused | Unavailable:
         """What is to be raised for an error that Redis has answered with; a server that is the wrong one is left."""
         self.statistics.refused += 1
-        if error.code in _WRONG_SERVER and self.link is not None:
-            self.link.abort(ConnectionError(str(error)))
+        if error.code in _WRONG_SERVER and self.kept.link is not None:
+            self.kept.link.abort(ConnectionError(str(error)))
         return judged(error)
 
     async def _post_later(self, name: bytes, data: bytes) -> None:
         if self._complaint is not None:
             complaint, self._complaint = self._complaint, None
             raise judged(complaint)
-        link = await self.standing()
+        link = await self.kept.standing()
         self.statistics.published += 1
         waiting = link.post(name, data)
         if waiting is not None:
@@ -169,6 +170,9 @@ class Shard(Kept[Link]):
     def pushed(self, name: bytes, data: bytes) -> Awaitable[None] | None:
         taker = self._takers.get(name)
         return None if taker is None else taker(data)
+
+    def lost(self, link: Link, error: Exception) -> None:
+        self.kept.lost(link, error)
 
     def failed(self, error: ReplyError) -> None:
         self._complaint = error

@@ -76,12 +76,12 @@ async def shard(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     told: list[Exception | None] = []
     shard = Shard(server, BackplaneStatistics(), answer_timeout=0.2, outage_wait=0.1, told=told.append)
     yield shard
-    await shard.close(0.01)
+    await shard.kept.close(0.01)
 
 
 async def standing(shard: Shard) -> Link:
     async with asyncio.timeout(DEADLINE):
-        return await shard.standing(patiently=True)
+        return await shard.kept.standing(patiently=True)
 
 
 async def test_each_link_subscribes_to_everything(shard: Shard, server: FakeServer) -> None:
@@ -107,7 +107,7 @@ async def test_a_shard_is_up_only_when_everything_is_subscribed(shard: Shard, se
         while len(server.links) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     await passes()
-    assert shard.link is None
+    assert shard.kept.link is None
     server.links[1].data_received(acknowledgement(b"subscribe", b"a", 1))
     assert await standing(shard) is server.links[1]
 
@@ -132,7 +132,7 @@ async def test_who_waits_gets_the_link_or_an_error_in_time(shard: Shard, server:
     await standing(shard)
     server.error = OSError("gone")
     server.links[0].connection_lost(OSError("cable"))
-    waiting = [asyncio.ensure_future(shard.standing()) for _ in range(3)]
+    waiting = [asyncio.ensure_future(shard.kept.standing()) for _ in range(3)]
     await asyncio.sleep(0)
     server.error = None
     async with asyncio.timeout(DEADLINE):
@@ -141,7 +141,7 @@ async def test_who_waits_gets_the_link_or_an_error_in_time(shard: Shard, server:
     server.error = OSError("gone")
     server.links[1].connection_lost(OSError("cable"))
     with pytest.raises(Unavailable, match=r"^Redis at there:6379 is away: (gone|cable)$"):
-        await shard.standing()
+        await shard.kept.standing()
     assert shard.statistics.unavailable == 1
     assert shard.statistics.outages == 2
 
@@ -151,10 +151,10 @@ async def test_what_is_refused_fails_at_once_and_is_tried_again(server: FakeServ
     patient = Shard(server, BackplaneStatistics(), answer_timeout=60, outage_wait=60, told=lambda error: None)
     with pytest.raises(Refused, match=r"^Redis refuses: WRONGPASS$"):
         async with asyncio.timeout(DEADLINE):
-            await patient.standing()
+            await patient.kept.standing()
     server.error = None
     assert (await standing(patient)) in server.links
-    await patient.close(0.01)
+    await patient.kept.close(0.01)
 
 
 async def test_only_so_many_wait(shard: Shard, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,11 +162,11 @@ async def test_only_so_many_wait(shard: Shard, server: FakeServer, monkeypatch: 
     await standing(shard)
     server.error = OSError("gone")
     server.links[0].connection_lost(None)
-    waiting = [asyncio.ensure_future(shard.standing()) for _ in range(3)]
+    waiting = [asyncio.ensure_future(shard.kept.standing()) for _ in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(Unavailable):
         async with asyncio.timeout(0.05):
-            await shard.standing()
+            await shard.kept.standing()
     await asyncio.wait(waiting)
 
 
