@@ -9,15 +9,17 @@ Connections are kept in a `Pool`, and each is used by one call at a time. So thr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
+import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from fairway.delivery import Message, Payload
-from fairway.layers.backplane import QueueFull
+from fairway.layers.backplane import BackplaneStatistics, QueueFull, Refused, Unavailable
 from fairway.layers.codec import Codec, Kind, place_of_queue
 from fairway.layers.errors import ChannelFull
 from fairway.layers.hub import Hub
@@ -25,7 +27,8 @@ from fairway.layers.interests import subject_of
 from fairway.layers.receiver import process_of, subject_of_process
 
 MOST_IDLE = 16
-"""Connections that are kept for later, of one pool."""
+MOST_AT_ONCE = 128
+"""Connections of one pool: that are kept for later, and that are in use; further calls wait for one."""
 
 
 class BlockingBackplane(Protocol):
@@ -49,8 +52,16 @@ class BlockingBackplane(Protocol):
 class Sender:
     """Sends for one layer, of the process that `name` gives. For any thread, greenlet or forked child."""
 
-    def __init__(self, name: Callable[[], str], codec: Codec, hub: Hub, backplane: BlockingBackplane) -> None:
+    def __init__(
+        self,
+        name: Callable[[], str],
+        codec: Codec,
+        hub: Hub,
+        backplane: BlockingBackplane,
+        statistics: BackplaneStatistics,
+    ) -> None:
         self._name = name
+        self._statistics = statistics
         self._codec = codec
         self._hub = hub
         self._backplane = backplane
@@ -66,7 +77,9 @@ class Sender:
                 raise ChannelFull(channel)
             return
         subject = subject_of_process(process)
-        self._backplane.publish(subject, self._codec.encode(Kind.DIRECT, [channel, message], subject), deadline)
+        data = self._codec.encode(Kind.DIRECT, [channel, message], subject)
+        with self._counted():
+            self._backplane.publish(subject, data, deadline)
 
     def group_send(self, group: str, message: Message, deadline: float) -> None:
         """To all members of a group."""
@@ -86,7 +99,9 @@ class Sender:
         self, group: str, kind: Kind, body: Any, message: Message, excluded: Collection[str], deadline: float
     ) -> None:
         data = self._codec.encode(kind, body, subject_of(group))
-        followers = [one for one in self._backplane.publish_to_group(group, data, deadline) if one not in excluded]
+        with self._counted():
+            following = self._backplane.publish_to_group(group, data, deadline)
+        followers = [queue for queue in following if queue not in excluded]
         full = 0
         for queue in followers:
             try:
@@ -102,6 +117,18 @@ class Sender:
             self._backplane.push(queue, data, self._hub.capacity_of(queue), self._hub.expiry, deadline)
         except QueueFull:
             raise ChannelFull(queue) from None
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except (Unavailable, TimeoutError):
+            self._statistics.unavailable += 1
+            raise
+        except Refused:
+            self._statistics.refused += 1
+            raise
+        self._statistics.published += 1
 
 
 class Connected(Protocol):
@@ -119,32 +146,45 @@ class Pool(Generic[C]):
 
     def __init__(self, dial: Callable[[float], C]) -> None:
         self._dial = dial
+        self._begin()
+
+    def _begin(self) -> None:
         self._process = os.getpid()
         self._idle: list[C] = []
+        self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
 
     def use(self, function: Callable[[C], T], deadline: float) -> T:
         """Call a function with a connection that nobody else has meanwhile. If it raises, the connection is closed."""
-        connection = self._take() or self._dial(deadline)
+        if self._process != os.getpid():
+            # To close them would end the parent's, where TLS says farewell; the descriptors are few.
+            self._left_to_parent = self._idle
+            self._begin()
+        places = self._places
+        if not places.acquire(timeout=remaining(deadline)):
+            raise TimeoutError
         try:
-            result = function(connection)
-        except BaseException:
-            connection.socket.close()
-            raise
-        if len(self._idle) < MOST_IDLE and self._process == os.getpid():
-            self._idle.append(connection)
-        else:
-            connection.socket.close()
-        return result
+            connection = self._take() or self._dial(deadline)
+            try:
+                result = function(connection)
+            except BaseException:
+                connection.socket.close()
+                raise
+            if len(self._idle) < MOST_IDLE:
+                self._idle.append(connection)
+            else:
+                connection.socket.close()
+            return result
+        finally:
+            places.release()
 
     def close(self) -> None:
         """Close what is idle."""
+        if self._process != os.getpid():
+            return  # it is the parent's
         while (connection := self._take()) is not None:
             connection.socket.close()
 
     def _take(self) -> C | None:
-        if self._process != os.getpid():
-            # To close them would end the parent's, where TLS says farewell; the descriptors are few.
-            self._left_to_parent, self._idle, self._process = self._idle, [], os.getpid()
         while self._idle:
             try:
                 connection = self._idle.pop()

@@ -55,7 +55,7 @@ class BackplaneLayer(HubLayer):
         self.node = Node(type(self).__name__, self.hub, codec, receiver, make_backplane, confirm)
         self._broadcast = self.node.broadcast
         if blocking is not None:
-            self.node.sender = Sender(lambda: self.node.name, codec, self.hub, blocking)
+            self.node.sender = Sender(lambda: self.node.name, codec, self.hub, blocking, self.node.statistics)
 
     def is_up(self) -> bool:
         """Whether the service is there, as far as the layer has been used."""

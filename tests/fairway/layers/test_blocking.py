@@ -16,6 +16,7 @@ from tests.services.local import broker_process
 from tests.services.redis import RedisServer
 
 from fairway.delivery import Payload
+from fairway.layers import blocking
 from fairway.layers.backplane import Refused, Unavailable
 from fairway.layers.blocking import MOST_IDLE, Pool, Sender
 from fairway.layers.errors import ChannelFull
@@ -262,3 +263,35 @@ def test_a_pool_keeps_a_few_and_closes_what_has_failed() -> None:
     for one in made:
         one.socket.close()
         one.other.close()
+
+
+def test_only_so_many_connections_are_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocking, "MOST_AT_ONCE", 2)
+    made: list[_Ends] = []
+
+    def dial(deadline: float) -> _Ends:
+        made.append(_Ends())
+        return made[-1]
+
+    pool = Pool(dial)
+    with pytest.raises(TimeoutError):
+        pool.use(lambda _: pool.use(lambda _: pool.use(id, time.monotonic() + 0.05), soon()), soon())
+    assert len(made) == 2
+    pool.use(id, soon())
+    for one in made:
+        one.socket.close()
+        one.other.close()
+    pool.close()
+
+
+def test_what_is_sent_and_what_fails_is_counted(redis: RedisServer, made: list[BackplaneLayer]) -> None:
+    made.append(RedisChannelLayer(hosts=[redis.url]))
+    sender_of(made[0]).group_send("news", {"type": "x"}, soon())
+    sender_of(made[0]).send("specific.other!x", {"type": "x"}, soon())
+    assert made[0].node.statistics.published == 2
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    away = RedisChannelLayer(hosts=[("127.0.0.1", port)])
+    with pytest.raises(Unavailable):
+        sender_of(away).group_send("news", {"type": "x"}, soon())
+    assert (away.node.statistics.published, away.node.statistics.unavailable) == (0, 1)

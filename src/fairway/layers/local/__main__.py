@@ -66,6 +66,7 @@ def _detach() -> None:
     if os.fork():
         os._exit(0)
     os.setsid()
+    os.chdir("/")  # not to keep the folder of a release that is removed
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         os.dup2(nothing, number)
