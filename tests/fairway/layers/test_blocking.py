@@ -200,7 +200,7 @@ def test_one_message_is_one_publish(redis: RedisServer, made: list[BackplaneLaye
     assert calls["cmdstat_publish"] == 10
     assert set(calls) <= {
         "cmdstat_publish",
-        "cmdstat_zcard",
+        "cmdstat_zrange",
         "cmdstat_config",
         "cmdstat_config|resetstat",
         "cmdstat_info",

@@ -92,9 +92,9 @@ class BlockingRedis:
         publish = (b"PUBLISH", name, data)
         if index != followers_index:
             self._ask(index, lambda link: _all(link.answers(publish)), deadline)
-            answers = self._ask(followers_index, lambda link: _all(link.answers((b"ZCARD", key))), deadline)
+            answers = self._ask(followers_index, lambda link: _all(link.answers((b"ZRANGE", key, 0, 0))), deadline)
         else:
-            answers = self._ask(index, lambda link: _all(link.answers(publish, (b"ZCARD", key))), deadline)
+            answers = self._ask(index, lambda link: _all(link.answers(publish, (b"ZRANGE", key, 0, 0))), deadline)
         if not answers[-1]:
             return ()
         rows = self._ask(followers_index, lambda link: finished(run(link, FOLLOWING, key, [])), deadline)

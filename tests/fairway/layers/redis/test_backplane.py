@@ -7,6 +7,7 @@ import logging
 import re
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fairway.layers import kept as kept_module
 from fairway.layers.backplane import Refused, Unavailable
 from fairway.layers.redis.address import addresses
 from fairway.layers.redis.backplane import RedisBackplane
+from fairway.layers.redis.blocking import BlockingRedis
 from fairway.layers.redis.link import WINDOW_MESSAGES
 from fairway.testing.backplane_contract import DEADLINE, Process
 from fairway.testing.fault_proxy import FaultProxy
@@ -275,6 +277,13 @@ async def test_the_least_rights_are_enough(own_redis: RedisServer, processes: Pr
     assert await process.backplane.pull("work") == b"yes"
     await process.backplane.followers.add("room", "work", 60)
     assert [row[:2] for row in await process.backplane.followers.all()] == [("room", "work")]
+    sender = BlockingRedis(addresses(f"redis://app:secret@127.0.0.1:{own_redis.port}"), "suite")
+    deadline = time.monotonic() + DEADLINE
+    assert await asyncio.to_thread(sender.publish_to_group, "room", b"sent", deadline) == ["work"]
+    assert await process.events.received(2) == [("g.room", b"yes"), ("g.room", b"sent")]
+    await asyncio.to_thread(sender.push, "work", b"sent", 10, 60, deadline)
+    assert await process.backplane.pull("work") == b"sent"
+    sender.close()
     await process.backplane.followers.remove("room", "work")
 
     less = processes.start(f"redis://less:secret@127.0.0.1:{own_redis.port}")
