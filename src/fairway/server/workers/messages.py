@@ -18,6 +18,7 @@ A process that ends closes its sockets: so each knows when the other is gone.
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -62,6 +63,8 @@ class Channel:
             return []
         except OSError:
             return None
+        for number in descriptors:
+            os.set_inheritable(number, False)
         self._descriptors += descriptors
         if not data:
             return None

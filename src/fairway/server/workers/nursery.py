@@ -95,6 +95,8 @@ def tend(inherited: Inheritance, reason: str = "") -> Assignment | None:
     None, when the supervisor has gone or wants no more. `reason`: why the application must not be forked, if the caller
     knows one.
     """
+    for number in inherited.descriptors:
+        os.set_inheritable(number, False)  # what the application starts is to hold none of them
     channel = Channel(socket.socket(fileno=inherited.channel))
     reason = reason or hindrance(inherited)
     if not reason:

@@ -378,7 +378,11 @@ class Supervisor:
 
 def command_of(arguments: Sequence[str]) -> list[str]:
     """What starts an interpreter like this one, which calls `fairway` with the same arguments."""
-    return [sys.executable, *subprocess._args_from_interpreter_flags(), "-m", "fairway", *arguments]  # type: ignore[attr-defined]
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    # A module of the project does not stand in the place of one of Python's, unless this interpreter lets it, too.
+    if not sys.flags.safe_path and sys.path[0] not in ("", os.getcwd()):
+        flags.append("-P")
+    return [sys.executable, *flags, "-m", "fairway", *arguments]
 
 
 def _directory() -> str | None:

@@ -298,6 +298,32 @@ def test_a_module_that_starts_threads_is_not_forked(start: Callable[..., Workers
     assert server.end(PATIENCE) == 0
 
 
+def test_a_module_with_the_name_of_one_of_pythons_keeps_no_worker_from_starting(tmp_path: Path):
+    (tmp_path / "queue.py").write_text("raise RuntimeError('not the one that was meant')\n")
+    (tmp_path / "plain_site.py").write_text(SITE)
+    command = [str(Path(sys.executable).parent / "fairway"), "--port", "0", "--workers", "2", "plain_site:application"]
+    log_path = tmp_path / "log"
+    with log_path.open("w") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=log)
+        try:
+            until(lambda: "all 2 workers are ready" in log_path.read_text() or process.poll() is not None)
+            assert process.poll() is None, log_path.read_text()
+        finally:
+            process.terminate()
+            assert process.wait(PATIENCE) == 0
+
+
+def test_what_a_worker_starts_holds_none_of_its_sockets(start: Callable[..., Workers]):
+    source = SITE.replace(
+        '    text = f"{os.getpid()} {VERSION}"',
+        "    import subprocess, sys\n"
+        "    code = 'import os; print(len([n for n in range(3, 100) if os.path.exists(f\"/proc/self/fd/{n}\")]))'\n"
+        "    done = subprocess.run([sys.executable, '-c', code], close_fds=False, capture_output=True, text=True)\n"
+        '    text = f"{os.getpid()} {done.stdout.strip()}"',
+    )
+    assert {start(source).answer()[1]} == {"0"}
+
+
 def test_one_more_and_one_less(start: Callable[..., Workers]):
     server = start()
     server.signal(signal.SIGTTIN)
