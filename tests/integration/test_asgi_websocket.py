@@ -222,6 +222,28 @@ async def test_9110_8_6_a_denial_that_contradicts_its_length_is_500(start: Start
         assert line.endswith("/chat: application returned in the middle of its response to the handshake")
 
 
+@pytest.mark.parametrize("sent", [[], [START_OF_DENIAL]], ids=["nothing", "the start of a denial"])
+async def test_who_says_no_more_in_time_is_answered_for(start: Start, sent: list[Any]) -> None:
+    """A client waits no longer if a response has begun of which it has not been sent anything."""
+
+    async def handler(connection: Connection, tell: Any) -> None:
+        await connection.receive()
+        for event in sent:
+            await connection.send(event)
+        tell(await connection.receive())
+
+    served = await start(app := Recorder(handler), connect_timeout=0.05)
+    client = await served.connect()
+    await client.send(HANDSHAKE)
+    response = await client.response()
+    assert (response.status, response.body) == (500, b"the application did not answer in time\n")
+    assert (await app.seen())["type"] == "websocket.disconnect"
+    await client.close()
+    await served.idle()
+    (line,) = served.log
+    assert line.endswith("/chat: application did not answer websocket.connect within 0.05 s")
+
+
 async def test_a_denial_that_is_not_finished_is_cut(start: Start) -> None:
     async def handler(connection: Connection, tell: Any) -> None:
         await connection.receive()

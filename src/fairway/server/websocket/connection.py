@@ -304,7 +304,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             if not self._task.done():
                 self._context.cancel_hanging(self._task, self.scope)
             self._begin_closing().at = None
-        if self.phase is Phase.CONNECTING and now >= self.started_at + limits.connect_timeout:
+        if self.phase <= Phase.DENYING and now >= self.started_at + limits.connect_timeout:  # nothing has been sent
             self._fault(
                 "no answer", f"application did not answer websocket.connect within {limits.connect_timeout:g} s"
             )
@@ -322,7 +322,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     def _next_deadline(self) -> float | None:
         limits, closing = self._context.limits, self.closing
         deadlines = [closing.until, self.outbox.next_deadline()]
-        if self.phase is Phase.CONNECTING:
+        if self.phase <= Phase.DENYING:
             deadlines.append(self.started_at + limits.connect_timeout)
         if closing.at is not None and self._task is not None:
             deadlines.append(closing.at + limits.disconnect_timeout)
