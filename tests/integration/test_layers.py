@@ -5,27 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import multiprocessing
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any
 
 import django
 import pytest
 from django.conf import settings
-from websockets.asyncio.client import ClientConnection, connect
 
 from channels.consumer import AsyncConsumer
 from channels.worker import Worker
 from fairway.layers.redis import RedisChannelLayer
 from fairway.testing import ServerProcess
+from tests.integration.rooms import (
+    DEADLINE,
+    Client,
+    lose_one,
+    meet,
+    two_clients_at_each,
+    two_servers,
+    until,
+)
 from tests.services.redis import RedisServer, redis_server
 
 pytestmark = pytest.mark.slow
-
-DEADLINE = 30.0
 
 
 def set_up(url: str) -> None:
@@ -36,36 +40,6 @@ def set_up(url: str) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "fairway.layers.redis.RedisChannelLayer", "CONFIG": config}}
 
 
-def application() -> Any:
-    from channels.generic.websocket import AsyncJsonWebsocketConsumer
-
-    class Room(AsyncJsonWebsocketConsumer):
-        """Does with the layer what its client says, and tells it what comes."""
-
-        groups = ["room"]
-
-        async def connect(self) -> None:
-            await self.accept()
-            await self.send_json({"channel": self.channel_name})
-
-        async def receive_json(self, content: Any, **kwargs: Any) -> None:
-            event = {"type": "room.event", "text": content.get("text")}
-            try:
-                if "direct" in content:
-                    await self.channel_layer.send(content["direct"], event)
-                elif "broadcast" in content:
-                    await self.channel_layer.group_broadcast_json("room", {"broadcast": content["broadcast"]})
-                else:
-                    await self.channel_layer.group_send("room", event)
-            except ConnectionError as error:
-                await self.send_json({"error": str(error)})
-
-        async def room_event(self, event: Any) -> None:
-            await self.send_json({"text": event["text"]})
-
-    return Room.as_asgi()
-
-
 @pytest.fixture
 def redis_of_its_own() -> Iterator[RedisServer]:
     with redis_server() as server:
@@ -74,72 +48,24 @@ def redis_of_its_own() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def servers(redis_of_its_own: RedisServer) -> Iterator[list[ServerProcess]]:
-    url = redis_of_its_own.url
-    before = multiprocessing.get_start_method()
-    multiprocessing.set_start_method("spawn", force=True)
-    try:
-        started = [ServerProcess("127.0.0.1", application, setup=partial(set_up, url)) for _ in range(2)]
-        for server in started:
-            server.start()
-    finally:
-        multiprocessing.set_start_method(before, force=True)
-    for server in started:
-        assert server.ready.wait(DEADLINE), "a server did not start"
-    yield started
-    for server in started:
-        server.terminate()
-        server.join(DEADLINE)
-
-
-Client = ClientConnection
+    with two_servers(partial(set_up, redis_of_its_own.url)) as started:
+        yield started
 
 
 @pytest.fixture
 async def clients(servers: list[ServerProcess]) -> AsyncIterator[list[tuple[Client, str]]]:
-    """Two at each server, with the names of their channels."""
-    async with AsyncExitStack() as stack:
-        those = []
-        for server in servers:
-            for _ in range(2):
-                client = await stack.enter_async_context(connect(f"ws://127.0.0.1:{server.port.value}/"))
-                those.append((client, (await received(client))["channel"]))
+    async with two_clients_at_each(servers) as those:
         yield those
 
 
-async def received(client: Client) -> Any:
-    async with asyncio.timeout(DEADLINE):
-        return json.loads(await client.recv())
-
-
-async def until(client: Client, condition: Callable[[Any], bool]) -> list[Any]:
-    """What is received up to a message of which something holds, without it."""
-    before = []
-    while not condition(message := await received(client)):
-        before.append(message)
-    return before
-
-
 async def test_clients_of_two_processes_meet(clients: list[tuple[Client, str]]) -> None:
-    (one, _), (_, _), (three, channel), (_, _) = clients
-    await one.send(json.dumps({"text": "to all"}))
-    for client, _ in clients:
-        assert await received(client) == {"text": "to all"}
-    await three.send(json.dumps({"broadcast": "to all sockets"}))
-    for client, _ in clients:
-        assert await received(client) == {"broadcast": "to all sockets"}
-    await one.send(json.dumps({"direct": channel, "text": "to one"}))
-    assert await received(three) == {"text": "to one"}
+    await meet(clients)
 
 
 async def test_a_process_that_is_killed_is_missed_by_nobody(
     clients: list[tuple[Client, str]], servers: list[ServerProcess]
 ) -> None:
-    servers[1].kill()
-    servers[1].join(DEADLINE)
-    for number in range(3):
-        await clients[0][0].send(json.dumps({"text": number}))
-        for client, _ in clients[:2]:
-            assert await received(client) == {"text": number}
+    await lose_one(clients, servers)
 
 
 async def test_redis_killed_ten_times_under_load_closes_no_socket(

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import multiprocessing
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +15,22 @@ from typing import Any
 import django
 import pytest
 from django.conf import settings
-from websockets.asyncio.client import connect
 
 from channels.consumer import AsyncConsumer
 from channels.worker import Worker
 from fairway.layers.local import LocalChannelLayer
 from fairway.layers.local.place import Place, given_place
 from fairway.testing import ServerProcess
-from tests.integration.test_layers import DEADLINE, Client, application, received, until
+from tests.integration.rooms import (
+    DEADLINE,
+    Client,
+    lose_one,
+    meet,
+    received,
+    two_clients_at_each,
+    two_servers,
+    until,
+)
 from tests.services.local import broker_id, end_broker
 
 pytestmark = pytest.mark.slow
@@ -48,45 +54,18 @@ def place(tmp_path: Path) -> Iterator[Place]:
 @pytest.fixture
 def servers(place: Place) -> Iterator[list[ServerProcess]]:
     """Nobody has started a broker for them."""
-    before = multiprocessing.get_start_method()
-    multiprocessing.set_start_method("spawn", force=True)
-    try:
-        started = [ServerProcess("127.0.0.1", application, setup=partial(set_up, place.path)) for _ in range(2)]
-        for server in started:
-            server.start()
-    finally:
-        multiprocessing.set_start_method(before, force=True)
-    for server in started:
-        assert server.ready.wait(DEADLINE), "a server did not start"
-    yield started
-    for server in started:
-        server.terminate()
-        server.join(DEADLINE)
+    with two_servers(partial(set_up, place.path)) as started:
+        yield started
 
 
 @pytest.fixture
 async def clients(servers: list[ServerProcess]) -> AsyncIterator[list[tuple[Client, str]]]:
-    """Two at each server, with the names of their channels."""
-    async with AsyncExitStack() as stack:
-        those = []
-        for server in servers:
-            for _ in range(2):
-                client = await stack.enter_async_context(connect(f"ws://127.0.0.1:{server.port.value}/"))
-                those.append((client, (await received(client))["channel"]))
+    async with two_clients_at_each(servers) as those:
         yield those
 
 
 async def test_clients_of_two_processes_meet(clients: list[tuple[Client, str]], place: Place) -> None:
-    (one, _), (_, _), (three, channel), (_, _) = clients
-    await one.send(json.dumps({"text": "to all"}))
-    for client, _ in clients:
-        assert await received(client) == {"text": "to all"}
-    await three.send(json.dumps({"broadcast": "to all sockets"}))
-    for client, _ in clients:
-        assert await received(client) == {"broadcast": "to all sockets"}
-    await one.send(json.dumps({"direct": channel, "text": "to one"}))
-    assert await received(three) == {"text": "to one"}
-
+    await meet(clients)
     shell = LocalChannelLayer(socket=place.path)
     await shell.group_send("room", {"type": "room.event", "text": "from a shell"})
     await shell.close()
@@ -98,12 +77,7 @@ async def test_a_process_that_is_killed_is_missed_by_nobody(
     clients: list[tuple[Client, str]], servers: list[ServerProcess], place: Place
 ) -> None:
     broker = await asyncio.to_thread(broker_id, place)
-    servers[1].kill()
-    servers[1].join(DEADLINE)
-    for number in range(3):
-        await clients[0][0].send(json.dumps({"text": number}))
-        for client, _ in clients[:2]:
-            assert await received(client) == {"text": number}
+    await lose_one(clients, servers)
     assert await asyncio.to_thread(broker_id, place) == broker, "whichever of them has started it"
 
 
