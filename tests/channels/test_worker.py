@@ -334,7 +334,7 @@ async def test_a_layer_that_fails_is_tried_again(caplog: pytest.LogCaptureFixtur
         assert await next_seen() == [1]
 
     assert caplog.messages == [
-        "The channel layer Failing fails, and is tried again until it works: ConnectionError: connection refused",
+        "The channel layer Failing is failing; trying again until it works: ConnectionError: connection refused",
         "The channel layer Failing works again",
     ]
     assert not any(record.exc_info for record in caplog.records)
@@ -347,7 +347,7 @@ async def test_a_layer_that_fails_is_one_line_for_all_channels(caplog: pytest.Lo
         await send(layer, 1)
         assert await next_seen() == [1]
     assert [line.partition(":")[0] for line in caplog.messages] == [
-        "The channel layer Failing fails, and is tried again until it works",
+        "The channel layer Failing is failing; trying again until it works",
         "The channel layer Failing works again",
     ]
 

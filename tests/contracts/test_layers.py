@@ -91,7 +91,7 @@ async def test_a_layer_that_fails_closes_nobodys_connection(
 
     name = type(foreign).__name__
     assert lines_about(foreign, caplog) == [
-        f"The channel layer {name} fails, and is tried again until it works: ConnectionError: the layer is away",
+        f"The channel layer {name} is failing; trying again until it works: ConnectionError: the layer is away",
         f"The channel layer {name} works again",
     ]
     assert not any(record.exc_info for record in caplog.records)

@@ -1,1 +1,1 @@
-"""Channel layers of the engine: the hub that every one of them delivers through."""
+"""The engine's channel layers, and the hub that all of them deliver through."""

@@ -1,7 +1,7 @@
-"""An event loop in a thread of its own, for whoever has none: what synchronous code calls runs in it.
+"""An event loop in its own thread, for code that has none: calls from synchronous code run in it.
 
-A forked child has its parent's loop, but not its thread. It must not close that loop, which would tell the kernel to
-watch the parent's descriptors no more; so it keeps it untouched, and starts one of its own.
+A forked child inherits its parent's loop, but not the thread. It must not close that loop: closing it would make the
+kernel stop watching the parent's descriptors. So the child keeps the loop untouched, and starts one of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STOP_TIMEOUT = 5.0
 
 
 class BackgroundLoop:
-    """An event loop in a daemon thread, which the first call starts; any thread may call."""
+    """An event loop in a daemon thread. The first call starts it, and any thread may call."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -29,7 +29,11 @@ class BackgroundLoop:
     def run(
         self, function: Callable[..., Coroutine[Any, Any, None]], /, *args: Any, timeout: float | None, **kwargs: Any
     ) -> None:
-        """Run a coroutine function there, and wait for it; an exception here, such as the time-out, cancels it."""
+        """Run a coroutine function in the loop, and wait for its end.
+
+        An exception in the waiting thread, such as KeyboardInterrupt, cancels it; so does the time-out, which raises
+        TimeoutError.
+        """
         future = asyncio.run_coroutine_threadsafe(function(*args, **kwargs), self.started())
         try:
             futures.wait([future], timeout)
@@ -37,11 +41,11 @@ class BackgroundLoop:
             unfinished = future.cancel()
         if unfinished:
             name = getattr(function, "__qualname__", repr(function))
-            raise TimeoutError(f"{name} did not finish within {timeout:g} s: is what the channel layer needs up?")
+            raise TimeoutError(f"{name} did not finish within {timeout:g} s: is the channel layer's service up?")
         future.result()
 
     def stop(self) -> None:
-        """Cancel what runs and close the event loop. A later call starts another."""
+        """Cancel whatever runs, and close the event loop. A later call starts a new one."""
         with self._lock:
             loop, self._loop = self._loop, None
             thread, self._thread = self._thread, None
@@ -50,7 +54,7 @@ class BackgroundLoop:
             thread.join(_STOP_TIMEOUT)
 
     def started(self) -> asyncio.AbstractEventLoop:
-        """The event loop, which runs."""
+        """The event loop, started if need be."""
         with self._lock:
             if self._loop is None or self._thread is None or not self._thread.is_alive():
                 self._loop = asyncio.new_event_loop()
@@ -59,11 +63,11 @@ class BackgroundLoop:
             return self._loop
 
     def is_its_own(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether this is the event loop."""
+        """Whether this is the background event loop."""
         return loop is self._loop
 
     def start_anew(self) -> None:
-        """In a child process: leave what was started to the parent."""
+        """In a forked child: leave the loop and its thread to the parent."""
         self._left_to_parents.append((self._loop, self._thread))
         self._lock = threading.Lock()
         self._loop = self._thread = None
@@ -75,7 +79,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 background = BackgroundLoop()
-"""The one of this process."""
+"""The one background loop of this process."""
 
 os.register_at_fork(after_in_child=background.start_anew)
 atexit.register(background.stop)

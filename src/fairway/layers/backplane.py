@@ -1,18 +1,18 @@
-"""The contract of backplanes: bytes between processes, for a layer to put its messages into.
+"""The contract of backplanes, which carry the bytes of a layer's messages between processes.
 
-A backplane knows subjects and queues. What is posted to a *subject* reaches every process that has subscribed to it at
-that moment; what is pushed to a *queue* waits there for one reader. It knows no groups, channels, members or messages:
-those are the layer's.
+A backplane knows subjects and queues. Data posted to a *subject* reaches every process that is subscribed to it at that
+moment. Data pushed to a *queue* waits there for one reader. Groups, channels, members and messages belong to the layer;
+a backplane knows none of them.
 
-A backplane lives in one event loop. `start` begins to connect and does not wait for it; from then on the backplane
-keeps itself connected, and stands by the subscriptions that it has acknowledged, until `close`. While what it needs is
-away, every call waits for a bounded time and then raises `Unavailable`, and later calls raise it at once, until it is
-back. Calls take effect in the order in which they are made.
+A backplane lives in one event loop. `start` begins to connect and returns at once. From then on, until `close`, the
+backplane keeps itself connected and renews every subscription that it has acknowledged. While its service is away, a
+call waits for a bounded time and then raises `Unavailable`; once that time has passed, further calls raise at once,
+until the service is back. Calls take effect in the order in which they are made.
 
-What not every backplane can do are its *abilities*: `followers`, `streams` and `presence` are objects of it, whose
-methods raise `NotAble` where it lacks them.
+What only some backplanes can do are *abilities*: the attributes `followers`, `streams` and `presence`. Their methods
+raise `NotAble` on a backplane that lacks the ability.
 
-`fairway.testing.backplane_contract` is the suite that a backplane has to pass.
+`fairway.testing.backplane_contract` is the test suite that every backplane has to pass.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from fairway.delivery import CounterSet
 
 
 class BackplaneError(Exception):
-    """A backplane could not do what it was asked to."""
+    """A backplane could not do what it was asked to do."""
 
 
 class Unavailable(BackplaneError, ConnectionError):
-    """What the backplane needs is away. Whether a message that was under way has arrived is unknown."""
+    """The backplane's service is away. A message that was on its way may or may not have arrived."""
 
 
 class Refused(BackplaneError):
-    """The service does not let us: a wrong password, a missing permission, a version that is too old."""
+    """The service turns us away: a wrong password, a missing permission, a version that is too old."""
 
 
 class QueueFull(BackplaneError):
@@ -46,13 +46,13 @@ class NotAble(BackplaneError, NotImplementedError):
 
 
 class BackplaneStatistics(CounterSet):
-    """Counts of one backplane.
+    """What one backplane has counted.
 
-    `published`: messages posted or published. `received`: messages that came for a subject. `unheard`: posted, but no
-    process had subscribed. `uncertain`: posted, and the connection was lost before the answer. `unavailable`: calls
-    that raised `Unavailable`. `refused`: errors that the service answered with. `undecodable`: messages that were
-    dropped because nobody could read them. `lost`: messages taken from a queue for a reader that had gone, and that
-    could not be put back. `outages`: how often what the backplane needs went away.
+    `published`: messages posted or published. `received`: messages that arrived for a subject. `unheard`: messages
+    posted to a subject without subscribers. `uncertain`: posted messages whose connection was lost before the answer.
+    `unavailable`: calls that raised `Unavailable`. `refused`: errors that the service answered with. `undecodable`:
+    messages dropped because they could not be read. `lost`: messages that were taken from a queue for a reader that had
+    gone, and could not be put back. `outages`: how often the service went away.
     """
 
     __slots__ = (
@@ -83,22 +83,22 @@ class BackplaneStatistics(CounterSet):
 
 
 class Events(Protocol):
-    """Who is told of what comes. Called in the backplane's event loop; nothing here raises."""
+    """What a backplane reports. It calls these methods in its event loop; they must not raise."""
 
     def message(self, subject: str, data: bytes) -> Awaitable[None] | None:
-        """Something came for a subject. What is returned, if anything, is to be awaited before the next call."""
+        """Data has arrived for a subject. Await the result, if there is one, before the next call."""
 
     def up(self) -> None:
-        """All subscriptions stand, at the start or again. What came in between may have been missed."""
+        """All subscriptions stand, for the first time or again. Messages since the last `down` may be lost."""
 
     def down(self, error: Exception) -> None:
-        """What the backplane needs is away."""
+        """The backplane's service is away."""
 
 
 # Abilities --------------------------------------------------------------------------------------------------------
 
 FOLLOWERS, STREAMS, PRESENCE, CLAIMS = "followers", "streams", "presence", "claims"
-"""Names of abilities. *Claims* are reserved: one owner for a name, with a lease, and a term that fences off others."""
+"""The names of abilities. *Claims* are reserved: one owner for a name, with a lease and a fencing term."""
 
 
 def _lacks(what: str, who_has: str) -> NoReturn:
@@ -106,9 +106,9 @@ def _lacks(what: str, who_has: str) -> NoReturn:
 
 
 class Followers:
-    """Queues that follow groups: who sends to a group pushes to them as well. The service keeps who follows.
+    """Queues that follow groups: whoever sends to a group also pushes to its followers. The service keeps the list.
 
-    There are few of them: every process that sends knows them all.
+    The list is short: every process that sends knows all of it.
     """
 
     async def add(self, group: str, queue: str, expiry: float) -> None:
@@ -116,11 +116,11 @@ class Followers:
         self._lack()
 
     async def remove(self, group: str, queue: str) -> None:
-        """Let it follow no longer; nothing happens if it does not."""
+        """Make a queue stop following a group. Does nothing if it does not follow."""
         self._lack()
 
     async def all(self) -> Sequence[tuple[str, str, float]]:
-        """Groups, the queues that follow them, and for how many seconds they still do."""
+        """Each group with a queue that follows it, and for how many more seconds it does."""
         self._lack()
 
     def _lack(self) -> NoReturn:
@@ -129,7 +129,7 @@ class Followers:
 
 @dataclass(frozen=True)
 class Position:
-    """A place in what is kept of a subject: offsets grow, and mean something within an epoch only."""
+    """A place in a subject's history. Offsets grow, and can only be compared within one epoch."""
 
     epoch: str
     offset: int
@@ -137,7 +137,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Keep:
-    """How much is kept of a subject: so many messages, for so many seconds."""
+    """How much of a subject's history is kept: so many messages, for so many seconds."""
 
     size: int
     seconds: float
@@ -145,7 +145,7 @@ class Keep:
 
 @dataclass(frozen=True)
 class Kept:
-    """A message that was kept, when it was, by the service's clock, and after which one of its subject it comes."""
+    """A message from a subject's history. `at` is a time of the service's clock, `previous` the preceding offset."""
 
     data: bytes
     position: Position
@@ -155,7 +155,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Page:
-    """A part of what is kept of a subject. `is_complete`: nothing is missing between `after` and the first message."""
+    """A part of a subject's history. `is_complete`: nothing is missing between `after` and the first message."""
 
     messages: Sequence[Kept]
     top: Position
@@ -163,14 +163,14 @@ class Page:
 
 
 class Streams:
-    """Subjects of which the last messages are kept."""
+    """Subjects whose last messages are kept."""
 
     async def append(self, subject: str, data: bytes, keep: Keep, key: str = "") -> Position:
-        """Publish and keep; of those with the same `key` only the first."""
+        """Publish a message and keep it. Of several with the same `key`, only the first counts."""
         self._lack()
 
     async def read(self, subject: str, after: Position | float | None, limit: int) -> Page:
-        """What was kept after a position or a time of the service's clock; from the beginning with None."""
+        """The history after a position, or after a time of the service's clock; all of it with None."""
         self._lack()
 
     def _lack(self) -> NoReturn:
@@ -179,7 +179,7 @@ class Streams:
 
 @dataclass(frozen=True)
 class Departed:
-    """A process whose lease has ended, with the subjects of its entries. `term` fences off what it still says."""
+    """A process whose lease has ended, with the subjects of its entries. `term` fences off anything it still says."""
 
     process: str
     subjects: Sequence[str]
@@ -187,14 +187,14 @@ class Departed:
 
 
 class Presence:
-    """Who is there: entries of a process under a subject, which live as long as the process's lease."""
+    """Who is there: entries of processes under subjects. An entry lives as long as its process renews its lease."""
 
     async def enter(self, subject: str, entries: Mapping[str, bytes]) -> None:
-        """Add entries of this process, or change them."""
+        """Add or change entries of this process."""
         self._lack()
 
     async def leave(self, subject: str, keys: Collection[str]) -> None:
-        """Take entries of this process away."""
+        """Remove entries of this process."""
         self._lack()
 
     async def present(self, subject: str) -> Mapping[str, Mapping[str, bytes]]:
@@ -202,11 +202,11 @@ class Presence:
         self._lack()
 
     async def count(self, subject: str) -> int:
-        """How many entries there are, of all processes."""
+        """How many entries all processes have together."""
         self._lack()
 
     async def renew(self, ttl: float) -> Sequence[Departed]:
-        """Live for so many seconds more; each process that has died is named to one caller."""
+        """Live for so many more seconds. Each process that has died is reported to exactly one caller."""
         self._lack()
 
     def _lack(self) -> NoReturn:
@@ -216,8 +216,8 @@ class Presence:
 class Backplane(abc.ABC):
     """Carries bytes between the processes that share a service and a prefix.
 
-    Subjects and names of queues are at most 120 characters of `[A-Za-z0-9._!-]`. Messages of one sender to one subject
-    arrive in their order, and all receivers of a subject see the same order.
+    Names of subjects and queues have at most 120 characters of `[A-Za-z0-9._!-]`. One sender's messages to one subject
+    arrive in the order in which they were sent, and all receivers of a subject see the same order.
     """
 
     statistics: BackplaneStatistics
@@ -227,7 +227,7 @@ class Backplane(abc.ABC):
 
     @property
     def abilities(self) -> frozenset[str]:
-        """What it can do besides subjects and queues."""
+        """What this backplane can do besides subjects and queues."""
         each = {
             FOLLOWERS: (self.followers, Followers),
             STREAMS: (self.streams, Streams),
@@ -238,7 +238,7 @@ class Backplane(abc.ABC):
     @property
     @abc.abstractmethod
     def is_up(self) -> bool:
-        """Whether it is connected, as far as is known without trying. Asked from any thread."""
+        """Whether it is connected, as far as it knows without trying. Any thread may ask."""
 
     @abc.abstractmethod
     def start(self, events: Events) -> None:
@@ -246,42 +246,42 @@ class Backplane(abc.ABC):
 
     @abc.abstractmethod
     async def close(self, drain: float = 1.0) -> None:
-        """Wait at most so many seconds until what was posted is confirmed, then disconnect."""
+        """Wait up to `drain` seconds until everything posted is confirmed, then disconnect."""
 
     @abc.abstractmethod
     def post(self, subject: str, data: bytes) -> Awaitable[None] | None:
-        """Send with the others of this pass of the loop, without waiting for an answer.
+        """Send together with everything else from this pass of the loop, without waiting for an answer.
 
-        What is returned, if anything, is to be awaited before sending more: too much is unconfirmed, or the service is
-        away, and then it raises `Unavailable`. An error that the service answers with is raised by a later call.
+        Await the result, if there is one, before sending more: either too much is unconfirmed, or the service is away
+        and the wait may raise `Unavailable`. If the service answers with an error, a later call raises it.
         """
 
     @abc.abstractmethod
     async def publish(self, subject: str, data: bytes) -> int | None:
-        """Send, and wait until the service has it; how many processes it went to, where that is known."""
+        """Send, and wait until the service has the message. Returns the number of receiving processes, if known."""
 
     @abc.abstractmethod
     async def subscribe(self, subjects: Sequence[str]) -> None:
-        """Receive these from now on: whatever is published after this has returned arrives.
+        """Subscribe: whatever is published after this has returned arrives.
 
-        If it raises, they are not subscribed to.
+        If it raises, this process is subscribed to none of these subjects.
         """
 
     @abc.abstractmethod
     async def unsubscribe(self, subjects: Sequence[str]) -> None:
-        """Do not receive these any more."""
+        """Stop receiving messages for these subjects."""
 
     @abc.abstractmethod
     async def push(self, queue: str, data: bytes, capacity: int, expiry: float) -> None:
-        """Add to a queue; the message is dropped unread after `expiry` seconds. `QueueFull` at `capacity`."""
+        """Add a message to a queue. Unread, it is dropped after `expiry` seconds. Raises `QueueFull` at `capacity`."""
 
     @abc.abstractmethod
     async def pull(self, queue: str) -> bytes:
-        """Wait for the next message of a queue; one of several readers gets it, whichever process they are in.
+        """Wait for the next message of a queue. If several readers wait, in any process, one of them gets it.
 
-        Waits through outages. Cancelling loses nothing.
+        It waits through outages. Cancelling loses nothing.
         """
 
     @abc.abstractmethod
     async def flush(self) -> None:
-        """Empty all queues, and let them follow no group."""
+        """Empty all queues, and make them follow no group."""

@@ -1,4 +1,4 @@
-"""What waits on a channel that no consumer is attached to."""
+"""Messages that wait on a channel without a consumer."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from fairway.delivery import Member, Message, running_loop_or_none
 
 
 class ChannelQueue:
-    """The messages of a channel nobody is attached to, with their time of expiry; any thread may use it.
+    """The messages of a channel without a consumer, with their times of expiry. Any thread may use it.
 
-    It looks like the queue of the in-memory layer: items are pairs `(expires_at, message)`.
+    It looks like the queue of Channels' in-memory layer: items are pairs `(expires_at, message)`.
     """
 
     __slots__ = ("_items", "_lock", "_waiters", "displaced", "maxsize", "readers")
 
     def __init__(self, maxsize: int) -> None:
         self.maxsize = maxsize
-        self.readers = 0  # how many are in `Hub.receive`: the queue must stay where they look for it
-        self.displaced: Member | None = None  # the member that gets its channel back after them
+        self.readers = 0  # callers inside `Hub.receive`: while there are any, the queue must stay behind its channel
+        self.displaced: Member | None = None  # the member that gets its channel back after the last reader
         self._items: deque[tuple[float, Message]] = deque()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._lock = threading.Lock()
 
     def put_nowait(self, item: tuple[float, Message]) -> None:
-        """Add an item; `asyncio.QueueFull` at `maxsize`."""
+        """Add an item. Raises `asyncio.QueueFull` at `maxsize`."""
         with self._lock:
             if self.full():
                 raise asyncio.QueueFull
@@ -36,19 +36,19 @@ class ChannelQueue:
             self._wake_next()
 
     def _wake_next(self) -> None:
-        """Wake one reader, past those whose event loop is gone. Under the lock."""
+        """Wake one reader, skipping those whose event loop has been closed. Call it under the lock."""
         while self._waiters and not wake(self._waiters.popleft()):
             pass
 
     def get_nowait(self) -> tuple[float, Message]:
-        """Take the oldest item; `asyncio.QueueEmpty` if there is none."""
+        """Take the oldest item. Raises `asyncio.QueueEmpty` if there is none."""
         try:
             return self._items.popleft()
         except IndexError:
             raise asyncio.QueueEmpty from None
 
     async def get(self) -> tuple[float, Message]:
-        """Wait for an item. Cancelling loses none: one that was meant for this waiter goes to the next."""
+        """Wait for an item. Cancelling loses nothing: an item meant for this waiter goes to the next one."""
         while True:
             with self._lock:
                 if self._items:
@@ -79,12 +79,12 @@ class ChannelQueue:
 
     @property
     def first_expiry(self) -> float:
-        """When the oldest item expires; infinity without one."""
+        """When the oldest item expires; infinity if there is none."""
         with self._lock:
             return self._items[0][0] if self._items else inf
 
     def drop_expired(self, now: float) -> int:
-        """Drop what has expired by `now`; how much that was."""
+        """Drop the items that have expired by `now`. Returns how many."""
         dropped = 0
         with self._lock:
             while self._items and self._items[0][0] < now:
@@ -98,12 +98,12 @@ Target: TypeAlias = Member | ChannelQueue
 
 
 def member_behind(target: Target | None) -> Member | None:
-    """The consumer that a channel belongs to, also while somebody else reads from it."""
+    """The consumer that owns a channel, even while somebody else reads from it."""
     return target.displaced if isinstance(target, ChannelQueue) else target
 
 
 def wake(waiter: asyncio.Future[None]) -> bool:
-    """Wake a reader in whichever loop it waits; False if that loop was closed, and the reader with it."""
+    """Wake a reader in its own loop. False if that loop was closed, and the reader is gone with it."""
     loop = waiter.get_loop()
     if loop is running_loop_or_none():
         finish(waiter)
@@ -116,6 +116,6 @@ def wake(waiter: asyncio.Future[None]) -> bool:
 
 
 def finish(waiter: asyncio.Future[None]) -> None:
-    """Let whoever waits go on, if somebody still does."""
+    """Let the waiter go on, unless it has been cancelled or woken already."""
     if not waiter.done():
         waiter.set_result(None)

@@ -1,7 +1,8 @@
-"""The contract of channel layers: what each of them can be asked, and the rules for names, capacities and messages.
+"""The contract of channel layers: what every layer can be asked, and the rules for names, capacities and messages.
 
-A layer carries messages (dicts with a `type`) between consumers, and from any code to consumers, by the names of
-channels and groups. Layers of other people derive from `BaseChannelLayer` too, by the name `channels.layers` gives it.
+A layer carries messages (dicts with a `type`) to consumers, from other consumers or from any code. It addresses them by
+the names of channels and groups. Other projects' layers also derive from `BaseChannelLayer`, which they import from
+`channels.layers`.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ ChannelCapacity: TypeAlias = Mapping[str | re.Pattern[str], int]
 CompiledCapacity: TypeAlias = list[tuple[re.Pattern[str], int]]
 
 RESERVED_KEY = "__asgi_channel__"
-"""The key under which some layers note the recipient inside a message: no message may have it."""
+"""The key under which some layers write the recipient into a message. No message may use it."""
 
 
 class BaseChannelLayer:
-    """What every channel layer derives from: the contract, and the rules for names and capacities.
+    """The base class of every channel layer: the contract, and the rules for names and capacities.
 
-    `expiry`: seconds after which an unread message may be dropped; `capacity`: messages that a channel holds;
-    `channel_capacity`: other capacities, by glob or compiled pattern of the channel's name, the first that matches.
+    An unread message may be dropped after `expiry` seconds. A channel holds `capacity` messages. `channel_capacity`
+    sets other capacities, by globs or compiled patterns of channel names; the first that matches counts.
     """
 
     __module__ = "channels.layers"  # where applications import it from, and where a pickle looks for it
@@ -51,7 +52,7 @@ class BaseChannelLayer:
         self.channel_capacity: Any = channel_capacity or {}
 
     def compile_capacities(self, channel_capacity: ChannelCapacity) -> CompiledCapacity:
-        """The capacities as a list of (pattern, capacity) in their order; globs are translated."""
+        """The capacities as a list of (pattern, capacity), in the given order, with globs translated."""
         compiled: CompiledCapacity = []
         for pattern, capacity in channel_capacity.items():
             regex = re.compile(fnmatch.translate(pattern)) if isinstance(pattern, str) else pattern
@@ -74,7 +75,7 @@ class BaseChannelLayer:
         return isinstance(name, str) and len(name) < self.MAX_NAME_LENGTH
 
     def require_valid_channel_name(self, name: str, receive: bool = False) -> bool:
-        """True, or a TypeError. With `receive`, a process-local name must end at its exclamation mark."""
+        """True, or raises a TypeError. With `receive`, a process-local name must end at its exclamation mark."""
         if not self.match_type_and_length(name) or not self.channel_name_regex.fullmatch(name):
             raise TypeError(self.invalid_name_error.format("Channel"))
         if receive and "!" in name and not name.endswith("!"):
@@ -82,19 +83,19 @@ class BaseChannelLayer:
         return True
 
     def require_valid_group_name(self, name: str) -> bool:
-        """True, or a TypeError."""
+        """True, or raises a TypeError."""
         if not self.match_type_and_length(name) or not self.group_name_regex.fullmatch(name):
             raise TypeError(self.invalid_name_error.format("Group"))
         return True
 
     def valid_channel_names(self, names: Iterable[str], receive: bool = False) -> bool:
-        """True if all the names are valid and there is at least one; else a TypeError or an AssertionError."""
+        """True if there is at least one name and all are valid. Else raises a TypeError or an AssertionError."""
         names = list(names)
         assert names, "names must be a list of channel names that is not empty"
         return all(self.require_valid_channel_name(name, receive=receive) for name in names)
 
     def non_local_name(self, name: str) -> str:
-        """A process-local name up to and including its exclamation mark; any other name as it is."""
+        """A process-local name up to and including its exclamation mark; any other name unchanged."""
         head, mark, _ = name.partition("!")
         return head + mark
 
@@ -111,15 +112,15 @@ class BaseChannelLayer:
         return self.require_valid_channel_name(channel_name, receive=receive)
 
     async def send(self, channel: str, message: Message) -> None:
-        """Send a message to a channel; `ChannelFull` if it holds its capacity already."""
+        """Send a message to a channel. Raises `ChannelFull` if the channel is at its capacity."""
         raise NotImplementedError(f"{type(self).__name__} has no send()")
 
     async def receive(self, channel: str) -> Message:
-        """Wait for the next message of a channel; only one of several receivers gets it."""
+        """Wait for the next message of a channel. If several receivers wait, only one gets it."""
         raise NotImplementedError(f"{type(self).__name__} has no receive()")
 
     async def new_channel(self) -> str:
-        """A channel name that nobody else has, for the messages of one consumer."""
+        """A channel name that nobody else has, for the messages to one consumer."""
         raise NotImplementedError(f"{type(self).__name__} has no new_channel()")
 
     async def flush(self) -> None:
@@ -127,15 +128,15 @@ class BaseChannelLayer:
         raise NotImplementedError(f"{type(self).__name__} has no flush(): it lacks the flush extension")
 
     async def group_add(self, group: str, channel: str) -> None:
-        """Add a channel to a group; adding it again renews its membership."""
+        """Add a channel to a group. Adding it again renews its membership."""
         raise NotImplementedError(f"{type(self).__name__} has no group_add(): it lacks the groups extension")
 
     async def group_discard(self, group: str, channel: str) -> None:
-        """Take a channel out of a group; no error if it is not in it."""
+        """Take a channel out of a group. Does nothing if the channel is not in it."""
         raise NotImplementedError(f"{type(self).__name__} has no group_discard(): it lacks the groups extension")
 
     async def group_send(self, group: str, message: Message) -> None:
-        """Send a message to every channel of a group; those that are full miss it."""
+        """Send a message to every channel of a group. Channels that are full miss it."""
         raise NotImplementedError(f"{type(self).__name__} has no group_send(): it lacks the groups extension")
 
     async def group_broadcast(
@@ -146,10 +147,11 @@ class BaseChannelLayer:
         *,
         exclude: str | Iterable[str] = (),
     ) -> None:
-        """Send one WebSocket message, text or bytes, to every member of a group: no handler of theirs runs.
+        """Send one WebSocket message, text or bytes, to every member of a group, without running a handler of theirs.
 
-        It takes its place among the other messages for a member. `exclude`: channel names that are left out. Here it
-        travels as an event; a layer that can do better makes the message once and writes it to all sockets.
+        It keeps its place in the order of a member's messages. Channels named in `exclude` are left out. This
+        implementation sends it as an event. Layers that can do better make the message once and write it to all
+        sockets.
         """
         await broadcast_as_event(self, group, text_data, bytes_data, exclude)
 
@@ -159,20 +161,20 @@ class BaseChannelLayer:
 
 
 def check_message(message: object) -> None:
-    """An AssertionError unless the message is one that every layer can carry."""
+    """Raises an AssertionError unless every layer can carry the message."""
     assert isinstance(message, dict), "message is not a dict"
     assert RESERVED_KEY not in message, f"the key {RESERVED_KEY} is reserved: use another one"
 
 
 def names_in(exclude: str | Iterable[str]) -> Iterable[str]:
-    """The channel names in an argument that may also be a single one."""
+    """The channel names in an argument that may also be a single name."""
     return (exclude,) if isinstance(exclude, str) else exclude
 
 
 async def broadcast_as_event(
     layer: Any, group: str, text_data: str | None, bytes_data: bytes | None, exclude: str | Iterable[str]
 ) -> None:
-    """Send a broadcast over a layer that knows only `group_send`, which is slower; noted as a detour."""
+    """Send a broadcast over a layer that has only `group_send`. That is slower, and is noted as a detour."""
     note_detour(f"{type(layer).__name__} has no broadcasts of its own", "Broadcasts are sent as events")
     message = Payload(text_data, bytes_data).as_message()
     if excluded := list(names_in(exclude)):
@@ -188,7 +190,7 @@ async def broadcast(
     *,
     exclude: str | Iterable[str] = (),
 ) -> None:
-    """`group_broadcast` over any layer with groups, also one that does not derive from `BaseChannelLayer`."""
+    """`group_broadcast` over any layer with groups, even one that does not derive from `BaseChannelLayer`."""
     if layer is None:
         raise InvalidChannelLayerError("a broadcast needs a channel layer: configure CHANNEL_LAYERS")
     own = getattr(layer, "group_broadcast", None)

@@ -1,4 +1,4 @@
-"""Copies of messages, which keep sender and receivers from seeing each other's changes."""
+"""Copies of messages, so that sender and receivers do not see each other's changes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _IMMUTABLE = frozenset({str, int, float, bool, bytes, type(None), complex})
 
 
 def is_flat(message: Mapping[Any, Any]) -> bool:
-    """Whether a shallow copy of the message isolates: all keys and values are of exact immutable built-in types."""
+    """Whether a shallow copy is enough: all keys and values are of exact immutable built-in types."""
     return all(type(value) in _IMMUTABLE for value in message.values()) and all(
         type(key) in _IMMUTABLE for key in message
     )
 
 
 def copied(value: Any) -> Any:
-    """A deep copy, quick for what JSON can hold and right for everything else."""
+    """A deep copy: quick for whatever JSON can hold, and correct for everything else."""
     kind = type(value)
     if kind in _IMMUTABLE:
         return value

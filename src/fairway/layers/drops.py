@@ -1,4 +1,4 @@
-"""Deliveries that were dropped because channels were full: counted, and logged in few lines, however many they are."""
+"""Deliveries dropped because a channel was full: all are counted, and however many there are, few lines are logged."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from fairway.logs import get_logger
 logger = get_logger("fairway.layers")
 
 INTERVAL = 10.0
-"""Seconds between the first line about drops and the sum of those that followed."""
+"""Seconds between the first line about drops and the line that sums up those that followed."""
 
 
 class Drops:
-    """Counts the dropped deliveries of one layer in `total`, for good. Any thread may call it.
+    """Counts the dropped deliveries of one layer in `total`, which is never reset. Any thread may call it.
 
-    The first drop is a line at once. Those that follow within `INTERVAL`, in whatever groups, are one line after it.
+    The first drop is logged at once. Those that follow within `INTERVAL`, in any group, are summed up in one line at
+    its end.
     """
 
     def __init__(self) -> None:
@@ -25,7 +26,7 @@ class Drops:
         self._until = 0.0
 
     def left_out(self, group: str, count: int, everybody: int) -> None:
-        """So many of a group's channels were full and missed a message."""
+        """`count` of a group's `everybody` channels were full and missed a message."""
         self.total += count
         now = time.monotonic()
         if now >= self._until:

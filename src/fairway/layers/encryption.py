@@ -1,12 +1,13 @@
-"""Messages that only those who have a key can read, and nobody else can make: AES-GCM.
+"""Messages that only the holders of a key can read or make: AES-GCM.
 
-A process encrypts with a *subkey*, made of the first key and a *salt* of its own by HKDF (RFC 5869), and sends the salt
-along. So a nonce, which is random, has to be unique only among the messages under one salt: a salt is given up after
-2**32 of them, at which two nonces are equal with a chance of 2**-33 (NIST SP 800-38D, 8.3), and in a forked child. A
-subkey is made once for each process that sends, and kept by those who receive.
+A process encrypts with a *subkey*, which HKDF (RFC 5869) derives from the first key and a random *salt* of the process.
+The salt travels with the message. So a nonce, which is random, needs to be unique only among the messages under one
+salt. A process takes a new salt after 2**32 messages, when the chance that two nonces are equal reaches 2**-33 (NIST SP
+800-38D, 8.3), and a forked child does at once. Receivers derive each sender's subkey once, and keep it.
 
-Where a message belongs is authenticated with it: the *place*, a group for example, and the `context`, which says whose
-places these are. Copied to another place, or another site's, it cannot be read. Copied within its place it can.
+The destination of a message is authenticated with it: its *place*, such as a group, and the `context`, which says whose
+places these are. A message that is copied to another place or another site cannot be read there. One that is sent again
+to its own place can.
 
     one byte MARK · 16 bytes salt · 12 bytes nonce · ciphertext · 16 bytes tag
 """
@@ -35,10 +36,10 @@ MARK = b"\x1f"
 """The first byte of every encrypted message."""
 
 MOST_MESSAGES = 2**32
-"""Under one salt."""
+"""How many messages are encrypted under one salt."""
 
 MOST_SENDERS = 1024
-"""Whose subkeys are kept; that of one beyond is made anew with each message."""
+"""How many senders' subkeys are kept. Beyond that, the sender that was seen first is forgotten."""
 
 _SALT, _NONCE, _TAG = 16, 12, 16
 _HEAD = len(MARK) + _SALT + _NONCE
@@ -46,9 +47,9 @@ _PURPOSE = b"fairway channel layer 1"
 
 
 class Encryption:
-    """Encrypts with the first of the keys, and reads what was encrypted with any of them. Any thread may call it.
+    """Encrypts with the first key, and decrypts with any of them. Any thread may call it.
 
-    `context` is authenticated with every message, as its place is. `random` gives so many random bytes.
+    `context` is authenticated with every message, as its place is. `random` returns so many random bytes.
     """
 
     def __init__(
@@ -57,18 +58,18 @@ class Encryption:
         self._keys = _checked(keys)
         self._context = context.encode()
         self._random = random
-        # Of those whose messages were found to be genuine: nobody else can displace them.
+        # Only senders of genuine messages get in, so that forged ones cannot push them out.
         self._senders: OrderedDict[bytes, AESGCM] = OrderedDict()
         self.start_anew()
         _all.add(self)
 
     def start_anew(self) -> None:
-        """Take another salt: nonces may have been used under this one, here or in the parent process."""
+        """Take another salt, because its nonces may have been used in the parent process, or are used up."""
         salt = self._random(_SALT)
         self._own = salt, _subkey(self._keys[0], salt), itertools.count(1)
 
     def seal(self, data: bytes, place: str) -> bytes:
-        """Encrypt what is for a place."""
+        """Encrypt data for a place."""
         salt, key, numbers = self._own
         if next(numbers) > MOST_MESSAGES:
             self.start_anew()
@@ -77,7 +78,7 @@ class Encryption:
         return b"".join((MARK, salt, nonce, key.encrypt(nonce, data, self._bound(place))))
 
     def open(self, data: bytes, place: str) -> bytes:
-        """What was sealed for this place; `Undecodable` for everything that was not, by somebody who has a key."""
+        """The data that a holder of a key sealed for this place. Raises `Undecodable` for anything else."""
         if not data.startswith(MARK):
             raise Undecodable("it is not encrypted, and whoever has no key could have sent it")
         if len(data) < _HEAD + _TAG:

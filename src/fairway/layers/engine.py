@@ -1,9 +1,9 @@
-"""The reference backplane, in memory: subjects with subscribers, queues with capacity and expiry, and which of them
+"""The reference backplane, in memory: subjects with subscribers, and queues with capacity and expiry, some of which
 follow groups. Pure.
 
-It says what a service between processes has to do, without one: tests of layers run over it, and every other backplane
-is compared with it. Time is an argument, in seconds of any clock. What it has to tell somebody it hands to the
-`Subscriber` or `Reader` at once, within the call.
+It defines what a service between processes has to do, without being one. Tests of layers run over it, every other
+backplane is compared with it, and the local broker is a shell around it. Time is an argument, in seconds of any clock.
+Messages are handed to a `Subscriber` or `Reader` at once, within the call that brings them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol
 from fairway.layers.backplane import QueueFull
 
 OVERHEAD = 100
-"""Bytes that a message in a queue counts beyond its own."""
+"""Bytes that each message in a queue counts for, in addition to its own."""
 
 
 class Subscriber(Protocol):
@@ -26,18 +26,18 @@ class Subscriber(Protocol):
 
 
 class Reader(Protocol):
-    """Somebody who waits for one message of a queue."""
+    """Somebody who is waiting for one message of a queue."""
 
     def take(self, data: bytes) -> None: ...
 
 
 class Engine:
-    """Subjects and queues of one prefix. `max_bytes`: so much all queues together hold; beyond that they are full."""
+    """The subjects and queues of one prefix. All queues together hold at most `max_bytes`; then each is full."""
 
     __slots__ = ("_followers", "_max_bytes", "_queues", "_readers", "_subscribers", "size")
 
     def __init__(self, max_bytes: float = math.inf) -> None:
-        self.size = 0  # bytes in all queues, 0 only if they are empty
+        self.size = 0  # bytes in all queues; 0 only if all are empty
         self._max_bytes = max_bytes
         self._subscribers: dict[str, dict[Subscriber, None]] = {}
         self._queues: dict[str, deque[tuple[float, bytes]]] = {}
@@ -50,7 +50,7 @@ class Engine:
         self._subscribers.setdefault(subject, {})[subscriber] = None
 
     def unsubscribe(self, subscriber: Subscriber, subject: str) -> None:
-        """Nothing happens if it has not subscribed."""
+        """Does nothing if it has not subscribed."""
         subscribers = self._subscribers.get(subject)
         if subscribers is not None:
             subscribers.pop(subscriber, None)
@@ -58,12 +58,12 @@ class Engine:
                 del self._subscribers[subject]
 
     def leave(self, subscriber: Subscriber) -> None:
-        """The process is gone."""
+        """The process has gone: end all its subscriptions."""
         for subject in list(self._subscribers):
             self.unsubscribe(subscriber, subject)
 
     def publish(self, subject: str, data: bytes) -> int:
-        """Hand it to all subscribers; how many there were."""
+        """Hand the data to all subscribers. Returns how many there were."""
         subscribers = list(self._subscribers.get(subject, ()))
         for subscriber in subscribers:
             subscriber.take(subject, data)
@@ -72,7 +72,7 @@ class Engine:
     # Queues ---------------------------------------------------------------------------------------------------
 
     def push(self, queue: str, data: bytes, capacity: int, expiry: float, now: float) -> None:
-        """Hand it to the reader that has waited longest, or keep it. `QueueFull` at `capacity`."""
+        """Hand the data to the reader that has waited longest, or keep it. Raises `QueueFull` at `capacity`."""
         readers = self._readers.get(queue)
         if readers:
             reader = next(iter(readers))
@@ -89,7 +89,7 @@ class Engine:
         self.size += len(data) + OVERHEAD
 
     def push_back(self, queue: str, data: bytes, expires_at: float) -> None:
-        """Put a message back in front that nobody took after all."""
+        """Put a message that nobody took after all back at the front of its queue."""
         readers = self._readers.get(queue)
         if readers:
             reader = next(iter(readers))
@@ -100,7 +100,7 @@ class Engine:
             self.size += len(data) + OVERHEAD
 
     def pull(self, queue: str, reader: Reader, now: float) -> None:
-        """Hand the oldest message to the reader: now, or when there is one, until `stop_waiting`."""
+        """Hand the oldest message to the reader, now or as soon as there is one. `stop_waiting` ends the wait."""
         self._expire(queue, now)
         waiting = self._queues.get(queue)
         if waiting:
@@ -112,7 +112,7 @@ class Engine:
             self._readers.setdefault(queue, {})[reader] = None
 
     def stop_waiting(self, queue: str, reader: Reader) -> None:
-        """The reader wants nothing any more; nothing happens if it does not wait."""
+        """The reader no longer waits. Does nothing if it did not."""
         readers = self._readers.get(queue)
         if readers is not None:
             readers.pop(reader, None)
@@ -123,7 +123,7 @@ class Engine:
         return len(self._queues.get(queue, ()))
 
     def flush(self) -> None:
-        """Empty all queues, and let them follow no group; readers go on waiting."""
+        """Empty all queues, and make them follow no group. Readers go on waiting."""
         self._queues.clear()
         self._followers.clear()
         self.size = 0
@@ -134,11 +134,11 @@ class Engine:
         self._followers[group, queue] = now + expiry
 
     def unfollow(self, group: str, queue: str) -> None:
-        """Nothing happens if it does not follow."""
+        """Does nothing if the queue does not follow the group."""
         self._followers.pop((group, queue), None)
 
     def following(self, now: float) -> list[tuple[str, str, float]]:
-        """Groups, the queues that follow them, and for how many seconds they still do."""
+        """Each group with a queue that follows it, and for how many more seconds it does."""
         self._followers = {key: until for key, until in self._followers.items() if until > now}
         return [(*key, until - now) for key, until in self._followers.items()]
 
@@ -146,27 +146,27 @@ class Engine:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody has subscribed or waits, and nothing is kept."""
+        """Whether nobody is subscribed or waiting, and nothing is kept."""
         return not (self._subscribers or self._queues or self._readers or self._followers)
 
     def expire(self, now: float) -> None:
-        """Drop what has expired in queues that nobody looks into."""
+        """Drop what has expired, also in queues that nobody uses."""
         for queue in list(self._queues):
             self._expire(queue, now)
 
     def waiting(self) -> Iterator[tuple[str, float, bytes]]:
-        """All messages of all queues, in order: the queue, when it expires, the message."""
+        """All messages of all queues, each queue's in order: the queue, the time of expiry, the message."""
         return ((queue, until, data) for queue, messages in self._queues.items() for until, data in messages)
 
     def restore(self, queue: str, expires_at: float, data: bytes) -> None:
-        """Add what `waiting` gave, to an engine that follows another."""
+        """Add a message from another engine's `waiting`: this engine takes that one's place."""
         self._queues.setdefault(queue, deque()).append((expires_at, data))
         self.size += len(data) + OVERHEAD
 
     def _expire(self, queue: str, now: float) -> None:
         waiting = self._queues.get(queue)
         if waiting is not None:
-            # Messages may have different times to live: those behind one that stays wait for their turn.
+            # Messages may have different lifetimes: an expired one behind one that stays waits for its turn.
             while waiting and waiting[0][0] < now:
                 self.size -= len(waiting.popleft()[1]) + OVERHEAD
             self._drop_if_empty(queue)

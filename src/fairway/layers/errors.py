@@ -1,4 +1,4 @@
-"""What channel layers raise. Applications import these from `channels.exceptions`, which their pickles name as well."""
+"""The exceptions of channel layers. Applications import them from `channels.exceptions`, and pickles name that too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class InvalidChannelLayerError(ValueError):
 
 
 class ChannelFull(Exception):
-    """A channel is over its capacity; the message was not sent."""
+    """A channel is at its capacity. The message was not sent."""
 
     __module__ = "channels.exceptions"
 
@@ -22,7 +22,7 @@ class MessageTooLarge(Exception):
 
 
 class Undecodable(ValueError):
-    """Bytes that are no message, or not one that this release can read. `sender`: whose they are, if they say so."""
+    """Bytes that are not a message, or not one that this release can read. `sender` names their sender, if known."""
 
     def __init__(self, reason: str, sender: str = "") -> None:
         super().__init__(reason)

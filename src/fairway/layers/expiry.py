@@ -1,4 +1,4 @@
-"""What expires, in the order in which it does: found without a scan. Pure; every time is an argument."""
+"""Notes of what expires, in order of time, so that finding the expired ones takes no scan. Pure."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any, Generic, TypeVar
 Note = TypeVar("Note", bound=tuple[float, *tuple[Any, ...]])
 
 SHORTEST = 1000
-"""Up to so many notes are kept without asking which of them still stand."""
+"""Up to this number, notes are kept without asking which of them still stand."""
 
 
 class ExpiryQueue(Generic[Note]):
     """Notes of what expires, oldest first. A note is a tuple whose first item is a time.
 
-    Most of what is noted here is gone long before it expires, and its note then stays behind, because taking it out
-    would need a search. `stands` says whether a note still means something. Those that do not are dropped when the
-    number of notes has doubled since the last time, so that adding one costs constant time on average.
+    Most things are gone long before they expire. Their notes stay behind, because removing one would take a search.
+    `stands` says whether a note still means something. Whenever the number of notes has doubled, those that mean
+    nothing are dropped, so that adding a note takes constant time on average.
 
-    Callers see to it that the times do not decrease, and that one thread calls at a time. `oldest` is the time of the
-    first note, infinity without one; any thread may read it.
+    Callers add notes in order of time, and let only one thread call at a time. `oldest` is the time of the first note,
+    or infinity; any thread may read it.
     """
 
     __slots__ = ("_limit", "_notes", "_stands", "oldest")
@@ -46,7 +46,7 @@ class ExpiryQueue(Generic[Note]):
             self._look_for_oldest()
 
     def take_due(self, now: float, lifetime: float = 0.0) -> Iterator[Note]:
-        """Take out, one by one, the notes whose time was more than `lifetime` before `now`."""
+        """Take out, one by one, the notes whose time lies more than `lifetime` before `now`."""
         while self._notes and self._notes[0][0] + lifetime < now:
             yield self._notes.popleft()
         self._look_for_oldest()

@@ -1,11 +1,11 @@
-"""Which queues follow which groups, as one process knows it. Pure; times are seconds of one clock that does not jump.
+"""Which queues follow which groups, as far as one process knows. Pure; times are in seconds, of one monotonic clock.
 
-A group's members are channels of consumers, which live in processes. A queue, such as the channel of a worker, lives in
-the service; so it is no member, but *follows* the group: whoever sends to the group pushes to the queue as well. The
-backplane keeps who follows, every process is told of changes, and reads all of it when it has been away. Until then it
-does not *know*.
+A group's members are channels of consumers, and those live in processes. A queue, such as the channel of a worker,
+lives in the service. So it is not a member of a group but *follows* it: whoever sends to the group also pushes to the
+queue. The backplane keeps the list of followers. Every process hears of changes, and reads the whole list after it has
+been away. Until it has read the list, it does not *know* the followers.
 
-What changes while it reads is applied to what was read: it may be newer.
+Changes that arrive during the reading are applied to the result, because they may be newer.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 MOST_FOLLOWERS = 10_000
-"""Of all groups together."""
+"""In all groups together."""
 
 
 class FollowerTable:
-    """The queues that follow groups. `is_idle`: it is known that there are none."""
+    """The queues that follow groups. `is_idle`: the list is known, and it is empty."""
 
     __slots__ = ("_changes", "_count", "_queues", "is_idle", "is_known")
 
@@ -28,15 +28,15 @@ class FollowerTable:
         self._changes: list[tuple[str, str, float | None]] = []
 
     def forget(self) -> None:
-        """Changes may have been missed."""
+        """Changes may have been missed: the list is no longer known."""
         self.is_known = self.is_idle = False
 
     def begin(self) -> None:
-        """It is read now, which `replace` ends."""
+        """The list is being read. `replace` ends this."""
         self._changes = []
 
     def replace(self, rows: Iterable[tuple[str, str, float]]) -> None:
-        """These are all, with the times until which they follow."""
+        """This is the whole list: group, queue, and the time until which it follows."""
         self._queues, self._count, changes = {}, 0, self._changes
         for group, queue, until in (*rows, *changes):
             self._change(group, queue, until)
@@ -44,11 +44,11 @@ class FollowerTable:
         self.is_idle = not self._count
 
     def add(self, group: str, queue: str, until: float) -> bool:
-        """From now on a queue follows a group; False if too many do."""
+        """A queue follows a group from now on. False if there are too many followers already."""
         return self._note(group, queue, until)
 
     def remove(self, group: str, queue: str) -> None:
-        """It does no longer."""
+        """A queue no longer follows a group."""
         self._note(group, queue, None)
 
     def of(self, group: str, now: float) -> list[str]:

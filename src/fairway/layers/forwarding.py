@@ -1,12 +1,12 @@
-"""Two layers at once, for the time in which a site changes from one to the other while it runs.
+"""Two layers at once, while a running site moves from one to the other.
 
-What is sent to a group goes over both, and processes with this layer receive from both; so they talk with those that
-have only the old one yet, and with those that have only the new one already. A message to a group carries a number,
-under `NUMBER`, by which whoever gets it twice hands it over once, without the number.
+A message to a group is sent over both layers, and processes with this layer receive from both. So they can talk to
+processes that still have only the old layer, and to those that already have only the new one. Each message to a group
+carries a number under the key `NUMBER`. A process that receives it twice delivers it once, without the number.
 
-One of the two *leads*: channels have their names from it, and queues, which exactly one reads, are written to it and
-read from both. It is the old one until every process has this layer, then the new one. A channel of this process has a
-name in each layer; only that of the leading one is ever shown.
+One of the two layers *leads*. It gives channels their names. A message to a queue has exactly one reader, so it is
+written to the leading layer only, and read from both. The old layer leads until every process has this one; then the
+new layer does. A channel of this process has a name in each layer, but only the leading layer's name is ever shown.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from fairway.layers.contract import BaseChannelLayer, check_message
 from fairway.layers.errors import InvalidChannelLayerError
 
 NUMBER = "fairway.forwarded"
-"""The key of a message's number. Processes that have only one of the layers see it in their events."""
+"""The key of a message's number. Processes with only one of the layers see it in their events."""
 
 LINGER = 60.0
-"""Seconds for which a channel that nobody reads is kept."""
+"""Seconds for which a channel without a reader is kept."""
 
 MOST_NUMBERS = 1000
-"""So many messages are remembered for each channel."""
+"""How many numbers are remembered for each channel."""
 
 _OURS = re.compile(r"[^!]*\.[0-9a-f]{16}![^!]*")
 # A channel of channels_redis.pubsub, which has no exclamation mark.
@@ -38,9 +38,9 @@ _OF_PUBSUB = re.compile(r".*[0-9a-f]{32}")
 
 
 class ForwardingChannelLayer(BaseChannelLayer):
-    """`old` and `new` are layers, or `{"BACKEND": ..., "CONFIG": ...}`; `lead` is "old" or "new".
+    """`old` and `new` are layers, or `{"BACKEND": ..., "CONFIG": ...}`. `lead` is "old" or "new".
 
-    The new one is a layer of ours that has names of processes in its channels.
+    The new layer must be one of ours that writes the process into its channel names, as every `BackplaneLayer` does.
     """
 
     extensions = ["groups", "flush"]  # noqa: RUF012
@@ -78,7 +78,7 @@ class ForwardingChannelLayer(BaseChannelLayer):
             await layer.group_discard(group, name)
 
     async def group_send(self, group: str, message: Message) -> None:
-        """Send over both, also if one of them fails; then its error is raised."""
+        """Send over both layers, even if one fails. Its error is raised afterwards."""
         check_message(message)
         numbered = {**message, NUMBER: os.urandom(8).hex()}
         await _both(self.old.group_send(group, numbered), self.new.group_send(group, numbered))
@@ -87,7 +87,7 @@ class ForwardingChannelLayer(BaseChannelLayer):
         await _both(self.old.flush(), self.new.flush())
 
     async def close(self) -> None:
-        """Disconnect both."""
+        """Disconnect both layers."""
         for known in list(self._channels.values()):
             known.end()
         for layer in (self.old, self.new):
@@ -96,11 +96,11 @@ class ForwardingChannelLayer(BaseChannelLayer):
                 await close()
 
     def forget(self, name: str) -> None:
-        """Nobody reads from a channel any more."""
+        """Nobody has read from this channel for `LINGER` seconds."""
         self._channels.pop(name, None)
 
     def _layer_of(self, channel: str) -> Any:
-        """The layer that a channel has its name from: one of another process may be led by the other."""
+        """The layer that named a channel. Another process may have the other layer in the lead."""
         if channel in self._channels or not isinstance(channel, str):
             return self.layers[0]
         if _OURS.fullmatch(channel):
@@ -115,9 +115,9 @@ class ForwardingChannelLayer(BaseChannelLayer):
 
 
 class _Channel:
-    """What comes for one channel of this process over both layers. A reader of each waits for the next message.
+    """What arrives for one channel of this process over both layers. One reader task per layer waits for a message.
 
-    When the task that reads has ended, so do the readers; what they had is kept, and some time later all is forgotten.
+    When the task that calls `receive` ends, so do the readers. Messages they already had are kept for `LINGER` seconds.
     """
 
     def __init__(self, name: str, other: str, layer: ForwardingChannelLayer) -> None:
@@ -157,7 +157,7 @@ class _Channel:
                 self._readers[index] = loop.create_task(layer.receive(name))
 
     def _collect(self) -> None:
-        """Take what the readers have. The first error is raised; the other reader goes on."""
+        """Take the messages of readers that are done. If one failed, raise its error; the other goes on."""
         for index, reader in list(self._readers.items()):
             if reader.done():
                 del self._readers[index]
@@ -184,7 +184,7 @@ class _Channel:
             self._forgetting = task.get_loop().call_later(LINGER, self._layer.forget, self.name)
 
     def _keep(self, reader: asyncio.Task[Message]) -> None:
-        """A reader that was given up may have had a message all the same, or an error."""
+        """A cancelled reader has ended. It may have had a message all the same."""
         if not reader.cancelled() and reader.exception() is None:
             self._waiting.append(reader.result())
 

@@ -1,9 +1,11 @@
 """Consumers that want to know when messages to their groups may have been missed.
 
-After an outage of what is between the processes each of them gets one event, `layer.gap`, with its groups: it may read
-anew what it shows. Its class has a handler for it, `layer_gap`; nobody else gets anything. The events are spread over
-some time, because what they lead to is often a query, and wait outside of the member's capacity: who is behind needs it
-most. What is received by calling `receive` never has it.
+After an outage of the service between the processes, each of them gets one `layer.gap` event with its groups, so that
+it can load again what it shows. Only consumers whose class has a handler `layer_gap` get the event. It never comes out
+of `receive`.
+
+The events are spread over some time, because a handler often makes a query. They do not count against a member's
+capacity: a consumer that is behind needs the event most.
 """
 
 from __future__ import annotations
@@ -14,17 +16,16 @@ from fairway.delivery import Member
 
 EVENT = "layer.gap"
 PER_SECOND = 1000.0
-"""So many consumers are told in a second, on average, ..."""
+"""How many consumers are told per second, on average, ..."""
 
 LONGEST = 10.0
-"""... but all of them after so many seconds."""
-
+"""... unless that would take more than so many seconds."""
 
 _ANY_CAPACITY = 2**31
 
 
 class Gaps:
-    """The consumers of one hub that hear of gaps. Any thread may call it."""
+    """The consumers of one hub that hear of gaps. Any thread may call these methods."""
 
     __slots__ = ("_hearing", "_pending")
 
@@ -36,16 +37,16 @@ class Gaps:
         return len(self._hearing)
 
     def add(self, member: Member) -> None:
-        """Tell this one of gaps, until `discard`."""
+        """Tell this member of gaps, until `discard`."""
         self._hearing[member] = None
 
     def discard(self, member: Member) -> None:
-        """The member's consumer has ended."""
+        """Tell this member nothing more: its consumer has ended."""
         self._hearing.pop(member, None)
         self._pending.discard(member)
 
     def tell(self, reason: str) -> None:
-        """Messages may have been missed: every member that is in a group will hear of it, once."""
+        """Messages may have been missed: tell every member that is in a group, once."""
         members = [member for member in list(self._hearing) if member.groups and member not in self._pending]
         self._pending.update(members)
         spread = min(len(members) / PER_SECOND, LONGEST)

@@ -1,11 +1,11 @@
-"""Where a layer's connection lives: in one event loop of the process, for all its threads and loops.
+"""Where a layer's connection lives: in one event loop, which serves every thread and every other loop of the process.
 
-The loop in which something is received first is the layer's *home*: that of a server, or of a worker. Calls from other
-loops and threads are handed over to it. As long as nobody receives, those who only send share the process's background
-loop, so that a short-lived loop, such as `async_to_sync` makes for each call, needs no connection of its own.
+The first loop that receives becomes the layer's *home*. That is the loop of a server or of a worker. Calls from other
+loops and threads are handed over to it. Until somebody receives, senders share the process's background loop. So a
+short-lived loop, such as the one `async_to_sync` makes for each call, needs no connection of its own.
 
-When the home's loop ends, the next call opens a session in another, which subscribes to all groups that have members. A
-forked child begins without a session.
+When the home's loop ends, the next call opens a session in another loop, and that session subscribes to every group
+with members. A forked child starts without a session.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from fairway.layers.session import Session
 
 T = TypeVar("T")
 
-_ENDED = "the event loop in which the channel layer kept its connection has ended"
+_ENDED = "the event loop that held the channel layer's connection has ended"
 
 
 class Home:
-    """The session of one layer, wherever it lives. `open_session` makes one in the running loop, and starts it."""
+    """The session of one layer, wherever it lives. `open_session` makes one in the running loop and starts it."""
 
     def __init__(self, name: str, open_session: Callable[[], Session], forked: Callable[[], None]) -> None:
-        """`forked` is called in a child process, before anything else is."""
+        """`forked` is called in a forked child before anything else happens there."""
         self.session: Session | None = None
         self._open_session = open_session
         self._forked = forked
@@ -41,22 +41,22 @@ class Home:
         _homes.add(self)
 
     def is_up(self) -> bool:
-        """Whether what the layer needs is there, as far as it has been used. (`fairway.delivery.Probe`)"""
+        """Whether the service is there. A layer that nobody has used counts as up. (`fairway.delivery.Probe`)"""
         session = self.session
         return session is None or session.is_closed or session.backplane.is_up
 
     def here(self) -> Session | None:
-        """The session, if it is usable and lives in the running loop."""
+        """The session, if it can be used and lives in the running loop."""
         session = self.session
         if session is not None and session.loop is running_loop_or_none() and not session.is_closed:
             return session
         return None
 
     def post(self, subject: str, data: bytes) -> Awaitable[object] | None:
-        """Send without waiting for the service, where that is right; what is returned, if anything, is to be awaited.
+        """Send, without waiting for the service where that is safe. Await the result, if there is one.
 
-        In the home of a server or worker a message is posted: the loop goes on, and nothing that waits is forgotten.
-        Everybody else waits until the service has it.
+        In the home of a server or worker the message is posted: the loop goes on, and sends it before it ends.
+        Everybody else waits until the service has the message.
         """
         session = self.session
         if session is not None and session.posts and session.loop is running_loop_or_none() and not session.is_closed:
@@ -64,7 +64,10 @@ class Home:
         return self.call(lambda session: session.backplane.publish(subject, data))
 
     async def call(self, function: Callable[[Session], Awaitable[T]], receives: bool = False) -> T:
-        """Await a function of the session, in its loop. With `receives` the running loop may become the home."""
+        """Await a function of the session in the session's loop. `receives`: the running loop may become the home.
+
+        Cancelling cancels the function too. Raises `Unavailable` if the session's loop ends meanwhile.
+        """
         here = asyncio.get_running_loop()
         loop = self._loop_for(here, receives)
         if loop is here:
@@ -84,7 +87,7 @@ class Home:
             raise Unavailable(_ENDED) from None
 
     async def close(self) -> None:
-        """Disconnect; a later call connects again."""
+        """Disconnect. A later call connects again."""
         with self._lock:
             session, self.session = self.session, None
         if session is None or session.is_closed:
@@ -97,14 +100,14 @@ class Home:
             session.retire()
 
     def retire(self) -> None:
-        """`close` soon, from any thread or event loop, without waiting for it."""
+        """Close soon, without waiting. Any thread and any event loop may call it."""
         with self._lock:
             session, self.session = self.session, None
         if session is not None and not session.is_closed:
             session.retire()
 
     def start_anew(self) -> None:
-        """In a child process: leave the connection to the parent."""
+        """In a forked child: leave the connection to the parent."""
         self._left_to_parents.append(self.session)
         self._lock = threading.Lock()
         self.session = None
@@ -120,7 +123,7 @@ class Home:
         return here if receives else background.started()
 
     def _session_here(self) -> Session:
-        """The session of the running loop, which is to be the home."""
+        """The session of the running loop, which becomes the home."""
         with self._lock:
             session = self.here()
             if session is None:

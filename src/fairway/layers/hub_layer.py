@@ -1,5 +1,6 @@
-"""Layers that deliver through a hub, to which consumers may attach instead of calling `receive`: which these are,
-and what they have in common.
+"""Layers that deliver through a hub: which layers these are, and what they have in common.
+
+A consumer attaches to the hub of such a layer instead of calling the layer's `receive`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fairway.layers.hub import Hub
 LayerClass = TypeVar("LayerClass", bound=type)
 
 Broadcast: TypeAlias = Callable[[str, Payload, Iterable[str]], Awaitable[object] | None]
-"""Bring a payload to a group but for some of its channels; what is returned is to be awaited before sending more."""
+"""Brings a payload to a group, except to some of its channels. Await the result, if any, before sending more."""
 
 _DELIVERING = ("send", "receive", "new_channel", "group_add", "group_discard", "group_send")
 _native: set[type] = set()
@@ -25,13 +26,13 @@ _is_native: dict[type, bool] = {}
 
 
 def delivers_through_hub(layer_class: LayerClass) -> LayerClass:
-    """Class decorator: instances have a `hub` that consumers may attach to instead of calling `receive`."""
+    """Class decorator: instances have a `hub`, to which consumers may attach instead of calling `receive`."""
     _native.add(layer_class)
     return layer_class
 
 
 def hub_of(layer: object) -> Hub | None:
-    """The hub of a layer whose class is one of ours, or a subclass that changes nothing about delivery; else None."""
+    """The hub of a layer of our own, or of a subclass that does not override delivery. None for any other layer."""
     layer_class = type(layer)
     native = _is_native.get(layer_class)
     if native is None:
@@ -42,11 +43,11 @@ def hub_of(layer: object) -> Hub | None:
 
 
 class HubLayer(BaseChannelLayer):
-    """A layer whose consumers are reached straight through its hub. Capacity counts for each channel by itself.
+    """A layer that reaches consumers through its hub. Each channel has its own capacity.
 
-    `group_expiry` is in seconds, from the last `group_add`. `slow_consumers`: what becomes of broadcasts for clients
-    that do not take them fast enough, by glob of the group's name, the first that matches: `close` (the default),
-    `drop-oldest` or `keep-latest`.
+    `group_expiry` is in seconds, counted from the last `group_add`. `slow_consumers` says what happens to broadcasts
+    for clients that are too slow: a mapping from globs of group names to `close` (the default), `drop-oldest` or
+    `keep-latest`. The first glob that matches counts.
     """
 
     extensions = ["groups", "flush"]  # noqa: RUF012
@@ -90,7 +91,7 @@ class HubLayer(BaseChannelLayer):
         *,
         exclude: str | Iterable[str] = (),
     ) -> None:
-        if hub_of(self) is None:  # a subclass that sees to delivery itself
+        if hub_of(self) is None:  # a subclass that overrides delivery
             await super().group_broadcast(group, text_data, bytes_data, exclude=exclude)
             return
         self.require_valid_group_name(group)

@@ -1,4 +1,4 @@
-"""What a layer has to receive: the groups that have members here, and subjects of its own. Any thread may change it."""
+"""What a layer has to receive: its groups with members in this process, and some subjects of its own."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ Notice = Callable[[], None]
 
 
 def subject_of(group: str) -> str:
-    """The subject under which a group's messages travel."""
+    """The subject that carries a group's messages."""
     return f"g.{group}"
 
 
 class Interests:
-    """`Subscriptions` with a lock, and the session that is to be told of changes.
+    """`Subscriptions` under a lock, and the session to notify of changes. Any thread may call these methods.
 
-    It watches the hub (`GroupWatcher`): a group's first member opens its subject, the last one that leaves closes it.
+    It watches the hub (`GroupWatcher`). A group's first member opens the group's subject; the last to leave closes it.
     """
 
     def __init__(self, *own: str) -> None:
         self.start_anew(*own)
 
     def start_anew(self, *own: str) -> None:
-        """Be interested in these subjects and nothing else: at the beginning, and in a child process."""
+        """Want these subjects and nothing else: at the beginning, and in a forked child."""
         self._lock = threading.Lock()
         self._subscriptions = Subscriptions(LINGER)
         self._notice: Notice | None = None
@@ -36,7 +36,7 @@ class Interests:
 
     @property
     def linger(self) -> float:
-        """Seconds after which a subject is given up that nobody wants any more."""
+        """Seconds for which a subject that nobody wants any more is kept."""
         return self._subscriptions.linger
 
     @property
@@ -44,7 +44,7 @@ class Interests:
         return self._subscriptions.has_leaving
 
     def begin(self, notice: Notice) -> None:
-        """From now on call `notice` when something is to be asked; everything is, from the beginning."""
+        """Call `notice` now and whenever there is something to ask for. Everything has to be asked for again."""
         with self._lock:
             self._subscriptions.reset()
             self._notice = notice
@@ -52,7 +52,7 @@ class Interests:
             self._is_noticed = True
 
     def end(self, notice: Notice) -> None:
-        """Do not call it any more, unless another is called already."""
+        """Stop calling `notice`. Does nothing if another one has taken its place."""
         with self._lock:
             if self._notice == notice:
                 self._notice = None
@@ -68,19 +68,19 @@ class Interests:
             self._tell()
 
     def joined(self, group: str, member: str) -> None:
-        """One more, or the first: nothing more is to be received."""
+        """`opened` has seen to the first member; others change nothing here."""
 
     def left(self, group: str, member: str) -> None:
-        """One less, or the last, which `closed` says."""
+        """`closed` will see to the last member; others change nothing here."""
 
     def ask(self, subject: str) -> None:
-        """Ask for a subject that is wanted, if that could not be had so far."""
+        """Ask for a subject, unless it stands or is being asked for."""
         with self._lock:
             self._subscriptions.open(subject)
             self._tell()
 
     def ask_again(self) -> None:
-        """Ask for everything that could not be had so far."""
+        """Ask once more for everything that the service could not subscribe to."""
         with self._lock:
             self._subscriptions.ask_again()
             self._tell()
@@ -102,7 +102,7 @@ class Interests:
             return self._subscriptions.take_left(time.monotonic())
 
     def _tell(self) -> None:
-        # A storm of those who join is one call.
+        # However many join at once, there is one call.
         if self._notice is not None and not self._is_noticed:
             self._is_noticed = True
             self._notice()

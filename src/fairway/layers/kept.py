@@ -1,12 +1,12 @@
-"""A service that is kept connected: a link at a time, and what happens while there is none.
+"""Keeping a service connected: one link at a time, and what happens while there is none.
 
-It is *up* from the moment at which a new link is made, subscriptions included, until that link is lost. While it is
-not, a task tries again, with pauses that grow and are spread by chance. Whoever needs the link waits for it
-(`standing`), until `outage_wait` after the loss, or `answer_timeout` after the start; from then on it fails at once, so
-that nobody queues up behind a service that is away. What the service refuses fails at once as well, and is tried again
-all the same.
+The service is *up* from the moment a new link is ready, subscriptions included, until that link is lost. While it is
+down, a task keeps trying to connect, with pauses that grow and are randomised. Callers wait for the link in `standing`,
+but no longer than `outage_wait` after the loss, or `answer_timeout` after the start. After that they fail at once, so
+that nobody queues up behind a service that is away. If the service refuses the connection (a wrong password, say),
+callers fail at once too, and the task keeps trying all the same.
 
-A link on which nothing comes for five seconds is asked, and cut if nothing has come after ten.
+A link that has been silent for five seconds is asked for a sign of life. It is cut if it is still silent after ten.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fairway.logs import get_logger
 logger = get_logger("fairway.layers")
 
 LOOK = 2.5
-"""Seconds between two looks at a link: silent at the second in a row it is asked, at the fourth cut."""
+"""Seconds between two looks at a link. After `ASK_AT` silent looks in a row it is asked, after `CUT_AT` it is cut."""
 
 ASK_AT, CUT_AT = 2, 4
 MOST_WAITING = 10_000
@@ -32,27 +32,31 @@ _QUIET = 10.0
 
 
 class Link(Protocol):
-    """A connection, until it has `ended`. `reads`: how often something came."""
+    """A connection, until it has `ended`. `reads` counts how often something arrived."""
 
     ended: asyncio.Future[None]
     reads: int
     is_paused: bool
 
     def ask_whether_alive(self) -> None:
-        """Have the service answer something; that anything comes is what counts."""
+        """Make the service send something. Any bytes count as a sign of life."""
 
     def abort(self, error: Exception) -> None:
-        """Give the connection up at once."""
+        """Cut the connection at once."""
 
     async def close(self, drain: float) -> None:
-        """Close it when everything is answered, after so many seconds at the latest."""
+        """Close the connection once everything is answered, after `drain` seconds at the latest."""
 
 
 L = TypeVar("L", bound=Link)
 
 
 class Kept(Generic[L]):
-    """Keeps a link. `dial` makes one that can be used; `told` hears of up (None) and down. `name` is for people."""
+    """Keeps a link to one service, until `close`. Belongs to the event loop that made it.
+
+    `dial` makes a link that is ready for use. `told` is called with None when the service is up, and with the error
+    when it goes down. `name` is for people.
+    """
 
     def __init__(
         self,
@@ -77,14 +81,14 @@ class Kept(Generic[L]):
         self._gives_up_at = self._loop.time() + answer_timeout
         self._change: asyncio.Future[None] = self._loop.create_future()
         self._waiting = 0
-        self._expected_by = 0.0  # after `retire`: until then, its absence is none
+        self._expected_by = 0.0  # after `retire`: until then, having no link is no outage
         self._problem: Exception = Unavailable("it has not been reached yet")
         self._keeping = self._loop.create_task(self._keep())
 
     async def standing(self, patiently: bool = False) -> L:
-        """The link, as soon as there is one; `Unavailable` or `Refused` if there is none in time.
+        """The link, as soon as there is one. Raises `Unavailable` or `Refused` if there is none in time.
 
-        With `patiently` it is waited for however long it takes.
+        With `patiently` the wait has no limit.
         """
         while self.link is None:
             patience = None if patiently else self._gives_up_at - self._loop.time()
@@ -100,12 +104,12 @@ class Kept(Generic[L]):
         return self.link
 
     def silent(self) -> Unavailable:
-        """What is to be raised when the service has not answered in time."""
+        """The error to raise when the service has not answered in time. It is counted."""
         self._statistics.unavailable += 1
-        return Unavailable(f"{self._news.name} has not answered in {self.answer_timeout:g} s")
+        return Unavailable(f"{self._news.name} has not answered within {self.answer_timeout:g} s")
 
     async def close(self, drain: float) -> None:
-        """Disconnect when what was posted is confirmed, or after so many seconds."""
+        """Disconnect once everything posted is confirmed, after `drain` seconds at the latest."""
         self._keeping.cancel()
         await asyncio.wait([self._keeping])
         link, self.link = self.link, None
@@ -124,7 +128,7 @@ class Kept(Generic[L]):
             self._told(error)
 
     def retire(self, link: L) -> None:
-        """Use the link no more: it ends soon, and another one takes its place. That is no outage."""
+        """Stop using this link: it ends soon, and another takes its place. That is no outage."""
         if link is self.link:
             self.link = None
             self._expected_by = self._gives_up_at = self._loop.time() + self.answer_timeout
@@ -173,10 +177,10 @@ class Kept(Generic[L]):
             if silent == ASK_AT:
                 link.ask_whether_alive()
             elif silent >= CUT_AT:
-                link.abort(ConnectionError(f"nothing has come for {LOOK * CUT_AT:g} s, although it was asked"))
+                link.abort(ConnectionError(f"it has sent nothing for {LOOK * CUT_AT:g} s, although it was asked"))
 
     def _wake(self) -> None:
-        """Let those who wait for the link look again."""
+        """Make everybody who waits for the link look again."""
         change, self._change = self._change, self._loop.create_future()
         change.set_result(None)
 
@@ -188,7 +192,7 @@ class Kept(Generic[L]):
 
 
 class _News:
-    """The log lines: one when the service goes, one when it is back; of one that flaps a pair in ten seconds."""
+    """The log lines: one when the service goes away, one when it is back. At most one such pair in ten seconds."""
 
     def __init__(self, name: str, outage_wait: float, statistics: BackplaneStatistics) -> None:
         self.name = name
@@ -211,7 +215,7 @@ class _News:
         self._quiet_until = now + _QUIET
         unexpected = not isinstance(error, OSError | TimeoutError | BackplaneError)
         logger.error(
-            "%s is away, and is tried again until it works: %s. What is sent waits for %g s, then fails",
+            "%s is away: %s. Trying again until it works; calls wait for up to %g s, then fail",
             self.name, str(error) or type(error).__name__, self._outage_wait, exc_info=error if unexpected else None,
         )  # fmt: skip
 
@@ -220,7 +224,7 @@ class _News:
         if self._is_said and since is not None:
             self._is_said = False
             logger.warning(
-                "%s is back after %.1f s; %d calls have failed meanwhile",
+                "%s is back after %.1f s; %d calls failed in between",
                 self.name,
                 time.monotonic() - since,
                 self._statistics.unavailable - self._failed_before,

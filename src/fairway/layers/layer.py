@@ -1,8 +1,8 @@
-"""The layer for many processes: the hub for those in this one, a backplane between them.
+"""The layer for many processes: a hub in each process, and a backplane between them.
 
-A message to a group is one publish, however many members there are: each process with members receives it once and
-gives it to its hub. The sender's own members get it when it comes back, so that all processes see the messages of a
-group in one order, and what could not be sent has reached nobody.
+A message to a group is published once, however many members the group has. Each process with members receives it once
+and hands it to its hub. The sender's own members also get it only when it comes back. So all processes see a group's
+messages in one order, and a message that could not be sent has reached nobody.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ MAX_MESSAGE_SIZE = 1024 * 1024
 
 @delivers_through_hub
 class BackplaneLayer(HubLayer):
-    """A layer over a backplane, which `make_backplane` makes, anew for each event loop that the layer comes to live in.
+    """A layer over a backplane. `make_backplane` makes a new one for each event loop that the layer comes to live in.
 
-    `max_message_size`: bytes of one message, on the wire. `confirm`: wait with every send until the service has it.
-    `symmetric_encryption_keys`: the first encrypts all messages, each decrypts; `prefix`, which tells apart those who
-    share a service, is authenticated with them. `blocking`: the same service, for code without an event loop. The other
-    options are those of `HubLayer`.
+    `max_message_size` is in bytes, on the wire. With `confirm`, every send waits until the service has the message. The
+    first of the `symmetric_encryption_keys` encrypts all messages, and each of them decrypts. `prefix` separates sites
+    that share a service, and is authenticated with every message. `blocking` is the same service for code without an
+    event loop. The other options are those of `HubLayer`.
 
-    Channels with an exclamation mark belong to one process; those with plain names are queues, for workers.
+    Channels with an exclamation mark in their name belong to one process. Plain names are queues, for workers.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class BackplaneLayer(HubLayer):
             self.node.sender = Sender(lambda: self.node.name, codec, self.hub, blocking, self.node.statistics)
 
     def is_up(self) -> bool:
-        """Whether the service is there, as far as the layer has been used."""
+        """Whether the service is there. A layer that nobody has used counts as up."""
         return self.node.home.is_up()
 
     async def close(self) -> None:
-        """Send what waits, and disconnect. A later call connects again."""
+        """Send what is still waiting, and disconnect. A later call connects again."""
         await self.node.close()
 
     def retire(self) -> None:
-        """Another layer takes its place: disconnect soon. From any thread or event loop."""
+        """Disconnect soon: another layer takes this one's place. Any thread and any event loop may call it."""
         self.node.retire()
 
     async def flush(self) -> None:

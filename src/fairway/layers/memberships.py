@@ -17,20 +17,20 @@ logger = get_logger("fairway.layers")
 
 
 class Memberships:
-    """Which channels are in which group, and a roster of each group that is sent to.
+    """Which channels are in which group, and a roster of each group that messages are sent to.
 
-    `groups` has the shape that tests of applications look into: group -> {channel -> time of joining}. A group without
-    members does not exist. The member behind a channel knows the groups that it is in (`Member.groups`), so that its
-    end costs no search.
+    `groups` has the shape that applications' tests look into: group -> {channel -> time of joining}. A group without
+    members does not exist. The member behind a channel lists its own groups (`Member.groups`), so that no search is
+    needed when it ends.
 
-    A roster is kept for the next message if all its members are here and know of their membership: then nothing but
-    joining, leaving and a change of what stands behind a channel alters it, and each of these forgets it. Tests of
-    applications change `groups` by themselves, which the next message finds out.
+    A roster is kept for the next message if every member is in this process and lists the group among its own. Such a
+    roster can only change in three ways: a channel joins, a channel leaves, or something else comes to stand behind a
+    channel. Each of these discards it. Applications' tests may also edit `groups` directly; the next message notices.
 
-    Watchers hear of every change. While there are none, joining and leaving only look whether there are, and a message
-    to a group whose roster is kept does not even do that.
+    Watchers hear of every change. Without watchers, joining and leaving pay for one comparison, and a message to a
+    group whose roster is kept pays for nothing.
 
-    `lock` guards all of it, and the hub's channels as well. Every method may be called from any thread.
+    `lock` guards all of this, and the hub's channels too. Every method may be called from any thread.
     """
 
     __slots__ = ("_channels", "_has_expired_members", "_rosters", "_watchers", "groups", "joins", "lock")
@@ -60,7 +60,7 @@ class Memberships:
                 self._watchers.joined(group, channel)
 
     def discard(self, group: str, channel: str) -> None:
-        """Take a channel out of a group; nothing happens if it is not in it."""
+        """Take a channel out of a group. Does nothing if the channel is not in it."""
         with self.lock:
             self._leave(group, channel)
             member = self._member(channel)
@@ -68,20 +68,20 @@ class Memberships:
                 member.groups.remove(group)
 
     def discard_from_all(self, channel: str) -> None:
-        """Take a channel out of every group, whether or not a member stands behind it."""
+        """Take a channel out of every group, even if no member stands behind it."""
         with self.lock:
             for group in [group for group, members in self.groups.items() if channel in members]:
                 self.discard(group, channel)
 
     def end(self, member: Member) -> None:
-        """Take a member's channel out of the groups that it knows of."""
+        """Take a member's channel out of the groups that the member lists."""
         with self.lock:
             for group in member.groups or ():
                 self._leave(group, member.name)
             member.groups = None
 
     def expire(self, now: float, lifetime: float) -> None:
-        """Take channels out of the groups that they have not joined again for so many seconds."""
+        """End every membership that was last renewed more than `lifetime` seconds ago."""
         with self.lock:
             for joined, group, channel in self.joins.take_due(now, lifetime):
                 if self._stands((joined, group, channel)):
@@ -102,14 +102,14 @@ class Memberships:
                 self._watchers.clear()
 
     def roster(self, group: str) -> Roster | None:
-        """Who is to get a message for the group; None without anybody."""
+        """Who gets a message that is sent to the group now. None if nobody does."""
         joined = self.groups.get(group)
         if not joined:
             if self._watchers is not None:
                 self._tell_of(group)
             return None
         roster = self._rosters.get(group)
-        # Tests of applications reach into the groups.
+        # Applications' tests reach into the groups.
         if roster is not None and roster.joined is joined and len(roster.members) == len(joined) and roster.is_current:
             return roster
         with self.lock:
@@ -126,31 +126,31 @@ class Memberships:
         return roster
 
     def forget_rosters(self) -> None:
-        """Something else stands behind a channel now, which may be in any group."""
+        """Something else stands behind a channel now. It may be in any group, so every roster goes."""
         self._rosters.clear()
 
     def forget_connection(self, member: Member) -> None:
-        """The member has none any more: make the rosters anew that it is in."""
+        """The member has lost its connection: rebuild the rosters it is in."""
         with self.lock:
             for group in member.groups or ():
                 self._rosters.pop(group, None)
 
     def statistics(self) -> Record:
-        """How many groups, channels in them, and rosters there are."""
+        """The numbers of groups, of memberships in them, and of rosters."""
         with self.lock:
             memberships = sum(map(len, self.groups.values()))
             numbers = {"groups": len(self.groups), "memberships": memberships, "rosters": len(self._rosters)}
         return MappingProxyType(numbers)
 
     def watch(self, watcher: GroupWatcher) -> None:
-        """Tell the watcher who is in which group, and from now on what changes."""
+        """Tell the watcher who is in which group now, and every change from now on."""
         with self.lock:
             if self._watchers is None:
                 self._watchers = Watchers()
             self._watchers.add(watcher, self.groups)
 
     def unwatch(self, watcher: GroupWatcher) -> None:
-        """Tell the watcher nothing more; nothing happens if it does not watch."""
+        """Tell the watcher nothing more. Does nothing if it does not watch."""
         with self.lock:
             if self._watchers is not None:
                 self._watchers.remove(watcher)
@@ -158,7 +158,7 @@ class Memberships:
                     self._watchers = None
 
     def _tell_of(self, group: str) -> None:
-        """Tell the watchers if somebody has changed the group by hand."""
+        """Tell the watchers what somebody has changed in `groups` directly."""
         with self.lock:
             if self._watchers is not None:
                 self._watchers.compare(group, self.groups.get(group, {}))
@@ -177,7 +177,7 @@ class Memberships:
         return member_behind(self._channels.get(channel))
 
     def _stands(self, note: tuple[float, str, str]) -> bool:
-        """Whether a channel is in a group and has not joined it again since it was noted."""
+        """Whether a channel is still in a group, and has not joined again since this note was made."""
         joined, group, channel = note
         return self.groups.get(group, {}).get(channel) == joined
 
@@ -186,8 +186,8 @@ class Memberships:
         if member is not None and not member.closed and not self._has_expired_members:
             self._has_expired_members = True
             logger.warning(
-                "A consumer that still runs is no longer in group %s, %g s after it has joined (group_expiry); "
-                "it would have to join again before. Further ones are not logged",
+                "A running consumer is no longer in group %s: its membership expired %g s after it joined "
+                "(group_expiry). To stay, it has to join again before that. This is logged once",
                 group,
                 lifetime,
             )

@@ -1,4 +1,4 @@
-"""The layer for one process: no service, no serialisation, nothing to configure."""
+"""The layer for a single process: no service, no serialisation, nothing to configure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fairway.layers.hub_layer import HubLayer, delivers_through_hub
 
 @delivers_through_hub
 class MemoryChannelLayer(HubLayer):
-    """The layer for one process. Its options are those of `HubLayer`."""
+    """The layer for a single process. It takes the options of `HubLayer`."""
 
     async def send(self, channel: str, message: Message) -> None:
         check_message(message)
@@ -49,12 +49,12 @@ class MemoryChannelLayer(HubLayer):
         self.hub.flush()
 
     async def close(self) -> None:
-        """There is nothing to close."""
+        """Does nothing: there is nothing to close."""
 
 
 _IN_NAMES = bytes.maketrans(b"+/", b"-_")
 
 
 def _random_name() -> str:
-    """Twelve characters that may stand in a channel's name."""
+    """Twelve random characters that are valid in a channel's name."""
     return b2a_base64(random.getrandbits(72).to_bytes(9, "big"), newline=False).translate(_IN_NAMES).decode("ascii")

@@ -1,4 +1,9 @@
-"""One process among those that share a backplane: its name, what it receives, and where its connection lives."""
+"""One process among those that share a backplane: its name, what it receives, and where its connection lives.
+
+A `Node` joins the parts of one layer. Its `Home` knows which event loop has the connection, its `Interests` know which
+subjects to subscribe to, its `Receiver` hands what arrives to the hub, and its `Sender`, if it has one, serves code
+without an event loop. Methods may be called from any event loop; those that return an awaitable must be called in one.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +31,15 @@ from fairway.logs import get_logger
 
 logger = get_logger("fairway.layers")
 
-# Of a message that was taken from a queue and has found no reader.
+# For a message that was taken from a queue and then found no reader.
 _ANY_CAPACITY, _PUT_BACK_EXPIRY = 2**31, 60.0
 
 
 class Node:
-    """The part that one layer of this process has in its backplane.
+    """One layer's place in its backplane.
 
-    `name` is that of the process, `mark` what all names of its channels, and no others, have in them. `label` is the
-    layer's, in the probe.
+    `name` is the process's name. `mark` is the part that the names of all its channels contain, and no other names do.
+    `label` names the layer in its probe.
     """
 
     def __init__(
@@ -66,7 +71,7 @@ class Node:
         backplane.statistics = self.statistics
         session = Session(backplane, self._receiver, self._interests)
         self._receiver.forget_followers()
-        # In the background loop nobody is told of what could not be sent, unless he waits for it.
+        # In the background loop nobody would hear of a message that could not be sent, so senders wait there.
         session.posts = not self._confirm and not background.is_its_own(session.loop)
         session.start()
         return session
@@ -76,12 +81,12 @@ class Node:
         self._interests.start_anew(self._subject, CONTROL)
 
     async def close(self) -> None:
-        """Send what waits, and disconnect. A later call connects again."""
+        """Send what is still waiting, and disconnect. A later call connects again."""
         self._close_sender()
         await self.home.close()
 
     def retire(self) -> None:
-        """`close` soon, from any thread or event loop, without waiting for it."""
+        """Close soon, without waiting. Any thread and any event loop may call it."""
         self._close_sender()
         self.home.retire()
 
@@ -90,16 +95,16 @@ class Node:
             self.sender.close()
 
     def reopened(self, message: Message) -> Message:
-        """A message as it would arrive in another process."""
+        """The message as it would arrive in another process."""
         return self._codec.reopened(message)
 
     @property
     def is_ready(self) -> bool:
-        """Whether this process is reachable, over a connection in this event loop."""
+        """Whether other processes can reach this one, over a connection in the running loop."""
         return self._interests.is_standing(self._subject) and self.home.here() is not None
 
     async def get_ready(self) -> None:
-        """Let this process be reachable. A service that is away is no reason not to serve a client."""
+        """Make this process reachable. If the service is away this fails silently: clients are served without it."""
         own = self._subject
         with suppress(BackplaneError):
             await self.home.call(lambda session: session.stand(own), receives=True)
@@ -113,13 +118,13 @@ class Node:
     # Subjects -------------------------------------------------------------------------------------------------
 
     def group_send(self, group: str, message: Message) -> Awaitable[object] | None:
-        """Send to all processes with members; what is returned, if anything, is to be awaited before sending more."""
+        """Send to every process with members. Await the result, if there is one, before sending more."""
         if self.followers.is_idle:
             return self._post(subject_of(group), Kind.EVENT, message)
         return self._post_and_push(group, Kind.EVENT, message, message)
 
     def broadcast(self, group: str, payload: Payload, exclude: Iterable[str]) -> Awaitable[object] | None:
-        """As `group_send`. Each process has its own policy for slow clients."""
+        """Like `group_send`. Each process applies its own policy for slow clients."""
         excluded = list(exclude)
         body = [payload.text, payload.data, excluded]
         if self.followers.is_idle:
@@ -129,7 +134,7 @@ class Node:
     async def _post_and_push(
         self, group: str, kind: Kind, body: Any, message: Message, excluded: Collection[str] = ()
     ) -> None:
-        """Send to the members, and to the queues that follow the group."""
+        """Send to the group's members, and to the queues that follow it."""
         if not self.followers.is_known:
             await self.home.call(self._receiver.know_followers)
         sent = self._post(subject_of(group), kind, body)
@@ -146,14 +151,14 @@ class Node:
             self._hub.drops.left_out(group, full, len(queues))
 
     def post_to_process(self, process: str, kind: Kind, body: Any) -> Awaitable[object] | None:
-        """Send to one process; what is returned, if anything, is to be awaited before sending more."""
+        """Send to one process. Await the result, if there is one, before sending more."""
         return self._post(subject_of_process(process), kind, body)
 
     def _post(self, subject: str, kind: Kind, body: Any) -> Awaitable[object] | None:
         return self.home.post(subject, self._codec.encode(kind, body, subject))
 
     async def join(self, group: str, channel: str) -> None:
-        """Add a channel, of whichever process, to a group. What is sent to the group afterwards reaches it."""
+        """Add a channel of any process to a group. Whatever is sent to the group after this returns reaches it."""
         process = process_of(channel)
         if process is None:
             await self._follow(group, channel)
@@ -165,7 +170,7 @@ class Node:
             await self.home.call(lambda session: join(session, self._hub, group, channel), receives=True)
 
     async def leave(self, group: str, channel: str) -> None:
-        """Take a channel, of whichever process, out of a group."""
+        """Take a channel of any process out of a group."""
         process = process_of(channel)
         if process == self.name:
             self._hub.group_discard(group, channel)
@@ -210,7 +215,7 @@ class Node:
     # Queues ---------------------------------------------------------------------------------------------------
 
     async def push(self, queue: str, message: Message) -> None:
-        """Add a message to a queue; `ChannelFull` at its capacity."""
+        """Add a message to a queue. Raises `ChannelFull` at its capacity."""
         capacity, expiry = self._hub.capacity_of(queue), self._hub.expiry
         data = self._codec.encode(Kind.EVENT, message, place_of_queue(queue))
         try:
@@ -219,7 +224,7 @@ class Node:
             raise ChannelFull(queue) from None
 
     async def pull(self, queue: str) -> Message:
-        """Wait for the next message of a queue that can be read."""
+        """Wait for the next message of a queue, past those that cannot be decoded. Cancelling loses nothing."""
         while True:
             data = await self._pull(queue)
             try:
@@ -260,7 +265,11 @@ class Node:
 
 
 class _Handover:
-    """A message on its way to a reader in another event loop, who may give up before it arrives."""
+    """Hands a message to a reader in another event loop, who may give up before it arrives.
+
+    Either `offer` or `give_up` comes first, and the two sides agree on which: the message is either the reader's, or it
+    goes back to its queue.
+    """
 
     __slots__ = ("_data", "_is_over", "_lock")
 
@@ -270,21 +279,21 @@ class _Handover:
         self._is_over = False
 
     def offer(self, data: bytes) -> bool:
-        """Whether the reader still waits."""
+        """Hand the message over. False if the reader has given up."""
         with self._lock:
             if not self._is_over:
                 self._data = data
             return not self._is_over
 
     def give_up(self) -> bytes | None:
-        """Want nothing any more; what was on its way, if anything."""
+        """The reader gives up. Returns the message if it was already offered."""
         with self._lock:
             self._is_over = True
             return self._data
 
 
 async def put_back(session: Session, queue: str, data: bytes) -> None:
-    """Give back a message whose reader has gone. If that fails, it is lost, counted and logged."""
+    """Return a message to its queue, because its reader has gone. If that fails, the loss is counted and logged."""
     try:
         await session.backplane.push(queue, data, _ANY_CAPACITY, _PUT_BACK_EXPIRY)
     except BackplaneError as error:

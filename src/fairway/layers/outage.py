@@ -1,8 +1,8 @@
-"""A channel layer that fails for some time: its readers are kept waiting, and nobody's connection is closed for it.
+"""When another project's channel layer fails for a while: its readers wait, and no connection is closed for it.
 
-Layers that are not ours are read by calling their `receive`, once for each consumer or worker's channel. When the
-service behind such a layer is away, every one of those calls raises. What they share is their layer's `Outage`: it says
-in one line that the layer fails and in another that it is back, and lets only so many of them try again in a second.
+Layers that are not ours are read by calling their `receive`, once for each consumer and each worker's channel. While
+the service behind such a layer is away, all of those calls raise. Its readers share one `Outage`. It logs one line when
+the layer begins to fail and another when it works again, and it limits how many of them try again in a second.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fairway.logs import get_logger
 logger = get_logger("fairway.layers")
 
 MISTAKES = (TypeError, AttributeError, NameError, ImportError, AssertionError, NotImplementedError)
-"""What a layer raises if it is used or written wrongly: the first of an outage is logged with its traceback."""
+"""What a layer raises if it is written or used wrongly: an outage that begins with one is logged with a traceback."""
 
 _SHORTEST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 _ATTEMPTS_PER_SECOND = 100
@@ -33,15 +33,16 @@ _Fetch: TypeAlias = Callable[[], Awaitable[Message]]
 
 
 def backoff(failures: int, longest: float) -> float:
-    """Seconds until the next try: doubling up to a bound, and spread out so that those who try do not come together."""
+    """Seconds until the next try: they double up to `longest`, with jitter so that the tries do not come together."""
     return random.uniform(0.5, 1.0) * min(longest, _SHORTEST_DELAY * 2.0 ** min(failures, 20))
 
 
 class Outage:
-    """What the readers of one layer know of its failing. They may be in any thread and event loop.
+    """Shared by all readers of one layer, in any thread and event loop, while the layer fails.
 
-    An outage ends with the first message, or when an attempt has waited for one without failing for longer than those
-    that failed had taken. Of a layer that fails again and again one pair of lines is logged in ten seconds.
+    An outage ends with the first message. It also ends when a `receive` has waited, without failing, for longer than
+    the failing calls took: that layer has nothing to deliver, and works. A layer that keeps failing and recovering
+    gets at most one pair of log lines in ten seconds.
     """
 
     def __init__(self, name: str) -> None:
@@ -57,25 +58,25 @@ class Outage:
         return not self.is_on
 
     def begin(self, error: BaseException) -> None:
-        """A call of the layer has failed: say so, unless it was said."""
+        """A call has failed: log it, unless this outage has been logged already."""
         self.is_on = True
         if self._is_said or time.monotonic() < self._quiet_until:
             return
         self._is_said = True
         self._quiet_until = time.monotonic() + _QUIET
         logger.error(
-            "The channel layer %s fails, and is tried again until it works: %s: %s",
+            "The channel layer %s is failing; trying again until it works: %s: %s",
             self._name, type(error).__name__, error, exc_info=error if isinstance(error, MISTAKES) else None,
         )  # fmt: skip
 
     def note(self, error: BaseException) -> None:
-        """A call that nobody needs to repeat has failed: say so, if nothing was said lately."""
+        """A call that need not be repeated has failed: log it, unless something was logged lately."""
         if not self._is_said and time.monotonic() >= self._quiet_until:
             self._quiet_until = time.monotonic() + _QUIET
             logger.error("A call of the channel layer %s failed: %s: %s", self._name, type(error).__name__, error)
 
     def end(self) -> None:
-        """The layer works again: say so, and let everybody try at once."""
+        """The layer works again: log it, and let every reader try at once."""
         self.is_on = False
         if self._is_said:
             self._is_said = False
@@ -84,7 +85,7 @@ class Outage:
             wake(waiter)
 
     async def receive(self, receive: _Fetch, unless: tuple[type[Exception], ...]) -> Message:
-        """The next message, however often `receive`, which has just failed, must be called for it."""
+        """Call `receive`, which has just failed, again and again until it returns a message."""
         failures = 0
         while True:
             await self._pause(failures)
@@ -106,9 +107,9 @@ class Outage:
             failures = 0 if self._judge(time.monotonic() - began) else failures + 1
 
     def _judge(self, seconds: float) -> bool:
-        """Whether an attempt that failed after so many seconds had found the layer working until then."""
+        """Whether the layer had worked again before an attempt failed after so many seconds."""
         had_worked = seconds > self._patience
-        # A service that does not even refuse is not back because nothing has failed for a second.
+        # If calls hang before they fail, a second without a failure does not mean that the service is back.
         self._patience = max(self._patience, 2 * seconds) if seconds < _LONGEST_PATIENCE else _SHORTEST_PATIENCE
         return had_worked
 
@@ -126,7 +127,7 @@ class Outage:
 
 
 def _is_failure(error: BaseException) -> bool:
-    """Whether a call of a layer has failed, rather than been cancelled by who called it or ended with the process."""
+    """Whether a call has failed, as opposed to being cancelled by its caller or ended with the process."""
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
         return task is not None and not task.cancelling()
@@ -134,14 +135,14 @@ def _is_failure(error: BaseException) -> bool:
 
 
 async def receive_through(outage: Outage, receive: _Fetch, unless: tuple[type[Exception], ...]) -> Message:
-    """Await `receive`, again and again while it fails; errors of the types `unless` are raised."""
+    """Await `receive`, and call it again while it fails. Errors of the types `unless` are raised."""
     try:
         return await receive()
     except BaseException as error:
         if isinstance(error, unless) or not _is_failure(error):
             raise
         outage.begin(error)
-    # Outside of the exception, whose traceback would otherwise live as long as the waiting.
+    # Outside the `except` block: in it, the traceback would live as long as the wait.
     return await outage.receive(receive, unless)
 
 
@@ -149,7 +150,7 @@ _outages: WeakKeyDictionary[object, Outage] = WeakKeyDictionary()
 
 
 def outage_of(layer: object) -> Outage:
-    """The one that all readers of this layer share; of a layer that cannot be a key, those of its class."""
+    """The outage that all readers of this layer share. Layers that are not hashable share one for each class."""
     name = type(layer).__qualname__
     try:
         return _outage_of(layer, name)

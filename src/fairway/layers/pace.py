@@ -1,12 +1,12 @@
-"""How fast messages for groups are delivered: large groups in slices, and no sender far ahead of the members.
+"""How fast messages for groups are delivered: to large groups in slices, and with no sender far ahead of the members.
 
-A message for many thousands is delivered to some thousands in one pass of the event loop, and the loop makes a pass
-before the next slice. What is sent to the same group meanwhile, in the same loop, takes its turn behind it, so that
-messages of a group keep their order. A sender that has given more members messages than can be woken in a pass is
-asked to wait.
+A message for many thousands of members is delivered in slices, one in each pass of the event loop, so that everything
+else gets its turn in between. Messages sent to the same group meanwhile, in the same loop, wait behind it: the messages
+of a group keep their order. A sender that has delivered to more members than the loop can wake in one pass is asked to
+wait.
 
-All of it happens in the sender's event loop. A sender without one, in a thread of its own, is neither sliced nor
-held back: what it sends reaches the members through `call_soon_threadsafe`, one by one.
+All of this happens in the sender's event loop. A sender without a loop, in its own thread, is neither sliced nor held
+back: its messages reach the members one by one, through `call_soon_threadsafe`.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from fairway.layers.channel_queue import finish
 from fairway.layers.drops import Drops
 
 SLICE = 4096
-"""So many consumers are given a message in one pass of the event loop: about 2 ms, at 0.5 µs each. What follows from
-it, waking and writing, is spread over passes by the loop's `Waker` and its server.
+"""How many consumers get a message in one pass of the event loop: about 2 ms, at 0.5 µs each. The consequences, waking
+and writing, are spread over further passes by the loop's `Waker` and by the server.
 """
 
 AHEAD = 4096
-"""So many members may be given messages in one pass; who sends more waits until those have had their turn. A small
-group counts as `LEAST`, so that a member's capacity is not used up in one pass.
+"""How many deliveries may be made in one pass. A sender beyond that waits until the members have had their turn. A
+group smaller than `LEAST` counts as `LEAST`, so that no sender uses up a member's capacity in one pass.
 """
 
 LEAST = 64
 
 NAMES = 256
-"""For so many channels that no consumer is attached to a message is queued in one pass."""
+"""For how many channels without a consumer a message is queued in one pass."""
 
 Deliver = Callable[[int, int], int]
-"""Deliver a message to the members from one index up to another; the number of those that had no room for it."""
+"""Delivers a message to the members from one index up to another. Returns how many had no room for it."""
 
 Enqueue = Callable[[Sequence[str]], int]
-"""Queue a message for channels that no consumer is attached to; the number of those that were full."""
+"""Queues a message for channels without a consumer. Returns how many were full."""
 
 
 class Pace:
-    """When the messages for the groups of one hub are delivered. `drops` is told of the channels that were full."""
+    """Decides when the messages for one hub's groups are delivered. Reports channels that were full to `drops`."""
 
     __slots__ = ("_ahead", "_drops", "_rounds")
 
     def __init__(self, drops: Drops) -> None:
         self._drops = drops
-        # The messages that are being delivered in slices, by group and by the event loop that does it.
+        # The messages being delivered in slices, by group and by the event loop that delivers them.
         self._rounds: dict[tuple[str, AbstractEventLoop], deque[_Round]] = {}
         self._ahead = 0
 
     def needs_slices(self, group: str, loop: AbstractEventLoop | None, members: int, names: int) -> bool:
-        """Whether a message for so many, sent now, is delivered in part after the call."""
+        """Whether part of a message for so many, sent now, would be delivered only after the call."""
         return loop is not None and (members > SLICE or names > NAMES or (group, loop) in self._rounds)
 
     def deliver(
@@ -67,10 +67,10 @@ class Pace:
         deliver: Deliver,
         enqueue: Enqueue,
     ) -> Awaitable[None] | None:
-        """Deliver a message to so many members and to the names of channels without one, at once or in slices.
+        """Deliver a message to so many members, and to the names without a member, at once or in slices.
 
-        `loop` is the one that runs. What is returned, if anything, is to be awaited before sending more. Cancelling
-        that leaves nobody out.
+        `loop` is the running loop. Await the result, if there is one, before sending more. Cancelling the wait does not
+        stop the delivery.
         """
         if loop is not None and self.needs_slices(group, loop, members, len(names)):
             return self._deliver_in_slices(group, loop, _Round(members, names, deliver, enqueue, loop.create_future()))
@@ -107,7 +107,7 @@ class Pace:
                 del self._rounds[group, loop]
 
     def _turn_of_members(self, count: int, loop: AbstractEventLoop) -> Awaitable[None] | None:
-        """What a sender has to await after it has sent to so many members."""
+        """What a sender must await after it has delivered to so many members."""
         if not self._ahead and count > LEAST:
             loop.call_soon(self._forget_ahead)
         self._ahead += max(count, LEAST)
@@ -121,7 +121,7 @@ class Pace:
 
 
 class _Round:
-    """One message on its way to the members that a group had when it was sent, and to the names without one."""
+    """One message on its way to the members and names that its group had when it was sent."""
 
     __slots__ = ("_slices", "done", "everybody", "left_out", "remaining")
 

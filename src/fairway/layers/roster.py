@@ -1,4 +1,4 @@
-"""The members of a group, looked up once for many messages."""
+"""The members of a group, looked up once and used for many messages."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from fairway.delivery import Connection, Fanout, Member, Payload, Recipients, ru
 
 
 class Roster:
-    """Who was behind the names of a group when they were looked up: members, and names without one.
+    """What stood behind the names of a group when they were looked up: members, and names without a member.
 
-    First come the members that can be sent to in one call, in the order of their indices in `recipients`.
+    `members` begins with those that one call can reach, in the order of their indices in `recipients`.
     """
 
     __slots__ = ("_direct", "_fanout", "_not_open_yet", "joined", "members", "names", "recipients")
@@ -41,12 +41,13 @@ class Roster:
 
     @property
     def is_current(self) -> bool:
-        """False when connections that were not open yet have become so."""
+        """False once a connection has opened that was not open at the look-up."""
         return not any(one.is_open for one in self._not_open_yet)
 
     def broadcast(self, payload: Payload, without: Collection[object] = ()) -> Sequence[Member]:
-        """Write the payload to all members that are ready for it, but for those in `without`. Return the members to
-        whom it has to be delivered one by one.
+        """Write the payload to every member that is ready for it, except those in `without`.
+
+        Returns the members to which the caller must deliver it one by one.
         """
         recipients, fanout, members = self.recipients, self._fanout, self.members
         others: Sequence[Member] = members
@@ -66,5 +67,5 @@ class Roster:
 
 def _fanout_of(member: Member) -> Fanout | None:
     connection = member.connection
-    # Behind a middleware that wraps `receive` a consumer has an inbox of its own, which says whether it waits.
+    # Behind a middleware that wraps `receive`, a consumer has its own inbox, and only that one tells whether it waits.
     return connection.fanout if connection is not None and connection.inbox is member.inbox else None

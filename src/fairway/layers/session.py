@@ -1,4 +1,4 @@
-"""A layer's backplane at work, in one event loop: it keeps the subscriptions as the layer's members need them."""
+"""A backplane at work in one event loop, with its subscriptions kept in step with what the layer's members need."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ from fairway.layers.backplane import Backplane, Unavailable
 from fairway.layers.interests import Interests
 
 DRAIN = 0.4
-"""Seconds that what was posted has to be confirmed when the event loop ends. Servers give the end half a second."""
+"""Seconds that posted messages have to be confirmed when the event loop ends. Servers allow half a second for it."""
 
 
 class Receiver(Protocol):
-    """Takes what comes for a subject."""
+    """Takes what arrives for a subject."""
 
     def message(self, session: Session, subject: str, data: bytes) -> Awaitable[None] | None:
-        """What is returned, if anything, is to be awaited before the next message."""
+        """Await the result, if there is one, before the next message."""
 
     def up(self, session: Session, again: bool) -> None:
-        """All subscriptions stand. If it is up `again`, what came meanwhile may have been missed."""
+        """All subscriptions stand. `again`: there was an outage, and messages may have been missed in it."""
 
 
 class Session:
-    """From the first use of a layer in an event loop until that loop ends, another loop takes over, or `close`.
+    """Lives from a layer's first use in an event loop until that loop ends, another loop takes over, or `close`.
 
-    The loop's end is noticed by an asynchronous generator, which every orderly end of a loop closes, after it has
-    cancelled the tasks.
+    An asynchronous generator notices the end of the loop: an orderly shutdown cancels the tasks, and then closes all
+    asynchronous generators.
+
+    Everything runs in the session's own loop, except `retire` and the notices of `Interests`, which come from any
+    thread.
     """
 
     def __init__(self, backplane: Backplane, receiver: Receiver, interests: Interests) -> None:
         self.loop = asyncio.get_running_loop()
         self.backplane = backplane
-        self.posts = True  # whether what is sent in this loop is sent without waiting for the service
+        self.posts = True  # whether senders in this loop go on without waiting for the service
         self.is_closed = False
         self._was_up = False
         self._receiver = receiver
@@ -44,21 +47,21 @@ class Session:
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._guard = self._until_the_loop_ends()
-        # Its first step only waits for the loop's end: it needs no task.
+        # The first step only starts to wait for the loop's end, which takes no task.
         _step(self._guard)
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can be used, by a call in its loop or handed over to it."""
+        """Whether calls can still be made in its loop, or handed over to it."""
         return not self.is_closed and self.loop.is_running()
 
     def start(self) -> None:
-        """Begin to connect, and subscribe to what the layer is interested in."""
+        """Begin to connect and to subscribe. Returns at once."""
         self.backplane.start(self)
         self._interests.begin(self._notice)
 
     async def close(self) -> None:
-        """Send what waits, and disconnect. In the session's own loop."""
+        """Send what is still waiting, and disconnect. Call it in the session's own loop."""
         await self._close()
         await self._guard.aclose()
 
@@ -75,7 +78,7 @@ class Session:
         await self.backplane.close(DRAIN)
 
     def retire(self) -> None:
-        """Close soon; from any thread. Another session has taken over."""
+        """Close soon, because another session has taken over. Any thread may call it."""
         if not self.loop.is_closed():
             asyncio.run_coroutine_threadsafe(self.close(), self.loop)
 
@@ -88,7 +91,7 @@ class Session:
     # Subscriptions --------------------------------------------------------------------------------------------
 
     async def stand(self, subject: str) -> None:
-        """Return when the subject is subscribed to; `Unavailable` or `Refused` if it cannot be."""
+        """Wait until the subject is subscribed to. Raises `Unavailable` or `Refused` if that fails."""
         if self._interests.is_standing(subject):
             return
         waiter: asyncio.Future[None] = self.loop.create_future()
@@ -101,13 +104,13 @@ class Session:
         await waiter
 
     def _notice(self) -> None:
-        """The interests have changed. From any thread, under their lock."""
+        """The interests have changed. Called from any thread, under their lock."""
         if self.loop is running_loop_or_none():
             self.loop.call_soon(self._look)
         else:
             try:
                 self.loop.call_soon_threadsafe(self._look)
-            except RuntimeError:  # it has been closed, and nobody said so
+            except RuntimeError:  # the loop was closed without shutting down its generators
                 self.is_closed = True
 
     def _look(self) -> None:
@@ -139,7 +142,7 @@ class Session:
                 waiter.set_result(None)
             else:
                 waiter.set_exception(error)
-                waiter.exception()  # seen, even if nobody waits any more
+                waiter.exception()  # mark it as retrieved: whoever waited may have gone
 
     def _unsubscribe(self) -> None:
         self._sweep = None
@@ -152,10 +155,10 @@ class Session:
             self._sweep = self.loop.call_later(self._interests.linger, self._unsubscribe)
 
     async def _leave(self, names: Sequence[str]) -> None:
-        with contextlib.suppress(ConnectionError):  # the next connection does not subscribe to them
+        with contextlib.suppress(ConnectionError):  # the next connection will not subscribe to them anyway
             await self.backplane.unsubscribe(names)
 
-    # What the backplane tells (`Events`) ----------------------------------------------------------------------
+    # What the backplane reports (`Events`) --------------------------------------------------------------------
 
     def message(self, subject: str, data: bytes) -> Awaitable[None] | None:
         return self._receiver.message(self, subject, data)
@@ -166,10 +169,10 @@ class Session:
         self._receiver.up(self, again)
 
     def down(self, error: Exception) -> None:
-        """The calls that fail say so."""
+        """Nothing to do: calls that fail say so themselves."""
 
 
 def _step(generator: AsyncGenerator[None, None]) -> None:
-    """Run an asynchronous generator up to its first `yield`, which it must reach without waiting."""
+    """Run an asynchronous generator to its first `yield`. It must get there without waiting."""
     with contextlib.suppress(StopIteration):
         next(generator.__anext__().__await__())

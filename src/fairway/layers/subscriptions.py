@@ -1,20 +1,20 @@
-"""Which names a process has to be subscribed to, and what has to be asked of the service for it. Pure.
+"""Which names a process needs to be subscribed to, and what it must ask the service for. Pure.
 
-A name is *wanted* from `open` to `close`. Apart from that it is in one of these phases:
+A name is *wanted* from `open` to `close`. Independently of that, it is in one of three phases:
 
-* *idle*: nothing was asked, or the service could not do it;
-* *asked*: the service is to subscribe to it, and has not answered;
-* *standing*: it has.
+* *idle*: nothing has been asked, or the service could not subscribe to it;
+* *asked*: the service has been asked, and has not answered yet;
+* *standing*: the subscription stands.
 
-A name that is not wanted any more stays as it is for `linger` seconds, since its last member often comes back: a page
-was loaded anew. Then `take_left` hands it out to be unsubscribed, and it is forgotten. One that is still asked is kept
-until the answer.
+A name that is no longer wanted keeps its phase for `linger` seconds, because its last member often comes back: somebody
+reloaded a page. After that, `take_left` hands a standing name out to be unsubscribed, and forgets it. A name in the
+phase *asked* is kept until the answer arrives.
 
-An answer counts only for the request that it belongs to, which has a number: between a request and its answer the name
-may have been given up and wanted again, or everything may have begun anew with another connection (`reset`).
+Every request has a number, and an answer counts only for its own request. Between the two, a name may have been given
+up and wanted again, or `reset` may have started everything over with another connection.
 
-The caller sees to it that what is handed out is asked of the service in that order, and that one thread calls at a
-time. Times are seconds of any clock.
+The caller passes what is handed out to the service in the order in which it was handed out, and lets only one thread
+call at a time. Times are in seconds, of any clock.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Subscriptions:
 
     @property
     def has_leaving(self) -> bool:
-        """Whether `take_left` will have something to hand out, sooner or later."""
+        """Whether `take_left` will hand something out, now or later."""
         return bool(self._leaving)
 
     def is_standing(self, name: str) -> bool:
@@ -70,7 +70,7 @@ class Subscriptions:
         return entry is not None and entry.phase is _Phase.STANDING
 
     def open(self, name: str) -> None:
-        """The name is wanted."""
+        """The name is wanted from now on."""
         entry = self._names.get(name)
         if entry is None:
             entry = self._names[name] = _Name()
@@ -80,7 +80,7 @@ class Subscriptions:
             self._to_ask[name] = None
 
     def close(self, name: str, now: float) -> None:
-        """The name is not wanted any more."""
+        """The name is no longer wanted."""
         entry = self._names.get(name)
         if entry is None or entry.left_at != inf:
             return
@@ -92,11 +92,11 @@ class Subscriptions:
             self._leaving[name] = None
 
     def ask_again(self) -> None:
-        """Whatever is wanted and could not be had is to be asked for once more."""
+        """Ask once more for every wanted name that the service could not subscribe to."""
         self._to_ask.update(dict.fromkeys(name for name in self.wanted if self._names[name].phase is _Phase.IDLE))
 
     def take_wanted(self) -> tuple[int, list[str]]:
-        """What is to be subscribed to now, with the number of this request for `answered`."""
+        """The names to subscribe to now. The number identifies this request in `answered`."""
         self._request += 1
         names, self._to_ask = list(self._to_ask), {}
         for name in names:
@@ -106,7 +106,7 @@ class Subscriptions:
         return self._request, names
 
     def answered(self, request: int, names: Iterable[str], is_standing: bool) -> None:
-        """The service has subscribed to them, or could not."""
+        """The service has answered a request: it subscribed to these names, or it could not."""
         for name in names:
             entry = self._names.get(name)
             if entry is None or entry.request != request or entry.phase is not _Phase.ASKED:
@@ -119,19 +119,19 @@ class Subscriptions:
                 self._forget(name)
 
     def take_left(self, now: float) -> list[str]:
-        """What is to be unsubscribed now, because nobody has wanted it for `linger` seconds."""
+        """The names to unsubscribe from now, because nobody has wanted them for `linger` seconds."""
         names = []
         for name in list(self._leaving):
             entry = self._names[name]
             if entry.left_at + self.linger > now:
-                break  # they are in the order of their times
+                break  # names are in the order in which they were given up
             if entry.phase is _Phase.STANDING:
                 names.append(name)
                 self._forget(name)
         return names
 
     def reset(self) -> None:
-        """Nothing stands: whatever is wanted is to be asked for from the beginning, of another connection."""
+        """The connection is a new one and nothing stands: ask for every wanted name again."""
         for name in list(self._leaving):
             self._forget(name)
         self._to_ask = dict.fromkeys(self._names)

@@ -1,4 +1,4 @@
-"""Who hears of the groups of a hub: of their first and last member, and of joining and leaving."""
+"""Objects that hear of changes in a hub's groups: a first and last member, and each joining and leaving."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ logger = get_logger("fairway.layers")
 class GroupWatcher(Protocol):
     """Hears of all groups of one hub: see `Hub.watch`.
 
-    *Order.* A group is `opened`, then its first member has `joined`; its last member has `left`, then the group is
-    `closed`, and may be opened again. For one channel and group `joined` and `left` take turns: a channel that joins
-    again only renews its membership, and nobody is told. What was there before is told first, when the watching
-    begins. All watchers hear of a change before the next one is made.
+    *Order.* A group is `opened` before its first member has `joined`, and `closed` after its last member has `left`;
+    then it may be opened again. For one channel in one group, `joined` and `left` alternate: a channel that joins again
+    renews its membership, which is not reported. A new watcher first hears of everything that exists. All watchers hear
+    of a change before the next change is made.
 
-    *Threads.* The thread that changes a group makes these calls, before its own call returns and under the lock of
-    the hub. So a watcher must not wait, for another thread least of all, and must not change groups of the hub. What
-    takes time it does later, in its own event loop for example, by `call_soon_threadsafe`. What it raises is logged,
-    and joining and leaving go on.
+    *Threads.* The thread that changes a group makes these calls, under the hub's lock, before its own call returns. So
+    a watcher must never wait, least of all for another thread, and must not change groups of the hub. If it has more to
+    do, it does it later in its own event loop, by way of `call_soon_threadsafe`. Exceptions are logged, and joining
+    and leaving go on.
 
-    Whoever changes `groups` by hand tells nobody. The next message to the group finds that out, and then it is told.
+    Code that edits `groups` directly tells nobody. The next message to the group notices, and reports the difference.
     """
 
     def opened(self, group: str) -> None:
@@ -33,14 +33,14 @@ class GroupWatcher(Protocol):
         """The last member of the group in this process has left."""
 
     def joined(self, group: str, member: str) -> None:
-        """A channel, named `member`, is in the group."""
+        """The channel `member` is in the group now."""
 
     def left(self, group: str, member: str) -> None:
-        """The channel is no longer in the group: it was taken out, its consumer has ended, or it has expired."""
+        """The channel has left the group: it was taken out, its consumer ended, or its membership expired."""
 
 
 class Watchers:
-    """Tells watchers what changes, each change once. It remembers what it has told, and is called under a lock."""
+    """Reports each change to the watchers once. It remembers what it has reported. Call it under the hub's lock."""
 
     __slots__ = ("_told", "_watchers")
 
@@ -52,7 +52,7 @@ class Watchers:
         return len(self._watchers)
 
     def add(self, watcher: GroupWatcher, groups: Mapping[str, Collection[str]]) -> None:
-        """Tell one more from now on, beginning with who is in the groups."""
+        """Add a watcher, and tell it who is in which group."""
         for group in self._told.keys() | groups.keys():
             self.compare(group, groups.get(group, ()))
         newcomer = Watchers(watcher)
@@ -61,7 +61,7 @@ class Watchers:
         self._watchers = (*self._watchers, watcher)
 
     def remove(self, watcher: GroupWatcher) -> None:
-        """Tell this one nothing more."""
+        """Tell this watcher nothing more."""
         self._watchers = tuple(one for one in self._watchers if one is not watcher)
 
     def joined(self, group: str, member: str) -> None:
@@ -75,7 +75,7 @@ class Watchers:
             _tell(self._watchers, lambda one: one.joined(group, member))
 
     def left(self, group: str, member: str) -> None:
-        """A channel is not in a group, whether or not it was before."""
+        """A channel is not in a group; perhaps it never was."""
         told = self._told.get(group)
         if told is None or member not in told:
             return
@@ -86,7 +86,7 @@ class Watchers:
             _tell(self._watchers, lambda one: one.closed(group))
 
     def compare(self, group: str, members: Collection[str]) -> None:
-        """Tell how a group differs from what was told of it."""
+        """Report how a group's members differ from what was reported before."""
         for member in members:
             self.joined(group, member)
         for member in self._told.get(group, set()).difference(members):

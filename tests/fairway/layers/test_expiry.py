@@ -121,8 +121,8 @@ async def test_a_consumer_that_still_runs_is_named_when_its_membership_expires(
 
     assert hub.groups == {}
     assert caplog.messages == [
-        "A consumer that still runs is no longer in group g, 60 s after it has joined (group_expiry); it would have to "
-        "join again before. Further ones are not logged"
+        "A running consumer is no longer in group g: its membership expired 60 s after it joined (group_expiry). To "
+        "stay, it has to join again before that. This is logged once"
     ]
 
 

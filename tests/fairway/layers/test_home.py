@@ -82,9 +82,7 @@ def test_a_call_whose_home_ends_meanwhile_says_so() -> None:
         await asyncio.Event().wait()
 
     async def caller() -> None:
-        with pytest.raises(
-            Unavailable, match=r"^the event loop in which the channel layer kept its connection has ended$"
-        ):
+        with pytest.raises(Unavailable, match=r"^the event loop that held the channel layer's connection has ended$"):
             await homes.home.call(never)
 
     with LoopThread(asyncio.new_event_loop) as home:

@@ -108,7 +108,7 @@ async def test_a_lost_link_is_replaced_and_both_are_said_once(caplog: pytest.Log
         assert double.statistics.outages == 1
         away, back = [record.getMessage() for record in caplog.records]
         assert away == (
-            "The service is away, and is tried again until it works: cable. What is sent waits for 0.2 s, then fails"
+            "The service is away: cable. Trying again until it works; calls wait for up to 0.2 s, then fail"
         )
         assert back.startswith("The service is back after 0.")
 
@@ -166,7 +166,7 @@ async def test_a_silent_link_is_asked_and_cut_if_it_does_not_answer(monkeypatch:
         double.answers = False
         await double.told_again()
         assert isinstance(double.told[1], ConnectionError)
-        assert str(double.told[1]) == "nothing has come for 0.04 s, although it was asked"
+        assert str(double.told[1]) == "it has sent nothing for 0.04 s, although it was asked"
         assert await double.kept.standing() is not first
 
 

@@ -54,7 +54,7 @@ async def test_a_message_ends_an_outage(caplog: pytest.LogCaptureFixture):
         assert await reader == {"type": "a"}
     assert not outage.is_on
     assert caplog.messages == [
-        "The channel layer Some fails, and is tried again until it works: ConnectionError: refused",
+        "The channel layer Some is failing; trying again until it works: ConnectionError: refused",
         "The channel layer Some works again",
     ]
 

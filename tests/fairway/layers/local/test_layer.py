@@ -137,7 +137,7 @@ async def test_a_stopped_broker_is_an_outage_until_it_goes_on(tmp_path: Path) ->
         number = await asyncio.to_thread(broker_id, place)
         os.kill(number, signal.SIGSTOP)
         try:
-            with pytest.raises(Unavailable, match=r"has not answered in 0\.5 s"):
+            with pytest.raises(Unavailable, match=r"has not answered within 0\.5 s"):
                 await layer.group_send("room", {"type": "a"})
         finally:
             os.kill(number, signal.SIGCONT)

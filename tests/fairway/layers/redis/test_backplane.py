@@ -220,7 +220,7 @@ async def test_a_command_that_is_not_answered_fails_in_time(redis: RedisServer, 
             process.backplane.push("work", b"", 10, 60),
             process.backplane.subscribe(["g.room"]),
         ):
-            with pytest.raises(Unavailable, match=r"has not answered in 0\.3 s"):
+            with pytest.raises(Unavailable, match=r"has not answered within 0\.3 s"):
                 await call
 
 

@@ -197,6 +197,6 @@ async def test_a_link_that_waits_for_the_hub_is_not_silent(
 async def test_a_subscription_that_is_not_acknowledged_is_none(shard: Shard, server: FakeServer) -> None:
     await standing(shard)
     server.prompt = False
-    with pytest.raises(Unavailable, match=r"^Redis at there:6379 has not answered in 0\.2 s$"):
+    with pytest.raises(Unavailable, match=r"^Redis at there:6379 has not answered within 0\.2 s$"):
         await shard.subscribe({b"a": lambda data: None})
     assert not shard.has_taker(b"a")
