@@ -548,7 +548,7 @@ async def test_a_certificate_is_renewed_and_a_broken_one_ignored_while_clients_c
     await come()
     assert len(shown) == 31
     assert len(set(shown)) == 2
-    assert [line for line in served.log if "TLS goes on with the certificate it has" in line]
+    assert [line for line in served.log if "TLS keeps the certificate it has" in line]
     await kept.send(frame(TEXT, b"still here "))
     assert (await kept.frame())[1] == b"still here wss"
 

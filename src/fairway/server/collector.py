@@ -1,22 +1,24 @@
-"""When Python's cyclic collector runs in a process that serves, and what it need not walk.
+"""When Python's cyclic collector runs in a serving process, and which objects it need not walk.
 
-The server's own objects free themselves by reference counts. Those of applications do not: each request of Django is a
-cycle, and holds its body, its files, its generators. How soon that has to go depends on its weight, and the collector
-does not know weights: it counts objects. So the server says when.
+The server's own objects are freed by reference counting. Applications' objects often are not: every Django request is a
+reference cycle, which holds its body, its files and its generators. How soon that garbage must go depends on its
+weight. But the collector does not know weights, it counts objects. So the server decides when it runs.
 
-Theory of operation. `Schedule` is pure and decides, `Collector` measures and does. There are four occasions:
+Theory of operation. `Schedule` is pure and decides; `Collector` measures and acts. There are four occasions:
 
-* *Weight.* A finished application task weighs what its bodies did, and something for itself. When enough has come
-  together, the young generations are collected: what short requests leave is there, and it costs what they are.
-* *Time.* A second after a task has ended, all generations are collected: what lived longer, a stream, a consumer, is in
-  the old one. When that found something, once more: a `finally` block that it ran may have let go of more. Then nothing
-  for a minute, in which only what ends without a task can become garbage: of messages, threads, background tasks.
-* *Number.* A collection of all generations has to walk everything that is alive, and connections are many. So whenever
-  there are some hundreds more, they are collected while they are few, and frozen: no later collection walks them.
-* *Thaw.* What was alive at that moment of applications is frozen too. When tasks have ended that were, everything is
-  thawed and collected: soon if they are half of the connections, else the later the more there is to walk.
+* *Weight.* A finished application task weighs as much as its bodies, plus a constant. When enough weight has come
+  together, the young generations are collected. The garbage of short requests is there, and little else.
+* *Time.* One second after a task has ended, all generations are collected, because the garbage of longer tasks, such
+  as consumers, is in the old one. If that found garbage, it happens once more: a `finally` block that it ran may have
+  released more. After that there is a pause of a minute, in which only messages, threads and background tasks can leave
+  garbage.
+* *Number.* A full collection walks every live object, and connections are many. So whenever there are some hundreds of
+  new connections, they are collected while they are few, and then frozen: no later collection walks them.
+* *Thaw.* Freezing also freezes whatever of the application is alive at that moment. Once some of those tasks have
+  ended, everything is thawed and collected: soon if they make up half of the connections, otherwise the later, the
+  more there is to walk.
 
-Automatic collections go on, by number of objects, for what is left by messages; they never walk what is frozen.
+Automatic collections, by number of objects, stay on for the garbage of messages. They never walk frozen objects.
 """
 
 from __future__ import annotations
@@ -30,37 +32,41 @@ from enum import Enum
 from typing import Protocol
 
 THRESHOLDS = (10_000, 10, 10)
-"""Python's (700, 10, 10) examines most objects of a new connection three times before they come to rest."""
+"""With Python's (700, 10, 10), most objects of a new connection are walked three times before they reach the old
+generation.
+"""
 
 YOUNG_BYTES = 16 * 1024 * 1024
-"""Bytes of finished bodies: one collection for sixteen requests of 1 MB, some tenths of a millisecond for each."""
+"""Weight of finished tasks, in bytes, at which the young generations are collected: once for sixteen requests of 1 MB,
+at some tenths of a millisecond for each.
+"""
 
 TASK_BYTES = 64 * 1024
-"""Bytes that a finished task counts for besides its bodies. 256 tasks without bodies may have left files, or memory of
-their own.
+"""Bytes that a finished task counts for in addition to its bodies: even 256 tasks without bodies may have left files or
+memory behind.
 """
 
 DELAY = 1.0
-"""Seconds from the end of a task to the collection that finds whatever it left."""
+"""Seconds from the end of a task to the collection that finds its garbage."""
 
 QUIET_DELAY = 60.0
-"""Seconds to the next collection where no task ends."""
+"""Seconds to the next collection if no task ends."""
 
 MANY = 500
-"""New connections, with 26 objects each, until the next freeze: 6 ms for one walk. Fewer would mean more freezes, more
+"""New connections until the next freeze. At 26 objects each, one walk takes 6 ms. Fewer would mean more freezes; more
 would mean longer stops.
 """
 
 MOST_OBJECTS = 40_000
-"""Objects that each collection may walk again before they are frozen: 20 ms a second. Most of them are caches of the
-application.
+"""Survivors of a collection, mostly the application's caches, above which they are frozen: walking so many objects once
+a second takes 20 ms of it.
 """
 
 MOST_OBJECTS_AT_REST = 5_000
-"""The same while no task is under way and nothing of one can be frozen: these are modules that were imported late."""
+"""The same bound while no task runs. Then no task's objects can get frozen: the survivors are modules imported late."""
 
 SOON, LATE = 20_000, 2_000
-"""Objects that may be thawed for each second since the last time: 1 % and 0.1 % of the time, at 0.5 µs each."""
+"""How many objects may be thawed per second since the last thaw: 1 % and 0.1 % of the time, at 0.5 µs each."""
 
 
 class Kind(Enum):
@@ -72,13 +78,13 @@ class Kind(Enum):
 
 
 class Schedule:
-    """Decides when to collect what. Pure: times are seconds of one monotonic clock, and arguments."""
+    """Decides when to collect what. Pure: times are arguments, in seconds of one monotonic clock."""
 
     def __init__(self, now: float, frozen_objects: int) -> None:
         self.due = now + QUIET_DELAY
-        """When the next collection has to take place."""
+        """The time of the next collection."""
         self.many = MANY
-        """With how many connections it has to take place at once."""
+        """The number of connections at which a collection takes place at once."""
         self._weight = 0
         self._ended = False
         self._frozen_at = -math.inf
@@ -88,9 +94,9 @@ class Schedule:
         self._thawed_at = now
 
     def task_ended(self, began: float, weight: int) -> bool:
-        """Note that a task has ended which began at that time, with bodies of so many bytes.
+        """Note the end of a task that began at this time. `weight`: the bytes of its bodies.
 
-        True for the first one since the last collection: `begin_period` has to follow.
+        True for the first task since the last collection. Then call `begin_period`.
         """
         self._weight += TASK_BYTES + weight
         if began < self._frozen_at:
@@ -98,28 +104,29 @@ class Schedule:
         return not self._ended
 
     def begin_period(self, now: float) -> None:
-        """Whatever the ended tasks have left has to be found within a second."""
+        """Tasks have ended: collect their garbage within a second."""
         self._ended = True
         self.due = min(self.due, now + DELAY)
 
     @property
     def is_heavy(self) -> bool:
-        """Whether the young generations have to be collected at once."""
+        """Whether to collect the young generations now."""
         return self._weight >= YOUNG_BYTES
 
     def young_collected(self) -> None:
-        """They were."""
+        """The young generations have been collected."""
         self._weight = 0
 
     def kind(self, now: float) -> Kind:
-        """What a collection at this time has to examine."""
+        """What a collection at this time examines."""
         pace = SOON if 2 * self._frozen_ended >= self._frozen_connections else LATE
         is_time = now >= self._thawed_at + self._frozen_objects / pace
         return Kind.THAW if self._frozen_ended and is_time else Kind.FULL
 
     def collected(self, kind: Kind, now: float, found: int, survivors: int, connections: int, tasks: int) -> bool:
-        """Note a collection that found this many objects to be garbage, and left the survivors. Return whether to
-        freeze these. There are so many connections now, and tasks that have not ended.
+        """Note a collection, and return whether to freeze its survivors.
+
+        `found` and `survivors` are numbers of objects; `connections` and `tasks` are the numbers that exist now.
         """
         self._weight = 0
         self.due = now + (DELAY if self._ended and found else QUIET_DELAY)
@@ -147,23 +154,23 @@ class Population(Protocol):
 
     @property
     def tasks(self) -> Collection[object]:
-        """Of applications, that have not ended."""
+        """The application's tasks that have not ended."""
 
     def touch(self) -> float:
-        """The time of the loop."""
+        """The time of the loop's clock, which this brings up to date."""
 
 
 class Collector:
-    """Runs Python's collector from one event loop, until `close`. One at a time in a process."""
+    """Runs Python's collector from one event loop, until `close`. A process may have only one at a time."""
 
     def __init__(self, context: Population) -> None:
-        """Collect and freeze what is there: what is loaded by now lives as long as the process."""
+        """Collect, and freeze everything alive: whatever has been loaded by now lives as long as the process."""
         self._context = context
         self._thresholds = gc.get_threshold()
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
         self.counts: Counter[Kind] = Counter()
-        """How many collections of each kind there were, besides Python's own."""
+        """The number of collections of each kind, without Python's automatic ones."""
         gc.set_threshold(*THRESHOLDS)
         gc.collect()
         self._schedule = Schedule(context.touch(), _survivors())
@@ -171,7 +178,7 @@ class Collector:
         self._arm()
 
     def close(self) -> None:
-        """Leave Python's collector as it was."""
+        """Restore Python's collector to what it was before."""
         for handle in (self._timer, self._soon):
             if handle is not None:
                 handle.cancel()
@@ -179,13 +186,13 @@ class Collector:
         gc.set_threshold(*self._thresholds)
 
     def task_ended(self, began: float, weight: int) -> None:
-        """A task of the application has ended that began at that time (of the loop), with bodies of so many bytes."""
+        """A task of the application has ended. It `began` at this time of the loop; `weight`: bytes of its bodies."""
         schedule = self._schedule
         if schedule.task_ended(began, weight):
             schedule.begin_period(self._context.touch())
             self._arm()
         if schedule.is_heavy:
-            # Not within the end of the task: what it has left is still being released.
+            # Not right now: the task is still releasing its objects.
             self._call_soon(self._collect_young)
 
     def connection_added(self) -> None:
@@ -216,7 +223,7 @@ class Collector:
         if kind is Kind.THAW:
             gc.unfreeze()
         found = gc.collect()
-        # Brings the coarse clock up to date, too: a task that begins after this does not look older than it.
+        # Read after the collection, so that a task that begins from now on cannot look older than it.
         now = context.touch()
         if schedule.collected(kind, now, found, _survivors(), len(context.connections), len(context.tasks)):
             gc.freeze()
@@ -224,5 +231,5 @@ class Collector:
 
 
 def _survivors() -> int:
-    """How many objects a collection has just walked, and left."""
+    """How many objects the full collection that has just ended has left."""
     return len(gc.get_objects(generation=2))

@@ -1,5 +1,5 @@
-"""What the system lets this process have: descriptors for connections, less those that are kept for the application's
-own files and databases, and processors.
+"""What the system grants this process: file descriptors, of which some are reserved for the application's own files and
+databases, and processors.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ _WITHOUT_LIMIT = 2**31
 
 
 def raise_limit() -> None:
-    """Raise the soft limit of this process, often 1,024, to the hard one: it is a default for other programs."""
+    """Raise the soft limit of this process, often 1,024, to the hard one. The low default is for other programs."""
     if sys.platform != "win32":
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError):
-            return  # macOS names a hard limit that it does not grant
+            return  # macOS reports a hard limit that it does not grant
 
 
 def processors() -> int:
-    """Return how many processors this process may use: of those that it may run on, what its control group allows."""
+    """Return how many processors this process may use: those it may run on, or fewer if its control group says so."""
     try:
         number = len(os.sched_getaffinity(0))
     except AttributeError:
@@ -37,7 +37,7 @@ def processors() -> int:
 
 
 def _quota() -> float:
-    """Processors that the control group may keep busy (cgroup v2, then v1); infinite without a bound."""
+    """How many processors the control group may keep busy (cgroup v2, then v1). Infinite without a bound."""
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return math.inf if quota == "max" else int(quota) / int(period)
@@ -48,13 +48,13 @@ def _quota() -> float:
 
 
 def reserve() -> int:
-    """Return how many descriptors connections leave free: an eighth, at least 64, but never more than a quarter."""
+    """Return how many descriptors are not for connections: an eighth, at least 64, but never more than a quarter."""
     limit = _limit()
     return max(limit // 8, min(64, limit // 4))
 
 
 def for_connections() -> int:
-    """Return how many connections there may be, beside what is open now and the reserve."""
+    """Return how many connections fit beside the descriptors that are open now and the reserve."""
     return max(1, _limit() - _open_now() - reserve())
 
 

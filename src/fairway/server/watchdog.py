@@ -1,10 +1,10 @@
-"""Names whoever keeps the event loop from turning: an application that computes, sleeps or waits in it holds up
-everybody.
+"""Reports code that blocks the event loop. An application that computes, sleeps or waits there holds up every client.
 
-A timer of the loop is its pulse. A thread looks whether it beats; when it has not for `stall_warning` seconds, one
-warning has the stack of the loop's thread, and what is served; when it beats again, a line says how long it took.
+A timer of the loop is its pulse, and a thread watches it. If there has been no beat for `stall_warning` seconds, one
+warning shows the stack of the loop's thread and what it serves. When the pulse beats again, another line says how long
+the loop was blocked.
 
-`Pulse` is pure and decides, `watching` measures and writes.
+`Pulse` is pure and decides; `watching` measures and logs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = get_logger("fairway.server")
 _LONGEST_INTERVAL = 60.0
 
 _JOIN_SECONDS = 0.5
-"""Seconds that a server, at its end, waits for the thread to write its last line."""
+"""Seconds that a stopping server waits for the thread to write its last line."""
 
 
 class Blocked(NamedTuple):
@@ -44,9 +44,9 @@ class Freed(NamedTuple):
 
 
 class Pulse:
-    """Of one loop. `beat` is called in it every `interval` seconds, `check` as often in one other thread.
+    """The pulse of one loop. The loop calls `beat` every `interval` seconds; one other thread calls `check` as often.
 
-    Times are seconds of one monotonic clock; `cpu` is what the process has used of the processor.
+    Times are in seconds of one monotonic clock. `cpu` is the processor time that the process has used, in seconds.
     """
 
     def __init__(self, limit: float, now: float, cpu: float) -> None:
@@ -54,23 +54,23 @@ class Pulse:
         self._limit = limit
         self._beat = self._checked = self._counted_from = now
         self._cpu = cpu
-        # The thread sets the first, the loop then the second, and the thread takes both back in this order.
+        # The thread sets the first; then the loop sets the second; then the thread clears both, in this order.
         self._blocked_since: float | None = None
         self._freed_at: float | None = None
 
     def beat(self, now: float) -> None:
-        """The loop turns."""
+        """The loop has turned."""
         self._beat = now
         if self._blocked_since is not None and self._freed_at is None:
             self._freed_at = now
 
     def check(self, now: float, cpu: float) -> Blocked | Freed | None:
-        """Return what there is to report: each event once for a stall."""
+        """Return what there is to report. For one stall, each event comes once."""
         gap, used = now - self._checked, cpu - self._cpu
         self._checked, self._cpu = now, cpu
         if gap > 2 * self.interval and used < self.interval + gap / 10:
-            # Nobody ran, not even this thread: the process was stopped, sooner or later in an interval. A call that
-            # kept the interpreter to itself, the other reason to be late, has used the processor, or its share of it.
+            # This thread is late too. Either a call held the interpreter, but that would have used the processor; or,
+            # as here, the whole process was stopped for a while. Nobody is to blame for that, so start counting anew.
             self._counted_from = now
         if self._blocked_since is not None:
             return self._freed(self._blocked_since)
@@ -91,9 +91,9 @@ class Pulse:
 
 @contextlib.contextmanager
 def watching(context: ServerContext) -> Iterator[None]:
-    """Watch the running loop, which is the context's, inside the block; not at all if `stall_warning` is 0 or infinite.
+    """Inside the block, watch the running loop, which is the context's. No watch if `stall_warning` is 0 or infinite.
 
-    A process that is forked inside it is not watched.
+    A process forked inside the block is not watched.
     """
     if not 0 < context.limits.stall_warning < math.inf:
         yield
@@ -118,7 +118,7 @@ class _Watchdog:
 
     def close(self) -> None:
         self._timer.cancel()
-        # The thread is not in a copy of the process, and may have held the event's lock when that was made.
+        # A forked child does not have the thread, which may have held the event's lock during the fork.
         if os.getpid() == self._process:
             self._closed.set()
             self._thread.join(_JOIN_SECONDS)
@@ -141,7 +141,7 @@ class _Watchdog:
 
     def _warn(self, seconds: float) -> None:
         context = self._context
-        # The stack goes last, because reading its sources lets the loop go on.
+        # Take the stack last: reading its source lines takes time, in which the loop may go on.
         task = asyncio.current_task(context.loop)
         serves = f", which serves {context.name_of(task)}" if task in context.tasks else ""
         place = whereabouts.of_thread(self._loop_thread)
@@ -151,7 +151,7 @@ class _Watchdog:
             logging.WARNING,
             __file__,
             0,
-            "the event loop has been blocked for %.1f s in %s%s: until it ends, nobody is served",
+            "the event loop has been blocked for %.1f s in %s%s: nobody is served until it turns again",
             (seconds, place, serves),
             None,
             sinfo=stack,

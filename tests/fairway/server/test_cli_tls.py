@@ -45,11 +45,11 @@ def test_https_and_wss_are_served_and_a_sighup_takes_up_a_renewed_certificate(
 
     certificates.certificate(site)
     process.popen.send_signal(signal.SIGHUP)
-    process.read_until("TLS uses the certificate in server.pem from now on")
+    process.read_until("TLS now uses the certificate in server.pem")
     renewed = shown(port)
     path.write_text("broken")
     process.popen.send_signal(signal.SIGHUP)
-    process.read_until("TLS goes on with the certificate it has: the certificate file server.pem holds no certificate")
+    process.read_until("TLS keeps the certificate it has: the certificate file server.pem holds no certificate")
 
     assert before != renewed == shown(port)
     process.popen.terminate()
@@ -65,7 +65,7 @@ def test_a_variable_and_the_users_data_folder_give_localhost_a_certificate(
     monkeypatch.setenv("FAIRWAY_DEV_TLS", "on")
     process = spawn("--port", "0", "cli_site:application")
     authority = site / "data/fairway/dev-tls/authority.pem"
-    assert f"TLS for localhost: let your browser trust the authority in {authority}, once" in process.lines
+    assert f"TLS for localhost: make your browser trust the authority in {authority}, once" in process.lines
     port = int(process.address.partition(" and ")[0].rpartition(":")[2])
     trust = ssl.create_default_context(cafile=str(authority))
     connection = http.client.HTTPSConnection("localhost", port, timeout=PATIENCE, context=trust)
@@ -78,8 +78,8 @@ def test_a_variable_and_the_users_data_folder_give_localhost_a_certificate(
     ("arguments", "sentence"),
     [
         ("--certfile absent.pem", "the certificate file absent.pem cannot be read: no such file or directory"),
-        ("--keyfile key.pem", "keyfile is given, but no certfile: without it TLS is not spoken"),
-        ("--client-certs required", "client_certs is required, but there is no certfile: TLS is not spoken"),
+        ("--keyfile key.pem", "keyfile is given, but no certfile: there is no TLS without it"),
+        ("--client-certs required", "client_certs is required, but no certfile: there is no TLS without it"),
         ("--client-certs sometimes", "--client-certs must be one of none, optional, required, not 'sometimes'"),
         ("--tls-min-version 1.1", "--tls-min-version must be one of 1.2, 1.3, not '1.1'"),
     ],

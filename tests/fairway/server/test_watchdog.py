@@ -139,7 +139,7 @@ def test_function_that_blocks_the_loop_is_named_with_one_stack(tmp_path: Path, l
         (warning,) = [line for line in process.log.splitlines() if "has been blocked" in line]
         assert re.search(
             rf" WARNING the event loop has been blocked for \d\.\d s in {function} \(.*site_under_test\.py:\d+\), "
-            rf"which serves {path}\?token=\*\*\* for 127\.0\.0\.1:\d+: until it ends, nobody is served$",
+            rf"which serves {path}\?token=\*\*\* for 127\.0\.0\.1:\d+: nobody is served until it turns again$",
             warning,
         )
         stack = process.log.partition(warning)[2].partition(end)[0]
@@ -157,7 +157,7 @@ def test_callback_that_blocks_the_loop_is_named(tmp_path: Path):
         process.get("/callback")
 
         line = process.wait_for("has been blocked")
-        assert re.search(r"in sleep_in_the_loop \(.*site_under_test\.py:\d+\): until it ends", line)
+        assert re.search(r"in sleep_in_the_loop \(.*site_under_test\.py:\d+\): nobody is served", line)
 
 
 @pytest.mark.slow

@@ -1,1 +1,1 @@
-"""TLS: certificates, handshakes, and the transport that stands on a TLS socket."""
+"""TLS: certificates, handshakes, and a transport over a TLS socket."""

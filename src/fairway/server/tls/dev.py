@@ -1,8 +1,8 @@
-"""TLS for localhost, while a site is being written: an authority for this user, and a certificate of it.
+"""TLS for localhost, during development: an authority for this user, and a certificate that it signs.
 
-Browsers allow some things over https only, and HTTP/2 over TLS only. The authority is made once and kept, so that it
-has to be trusted once. Whoever has its key can pass for any site in a browser that trusts it: its files can be read by
-this user only.
+Browsers allow some features over https only, and speak HTTP/2 over TLS only. The authority is made once and kept, so
+that the user has to trust it only once. Anybody with its key could impersonate any site to a browser that trusts it, so
+only this user can read its files.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ NAMES = ("localhost", "127.0.0.1", "::1")
 
 _AUTHORITY, _AUTHORITY_KEY, _LOCALHOST = "authority.pem", "authority-key.pem", "localhost.pem"
 
-# Some systems take no certificate that is valid for longer than 825 days.
+# Some systems reject certificates that are valid for more than 825 days.
 _VALID_DAYS = 800
 _KEPT_SECONDS = 400 * 86400.0
 
 
 def data_folder() -> Path:
-    """Where this user's authority is kept."""
+    """The folder of this user's authority."""
     if sys.platform == "darwin":
         base = Path.home() / "Library" / "Application Support"
     else:
@@ -43,23 +43,21 @@ def data_folder() -> Path:
 
 
 def authority(folder: Path | None = None) -> Path:
-    """The file with the certificate that browsers are to trust."""
+    """The file with the authority's certificate, for browsers to trust."""
     return (folder or data_folder()) / _AUTHORITY
 
 
 def for_localhost(options: TlsOptions, folder: Path | None = None) -> TlsOptions:
-    """The options with a certificate for localhost, which is made if there is none. Raises `ConfigurationError`."""
+    """The options with a certificate for localhost, made if need be. Raises `ConfigurationError`."""
     if options.certfile:
-        raise ConfigurationError("dev_tls makes a certificate of its own: give either it or certfile")
+        raise ConfigurationError("dev_tls makes its own certificate: give either dev_tls or certfile")
     folder = folder or data_folder()
     try:
         made = _certificate(folder)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise ConfigurationError(
-            f"dev_tls keeps its certificates in {folder}, which is not possible: {reason}"
-        ) from None
-    logger.info("TLS for localhost: let your browser trust the authority in %s, once", authority(folder))
+        raise ConfigurationError(f"dev_tls cannot keep its certificates in {folder}: {reason}") from None
+    logger.info("TLS for localhost: make your browser trust the authority in %s, once", authority(folder))
     return replace(options, certfile=str(made), keyfile="", keyfile_password_file="")
 
 
@@ -76,7 +74,7 @@ def _certificate(folder: Path) -> Path:
 
 def _authority(folder: Path) -> trustme.CA:
     try:
-        # Optional, and slow to import: only who asks for it needs it.
+        # Optional and slow to import: imported only for those who use it.
         import trustme
     except ImportError:
         raise ConfigurationError("dev_tls needs trustme, the extra dev-tls: pip install trustme") from None
@@ -90,7 +88,7 @@ def _authority(folder: Path) -> trustme.CA:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, and for this user only, from the beginning."""
+    """Write the whole file or nothing, readable by this user only from the first byte on."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

@@ -1,9 +1,9 @@
-"""The files that TLS is made from, and the contexts that are made of them.
+"""The files that TLS needs, and the contexts made from them.
 
-A certificate is renewed while the server runs. OpenSSL can load it into the context that is in use, but if that fails,
-because the key does not belong to it yet, the context is broken and refuses every client. So a context is made once
-and never changed: what is loaded anew goes into a new one, which takes the place of the old one only when it is whole.
-Connections keep the one that they began with.
+Certificates are renewed while the server runs. OpenSSL could load a new certificate into the context in use. But if
+that fails, because the key file is not renewed yet, say, the context is broken and refuses every client. So a context
+is never changed. A renewal makes a new context, which replaces the old one only when everything has been loaded.
+Connections keep the context they began with.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class Credentials:
-    """A context, and what is told of the connections that it makes. Nothing in it changes."""
+    """A context, and what scopes tell about its connections. Immutable."""
 
     def __init__(self, options: TlsOptions, protocols: Sequence[str] = ("http/1.1",)) -> None:
-        """Load the files. Raises `ConfigurationError`, whose text says which of them is wrong and how."""
+        """Load the files. Raises `ConfigurationError`, which says which file is wrong and how."""
         context = self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = _VERSIONS[options.tls_min_version]
         context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-        # Who ends its side without a word may still want its answer; OpenSSL would refuse to go on.
+        # A client that ends its side without close_notify may still want its answer. OpenSSL would refuse to go on.
         context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
         context.sslsocket_class = TlsSocket
-        context.num_tickets = 1  # a second one costs every handshake a tenth more
+        context.num_tickets = 1  # a second one makes every handshake a tenth dearer
         context.set_alpn_protocols(list(protocols))
         try:
             context.set_ciphers(options.tls_ciphers)
@@ -60,11 +60,11 @@ class Credentials:
         self._anonymous: dict[tuple[str, str], dict[str, Any]] = {}
 
     def wrap(self, accepted: socket.socket) -> TlsSocket:
-        """A TLS socket in the place of this one, which is detached; nothing is read or sent yet."""
+        """A TLS socket that takes over this one's descriptor. Reads and sends nothing yet."""
         return cast(TlsSocket, self.context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False))
 
     def facts(self, endpoint: ssl.SSLSocket) -> dict[str, Any]:
-        """What a transport knows: `tls`, the extension of a scope. Clients without a certificate share it, and this."""
+        """A connection's facts: `tls`, the ASGI extension. Clients without a certificate share one dictionary."""
         suite, version, _ = endpoint.cipher() or ("", "", 0)
         if endpoint.context.verify_mode != ssl.CERT_NONE:
             certificate = endpoint.getpeercert(binary_form=True)
@@ -89,7 +89,7 @@ class Credentials:
 
 
 class TlsFiles:
-    """The files of one server, and the credentials that are in use. `load` them before the first connection."""
+    """The files of one server, and the credentials made from them that are in use now."""
 
     def __init__(self, options: TlsOptions, protocols: Sequence[str] = ("http/1.1",)) -> None:
         """Load the files for the first time. Raises `ConfigurationError`."""
@@ -99,19 +99,19 @@ class TlsFiles:
         self.credentials = Credentials(options, protocols)
 
     def reload(self) -> bool:
-        """Use what is in the files now; if that is wrong say so in the log, and go on with what there was."""
-        # Taken before the files are read: what changes meanwhile is seen the next time.
+        """Load the files again. If something is wrong with them, log it and keep the old credentials; return False."""
+        # Taken before the files are read, so that a change during the reading is noticed next time.
         self._stamp = self._look()
         try:
             self.credentials = Credentials(self._options, self._protocols)
         except ConfigurationError as error:
-            logger.error("TLS goes on with the certificate it has: %s", error)
+            logger.error("TLS keeps the certificate it has: %s", error)
             return False
-        logger.info("TLS uses the certificate in %s from now on", self._options.certfile)
+        logger.info("TLS now uses the certificate in %s", self._options.certfile)
         return True
 
     def reload_if_changed(self) -> None:
-        """`reload`, once for each change of the files."""
+        """Load the files again if they have changed since the last time."""
         if self._look() != self._stamp:
             self.reload()
 
@@ -121,9 +121,9 @@ class TlsFiles:
 
 
 def files_of(options: TlsOptions, protocols: Sequence[str] = ("http/1.1",)) -> TlsFiles | None:
-    """What the options name, loaded; None if TLS is not to be spoken. `protocols` are offered by ALPN, the best first.
+    """Load the files that the options name. None if the options do not ask for TLS. Raises `ConfigurationError`.
 
-    Raises `ConfigurationError`.
+    `protocols` are offered by ALPN, best first.
     """
     if options.dev_tls:
         options = for_localhost(options)
@@ -131,15 +131,15 @@ def files_of(options: TlsOptions, protocols: Sequence[str] = ("http/1.1",)) -> T
         return TlsFiles(options, protocols)
     for name in ("keyfile", "keyfile_password_file", "client_ca"):
         if getattr(options, name):
-            raise ConfigurationError(f"{name} is given, but no certfile: without it TLS is not spoken")
+            raise ConfigurationError(f"{name} is given, but no certfile: there is no TLS without it")
     if options.client_certs != "none":
-        raise ConfigurationError(f"client_certs is {options.client_certs}, but there is no certfile: TLS is not spoken")
+        raise ConfigurationError(f"client_certs is {options.client_certs}, but no certfile: there is no TLS without it")
     return None
 
 
 @contextlib.contextmanager
 def watching(files: TlsFiles, loop: asyncio.AbstractEventLoop, interval: float) -> Iterator[None]:
-    """Look at the files so often (seconds), inside the block."""
+    """Inside the block, look for changes of the files every `interval` seconds."""
     timers: list[asyncio.TimerHandle] = []
 
     def look_later() -> None:
@@ -167,7 +167,7 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
 
 
 def _load_own(context: ssl.SSLContext, options: TlsOptions) -> str:
-    """Load certificate and key; the certificate as PEM."""
+    """Load certificate and key into the context. Returns the certificate as PEM."""
     keyfile = options.keyfile or options.certfile
     text = _read(options.certfile, "certificate")
     _read(keyfile, "key")
@@ -185,7 +185,7 @@ def _load_own(context: ssl.SSLContext, options: TlsOptions) -> str:
 def _load_authorities(context: ssl.SSLContext, options: TlsOptions) -> None:
     if not options.client_ca:
         raise ConfigurationError(
-            f"client_certs is {options.client_certs}: client_ca has to name the file with the authorities they are from"
+            f"client_certs is {options.client_certs}: client_ca has to name a file with the authorities to trust"
         )
     _read(options.client_ca, "client authorities'")
     try:
@@ -196,7 +196,7 @@ def _load_authorities(context: ssl.SSLContext, options: TlsOptions) -> None:
 
 
 class _Password:
-    """What OpenSSL is given when it asks for the password of a key; it would ask at the terminal otherwise."""
+    """OpenSSL calls this for the password of a key. Without it, it would ask at the terminal."""
 
     def __init__(self, path: str) -> None:
         self.was_asked = False

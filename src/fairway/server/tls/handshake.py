@@ -1,11 +1,11 @@
 """From an accepted socket to a connection over TLS: the handshakes of one event loop.
 
-A handshake takes two or three steps, each when something has arrived, and one of them costs a millisecond: that is
-where the key is used. However many clients come at once, `tls_handshakes_per_pass` steps are made in a pass of the
-loop; whoever else has something to read waits in a queue, unwatched, and in the meantime the others have their turn.
+A handshake takes two or three steps, each when something has arrived. The step that uses the key costs a millisecond.
+So however many clients come at once, one pass of the loop makes at most `tls_handshakes_per_pass` steps. Handshakes
+beyond that wait in a queue, and their sockets are not watched meanwhile, so that everybody else gets a turn.
 
-A socket is wrapped when its first bytes have come, so that one that says nothing is a few hundred bytes. It counts as
-a connection from the beginning, and has `request_head_timeout` for the whole handshake.
+A socket is wrapped only when its first bytes have arrived, so that a silent one costs a few hundred bytes. It counts as
+a connection from the moment it is accepted, and has `request_head_timeout` for the whole handshake.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NOTHING: Mapping[str, Any] = {}
 
 Connect = Callable[[TlsSocket], "asyncio.Protocol"]
 
-# What OpenSSL calls it when a client speaks something else. `HTTP_REQUEST` is a request in clear text.
+# OpenSSL's reasons for clients that do not speak TLS, and what to call them.
 _NOT_TLS = {
     "HTTP_REQUEST": "a request in clear text",
     "HTTPS_PROXY_REQUEST": "a request in clear text",
@@ -41,9 +41,9 @@ _NOT_TLS = {
 
 
 class Handshakes:
-    """Belongs to one loop; everything is called in that loop only.
+    """The handshakes of one event loop. Call everything in that loop only.
 
-    `connect` makes the protocol of a connection whose handshake is complete.
+    `connect` makes the protocol for a connection whose handshake is complete.
     """
 
     def __init__(self, context: ServerContext, files: TlsFiles, connect: Connect) -> None:
@@ -55,16 +55,16 @@ class Handshakes:
         self._is_scheduled = False
 
     def begin(self, accepted: socket.socket, known: Mapping[str, Any] = NOTHING) -> None:
-        """Take over a socket that was accepted, and does not block. `known`: addresses that are not the socket's."""
+        """Take over an accepted, non-blocking socket. `known`: addresses that replace the socket's own."""
         Handshake(self, self._files.credentials, accepted, known).begin()
 
     def connected(self, endpoint: TlsSocket, facts: Mapping[str, Any]) -> None:
-        """The handshake is complete."""
+        """A handshake is complete: start the connection."""
         protocol = self._connect(endpoint)
         TlsTransport(self.context, endpoint, protocol, facts).start()
 
     def take_turn(self, handshake: Handshake) -> bool:
-        """Whether a step may be made now. If not, `Handshake.step` is called in a later pass."""
+        """Whether the handshake may make a step now. If not, `Handshake.step` is called in a later pass."""
         if self._left and not self._waiting:
             self._left -= 1
             self._schedule()
@@ -88,13 +88,13 @@ class Handshakes:
                     self._left -= 1
                     handshake.step()
         finally:
-            # Whatever has become of one: nobody else would let the others go on.
+            # Also if a step raised: nobody else would schedule the others.
             if waiting or self._left < self.context.limits.tls_handshakes_per_pass:
                 self._schedule()
 
 
 class Handshake(Arrival):
-    """One of them. `known` are facts for its transport (`TlsTransport`)."""
+    """One handshake. `known` are facts for its transport (`TlsTransport`)."""
 
     __slots__ = ("_credentials", "_host", "_known")
 
@@ -118,7 +118,7 @@ class Handshake(Arrival):
         try:
             endpoint = self._wrapped()
             endpoint.do_handshake()
-            facts = self._credentials.facts(endpoint)  # which reads the client's certificate
+            facts = self._credentials.facts(endpoint)  # may raise: it parses the client's certificate
         except ssl.SSLWantReadError:
             self._unwatch()
             self._watch()
@@ -126,7 +126,7 @@ class Handshake(Arrival):
             self._unwatch()
             self._watch_for_room()
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            self._end()  # it has left, as those do who only look whether the port is open
+            self._end()  # the client has left, like a probe that only checks whether the port is open
         except ssl.SSLError as error:
             self._fail(_what_happened(error))
         except OSError:
@@ -138,7 +138,7 @@ class Handshake(Arrival):
     def _wrapped(self) -> TlsSocket:
         endpoint = self.endpoint
         if not isinstance(endpoint, TlsSocket):
-            # One that has left already raises here; `wrap_socket` would leave a socket unclosed.
+            # If the client has left already, this raises. `wrap_socket` would too, and would leave a socket open.
             self._peer = endpoint.getpeername()
             endpoint = self.endpoint = self._credentials.wrap(endpoint)
         return endpoint

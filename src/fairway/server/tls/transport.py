@@ -3,18 +3,18 @@
 OpenSSL reads and writes the descriptor itself: there is no copy between it and the kernel, and an outbox may send on
 the socket directly, as it does on a plain one (`fairway.server.output.lanes.TlsSocket`).
 
-* Reading or paused. A call reads a record, and full ones are followed by more, up to `READS_PER_PASS`. What OpenSSL
-  holds decrypted (`pending`) shows on no descriptor, so that it is asked.
-* Writing. What is held is sent record by record: OpenSSL wants a record that it has begun again with the same bytes, so
-  the first bytes of what is held are never joined with others, nor cut differently.
-* Either may wait for the other: a read may have to write first, as for a key update, and a write to read.
-* Open, ended, closing, lost. Our end is close_notify and a FIN, behind what is held; it is tried once and not waited
-  for. The peer's shows as the end of the stream, whether it said close_notify or not: what is cut short shows in HTTP
-  and WebSocket themselves. `connection_lost` is called once, in a pass of its own.
+* *Reading or paused.* One call reads one record. After a full record it reads on, up to `READS_PER_PASS`. OpenSSL may
+  hold decrypted bytes that no descriptor shows as readable, so each read asks for them (`pending`).
+* *Writing.* Held data is sent record by record. OpenSSL must be given an unfinished record again with the same bytes,
+  so the first piece of the held data is never joined with others or cut differently.
+* *Waiting for the other direction.* A read may have to write first, for a key update say, and a write may have to read.
+* *Open, ended, closing, lost.* Our side ends with close_notify and a FIN behind the held data. Both are tried once, and
+  no answer is awaited. The peer's side has ended when the stream ends, with or without close_notify: HTTP and WebSocket
+  notice by themselves what has been cut short. `connection_lost` is called once, in a pass of its own.
 
 Clear text cannot leave. `SSLSocket.shutdown` takes the TLS object off the socket, and so does an `unwrap` that finds
-the peer's close_notify: a `send` after that is one of a plain socket. The first is not called here at all, the second
-only together with the end of our side of the socket, and a `TlsSocket` refuses to send without TLS.
+the peer's close_notify. After that, `send` would send in clear. So nothing here calls `SSLSocket.shutdown`; `unwrap` is
+called only together with the end of our side of the socket; and a `TlsSocket` refuses to send without TLS.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fairway.server.output.lanes import TlsSocket
 
 READ_BYTES = 16384
-"""As much as a record holds."""
+"""The size of a full record."""
 
 READS_PER_PASS = 4
 
@@ -38,20 +38,19 @@ _HIGH_WATER = 65536
 
 
 class Host(Protocol):
-    """What all transports of one event loop share."""
+    """What the transports of one event loop share."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
 
     def fault(self, kind: str, scope: Mapping[str, Any] | None, text: str) -> None:
-        """One line about a fault of the peer."""
+        """Log a fault of the peer in one line."""
 
 
 class TlsTransport:
-    """Belongs to one loop; everything is called in that loop only.
+    """A transport over a socket whose handshake is complete. Call everything in its event loop only.
 
-    `endpoint` is a socket whose handshake is complete. `facts` are what `get_extra_info` knows: `tls`, for scopes, and
-    addresses, if they are other than the socket's.
+    `facts` answer `get_extra_info`: `tls`, for scopes, and addresses that replace the socket's own.
     """
 
     __slots__ = (
@@ -82,16 +81,16 @@ class TlsTransport:
         self._high = _HIGH_WATER
         self._writing_paused = False
         self._reading = True
-        self._read_waits = False  # for the socket to take something
-        self._write_waits = False  # for something to arrive
+        self._read_waits = False  # until the socket can be written to
+        self._write_waits = False  # until something arrives
         self._has_ended = self._peer_has_ended = False
-        self._is_deaf = False  # what arrives cannot be understood any more
+        self._is_deaf = False  # TLS is broken: what still arrives is read and dropped
         self._closing = False
 
     def start(self) -> None:
-        """Call `connection_made`, and read."""
+        """Call `connection_made`, and begin to read."""
         assert self._protocol is not None
-        self._protocol.connection_made(self)  # type: ignore[arg-type]  # as much of one as this server uses
+        self._protocol.connection_made(self)  # type: ignore[arg-type]  # it has all that this server uses
         if self._reading and not self._closing:
             self._read_on()
 
@@ -200,7 +199,7 @@ class TlsTransport:
             self._host.loop.call_soon(self._readable)
 
     def _receive(self) -> bytes | None:
-        """What has arrived, nothing at the end of the stream; None if there is none yet, or the connection is lost."""
+        """The bytes that have arrived, empty at the end of the stream. None if there are none, or after a loss."""
         try:
             if self._is_deaf:
                 return socket.socket.recv(self._endpoint, READ_BYTES)
@@ -212,10 +211,10 @@ class TlsTransport:
             self._host.loop.add_writer(self._endpoint.fileno(), self._writable)
             return None
         except ssl.SSLZeroReturnError:
-            return b""  # the end of the stream, when ours has been said before
+            return b""  # the end of the stream, if our own close_notify came first
         except ssl.SSLError as error:
             if self._has_ended and not self._held:
-                self._is_deaf = True  # our last words are on their way: a reset must not overtake them
+                self._is_deaf = True  # go on reading: closing now would reset the connection and lose our last bytes
                 return b"\0"
             self._report(error)
             self._lose(error)
@@ -227,7 +226,7 @@ class TlsTransport:
         try:
             self._endpoint.getpeername()
         except OSError as error:
-            self._lose(error)  # `ssl` reports a reset as an end, but then there is no peer any more
+            self._lose(error)  # it was a reset, which `ssl` reports as an end of the stream
             return
         self._peer_has_ended = True
         if not self._write_waits:
@@ -246,7 +245,7 @@ class TlsTransport:
         self._sent()
 
     def _send(self) -> None:
-        """Send what is held, as far as the socket takes it."""
+        """Send as much of the held data as the socket takes."""
         unsent = self._unsent
         loop = self._host.loop
         try:
@@ -269,7 +268,7 @@ class TlsTransport:
             self._lose(error)
 
     def _sent(self) -> None:
-        """Go on if nothing is held any more."""
+        """If nothing is held any more, do what has waited for that."""
         if self._held or self._protocol is None:
             return
         if not self._read_waits:
@@ -287,10 +286,10 @@ class TlsTransport:
     # Ending ---------------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
-        """Say close_notify, and end our side of the socket, in one breath: what is sent after this is refused."""
+        """Send close_notify and end our side of the socket, in one step: nothing can be sent in between or later."""
         with contextlib.suppress(OSError, ValueError):
-            # Most often this fails because the peer has not said it yet: ours is said. Where it cannot be said, because
-            # the socket is full, or what the peer has said meanwhile is in the way, there is still the end itself.
+            # This usually raises because the peer's close_notify has not arrived; ours has been sent then. It may also
+            # fail to send ours, if the socket is full or unread data is in the way. The FIN follows in any case.
             self._endpoint.unwrap()
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._endpoint, socket.SHUT_WR)

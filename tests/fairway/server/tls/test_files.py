@@ -111,8 +111,8 @@ def with_password(key: bytes, password: bytes) -> bytes:
             "the password file {absent} cannot be read: no such file or directory",
         ),
         ({"certfile": "cert", "keyfile": "broken"}, "certificate {cert} and key {broken} cannot be used: "),
-        ({"keyfile": "key"}, "keyfile is given, but no certfile: without it TLS is not spoken"),
-        ({"client_ca": "cert"}, "client_ca is given, but no certfile: without it TLS is not spoken"),
+        ({"keyfile": "key"}, "keyfile is given, but no certfile: there is no TLS without it"),
+        ({"client_ca": "cert"}, "client_ca is given, but no certfile: there is no TLS without it"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(paths: dict[str, Path], given: dict[str, str], sentence: str) -> None:
@@ -126,9 +126,9 @@ def test_what_is_wrong_is_said_in_one_sentence(paths: dict[str, Path], given: di
     ("options", "sentence"),
     [
         ({"tls_ciphers": "NO-SUCH"}, "tls_ciphers 'NO-SUCH' names no cipher that OpenSSL has"),
-        ({"client_certs": "required"}, "client_certs is required: client_ca has to name the file"),
+        ({"client_certs": "required"}, "client_certs is required: client_ca has to name a file"),
         ({"client_certs": "optional", "client_ca": os.devnull}, f"the file {os.devnull} holds no certificates in PEM"),
-        ({"dev_tls": True}, "dev_tls makes a certificate of its own: give either it or certfile"),
+        ({"dev_tls": True}, "dev_tls makes its own certificate: give either dev_tls or certfile"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
@@ -160,7 +160,7 @@ def test_a_renewed_certificate_is_served_from_then_on(tmp_path: Path, caplog: py
 
     assert files.credentials is not before
     assert certificates_of(files.credentials.context) == in_file(path)
-    assert caplog.messages == [f"TLS uses the certificate in {path} from now on"]
+    assert caplog.messages == [f"TLS now uses the certificate in {path}"]
 
 
 def test_as_long_as_nothing_has_changed_nothing_is_loaded(tmp_path: Path) -> None:
@@ -187,8 +187,7 @@ def test_a_broken_one_changes_nothing_and_is_told_of_once(
     assert files.credentials is before
     assert certificates_of(before.context) == served
     assert caplog.messages == [
-        "TLS goes on with the certificate it has: "
-        f"the key in {keyfile} does not belong to the certificate in {certfile}"
+        f"TLS keeps the certificate it has: the key in {keyfile} does not belong to the certificate in {certfile}"
     ]
 
 
