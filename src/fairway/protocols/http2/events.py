@@ -11,7 +11,7 @@ from fairway.protocols.http2.streams import Stream
 class RequestHead(NamedTuple):
     """A complete and valid request head. (`fairway.protocols.http.request.Request`)
 
-    `host` is the first of the headers, and says what `:authority` said. There is at most one `cookie`.
+    The first header is `host`, with the value of `:authority`. There is at most one `cookie`.
     """
 
     method: str
@@ -25,11 +25,11 @@ class RequestHead(NamedTuple):
     expect_continue: bool
     accepts_trailers: bool
     headers: Headers
-    """The list is nobody else's."""
+    """This request's own list, which the receiver may change."""
 
 
 class RequestReceived(NamedTuple):
-    """A request has begun; `ended` says that no content comes."""
+    """A request has begun. If it has `ended`, no content follows."""
 
     stream: Stream
     head: RequestHead
@@ -37,10 +37,10 @@ class RequestReceived(NamedTuple):
 
 
 class RequestFailed(NamedTuple):
-    """A request that is not for the application: it is to be answered with `Stream.error_response`.
+    """A request that does not reach the application. Answer it with `Stream.error_response`.
 
-    `reason` is lower-case and names the RFC section, and so everywhere. `head` is for the log; it is None if what is
-    wrong is in it.
+    `reason` is lower-case and names the RFC section, as in all events. `head` is for the log. It is None if the fault
+    is in the head itself.
     """
 
     stream: Stream
@@ -50,7 +50,7 @@ class RequestFailed(NamedTuple):
 
 
 class DataReceived(NamedTuple):
-    """A piece of content, without padding; empty only at its end. `Stream.credit` is due when it has been taken."""
+    """A piece of content without padding; empty only at the end. Call `Stream.credit` once it has been taken."""
 
     stream: Stream
     data: bytes
@@ -58,7 +58,7 @@ class DataReceived(NamedTuple):
 
 
 class StreamReset(NamedTuple):
-    """The stream is gone. Without a `reason` the peer has reset it; else we have, for what the peer did."""
+    """The stream is gone. Without a `reason`, the peer has reset it; with one, we have, for a fault of the peer."""
 
     stream: Stream
     code: int
@@ -66,13 +66,13 @@ class StreamReset(NamedTuple):
 
 
 class StreamRefused(NamedTuple):
-    """A stream more than allowed; the client may send its request again (RFC 9113 section 5.1.2)."""
+    """One stream too many was refused. The client may send its request again (RFC 9113 section 5.1.2)."""
 
     number: int
 
 
 class WindowOpened(NamedTuple):
-    """Something may be sent again: on this stream, or, if it is None, on any."""
+    """There is room to send again: on this stream, or on any stream if it is None."""
 
     stream: Stream | None
 
@@ -82,7 +82,7 @@ class PingAcknowledged(NamedTuple):
 
 
 class GoingAway(NamedTuple):
-    """The peer begins no streams any more (RFC 9113 section 6.8)."""
+    """The peer will begin no more streams (RFC 9113 section 6.8)."""
 
     last: int
     code: int
@@ -90,7 +90,7 @@ class GoingAway(NamedTuple):
 
 
 class Terminated(NamedTuple):
-    """The connection is over: what there is to send ends with a GOAWAY, and nothing is reported after this."""
+    """The connection is over. The data to send ends with a GOAWAY, and no event follows this one."""
 
     code: int
     reason: str

@@ -1,15 +1,15 @@
-"""Received fields, and what they mean: found once, when a field is decoded for the first time, and kept in its entry.
+"""Received fields, and what they mean. A field is examined once, when it is first decoded; its entry keeps the result.
 
-The HPACK table of a connection holds entries, and so does the static table: a field that comes as an index costs one
+A connection's HPACK table holds entries, and so does the static table. So a field that arrives as an index costs one
 look-up and no check. An entry is a tuple of
 
-* its kind: `REGULAR` for most fields, of which nothing more has to be known;
-* the field, name and value;
-* its size as RFC 7541 section 4.1 counts: 32 more than the bytes of both;
-* what the field means, where the kind is not `REGULAR`: see `Kind`.
+* its kind: `REGULAR` for most fields, about which nothing more needs to be known;
+* the field: name and value;
+* its size as RFC 7541 section 4.1 counts: the length of both, plus 32;
+* what the field means, if the kind is not `REGULAR`: see the kinds below.
 
-Entries whose values say nothing about one person (`SHARED_NAMES`) are the same objects for all connections, as long as
-they are short; and so are paths without a query.
+All connections share short entries whose values say nothing about a person (`SHARED_NAMES`), and short paths without a
+query.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ Entry: TypeAlias = tuple[int, Header, int, Any]
 """Kind, field, size, meaning."""
 
 OVERHEAD = 32
-"""What is added to the bytes of a field for its size (RFC 7541 section 4.1, RFC 9113 section 6.5.2)."""
+"""Bytes that the size of a field counts beyond its length (RFC 7541 section 4.1, RFC 9113 section 6.5.2)."""
 
-# Kinds, and behind each what its meaning is. `REGULAR` is 0, so that the decoder need not compare.
+# The kinds, each with what its meaning holds. `REGULAR` is 0, so that the decoder need not compare.
 REGULAR = 0
-# Fields that stay among the headers as they are.
+# Fields that go into the headers unchanged.
 CONTENT_LENGTH = 1  # the number
 EXPECT = 2  # True
 TE = 3  # True
-# Fields that the headers get in another form.
-COOKIE = 4  # how many cookies are in it
+# Fields that go into the headers in another form.
+COOKIE = 4  # the number of cookies in it
 HOST = 5  # the field
 # Pseudo-header fields.
-AUTHORITY = 6  # the field `host` that takes its place
+AUTHORITY = 6  # the field `host` that replaces it
 METHOD = 7  # text
 SCHEME = 8  # text
 PATH = 9  # raw path and query
 PROTOCOL = 10  # the value
-# What makes a request malformed.
-MALFORMED = 11  # why
+# Fields that make a request malformed.
+MALFORMED = 11  # the reason
 
 FIRST_PSEUDO = AUTHORITY
 
 
 class Refusal:
-    """In place of the meaning of a value that HTTP/2 allows and we do not: the status to answer with, and why."""
+    """The meaning of a value that HTTP/2 allows but we do not: the status to answer with, and the reason."""
 
     __slots__ = ("reason", "status")
 
@@ -65,7 +65,7 @@ _PATH = re.compile(rb"(/[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]*)(?:\?([\x21\x22\x
 _METHODS = {
     name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 }
-# 18 digits stay below 2**63; no request is that long.
+# 18 digits stay below 2**63. No request is that long.
 _MAX_LENGTH_DIGITS = 18
 
 _NO_HOST = Refusal(400, "invalid host: RFC 9110 section 7.2")
@@ -74,14 +74,14 @@ _FORBIDDEN = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"tra
 
 
 def make_entry(name: bytes, value: bytes) -> Entry:
-    """Look at a field that has come; nothing is refused before the request is made of its fields."""
+    """Examine a received field. This refuses nothing: the request does, once it is made from all its fields."""
     kind, meaning = _look_at(name, value)
     return kind, (name, value), len(name) + len(value) + OVERHEAD, meaning
 
 
 LATE = "pseudo-header field twice, or behind a regular one: RFC 9113 section 8.3"
 LATE_PSEUDO: Entry = (MALFORMED, (b"", b""), 0, LATE)
-"""Put behind the entry of one."""
+"""Follows the entry of a pseudo-header field that comes too late."""
 
 
 def _look_at(name: bytes, value: bytes) -> tuple[int, Any]:
@@ -91,7 +91,7 @@ def _look_at(name: bytes, value: bytes) -> tuple[int, Any]:
     if look is not None:
         return look(value)
     if name in KNOWN_NAMES:
-        # Of a name in the table that is not in lower case the table says so.
+        # The table maps a name to its lower-case form, so this is also the check for lower case.
         if KNOWN_NAMES[name] == name and name not in _FORBIDDEN:
             return REGULAR, None
     elif _NAME.fullmatch(name) is not None and name not in _FORBIDDEN:
@@ -147,7 +147,7 @@ def _method(value: bytes) -> tuple[int, Any]:
     if TOKEN.fullmatch(value) is None:
         return MALFORMED, "method is not a token: RFC 9110 section 9.1"
     if value != value.upper():
-        # Methods are case-sensitive, and ASGI's are upper-case: another one than a proxy has seen must not come of it.
+        # ASGI methods are upper-case. Converting one would make it a different method from the one that a proxy saw.
         return METHOD, Refusal(501, "no method has lower-case letters: RFC 9110 section 9.1")
     return METHOD, value.decode("ascii")
 

@@ -10,7 +10,7 @@ from fairway.protocols.http2.errors import ConnectionFault, ErrorCode
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client sends first (RFC 9113 section 3.4)."""
 
-# Types (RFC 9113 section 6). All that are not here are ignored (section 5.5).
+# Types (RFC 9113 section 6). All others are ignored (section 5.5).
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 
 # Flags.
@@ -32,7 +32,7 @@ NO_RFC7540_PRIORITIES = 0x9
 HEAD_SIZE = 9
 
 LARGEST_FRAME = 16384
-"""What we send and take: the least that every peer has to take, and enough (RFC 9113 section 4.2)."""
+"""The largest payload that we send and accept: the size that every peer must accept (RFC 9113 section 4.2)."""
 
 DEFAULT_WINDOW = 65535
 LARGEST_WINDOW = 2**31 - 1
@@ -40,7 +40,7 @@ HIGHEST_STREAM = 2**31 - 1
 
 _HEAD = struct.Struct(">IBI")
 unpack_head = _HEAD.unpack_from
-"""Length and type in one number, flags, stream with the reserved bit."""
+"""Yields length and type in one number, the flags, and the stream with the reserved bit."""
 
 pack_head = _HEAD.pack
 """`pack_head(length << 8 | type, flags, stream)`"""
@@ -59,7 +59,7 @@ SETTINGS_ACK = pack_head(SETTINGS, ACK, 0)
 
 
 def parse_settings(payload: bytes) -> dict[int, int]:
-    """The last value of each setting, all of them checked (RFC 9113 section 6.5.2). They mean what one by one would."""
+    """Check all settings, and return the last value of each (RFC 9113 section 6.5.2): earlier ones have no effect."""
     if len(payload) % 6:
         raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS that are not pairs: RFC 9113 section 6.5")
     settings: dict[int, int] = {}
@@ -95,7 +95,7 @@ def window_update_frame(stream: int, increment: int) -> bytes:
 
 
 def headers_frames(stream: int, block: bytes, flags: int = 0) -> bytes:
-    """A field block in HEADERS, and CONTINUATIONs as far as it needs them (RFC 9113 section 4.3)."""
+    """A field block in a HEADERS frame, and as many CONTINUATIONs as it needs (RFC 9113 section 4.3)."""
     length = len(block)
     if length <= LARGEST_FRAME:
         return pack_head(length << 8 | HEADERS, flags | END_HEADERS, stream) + block
@@ -111,7 +111,7 @@ def headers_frames(stream: int, block: bytes, flags: int = 0) -> bytes:
 
 
 def data_frames(stream: int, content: bytes | memoryview, flags: int = 0) -> bytes:
-    """Content in as few DATA frames as it needs; the flags are those of the last."""
+    """Content in as few DATA frames as possible. The last frame gets the flags."""
     length = len(content)
     if length <= LARGEST_FRAME:
         return pack_head(length << 8 | DATA, flags, stream) + content

@@ -1,7 +1,7 @@
-"""Field blocks of the peer: put together from their frames, decoded, and made a request.
+"""The peer's field blocks: joined from their frames, decoded, and turned into requests.
 
-A browser sends the same block for each of many requests, and it means the same as long as the table has not changed. So
-the last request is kept, and a block that is equal to its costs a comparison and a copy of the headers.
+A browser often sends the same block for many requests, and it means the same while the table has not changed. So the
+last request is kept, and an equal block costs one comparison and a copy of the headers.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _new_tuple = tuple.__new__
 
 _NO_HEADERS: Headers = []
 
-# A request that is kept keeps its fields alive, so a large one is not.
+# Keeping a request keeps its fields alive, so large ones are not kept.
 _MAX_KEPT_BYTES = 4096
 
 
 class PartialBlock:
-    """A field block whose END_HEADERS has not come: only its CONTINUATION may come now (RFC 9113 section 6.10)."""
+    """A field block without END_HEADERS so far: the next frame must be its CONTINUATION (RFC 9113 section 6.10)."""
 
     __slots__ = ("_parts", "ended", "is_circular", "number")
 
@@ -36,7 +36,7 @@ class PartialBlock:
         self._parts = [fragment]
 
     def add(self, fragment: bytes, most: int) -> None:
-        # Frames are counted, not bytes: empty ones would cost without end, too.
+        # Frames are counted, not bytes, because empty frames without end would cost us too.
         if len(self._parts) > most:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many CONTINUATIONs: RFC 9113 section 10.5")
         self._parts.append(fragment)
@@ -46,7 +46,7 @@ class PartialBlock:
 
 
 class HeadReader:
-    """Decodes every block in the order in which they come, wanted or not: each may refer to the ones before it."""
+    """Decodes every block in the order of arrival, wanted or not, because each may refer to those before it."""
 
     __slots__ = ("_block", "_fixed", "_headers", "_limits", "_version", "decoder", "partial")
 
@@ -56,16 +56,16 @@ class HeadReader:
         self._limits = limits
         self.decoder = Decoder()
         self.partial = None
-        self._block = b""  # of the last request, and at which version of the table it came: at none yet
+        self._block = b""  # the last request's block, and the table's version at that time; -1 is never a version
         self._version = -1
         self._fixed: tuple[Any, ...] = ()
         self._headers = _NO_HEADERS
 
     def read(self, block: bytes, ended: bool) -> RequestHead | Refused:
-        """Make the request of a block. `StreamFault` if it is malformed, `ConnectionFault` if it cannot be decoded."""
+        """Make a block's request. Raises `StreamFault` if it is malformed, `ConnectionFault` if it is undecodable."""
         decoder = self.decoder
         if block == self._block and ended and decoder.version == self._version:
-            # Not RequestHead(…): a call in Python would take twice as long.
+            # Not `RequestHead(...)`, which would take twice as long.
             return _new_tuple(RequestHead, (*self._fixed, self._headers[:]))
         version = decoder.version
         headers: Headers = []

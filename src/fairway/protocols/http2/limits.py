@@ -1,4 +1,4 @@
-"""The bounds of HTTP/2 connections, and what a peer is told of them."""
+"""The bounds of HTTP/2 connections, and the settings that announce them to the peer."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from fairway.protocols.http2 import frames
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Http2Limits:
-    """One object for all connections of a server. Sizes are bytes."""
+    """One object for all connections of a server. Sizes are in bytes."""
 
     max_streams: int = 100
-    """Open at once; one more is refused, and so it is when twice as many applications run."""
+    """Most streams open at once. Further ones are refused, also while twice as many applications are running."""
 
     stream_window: int = 65535
-    """Of content that the peer may send on a stream ahead of what has been taken."""
+    """How much content the peer may send on one stream ahead of what has been taken."""
 
     max_stream_window: int = 1 << 20
-    """Up to which the window of a stream is doubled whose content is taken at once."""
+    """How far the window grows, by doubling, of a stream whose content is taken at once."""
 
     connection_window: int = 1 << 20
-    """As `stream_window`, for all streams; at least 65,535."""
+    """Like `stream_window`, for all streams together; at least 65,535."""
 
     held_bytes: int = 4 << 20
-    """Of content that has come and was not taken, of all streams: above it nothing more is asked for."""
+    """How much content of all streams may wait to be taken; above it no more is asked for."""
 
     max_discarded_bytes: int = 4 << 20
-    """Of content that comes behind the end of its response, and is dropped; beyond it the stream is reset. A stream's
-    window may allow more."""
+    """How much content may arrive on a stream after its response has ended. It is dropped, and beyond this the stream
+    is reset. A stream's window may allow more."""
 
     discard_timeout: float = 5.0
-    """How long such content may come, in seconds."""
+    """How many seconds such content may go on arriving."""
 
     max_header_bytes: int = 65536
-    """Of the fields of a request, decoded, each counted as 32 more than it has: beyond it 431, beyond twice as much the
-    end of the connection."""
+    """Size of a request's decoded fields, each counted as its length plus 32; beyond it 431, beyond twice as much the
+    connection ends."""
 
     max_header_count: int = 100
-    """Fields of a request, its cookies counted as one; beyond it 431."""
+    """Most fields in a request, all cookies counted as one; beyond it 431."""
 
     max_cookies: int = 200
-    """Cookies of a request; beyond it 431."""
+    """Most cookies in a request; beyond it 431."""
 
     table_bytes: int = 4096
-    """Of the table of fields that a peer may refer to (HPACK)."""
+    """Size of the HPACK table, to whose fields a peer may refer."""
 
     max_continuations: int = 8
-    """Frames that one field block may take besides its first; beyond it the end of the connection."""
+    """Most frames in one field block besides the first; beyond it the connection ends."""
 
     patience: int = 200
-    """Tokens for what costs us more than the peer; see `fairway.protocols.http2.patience`."""
+    """Tokens for what costs us more than the peer: see `fairway.protocols.http2.patience`."""
 
     websocket: bool = True
     """Whether extended CONNECT is offered (RFC 8441)."""
@@ -65,7 +65,7 @@ class Http2Limits:
         settings = [
             (frames.MAX_CONCURRENT_STREAMS, self.max_streams),
             (frames.MAX_HEADER_LIST_SIZE, self.max_header_bytes),
-            # The tree of RFC 7540 is not looked at; the field `priority` is passed on (RFC 9218).
+            # The priority tree of RFC 7540 is ignored. The field `priority` reaches the application (RFC 9218).
             (frames.NO_RFC7540_PRIORITIES, 1),
         ]
         if self.table_bytes != 4096:

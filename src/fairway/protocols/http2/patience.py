@@ -1,10 +1,10 @@
-"""How much of what costs us more than the peer a connection may do.
+"""How often a connection may do what costs us more than the peer.
 
-RFC 9113 section 10.5 names what a peer can send without end although each frame is allowed. Each of these takes tokens;
-time and answered requests give them. A connection that has none left is ended with ENHANCE_YOUR_CALM.
+RFC 9113 section 10.5 lists frames that are each allowed, but that a peer can send without end. Each of them costs the
+peer tokens; time and answered requests give tokens back. A connection without tokens is ended with ENHANCE_YOUR_CALM.
 
-A WINDOW_UPDATE is free where content was sent: two for each time that some was found to be sent since the last one, for
-the stream and the connection, and more the more it was.
+A WINDOW_UPDATE is free if we have sent content since the last one: two of them, one for the stream and one for the
+connection, and more if it was a lot of content.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from fairway.protocols.http2.frames import DEFAULT_WINDOW
 TOKENS_PER_SECOND = 20
 TOKENS_PER_ANSWER = 6
 
-# What it takes.
+# What things cost.
 RESET = 1
-"""The peer resets a stream before it is answered. A browser that leaves a page does so with all streams that are open;
-and applications that still run for such streams are bounded, too (`ConnectionState.is_full`)."""
+"""The peer resets a stream before it is answered. A browser that leaves a page does this to every open stream. The
+applications that still run for such streams are bounded too (`ConnectionState.is_full`)."""
 FAULT = 5
 """The peer makes us reset a stream."""
 BYTES_PER_TOKEN = 1024
-"""Of a field block that is decoded in vain."""
+"""Bytes, for each token, of a field block that is decoded in vain."""
 SETTINGS = 3
 TRIFLE = 1
-"""PING, PRIORITY, what is unknown, DATA without content, WINDOW_UPDATE without need, a refused stream."""
+"""A PING, PRIORITY or unknown frame, DATA without content, a WINDOW_UPDATE without need, a refused stream."""
 
-# For so many bytes of content that were sent, one more WINDOW_UPDATE is free.
+# Bytes of sent content for which one more WINDOW_UPDATE is free.
 _BYTES_PER_UPDATE = 256
 _MOST_FREE_UPDATES = 1000
 
 
 class Budget:
-    """Tokens, at most `most`."""
+    """The tokens of one connection, never more than `most`."""
 
     __slots__ = ("_free_updates", "_seen", "_since", "most", "now", "tokens")
 
     now: float
-    """The time of what is being received."""
+    """The time at which the data being processed was received. The caller sets it."""
 
     def __init__(self, most: int, now: float) -> None:
         self.most = most
@@ -47,20 +47,20 @@ class Budget:
         self._free_updates = 0
 
     def spend(self, cost: int) -> bool:
-        """Take tokens; False if there are not so many."""
+        """Take tokens. False if there were too few."""
         if self.tokens < cost:
-            # Time is looked at only when it counts.
+            # Tokens for the time that has passed are added only when they are needed.
             self.tokens = min(self.most, self.tokens + (self.now - self._since) * TOKENS_PER_SECOND)
             self._since = self.now
         self.tokens -= cost
         return self.tokens >= 0
 
     def earn(self) -> None:
-        """A request was answered."""
+        """A request has been answered."""
         self.tokens = min(self.most, self.tokens + TOKENS_PER_ANSWER)
 
     def is_due(self, window: int) -> bool:
-        """Whether a WINDOW_UPDATE is free; `window` is the connection's before it."""
+        """Whether a WINDOW_UPDATE is free. `window` is the connection's window before the update."""
         sent = self._seen - window
         if sent > 0:
             self._seen = window
@@ -71,5 +71,5 @@ class Budget:
         return True
 
     def opened(self, window: int) -> None:
-        """The connection's window has become larger, to this."""
+        """The connection's window has grown to this size."""
         self._seen = window

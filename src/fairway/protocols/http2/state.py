@@ -1,4 +1,4 @@
-"""What an HTTP/2 connection is made of, and what happens to it as a whole; see `Http2Protocol`."""
+"""The state of an HTTP/2 connection, and what happens to the connection as a whole. See `Http2Protocol`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fairway.protocols.http2.limits import Http2Limits
 from fairway.protocols.http2.patience import FAULT, Budget
 from fairway.protocols.http2.streams import Stream, StreamNumbers
 
-# As many streams as have been reset lately are remembered at least.
+# At least so many recently reset streams are remembered.
 _REMEMBERED = 64
 
 _MAX_DEBUG_BYTES = 200
 
 
 class Phase(enum.Enum):
-    """What the peer has to send next; it moves forward only."""
+    """What the peer has to send next. Phases only move forward."""
 
     PREFACE = enum.auto()
     SETTINGS = enum.auto()
@@ -28,7 +28,7 @@ class Phase(enum.Enum):
 
 
 class ConnectionState:
-    """What frames of the peer and calls of the server change. (`fairway.protocols.http2.streams.StreamHost`)"""
+    """Whatever the peer's frames and the server's calls change. (`fairway.protocols.http2.streams.StreamHost`)"""
 
     __slots__ = (
         "budget",
@@ -48,28 +48,28 @@ class ConnectionState:
     )
 
     streams: dict[int, Stream]
-    """The open ones, by their numbers; to be read only."""
+    """The open streams by number. Others may only read it."""
 
     lingering: int
-    """How many applications of streams that are gone still run. Kept by the server: see `is_full`."""
+    """How many applications still run whose streams are gone. The server keeps it up to date: see `is_full`."""
 
     window: int
-    """What may be sent on all streams together; those that write many frames keep it themselves."""
+    """How much content may be sent on all streams together. Code that writes many frames updates it directly."""
 
     settings_acknowledged: bool
     """Whether the peer has our settings (RFC 9113 section 6.5.3)."""
 
     unread: int
-    """How much content was reported and not credited."""
+    """How much content has been reported, but not credited yet."""
 
     initial_window: int
-    """That of a new stream, for what we send."""
+    """How much content may be sent on a new stream."""
 
     inbound: int
-    """How much the peer may still send."""
+    """How much content the peer may still send on all streams together."""
 
     out: bytes
-    """What the protocol itself has to say, to be looked at; `data_to_send` hands it out."""
+    """What the protocol itself has to send. Others may look at it; `data_to_send` takes it."""
 
     def __init__(self, limits: Http2Limits, now: float) -> None:
         self.limits = limits
@@ -90,8 +90,8 @@ class ConnectionState:
     def is_full(self) -> bool:
         """Whether a new stream is refused (RFC 9113 section 5.1.2).
 
-        A client opens its next stream as soon as it has seen the end of another, whose application may run for a moment
-        more. So those that outlive their streams count by themselves, and only when they are many.
+        A client may open its next stream as soon as another has ended, while that one's application is still finishing.
+        So applications that outlive their streams do not count as streams, but together they have a bound of their own.
         """
         count = len(self.streams)
         most = self.limits.max_streams
@@ -102,8 +102,8 @@ class ConnectionState:
         return prefix
 
     def credit_due(self, least: int | None = None) -> bytes:
-        """The WINDOW_UPDATE of the connection, if one is due: for half a window, or for `least` bytes. None while too
-        much was not taken.
+        """The connection's WINDOW_UPDATE, or nothing if it is not due. It is due for half a window, or for `least`
+        bytes, unless too much content is waiting to be taken.
         """
         whole = max(self.limits.connection_window, DEFAULT_WINDOW)
         due = whole - self.inbound
@@ -117,7 +117,7 @@ class ConnectionState:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too much that costs too much: RFC 9113 section 10.5")
 
     def forget(self, stream: Stream, was_reset: bool) -> bytes:
-        """The stream is gone. What of its content was not taken counts as taken; what is due is returned."""
+        """The stream is gone. Its waiting content counts as taken. Returns the WINDOW_UPDATE that is due for it."""
         if self.streams.pop(stream.number, None) is None:
             return b""
         if was_reset:
@@ -130,20 +130,20 @@ class ConnectionState:
         return self.credit_due()
 
     def is_late(self, stream: Stream, now: float) -> bool:
-        """Whether what comes behind the end of a response has come for long enough."""
+        """Whether content has been arriving for too long after the end of its response."""
         since = stream.discarding_since
         return since is not None and now >= since + self.limits.discard_timeout
 
     def cut_late(self, now: float) -> bytes:
-        """Reset streams whose content comes for too long behind the end of its response; to be called now and then."""
+        """Reset streams whose content goes on arriving too long after their response. Call it now and then."""
         return b"".join(
             [stream.reset(ErrorCode.NO_ERROR) for stream in list(self.streams.values()) if self.is_late(stream, now)]
         )
 
     def fail_stream(self, number: int, fault: StreamFault, events: list[Event]) -> None:
-        """Reset a stream for what the peer did (RFC 9113 section 5.4.2)."""
+        """Reset a stream because of what the peer did (RFC 9113 section 5.4.2)."""
         if number > self.numbers.highest:
-            # A stream that has never been cannot be reset.
+            # A stream that has not begun cannot be reset.
             raise ConnectionFault(fault.code, fault.reason)
         stream = self.streams.get(number)
         self.out += rst_stream_frame(number, fault.code)
@@ -153,12 +153,12 @@ class ConnectionState:
         self.spend(FAULT)
 
     def fail(self, fault: ConnectionFault, events: list[Event]) -> None:
-        """End the connection for what the peer did (RFC 9113 section 5.4.1)."""
+        """End the connection because of what the peer did (RFC 9113 section 5.4.1)."""
         self.out += self.end(fault.code, fault.reason)
         events.append(Terminated(fault.code, fault.reason))
 
     def end(self, code: ErrorCode, reason: str) -> bytes:
-        """Forget all streams, take nothing more, and return the GOAWAY that says why."""
+        """Forget all streams, accept nothing more, and return the GOAWAY that says why."""
         self.phase = Phase.CLOSED
         self.heads.partial = None
         streams, self.streams = self.streams, {}

@@ -1,11 +1,11 @@
 """Decodes field blocks (RFC 7541 sections 3 and 6), with a dynamic table for each connection.
 
-What comes out are entries, of which regular fields go straight to the headers: see `fairway.protocols.http2.fields`.
+Decoding yields entries (`fairway.protocols.http2.fields`). Regular fields go straight into the headers.
 
-A block that is too large is decoded nevertheless, because the next one refers to the table that this one leaves;
-`most` says where that ends. What the table holds is bounded by its capacity, of which each field takes 32 bytes more
-than it has; as objects of Python the most that fits into 4,096 takes about 30 KB. Fields that many clients send are
-shared.
+A block that is too large is decoded all the same, up to `most`, because the next block refers to the table that this
+one leaves behind. The table is bounded by its capacity, against which each field counts 32 bytes more than its length.
+In Python objects, the most that fits into 4,096 bytes takes about 30 KB. Connections share the entries of fields that
+many clients send.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from fairway.protocols.http2.hpack import huffman
 from fairway.protocols.http2.hpack.tables import STATIC_TABLE
 
 DEFAULT_CAPACITY = 4096
-"""Of a table about which nothing was said (RFC 9113 section 6.5.2)."""
+"""The capacity of a table if no SETTINGS frame says otherwise (RFC 9113 section 6.5.2)."""
 
-# Nothing that is sent is longer than 28 bits say (RFC 7541 section 5.1 asks for a limit).
+# RFC 7541 section 5.1 asks for a limit. Nothing legitimate needs an integer of more than 28 bits.
 _MAX_INTEGER_BITS = 28
 
-# At most: to the smallest capacity that there was since the last block, and to the one that holds (section 4.2).
+# At most two: to the smallest capacity since the last block, and to the current one (section 4.2).
 _MAX_CHANGES = 2
 
-# Index 0 is nothing's, and is refused where it is met.
+# Index 0 stands for nothing. It is refused where it occurs.
 _STATIC: list[Entry] = [make_entry(b"", b""), *(make_entry(name, value) for name, value in STATIC_TABLE)]
 _LAST_STATIC = len(STATIC_TABLE)
 
-# Entries that many connections have, by name, and then by the value as it stands in a block, its length included.
-# Bounded in number and size: when there are too many of a name, those of this name are forgotten.
+# Entries that many connections share: by name, and then by the value as encoded in a block, length included.
+# Both number and size are bounded. When a name has too many entries, all entries of that name are forgotten.
 _MAX_SHARED_BYTES = 256
 _MAX_SHARED = 64
 _MAX_PATHS = 512
@@ -38,53 +38,53 @@ _MAX_PATH_BYTES = 128
 _shared: dict[bytes, dict[bytes, Entry]] = {
     name: {} for name in (*SHARED_NAMES, b":authority", b":method", b":path", b":scheme")
 }
-# Names as they stand in a block: those that are known anyway, in the one or two forms that are not longer than plain.
+# Well-known names by their encoded form. Only forms that are no longer than the plain one are kept: one or two each.
 _shared_names: dict[bytes, bytes] = {}
 
 _CUT_OFF = "a string beyond the end of its block: RFC 7541 section 5.2"
 
 
 class CompressionError(Exception):
-    """The block cannot be decoded, and the tables of both sides may differ (RFC 9113 section 4.3)."""
+    """The block cannot be decoded, so the tables of the two sides may differ from now on (RFC 9113 section 4.3)."""
 
 
 class FieldsTooLarge(Exception):
-    """The fields are so much larger than allowed that they were not even decoded to the end."""
+    """The fields are so much larger than allowed that decoding was given up."""
 
 
 class Decoder:
-    """The peer's table. After an exception it must not be used any more."""
+    """The peer's table. It must not be used again after an exception."""
 
     __slots__ = ("_capacity", "_dynamic", "_limit", "_must_shrink", "size", "version")
 
     size: int
-    """Of the table, as RFC 7541 section 4.1 counts."""
+    """The size of the table, as RFC 7541 section 4.1 counts."""
 
     version: int
-    """Changes whenever the table or its limit does: until then a block that has not changed it means the same again."""
+    """Changes with the table and its limit. Until then, a block that has not changed it means the same again."""
 
     def __init__(self) -> None:
         self._capacity = self._limit = DEFAULT_CAPACITY
         self._must_shrink = False
         self.size = 0
         self.version = 0
-        # The newest last: the index 62 is the last, 63 the one before it.
+        # The newest entry comes last: index 62 is the last entry, 63 the one before it.
         self._dynamic: list[Entry] = []
 
     def set_limit(self, limit: int) -> None:
-        """The peer knows of another limit than the default: it has acknowledged our SETTINGS_HEADER_TABLE_SIZE.
+        """The peer has acknowledged our SETTINGS_HEADER_TABLE_SIZE.
 
-        If its table is larger than that, its next block begins with a smaller capacity (RFC 7541 section 4.2).
+        If its table is larger than that, its next block must begin with a smaller capacity (RFC 7541 section 4.2).
         """
         self._limit = limit
         self._must_shrink = self._capacity > limit
         self.version += 1
 
     def decode(self, block: bytes, headers: Headers, special: list[Entry], most: int) -> int:
-        """Decode a whole block: regular fields into `headers`, the entries of others into `special`. Return their size.
+        """Decode a whole block: regular fields into `headers`, entries of all others into `special`. Return the size.
 
-        Both keep their order; a pseudo-header field behind a regular one adds a malformed entry. `CompressionError` for
-        what cannot be decoded, `FieldsTooLarge` if the size is above `most`.
+        Both lists keep the order of the block. A pseudo-header field behind a regular field adds a malformed entry.
+        Raises `CompressionError` if the block cannot be decoded, and `FieldsTooLarge` if the size is above `most`.
         """
         dynamic = self._dynamic
         size = position = changes = 0
@@ -150,7 +150,7 @@ class Decoder:
             known_name = _shared_names.get(raw)
             name = _name(raw) if known_name is None else known_name
         begin = position
-        # The usual case of `_end_of_string`.
+        # `_end_of_string`, inlined for the usual case.
         length = block[position] & 0x7F
         position = position + 1 + length if length != 0x7F else _end_of_string(block, position)
         if position > len(block):
@@ -183,7 +183,7 @@ class Decoder:
         self._evict()
 
     def _evict(self) -> None:
-        # Section 4.4: an entry that is larger than the table leaves it empty.
+        # An entry that is larger than the table leaves the table empty: section 4.4.
         count = 0
         while self.size > self._capacity:
             self.size -= self._dynamic[count][2]
@@ -192,7 +192,7 @@ class Decoder:
 
 
 def _integer(block: bytes, position: int, value: int) -> tuple[int, int]:
-    """The rest of an integer whose prefix is full (RFC 7541 section 5.1), and where it ends."""
+    """Read on after a full prefix `value` (RFC 7541 section 5.1). Returns the integer, and the position behind it."""
     for shift in range(0, _MAX_INTEGER_BITS + 1, 7):
         byte = block[position]
         position += 1
@@ -215,7 +215,7 @@ def _end_of_string(block: bytes, position: int) -> int:
 
 
 def _text(raw: bytes) -> bytes:
-    """The value of a string with its length in front (RFC 7541 section 5.2)."""
+    """The text of an encoded string, which begins with its length (RFC 7541 section 5.2)."""
     begin = 1 if raw[0] & 0x7F != 0x7F else _integer(raw, 1, 0x7F)[1]
     if not raw[0] & 0x80:
         return raw[begin:]
@@ -241,7 +241,7 @@ def _share(known: dict[bytes, Entry], raw: bytes, entry: Entry) -> None:
     most = _MAX_SHARED
     name, value = entry[1]
     if name == b":path":
-        # A query is seldom asked twice, and may hold a secret.
+        # The same query seldom comes twice, and it may hold a secret.
         if len(value) > _MAX_PATH_BYTES or b"?" in value:
             return
         most = _MAX_PATHS

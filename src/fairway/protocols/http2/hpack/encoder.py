@@ -1,8 +1,8 @@
 """Encodes field blocks (RFC 7541 section 6) without a dynamic table.
 
-So a block is the same bytes on every connection, can be kept, and can be sent later than others that were made after
-it; no state is kept for a peer, and nothing can be learned of a secret from how well it is compressed (section 7.1).
-Strings are sent as they are: Huffman's code would save a fifth of them and cost more than the rest of the response.
+So a block has the same bytes on every connection. It can be kept, and blocks may be sent in any order. There is no
+state for each peer, and nobody can learn a secret from how well it compresses (section 7.1). Strings are sent in plain:
+the Huffman code would save a fifth of their bytes, but cost more than the rest of the response.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from fairway.protocols.http.request import Header
 from fairway.protocols.http2.hpack.tables import STATIC_TABLE
 
 SHRINK = b"\x20"
-"""Says that our table is empty; due at the beginning of one block after the peer has asked for a smaller one than it
-had (RFC 7541 section 4.2), although nothing was ever in it."""
+"""Says that our table is empty. RFC 7541 section 4.2 requires it at the beginning of a block after the peer has asked
+for a smaller table, even though nothing was ever in ours.
+"""
 
-# What a response says about one person: no intermediary may put it into a table (RFC 7541 section 7.1.3).
+# Fields about one person: no intermediary may put them into a table (RFC 7541 section 7.1.3).
 SENSITIVE_NAMES = frozenset((b"set-cookie", b"authorization", b"proxy-authorization", b"cookie"))
 
 _NEVER_INDEXED = 0x10
@@ -29,7 +30,7 @@ for _index, _field in enumerate(STATIC_TABLE, 1):
 
 
 def _integer(value: int, bits: int, flags: int) -> bytes:
-    """RFC 7541 section 5.1."""
+    """An encoded integer (RFC 7541 section 5.1)."""
     mask = (1 << bits) - 1
     if value < mask:
         return bytes((flags | value,))
@@ -60,7 +61,7 @@ _NAMES = {name: _name(name) for name in _INDEXES}
 
 
 def encode(fields: Iterable[Header]) -> bytes:
-    """Return the block of these fields, whose names are in lower case."""
+    """Return the block of these fields. Their names must be in lower case."""
     parts = []
     for field in fields:
         whole = _WHOLE.get(field)

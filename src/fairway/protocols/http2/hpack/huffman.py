@@ -1,9 +1,10 @@
-"""The Huffman code of HPACK (RFC 7541 section 5.2), a byte at a time.
+"""The Huffman code of HPACK (RFC 7541 section 5.2), decoded one byte at a time.
 
-Between two bytes the decoder stands at a node of the code's tree: the bits of a symbol that has begun. Each node has a
-row: for each next byte, which symbols are complete with it, and the row of the node that it leads to. All 256 rows hold
-65,536 steps; making them takes tens of milliseconds and 5 MB. So a row is empty until it is first used, which is found
-by the `IndexError`: the loop does not ask. Texts as browsers send them use some sixty rows.
+Between two bytes the decoder is at a node of the code's tree, which stands for the bits of an unfinished symbol. Each
+node has a row of 256 steps. The step for the next byte says which symbols the byte completes, and which node's row
+comes next. All rows together have 65,536 steps; making them takes tens of milliseconds and 5 MB. So a row stays empty
+until its first use. The loop does not check for that: an empty row raises `IndexError`. Texts that browsers send use
+about sixty rows.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import TypeAlias
 from fairway.protocols.http2.hpack.tables import EOS, HUFFMAN_CODES
 
 Node: TypeAlias = list["Node"] | int
-"""Of the code's tree: what a 0 and a 1 lead to, or a symbol."""
+"""A node of the code's tree: the nodes that a 0 and a 1 lead to, or a symbol."""
 
 Row: TypeAlias = list[tuple[bytes, "Row"]]
-"""256 steps: the symbols that are complete, and the next row."""
+"""256 steps: the symbols that the byte completes, and the next row."""
 
 
 def _tree() -> list[Node]:
@@ -37,9 +38,9 @@ def _tree() -> list[Node]:
 
 
 class _Rows:
-    """The rows of all nodes, and where a string may end.
+    """The rows of all nodes, and the nodes at which a string may end.
 
-    The bits behind the last symbol are padding, which is fewer than 8 bits, all of them 1: the beginning of EOS.
+    Behind its last symbol a string is padded with fewer than 8 bits, all of them 1: the beginning of EOS.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class _Rows:
         self._rows: dict[int, Row] = {}
         self._nodes: dict[int, list[Node]] = {}
         self.first = self._row_of(self._tree)
-        self.failed: Row = []  # behind EOS, which must not be in a string: leads to nothing else
+        self.failed: Row = []  # the row behind EOS, which must not occur in a string: it only leads to itself
         self.failed += [(b"", self.failed)] * 256
         self._ends = set()
         node: Node = self._tree
@@ -72,7 +73,7 @@ class _Rows:
         row += steps
 
     def _walk(self, node: list[Node], bits: int, symbols: bytes, steps: Row) -> None:
-        """Add the steps of all bytes that begin as the one that has led here, of which so many bits are left."""
+        """Add the steps of all bytes that share the bits taken so far. `bits` is how many bits of a byte are left."""
         if not bits:
             steps.append((symbols, self._row_of(node)))
             return
@@ -89,7 +90,7 @@ _rows = _Rows()
 
 
 def decode(data: bytes) -> bytes:
-    """Return the string; `ValueError` if it holds EOS, or its padding is not the shortest one of only 1s."""
+    """Return the decoded string. Raises `ValueError` if it contains EOS, or is not padded with 0 to 7 bits of 1."""
     while True:
         row = _rows.first
         parts = []

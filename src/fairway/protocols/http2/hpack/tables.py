@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# One entry a line, name and value; the first has the index 1.
+# One entry per line: name and value. The first entry has index 1.
 _STATIC = b"""
 :authority
 :method GET
@@ -70,10 +70,10 @@ www-authenticate
 STATIC_TABLE: list[tuple[bytes, bytes]] = [
     (name, value) for name, _, value in (line.partition(b" ") for line in _STATIC.strip().split(b"\n"))
 ]
-"""Names and values; the entry with index 1 comes first."""
+"""Names and values. The first entry has index 1."""
 
-# The code is canonical: codes of one length follow each other in the order of their symbols. So all of it is known by
-# how long each is: bytes 0 to 255, 16 in a line, and then EOS.
+# The code is canonical: codes of one length are consecutive, in the order of their symbols. So the lengths say it all:
+# those of the bytes 0 to 255, 16 per line, and then that of EOS.
 _CODE_LENGTHS = """
 13 23 28 28 28 28 28 28 28 24 30 28 28 30 28 28
 28 28 28 28 28 28 30 28 28 28 28 28 28 28 28 28
@@ -110,4 +110,4 @@ def _codes() -> list[tuple[int, int]]:
 
 
 HUFFMAN_CODES: list[tuple[int, int]] = _codes()
-"""Code and number of its bits for each byte and, at last, `EOS`."""
+"""The code of each byte, and of `EOS` at the end, with its number of bits."""
