@@ -66,16 +66,22 @@ class ChannelLayerManager:
 
     def __init__(self) -> None:
         self.backends: dict[str, BaseChannelLayer] = {}
+        self.watchers: list[Callable[[str, BaseChannelLayer], object]] = []
+        """Each is called with the alias and the layer when one is made, or set."""
         self._lock = threading.RLock()  # two threads that ask first must not get two layers
         setting_changed.connect(self._reset_backends)
 
     def _reset_backends(self, setting: str, **kwargs: Any) -> None:
         if setting == "CHANNEL_LAYERS":
-            replaced, self.backends = self.backends, {}
-            for layer in replaced.values():
-                retire = getattr(layer, "retire", None)  # those have it that are connected to something
-                if retire is not None:
-                    retire()
+            self.remake()
+
+    def remake(self) -> None:
+        """Forget the layers, and let them disconnect: the next that is asked for is made anew."""
+        replaced, self.backends = self.backends, {}
+        for layer in replaced.values():
+            retire = getattr(layer, "retire", None)  # those have it that are connected to something
+            if retire is not None:
+                retire()
 
     @property
     def configs(self) -> dict[str, Any]:
@@ -124,7 +130,7 @@ class ChannelLayerManager:
             if key not in self.backends:
                 if key not in self.configs:
                     raise KeyError(key)
-                self.backends[key] = self.make_backend(key)
+                self._put(key, self.make_backend(key))
             return self.backends[key]
 
     def __contains__(self, key: str) -> bool:
@@ -133,8 +139,13 @@ class ChannelLayerManager:
     def set(self, key: str, layer: BaseChannelLayer) -> BaseChannelLayer | None:
         """Put a layer in the place of an alias. Return the layer that was there, if one had been made."""
         previous = self.backends.pop(key, None)
-        self.backends[key] = layer
+        self._put(key, layer)
         return previous
+
+    def _put(self, key: str, layer: BaseChannelLayer) -> None:
+        self.backends[key] = layer
+        for watcher in self.watchers:
+            watcher(key, layer)
 
 
 def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> BaseChannelLayer | None:

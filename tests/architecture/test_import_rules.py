@@ -144,14 +144,19 @@ def test_django_is_imported_in_the_engine_only_where_a_feature_is_about_django()
         "fairway.layers.sync",
         "fairway.leftovers",
         "fairway.settings",
+        "fairway.testing.isolation",
+        "fairway.testing.pytest",
     }
 
 
 def test_the_engine_does_not_know_the_framework() -> None:
-    """But for what stands on it: the consumers of `fairway.generic`, and the layer for synchronous code."""
+    """But for what stands on it: the consumers of `fairway.generic`, the layer for synchronous code, and what tests of
+    applications use.
+    """
     users = {dotted(path) for path in modules("fairway") for _, name in imports(path) if within(name, "channels")}
+    standing_on_it = ("fairway.generic", "fairway.layers.sync", "fairway.testing.sent", "fairway.testing.pytest")
 
-    assert [user for user in users if not within(user, "fairway.generic", "fairway.layers.sync")] == []
+    assert [user for user in users if not within(user, *standing_on_it)] == []
 
 
 def test_nobody_imports_the_consumers_of_the_engine() -> None:
