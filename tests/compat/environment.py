@@ -1,4 +1,5 @@
-"""The environment that packages written for Channels are installed into, as a project that switches has it.
+"""The environment that packages of others are installed into, as a project that switches has it: packages that were
+written for Channels, and servers for synchronous code.
 
 pip puts them there, with what they depend on, next to the wheels of this checkout: `fairway`, and the distribution
 that is called `channels` and contains no modules, which is what their requirements find.
@@ -19,7 +20,7 @@ import tempfile
 import tomllib
 import venv
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import django
@@ -27,6 +28,8 @@ import django
 ROOT = Path(__file__).resolve().parents[2]
 LABEL = ROOT / "compat" / "channels"
 REQUIREMENTS = Path(__file__).parent / "packages" / "requirements.txt"
+# What is not there for every platform, as a wheel: whoever needs it looks whether it is installed.
+OPTIONAL = ("pyuwsgi>=2.0.30",)
 CACHE = ROOT / ".cache" / "compat"
 
 # The Django that the tests run with, so that a test matrix reaches the packages too.
@@ -72,6 +75,9 @@ class Environment:
         venv.create(self.directory, symlinks=True)
         with wheels() as ours:
             self.pip("install", "--quiet", *ours, DJANGO, "--requirement", str(REQUIREMENTS))
+        for requirement in OPTIONAL:
+            with suppress(AssertionError):
+                self.pip("install", "--quiet", "--only-binary", ":all:", requirement)
 
 
 @contextmanager
@@ -120,7 +126,7 @@ def run(command: list[str]) -> str:
 def hash_of_requirements() -> str:
     """Changes when another environment is needed."""
     projects = [tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"] for folder in (ROOT, LABEL)]
-    parts = [sys.version, DJANGO, REQUIREMENTS.read_text("utf-8"), json.dumps(projects, sort_keys=True)]
+    parts = [sys.version, DJANGO, REQUIREMENTS.read_text("utf-8"), *OPTIONAL, json.dumps(projects, sort_keys=True)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

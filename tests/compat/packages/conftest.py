@@ -1,19 +1,11 @@
-"""What the tests of packages share: the environment and the example projects in it."""
+"""What the tests of packages share: the example projects in the environment."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.compat.environment import Environment, compat_environment
+from tests.compat.environment import Environment
 from tests.compat.packages.serving import MakeProject, Project
-
-
-@pytest.fixture(scope="session")
-def environment() -> Iterator[Environment]:
-    with compat_environment() as made:
-        yield made
 
 
 @pytest.fixture(scope="session")
