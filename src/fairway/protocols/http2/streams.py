@@ -70,6 +70,9 @@ class StreamHost(Protocol):
 
     limits: Http2Limits
 
+    streams: dict[int, Stream]
+    """The open ones, by their numbers."""
+
     window: int
     """What may be sent on all streams together."""
 

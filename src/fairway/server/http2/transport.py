@@ -111,26 +111,26 @@ class StreamTransport:
 
     # Out ------------------------------------------------------------------------------------------------------
 
-    def frame(self, data: bytes) -> bytes:
+    def claim(self, size: int) -> bytes:
         stream = self._stream
         protocol = stream.protocol
-        size = len(data)
         # The window of a stream that has ended is below 0.
         if size > stream.window or size > protocol.window or size > FRAME_BYTES or self.carrier.blocked:
             return b""
         stream.window -= size
         protocol.window -= size
-        return (stream.kept_head if size == stream.kept_size else stream.frame_head(size)) + data
+        return stream.kept_head if size == stream.kept_size else stream.frame_head(size)
 
     def send(self, data: bytes, /) -> int:
-        frame = self.frame(data)
-        if not frame:
+        size = len(data)
+        head = self.claim(size)
+        if not head:
             return 0
-        if len(self._connection.protocol.streams) == 1:
-            send_now(self.carrier, frame)
+        if len(self._stream.protocol.streams) == 1:
+            send_now(self.carrier, head + data)
         else:
-            self.carrier.append(frame)
-        return len(data)
+            self.carrier.append(head + data)
+        return size
 
     def write(self, data: bytes | memoryview, /) -> None:
         if self._is_closing or self._protocol is None:

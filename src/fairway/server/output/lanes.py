@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import ssl
 from collections.abc import Callable, Sequence
-from itertools import groupby, repeat
+from itertools import repeat
 from operator import attrgetter
 from socket import socket
 from typing import Any, ClassVar, Protocol
@@ -116,8 +116,10 @@ class Carried(Protocol):
     @property
     def carrier(self) -> Carrier: ...
 
-    def frame(self, data: bytes) -> bytes:
-        """What the connection is given to bring this to the peer; nothing if the stream cannot take all of it now."""
+    def claim(self, size: int) -> bytes:
+        """Take so many bytes off what the peer takes now; what the connection is given in front of them. Nothing, and
+        nothing is taken off, if it does not take all of them.
+        """
 
 
 class Streams:
@@ -129,12 +131,25 @@ class Streams:
 
     def write(self, endpoints: Sequence[Carried], data: bytes) -> list[int]:
         size = len(data)
-        taken: list[int] = []
-        for carrier, streams in groupby(endpoints, self.neighbours):
-            frames = [stream.frame(data) for stream in streams]
-            if whole := b"".join(frames):
-                send_now(carrier, whole)
-            taken += [size if frame else 0 for frame in frames]
+        taken = [size] * len(endpoints)
+        frames: dict[bytes, bytes] = {}  # by what is in front: most connections have one stream, and it is their first
+        carrier: Carrier | None = None
+        joined: list[bytes] = []
+        for index, stream in enumerate(endpoints):
+            head = stream.claim(size)
+            if not head:
+                taken[index] = 0
+                continue
+            if (frame := frames.get(head)) is None:
+                frame = frames[head] = head + data
+            if stream.carrier is not carrier:
+                if carrier is not None:
+                    send_now(carrier, b"".join(joined))
+                    joined.clear()
+                carrier = stream.carrier
+            joined.append(frame)
+        if carrier is not None:
+            send_now(carrier, b"".join(joined))
         return taken
 
 

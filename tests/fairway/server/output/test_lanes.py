@@ -310,40 +310,48 @@ class FakeCarrier:
 
 
 class FakeStream:
-    """Frames what is no longer than its window, once."""
+    """Takes as much as its window is."""
 
     lane = STREAMS
 
-    def __init__(self, carrier: FakeCarrier, name: bytes, window: int = 100) -> None:
+    def __init__(self, carrier: FakeCarrier, number: int, window: int = 100) -> None:
         self.carrier = carrier
-        self._name = name
+        self._head = b"%d:" % number
         self._window = window
 
-    def frame(self, data: bytes) -> bytes:
-        if len(data) > self._window:
+    def claim(self, size: int) -> bytes:
+        if size > self._window:
             return b""
-        self._window -= len(data)
-        return self._name + data
+        self._window -= size
+        return self._head
 
 
 def test_streams_of_one_connection_share_a_write() -> None:
     one, other = FakeCarrier(), FakeCarrier()
-    streams = [FakeStream(one, b"1:"), FakeStream(one, b"2:"), FakeStream(other, b"3:")]
+    streams = [FakeStream(one, 1), FakeStream(one, 2), FakeStream(other, 3)]
     assert [lane_of(stream) for stream in streams] == [STREAMS] * 3
     assert STREAMS.write(streams, b"abc") == [3, 3, 3]
     assert (one.writes, other.writes) == ([b"1:abc2:abc"], [b"3:abc"])
 
 
+def test_streams_of_the_same_number_are_sent_the_same_bytes() -> None:
+    carriers = [FakeCarrier() for _ in range(4)]
+    streams = [FakeStream(carrier, number) for carrier, number in zip(carriers, (1, 3, 1, 3), strict=True)]
+    assert STREAMS.write(streams, b"abc") == [3] * 4
+    assert [carrier.writes for carrier in carriers] == [[b"1:abc"], [b"3:abc"]] * 2
+    assert carriers[0].writes[0] is carriers[2].writes[0], "they were joined twice"
+
+
 def test_a_stream_with_a_small_window_takes_nothing_and_holds_up_nobody() -> None:
     carrier, other = FakeCarrier(), FakeCarrier()
-    streams = [FakeStream(carrier, b"1:"), FakeStream(carrier, b"2:", window=2), FakeStream(other, b"3:", window=0)]
+    streams = [FakeStream(carrier, 1), FakeStream(carrier, 2, window=2), FakeStream(other, 3, window=0)]
     assert STREAMS.write(streams, b"abc") == [3, 0, 0]
     assert (carrier.writes, other.writes) == ([b"1:abc"], [])
 
 
 def test_what_the_connection_does_not_take_at_once_is_its_transports() -> None:
     narrow, full = FakeCarrier(room=4), FakeCarrier(room=0)
-    assert STREAMS.write([FakeStream(narrow, b"1:"), FakeStream(full, b"2:")], b"abc") == [3, 3]
+    assert STREAMS.write([FakeStream(narrow, 1), FakeStream(full, 2)], b"abc") == [3, 3]
     assert (narrow.writes, narrow.left) == ([b"1:ab"], [b"c"])
     assert (full.writes, full.left) == ([], [b"2:abc"])
 
@@ -353,7 +361,7 @@ def test_nothing_passes_by_a_connection_that_has_something_to_send(change: dict[
     carrier = FakeCarrier()
     for name, value in change.items():
         setattr(carrier, name, value)
-    assert STREAMS.write([FakeStream(carrier, b"1:")], b"abc") == [3]
+    assert STREAMS.write([FakeStream(carrier, 1)], b"abc") == [3]
     assert (carrier.writes, carrier.appended) == ([], [b"1:abc"])
 
 
