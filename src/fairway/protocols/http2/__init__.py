@@ -21,13 +21,14 @@ from fairway.protocols.http2.events import (
     Terminated,
     WindowOpened,
 )
-from fairway.protocols.http2.frames import PREFACE
+from fairway.protocols.http2.frames import HEAD_SIZE, PREFACE
 from fairway.protocols.http2.limits import Http2Limits
 from fairway.protocols.http2.protocol import Http2Protocol
 from fairway.protocols.http2.response import PlainBlocks
 from fairway.protocols.http2.streams import Stream
 
 __all__ = [
+    "HEAD_SIZE",
     "PREFACE",
     "DataReceived",
     "ErrorCode",

@@ -33,6 +33,7 @@ from fairway.protocols.http2.frames import (
 from fairway.protocols.http2.limits import Http2Limits
 from fairway.protocols.http2.receiving import HANDLERS
 from fairway.protocols.http2.state import ConnectionState, Phase
+from fairway.protocols.http2.streams import IS_OPEN_TUNNEL, UNKNOWN, Stream
 
 # CPython 3.11 takes 0.1 µs to look a member up in its class.
 _PREFACE, _SETTINGS, _OPEN, _CLOSED = Phase
@@ -71,6 +72,29 @@ class Http2Protocol(ConnectionState):
         except ConnectionFault as fault:
             self.fail(fault, events)
         return events
+
+    def receive_message(self, data: bytes, now: float) -> Stream | None:
+        """Take what most reads of a WebSocket are: one DATA frame, for a tunnel whose content is taken as it comes. The
+        content is all that follows the head of the frame; its stream is returned. None for everything else, and where
+        something is due: then nothing has changed, and it is for `receive_data`.
+        """
+        size = len(data) - HEAD_SIZE
+        if size <= 0 or size > LARGEST_FRAME or self._held is not None or self.heads.partial is not None:
+            return None
+        first, flags, number = unpack_head(data)
+        if first != size << 8 | DATA or flags:
+            return None
+        stream = self.streams.get(number)
+        if stream is None or stream.flags != IS_OPEN_TUNNEL or stream.has_ended or stream.expected != UNKNOWN:
+            return None
+        inbound = self.inbound - size
+        left = stream.inbound - size
+        if inbound * 2 <= self.limits.connection_window or left * 2 <= stream.target:
+            return None
+        self.budget.now = now
+        self.inbound = inbound
+        stream.inbound = left
+        return stream
 
     def _take_frames(self, data: bytes, events: list[Event]) -> None:
         position = 0

@@ -64,6 +64,9 @@ CLOSED_WINDOW = -(1 << 62)
 # What is known of the exchange.
 _IS_HEAD, _TAKES_TRAILERS, _IS_TUNNEL, _WITHOUT_CONTENT, _WANTS_TRAILERS, IS_TAKEN = 1, 2, 4, 8, 16, 32
 
+IS_OPEN_TUNNEL = _IS_TUNNEL | IS_TAKEN
+"""Nothing else is known of the exchange than that it is a tunnel, and its content is taken as it comes."""
+
 
 class StreamHost(Protocol):
     """What a stream knows of its connection."""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairway.asgi.scope import Address, Entrance, origin
 from fairway.protocols.http2 import (
+    HEAD_SIZE,
     DataReceived,
     ErrorCode,
     GoingAway,
@@ -131,12 +132,21 @@ class Http2Connection(asyncio.Protocol):
         if self._is_closing:
             outbox.discard()
             return
-        protocol, watch = self.protocol, self.watch
-        watch.heard_at = now = self.context.now
-        streams = protocol.streams
+        protocol = self.protocol
+        self.watch.heard_at = now = self.context.now
+        stream = protocol.receive_message(data, now)
+        if stream is not None:
+            stream.owner.data_received(data[HEAD_SIZE:], False)
+        else:
+            self._receive(protocol, data, now)
+        if outbox.blocked and outbox.size >= outbox.high_water:
+            outbox.pause_reading()  # whoever takes no answers is not asked for more: `resume_writing` goes on
+
+    def _receive(self, protocol: Http2Protocol, data: bytes, now: float) -> None:
+        watch, streams = self.watch, protocol.streams
         events = protocol.receive_data(data, now)
         if protocol.out:
-            outbox.append(protocol.data_to_send())
+            self.outbox.append(protocol.data_to_send())
         for event in events:
             _HANDLERS[type(event)](self, event)
         if protocol.streams is not streams:
@@ -146,8 +156,6 @@ class Http2Connection(asyncio.Protocol):
         elif watch.head_since is None:
             watch.head_since = now = self.context.touch()
             self.schedule(now + self.context.limits.request_head_timeout)
-        if outbox.blocked and outbox.size >= outbox.high_water:
-            outbox.pause_reading()  # whoever takes no answers is not asked for more: `resume_writing` goes on
 
     def eof_received(self) -> bool:
         # A client may still wait for its answers, as over HTTP/1.1, if they need no more of it than its windows.

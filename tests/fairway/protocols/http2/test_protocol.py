@@ -16,16 +16,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fairway.protocols.http2.wire import (
+    END_HEADERS,
     GET,
     GOAWAY,
     HELLO,
     POST,
     WEBSOCKET,
     data,
+    described,
     feed,
     frame,
     frames,
     headers,
+    opened,
     post,
     started,
 )
@@ -471,3 +474,102 @@ class Recording:
 
     def __getattr__(self, name):
         return getattr(self._protocol, name)
+
+
+# The straight line of a WebSocket's messages
+
+
+def test_a_message_of_a_tunnel_is_taken_without_an_event():
+    protocol, stream = opened(headers(1, WEBSOCKET, END_HEADERS))
+    stream.take_all()
+    before = protocol.inbound, stream.inbound
+
+    assert protocol.receive_message(data(1, b"message"), 5.0) is stream
+    assert (protocol.inbound, stream.inbound) == (before[0] - 7, before[1] - 7)
+    assert (protocol.unread, stream.unread, protocol.out, protocol.budget.now) == (0, 0, b"", 5.0)
+
+
+FRAME = data(1, b"message")
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        FRAME[:-1],
+        FRAME + b"\0",
+        FRAME + FRAME,
+        FRAME[:8],
+        b"",
+        data(1, b""),
+        data(1, b"message", 1),
+        data(1, b"\0message", 8),
+        data(1, b"message", 0x80),
+        data(3, b"message"),
+        data(5, b"message"),
+        data(7, b"message"),
+        data(0, b"message"),
+        data(1, bytes(16385)),
+        frame(6, 0, 1, b"message"),
+    ],
+)
+def test_what_is_not_one_message_of_a_tunnel_is_for_receive_data(sample):
+    protocol, stream = opened(headers(1, WEBSOCKET, END_HEADERS))
+    stream.take_all()
+    protocol.receive_data(post(3) + headers(5, (*WEBSOCKET, (b"content-length", b"7")), END_HEADERS), 0.0)
+    protocol.streams[5].take_all()
+    before = protocol.inbound, stream.inbound
+
+    assert protocol.receive_message(sample, 5.0) is None
+    assert (protocol.inbound, stream.inbound, protocol.budget.now) == (*before, 0.0)
+
+
+@pytest.mark.parametrize("state", ["held", "ended", "block", "frame", "small window", "closed"])
+def test_no_message_is_taken_while_there_is_something_to_be_looked_at(state):
+    protocol, stream = opened(headers(1, WEBSOCKET, END_HEADERS))
+    stream.take_all()
+    if state == "held":
+        stream.hold()
+    elif state == "ended":
+        protocol.receive_data(data(1, b"", 1), 0.0)
+    elif state == "block":
+        protocol.receive_data(headers(3, GET, 1), 0.0)
+    elif state == "frame":
+        protocol.receive_data(FRAME[:3], 0.0)
+    elif state == "small window":
+        stream.inbound = stream.target // 2 + 7
+    else:
+        protocol.terminate(ErrorCode.NO_ERROR, "")
+
+    assert protocol.receive_message(FRAME, 0.0) is None
+
+
+reads = st.one_of(
+    st.builds(data, st.sampled_from([1, 3, 5]), st.binary(max_size=20), st.just(0)),
+    st.builds(data, st.sampled_from([1, 3]), st.sampled_from([bytes(5000), bytes(16384)]), st.just(0)),
+    st.builds(data, st.sampled_from([1, 3]), st.sampled_from([b"\1x\0", b"\0", b""]), st.sampled_from([1, 8])),
+    st.sampled_from([frame(6, 0, 0, b"12345678"), FRAME[:12], FRAME[12:], FRAME * 2, frame(3, 0, 1, b"\0\0\0\1")]),
+    st.builds(headers, st.just(7), st.just(GET), st.sampled_from([1, 5])),
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["", "", "", "hold", "take"]), reads), max_size=30))
+def test_with_the_straight_line_everything_is_as_without_it(steps):
+    """`receive_message` before `receive_data`, and `receive_data` alone: the same content, and the same answers."""
+
+    def run(is_straight):
+        protocol, first = opened(headers(1, WEBSOCKET, END_HEADERS))
+        protocol.receive_data(headers(3, WEBSOCKET, END_HEADERS), 0.0)
+        seen = [protocol.data_to_send(), first.take_all(), protocol.streams[3].take_all()]
+        for step, read in steps:
+            if step and 1 in protocol.streams:
+                seen.append(protocol.streams[1].hold() if step == "hold" else protocol.streams[1].take_all())
+            stream = protocol.receive_message(read, 1.0) if is_straight else None
+            if stream is not None:
+                seen.append(("DataReceived", stream.number, read[9:], False))
+            else:
+                seen += map(described, protocol.receive_data(read, 1.0))
+            windows = [(one.inbound, one.unread, one.target) for one in protocol.streams.values()]
+            seen += [protocol.data_to_send(), protocol.inbound, protocol.unread, windows, protocol.budget.now]
+        return [one for one in seen if one != b""]
+
+    assert run(True) == run(False)
