@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 # so that this is started once. Browsers come after them, two at a time, and have the machine for themselves.
 TESTERS ?= 3
 PYTEST := $(BIN)/python -m pytest
+# What fails beside others runs once more by itself, and is named.
+TESTS := $(BIN)/python -m tests.again
 SHARED := -n $(TESTERS) --dist loadfile
 # How long each protocol is fuzzed.
 SECONDS ?= 60
@@ -32,8 +34,8 @@ demo: $(VENV)/.installed ## Start the demo: chat, notifications, a game
 	@cd demo && exec $(abspath $(BIN))/fairway demo.asgi:application --host $(HOST) --port $(PORT)
 
 test: $(VENV)/.installed-dev lint types ## Run every check: lint, types, tests
-	$(PYTEST) $(SHARED) -m "not browser"
-	$(PYTEST) -n 2 --dist loadfile -m browser
+	$(TESTS) $(SHARED) -m "not browser"
+	$(TESTS) -n 2 --dist loadfile -m browser
 
 lint: $(VENV)/.installed-dev ## Check style
 	$(BIN)/ruff check .

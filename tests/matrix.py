@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = ROOT / ".cache" / "matrix"
 # Environments of their own, and pages: neither depends on the versions.
 ELSEWHERE = ["--ignore=tests/compat", "--ignore=tests/docs", "--ignore=tests/demo"]
-SHARED = ["-q", "--hypothesis-profile", "fast", "-n", "3", "--dist", "loadfile", "-p", "no:cacheprovider"]
+SHARED = ["-q", "--hypothesis-profile", "fast", "-n", "3", "--dist", "loadfile"]
 FAST = ["-m", "not slow and not browser", *ELSEWHERE]
 # How Python starts, forks and ends processes, and what Django's commands do, differs most from version to version.
 PROCESSES = [
@@ -146,7 +146,7 @@ def run(cell: Cell) -> bool:
     print(f"== {cell}", flush=True)
     try:
         python = prepare(cell)
-        command = [str(python), "-m", "pytest", *SHARED]
+        command = [str(python), "-m", "tests.again", *SHARED]
         # How processes start and end differs between versions of Python: `make test` has seen this one's.
         chosen = (FAST,) if cell.python.version == "{}.{}".format(*sys.version_info) else (FAST, PROCESSES)
         runs = [subprocess.run([*command, *tests], cwd=ROOT, env=with_redis()) for tests in chosen]
