@@ -23,6 +23,7 @@ from fairway.logs import get_logger, switch_on
 from fairway.protocols.http1 import Http1Protocol
 from fairway.protocols.proxy import ProxyHeader
 from fairway.protocols.websocket.frames import SERVICE_RESTART
+from fairway.server.accepting import AcceptPace
 from fairway.server.access import AccessLog, EventLog
 from fairway.server.config import Config
 from fairway.server.context import ServerContext
@@ -41,9 +42,6 @@ logger = get_logger("fairway.server")
 NOTSENT_LOWAT_BYTES = 65536
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 
-# Connections accepted in one go, before the others of the loop get their turn: about a millisecond of setting them up.
-# Half as many would cost new connections 5 % of their rate, since each pass has a cost of its own.
-ACCEPTS_PER_PASS = 8
 _PAUSE_SECONDS = 0.5
 
 # Of a client that keeps its connection for the next request, when another worker takes this one's place.
@@ -94,6 +92,7 @@ class Server:
         self._resuming: dict[socket.socket, asyncio.TimerHandle] = {}
         self._connecting: dict[asyncio.Future[Any], Coroutine[Any, Any, Any]] = {}
         self._accepted = 0
+        self._pace = AcceptPace()
         self._pauses = 0
         self._pauses_told_at = -inf
         self._handshakes: Handshakes | None = None
@@ -135,7 +134,8 @@ class Server:
         return len(self.context.connections) + self._accepted - self.context.counters.connections
 
     def _accept(self, listening: socket.socket) -> None:
-        most = ACCEPTS_PER_PASS
+        pace = self._pace
+        most = pace.begin_pass(self.context.loop.time())
         if self._room is not None:
             most = min(most, self._room(self.held))
             if not most:
@@ -161,6 +161,7 @@ class Server:
             else:
                 self._accepted += 1
                 self._connect(accepted)
+        pace.more_wait()
 
     def _turn_away(self, accepted: socket.socket) -> None:
         # One write and the end: a client that has sent its request already may see a reset instead.
