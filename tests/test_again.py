@@ -19,7 +19,18 @@ def outcome(folder: Path, source: str) -> tuple[int, str]:
     """With which status it ends, and what it prints, if these are the tests."""
     tests = folder / "test_of_it.py"
     tests.write_text(source)
-    command = [sys.executable, "-m", "tests.again", "-q", "-n", "2", "-p", "no:django", f"--rootdir={folder}", str(tests)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.again",
+        "-q",
+        "-n",
+        "2",
+        "-p",
+        "no:django",
+        f"--rootdir={folder}",
+        str(tests),
+    ]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     return run.returncode, run.stdout + run.stderr
 

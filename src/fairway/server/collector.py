@@ -13,7 +13,8 @@ Theory of operation. `Schedule` is pure and decides; `Collector` measures and ac
   released more. After that there is a pause of a minute, in which only messages, threads and background tasks can leave
   garbage.
 * *Number.* A full collection walks every live object, and connections are many. So whenever there are some hundreds of
-  new connections, they are collected while they are few, and then frozen: no later collection walks them.
+  new connections, fewer if applications make them heavy, they are collected while they are few, and then frozen: no
+  later collection walks them.
 * *Thaw.* Freezing also freezes whatever of the application is alive at that moment. Once some of those tasks have
   ended, everything is thawed and collected: soon if they make up half of the connections, otherwise the later, the
   more there is to walk.
@@ -52,9 +53,14 @@ DELAY = 1.0
 QUIET_DELAY = 60.0
 """Seconds to the next collection if no task ends."""
 
-MANY = 500
-"""New connections until the next freeze. At 26 objects each, one walk takes 6 ms. Fewer would mean more freezes; more
-would mean longer stops.
+WALKED = 13_000
+"""Objects of new connections that one collection may walk before it freezes them: 6 ms. Fewer would mean more freezes,
+more would mean longer stops.
+"""
+
+FIRST, FEWEST, MANY = 200, 100, 500
+"""New connections until the first freeze, which shows how many objects there are for each, and the bounds for the next
+ones. An idle connection has 26, one that is in a consumer behind Django's middleware can have several hundred.
 """
 
 MOST_OBJECTS = 40_000
@@ -82,9 +88,10 @@ class Schedule:
 
     def __init__(self, now: float, frozen_objects: int) -> None:
         self.due = now + QUIET_DELAY
-        """The time of the next collection."""
-        self.many = MANY
-        """The number of connections at which a collection takes place at once."""
+        """When the next collection has to take place."""
+        self.many = FIRST
+        """With how many connections it has to take place at once."""
+        self._step = MANY
         self._weight = 0
         self._ended = False
         self._frozen_at = -math.inf
@@ -136,10 +143,13 @@ class Schedule:
             self._frozen_objects = self._frozen_ended = 0
         elif connections < self.many and survivors < (MOST_OBJECTS if tasks else MOST_OBJECTS_AT_REST):
             return False
+        elif connections >= self.many:
+            each = survivors / (connections - self._frozen_connections)
+            self._step = round(min(MANY, max(FEWEST, WALKED / max(each, 1))))
         self._frozen_at = now
         self._frozen_objects += survivors
         self._frozen_connections = connections
-        self.many = connections + MANY
+        self.many = connections + self._step
         return True
 
 

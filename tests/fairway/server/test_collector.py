@@ -13,6 +13,8 @@ from fairway.server import collector
 from fairway.server.access import AccessLog
 from fairway.server.collector import (
     DELAY,
+    FEWEST,
+    FIRST,
     LATE,
     MANY,
     MOST_OBJECTS,
@@ -20,6 +22,7 @@ from fairway.server.collector import (
     QUIET_DELAY,
     SOON,
     TASK_BYTES,
+    WALKED,
     YOUNG_BYTES,
     Collector,
     Kind,
@@ -87,12 +90,24 @@ def test_a_quiet_server_collects_now_and_then_and_soon_after_the_next_task() -> 
     assert schedule.due == 71.0 + QUIET_DELAY
 
 
-def test_a_crowd_of_connections_is_frozen_and_the_next_one_counts_from_there() -> None:
+@pytest.mark.parametrize(
+    ("each", "step"),
+    [(1, MANY), (WALKED // MANY, MANY), (WALKED // 300, 302), (WALKED // FEWEST, FEWEST), (10_000, FEWEST)],
+)
+def test_a_crowd_of_connections_is_frozen_and_the_next_one_is_the_smaller_the_heavier_they_are(
+    each: int, step: int
+) -> None:
     schedule = Schedule(0.0, LOADED)
-    assert schedule.many == MANY
-    assert collect(schedule, 1.0, connections=MANY - 1) == (Kind.FULL, False)
-    assert collect(schedule, 2.0, connections=MANY + 3) == (Kind.FULL, True)
-    assert schedule.many == 2 * MANY + 3
+    assert schedule.many == FIRST
+    assert collect(schedule, 1.0, connections=FIRST - 1) == (Kind.FULL, False)
+    assert collect(schedule, 2.0, connections=FIRST + 3, survivors=each * (FIRST + 3)) == (Kind.FULL, True)
+    assert schedule.many == FIRST + 3 + step
+
+
+def test_what_is_frozen_for_its_own_sake_says_nothing_about_connections() -> None:
+    schedule = Schedule(0.0, LOADED)
+    assert collect(schedule, 1.0, connections=1, survivors=MOST_OBJECTS) == (Kind.FULL, True)
+    assert schedule.many == 1 + MANY
 
 
 @pytest.mark.parametrize(
