@@ -1,9 +1,10 @@
-"""Log lines about what peers do: one per request or WebSocket event. (Those about bad input are `FaultLog`'s.)
+"""Log lines about what peers do: one for each request or WebSocket event. (`FaultLog` has the lines about bad input.)
 
-Everything from a peer is made safe first: control characters and quotes are escaped, so that nobody forges a line;
-values of query parameters that look like credentials are replaced by `***`; the length is capped. Which events there
-are is said by `fairway.asgi.reporter.EventLog`; `AccessLog` is the server's own format, the `runserver` command has
-Django's.
+Whatever comes from a peer is made safe first. Control characters and quotes are escaped, so that nobody can forge a
+line. Values of query parameters that look like credentials are replaced by `***`. The length is bounded.
+
+`fairway.asgi.reporter.EventLog` defines the events. `AccessLog` writes them in the server's own format; the `runserver`
+command writes them in Django's.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_TARGET_LENGTH = 1024
-"""Characters of a path with its query that go into a line; a log is read by people."""
+"""Most characters of a path with its query in one line."""
 
 
-# Exactly these, and every name that ends in one of those below.
+# These names exactly, and every name with one of the endings below.
 _REDACTED_NAMES = frozenset({"auth", "authorization", "code", "key", "otp", "passwd", "pwd", "sid", "sig", "ticket"})
 _REDACTED_ENDINGS = (
     "token", "jwt", "secret", "password", "signature", "_key", "apikey", "session", "sessionid", "session_id",
@@ -47,7 +48,7 @@ class AccessLog:
         self._info = logger.info
 
     def http_finished(self, scope: ScopeView, status: int | None, size: int, seconds: float) -> None:
-        """Write the line of a request; a missing status shows as a dash."""
+        """Write the line of a request. A missing status shows as a dash."""
         if self.enabled:
             self._info(
                 '%s "%s %s HTTP/%s" %s %d %.3f',
@@ -61,7 +62,7 @@ class AccessLog:
             )
 
     def websocket_connecting(self, scope: ScopeView) -> None:
-        """Write nothing: what becomes of the handshake follows soon, and the connect deadline sees to it."""
+        """Write nothing: the result of the handshake follows soon, within the connect deadline."""
 
     def websocket_connected(self, scope: ScopeView) -> None:
         """Write that the connection is open."""
@@ -69,7 +70,7 @@ class AccessLog:
             self._info('%s "WS %s" connected', client_text(scope), target_text(scope))
 
     def websocket_rejected(self, scope: ScopeView, status: int) -> None:
-        """Write the HTTP status that the handshake was refused with."""
+        """Write the HTTP status with which the handshake was refused."""
         if self.enabled:
             self._info('%s "WS %s" rejected %d', client_text(scope), target_text(scope), status)
 
@@ -80,7 +81,7 @@ class AccessLog:
 
 
 def client_text(scope: ScopeView) -> str:
-    """The peer as `host:port`, with brackets around an IPv6 address; a dash if it has no address (Unix sockets)."""
+    """The peer as `host:port`, with brackets around an IPv6 address. A dash if it has none, as on a Unix socket."""
     client = scope.get("client")
     if not client or not client[0]:
         return "-"
@@ -97,7 +98,7 @@ def path_text(scope: ScopeView) -> str:
 
 
 def target_text(scope: ScopeView) -> str:
-    """The path as the peer wrote it, and its query, without credentials and safe to print."""
+    """The path as the peer wrote it, with its query, but without credentials and safe to print."""
     query = scope.get("query_string", b"")
     if not query:
         return escaped(_path(scope))
@@ -110,14 +111,14 @@ def _path(scope: ScopeView) -> str:
 
 
 def escaped(text: str, limit: int = MAX_TARGET_LENGTH) -> str:
-    """The text in printable ASCII on one line, quotes and backslashes escaped, cut off with `...` after `limit`."""
+    """The text as one line of printable ASCII, with quotes and backslashes escaped, cut off with `...` at `limit`."""
     if len(text) > limit:
         text = text[:limit] + "..."
     return _UNSAFE_IN_QUOTES.sub(_escape, text)
 
 
 def redacted(query: bytes) -> bytes:
-    """The query string with `***` for each value whose name suggests a credential; the rest is not touched."""
+    """The query string with `***` for each value whose name suggests a credential. The rest is unchanged."""
     if b"=" not in query:
         return query
     return b"&".join(_redacted_pair(pair) for pair in query.split(b"&"))
@@ -127,7 +128,7 @@ def _redacted_pair(pair: bytes) -> bytes:
     name, equals, _ = pair.partition(b"=")
     if not equals:
         return pair
-    # As the application will read it: percent-encoding must not hide a name.
+    # Decoded as the application will decode it: percent-encoding must not hide a name.
     plain = unquote_to_bytes(name).decode("latin-1").lower().replace("-", "_")
     if plain in _REDACTED_NAMES or plain.endswith(_REDACTED_ENDINGS):
         return name + b"=***"

@@ -1,7 +1,7 @@
-"""Find the application that a command line names: `package.module:attribute.path`.
+"""Finds the application that a command line names: `package.module:attribute.path`.
 
-The current directory is importable, as it is under `python manage.py` and under uvicorn. What goes wrong is one
-sentence; only an exception inside the application's own modules also has a traceback worth showing.
+The current directory is importable, as it is under `python manage.py` and under uvicorn. Every failure is one sentence.
+Only an exception inside the application's own modules has a traceback worth showing.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from fairway.asgi.calling import is_wsgi
 from fairway.logs import traceback_text
 
 _DOCTOR = "doctor"
-"""The other thing that may stand in an application's place."""
+"""A command that may stand in an application's place."""
 
 
 class AppImportError(Exception):
-    """The application cannot be found. `__cause__` is the error raised by its own code, or None."""
+    """The application cannot be found. `__cause__` is the error that its own code raised, or None."""
 
 
 def load_app(target: str) -> Any:
-    """Import the module, follow the attributes and return what is there, which is callable.
+    """Import the module, follow the attributes, and return the callable found there. Raises `AppImportError`.
 
-    Puts the current directory at the head of `sys.path` if it is not on it. Raises `AppImportError`.
+    Puts the current directory at the head of `sys.path`, unless it is on it already.
     """
     module_name, colon, path = target.partition(":")
     if (colon and not path) or not module_name:
@@ -58,7 +58,7 @@ def load_app(target: str) -> Any:
 
 
 def _find(target: str) -> tuple[ModuleType, str, str]:
-    """Module, its name and the attribute of a target without a colon: a module alone, or the form of a setting."""
+    """The module, its name and the attribute for a target without a colon: a bare module, or a dotted path."""
     before, _, last = target.rpartition(".")
     for module_name, path in ((target, "application"), (before, last)):
         try:
@@ -76,7 +76,7 @@ def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # Either a part of the name itself is missing, or an import inside one of these modules failed.
+        # Either a part of the name itself does not exist, or an import inside one of the modules has failed.
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise AppImportError(
                 f'there is no module "{error.name}": is {os.getcwd()} the directory that has manage.py in it?'
@@ -108,7 +108,7 @@ def _sentence(error: Exception) -> str:
 
 
 def traceback_of_import(error: BaseException) -> str:
-    """The traceback of an application's own code, without the machinery that has imported it."""
+    """The traceback through the application's own code, without the frames of the import machinery."""
     one: BaseException | None = error
     seen: set[int] = set()
     while one is not None and id(one) not in seen:

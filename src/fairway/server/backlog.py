@@ -1,14 +1,14 @@
-"""Connections of one event loop that have been read ahead of.
+"""Connections of one event loop that have read more than they have decoded.
 
-A read may hold more than is to be decoded in one go: more messages than the inbox has room for, hundreds of control
-frames, or compressed messages that would keep the loop busy for longer than the others should wait. What is left stays
-with the connection as bytes, its socket is not read meanwhile, and *somebody has to come back to it*. If the inbox is
-full that is the consumer, when it has taken something. In every other case it is the backlog, in the next pass of the
-loop: nothing here depends on what the application does.
+One read may hold more than should be decoded at once: more messages than the inbox has room for, hundreds of control
+frames, or compressed messages that would keep the loop busy for too long. The connection keeps the rest as bytes and
+does not read its socket meanwhile, so *somebody has to come back to it*. If the inbox is full, the consumer does, when
+it has taken something. In every other case the backlog does, in the next pass of the loop, whatever the application is
+doing.
 
-One allowance of bytes to inflate is shared by all connections. When it is used up, the time until it is refilled
-depends on how far it was exceeded. So however many clients send compression bombs together, a pass takes about as long
-as one of their messages, and most passes inflate nothing.
+All connections share one allowance of bytes to inflate. Once it is used up, the time until it is refilled depends on
+how far it was exceeded. So however many clients send compression bombs together, a pass takes about as long as one of
+their messages, and most passes inflate nothing.
 """
 
 from __future__ import annotations
@@ -19,34 +19,33 @@ from typing import Protocol
 
 from fairway.protocols.websocket.deflate import Inflation
 
-# So many messages and control frames of one connection are decoded in a pass, and so many connections that have sent
-# more go on in it. All others of the loop wait for what the application makes of these: about half a millisecond, at
-# 30 µs for a JSON echo. With 64 and no bound of connections, ten clients that flood made a neighbour wait for 130 ms.
+# How many messages and control frames of one connection are decoded in a pass, and how many connections with more go on
+# in it. Everybody else in the loop waits while the application handles them: about half a millisecond, at 30 µs for a
+# JSON echo. With 64 messages and no bound on connections, ten flooding clients made a neighbour wait for 130 ms.
 DECODED_PER_PASS = 8
 READERS_PER_PASS = 2
 
-# Of reads as large as this, so many bytes are decoded in a pass: a millisecond, if the text is wide. A megabyte that
-# comes to its end takes one or two of its own, and on twenty sockets they may come to their ends together.
+# What counts as a large read, and how many bytes of such reads are decoded in a pass: a millisecond for non-ASCII text.
+# A message of a megabyte takes another one or two at its end, and twenty sockets may reach their ends together.
 LARGE_READ = 1 << 14
 READ_PER_PASS = 1 << 19
 
-# About a millisecond of inflating; the message that passes it may be as long as a message may be.
+# About a millisecond of inflating. The message that exceeds it may be of any allowed length.
 INFLATED_PER_PASS = 1 << 18
 
-# Beyond the allowance, so much a second. An ordinary client's messages are a few KiB, and what is done with them costs
-# more than inflating them.
+# The rate beyond the allowance. Ordinary messages are a few KiB, and handling them costs more than inflating them.
 INFLATED_PER_SECOND = 1 << 25
 
 
 class Reader(Protocol):
-    """A connection that holds bytes which are yet to be decoded."""
+    """A connection that holds undecoded bytes."""
 
     def go_on_reading(self) -> None:
         """Decode some of them. Called once after each `Backlog.add`."""
 
 
 class Backlog(Inflation):
-    """Belongs to one loop; everything is called in that loop only."""
+    """The backlog of one event loop. Call everything in that loop only."""
 
     __slots__ = ("_loop", "_scheduled", "_to_decode", "_waiting")
 
@@ -58,13 +57,13 @@ class Backlog(Inflation):
         self._waiting: deque[Reader] = deque()
 
     def add(self, reader: Reader) -> None:
-        """Have it go on in a later pass, when those before it have had their turn."""
+        """Call the reader in a later pass, after those before it have had their turn."""
         self._waiting.append(reader)
         self._schedule()
 
     def may_decode(self, size: int) -> bool:
-        """Whether a large read is to be decoded in this pass. If not, the connection keeps the bytes, and stops reading
-        until it has come back to them.
+        """Whether a large read may be decoded in this pass. If not, the connection keeps the bytes, and pauses reading
+        until it is called back.
         """
         left = self._to_decode
         if left <= 0:
@@ -79,7 +78,7 @@ class Backlog(Inflation):
 
     def spend(self, size: int) -> None:
         self.left -= size
-        # Half an allowance is as good as a whole one: clients that compress short messages cost no pass of their own.
+        # Refill only when half of it is used, so that clients with short compressed messages cause no extra passes.
         if self.left <= INFLATED_PER_PASS // 2:
             self._schedule()
 
@@ -90,8 +89,8 @@ class Backlog(Inflation):
         if self.left > 0:
             self._loop.call_soon(self._next_pass)
         else:
-            # Not from within the timer: on uvloop what is woken then runs before any socket is looked at, and a
-            # neighbour would wait for the inflating and for the handling together.
+            # Not from within the timer: on uvloop, tasks woken there run before any socket is polled, and a neighbour
+            # would wait for inflating and handling together.
             self._loop.call_later(-self.left / INFLATED_PER_SECOND, self._loop.call_soon, self._next_pass)
 
     def _next_pass(self) -> None:

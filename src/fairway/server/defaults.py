@@ -1,4 +1,4 @@
-"""What responses have in common for one second: the fields that the server adds, and heads that hold them."""
+"""What all responses of one second have in common: the fields that the server adds, and heads made with them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from fairway.protocols.http2 import PlainBlocks
 
 
 class ResponseDefaults:
-    """`server` and `date`, in the form of each version of HTTP; made anew each second, for the date."""
+    """`server` and `date`, encoded for each version of HTTP. The date makes a new one necessary each second."""
 
     __slots__ = ("fields", "lines", "plain_blocks", "plain_heads", "second")
 
     fields: Headers
 
     lines: bytes
-    """The fields, as HTTP/1.1 writes them."""
+    """The fields in the form of HTTP/1.1."""
 
     plain_heads: PlainHeads
 

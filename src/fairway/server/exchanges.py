@@ -1,4 +1,4 @@
-"""How a request becomes an exchange with the application, whatever version of HTTP it came by."""
+"""How a request becomes an exchange with the application, in any version of HTTP."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ if TYPE_CHECKING:
     from fairway.server.context import ServerContext
 
 PATIENCE_AT_EOF = 0.9
-"""How old a request is before a client that has ended its side counts as gone: some do so behind each request, and want
-their answer (RFC 9112 section 9.6), others have closed, and an application that waits should not wait for them."""
+"""Seconds from the start of a request until a client that has ended its side counts as gone. Some clients end their
+side after each request and still want their answer (RFC 9112 section 9.6). Others have closed the connection, and an
+application that waits should not wait for them."""
 
 MAX_JOINED_BYTES = 16384
-"""Content up to here is copied behind its head; more is sent as a piece of its own."""
+"""Content up to this size is copied behind its head. Larger content is sent as a piece of its own."""
 
 TOO_MANY: tuple[int, str, Headers] = (503, "too many connections", [(b"retry-after", b"10")])
-"""What a client gets that is one more than allowed."""
+"""The answer to a client beyond the bound of connections."""
 
-# What the server as a whole supports, whatever the application makes of it (RFC 9110 section 9.3.7).
+# The methods that the server as a whole supports, whatever the application does (RFC 9110 section 9.3.7).
 _ALLOWED: Headers = [(b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")]
 
 _Exchange = TypeVar("_Exchange", bound=HttpExchange)
@@ -37,7 +38,7 @@ def open_exchange(
     client: Address,
     entrance: Entrance,
 ) -> _Exchange:
-    """The exchange of a request, which is yet to begin. (`begin`)"""
+    """The exchange of a request. `begin` starts it."""
     context.counters.requests += 1
     root_path = "" if head.raw_path == b"*" else context.config.root_path
     scope = http_scope(head, root_path, client, entrance, context.state)
@@ -45,7 +46,7 @@ def open_exchange(
 
 
 def begin(exchange: HttpExchange) -> bool:
-    """Start the application; False if the request is about the server itself, and was answered."""
+    """Start the application. False if the request was about the server itself, and has been answered."""
     if exchange.scope["raw_path"] == b"*":
         exchange.answer(204, _ALLOWED)
         return False
@@ -54,8 +55,9 @@ def begin(exchange: HttpExchange) -> bool:
 
 
 def expect_end(exchange: HttpExchange, context: ServerContext) -> None:
-    """The client has ended its side. It cannot be told from one that has left, unless something is sent to it: the
-    application learns of it, and what it sends then is sent. Nobody ends their side of an event stream.
+    """The client has ended its side of the connection. Perhaps it has left: only sending to it would tell. So the
+    application hears of a disconnect, but whatever it sends after that is still written. On an event stream it hears at
+    once, because nobody ends their side of one and goes on listening.
     """
     loop = context.loop
     known_at = exchange.started_at + PATIENCE_AT_EOF

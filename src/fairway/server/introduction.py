@@ -1,8 +1,8 @@
-"""Balancers that introduce their clients by the PROXY protocol (`fairway.protocols.proxy`).
+"""Load balancers that introduce their clients by the PROXY protocol (`fairway.protocols.proxy`).
 
-A trusted peer has to introduce everybody: the protocol is not guessed. Whoever is not trusted cannot: what it sends is
-taken for what a client sends. The header comes before everything else, TLS included. It is looked at first and then
-taken off the socket, no byte more, so that what stands on the socket afterwards sees its client's first byte.
+A trusted peer must introduce every client: the protocol is never guessed. Other peers cannot: whatever they send counts
+as sent by a client. The header comes before everything else, TLS included. It is peeked at first and then taken off the
+socket without a byte more, so that the next reader of the socket begins with the client's first byte.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Introduced = Callable[[socket.socket, ProxyHeader], object]
 
 
 class Introduction(Arrival):
-    """Of one client. `introduced` is given the socket, and who it is."""
+    """The introduction of one client. Calls `introduced` with the socket and the header."""
 
     __slots__ = ("_introduced", "_read")
 
@@ -40,7 +40,7 @@ class Introduction(Arrival):
             if isinstance(header, ProxyHeader):
                 endpoint.recv(header.size - len(self._read))
             elif header is None:
-                # Everything belongs to it: what is left on the socket would show again and again.
+                # All of it belongs to the header. Left on the socket, it would make the socket readable for ever.
                 self._read += endpoint.recv(len(seen))
         except (BlockingIOError, InterruptedError):
             return

@@ -1,8 +1,8 @@
 """Which version of HTTP a connection speaks.
 
-Over TLS the client names those it knows, and ALPN (RFC 7301) has chosen one before the first byte. In clear every
-connection begins with HTTP/1.1, which hands over one that begins with the preface of HTTP/2 (`Http1Connection`); an
-`Upgrade: h2c` is ignored, since RFC 9113 has it no more.
+Over TLS the client lists the versions it knows, and ALPN (RFC 7301) chooses one before the first byte. In clear every
+connection begins as HTTP/1.1; if its first bytes are the preface of HTTP/2, `Http1Connection` hands it over. `Upgrade:
+h2c` is ignored, because RFC 9113 no longer has it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def alpn_protocols(limits: Limits) -> list[str]:
-    """What a server offers, the best first."""
+    """The protocols that a server offers, best first."""
     return ["h2", "http/1.1"] if limits.http2 else ["http/1.1"]
 
 
 def connection_for(alpn: str | None, context: ServerContext, endpoint: socket.socket | None) -> asyncio.Protocol:
-    """The protocol object of a connection for which this was chosen; None if the client did not ask."""
+    """The protocol object for the version that ALPN chose; `alpn` is None if the client did not ask."""
     return Http2Connection(context, endpoint) if alpn == "h2" else Http1Connection(context, endpoint)

@@ -1,7 +1,7 @@
 """The life of one server in one event loop: `run`, from its sockets to its exit code, and what stops it.
 
-It knows no arguments and no Django: the command line calls it, and the `runserver` command does, in a thread that may
-not handle signals.
+It knows neither arguments nor Django. The command line calls it, and so does the `runserver` command, in a thread that
+cannot handle signals.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ logger = get_logger("fairway.server")
 LoopChoice = Literal["auto", "uvloop", "asyncio"]
 
 _ABORT_TIMEOUT = 2.0
-"""Seconds that the application's tasks and its lifespan have to end once everything was cut."""
+"""Seconds that the application's tasks and its lifespan have to end after everything has been cut."""
 
 _MARGIN = 3.0
-"""Seconds beyond the time-out of a phase in which what it has cut has ended, or is left behind."""
+"""Seconds, beyond a phase's time-out, for tasks that it has cut to end. After that they are left behind."""
 
 _HANG_UP = getattr(signal, "SIGHUP", None)
 _IGNORED = frozenset(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 _OTHERS = [*_IGNORED, *(getattr(signal, name) for name in ("SIGHUP", "SIGQUIT") if hasattr(signal, name))]
-"""What would end a process that does not expect it: asked for by log rotation and the like, it must cut nobody off."""
+"""Signals whose default is to end the process. Log rotation and the like send them, and that must cut nobody off."""
 
 
 class StopEvent:
-    """Asks a running server to stop. `set` may be called from any thread, before, while and after it runs."""
+    """Asks a running server to stop. `set` may be called from any thread, before, during and after the run."""
 
     def __init__(self) -> None:
         # A signal handler may call `set` while the same thread holds it.
@@ -57,14 +57,14 @@ class StopEvent:
         self._wake: Callable[[], object] | None = None
 
     def set(self) -> None:
-        """Let the server stop gracefully, as the first SIGTERM does. Does nothing the second time."""
+        """Make the server stop gracefully, as the first SIGTERM does. Does nothing the second time."""
         with self._lock:
             self._is_set = True
             if self._wake is not None:
                 self._wake()
 
     async def wait(self) -> None:
-        """Wait until it is set. For one waiter; cancelling it loses nothing."""
+        """Wait until it is set. Only one may wait at a time. Cancelling loses nothing."""
         loop = asyncio.get_running_loop()
         event = asyncio.Event()
         with self._lock:
@@ -74,7 +74,7 @@ class StopEvent:
         try:
             await event.wait()
         finally:
-            # The loop may be closed when set() is called for the next time.
+            # The loop may be closed by the time of the next `set`.
             with self._lock:
                 self._wake = None
 
@@ -93,14 +93,16 @@ def run(
 ) -> int:
     """Serve until told to stop, and return the exit code.
 
-    In the main thread SIGINT, SIGTERM and SIGQUIT stop it, gracefully the first time and at once the second; SIGHUP
-    opens the log's files anew and reads the certificate again, or stops it at a terminal; SIGUSR1 and SIGUSR2 are
-    ignored. In another thread only `stop_event` does. `sockets` are taken over and closed; without them the config's
-    are opened. `on_ready` is called in the loop, with the addresses, once connections are accepted. Raises `BindError`.
+    *Signals*, in the main thread. SIGINT, SIGTERM and SIGQUIT stop the server, gracefully the first time and at once
+    the second. SIGHUP reopens the log files and reloads the certificate; at a terminal it stops the server. SIGUSR1 and
+    SIGUSR2 are ignored. In any other thread, only `stop_event` stops it.
 
-    It returns within the time-outs of the config even if tasks of the application do not end. A process that is the
-    server's alone has a `departure`: then a signal ends it in time though its loop is blocked. One of several that
-    share the sockets is a `worker`.
+    `sockets` are taken over, and closed at the end. Without them, those of the config are opened, which may raise
+    `BindError`. `on_ready` is called in the loop, with the addresses, once connections are accepted.
+
+    It returns within the config's time-outs, even if tasks of the application do not end. A process that runs nothing
+    else has a `departure`: with it a signal ends the process in time, even if its loop is blocked. A `worker` is one of
+    several processes that share the sockets.
     """
     factory = _loop_factory(loop)
     if departure is not None:
@@ -116,7 +118,7 @@ def run(
 
 
 class _Life:
-    """Of one server, in one loop."""
+    """The life of one server, in one loop."""
 
     def __init__(
         self,
@@ -141,7 +143,7 @@ class _Life:
             stopping = asyncio.create_task(stop.wait())
             starting = asyncio.create_task(self._server.start(self._sockets))
             try:
-                # A signal during a long start-up ends it.
+                # A signal during a long start-up ends the start-up.
                 await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if not starting.done():
                     return 0
@@ -197,7 +199,7 @@ class _Life:
 
     @contextlib.contextmanager
     def _more_time(self, seconds: float) -> Iterator[None]:
-        """What happens inside the block has a time-out of its own, which the process's has to leave room for."""
+        """Extend the process's deadline by a time-out for what happens inside the block."""
         departure = self._departure
         before = None if departure is None else departure.deadline
         if departure is None or before is None or self._abort.is_set():
@@ -212,7 +214,7 @@ class _Life:
 
     @contextlib.contextmanager
     def _signals(self, stop: StopEvent) -> Iterator[None]:
-        """Handle signals inside the block, in the main thread; elsewhere do nothing."""
+        """Handle signals inside the block. Does nothing outside the main thread."""
         loop = asyncio.get_running_loop()
 
         def handle(number: int, frame: object) -> None:
@@ -223,7 +225,7 @@ class _Life:
             else:
                 self._on_stop_signal(loop, stop)
 
-        # What the application or its parent (nohup) has arranged stays.
+        # Keep whatever the application or the parent process (nohup) has set.
         others = [number for number in _OTHERS if signal.getsignal(number) is signal.SIG_DFL]
         try:
             with running.handling_signals(dict.fromkeys((signal.SIGINT, signal.SIGTERM, *others), handle)):
@@ -252,7 +254,7 @@ class _Life:
 
 
 def reopen_logs() -> None:
-    """Go on in new files of the same names where the log goes to files, since the old ones may have been moved."""
+    """Reopen the log files by their names, because the old ones may have been moved (log rotation)."""
     loggers = [logging.root, *map(logging.getLogger, list(logging.root.manager.loggerDict))]
     handlers = {handler for each in loggers for handler in each.handlers if isinstance(handler, logging.FileHandler)}
     for handler in handlers:
@@ -263,7 +265,7 @@ def reopen_logs() -> None:
                 handler.stream = handler._open()
         finally:
             handler.release()
-    logger.info("SIGHUP: %d log files were opened anew", len(handlers))
+    logger.info("SIGHUP: reopened %d log files", len(handlers))
 
 
 def _loop_factory(choice: LoopChoice) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -1,11 +1,11 @@
-"""What a reverse proxy says about the client it speaks for: `X-Forwarded-For` and `X-Forwarded-Proto`.
+"""What a reverse proxy says about its client: `X-Forwarded-For` and `X-Forwarded-Proto`.
 
-`ProxyHeaders` stands around an application and corrects `client` and `scheme` of each scope, before anybody has read
-them. Anybody can send such headers, so only those of trusted peers count: addresses and networks that are named, and
-whoever connects to a Unix socket, which has permissions of its own. A peer that is not trusted is told of in the log,
-once, since the likeliest reason is a proxy that nobody has named.
+`ProxyHeaders` wraps an application and corrects `client` and `scheme` of each scope before anybody reads them. Anybody
+can send such headers, so they count only from trusted peers: those at configured addresses and networks, and everybody
+who connects to a Unix socket, which has its own permissions. Headers from any other peer are logged, once, because the
+likeliest reason is a proxy that nobody has configured.
 
-`send` and `receive` are handed on as they are.
+`send` and `receive` are passed on unchanged.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ logger = get_logger("fairway.server")
 Network = IPv4Network | IPv6Network
 
 _MAX_HOPS = 32
-"""Of a chain; what stands further left is not looked at, since each address takes time to read."""
+"""How much of a chain is read, from its end. Each address takes time to parse, so the rest is ignored."""
 
 LOOPBACK = ("127.0.0.0/8", "::1")
 
 PRIVATE = (*LOOPBACK, "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
-"""Addresses that no packet from the Internet can come from: where the proxies of containers and machine rooms are."""
+"""Addresses that no packet from the Internet can come from: those of proxies in containers and machine rooms."""
 
 _SCHEMES = {
     "http": {"http": "http", "https": "https", "ws": "http", "wss": "https"},
@@ -39,7 +39,7 @@ _SCHEMES = {
 
 
 def trusted_networks(addresses: Iterable[str]) -> tuple[Network, ...]:
-    """Read addresses and networks such as "10.0.0.0/8"; "*" is every one. Raises `ConfigurationError`."""
+    """Parse addresses and networks such as "10.0.0.0/8". "*" means every address. Raises `ConfigurationError`."""
     networks: list[Network] = []
     for address in addresses:
         if address == "*":
@@ -55,7 +55,7 @@ def trusted_networks(addresses: Iterable[str]) -> tuple[Network, ...]:
 
 
 def is_within(host: str, networks: Iterable[Network]) -> bool:
-    """Whether this is an address of one of them."""
+    """Whether `host` is an address in one of the networks."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -67,11 +67,15 @@ def is_within(host: str, networks: Iterable[Network]) -> bool:
 class ProxyHeaders:
     """`app`, with `client` and `scheme` as trusted proxies report them.
 
-    The client is the last address in the chain of `address_header` that is not a trusted proxy itself, or the first of
-    all (or of the last `_MAX_HOPS`) if each one is: what stands further left was written by the client. Its port is the
-    one that stands with the address, or else in `port_header`, or else 0. Of several schemes and ports the one counts
-    that stands as far from the end as the client's address does: proxies that append write all of them, and what a
-    client has written stands before. Names of headers are in lower case.
+    *The client* is the last address in the chain of `address_header` that is not itself a trusted proxy. If all are, it
+    is the first one, of the last `_MAX_HOPS`. Everything further left may have been written by the client itself.
+
+    *The port* stands with the address, or else in `port_header`; otherwise it is 0.
+
+    *Lists.* If there are several schemes or ports, the one at the client's position counts, counted from the end: a
+    proxy that appends an address appends a scheme and a port as well, and whatever the client wrote stands before them.
+
+    Header names are in lower case.
     """
 
     def __init__(
@@ -111,7 +115,7 @@ class ProxyHeaders:
         scope["scheme"] = _SCHEMES[scope["type"]].get(scheme, scope["scheme"])
 
     def _found(self, headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
-        """The headers in question; several lines of one are one list (RFC 9110, 5.3)."""
+        """The headers that matter here. Several lines with one name form one list (RFC 9110, 5.3)."""
         found: dict[bytes, str] = {}
         for name, value in headers:
             if name in self._names:
@@ -120,7 +124,7 @@ class ProxyHeaders:
         return found
 
     def _client(self, found: dict[bytes, str]) -> tuple[tuple[str, int] | None, int]:
-        """The client and how far from the end of the chain it stands; None if the chain is missing or ends in none."""
+        """The client, and its position from the end of the chain. None if the chain is missing, or ends in nonsense."""
         chain = found.get(self._address_header, "") if self._address_header else ""
         client: tuple[str, int] | None = None
         hop = 1
@@ -143,8 +147,8 @@ class ProxyHeaders:
             return
         self._has_warned = True
         logger.warning(
-            "%s of %s is not believed, because it is not a trusted proxy; if it is your proxy, add %s to "
-            "FORWARDED_ALLOW_IPS in the environment or to --forwarded-allow-ips (this is said once)",
+            "ignoring %s from %s, which is not a trusted proxy; if it is your proxy, add %s to "
+            "FORWARDED_ALLOW_IPS in the environment or to --forwarded-allow-ips (this is logged once)",
             escaped(", ".join(sorted(name.decode("latin-1") for name in found))),
             escaped(host),
             escaped(host),
@@ -152,7 +156,7 @@ class ProxyHeaders:
 
 
 def address_and_port(text: str) -> tuple[str, int] | None:
-    """Read `1.2.3.4`, `1.2.3.4:5678`, `::1` or `[::1]:5678`; the port is 0 if there is none. None if it is neither."""
+    """Parse `1.2.3.4`, `1.2.3.4:5678`, `::1` or `[::1]:5678`. A missing port is 0. None for any other text."""
     host, port = split_address(text)
     try:
         address: IPv4Address | IPv6Address = ip_address(host)
@@ -162,7 +166,7 @@ def address_and_port(text: str) -> tuple[str, int] | None:
 
 
 def split_address(text: str) -> tuple[str, str]:
-    """The text of the address and that of the port, empty if there is none; neither is looked at."""
+    """The texts of address and port, the latter empty if it is missing. Neither is checked."""
     if text.startswith("["):
         host, _, port = text[1:].partition("]")
         return host, port.removeprefix(":")
@@ -173,13 +177,13 @@ def split_address(text: str) -> tuple[str, str]:
 
 
 def _from_the_end(chain: str) -> list[str]:
-    """The last elements of a list, backwards; empty ones do not count (RFC 9110, 5.6.1.2)."""
+    """The last elements of a list, backwards. Empty elements are ignored (RFC 9110, 5.6.1.2)."""
     last = chain.rsplit(",", _MAX_HOPS)[-_MAX_HOPS:]
     return [element for text in reversed(last) if (element := text.strip())]
 
 
 def _counted(chain: str, hop: int) -> str:
-    """The element that stands so far from the end, or else the first one; empty if there is none."""
+    """The element at this position from the end, or the first one if there are fewer. Empty if there are none."""
     elements = _from_the_end(chain)
     return elements[min(hop, len(elements)) - 1] if elements else ""
 

@@ -1,4 +1,4 @@
-"""Tells systemd how the server does, where it is a service of `Type=notify` (sd_notify(3))."""
+"""Tells systemd the state of the server, if it is a service of `Type=notify` (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 
 
 def notify(state: str) -> None:
-    """Send a state such as `READY=1`. Does nothing where nobody asked for it (`NOTIFY_SOCKET`), and never raises."""
+    """Send a state such as `READY=1`. Does nothing unless `NOTIFY_SOCKET` asks for it, and never raises."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")) or not hasattr(socket, "AF_UNIX"):
         return

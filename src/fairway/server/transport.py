@@ -1,4 +1,4 @@
-"""What a wire stands on."""
+"""The contract between a wire and what carries its bytes."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from typing import Any, Protocol
 
 
 class Transport(Protocol):
-    """One bidirectional stream of bytes: as much of `asyncio.Transport` as this server uses, which is one of them.
+    """One bidirectional stream of bytes: the part of `asyncio.Transport` that this server uses.
 
-    What it receives it gives to its protocol, by `data_received`, `eof_received` and at last `connection_lost`. It
-    calls `pause_writing` when it holds more than its limit of what was written, `resume_writing` when it holds little.
+    It calls its protocol: `data_received` for what arrives, `eof_received` at the end of the peer's side, and
+    `connection_lost` last of all. It calls `pause_writing` when it holds more unsent bytes than its limit, and
+    `resume_writing` when it holds few again.
     """
 
     def set_protocol(self, protocol: asyncio.BaseProtocol, /) -> None:
-        """From now on another protocol is told what happens."""
+        """Call another protocol from now on."""
 
     def get_extra_info(self, name: str, default: Any = None, /) -> Any:
-        """`socket`, `peername` and `sockname`, as far as there are such. `moved_at`: if what is held waits for its turn
-        among others, when any of these has last been sent.
+        """`socket`, `peername` and `sockname`, where they exist. `moved_at`, where held bytes take turns with those of
+        other streams: when any of them last moved.
         """
 
     def write(self, data: bytes | memoryview, /) -> None:
-        """Send this, or hold what cannot be sent yet."""
+        """Send the data, and hold what cannot be sent yet."""
 
     def get_write_buffer_size(self) -> int:
         """How many bytes are held."""
 
     def set_write_buffer_limits(self, high: int) -> None:
-        """From how many bytes on `pause_writing` is called."""
+        """Call `pause_writing` when more than `high` bytes are held."""
 
     def pause_reading(self) -> None:
-        """Give nothing to the protocol until `resume_reading`; not the end either."""
+        """Report nothing that arrives until `resume_reading`, not even the end of the stream."""
 
     def resume_reading(self) -> None: ...
 
@@ -39,7 +40,7 @@ class Transport(Protocol):
         """Whether `write_eof` does something."""
 
     def write_eof(self) -> None:
-        """End our side once everything is sent; the peer may go on."""
+        """End our side once everything is sent. The peer may go on sending."""
 
     def is_closing(self) -> bool:
         """Whether `close` or `abort` was called, or the connection is lost."""

@@ -394,7 +394,7 @@ def test_signals_of_log_rotation_and_the_like_cut_nobody_off(tmp_path: Path):
             process.wait_for(f"{number.name} is ignored")
         (tmp_path / "site.log").rename(tmp_path / "site.log.1")
         process.signal(signal.SIGHUP)
-        process.wait_for("SIGHUP: 1 log files were opened anew")
+        process.wait_for("SIGHUP: reopened 1 log files")
         assert process.get().startswith(b"HTTP/1.1 200 ")
         assert "SIGHUP" in (tmp_path / "site.log").read_text()
         assert "SIGHUP" not in (tmp_path / "site.log.1").read_text()

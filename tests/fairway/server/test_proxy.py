@@ -118,9 +118,9 @@ async def test_untrusted_peer_is_warned_of_once(caplog: pytest.LogCaptureFixture
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
         (
             logging.WARNING,
-            "x-forwarded-for, x-forwarded-proto of 203.0.113.9 is not believed, because it is not a trusted proxy; if "
-            "it is your proxy, add 203.0.113.9 to FORWARDED_ALLOW_IPS in the environment or to --forwarded-allow-ips "
-            "(this is said once)",
+            "ignoring x-forwarded-for, x-forwarded-proto from 203.0.113.9, which is not a trusted proxy; if it is your "
+            "proxy, add 203.0.113.9 to FORWARDED_ALLOW_IPS in the environment or to --forwarded-allow-ips (this is "
+            "logged once)",
         )
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# Of RFC 4514 section 3. Others are written by the name that OpenSSL has for them.
+# From RFC 4514 section 3. Other attributes are written with OpenSSL's names.
 _SHORT = {
     "commonName": "CN",
     "localityName": "L",
