@@ -30,6 +30,9 @@ MOST_IDLE = 16
 MOST_AT_ONCE = 128
 """Connections of one pool: that are kept for later, and that are in use; further calls wait for one."""
 
+LONGEST_IDLE = 30.0
+"""Seconds for which a connection is kept. What lies between may forget one that says nothing, and tell neither end."""
+
 
 class BlockingBackplane(Protocol):
     """What a sender asks of a service. Each call returns when the service has it, or raises: `Unavailable`, also when
@@ -131,10 +134,27 @@ class Sender:
         self._statistics.published += 1
 
 
+class Unsent(ConnectionError):
+    """The connection had ended before a message was sent over it. Nobody has received the message."""
+
+
 class Connected(Protocol):
     """What a pool keeps."""
 
     socket: socket.socket
+
+
+def send_all(connected: socket.socket, data: bytes) -> None:
+    """Send commands, of which the last is the message; `Unsent` if the connection has ended.
+
+    It is raised when a part of the data was not sent. So the last command was not complete and is not carried out.
+    """
+    try:
+        connected.sendall(data)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise Unsent(str(error)) from error
 
 
 C = TypeVar("C", bound=Connected)
@@ -149,12 +169,16 @@ class Pool(Generic[C]):
         self._begin()
 
     def _begin(self) -> None:
-        self._process = os.getpid()
-        self._idle: list[C] = []
+        self._idle: list[tuple[C, float]] = []  # and since when
         self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
+        # At last: of several threads of a child, none may find its process here and the parent's connections there.
+        self._process = os.getpid()
 
     def use(self, function: Callable[[C], T], deadline: float) -> T:
-        """Call a function with a connection that nobody else has meanwhile. If it raises, the connection is closed."""
+        """Call a function with a connection that nobody else has meanwhile. If it raises, the connection is closed.
+
+        If it raises `Unsent` over a connection that was kept, it is called once more, with a new one.
+        """
         if self._process != os.getpid():
             # To close them would end the parent's, where TLS says farewell; the descriptors are few.
             self._left_to_parent = self._idle
@@ -163,19 +187,25 @@ class Pool(Generic[C]):
         if not places.acquire(timeout=remaining(deadline)):
             raise TimeoutError
         try:
-            connection = self._take() or self._dial(deadline)
-            try:
-                result = function(connection)
-            except BaseException:
-                connection.socket.close()
-                raise
-            if len(self._idle) < MOST_IDLE:
-                self._idle.append(connection)
-            else:
-                connection.socket.close()
-            return result
+            kept = self._take()
+            if kept is not None:
+                with contextlib.suppress(Unsent):
+                    return self._call(function, kept)
+            return self._call(function, self._dial(deadline))
         finally:
             places.release()
+
+    def _call(self, function: Callable[[C], T], connection: C) -> T:
+        try:
+            result = function(connection)
+        except BaseException:
+            connection.socket.close()
+            raise
+        if len(self._idle) < MOST_IDLE:
+            self._idle.append((connection, time.monotonic()))
+        else:
+            connection.socket.close()
+        return result
 
     def close(self) -> None:
         """Close what is idle."""
@@ -185,12 +215,13 @@ class Pool(Generic[C]):
             connection.socket.close()
 
     def _take(self) -> C | None:
+        """The connection that was used last, if it is still usable."""
         while self._idle:
             try:
-                connection = self._idle.pop()
+                connection, since = self._idle.pop()
             except IndexError:  # another thread was faster
                 return None
-            if not _is_stale(connection.socket):
+            if time.monotonic() - since < LONGEST_IDLE and not _is_stale(connection.socket):
                 return connection
             connection.socket.close()
         return None

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from tests.services.local import broker_process
-from tests.services.redis import RedisServer
+from tests.services.redis import RedisServer, redis_server
 
 from fairway.delivery import Payload
 from fairway.layers import blocking
 from fairway.layers.backplane import Refused, Unavailable
-from fairway.layers.blocking import MOST_IDLE, Pool, Sender
+from fairway.layers.blocking import MOST_IDLE, Pool, Sender, Unsent, send_all
 from fairway.layers.errors import ChannelFull
 from fairway.layers.layer import BackplaneLayer
 from fairway.layers.local import LocalChannelLayer
@@ -179,13 +179,107 @@ async def test_a_forked_child_has_connections_of_its_own(new_layer: NewLayer) ->
     await reading.close()
 
 
-def test_a_connection_that_was_cut_while_idle_is_not_used(redis: RedisServer, made: list[BackplaneLayer]) -> None:
-    made.append(RedisChannelLayer(hosts=[redis.url]))
-    sender = sender_of(made[0])
-    sender.group_send("news", {"type": "x"}, soon())
+async def test_threads_of_a_forked_child_share_no_connection_with_the_parent(new_layer: NewLayer) -> None:
+    reading, sender = new_layer(capacity=1000), sender_of(new_layer())
+    channel = await reading.new_channel()
+    await reading.group_add("news", channel)
+    for _ in range(3):
+        sender.group_send("news", {"type": "parent"}, soon())
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            both = threading.Barrier(8)
+
+            def send_some(thread: int) -> None:
+                both.wait(DEADLINE)
+                for number in range(10):
+                    sender.group_send("news", {"type": "child", "from": thread, "number": number}, soon())
+
+            with ThreadPoolExecutor(8) as threads:
+                list(threads.map(send_some, range(8)))
+            status = 0
+        finally:
+            os._exit(status)
+    ended = asyncio.ensure_future(asyncio.to_thread(os.waitpid, pid, 0))
+    while not ended.done():
+        await asyncio.to_thread(sender.group_send, "news", {"type": "parent"}, soon())
+    assert os.waitstatus_to_exitcode((await ended)[1]) == 0
+    await asyncio.to_thread(sender.group_send, "news", {"type": "last"}, soon())
+    messages = []
+    while (message := await got(reading, channel))["type"] != "last":
+        messages.append(message)
+    for thread in range(8):
+        assert [one["number"] for one in messages if one.get("from") == thread] == list(range(10))
+    await reading.close()
+
+
+def published(redis: RedisServer) -> int:
+    """How many messages were published, once nobody but who asks is connected."""
+    end = soon()
+    while redis.connections():
+        assert time.monotonic() < end, "a connection stays"
+        time.sleep(0.02)
     with redis.client() as client:
+        return int(client.info("commandstats").get("cmdstat_publish", {}).get("calls", 0))
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A server whose connections may be counted and cut."""
+    with redis_server() as server:
+        yield server
+
+
+def test_connections_that_the_service_ends_while_they_are_idle_are_replaced(own_redis: RedisServer) -> None:
+    sender = sender_of(RedisChannelLayer(hosts=[own_redis.url]))
+    with own_redis.client() as client:
+        client.config_set("timeout", 1)
+    for number in range(1, 3):
+        sender.group_send("news", {"type": "x"}, soon())
+        assert published(own_redis) == number, "and Redis has ended the connection"
+    sender.group_send("news", {"type": "x"}, soon())
+    with own_redis.client() as client:
         client.client_kill_filter(_type="normal", skipme=True)
     sender.group_send("news", {"type": "x"}, soon())
+    sender.close()
+    assert published(own_redis) == 4
+
+
+def test_what_may_have_been_sent_is_not_sent_again(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    sender = sender_of(RedisChannelLayer(hosts=[own_redis.url]))
+    sender.group_send("news", {"type": "x"}, soon())
+    with own_redis.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    # As if Redis had ended it just after the look at it: what is written now is taken by the kernel.
+    monkeypatch.setattr(blocking, "_is_stale", lambda _: False)
+    with pytest.raises(Unavailable, match=r"Redis has closed the connection|reset"):
+        sender.group_send("news", {"type": "x"}, soon())
+    assert published(own_redis) == 1
+    sender.group_send("news", {"type": "x"}, soon())
+    sender.close()
+    assert published(own_redis) == 2
+
+
+async def test_what_was_certainly_not_sent_is_sent_once_more(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = given_place(str(tmp_path / "broker.sock"))
+    process = broker_process(place)
+    sender = sender_of(LocalChannelLayer(socket=place.path))
+    sender.group_send("news", {"type": "to nobody"}, soon())
+    process.terminate()
+    process.wait(DEADLINE)
+    process = broker_process(place)
+    reading = LocalChannelLayer(socket=place.path)
+    channel = await reading.new_channel()
+    await reading.group_add("news", channel)
+    monkeypatch.setattr(blocking, "_is_stale", lambda _: False)
+    for number in range(2):
+        await asyncio.to_thread(sender.group_send, "news", {"type": "x", "number": number}, soon())
+    assert [(await got(reading, channel))["number"] for _ in range(2)] == [0, 1]
+    await reading.close()
+    sender.close()
+    process.terminate()
+    process.wait(DEADLINE)
 
 
 def test_one_message_is_one_publish(redis: RedisServer, made: list[BackplaneLayer]) -> None:
@@ -263,6 +357,69 @@ def test_a_pool_keeps_a_few_and_closes_what_has_failed() -> None:
     for one in made:
         one.socket.close()
         one.other.close()
+
+
+@pytest.fixture
+def pool() -> Iterator[tuple[Pool[_Ends], list[_Ends]]]:
+    made: list[_Ends] = []
+
+    def dial(deadline: float) -> _Ends:
+        made.append(_Ends())
+        return made[-1]
+
+    yield Pool(dial), made
+    for one in made:
+        one.socket.close()
+        one.other.close()
+
+
+def test_a_connection_is_kept_for_some_time_only(
+    pool: tuple[Pool[_Ends], list[_Ends]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, made = pool
+    one.use(id, soon())
+    one.use(id, soon())
+    assert len(made) == 1
+    monkeypatch.setattr(blocking, "LONGEST_IDLE", 0.0)
+    one.use(id, soon())
+    assert len(made) == 2
+    assert made[0].socket.fileno() == -1
+
+
+def test_what_was_not_sent_is_tried_once_more_and_only_over_a_new_connection(
+    pool: tuple[Pool[_Ends], list[_Ends]],
+) -> None:
+    one, made = pool
+    one.use(id, soon())
+    used: list[_Ends] = []
+
+    def fail(ends: _Ends) -> None:
+        used.append(ends)
+        raise Unsent("it has ended")
+
+    with pytest.raises(Unsent, match="it has ended"):
+        one.use(fail, soon())
+    assert used == made[:2]
+    with pytest.raises(Unsent):
+        one.use(fail, soon())
+    assert used == made[:3], "a new connection is tried once"
+
+
+def test_an_end_that_was_told_is_no_message_sent() -> None:
+    ends = _Ends()
+    ends.other.close()
+    with pytest.raises(Unsent, match="Broken pipe"):
+        send_all(ends.socket, b"x")
+    ends.socket.close()
+
+
+def test_what_was_sent_in_part_and_then_took_too_long_may_not_be_sent_again() -> None:
+    ends = _Ends()
+    ends.socket.settimeout(0.05)
+    with pytest.raises(TimeoutError):
+        send_all(ends.socket, bytes(10_000_000))
+    ends.socket.close()
+    ends.other.close()
 
 
 def test_only_so_many_connections_are_in_use(monkeypatch: pytest.MonkeyPatch) -> None:

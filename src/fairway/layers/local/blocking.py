@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from fairway.layers.backplane import QueueFull, Refused, Unavailable
-from fairway.layers.blocking import Pool, remaining
+from fairway.layers.blocking import Pool, remaining, send_all
 from fairway.layers.interests import subject_of
 from fairway.layers.local import protocol
 from fairway.layers.local.connecting import NO_BROKER
@@ -28,9 +28,9 @@ class _Link:
         self._frames: list[Frame] = []
 
     def ask(self, questions: bytes, count: int, deadline: float) -> list[Frame]:
-        """Send questions together; return their answers."""
+        """Send questions together, a message the last; return their answers."""
         self.socket.settimeout(remaining(deadline))
-        self.socket.sendall(questions)
+        send_all(self.socket, questions)
         return [self._answer(deadline) for _ in range(count)]
 
     def _answer(self, deadline: float) -> Frame:
@@ -60,8 +60,8 @@ class BlockingLocal:
         self._ask(protocol.publish(subject, data), 1, deadline)
 
     def publish_to_group(self, group: str, data: bytes, deadline: float) -> Sequence[str]:
-        questions = protocol.publish(subject_of(group), data) + protocol.frame(Ask.FOLLOWING)
-        _, (_, _, rows) = self._ask(questions, 2, deadline)
+        questions = protocol.frame(Ask.FOLLOWING) + protocol.publish(subject_of(group), data)
+        (_, _, rows), _ = self._ask(questions, 2, deadline)
         return [queue for following, queue, _ in protocol.read_followers(rows) if following == group]
 
     def push(self, queue: str, data: bytes, capacity: int, expiry: float, deadline: float) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import hiredis
 
 from fairway.layers.backplane import QueueFull, Refused, Unavailable
-from fairway.layers.blocking import Pool, remaining
+from fairway.layers.blocking import Pool, remaining, send_all
 from fairway.layers.interests import subject_of
 from fairway.layers.redis.address import Address, Master, Server, credentials
 from fairway.layers.redis.followers import parts
@@ -42,9 +42,9 @@ class BlockingLink:
         return reply
 
     def answers(self, *commands: Sequence[bytes | str | int | float]) -> list[Reply]:
-        """The answers to commands that are sent together; errors are among them."""
+        """The answers to commands that are sent together, a message the last; errors are among them."""
         self.socket.settimeout(remaining(self.deadline))
-        self.socket.sendall(b"".join(hiredis.pack_command(tuple(command)) for command in commands))
+        send_all(self.socket, b"".join(hiredis.pack_command(tuple(command)) for command in commands))
         return [self._answer() for _ in commands]
 
     def _answer(self) -> Reply:
@@ -89,13 +89,13 @@ class BlockingRedis:
         index, key = self._names.index_of(subject), self._names.followers
         name = self._names.subject(self._addresses[index].db, subject)
         followers_index = self._names.index_of(self._names.FOLLOWERS)
-        publish = (b"PUBLISH", name, data)
+        publish, look = (b"PUBLISH", name, data), (b"ZRANGE", key, 0, 0)
         if index != followers_index:
+            (following,) = self._ask(followers_index, lambda link: _all(link.answers(look)), deadline)
             self._ask(index, lambda link: _all(link.answers(publish)), deadline)
-            answers = self._ask(followers_index, lambda link: _all(link.answers((b"ZRANGE", key, 0, 0))), deadline)
         else:
-            answers = self._ask(index, lambda link: _all(link.answers(publish, (b"ZRANGE", key, 0, 0))), deadline)
-        if not answers[-1]:
+            following, _ = self._ask(index, lambda link: _all(link.answers(look, publish)), deadline)
+        if not following:
             return ()
         rows = self._ask(followers_index, lambda link: finished(run(link, FOLLOWING, key, [])), deadline)
         return [queue for following, queue in map(parts, rows[::2]) if following == group]
