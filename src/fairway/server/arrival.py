@@ -1,17 +1,19 @@
 """A socket that was accepted and is no connection yet: something has to be said first.
 
 It counts as a connection from the beginning, for the bound of connections and for a server that stops, and has
-`request_head_timeout` for what it has to say.
+`request_head_timeout` for what it has to say. One that is refused (`Refusal`) has nothing to say, and is read until it
+has seen its answer.
 """
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import socket
-
     from fairway.server.context import ServerContext
+
+_MOST_DISCARDED = 1 << 16
 
 
 class Arrival:
@@ -38,9 +40,14 @@ class Arrival:
         """Wait for the first bytes."""
         context = self.context
         context.add(self)
-        self._until = context.touch() + context.limits.request_head_timeout
+        self._until = context.touch() + self.patience
         context.schedule(self, self._until)
         self._watch()
+
+    @property
+    def patience(self) -> float:
+        """How many seconds it has."""
+        return self.context.limits.request_head_timeout
 
     def step(self) -> None:
         """Go on, as far as what has arrived allows."""
@@ -93,3 +100,45 @@ class Arrival:
 
     def abort(self) -> None:
         self._end()
+
+
+class Refusal(Arrival):
+    """Of a client that is told why, in clear. To be closed with something unread would reset its connection, and it
+    would never see why; but it is not read for ever, nor however much it says.
+    """
+
+    __slots__ = ("_answer", "_left")
+
+    def __init__(self, context: ServerContext, accepted: socket.socket, answer: bytes) -> None:
+        super().__init__(context, accepted)
+        self._answer = answer
+        self._left = _MOST_DISCARDED
+
+    def begin(self) -> None:
+        """Answer, end our side, and wait for the client to end its own."""
+        self.context.refusing += 1
+        super().begin()
+        try:
+            self.endpoint.send(self._answer)  # a fresh socket takes it whole
+            self.endpoint.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._end()
+
+    @property
+    def patience(self) -> float:
+        return self.context.linger_seconds
+
+    def step(self) -> None:
+        try:
+            size = len(self.endpoint.recv(_MOST_DISCARDED))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            size = 0
+        self._left -= size
+        if not size or self._left <= 0:
+            self._end()
+
+    def _leave(self) -> None:
+        self.context.refusing -= 1
+        super()._leave()

@@ -165,6 +165,7 @@ def _config(options: argparse.Namespace, limits: Limits) -> Config:
         limits=limits,
         tls=files_of(limits, alpn_protocols(limits)),
         introducers=_trusted(options) if limits.proxy_protocol else None,
+        proxies=_trusted(options),
     )
 
 

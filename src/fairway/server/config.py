@@ -55,6 +55,7 @@ class Config:
     is mounted, decoded, and kept without a slash at its end; whether a proxy strips it makes no difference.
     `server_name` is the value of the header `server`, which is not sent if it is empty. With `tls` there
     is no clear text. `introducers` are the proxies that introduce each client by the PROXY protocol; None: nobody does.
+    `proxies` are those whose connections carry many clients, and are not bounded by address.
     """
 
     host: str = "127.0.0.1"
@@ -68,6 +69,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     tls: TlsFiles | None = None
     introducers: tuple[Network, ...] | None = None
+    proxies: tuple[Network, ...] = ()
 
     def __post_init__(self) -> None:
         if self.uds is not None and self.fd is not None:

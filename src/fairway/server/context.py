@@ -20,6 +20,7 @@ from fairway.logs import ErrorLog, FaultLog, get_logger
 from fairway.protocols.websocket.frames import GOING_AWAY
 from fairway.server import descriptors
 from fairway.server.access import EventLog, client_text, target_text
+from fairway.server.addresses import Addresses
 from fairway.server.backlog import Backlog
 from fairway.server.collector import Collector
 from fairway.server.config import Config
@@ -55,11 +56,20 @@ class Served(Protocol):
 class Counters(CounterSet):
     """How often things happened since the server started."""
 
-    __slots__ = ("connections", "dropped_frames", "faults", "refused", "requests", "slow_consumers", "websockets")
+    __slots__ = (
+        "address_refusals",
+        "connections",
+        "dropped_frames",
+        "faults",
+        "refused",
+        "requests",
+        "slow_consumers",
+        "websockets",
+    )
 
     def __init__(self) -> None:
         self.connections = self.requests = self.websockets = 0
-        self.faults = self.refused = self.slow_consumers = self.dropped_frames = 0
+        self.faults = self.refused = self.address_refusals = self.slow_consumers = self.dropped_frames = 0
 
 
 class ServerContext(Clock):
@@ -87,8 +97,9 @@ class ServerContext(Clock):
         self.collector: Collector | None = None
         self.state: dict[str, Any] | None = None
         self.max_connections = limits.max_connections or descriptors.for_connections()
-        self.max_refusing = descriptors.reserve() // 4
         self.refusing = 0
+        most = limits.max_connections_per_address
+        self.addresses = Addresses(most, config.proxies) if most else None
         self.draining = False
         self.farewell = (GOING_AWAY, "server is shutting down")
         self.random = random.Random()
@@ -206,11 +217,13 @@ class ServerContext(Clock):
         """Whether not even a refusal may be waited for: descriptors are kept for the application. `coming`: of
         connections that are accepted but not here yet.
         """
-        return len(self.connections) + coming >= self.max_connections + self.max_refusing
+        return len(self.connections) + coming >= self.max_connections + descriptors.reserve() // 4
 
     def remove(self, connection: Drainable) -> None:
         """The connection's transport is gone."""
         self.connections.discard(connection)
+        if self.addresses is not None:
+            self.addresses.release(connection)
         if not self.connections:
             self._idle.set()
 

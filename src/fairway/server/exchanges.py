@@ -23,6 +23,9 @@ MAX_JOINED_BYTES = 16384
 TOO_MANY: tuple[int, str, Headers] = (503, "too many connections", [(b"retry-after", b"10")])
 """The answer to a client beyond the bound of connections."""
 
+TOO_MANY_OF_ADDRESS: tuple[int, str, Headers] = (429, "too many connections of this address", [(b"retry-after", b"10")])
+"""The answer to a client whose address has too many. It is not 503: a balancer would take the server for ill."""
+
 # The methods that the server as a whole supports, whatever the application does (RFC 9110 section 9.3.7).
 _ALLOWED: Headers = [(b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")]
 

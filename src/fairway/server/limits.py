@@ -116,6 +116,10 @@ class Limits(TlsOptions):
     """Open connections at once; beyond it 503 with Retry-After. 0: as many as there are
     descriptors, less an eighth (at least 64, at most a quarter) for the application's own files."""
 
+    max_connections_per_address: int = 0
+    """Open connections of one address at once, or of one IPv6 network (/64); beyond it 429 with Retry-After. 0: no
+    bound. Trusted proxies have none; a WebSocket that one of them passes on counts for the client that it names."""
+
     tls_handshakes_per_pass: int = 4
     """Steps of TLS handshakes, about a millisecond each, before all other connections get their turn."""
 
@@ -288,7 +292,13 @@ def _parsed(kind: str, text: str) -> object:
 
 
 # Fields for which zero, or an end to the range, means something.
-_LEAST = {"max_connections": 0, "deflate_min_bytes": 0, "stall_warning": 0, "http2_connection_window": 65535}
+_LEAST = {
+    "max_connections": 0,
+    "max_connections_per_address": 0,
+    "deflate_min_bytes": 0,
+    "stall_warning": 0,
+    "http2_connection_window": 65535,
+}
 _MOST = {"deflate_level": 9, "http2_stream_window": 2**31 - 1, "http2_connection_window": 2**31 - 1}
 
 

@@ -18,16 +18,18 @@ from typing import Any
 from fairway import running, whereabouts
 from fairway.asgi.lifespan import Lifespan
 from fairway.asgi.scope import UNKNOWN, Entrance, Origin
-from fairway.asgi.types import Application
+from fairway.asgi.types import Application, Headers
 from fairway.logs import get_logger, switch_on
 from fairway.protocols.http1 import Http1Protocol
 from fairway.protocols.proxy import ProxyHeader
 from fairway.protocols.websocket.frames import SERVICE_RESTART
 from fairway.server.accepting import AcceptPace
 from fairway.server.access import AccessLog, EventLog
+from fairway.server.admission import note_refusal
+from fairway.server.arrival import Refusal
 from fairway.server.config import Config
 from fairway.server.context import ServerContext
-from fairway.server.exchanges import TOO_MANY
+from fairway.server.exchanges import TOO_MANY, TOO_MANY_OF_ADDRESS
 from fairway.server.http1.connection import Http1Connection
 from fairway.server.introduction import Introduction
 from fairway.server.negotiation import connection_for
@@ -71,6 +73,30 @@ class _Accepted(socket.socket):
     lane = SOCKETS  # broadcasts are written to it directly, as to its base class
 
 
+class _Counted(_Accepted):
+    """One that has a place among those of its address."""
+
+    __slots__ = ("on_close",)
+
+    on_close: Callable[[], object] | None
+    """If it is set, called once the socket is closed. uvloop detaches it then, and closes the descriptor."""
+
+    def close(self) -> None:
+        super().close()
+        self._closed_once()
+
+    def detach(self) -> int:
+        number = super().detach()
+        self._closed_once()
+        return number
+
+    def _closed_once(self) -> None:
+        on_close = getattr(self, "on_close", None)
+        self.on_close = None
+        if on_close is not None:
+            on_close()
+
+
 _family_of: Callable[[socket.socket], int] = socket.SocketType.family.__get__
 
 
@@ -96,6 +122,7 @@ class Server:
         self._pauses = 0
         self._pauses_told_at = -inf
         self._handshakes: Handshakes | None = None
+        self._kind = _Counted if config.limits.max_connections_per_address else _Accepted
         self.context: ServerContext
 
     async def start(self, sockets: list[socket.socket]) -> None:
@@ -143,7 +170,7 @@ class Server:
                 return
         for _ in range(most):
             try:
-                accepted = _accept(listening)
+                accepted, peer = _accept(listening, self._kind)
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -156,6 +183,8 @@ class Server:
                 continue
             if self.config.introducers is not None and _is_trusted(accepted, self.config.introducers):
                 Introduction(self.context, accepted, self._introduced).begin()
+            elif not self._has_place(accepted, peer):
+                pass
             elif self._handshakes is not None:
                 self._handshakes.begin(accepted)
             else:
@@ -163,25 +192,47 @@ class Server:
                 self._connect(accepted)
         pace.more_wait()
 
+    def _has_place(self, accepted: socket.socket, peer: Any) -> bool:
+        """Whether the client's address may have this connection, too. If not it is refused, and told so if there is
+        room for that. Not over TLS: a handshake costs a thousand times as much as what it would be for.
+        """
+        addresses = self.context.addresses
+        if addresses is None or not isinstance(peer, tuple):
+            return True
+        place = addresses.take(peer[0])
+        if place is not None:
+            accepted.on_close = place.give_back  # type: ignore[attr-defined]  # it is `_Counted`
+            if not place.is_beyond:
+                return True
+        client = {"client": peer[:2], "path": "-"}
+        if place is None or self._handshakes is not None:
+            note_refusal(self.context, client, "closed")
+            accepted.close()
+        else:
+            note_refusal(self.context, client, "429")
+            Refusal(self.context, accepted, self._answer(*TOO_MANY_OF_ADDRESS)).begin()
+        return False
+
+    def _answer(self, status: int, reason: str, headers: Headers) -> bytes:
+        defaults = self.context.defaults().lines
+        return Http1Protocol().error_response(status, reason, default_headers=defaults, extra_headers=headers)
+
     def _turn_away(self, accepted: socket.socket) -> None:
         # One write and the end: a client that has sent its request already may see a reset instead.
         context = self.context
         context.counters.refused += 1
         context.fault("connection limit", None, f"more than {context.max_connections} connections: 503")
-        status, reason, headers = TOO_MANY
         if self._handshakes is not None:
             accepted.close()  # there is no TLS yet to say it over
             return
         with accepted, contextlib.suppress(OSError):
-            accepted.send(
-                Http1Protocol().error_response(
-                    status, reason, default_headers=context.defaults().lines, extra_headers=headers
-                )
-            )
+            accepted.send(self._answer(*TOO_MANY))
 
     def _introduced(self, accepted: socket.socket, header: ProxyHeader) -> None:
         """A proxy has said whose connection this is; if it says nothing, it is its own."""
         is_known = header.source is not None
+        if is_known and not self._has_place(accepted, header.source):
+            return
         if self._handshakes is not None:
             names = {"peername": header.source, "sockname": header.destination} if is_known else NOTHING
             self._handshakes.begin(accepted, names)
@@ -346,11 +397,11 @@ def _is_trusted(accepted: socket.socket, trusted: Collection[Network]) -> bool:
     return not isinstance(name, tuple) or is_within(str(name[0]), trusted)
 
 
-def _accept(listening: socket.socket) -> _Accepted:
+def _accept(listening: socket.socket, kind: type[_Accepted]) -> tuple[_Accepted, Any]:
     # `accept()` of the same module asks the listening socket for members of enumerations, makes them numbers again,
     # and has the class that it makes a socket of built in.
-    number, _address = listening._accept()  # type: ignore[attr-defined]  # what `accept` calls, not in the stubs
-    return _Accepted(_family_of(listening), socket.SOCK_STREAM, listening.proto, number)
+    number, peer = listening._accept()  # type: ignore[attr-defined]  # what `accept` calls, not in the stubs
+    return kind(_family_of(listening), socket.SOCK_STREAM, listening.proto, number), peer
 
 
 async def _wait(tasks: Collection[asyncio.Future[Any]]) -> None:

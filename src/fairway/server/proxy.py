@@ -10,7 +10,7 @@ likeliest reason is a proxy that nobody has configured.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -113,6 +113,10 @@ class ProxyHeaders:
             scope["client"] = client
         scheme = _counted(found.get(self._proto_header, ""), hop).lower() if self._proto_header else ""
         scope["scheme"] = _SCHEMES[scope["type"]].get(scheme, scope["scheme"])
+
+    def client_of(self, scope: Mapping[str, Any]) -> tuple[str, int] | None:
+        """Whom a trusted peer names as its client; for the peer to be looked at before. The scope stays as it is."""
+        return self._client(self._found(scope["headers"]))[0]
 
     def _found(self, headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
         """The headers that matter here. Several lines with one name form one list (RFC 9110, 5.3)."""

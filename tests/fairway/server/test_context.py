@@ -139,5 +139,6 @@ async def test_what_a_server_counts_is_among_the_statistics_of_the_process(conte
 
     assert after["requests"] - before["requests"] == 2
     assert after.keys() == {
-        "connections", "dropped_frames", "faults", "refused", "requests", "slow_consumers", "websockets",
+        "address_refusals", "connections", "dropped_frames", "faults", "refused", "requests", "slow_consumers",
+        "websockets",
     }  # fmt: skip

@@ -28,7 +28,8 @@ from fairway.protocols.http1 import (
     RequestHead,
 )
 from fairway.protocols.websocket import handshake
-from fairway.server.exchanges import MAX_JOINED_BYTES, TOO_MANY, begin, expect_end, open_exchange
+from fairway.server.admission import place_for_websocket
+from fairway.server.exchanges import MAX_JOINED_BYTES, TOO_MANY, TOO_MANY_OF_ADDRESS, begin, expect_end, open_exchange
 from fairway.server.http1.handshake import UpgradeHandshake
 from fairway.server.http2.connection import Http2Connection
 from fairway.server.websocket.connection import WebSocketConnection
@@ -254,8 +255,15 @@ class Http1Connection(asyncio.Protocol):
         scope = websocket_scope(
             head, offer.subprotocols, context.config.root_path, self._client, self._entrance, context.state
         )
+        place = place_for_websocket(context, scope, False)
+        if place is None:
+            self._refuse(*TOO_MANY_OF_ADDRESS)
+            context.access.websocket_rejected(scope, TOO_MANY_OF_ADDRESS[0])
+            return
         opening = UpgradeHandshake(context, self, offer, wire, self._http)
         websocket = WebSocketConnection(context, wire, opening, scope)
+        if context.addresses is not None:
+            context.addresses.keep(websocket, place)
         # It has to be answered in its time, most often the longer: so what is in the wheel need not be moved.
         context.wheel.hand_over(self, websocket)
         self._closing = True

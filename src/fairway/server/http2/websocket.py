@@ -11,6 +11,8 @@ from typing import Protocol
 from fairway.asgi.scope import Address, Entrance, websocket_scope
 from fairway.protocols.http2 import RequestHead, Stream
 from fairway.protocols.websocket import handshake
+from fairway.server.admission import place_for_websocket
+from fairway.server.exchanges import TOO_MANY_OF_ADDRESS
 from fairway.server.http2.handshake import Answer, ConnectHandshake
 from fairway.server.http2.transport import Carrying, StreamTransport
 from fairway.server.websocket.connection import WebSocketConnection
@@ -42,12 +44,25 @@ def open_websocket(connection: Entered, stream: Stream, head: RequestHead, ended
         context.fault("handshake", scope, f"{offer.reason}; answered with {offer.status}")
         context.access.websocket_rejected(scope, offer.status)
         return
+    place = place_for_websocket(context, scope, _carries_websockets(connection))
+    if place is None:
+        _refuse(connection, stream, handshake.Refusal(*TOO_MANY_OF_ADDRESS))
+        context.access.websocket_rejected(scope, TOO_MANY_OF_ADDRESS[0])
+        return
     transport = StreamTransport(connection, stream)
     wire = Wire(transport, context, None, transport)
     opening = ConnectHandshake(context, Answer(context, connection.writer, stream, wire), offer)
     websocket = WebSocketConnection(context, wire, opening, scope)
+    if context.addresses is not None:
+        context.addresses.keep(websocket, place)
     transport.set_protocol(websocket)
     websocket.start(scope)
+
+
+def _carries_websockets(connection: Entered) -> bool:
+    if connection.context.addresses is None:
+        return False  # nobody wants to know
+    return any(isinstance(stream.owner, StreamTransport) for stream in connection.protocol.streams.values())
 
 
 def _refuse(connection: Entered, stream: Stream, refusal: handshake.Refusal) -> None:

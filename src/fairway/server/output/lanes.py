@@ -73,6 +73,14 @@ class TlsSocket(ssl.SSLSocket):
 
     lane: ClassVar[Lane]
 
+    on_close: Callable[[], object] | None = None
+    """Called when the socket is closed, or has become another."""
+
+    def close(self) -> None:
+        super().close()
+        if self.on_close is not None:
+            self.on_close()
+
     def send(self, data: Any, flags: int = 0) -> int:
         """Send the first `RECORD_BYTES` of this, or raise `OSError`."""
         try:

@@ -140,8 +140,22 @@ class Handshake(Arrival):
         if not isinstance(endpoint, TlsSocket):
             # If the client has left already, this raises. `wrap_socket` would too, and would leave a socket open.
             self._peer = endpoint.getpeername()
-            endpoint = self.endpoint = self._credentials.wrap(endpoint)
+            endpoint = self.endpoint = self._take_over(endpoint)
         return endpoint
+
+    def _take_over(self, accepted: socket.socket) -> TlsSocket:
+        """Who is to know when the socket is closed waits for the other one now, which this one becomes."""
+        on_close = getattr(accepted, "on_close", None)
+        if on_close is None:
+            return self._credentials.wrap(accepted)
+        accepted.on_close = None  # type: ignore[attr-defined]
+        try:
+            wrapped = self._credentials.wrap(accepted)
+        except BaseException:
+            on_close()
+            raise
+        wrapped.on_close = on_close
+        return wrapped
 
     def _out_of_time(self) -> None:
         if isinstance(self.endpoint, TlsSocket):
