@@ -11,9 +11,7 @@ _IMMUTABLE = frozenset({str, int, float, bool, bytes, type(None), complex})
 
 def is_flat(message: Mapping[Any, Any]) -> bool:
     """Whether a shallow copy is enough: all keys and values are of exact immutable built-in types."""
-    return all(type(value) in _IMMUTABLE for value in message.values()) and all(
-        type(key) in _IMMUTABLE for key in message
-    )
+    return _IMMUTABLE.issuperset(map(type, message.values())) and _IMMUTABLE.issuperset(map(type, message))
 
 
 def copied(value: Any) -> Any:

@@ -16,7 +16,6 @@ from any thread.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -81,7 +80,7 @@ class Hub:
             member.owner = self
             earlier = self.channels.get(member.name)
             self.channels[member.name] = member
-            if earlier is not None:
+            if earlier is not None or self.memberships.has_unattended:
                 self.memberships.forget_rosters()
         if isinstance(earlier, ChannelQueue):
             while not earlier.empty():
@@ -149,15 +148,13 @@ class Hub:
         """The next message of a channel that waits to be read; None without one."""
         self.expire()
         queue = self.channels.get(channel)
-        if type(queue) is not ChannelQueue or queue.empty():
+        if type(queue) is not ChannelQueue:
             return None
-        with self._lock:
-            try:
-                return queue.get_nowait()[1]
-            except asyncio.QueueEmpty:  # another thread was faster
-                return None
-            finally:
+        message = queue.take()
+        if queue.empty():
+            with self._lock:
                 self._drop_if_idle(channel, queue)
+        return message
 
     def queue(self, channel: str) -> ChannelQueue:
         """The queue behind a channel without a member, made if need be."""
@@ -193,27 +190,28 @@ class Hub:
     def _enqueue(self, copy: Callable[[], Message], channels: Sequence[str]) -> int:
         """Queue a message for channels without a member, each a copy; how many were full."""
         expires_at = self._clock() + self.expiry
+        parcel = expires_at, copy
+        target_of = self.channels.get
         left_out = 0
         with self._lock:
             for channel in channels:
-                target = self.channels.get(channel)
-                if type(target) is Member and not target.closed:
-                    # Attached by another thread since the caller looked.
+                target = target_of(channel)
+                if type(target) is ChannelQueue:
+                    left_out += not target.put(parcel)
+                elif type(target) is Member and not target.closed:
+                    # Attached since the caller looked: by another thread, or after its roster was made.
                     left_out += not target.deliver(copy())
-                    continue
-                queue = target if type(target) is ChannelQueue else self.queue(channel)
-                try:
-                    queue.put_nowait((expires_at, copy()))
-                except asyncio.QueueFull:
-                    left_out += 1
+                else:
+                    left_out += not self.queue(channel).put(parcel)
             if left_out < len(channels):
                 self._expiries.add((expires_at, channels))
         return left_out
 
     def _waits(self, note: tuple[float, Sequence[str]]) -> bool:
         """Whether one of the messages that were noted may still be unread."""
-        queues = map(self.channels.get, note[1])
-        return any(isinstance(queue, ChannelQueue) and queue.first_expiry <= note[0] for queue in queues)
+        until, channels = note
+        queues = map(self.channels.get, channels)
+        return any(type(queue) is ChannelQueue and queue.first_expiry <= until for queue in queues)
 
     def _drop_if_idle(self, channel: str, queue: ChannelQueue) -> None:
         if queue.readers or not queue.empty() or self.channels.get(channel) is not queue:
@@ -222,6 +220,7 @@ class Hub:
             del self.channels[channel]
         else:
             self.channels[channel] = queue.displaced
+            self.memberships.forget_rosters()
 
     # Groups ---------------------------------------------------------------------------------------------------
 
@@ -254,8 +253,8 @@ class Hub:
             return None
         loop = running_loop_or_none()
         members, names = roster.members, roster.names
-        if self._pace.needs_slices(group, loop, len(members), len(names)):
-            message = copied(message)  # what is delivered later must not change meanwhile
+        if names or self._pace.needs_slices(group, loop, len(members), len(names)):
+            message = copied(message)  # what is taken or delivered later must not change meanwhile
         flat = is_flat(message)
         deliver = partial(self._send_to, members, loop, message, flat)
         copy = message.copy if flat else partial(copied, message)

@@ -23,9 +23,10 @@ class Memberships:
     members does not exist. The member behind a channel lists its own groups (`Member.groups`), so that no search is
     needed when it ends.
 
-    A roster is kept for the next message if every member is in this process and lists the group among its own. Such a
-    roster can only change in three ways: a channel joins, a channel leaves, or something else comes to stand behind a
-    channel. Each of these discards it. Applications' tests may also edit `groups` directly; the next message notices.
+    A roster is kept for the next message if every member lists the group among its own. Such a roster can only change
+    in three ways: a channel joins, a channel leaves, or something else comes to stand behind a channel. Each of these
+    discards it. A new member discards all rosters if some may hold names without a member (`has_unattended`).
+    Applications' tests may also edit `groups` directly; the next message notices.
 
     Watchers hear of every change. Without watchers, joining and leaving pay for one comparison, and a message to a
     group whose roster is kept pays for nothing.
@@ -33,7 +34,16 @@ class Memberships:
     `lock` guards all of this, and the hub's channels too. Every method may be called from any thread.
     """
 
-    __slots__ = ("_channels", "_has_expired_members", "_rosters", "_watchers", "groups", "joins", "lock")
+    __slots__ = (
+        "_channels",
+        "_has_expired_members",
+        "_rosters",
+        "_watchers",
+        "groups",
+        "has_unattended",
+        "joins",
+        "lock",
+    )
 
     def __init__(self, channels: Mapping[str, Target]) -> None:
         self.lock = threading.RLock()
@@ -41,6 +51,7 @@ class Memberships:
         self.joins: ExpiryQueue[tuple[float, str, str]] = ExpiryQueue(self._stands)
         self._channels = channels
         self._rosters: dict[str, Roster] = {}
+        self.has_unattended = False
         self._watchers: Watchers | None = None
         self._has_expired_members = False
 
@@ -110,15 +121,16 @@ class Memberships:
             return None
         roster = self._rosters.get(group)
         # Applications' tests reach into the groups.
-        if roster is not None and roster.joined is joined and len(roster.members) == len(joined) and roster.is_current:
+        if roster is not None and roster.joined is joined and len(roster) == len(joined) and roster.is_current:
             return roster
         with self.lock:
             targets = [(name, self._channels.get(name)) for name in joined]
             members = [target for _, target in targets if type(target) is Member]
             names = [name for name, target in targets if type(target) is not Member]
             roster = Roster(joined, members, names)
-            if not names and all(member.groups and group in member.groups for member in members):
+            if all(member.groups and group in member.groups for member in members):
                 self._rosters[group] = roster
+                self.has_unattended = self.has_unattended or bool(names)
             else:
                 self._rosters.pop(group, None)
             if self._watchers is not None:
@@ -128,6 +140,7 @@ class Memberships:
     def forget_rosters(self) -> None:
         """Something else stands behind a channel now. It may be in any group, so every roster goes."""
         self._rosters.clear()
+        self.has_unattended = False
 
     def forget_connection(self, member: Member) -> None:
         """The member has lost its connection: rebuild the rosters it is in."""

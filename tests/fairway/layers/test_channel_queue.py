@@ -26,6 +26,25 @@ def test_a_queue_looks_like_a_queue() -> None:
     assert queue.get_nowait() == (5.0, {"n": 1})
 
 
+def test_what_waits_can_be_looked_at_and_goes_on_waiting() -> None:
+    queue = ChannelQueue(maxsize=0)
+    queue.put_nowait((5.0, {"n": 1}))
+    queue.put_nowait((6.0, {"n": 2}))
+
+    assert queue.messages() == [{"n": 1}, {"n": 2}]
+    assert (queue.take(), queue.take(), queue.take()) == ({"n": 1}, {"n": 2}, None)
+
+
+def test_what_has_expired_is_dropped_and_nothing_else() -> None:
+    queue = ChannelQueue(maxsize=0)
+    for expires_at in (5.0, 6.0, 7.0):
+        queue.put_nowait((expires_at, {"n": expires_at}))
+
+    assert queue.drop_expired(6.5) == 2
+    assert queue.messages() == [{"n": 7.0}]
+    assert queue.drop_expired(6.5) == 0
+
+
 def test_a_queue_without_a_bound_is_never_full() -> None:
     queue = ChannelQueue(maxsize=0)
     for number in range(1000):

@@ -36,6 +36,52 @@ async def test_sending_copies() -> None:
     assert await hub.receive("c") == {"list": [1]}
 
 
+@pytest.mark.parametrize("value", [1, [1]], ids=["flat", "deep"])
+async def test_what_one_reader_of_a_group_changes_no_other_sees(value: object) -> None:
+    hub = new_hub()
+    hub.group_add("g", "a")
+    hub.group_add("g", "b")
+    message = {"type": "x", "value": value}
+    hub.group_send("g", message)
+    message["value"] = "changed by the sender"
+    first = await hub.receive("a")
+    first["value"] = "changed by a reader"
+
+    assert await hub.receive("b") == {"type": "x", "value": value}
+
+
+async def test_the_names_of_a_group_are_looked_up_once_for_many_messages() -> None:
+    hub = new_hub()
+    hub.group_add("g", "a")
+    hub.group_send("g", {"n": 1})
+    roster = hub.memberships.roster("g")
+    hub.group_send("g", {"n": 2})
+    assert hub.memberships.roster("g") is roster
+    assert [await hub.receive("a"), await hub.receive("a")] == [{"n": 1}, {"n": 2}]
+
+    member = new_member(hub, "a")
+    hub.group_send("g", {"n": 3})
+
+    assert hub.memberships.roster("g") is not roster
+    assert waiting(member) == [{"n": 3}]
+
+
+async def test_a_member_is_found_again_after_somebody_has_read_its_channel() -> None:
+    hub = new_hub()
+    member = new_member(hub, "a")
+    hub.group_add("g", "a")
+    reader = asyncio.ensure_future(hub.receive("a"))
+    await asyncio.sleep(0)
+    hub.group_send("g", {"n": 1})
+    assert await reader == {"n": 1}
+    hub.group_send("g", {"n": 2})
+
+    roster = hub.memberships.roster("g")
+    assert roster is not None
+    assert (list(roster.members), list(roster.names)) == ([member], [])
+    assert waiting(member) == [{"n": 2}]
+
+
 async def test_sending_to_a_member_copies() -> None:
     hub = new_hub()
     member = new_member(hub)

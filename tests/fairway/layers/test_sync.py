@@ -234,7 +234,7 @@ def test_a_channel_without_a_reader_is_bounded_and_keeps_what_it_was_sent(layer,
     layer.capacity = 10
     for number in range(20):
         SENDERS[way]("news", item(0, number))
-    assert [message["text"] for _, message in layer.channels["archive"]._items] == [f"0 {n}" for n in range(10)]
+    assert [message["text"] for message in layer.channels["archive"].messages()] == [f"0 {n}" for n in range(10)]
     assert layer.hub.dropped == 10
 
 
@@ -457,7 +457,7 @@ def test_what_a_layer_keeps_open_is_ended_with_the_process():
 
 
 def test_a_layer_that_does_not_answer_is_given_up_and_cancelled(wire):
-    with pytest.raises(TimeoutError, match=r"WireLayer\.group_send did not finish within 0\.05 s: is what the channel"):
+    with pytest.raises(TimeoutError, match=r"WireLayer\.group_send did not finish within 0\.05 s: is the channel"):
         group_send("nowhere", item(0, 0), timeout=0.05)
     wait_until(wire.stuck.is_set)
     group_send("news", item(0, 1))
@@ -590,7 +590,7 @@ def archive(layer: InMemoryChannelLayer) -> Callable[[], list[str]]:
     layer.hub.group_add("news", "archive")
 
     def texts() -> list[str]:
-        return [message["text"] for _, message in layer.hub.queue("archive")._items]
+        return [message["text"] for message in layer.hub.queue("archive").messages()]
 
     return texts
 
@@ -691,7 +691,7 @@ def test_what_is_sent_is_what_the_message_was_when_the_call_was_made(archive, la
         group_send_on_commit("news", message)
         message["text"] = "now"
         message["lines"][0]["count"] = 2
-    ((_, sent),) = layer.hub.queue("archive")._items
+    (sent,) = layer.hub.queue("archive").messages()
     assert sent == {"type": "news.item", "text": "then", "lines": [{"count": 1}]}
 
 
@@ -728,7 +728,7 @@ class TestsOfAnApplication(TestCase):
         self.addCleanup(channel_layers.backends.clear)
 
     def sent(self) -> list[str]:
-        return [message["text"] for _, message in self.layer.hub.queue("archive")._items]
+        return [message["text"] for message in self.layer.hub.queue("archive").messages()]
 
     def test_captured_messages_can_be_sent(self) -> None:
         with self.captureOnCommitCallbacks(execute=True) as callbacks:
