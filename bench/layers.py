@@ -6,11 +6,13 @@ Two processes with so many members each receive what a third one sends in bursts
 take turns, in fresh processes over one Redis, so that whatever else the machine does meets all of them. What is printed
 is the median over the rounds, and how many times ours the others need.
 
-    python bench/layers.py --scenario local|broadcast
+    python bench/layers.py --scenario local|broadcast|sync
 
 `local`: one sender and four processes with a member each, over the local broker and over Redis in turn. `broadcast`: to
 1,000 sockets of each of two servers over Redis, and to 1,000 of one server over the layer in memory. Both say the CPU
-time of all processes together, the service included, for each delivery, and the ratio.
+time of all processes together, the service included, for each delivery, and the ratio. `sync`: a process without an
+event loop, as a WSGI worker is, sends to one member by `fairway.layers.sync`, and by `async_to_sync` over
+channels_redis. The CPU time of the process that sends and that of Redis stand apart, for each send.
 """
 
 from __future__ import annotations
@@ -123,7 +125,9 @@ class Nothing:
 class Node:
     def __init__(self, layer: str, role: str, url: str, members: int, reading: str) -> None:
         python, backend = LAYERS[layer]
-        command = [python, HERE / "apps/layer_node.py", role, backend, url, str(members), reading]
+        self.start([python, HERE / "apps/layer_node.py", role, backend, url, str(members), reading])
+
+    def start(self, command: list[str | Path]) -> None:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.wait_for("ready")
 
@@ -140,6 +144,42 @@ class Node:
     def stop(self) -> None:
         self.process.stdin.close()
         self.process.wait(10)
+
+
+class SyncSender(Node):
+    """A process without an event loop."""
+
+    def __init__(self, layer: str, url: str) -> None:
+        python, backend = LAYERS[layer]
+        way = "sync" if layer.startswith("fairway") else "async_to_sync"
+        self.start([python, HERE / "apps/sync_sender.py", way, backend, url])
+
+
+def send_without_a_loop(redis: Redis, rounds: int, sends: int = 300) -> None:
+    """Each side has a receiver with a member, and a sender; they take turns, in blocks of so many sends."""
+    ours = COMPARED[0]
+    receivers = [Node(layer, "receive", redis.url, 1, "consumers") for layer in COMPARED]
+    senders = {layer: SyncSender(layer, redis.url) for layer in COMPARED}
+    figures: list[dict[str, tuple[float, float]]] = []
+    try:
+        for number in range(rounds):
+            figures.append({})
+            for layer in COMPARED if number % 2 == 0 else COMPARED[::-1]:
+                service = redis.cpu()
+                cpu = senders[layer].ask(f"send {sends}")["cpu"]
+                figures[-1][layer] = cpu / sends * 1e6, (redis.cpu() - service) / sends * 1e6
+    finally:
+        for node in (*senders.values(), *receivers):
+            node.stop()
+    print(f"{'CPU in µs for each send':24} {'sender':>8} {'Redis':>8}")
+    for layer in COMPARED:
+        sender, service = (statistics.median(each[layer][index] for each in figures) for index in (0, 1))
+        print(f"{layer:24} {sender:8.1f} {service:8.1f}")
+    for layer in COMPARED[1:]:
+        for index, words in enumerate(("sender", "Redis")):
+            ratios = sorted(each[layer][index] / each[ours][index] for each in figures)
+            middle = statistics.median(ratios)
+            print(f"{layer}, {words}: {middle:.1f} times ours ({ratios[0]:.1f} to {ratios[-1]:.1f})")
 
 
 def together(service: Redis | Broker | Nothing, layer: str, roles: list[str], members: int, sends: int) -> float:
@@ -238,9 +278,11 @@ def main() -> None:
     parser.add_argument("--readers", action="store_true", help="members call receive() instead of being consumers")
     parser.add_argument("--redis", default="redis-server")
     parser.add_argument("--json", type=Path, help="where to keep the figures")
-    parser.add_argument("--scenario", choices=("channels_redis", "local", "broadcast"), default="channels_redis")
+    parser.add_argument(
+        "--scenario", choices=("channels_redis", "local", "broadcast", "sync"), default="channels_redis"
+    )
     options = parser.parse_args()
-    if options.scenario != "channels_redis":
+    if options.scenario in ("local", "broadcast"):
         redis = Redis(options.redis)
         try:
             compare(redis, options.scenario, options.rounds)
@@ -252,6 +294,9 @@ def main() -> None:
     redis = Redis(options.redis)
     rounds = []
     try:
+        if options.scenario == "sync":
+            send_without_a_loop(redis, options.rounds)
+            return
         for number in range(options.rounds):
             order = COMPARED if number % 2 == 0 else COMPARED[::-1]
             rounds.append({layer: measure(redis, layer, options) for layer in order})
