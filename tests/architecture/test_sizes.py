@@ -27,13 +27,13 @@ LARGE_CLASSES: dict[str, tuple[int, int]] = {
     "channels.layers.InMemoryChannelLayer": (27, 13),
     "channels.security.websocket.WebsocketDenier": (34, 17),
     "fairway.asgi.http.HttpExchange": (28, 23),
-    "fairway.asgi.websocket.WebSocketExchange": (38, 9),
+    "fairway.asgi.websocket.WebSocketExchange": (35, 10),
     "fairway.generic.sse.ServerSentEventsConsumer": (49, 31),
     "fairway.server.context.ServerContext": (25, 31),
     "fairway.server.http1.connection.Http1Connection": (41, 15),
     "fairway.server.http2.stream.StreamExchange": (28, 24),
     "fairway.server.limits.Limits": (4, 51),
-    "fairway.server.websocket.connection.WebSocketConnection": (65, 14),
+    "fairway.server.websocket.connection.WebSocketConnection": (62, 14),
     "fairway.server.wire.Wire": (37, 15),
 }
 

@@ -27,7 +27,7 @@ import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse, status_of
 from fairway.asgi.reporter import Host
@@ -91,10 +91,33 @@ class Closing(NotClosing):
 NOT_CLOSING = NotClosing()
 
 
+class WebSocketHandshake(Protocol):
+    """A request for a WebSocket, and every answer to it but acceptance, which is `WebSocketExchange._open`.
+
+    Errors of the application are raised as `ProtocolMisuse`; then nothing has been sent.
+    """
+
+    def answer(self, status: int, text: str) -> None:
+        """Send a whole response of the server's own. `text` is one line, or empty."""
+
+    def begin_denial(self, message: Mapping[str, Any]) -> None:
+        """Take a `websocket.http.response.start`. It is held back until the body begins, so that an error in between
+        can still be answered.
+        """
+
+    def continue_denial(self, message: Mapping[str, Any]) -> int:
+        """Send the body of a `websocket.http.response.body`, behind the start if this is the first. Return the status
+        of the response.
+        """
+
+
 class WebSocketExchange(Connection):
     """The carrier sets what is declared here before it calls `start`: `phase` CONNECTING, `is_open` false."""
 
-    __slots__ = ("_task", "closing", "outbox", "phase", "scope", "started_at")
+    __slots__ = ("_task", "closing", "handshake", "outbox", "phase", "scope", "started_at")
+
+    handshake: WebSocketHandshake | None
+    """The request, while it has not been accepted. The carrier may let go of it when the conversation has ended."""
 
     outbox: Output
     phase: Phase
@@ -233,11 +256,13 @@ class WebSocketExchange(Connection):
         self._shut(NORMAL_CLOSURE if code is None else code, reason or "")
 
     def _begin_denial(self, message: Mapping[str, Any]) -> None:
-        self._deny(message)
+        assert self.handshake is not None
+        self.handshake.begin_denial(message)
         self.phase = Phase.DENYING
 
     def _continue_denial(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
-        status = self._deny_further(message)
+        assert self.handshake is not None
+        status = self.handshake.continue_denial(message)
         if self.phase is Phase.DENYING:
             self.phase = Phase.ANSWERING
             if self.host.logs_access:
@@ -304,7 +329,8 @@ class WebSocketExchange(Connection):
             self._drop()
         if self.phase not in (Phase.CONNECTING, Phase.DENYING):
             return
-        self._answer(status, text)
+        assert self.handshake is not None
+        self.handshake.answer(status, text)
         self.phase = Phase.ANSWERING
         if self.host.logs_access:
             self.host.access.websocket_rejected(self.scope, status)
@@ -402,20 +428,6 @@ class WebSocketExchange(Connection):
 
     def _opened(self) -> None:
         """The conversation is open: go on with what the client said too early, or with closing."""
-
-    def _deny(self, message: Mapping[str, Any]) -> None:
-        """Take note of a `websocket.http.response.start`; it is held back until its body begins, so that an error in
-        between can still be answered.
-        """
-        raise NotImplementedError
-
-    def _deny_further(self, message: Mapping[str, Any]) -> int:
-        """Send what a `websocket.http.response.body` says, at first behind the start; the status of the response."""
-        raise NotImplementedError
-
-    def _answer(self, status: int, text: str) -> None:
-        """Send a whole response to the handshake, of the server's own."""
-        raise NotImplementedError
 
     def _finish(self) -> None:
         """The response to the handshake is complete: end the connection when the client has it."""

@@ -35,8 +35,10 @@ def note_own(owner: type, *names: str) -> None:
 class Overrides:
     """What a consumer class has overridden. `Overrides.of(consumer_class)` gives the one record of a class."""
 
-    __slots__ = ("_definitions", "names", "on_the_way", "sees_dispatch", "sees_messages", "sees_receive", "sees_send")
+    __slots__ = ("definitions", "names", "on_the_way", "sees_dispatch", "sees_messages", "sees_receive", "sees_send")
 
+    definitions: list[object]
+    """Whatever the class and its bases define under these names: when that has changed, the record is out of date."""
     names: frozenset[str]
     """Those of the package's own methods that are overridden."""
     on_the_way: tuple[str, ...]
@@ -52,7 +54,7 @@ class Overrides:
 
     def __init__(self, consumer_class: type[Any]) -> None:
         bases = consumer_class.__mro__
-        self._definitions = _definitions(bases)
+        self.definitions = _definitions(bases)
         self.names = frozenset(name for name in _names if _is_foreign(bases, name))
         self.on_the_way = tuple(name for name in _ON_THE_WAY if name in self.names)
         self.sees_messages = bool(self.on_the_way)
@@ -68,7 +70,7 @@ class Overrides:
         It lies in the class as `_fairway_overrides`, where instances find it without an attribute of their own.
         """
         record: Overrides | None = consumer_class.__dict__.get("_fairway_overrides")
-        if record is None or record._definitions != _definitions(consumer_class.__mro__):
+        if record is None or record.definitions != _definitions(consumer_class.__mro__):
             record = cls(consumer_class)
             type.__setattr__(consumer_class, "_fairway_overrides", record)
         return record

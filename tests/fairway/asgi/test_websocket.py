@@ -114,6 +114,23 @@ class FakeEncoder:
         return b"bytes:" + data
 
 
+class FakeHandshake:
+    """Answers nothing; remembers what it was asked to answer."""
+
+    def __init__(self, calls: list[Any]) -> None:
+        self._calls = calls
+
+    def answer(self, status: int, text: str) -> None:
+        self._calls.append(("answer", status))
+
+    def begin_denial(self, message: Mapping[str, Any]) -> None:
+        self._calls.append("deny")
+
+    def continue_denial(self, message: Mapping[str, Any]) -> int:
+        self._calls.append("deny further")
+        return 401
+
+
 class HandDrivenExchange(WebSocketExchange):
     """A carrier that carries nothing, and notes what it was asked to do."""
 
@@ -122,6 +139,7 @@ class HandDrivenExchange(WebSocketExchange):
     def __init__(self) -> None:
         self.calls: list[Any] = []
         self.host = FakeHost(self.calls)
+        self.handshake = FakeHandshake(self.calls)
         self.refuses_to_open = False
         self.encoder = FakeEncoder()
         self.inbox = Inbox(asyncio.get_running_loop())
@@ -141,16 +159,6 @@ class HandDrivenExchange(WebSocketExchange):
     def _opened(self) -> None:
         assert self.is_open
         self.calls.append("opened")
-
-    def _deny(self, message: Mapping[str, Any]) -> None:
-        self.calls.append("deny")
-
-    def _deny_further(self, message: Mapping[str, Any]) -> int:
-        self.calls.append("deny further")
-        return 401
-
-    def _answer(self, status: int, text: str) -> None:
-        self.calls.append(("answer", status))
 
     def _finish(self) -> None:
         self.calls.append("finish")

@@ -39,30 +39,6 @@ if TYPE_CHECKING:
     from fairway.server.context import ServerContext
 
 
-class _ClientEnd:
-    """The client has said everything; it may still wait for its answer (RFC 9112 section 9.6).
-
-    Thousands may end together, and are dealt with in turn (`fairway.delivery.Sleeper`).
-    """
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: Http1Connection) -> None:
-        self._connection = connection
-
-    def wake(self) -> None:
-        connection = self._connection
-        if connection.outbox.transport is None:
-            return
-        if not connection._closing:
-            connection._handle(connection._http.receive_eof())
-        exchange = connection._exchange
-        if exchange is None:
-            connection._close()
-        else:
-            connection._expect_end(exchange)
-
-
 class Http1Connection(asyncio.Protocol):
     """Carries `HttpExchange`s over HTTP/1.1 (`fairway.asgi.http.HttpCarrier`).
 
@@ -156,8 +132,22 @@ class Http1Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.outbox.eof = True
-        self._context.batch.wake_to_end(_ClientEnd(self))
+        self._context.batch.wake_to_end(self)
         return not self.outbox.is_ending
+
+    def wake(self) -> None:
+        """The client has ended its side, but may still wait for its answer (RFC 9112 section 9.6).
+
+        Thousands of clients may do so at once. They get their turns one after the other. (`fairway.delivery.Sleeper`)
+        """
+        if self.outbox.transport is None:
+            return
+        if not self._closing:
+            self._handle(self._http.receive_eof())
+        if self._exchange is None:
+            self._close()
+        else:
+            self._expect_end(self._exchange)
 
     def connection_lost(self, exc: Exception | None) -> None:
         context = self._context
@@ -317,10 +307,10 @@ class Http1Connection(asyncio.Protocol):
     # The application's answer (`fairway.asgi.http.HttpCarrier`) ---------------------------------------------------
 
     def send_continue(self) -> None:
-        self._append(self._http.send_informational, 100, ())
+        _write(self.outbox, self._http.send_informational, 100, ())
 
     def send_early_hints(self, headers: Headers) -> bool:
-        return self._append(self._http.send_informational, 103, headers)
+        return _write(self.outbox, self._http.send_informational, 103, headers)
 
     def send_whole(self, status: int, headers: Headers, body: bytes) -> bool:
         context = self._context
@@ -335,26 +325,14 @@ class Http1Connection(asyncio.Protocol):
     def send_start(self, status: int, headers: Headers, trailers: bool) -> None:
         if self._context.draining:
             headers = [*headers, (b"connection", b"close")]
-        try:
-            data = self._http.send_response(
-                status, headers, default_headers=self._context.defaults().lines, trailers=trailers
-            )
-        except LocalProtocolError as error:
-            raise ProtocolMisuse(str(error)) from None
-        self.outbox.append(data)
+        defaults = self._context.defaults().lines
+        _write(self.outbox, self._http.send_response, status, headers, default_headers=defaults, trailers=trailers)
 
     def send_body(self, data: bytes, more: bool) -> bool:
-        return self._append(self._http.send_body, data, more)
+        return _write(self.outbox, self._http.send_body, data, more)
 
     def send_trailers(self, headers: Headers) -> bool:
-        return self._append(self._http.send_trailers, headers)
-
-    def _append(self, frame: Callable[..., bytes], *arguments: Any) -> bool:
-        try:
-            data = frame(*arguments)
-        except LocalProtocolError as error:
-            raise ProtocolMisuse(str(error)) from None
-        return bool(data) and self.outbox.append(data)
+        return _write(self.outbox, self._http.send_trailers, headers)
 
     def body_taken(self) -> None:
         self._resume_reading()
@@ -503,3 +481,12 @@ class Http1Connection(asyncio.Protocol):
         """Drop the connection."""
         self._closing = True
         self.outbox.abort()
+
+
+def _write(wire: Wire, frame: Callable[..., bytes], *arguments: Any, **options: Any) -> bool:
+    """Write what a method of the protocol core returns. If that method objects, it is the application's mistake."""
+    try:
+        data = frame(*arguments, **options)
+    except LocalProtocolError as error:
+        raise ProtocolMisuse(str(error)) from None
+    return bool(data) and wire.append(data)

@@ -30,7 +30,7 @@ class Drained:
         self._outbox = outbox
 
     def __await__(self) -> Generator[Any, None, None]:
-        return self._outbox._drain().__await__()
+        return self._outbox.wait_drained().__await__()
 
 
 class Droppable:
@@ -291,7 +291,7 @@ class Outbox:
         """What to await until the size is below the high water mark, or the outbox closed; it need not be awaited."""
         return Drained(self)
 
-    async def _drain(self) -> None:
+    async def wait_drained(self) -> None:
         # Others may have been woken first, and have filled it again: whoever wakes looks again.
         while self.size >= self.high_water and self.transport is not None:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -53,9 +53,10 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
       becomes of the socket meanwhile.
     """
 
-    __slots__ = ("_context", "_core", "_decode_scheduled", "_handshake", "wheel_slot")
+    __slots__ = ("_context", "_core", "_decode_scheduled", "wheel_slot")
 
     outbox: Wire
+    handshake: Handshake | None
     closing: NotClosing | Closing
 
     def __init__(self, context: ServerContext, wire: Wire, handshake: Handshake, scope: dict[str, Any]) -> None:
@@ -68,7 +69,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self.encoder = PLAIN
         self.scope = scope  # until `start`
         self.wheel_slot: int | None = None
-        self._handshake: Handshake | None = handshake
+        self.handshake = handshake
         self._core: WebSocketProtocol | None = None
         self.phase = Phase.CONNECTING
         self.closing = NOT_CLOSING
@@ -174,7 +175,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         if self.phase is Phase.ENDED:
             self.outbox.discard()
             return
-        if self._handshake is not None and not self._handshake.keep(data):
+        if self.handshake is not None and not self.handshake.keep(data):
             self._fault("early data", "too much data before the end of the handshake (RFC 6455 section 4.1)")
             self.abort()
 
@@ -341,7 +342,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         return self._context
 
     def _open(self, message: Mapping[str, Any]) -> None:
-        handshake = self._handshake
+        handshake = self.handshake
         assert handshake is not None
         handshake.accept(message)
         subprotocol = message.get("subprotocol")
@@ -353,27 +354,15 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self._core = handshake.connection()
 
     def _opened(self) -> None:
-        handshake, core = self._handshake, self._core
+        handshake, core = self.handshake, self._core
         assert handshake is not None
         assert core is not None
-        self._handshake = None
+        self.handshake = None
         self._schedule_core(core)
         if self._context.draining:
             self.drain()
         elif early := handshake.early_data():
             self.data_received(early)
-
-    def _deny(self, message: Mapping[str, Any]) -> None:
-        assert self._handshake is not None
-        self._handshake.begin_denial(message)
-
-    def _deny_further(self, message: Mapping[str, Any]) -> int:
-        assert self._handshake is not None
-        return self._handshake.continue_denial(message)
-
-    def _answer(self, status: int, text: str) -> None:
-        assert self._handshake is not None
-        self._handshake.answer(status, text and text + "\n")
 
     def _finish(self) -> None:
         """End our side, read on and throw away, until the client ends its own."""
@@ -459,7 +448,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     def _release(self) -> None:
         self._context.wheel.cancel(self)
         self.inbox.clear()
-        self._core = self._handshake = None
+        self._core = self.handshake = None
 
     # For the server -------------------------------------------------------------------------------------------
 

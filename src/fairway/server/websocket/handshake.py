@@ -102,12 +102,13 @@ class Handshake:
     # Any other answer -----------------------------------------------------------------------------------------
 
     def answer(self, status: int, text: str) -> None:
-        """Send a whole response of the server's own; without text, it has no content."""
-        headers: Headers = [(b"content-length", b"%d" % len(text)), (b"connection", b"close")]
-        if text:
+        """Send a whole response of the server's own. `text` is its one line of content, or empty."""
+        content = b"%b\n" % text.encode("ascii") if text else b""
+        headers: Headers = [(b"content-length", b"%d" % len(content)), (b"connection", b"close")]
+        if content:
             headers.append((b"content-type", b"text/plain; charset=utf-8"))
         self._carrier.send_start(status, headers, False)
-        self._carrier.send_body(text.encode("ascii"), False)
+        self._carrier.send_body(content, False)
 
     def begin_denial(self, message: Mapping[str, Any]) -> None:
         """Take note of the start of a denial response; it is sent with the first piece of the body."""
