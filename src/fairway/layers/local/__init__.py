@@ -1,7 +1,7 @@
 """The layer for several processes on one machine, which talk through a broker over a Unix socket.
 
-As `BACKEND` in `CHANNEL_LAYERS`: "fairway.layers.local.LocalChannelLayer". The broker is a process of this package as
-well, and does without most of it: the layer is imported when it is asked for.
+As `BACKEND` in `CHANNEL_LAYERS`: "fairway.layers.local.LocalChannelLayer". The broker's process imports this package
+too, and needs little of it, so the layer is imported only on demand.
 """
 
 from __future__ import annotations

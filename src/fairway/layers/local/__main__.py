@@ -1,7 +1,7 @@
-"""`python -m fairway.layers.local`: the broker. Servers and workers start it by themselves.
+"""`python -m fairway.layers.local`: the broker. Servers and workers start it themselves.
 
-Run by hand it stays in the foreground, for a service manager or a container, and finds its place by the settings that
-DJANGO_SETTINGS_MODULE names, or by `--socket`.
+Run by hand it stays in the foreground, for a service manager or a container. `--socket` or the settings in
+DJANGO_SETTINGS_MODULE say where it listens.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ else:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until nobody is connected any more, or until stopped by a signal. 0, too, if there is a broker already."""
+    """Serve until nobody needs the broker any more, or until a signal. Also 0 if there is a broker already."""
     options = _parser().parse_args(argv)
     try:
         place = given_place(options.socket, options.group) if options.socket else place_of_layer(options.layer)
@@ -62,7 +62,7 @@ async def _serve(place: Place, claimed: Claim, listening: socket.socket) -> None
 
 
 def _detach() -> None:
-    """Let whoever waits for the command go on, and live in a session of our own, without its terminal and files."""
+    """Let the caller of the command go on, and continue in a session of our own, without its terminal and files."""
     if os.fork():
         os._exit(0)
     os.setsid()
@@ -73,7 +73,7 @@ def _detach() -> None:
 
 
 def _raise_limit() -> None:
-    """As many descriptors as there may be: one for each process that is connected."""
+    """Raise the limit of descriptors: each connected process takes one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4096 if hard == resource.RLIM_INFINITY else min(hard, 4096)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,4 +1,4 @@
-"""The backplane over a local broker: who has subscribed to what here, who waits for a queue, and one link."""
+"""The backplane over a local broker: this process's subscriptions, its readers of queues, and one link."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from fairway.layers.local.protocol import Answer, Ask
 from fairway.layers.local.readers import Readers
 
 LONGEST_PAUSE = 1.0
-"""Seconds between two attempts to reach the broker, at most: it is on this machine, and started in a moment."""
+"""Most seconds between two attempts to reach the broker, which is on this machine and starts in a moment."""
 
 
 class LocalBackplane(Backplane):
-    """`start_broker` is called when none listens, unless it is None. Times are in seconds."""
+    """If no broker listens, `start_broker` is called, unless it is None. Times are in seconds."""
 
     abilities = frozenset({FOLLOWERS})
 
@@ -134,7 +134,7 @@ class LocalBackplane(Backplane):
         return None if self._kept is None else self._kept.link
 
     async def call(self, frame: bytes) -> Frame:
-        """The broker's answer, within `answer_timeout`."""
+        """Send a frame and return the broker's answer, within `answer_timeout`."""
         link = await self._standing()
         try:
             async with asyncio.timeout(self._answer_timeout):
@@ -167,7 +167,7 @@ class LocalBackplane(Backplane):
         try:
             await connect(link, self._place, self._start_broker)
             subjects = list(self._subjects)
-            # Both at once: a broker that has just taken over waits until those who were there before have subscribed.
+            # Both together: a broker that has just taken over waits until everybody has subscribed again.
             greeting = [protocol.hello(self._prefix), *protocol.names(Ask.SUBSCRIBE, subjects)]
             try:
                 await link.call_all(greeting)
@@ -176,7 +176,7 @@ class LocalBackplane(Backplane):
                     raise
                 await self._start_broker()
                 raise Unavailable("a newer broker takes over") from None
-            # What was given up meanwhile, or begun, is made up for.
+            # Catch up with subjects that were dropped or added meanwhile.
             gone = [subject for subject in subjects if subject not in self._subjects]
             new = list(self._subjects.keys() - set(subjects))
             await link.call_all(
@@ -197,10 +197,10 @@ class LocalBackplane(Backplane):
             self._readers.ask_again(link)
         self._events.up()
 
-    # What the link tells (`Owner`) ----------------------------------------------------------------------------
+    # What the link reports (`Owner`) --------------------------------------------------------------------------
 
     def pushed(self, subject: str, data: bytes) -> Awaitable[None] | None:
-        # What was under way when it was given up is not for anybody.
+        # It was on its way when the subscription ended: nobody wants it.
         if subject not in self._subjects:
             return None
         self.statistics.received += 1

@@ -1,4 +1,4 @@
-"""The local broker by a socket that blocks, for `fairway.layers.blocking`."""
+"""The local broker over a blocking socket, for `fairway.layers.blocking`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fairway.layers.local.connecting import NO_BROKER
 from fairway.layers.local.place import Misplaced, Place
 from fairway.layers.local.protocol import Answer, Ask, Decoder, ProtocolError
 
-# What comes in the order of the questions.
+# The answers that arrive in the order of the questions.
 _ANSWERS = frozenset({Answer.DONE, Answer.FULL, Answer.FOLLOWERS, Answer.REFUSED, Answer.WELCOME})
 
 Frame = tuple[Answer, str, bytes]
@@ -28,7 +28,7 @@ class _Link:
         self._frames: list[Frame] = []
 
     def ask(self, questions: bytes, count: int, deadline: float) -> list[Frame]:
-        """Send questions together, a message the last; return their answers."""
+        """Send questions together, with a message last, and return their answers."""
         self.socket.settimeout(remaining(deadline))
         send_all(self.socket, questions)
         return [self._answer(deadline) for _ in range(count)]
@@ -49,7 +49,7 @@ class _Link:
 
 
 class BlockingLocal:
-    """The senders' side of `LocalBackplane`. It starts no broker: where there is none, nobody is there to hear."""
+    """The sending side of `LocalBackplane`. It starts no broker: without one, there is nobody to receive."""
 
     def __init__(self, place: Place, prefix: str) -> None:
         self._place = place

@@ -1,14 +1,14 @@
 """The broker: the engine for the processes of one machine, over a Unix socket.
 
-It lives from the taking of its lock until 30 seconds after its last peer, and no shorter than what waits in its queues.
-It has one write for each peer and pass of the event loop, and a bound for everything: a peer that takes nothing for
-five seconds, or lets 32 MiB wait, is cut off.
+It lives from the moment it has the lock until 30 seconds after its last peer has gone, and at least as long as its
+queues hold messages. Each peer gets at most one write in a pass of the event loop. Everything is bounded: a peer that
+takes nothing for five seconds, or lets 32 MiB wait, is cut off.
 
-A broker speaks its version and some older ones. A newer broker takes over so that nothing is lost. The old one stops
-listening and asks all to leave; everybody sends what he has begun to send, and reads what is for him, until all have
-left. Then the successor gets what waits in queues, and the old one ends. The successor answers nobody until as many
-have subscribed as had before, or a second has passed, so that nothing is published past somebody who is still on his
-way.
+A broker speaks its own version of the protocol and some older ones. When a newer broker takes over, nothing is lost.
+The old broker stops listening and asks all peers to leave. They finish sending, and read what is still coming, until
+all have left. Then the old broker passes the contents of its queues to the successor, and ends. The successor answers
+nobody until as many peers have subscribed as before, or until a second has passed, so that no message is published
+while its subscribers are still on their way.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from fairway.layers.local.place import Place
 from fairway.layers.local.protocol import Answer, Role
 
 IDLE = 30.0
-"""Seconds that a broker without peers lives."""
+"""Seconds that a broker lives without peers."""
 
 MOST_PEERS = 1000
 MOST_PREFIXES = 100
 QUEUE_BYTES = 64 * 1024 * 1024
-"""Bytes in all queues of a prefix; beyond that they are full."""
+"""Most bytes in all queues of one prefix. Beyond that they are full."""
 
 STALLED = 5.0
 GREETING = 5.0
-"""Seconds in which a peer has to take something of what waits for it, or to say hello."""
+"""Seconds within which a peer has to take some of its waiting bytes, or to say hello."""
 
 HANDOVER = 2.0
 SETTLING = 1.0
-"""Seconds that all have to leave, and to come back to the successor."""
+"""Seconds for all peers to leave, and to come back to the successor."""
 
 _TICK = 1.0
 
 
 class Heritage:
-    """What a broker takes over from its predecessor: what waits in queues, and how many processes had subscribed."""
+    """What a broker takes over from its predecessor: the queues, and the number of processes that had subscribed."""
 
     def __init__(self) -> None:
         self.engines: dict[str, Engine] = {}
@@ -212,7 +212,7 @@ class Broker:
             successor.tell(protocol.followers(engine.following(now)))
         successor.tell(protocol.done(subscribed))
         self._flush()
-        # `close` writes what still waits, in a process that lives as long.
+        # `close` still writes what waits, so the process must live until that is done.
         ending = [peer for peer in self._peers if not peer.transport.is_closing()]
         for peer in ending:
             peer.transport.close()
@@ -226,14 +226,14 @@ class Broker:
 
 
 class _Patience:
-    """What a peer has taken, and since when nothing more."""
+    """How much a peer has taken, and since when it has taken nothing more."""
 
     def __init__(self, now: float, taken: int) -> None:
         self._arrived = self._since = now
         self._taken = taken
 
     def is_over(self, peer: Peer, now: float, stalled: float) -> bool:
-        """Whether it has taken nothing for too long of what waits, or has not said hello."""
+        """Whether the peer has let its bytes wait for too long, or has not said hello in time."""
         if peer.phase is Phase.GREETING and now - self._arrived > GREETING:
             return True
         if not peer.waiting_bytes or peer.bytes_taken != self._taken:

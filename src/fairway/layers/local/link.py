@@ -1,8 +1,8 @@
-"""One connection to the broker: what is posted in one pass of the event loop goes out in one write.
+"""One connection to the broker. Everything posted in one pass of the event loop goes out in one write.
 
-The broker answers in order, so those who wait for an answer stand in one queue. Posted messages are confirmed apart
-from that, by numbers. A link is usable from the end of `greet` until the connection is lost, given up by `abort`, or
-left because another broker takes over; it is not used again.
+The broker answers in order, so one queue holds the calls that wait for an answer. Posted messages are confirmed
+separately, by counts. A link ends when the connection is lost, when `abort` gives it up, or when another broker takes
+over. It is never used again.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from fairway.layers.local.protocol import Answer, Ask, Decoder, ProtocolError
 
 WINDOW_MESSAGES = 1000
 WINDOW_BYTES = 1024 * 1024
-"""So much may be posted and unconfirmed; who posts beyond that waits until half of it is confirmed."""
+"""How much may be posted and unconfirmed. A sender beyond that waits until half of it is confirmed."""
 
 Frame: TypeAlias = tuple[Answer, str, bytes]
 
 
 class Owner(Protocol):
-    """Whose link it is."""
+    """The owner of a link: what the link reports to."""
 
     statistics: BackplaneStatistics
 
     def pushed(self, subject: str, data: bytes) -> Awaitable[None] | None:
-        """A message has come; what is returned, if anything, is to be awaited before the next."""
+        """A message has arrived. Await the result, if there is one, before the next."""
 
     def item(self, queue: str, data: bytes) -> None:
-        """A message of a queue has come, for somebody who has asked for it."""
+        """A message of a queue has arrived for a reader that has asked for it."""
 
     def going(self, link: Link) -> None:
-        """Another broker takes over: the link is to be used no more."""
+        """Another broker takes over: stop using this link."""
 
     def lost(self, link: Link, error: Exception) -> None:
         """The connection has ended."""
 
 
 class Link(asyncio.Protocol):
-    """A connection, from `connection_made` to `connection_lost`. Everything is called in its event loop."""
+    """A connection, from `connection_made` to `connection_lost`. Call everything in its event loop."""
 
     def __init__(self, owner: Owner) -> None:
         self.reads = 0
@@ -63,12 +63,12 @@ class Link(asyncio.Protocol):
     # Asking ---------------------------------------------------------------------------------------------------
 
     def post(self, subject: str, data: bytes) -> Awaitable[None] | None:
-        """Publish, without awaiting the answer; what is returned, if anything, is to be awaited before the next."""
+        """Publish without waiting for the answer. Await the result, if there is one, before posting more."""
         self.write(protocol.post(subject, data))
         return self._window.add(len(data))
 
     async def call(self, frame: bytes) -> Frame:
-        """The answer. `Unavailable` if the link is lost, `Refused` if the broker does not do it."""
+        """Send a frame and return the answer. Raises `Refused`, or `Unavailable` if the link is lost."""
         self._check()
         future: asyncio.Future[Frame] = self._loop.create_future()
         self.write(frame)
@@ -76,7 +76,7 @@ class Link(asyncio.Protocol):
         return _accepted(await future)
 
     async def call_all(self, frames: Sequence[bytes]) -> None:
-        """Ask at once, and wait until everything is answered. Errors as with `call`."""
+        """Send frames together, and wait until all are answered. Raises what `call` raises."""
         self._check()
         futures = [self._loop.create_future() for _ in frames]
         for frame in frames:
@@ -90,24 +90,24 @@ class Link(asyncio.Protocol):
         self._expected.append(self._loop.create_future())
 
     def write(self, frame: bytes) -> None:
-        """Send a frame, with the others of this pass."""
+        """Send a frame together with everything else from this pass."""
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(frame)
 
     async def close(self, drain: float) -> None:
-        """Close the connection when everything is answered, after so many seconds at the latest."""
+        """Close the connection once everything is answered, after `drain` seconds at the latest."""
         if self._error is None:
             with suppress(TimeoutError, Unavailable, Refused):
                 async with asyncio.timeout(drain):
                     await self.call(protocol.frame(Ask.PING))
             self._error = self._error or ConnectionError("it was closed here")
             self.transport.abort()
-        # A loop that ends is not to end before this.
+        # An event loop that is ending must not end before this.
         await asyncio.wait([self.ended])
 
     def abort(self, error: Exception) -> None:
-        """Give the connection up at once."""
+        """Cut the connection at once."""
         if self._error is None:
             self._error = error
             self.transport.abort()
@@ -129,7 +129,7 @@ class Link(asyncio.Protocol):
         self.reads += 1
         try:
             frames = self._decoder.feed(data)
-            if self.is_paused:  # what a transport has read already
+            if self.is_paused:  # the transport had read it already
                 self._unread.extend(frames)
             else:
                 self._read(deque(frames))
@@ -151,7 +151,7 @@ class Link(asyncio.Protocol):
                 return
 
     def _pause(self, handled: Awaitable[None]) -> None:
-        """Read nothing more until a message is handled: the process has enough to do."""
+        """Stop reading until a message has been handled: the process has enough to do."""
         self.is_paused = True
         self.transport.pause_reading()
         self._resuming = self._loop.create_task(self._resume(handled))
@@ -189,7 +189,7 @@ class Link(asyncio.Protocol):
                 future.set_result(frame)
 
     def eof_received(self) -> None:
-        """The broker has closed the connection: so does asyncio."""
+        """The broker has closed the connection. Returning None makes asyncio close it too."""
 
     def connection_lost(self, error: Exception | None) -> None:
         self._error = self._error or error or ConnectionError("the broker has closed the connection")
@@ -204,7 +204,7 @@ class Link(asyncio.Protocol):
 
 
 class _Window:
-    """What is posted and unconfirmed."""
+    """The messages that are posted and unconfirmed."""
 
     def __init__(self) -> None:
         self._sizes: deque[int] = deque()
@@ -239,7 +239,7 @@ class _Window:
     async def _wait_for_room(self) -> None:
         if self._room is None:
             self._room = asyncio.get_running_loop().create_future()
-        # Cancelled, it is done: who else waits is not to be.
+        # Shielded: cancelling the future itself would end everybody's wait.
         await asyncio.shield(self._room)
 
 

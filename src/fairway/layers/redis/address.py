@@ -1,7 +1,7 @@
-"""Where a Redis is, from the entries of `hosts` in all the forms that channels_redis takes, and how it is reached.
+"""Where a Redis is, and how to reach it: the entries of `hosts`, in every form that channels_redis accepts.
 
-URLs are read by redis-py. Of redis-py's options those about the place, the login and TLS have their meaning; those that
-tune its pools and sockets are accepted and mean nothing, since the link has none.
+redis-py parses the URLs. Of its options, those about the place, the login and TLS have their usual meaning. Those that
+tune pools and sockets are accepted and ignored, because a link has neither.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fairway.layers.errors import InvalidChannelLayerError
 from fairway.layers.redis.link import Link, Owner, ReplyError, greet, judged
 
 USER_TIMEOUT_MS = 10_000
-"""After so long the kernel gives up on data that nobody acknowledges."""
+"""When the kernel gives up on data that the other side does not acknowledge."""
 
 _PLACE = {"host", "port", "path", "db", "username", "password", "client_name", "credential_provider"}
 _TLS = {
@@ -74,7 +74,7 @@ class Address(Protocol):
     def db(self) -> int: ...
 
     async def dial(self, owner: Owner) -> Link:
-        """A new link that is ready for commands; `Unavailable`, `Refused` or an OSError if there is none."""
+        """Make a new link that is ready for commands. Raises `Unavailable`, `Refused` or an OSError."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Server:
         return link
 
     async def connect(self, owner: Owner) -> Link:
-        """A link that has not said anything yet."""
+        """Make a link that has not said anything yet."""
         loop = asyncio.get_running_loop()
         if self.path is not None:
             _, link = await loop.create_unix_connection(lambda: Link(owner), self.path)
@@ -121,7 +121,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Master:
-    """The master that Sentinels name. `server` has everything but its place; `sentinels` are asked in their order."""
+    """The master that Sentinels name. `server` has everything except its place. `sentinels` are asked in this order."""
 
     name: str
     sentinels: Sequence[Server]
@@ -172,7 +172,7 @@ class Master:
 
 
 class _Nobody:
-    """Whose link is used for one question."""
+    """The owner of a link that is used for one question."""
 
     longest_reply = 1024 * 1024
 
@@ -187,7 +187,7 @@ class _Nobody:
 
 
 def credentials(provider: Any) -> tuple[str | None, str | None]:
-    """User and password, from what redis-py calls a credential provider."""
+    """User and password from a redis-py credential provider."""
     found = provider.getcredentials()
     return (found[0], found[1]) if len(found) == 2 else (None, found[0])
 
@@ -196,7 +196,7 @@ def credentials(provider: Any) -> tuple[str | None, str | None]:
 
 
 def addresses(hosts: Any) -> list[Server | Master]:
-    """The setting `hosts`: one shard for each entry. An `InvalidChannelLayerError` says what is wrong."""
+    """Parse the setting `hosts`: each entry is a shard. Raises `InvalidChannelLayerError`."""
     if not hosts:
         return [Server()]
     entries = hosts if isinstance(hosts, list) or _is_list_of_hosts(hosts) else [hosts]
@@ -204,7 +204,7 @@ def addresses(hosts: Any) -> list[Server | Master]:
 
 
 def _is_list_of_hosts(hosts: Any) -> bool:
-    """A tuple may be one host, of name and port, or several."""
+    """Whether a tuple is a list of hosts. It may also be a single one, of name and port."""
     return isinstance(hosts, tuple) and not (len(hosts) == 2 and isinstance(hosts[1], int))
 
 
@@ -240,7 +240,7 @@ def _from_url(url: str) -> dict[str, Any]:
     try:
         options: dict[str, Any] = dict(redis.connection.parse_url(url))
     except ValueError as error:
-        # A URL holds a password: what is said of it does not.
+        # The URL may hold a password, so the error must not quote it.
         scheme = urlsplit(url).scheme if "://" in url else url
         raise InvalidChannelLayerError(f"hosts: a URL of scheme {scheme!r} cannot be read: {error}") from None
     if issubclass(options.get("connection_class", object), redis.connection.SSLConnection):
@@ -289,5 +289,5 @@ def _tls(options: Mapping[str, Any]) -> ssl.SSLContext:
 
 
 def _is_true(value: Any) -> bool:
-    """Of a dictionary or of a URL, where everything is text."""
+    """Whether an option is switched on. Options may come from a URL, where everything is text."""
     return str(value).lower() in ("1", "true", "yes", "on")

@@ -1,6 +1,6 @@
-"""The backplane over Redis: subjects are its channels of publish and subscribe, queues its lists (`names.py`).
+"""The backplane over Redis: subjects are Pub/Sub channels, queues are lists (`names.py`).
 
-Several hosts are shards. A shard that is away takes its groups with it; they do not move.
+Several hosts are shards. When a shard is away its groups are away too; they do not move to another one.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from fairway.layers.redis.queues import MOST_AT_ONCE, Queue
 from fairway.layers.redis.scripts import PUSH
 from fairway.layers.redis.shard import Shard, Take
 
-# Messages of the largest size that one reply has room for: those that are taken from a queue at once, and to spare.
+# How many messages of the largest size must fit into one reply: as many as are taken from a queue at once, and spare.
 _PER_REPLY = 2 * MOST_AT_ONCE
 
 
 class RedisBackplane(Backplane):
-    """`prefix` keeps apart who shares a Redis. Times are in seconds."""
+    """`prefix` separates sites that share a Redis. Times are in seconds."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class RedisBackplane(Backplane):
             self._events.down(error)
             return
         if self.is_up:
-            self._events.up()  # with the last of the shards, whose subscriptions stand
+            self._events.up()  # only when the last shard is up, with all its subscriptions
         for queue in self._queues.values():
             queue.look()
 
@@ -160,7 +160,7 @@ class RedisBackplane(Backplane):
 
 
 async def _all(calls: Sequence[Awaitable[None]]) -> None:
-    """Await all of them, and raise the first error."""
+    """Await all calls, and then raise the first error."""
     if len(calls) == 1:
         await calls[0]
         return

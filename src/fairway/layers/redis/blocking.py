@@ -1,4 +1,4 @@
-"""Redis by a socket that blocks, for `fairway.layers.blocking`."""
+"""Redis over a blocking socket, for `fairway.layers.blocking`."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 
 class BlockingLink:
-    """A connection, on which one command after the other is answered. `call` is a coroutine function, as that of a
-    `Link`, but never waits for an event loop: so what is said to Redis is written once for both (`finished`).
+    """A connection that carries one command at a time. `call` is a coroutine function, like that of a `Link`, but it
+    never waits for an event loop. So code that talks to Redis is written once for both (see `finished`).
     """
 
     def __init__(self, connected: socket.socket, deadline: float) -> None:
@@ -42,7 +42,7 @@ class BlockingLink:
         return reply
 
     def answers(self, *commands: Sequence[bytes | str | int | float]) -> list[Reply]:
-        """The answers to commands that are sent together, a message the last; errors are among them."""
+        """Send commands together, with a message last, and return the replies, errors included."""
         self.socket.settimeout(remaining(self.deadline))
         send_all(self.socket, b"".join(hiredis.pack_command(tuple(command)) for command in commands))
         return [self._answer() for _ in commands]
@@ -61,7 +61,7 @@ class BlockingLink:
 
 
 def finished(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that waits for nothing."""
+    """The result of a coroutine that never waits."""
     try:
         coroutine.send(None)
     except StopIteration as end:
@@ -72,7 +72,7 @@ def finished(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 class BlockingRedis:
-    """The senders' side of `RedisBackplane`, with the same names."""
+    """The sending side of `RedisBackplane`, with the same names."""
 
     def __init__(self, addresses: Sequence[Address], prefix: str) -> None:
         self._addresses = addresses

@@ -1,4 +1,4 @@
-"""The queues that follow groups, in Redis: one sorted set, whose scores are the times at which they cease to."""
+"""The queues that follow groups, in Redis: one sorted set, whose scores are the times of expiry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fairway.layers.redis.shard import Shard
 
 
 class RedisFollowers(Followers):
-    """`shard` is asked for with each call: there is none before the backplane is started."""
+    """`shard` is called each time, because there is no shard before the backplane has been started."""
 
     def __init__(self, shard: Callable[[], Shard], key: bytes) -> None:
         self._key = key
@@ -32,6 +32,6 @@ def _member(group: str, queue: str) -> bytes:
 
 
 def parts(member: bytes) -> tuple[str, str]:
-    """Group and queue of a member of the set."""
+    """The group and the queue in a member of the set."""
     group, _, queue = member.decode("ascii", "replace").partition(" ")
     return group, queue

@@ -22,12 +22,13 @@ _REFUSED: Mapping[str, tuple[Any, str]] = {
 class RedisChannelLayer(BackplaneLayer):
     """A layer for many processes and machines, over Redis 6.2 or later.
 
-    `hosts`: URLs, pairs of host and port, or dictionaries of redis-py's options; several are shards. `prefix` keeps
-    apart who shares a Redis. `answer_timeout`: seconds that Redis has to answer. `outage_wait`: seconds after the loss
-    of the connection for which what is sent waits; later it fails at once. Other options: `BackplaneLayer`.
+    `hosts` are URLs, pairs of host and port, or dictionaries of redis-py's options; several are shards. `prefix`
+    separates sites that share a Redis. Redis has `answer_timeout` seconds to answer. For `outage_wait` seconds after
+    the connection is lost, calls wait for the next one; later calls fail at once. Other options are those of
+    `BackplaneLayer`.
     """
 
-    close_pools = BackplaneLayer.close  # by the name that channels_redis has for it
+    close_pools = BackplaneLayer.close  # channels_redis' name for it
 
     def __init__(
         self,
@@ -39,7 +40,7 @@ class RedisChannelLayer(BackplaneLayer):
         max_message_size: int = MAX_MESSAGE_SIZE,
         **options: Any,
     ) -> None:
-        """`random_prefix_length` is channels_redis', and means nothing here: equal messages are kept apart anyhow."""
+        """`random_prefix_length` is an option of channels_redis, and ignored: it keeps equal messages apart there."""
         for name, (accepted, reason) in _REFUSED.items():
             given = options.pop(name, accepted)
             if given and given != accepted:

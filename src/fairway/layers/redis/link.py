@@ -1,11 +1,11 @@
 """One connection to Redis: commands in, replies and pushed messages out (RESP3).
 
-What is posted in one pass of the event loop goes out in one write. Redis answers in order, so what is expected stands
-in one queue: a number of bytes for a message that was posted and whose answer nobody awaits, a future for a command
-whose answer somebody does, and an `_Acknowledgements` for a command that is answered by one push for each name. An
-error in the place of those is the answer to all of them.
+Everything posted in one pass of the event loop goes out in one write. Redis answers in order, so one queue holds what
+is expected: for a posted message, whose answer nobody awaits, its number of bytes; for a command, a future; for a
+command that is answered by one push per name, an `_Acknowledgements`. An error instead of those pushes answers for all
+of them.
 
-A link is *open* from the end of `greet` until the connection is lost, or given up by `abort`; it is not used again.
+A link is *open* from the end of `greet` until the connection is lost, or `abort` gives it up. It is never used again.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from fairway.layers.backplane import BackplaneStatistics, Refused, Unavailable
 
 WINDOW_MESSAGES = 1000
 WINDOW_BYTES = 1024 * 1024
-"""So much may be posted and unconfirmed; who posts beyond that waits until half of it is confirmed."""
+"""How much may be posted and unconfirmed. A sender beyond that waits until half of it is confirmed."""
 
-# hiredis gives this for "not enough data": its default cannot be told from a null, which is a reply like any other.
+# hiredis returns this for "not enough data". Its default could not be told from a null, which is a valid reply.
 _NOTHING: Final = object()
 
 Reply: TypeAlias = Any
@@ -35,38 +35,38 @@ class ReplyError(Exception):
 
     @property
     def code(self) -> str:
-        """Of an error inside a script, whose own code is ERR, that one."""
+        """The error's code. For an error inside a script, which has the code ERR, the code of the inner error."""
         words = [word.lstrip("-@") for word in str(self).split()] or ["ERR"]
         known = _NOT_READY | _HINTS.keys()
         return next((word for word in words if word in known), "ERR") if words[0] == "ERR" else words[0]
 
 
 class Caller(Protocol):
-    """What commands are sent over."""
+    """Something that commands can be sent over."""
 
     async def call(self, *command: bytes | str | int | float) -> Reply:
-        """The answer to a command; a `ReplyError` that Redis answers with is raised."""
+        """Send a command and return the reply. Raises `ReplyError` if Redis replies with an error."""
 
 
 class Owner(Protocol):
-    """Whose link it is."""
+    """The owner of a link: what the link reports to."""
 
     statistics: BackplaneStatistics
     longest_reply: int
-    """Bytes of one answer or message, at which the connection is given up: nobody whom we talk to sends more."""
+    """Bytes of one reply or message at which the link is given up: nothing legitimate is longer."""
 
     def pushed(self, name: bytes, data: bytes) -> Awaitable[None] | None:
-        """A message has come; what is returned, if anything, is to be awaited before the next."""
+        """A message has arrived. Await the result, if there is one, before the next."""
 
     def failed(self, error: ReplyError) -> None:
-        """A message that was posted has been answered with an error."""
+        """Redis has answered a posted message with an error."""
 
     def lost(self, link: Link, error: Exception) -> None:
         """The connection has ended."""
 
 
 class _Acknowledgements:
-    """Redis is to acknowledge so many names."""
+    """Counts down the names that Redis has yet to acknowledge."""
 
     __slots__ = ("future", "remaining")
 
@@ -76,10 +76,10 @@ class _Acknowledgements:
 
 
 class Link(asyncio.Protocol):
-    """A connection, from `connection_made` to `connection_lost`. Everything is called in its event loop."""
+    """A connection, from `connection_made` to `connection_lost`. Call everything in its event loop."""
 
     def __init__(self, owner: Owner) -> None:
-        self.reads = 0  # how often something came
+        self.reads = 0  # how often something has arrived
         self.is_paused = False
         self.transport: asyncio.Transport
         self._owner = owner
@@ -89,7 +89,7 @@ class Link(asyncio.Protocol):
         self._expected: deque[int | asyncio.Future[Reply] | _Acknowledgements] = deque()
         self._out: list[bytes] = []
         self._posted = self._posted_bytes = 0
-        self._unread = 0  # bytes of a reply that is not complete
+        self._unread = 0  # bytes of an incomplete reply
         self._room: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self._resuming: asyncio.Task[None] | None = None
@@ -97,7 +97,7 @@ class Link(asyncio.Protocol):
     # Commands -------------------------------------------------------------------------------------------------
 
     def post(self, name: bytes, data: bytes) -> Awaitable[None] | None:
-        """PUBLISH, without awaiting the answer; what is returned, if anything, is to be awaited before the next."""
+        """PUBLISH, without waiting for the reply. Await the result, if there is one, before posting more."""
         self._write(hiredis.pack_command((b"PUBLISH", name, data)))
         size = len(data)
         self._expected.append(size)
@@ -108,7 +108,7 @@ class Link(asyncio.Protocol):
         return self._wait_for_room()
 
     async def call(self, *command: bytes | str | int | float) -> Reply:
-        """The answer to a command; an error that Redis answers with is raised. `Unavailable` if the link is lost."""
+        """Send a command and return the reply. Raises `ReplyError`, or `Unavailable` if the link is lost."""
         self._check()
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._write(hiredis.pack_command(command))
@@ -116,7 +116,7 @@ class Link(asyncio.Protocol):
         return await future
 
     async def acknowledged(self, command: bytes, names: Sequence[bytes]) -> None:
-        """Send SUBSCRIBE or UNSUBSCRIBE, and wait until each name is acknowledged. Errors as with `call`."""
+        """Send SUBSCRIBE or UNSUBSCRIBE, and wait until every name is acknowledged. Raises what `call` raises."""
         self._check()
         future: asyncio.Future[None] = self._loop.create_future()
         self._write(hiredis.pack_command((command, *names)))
@@ -124,28 +124,28 @@ class Link(asyncio.Protocol):
         await future
 
     def forget(self, name: bytes) -> None:
-        """UNSUBSCRIBE, without waiting for it."""
+        """UNSUBSCRIBE, without waiting for the acknowledgement."""
         self._write(hiredis.pack_command((b"UNSUBSCRIBE", name)))
         self._expected.append(_Acknowledgements(1, self._loop.create_future()))
 
     def ask_whether_alive(self) -> None:
-        """Have Redis answer something; that anything comes is what counts."""
+        """Make Redis send something. Any bytes count as a sign of life."""
         self._write(hiredis.pack_command((b"PING",)))
         self._expected.append(self._loop.create_future())
 
     async def close(self, drain: float) -> None:
-        """Close the connection when everything is answered, after so many seconds at the latest."""
+        """Close the connection once everything is answered, after `drain` seconds at the latest."""
         if self._error is None:
             with suppress(TimeoutError, Unavailable, ReplyError):
                 async with asyncio.timeout(drain):
                     await self.call(b"PING")
             self._error = self._error or ConnectionError("it was closed here")
             self.transport.abort()
-        # A loop that ends is not to end before this.
+        # An event loop that is ending must not end before this.
         await asyncio.wait([self.ended])
 
     def abort(self, error: Exception) -> None:
-        """Give the connection up at once."""
+        """Cut the connection at once."""
         if self._error is None:
             self._error = error
             self.transport.abort()
@@ -181,8 +181,8 @@ class Link(asyncio.Protocol):
             self._read()
         except ConnectionError as error:  # not RESP
             self.abort(error)
-        except IndexError:  # a push without what belongs into it
-            self.abort(ConnectionError("what came is not what Redis says"))
+        except IndexError:  # a push with too few items
+            self.abort(ConnectionError("what arrived is not what Redis sends"))
         if self._unread > self._owner.longest_reply:
             self.abort(ConnectionError(f"a reply takes more than {self._owner.longest_reply:,} bytes"))
 
@@ -201,7 +201,7 @@ class Link(asyncio.Protocol):
                 self._acknowledge()
 
     def _pause(self, handled: Awaitable[None]) -> None:
-        """Read nothing more until a message is handled: the process has enough to do."""
+        """Stop reading until a message has been handled: the process has enough to do."""
         self.is_paused = True
         self.transport.pause_reading()
         self._resuming = self._loop.create_task(self._resume(handled))
@@ -248,7 +248,7 @@ class Link(asyncio.Protocol):
     def _acknowledge(self) -> None:
         expected = self._expected[0] if self._expected else None
         if not isinstance(expected, _Acknowledgements):
-            return  # nobody has asked: a slot has moved, for example
+            return  # not asked for: a cluster's slot has moved, for example
         expected.remaining -= 1
         if not expected.remaining:
             self._expected.popleft()
@@ -256,7 +256,7 @@ class Link(asyncio.Protocol):
                 expected.future.set_result(None)
 
     def eof_received(self) -> None:
-        """Redis has closed the connection: so does asyncio."""
+        """Redis has closed the connection. Returning None makes asyncio close it too."""
 
     def connection_lost(self, error: Exception | None) -> None:
         self._error = self._error or error or ConnectionError("Redis has closed the connection")
@@ -277,11 +277,11 @@ class Link(asyncio.Protocol):
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
-        future.exception()  # seen, even if nobody waits any more
+        future.exception()  # mark it as retrieved: whoever waited may have gone
 
 
 async def greet(link: Caller, username: str | None, password: str | None, db: int, name: str) -> None:
-    """Speak RESP3, log in, choose the database. `Refused` if Redis does not let us, `Unavailable` if it is not up."""
+    """Switch to RESP3, log in, and select the database. Raises `Refused`, or `Unavailable` if Redis is not ready."""
     login = ("AUTH", username or "default", password) if password else ()
     try:
         await link.call("HELLO", 3, *login)
@@ -289,7 +289,7 @@ async def greet(link: Caller, username: str | None, password: str | None, db: in
             await link.call("SELECT", db)
     except ReplyError as error:
         raise judged(error) from None
-    with suppress(ReplyError):  # it may be forbidden, and is only for who looks
+    with suppress(ReplyError):  # it may be forbidden, and only serves people who look at CLIENT LIST
         await link.call("CLIENT", "SETNAME", name)
 
 
@@ -305,7 +305,7 @@ _HINTS = {
 
 
 def judged(error: ReplyError) -> Refused | Unavailable:
-    """What an error that Redis has answered with means for who called."""
+    """The exception that a caller gets for an error that Redis has replied with."""
     if error.code in _NOT_READY:
         return Unavailable(f"Redis is not ready: {error}")
     hint = _HINTS.get(error.code)

@@ -1,11 +1,13 @@
-"""What the subjects and queues of a layer are called in Redis, and which shard has each. Pure.
+"""The names of a layer's subjects and queues in Redis, and the shard that has each. Pure.
 
-`<prefix>:<db>:<subject>` for subjects, since publish and subscribe know no databases, `<prefix>:q:<queue>` for queues,
-`<prefix>:f` for those that follow groups. No colon is left in the prefix, so that none of its names can be one of
-another prefix.
+* `<prefix>:<db>:<subject>` for a subject: Pub/Sub knows no databases.
+* `<prefix>:q:<queue>` for a queue.
+* `<prefix>:f` for the queues that follow groups.
 
-Several hosts are shards. Each subject and queue has one of them, by rendezvous hashing, so that another host moves as
-few as it must.
+Colons in the prefix are escaped, so that names of different prefixes never collide.
+
+Several hosts are shards. Rendezvous hashing assigns each subject and queue to one of them, so that adding a host moves
+as few as possible.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ _REMEMBERED = 10_000
 
 
 class Names:
-    """Of the layers with one prefix, over the shards at these places."""
+    """The names for one prefix, over the shards at these places."""
 
     FOLLOWERS = "followers"
-    """What stands for the followers of groups where a shard is chosen."""
+    """The name that chooses the shard for the list of followers."""
 
     def __init__(self, places: Sequence[str], prefix: str) -> None:
         self._prefix = prefix.replace("%", "%25").replace(":", "%3A")
@@ -32,15 +34,15 @@ class Names:
         self.index_of = _first if is_one else lru_cache(_REMEMBERED)(lambda name: _rendezvous(places, name))
 
     def subject(self, db: int, subject: str) -> bytes:
-        """The channel of publish and subscribe."""
+        """The Pub/Sub channel of a subject."""
         return f"{self._prefix}:{db}:{subject}".encode()
 
     def wake_up(self, db: int, queue: str) -> bytes:
-        """The channel on which readers of a queue are woken."""
+        """The Pub/Sub channel that wakes the readers of a queue."""
         return self.subject(db, f"w.{queue}")
 
     def queue(self, queue: str) -> bytes:
-        """The list."""
+        """The list of a queue."""
         return f"{self._prefix}:q:{queue}".encode()
 
 
@@ -49,7 +51,7 @@ def _first(name: str) -> int:
 
 
 def _rendezvous(places: Sequence[str], name: str) -> int:
-    """The index of the place that the name belongs to, whatever other places there are."""
+    """The index of the place with the highest weight for this name."""
 
     def weight(index: int) -> bytes:
         return hashlib.blake2b(f"{places[index]} {name}".encode(), digest_size=8).digest()

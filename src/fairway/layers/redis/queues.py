@@ -1,8 +1,8 @@
-"""Queues for workers: the messages lie in Redis, those who wait for them here.
+"""Queues for workers. The messages are in Redis; the readers that wait for them are here.
 
-Nobody blocks a connection. Whoever pushes publishes a wake-up under the queue's name, and every process in which
-somebody waits then takes as many messages as it has readers: an idle worker costs nothing, a busy one is not woken. A
-process subscribes to the wake-ups before it looks into the queue, so none is missed, and looks again after an outage.
+Nobody blocks a connection. A push publishes a wake-up under the queue's name, and every process with waiting readers
+then takes as many messages as it has readers. So an idle worker costs nothing, and a busy one is not woken. A process
+subscribes to the wake-ups before it looks into the queue, so that it misses none, and looks again after an outage.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from fairway.layers.redis.scripts import POP, PUSH_BACK, STAMP, run
 from fairway.layers.redis.shard import Shard
 
 PUSHED_BACK_FOR = 60_000
-"""Milliseconds that a queue lives at least into which a message was put back; its own time to live is inside."""
+"""Milliseconds that a queue lives at least after a message was put back. The item itself holds its own expiry."""
 
 
 MOST_AT_ONCE = 32
-"""Messages that are taken by one command; an answer has a bound (`Shard.longest_reply`)."""
+"""Most messages that one command takes, because replies are bounded (`Shard.longest_reply`)."""
 
 
 class Queue:
-    """One queue, while somebody in this process reads from it. `ended` is called when nobody does any more."""
+    """One queue, while this process has readers for it. `ended` is called when there have been none for `LINGER`."""
 
     def __init__(self, shard: Shard, key: bytes, wake_up: bytes, ended: Callable[[], None]) -> None:
         self._shard = shard
@@ -38,7 +38,7 @@ class Queue:
         self._linger: asyncio.TimerHandle | None = None
 
     async def pull(self) -> bytes:
-        """Wait for a message. Cancelling loses none."""
+        """Wait for a message. Cancelling loses nothing."""
         reader: asyncio.Future[bytes] = self._loop.create_future()
         self._readers[reader] = None
         self.look()
@@ -52,7 +52,7 @@ class Queue:
             self._readers.pop(reader, None)
 
     def look(self) -> None:
-        """There may be messages: fetch them if somebody waits."""
+        """There may be messages: fetch them if there are readers."""
         self._has_news = True
         if self._fetching is None and self._readers:
             if self._linger is not None:
@@ -61,11 +61,11 @@ class Queue:
             self._fetching = self._loop.create_task(self._fetch())
 
     def taken(self, data: bytes) -> None:
-        """A wake-up has come."""
+        """A wake-up has arrived."""
         self.look()
 
     def close(self) -> None:
-        """Nobody reads any more; those who do get `Unavailable`."""
+        """Stop. Readers that still wait get `Unavailable`."""
         if self._linger is not None:
             self._linger.cancel()
         if self._fetching is not None:
@@ -82,7 +82,7 @@ class Queue:
                 except ConnectionError:
                     await self._shard.kept.standing(patiently=True)
                     self._has_news = True
-        except Exception as error:  # whoever reads is to know, and to decide
+        except Exception as error:  # the readers get it, and decide
             for reader in self._readers:
                 if not reader.done():
                     reader.set_exception(error)
@@ -101,7 +101,7 @@ class Queue:
             items = await run(link, POP, self._key, [wanted])
         except ReplyError as error:
             raise self._shard.refusal(error) from None
-        # As many as were asked for: there may be more.
+        # If there were as many as asked for, there may be more.
         self._has_news = self._has_news or len(items) == wanted
         for item in items:
             reader = next((reader for reader in self._readers if not reader.done()), None)
@@ -122,4 +122,4 @@ class Queue:
 
 
 LINGER = 5.0
-"""Seconds for which a queue without readers is kept: a worker's reader comes back when it has handled its message."""
+"""Seconds for which a queue without readers is kept: a worker reads again once it has handled its message."""

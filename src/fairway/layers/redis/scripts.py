@@ -1,7 +1,7 @@
-"""What is done in Redis itself, at once: adding to a queue and taking from it, and who follows a group.
+"""Scripts that run inside Redis, and so atomically: pushing to a queue, taking from it, and following a group.
 
-A queue is a list whose items begin with the time at which they expire, in milliseconds of Redis' clock and 13 digits.
-Whoever adds to it publishes an empty message under the queue's name for those who wait.
+A queue is a list. Each item begins with its time of expiry: 13 digits, in milliseconds of Redis' clock. A push also
+publishes an empty message under the queue's name, to wake the readers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from fairway.layers.redis.link import Caller, Reply, ReplyError
 
-# A queue may hold what others have put into it: an item without a time has expired.
+# Somebody else may have put items into the list. One without a time counts as expired.
 _STANDS = """local function stands(item, now)
   local till = tonumber(string.sub(item, 1, 13))
   return till and till >= now
@@ -19,7 +19,7 @@ end
 """
 _NOW = _STANDS + "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)"
 
-# KEYS: list. ARGV: wake-up channel, data, capacity, lifetime in ms. The new length, 0 if it is full.
+# KEYS: list. ARGV: wake-up channel, data, capacity, lifetime in ms. Returns the new length, or 0 if the queue is full.
 PUSH = f"""{_NOW}
 while true do
   local head = redis.call('LINDEX', KEYS[1], 0)
@@ -33,7 +33,7 @@ redis.call('PUBLISH', ARGV[1], '')
 return length
 """
 
-# KEYS: list. ARGV: how many at most. The items that have not expired, the oldest first.
+# KEYS: list. ARGV: how many at most. Returns items that have not expired, oldest first.
 POP = f"""{_NOW}
 local taken = {{}}
 while #taken < tonumber(ARGV[1]) do
@@ -44,7 +44,7 @@ end
 return taken
 """
 
-# KEYS: list. ARGV: wake-up channel, item, lifetime in ms. Puts back in front what nobody took after all.
+# KEYS: list. ARGV: wake-up channel, item, lifetime in ms. Puts an item that nobody took after all back in front.
 PUSH_BACK = """redis.call('LPUSH', KEYS[1], ARGV[2])
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
 redis.call('PUBLISH', ARGV[1], '')
@@ -56,7 +56,7 @@ redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 """
 
-# KEYS: sorted set. The members that have not expired, each with the ms that are left of its lifetime.
+# KEYS: sorted set. Returns the members that have not expired, each with the milliseconds until it does.
 FOLLOWING = f"""{_NOW}
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 local rows = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
@@ -65,14 +65,14 @@ return rows
 """
 
 STAMP = 13
-"""So many digits come before the data of an item."""
+"""How many digits precede the data of an item."""
 
 _SCRIPTS = (PUSH, POP, PUSH_BACK, FOLLOW, FOLLOWING)
 _DIGESTS = {script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in _SCRIPTS}
 
 
 async def run(link: Caller, script: str, key: bytes, arguments: Sequence[bytes | int]) -> Reply:
-    """Run a script over one key; it is sent in full only to a server that does not know it yet."""
+    """Run a script over one key. Its text is sent only to a server that does not know it yet."""
     try:
         return await link.call(b"EVALSHA", _DIGESTS[script], 1, key, *arguments)
     except ReplyError as error:

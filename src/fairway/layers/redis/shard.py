@@ -1,7 +1,7 @@
-"""One Redis that is kept connected (`fairway.layers.kept`), and what is subscribed over its links.
+"""One Redis that is kept connected (`fairway.layers.kept`), and the subscriptions over its links.
 
-A link is used from the moment at which it has subscribed to everything. What Redis refuses of a message that was posted
-is logged, and raised by the next call.
+A link is used only once it has subscribed to everything. If Redis refuses a posted message, that is logged, and raised
+by the next call that posts.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ logger = get_logger("fairway.layers")
 
 NAMES_PER_COMMAND = 1000
 _LONGEST_PAUSE = 5.0
-# Errors that a server answers with which is not, or no longer, the one to talk to.
+# Replies of a server that is not, or no longer, the one to talk to.
 _WRONG_SERVER = frozenset({"READONLY", "MASTERDOWN", "LOADING"})
 
 Take = Callable[[bytes], Awaitable[None] | None]
 
 
 class Shard:
-    """One address, to which a link is `kept`. What comes for a name goes to its taker; `told` hears of up and down."""
+    """One address, with the link that is `kept` to it. Each name's messages go to its taker.
+
+    `told` is called with None when the shard is up, and with the error when it goes down.
+    """
 
     def __init__(
         self,
@@ -59,7 +62,7 @@ class Shard:
     # Using it -------------------------------------------------------------------------------------------------
 
     def post(self, name: bytes, data: bytes) -> Awaitable[None] | None:
-        """Publish without awaiting the answer; what is returned, if anything, is to be awaited before the next."""
+        """Publish without waiting for the reply. Await the result, if there is one, before posting more."""
         link = self.kept.link
         if link is None or self._complaint is not None:
             return self._post_later(name, data)
@@ -67,11 +70,11 @@ class Shard:
         return link.post(name, data)
 
     async def call(self, *command: bytes | str | int) -> Reply:
-        """The answer to a command, within `answer_timeout`; what Redis refuses is raised."""
+        """Send a command and return the reply, within `answer_timeout`. Raises `Refused` and `Unavailable`."""
         return await self._answer(lambda link: link.call(*command))
 
     async def run(self, script: str, key: bytes, arguments: Sequence[bytes | int]) -> Reply:
-        """The answer of a script over one key; as `call`."""
+        """Run a script over one key. Otherwise like `call`."""
         return await self._answer(lambda link: run(link, script, key, arguments))
 
     async def _answer(self, asked: Callable[[Link], Awaitable[Reply]]) -> Reply:
@@ -85,7 +88,7 @@ class Shard:
             raise self.refusal(error) from None
 
     async def subscribe(self, takers: Mapping[bytes, Take]) -> None:
-        """Have what comes for these names taken, from now on and over every link; nothing is, if this raises."""
+        """Give messages for these names to their takers from now on, over every link. If this raises, nothing is."""
         link = await self.kept.standing()
         self._takers.update(takers)
         try:
@@ -105,7 +108,7 @@ class Shard:
             raise
 
     async def unsubscribe(self, names: Sequence[bytes]) -> None:
-        """Take nothing more that comes for these names."""
+        """Stop taking messages for these names."""
         for name in names:
             self._takers.pop(name, None)
         if self.kept.link is not None:
@@ -113,17 +116,17 @@ class Shard:
                 await self.kept.link.acknowledged(b"UNSUBSCRIBE", part)
 
     def forget(self, name: bytes) -> None:
-        """`unsubscribe`, without waiting."""
+        """`unsubscribe` from one name, without waiting."""
         self._takers.pop(name, None)
         if self.kept.link is not None:
             self.kept.link.forget(name)
 
     def has_taker(self, name: bytes) -> bool:
-        """Whether what comes for the name is taken."""
+        """Whether messages for this name are taken."""
         return name in self._takers
 
     def refusal(self, error: ReplyError) -> Refused | Unavailable:
-        """What is to be raised for an error that Redis has answered with; a server that is the wrong one is left."""
+        """The exception to raise for an error from Redis. If this is the wrong server, its link is cut."""
         self.statistics.refused += 1
         if error.code in _WRONG_SERVER and self.kept.link is not None:
             self.kept.link.abort(ConnectionError(str(error)))
@@ -158,14 +161,14 @@ class Shard:
     async def _subscribe_to_everything(self, link: Link) -> None:
         names = list(self._takers)
         await _subscribe(link, names)
-        # What was given up meanwhile, or begun, is made up for.
+        # Catch up with names that were dropped or added meanwhile.
         gone = [name for name in names if name not in self._takers]
         new = list(self._takers.keys() - set(names))
         for part in _parts(gone):
             await link.acknowledged(b"UNSUBSCRIBE", part)
         await _subscribe(link, new)
 
-    # What the link tells (`Owner`) ----------------------------------------------------------------------------
+    # What the link reports (`Owner`) --------------------------------------------------------------------------
 
     def pushed(self, name: bytes, data: bytes) -> Awaitable[None] | None:
         taker = self._takers.get(name)

@@ -215,4 +215,4 @@ async def test_a_push_without_what_belongs_into_it_ends_the_connection(data: byt
     link.data_received(data)
     assert transport.is_aborted
     link.connection_lost(None)
-    assert [str(error) for error in owner.losses] == ["what came is not what Redis says"]
+    assert [str(error) for error in owner.losses] == ["what arrived is not what Redis sends"]
