@@ -180,13 +180,14 @@ class Peer(asyncio.Protocol):
         if self.transport.is_closing():
             return
         try:
-            for op, name, body in self._decoder.feed(data):
+            for op, name, body, count in self._decoder.feed_gathering(data):
                 if op is Ask.MESSAGE and self.phase is Phase.TALKING:
                     if not self._posted and not self._out:
                         self._owner.has_news(self)
                         self._out.append(b"")
-                    self._posted += 1
-                    self._unheard += not self._engine.publish(name, protocol.post(name, body))
+                    self._posted += count
+                    if not self._engine.publish(name, body):
+                        self._unheard += count
                 else:
                     self._said(op, name, body)
         except ProtocolError as error:

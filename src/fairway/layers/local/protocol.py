@@ -103,6 +103,9 @@ class Answer(enum.IntEnum):
     QUEUED = 41
 
 
+_MESSAGE = int(Ask.MESSAGE)
+_LONGEST = 2 + MAX_NAME + MAX_BODY
+
 Op = TypeVar("Op", Ask, Answer)
 
 
@@ -118,7 +121,7 @@ class Role(enum.IntEnum):
 
 
 class Decoder(Generic[Op]):
-    """Frames out of bytes, however they are cut: operation, name and body. After a `ProtocolError` it is of no use.
+    """Frames out of bytes, however they are cut. After a `ProtocolError` it is of no use.
 
     `Decoder(Ask)` reads what processes say, `Decoder(Answer)` what a broker says.
     """
@@ -133,7 +136,20 @@ class Decoder(Generic[Op]):
         self._error: ProtocolError | None = None
 
     def feed(self, data: bytes) -> list[tuple[Op, str, bytes]]:
-        """The frames that are whole now."""
+        """The frames that are complete now: operation, name and body."""
+        return self._frames(data, None)
+
+    def feed_gathering(self, data: bytes) -> list[tuple[Op, str, bytes, int]]:
+        """As `feed`, but `MESSAGE` frames for one subject that follow each other are one entry.
+
+        Its body is all of these frames as they came, so that passing them on costs no more than one. The number says
+        how many they are.
+        """
+        counts: list[int] = []
+        frames = self._frames(data, counts)
+        return [(op, name, body, count) for (op, name, body), count in zip(frames, counts, strict=True)]
+
+    def _frames(self, data: bytes, counts: list[int] | None) -> list[tuple[Op, str, bytes]]:
         if self._error is not None:
             raise self._error
         self._have += len(data)
@@ -145,18 +161,18 @@ class Decoder(Generic[Op]):
             data = b"".join(self._parts)
             self._parts.clear()
         try:
-            return self._split(data)
+            return self._split(data, counts)
         except ProtocolError as error:
             self._error = error
             raise
 
-    def _split(self, data: bytes) -> list[tuple[Op, str, bytes]]:
+    def _split(self, data: bytes, counts: list[int] | None) -> list[tuple[Op, str, bytes]]:
         frames: list[tuple[Op, str, bytes]] = []
         position, size = 0, len(data)
         self._need = _HEAD.size
         while size - position >= _HEAD.size:
             length, number, name_length = _HEAD.unpack_from(data, position)
-            if not 2 + name_length <= length <= 2 + MAX_NAME + MAX_BODY:
+            if not 2 + name_length <= length <= _LONGEST:
                 raise ProtocolError(f"a frame of {length} bytes")
             op = self._ops.get(number)
             if op is None:
@@ -171,12 +187,34 @@ class Decoder(Generic[Op]):
                 name = data[begin:body].decode("ascii")
             except UnicodeDecodeError:
                 raise ProtocolError("a name that is not ASCII") from None
+            if counts is not None:
+                count = 1
+                if number == _MESSAGE:
+                    head = data[position + 4 : body]
+                    if data.startswith(head, end + 4):
+                        end, count = _end_of_run(data, end, head)
+                    body = position
+                counts.append(count)
             frames.append((op, name, data[body:end]))
             position = end
         self._have = size - position
         if position < size:
             self._parts.append(data[position:])
         return frames
+
+
+def _end_of_run(data: bytes, position: int, head: bytes) -> tuple[int, int]:
+    """The end of the frames whose head, apart from the length, is this one, and their number. The first ends here."""
+    unpack, is_same, size, shortest = _NUMBER.unpack_from, data.startswith, len(data), len(head)
+    count = 1
+    while is_same(head, position + 4):
+        (length,) = unpack(data, position)
+        end = position + 4 + length
+        if end > size or not shortest <= length <= _LONGEST:
+            break
+        position = end
+        count += 1
+    return position, count
 
 
 # Making frames ----------------------------------------------------------------------------------------------------

@@ -154,3 +154,41 @@ def test_a_body_that_makes_no_sense_is_a_protocol_error_and_nothing_else(reader:
 def test_a_time_that_makes_no_sense_is_refused(seconds: float) -> None:
     with pytest.raises(ProtocolError, match=r"^a time of"):
         protocol.read_push(body(protocol.push("work", b"", 10, seconds)))
+
+
+POSTS = st.lists(st.tuples(st.sampled_from(["g.a", "g.ab", "g.b"]), st.binary(max_size=9), st.booleans()), max_size=9)
+
+
+@given(POSTS, st.lists(st.integers(0, 300)))
+def test_messages_for_one_subject_are_gathered_as_they_came(
+    posts: list[tuple[str, bytes, bool]], cuts: list[int]
+) -> None:
+    """The rest of the frames, those of another operation, are read as ever."""
+    frames: list[Frame] = [(Ask.MESSAGE if posts else Ask.PUBLISH, name, data) for name, data, posts in posts]
+    data = written(frames)
+    places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    decoder = Decoder(Ask)
+
+    found: list[Frame] = []
+    for begin, end in itertools.pairwise(places):
+        for op, name, body, count in decoder.feed_gathering(data[begin:end]):
+            gathered = Decoder(Ask).feed(body) if op is Ask.MESSAGE else [(op, name, body)]
+            assert [frame[:2] for frame in gathered] == [(op, name)] * count
+            found += gathered
+
+    assert found == frames
+
+
+def test_what_is_gathered_is_passed_on_without_a_copy() -> None:
+    data = protocol.post("g.a", b"one") + protocol.post("g.a", b"three")
+    ((op, name, body, count),) = Decoder(Ask).feed_gathering(data)
+
+    assert (op, name, count) == (Ask.MESSAGE, "g.a", 2)
+    assert body is data
+
+
+def test_a_run_ends_at_a_frame_that_is_none() -> None:
+    good = protocol.post("g.a", b"one")
+    for length in (1, 2**32 - 1):
+        with pytest.raises(ProtocolError, match=f"^a frame of {length} bytes$"):
+            Decoder(Ask).feed_gathering(good + struct.pack("!I", length) + good[4:])
