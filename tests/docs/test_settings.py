@@ -30,7 +30,12 @@ FAIRWAY = {
 
 def unit(name: str, kind: str) -> str:
     in_bytes = ("deflate_min_bytes", "outbox_high_water", "http2_stream_window", "http2_connection_window")
-    special = {"deflate_level": "level", "http2_patience": "tokens", **dict.fromkeys(in_bytes, "bytes")}
+    special = {
+        "deflate_level": "level",
+        "http2_patience": "tokens",
+        "management": "address",
+        **dict.fromkeys(in_bytes, "bytes"),
+    }
     of_numbers = "bytes" if name.endswith("bytes") else "count"
     of_texts = "choice" if name in CHOICES else "list" if name == "tls_ciphers" else "path"
     return special.get(name) or {"bool": "on or off", "float": "seconds", "int": of_numbers, "str": of_texts}[kind]

@@ -224,6 +224,7 @@ class HttpExchange:
         """
         host = self._host
         status = status or self.status
+        host.counters.responses[(status or 0) // 100] += 1
         if status is not None and status >= 400:
             self._suspect_proxy()
         if host.logs_access:

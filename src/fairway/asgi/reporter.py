@@ -38,6 +38,10 @@ class Counts(Protocol):
     dropped_frames: int
     slow_consumers: int
 
+    @property
+    def responses(self) -> list[int]:
+        """How many there were of each class, which is the first digit of the status; 0: the client left before."""
+
 
 class Reporter(Protocol):
     """Takes all that a conversation reports."""

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -30,6 +30,7 @@ from fairway.server.tls.options import CHOICES, TlsOptions
 from fairway.server.workers.board import Board
 from fairway.server.workers.nursery import Inheritance, inheritance, tend
 from fairway.server.workers.supervisor import MOST_WORKERS, WORKERS_VARIABLE, Supervisor, command_of
+from fairway.server.workers.watch import Supervision
 from fairway.server.workers.worker import Worker
 
 logger = get_logger("fairway.server")
@@ -126,17 +127,17 @@ def _tend(
     departure: Departure | None,
 ) -> int:
     """Be a nursery, and then a worker in each process that has become one."""
-    assignment = tend(inherited, before_fork())
+    limits, stop = config.limits, StopEvent()
+    assignment = tend(inherited, before_fork(), asdict(Supervision(management=limits.management)))
     if assignment is None:
         return 0
-    limits, stop = config.limits, StopEvent()
     seconds = limits.drain_seconds + limits.shutdown_timeout + limits.lifespan_timeout
     board = Board(inherited.board, inherited.slots)
     worker = Worker(board, assignment.slot, assignment.channel, seconds, stop.set)
     return run(
         app,
-        # The path of a Unix socket belongs to the supervisor.
-        replace(config, uds=None, fd=None),
+        # The path of a Unix socket belongs to the supervisor, and so does the management socket.
+        replace(config, uds=None, fd=None, management=""),
         sockets=[socket.socket(fileno=number) for number in inherited.sockets],
         stop_event=stop,
         loop=options.loop,
@@ -166,6 +167,7 @@ def _config(options: argparse.Namespace, limits: Limits) -> Config:
         tls=files_of(limits, alpn_protocols(limits)),
         introducers=_trusted(options) if limits.proxy_protocol else None,
         proxies=_trusted(options),
+        management=limits.management,
     )
 
 
@@ -260,7 +262,10 @@ def _workers(text: str) -> int:
 
 
 _METAVARS = {"float": "SECONDS", "int": "N", "str": "FILE"}
-_METAVAR_OF = {name: "|".join(values) for name, values in CHOICES.items()} | {"tls_ciphers": "LIST"}
+_METAVAR_OF = {name: "|".join(values) for name, values in CHOICES.items()} | {
+    "tls_ciphers": "LIST",
+    "management": "ADDRESS",
+}
 
 
 def _add_options(group: argparse._ArgumentGroup, names: Collection[str]) -> None:

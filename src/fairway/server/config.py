@@ -56,6 +56,7 @@ class Config:
     `server_name` is the value of the header `server`, which is not sent if it is empty. With `tls` there
     is no clear text. `introducers` are the proxies that introduce each client by the PROXY protocol; None: nobody does.
     `proxies` are those whose connections carry many clients, and are not bounded by address.
+    `management` is where this process, which is the whole server then, is looked at.
     """
 
     host: str = "127.0.0.1"
@@ -70,6 +71,7 @@ class Config:
     tls: TlsFiles | None = None
     introducers: tuple[Network, ...] | None = None
     proxies: tuple[Network, ...] = ()
+    management: str = ""
 
     def __post_init__(self) -> None:
         if self.uds is not None and self.fd is not None:
@@ -93,8 +95,8 @@ class Config:
         if self.fd is not None:
             return [_inherit(self.fd)]
         if self.uds is not None:
-            return [_bind_unix(self.uds)]
-        return _bind_host(self.host, self.port)
+            return [bind_unix(self.uds)]
+        return bind_host(self.host, self.port)
 
     def unlink_unix_socket(self) -> None:
         """Remove the Unix socket's file, if there is one.
@@ -106,7 +108,8 @@ class Config:
                 os.unlink(self.uds)
 
 
-def _bind_host(host: str, port: int) -> list[socket.socket]:
+def bind_host(host: str, port: int) -> list[socket.socket]:
+    """Listen on every address that the host has here. Raises `BindError`."""
     addresses = _resolve(host, port)
     for _ in range(_PORT_ZERO_ATTEMPTS - 1):
         try:
@@ -180,15 +183,16 @@ def _tcp_problem(error: OSError, host: str, port: int) -> str:
     return f"cannot listen on {host} port {port}: {error.strerror or error}"
 
 
-def _bind_unix(path: str) -> socket.socket:
+def bind_unix(path: str, mode: int = 0o666) -> socket.socket:
+    """Listen on a Unix socket; `mode` is for its file. Raises `BindError`."""
     _remove_stale(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listening.setblocking(False)
         listening.bind(path)
-        # As open as a port on 127.0.0.1, so that a proxy of another user can connect; the permissions of the
-        # directory restrict it.
-        os.chmod(path, 0o666)
+        # Before it listens, so that nobody has come in between. By default it is as open as a port on 127.0.0.1, so
+        # that a proxy of another user can connect; the permissions of the directory restrict it.
+        os.chmod(path, mode)
         listening.listen(BACKLOG)
     except OSError as error:
         listening.close()

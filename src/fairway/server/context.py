@@ -10,12 +10,12 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import Context
-from types import CoroutineType
+from types import CoroutineType, MappingProxyType
 from typing import Any, Protocol
 
 from fairway.asgi.calling import enter_application
 from fairway.asgi.types import Application, Scope
-from fairway.delivery import CounterSet, register_source
+from fairway.delivery import CounterSet, Record, register_source
 from fairway.logs import ErrorLog, FaultLog, get_logger
 from fairway.protocols.websocket.frames import GOING_AWAY
 from fairway.server import descriptors
@@ -54,22 +54,37 @@ class Served(Protocol):
 
 
 class Counters(CounterSet):
-    """How often things happened since the server started."""
+    """How often things happened since the server started. `responses` are counted by the first digit of their status;
+    0: the client left before there was one.
+    """
 
     __slots__ = (
         "address_refusals",
         "connections",
         "dropped_frames",
+        "errors",
         "faults",
+        "messages_received",
         "refused",
         "requests",
+        "responses",
         "slow_consumers",
         "websockets",
     )
 
     def __init__(self) -> None:
-        self.connections = self.requests = self.websockets = 0
-        self.faults = self.refused = self.address_refusals = self.slow_consumers = self.dropped_frames = 0
+        self.connections = self.requests = self.websockets = self.messages_received = 0
+        self.errors = self.faults = self.slow_consumers = self.dropped_frames = 0
+        self.refused = self.address_refusals = 0
+        self.responses = [0] * 10  # an application may answer up to 999
+
+    def statistics(self) -> Record:
+        """All the counters, by name, those of responses by class."""
+        numbers = dict(super().statistics())
+        del numbers["responses"]
+        return MappingProxyType(
+            numbers | {f"responses_{f'{digit}xx' if digit else 'none'}": self.responses[digit] for digit in range(6)}
+        )
 
 
 class ServerContext(Clock):
@@ -180,6 +195,7 @@ class ServerContext(Clock):
         if isinstance(fault, str):
             self.fault("fault", scope, f"{fault}: {type(error).__name__}: {error}")
             return
+        self.counters.errors += 1
         text = "exception in application for %s %s from %s"
         self.errors.report(self.touch(), error, text, kind, target_text(scope), client_text(scope))
 

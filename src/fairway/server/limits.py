@@ -23,6 +23,7 @@ from itertools import pairwise
 from textwrap import dedent
 from typing import Any
 
+from fairway.server.management.address import problem_of
 from fairway.server.tls.options import CHOICES, TlsOptions
 
 SETTING = "FAIRWAY"
@@ -131,6 +132,10 @@ class Limits(TlsOptions):
 
     stall_warning: float = 5.0
     """How long the application may block the event loop before the log says where; 0: it never does."""
+
+    management: str = ""
+    """Where the server is looked at (/health, /ready, /metrics, /status; `fairway status`): unix:/path, for its owner
+    only, or 127.0.0.1:port; public:address:port for others, too."""
 
     http2: bool = True
     """Whether HTTP/2 is spoken: over TLS with clients that ask for it, in clear with those that begin with it."""
@@ -326,6 +331,8 @@ def _problem(name: str, kind: str, value: object) -> str | None:
 def _problem_of_text(name: str, value: object) -> str | None:
     if name in CHOICES:
         return None if value in CHOICES[name] else f"must be one of {', '.join(CHOICES[name])}, not {value!r}"
+    if name == "management" and isinstance(value, str) and value:
+        return problem_of(value)
     return None if isinstance(value, str | os.PathLike) else f"must be a text, not {value!r}"
 
 

@@ -25,10 +25,18 @@ from fairway.server import descriptors
 from fairway.server.access import AccessLog, EventLog
 from fairway.server.collector import Collector
 from fairway.server.config import Config
+from fairway.server.context import ServerContext
+from fairway.server.lateness import Lateness
 from fairway.server.limits import ConfigurationError
 from fairway.server.listener import Server
+from fairway.server.management.address import parsed
+from fairway.server.management.endpoint import Endpoint, listen
+from fairway.server.management.figures import figures_of
+from fairway.server.management.one_process import OneProcess
+from fairway.server.management.views import pages_of
 from fairway.server.tls import files
 from fairway.server.watchdog import watching
+from fairway.server.workers.board import BEAT_SECONDS
 from fairway.server.workers.worker import Worker
 
 logger = get_logger("fairway.server")
@@ -110,11 +118,49 @@ def run(
     if sockets is None:
         sockets = config.bind()
     try:
-        life = _Life(app, config, sockets, access_log or AccessLog(config.access_log), departure, worker)
-        return running.run(life.run(on_ready, stop_event or StopEvent()), factory)
+        with _managed(config) as looking:
+            life = _Life(app, config, sockets, access_log or AccessLog(config.access_log), departure, worker, looking)
+            return running.run(life.run(on_ready, stop_event or StopEvent()), factory)
     finally:
         for listening in sockets:
             listening.close()
+
+
+@contextlib.contextmanager
+def _managed(config: Config) -> Iterator[OneProcess | None]:
+    """With a management socket inside the block, if there is to be one; what it looks with. Raises `BindError`."""
+    if not config.management:
+        yield None
+        return
+    address = parsed(config.management)
+    looking = OneProcess()
+    endpoint = Endpoint(listen(address), pages_of(looking.look))
+    endpoint.start()
+    logger.info("management socket at %s", config.management)
+    try:
+        yield looking
+    finally:
+        endpoint.close()
+        address.unlink()
+
+
+@contextlib.contextmanager
+def _seen_by(looking: OneProcess, context: ServerContext) -> Iterator[None]:
+    """The server is looked at, and its loop's lateness measured, inside the block."""
+    lateness = Lateness(BEAT_SECONDS, time.monotonic())
+    timer: asyncio.TimerHandle | None = None
+
+    def beat() -> None:
+        nonlocal timer
+        lateness.beat(time.monotonic())
+        timer = context.loop.call_later(BEAT_SECONDS, beat)
+
+    timer = context.loop.call_later(BEAT_SECONDS, beat)
+    looking.serves(context, lateness)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class _Life:
@@ -128,7 +174,9 @@ class _Life:
         access_log: EventLog,
         departure: Departure | None,
         worker: Worker | None,
+        looking: OneProcess | None,
     ) -> None:
+        self._looking = looking
         self._server = Server(app, config, access_log=access_log, room=None if worker is None else worker.room)
         self._worker = worker
         self._config = config
@@ -156,8 +204,16 @@ class _Life:
                 if on_ready is not None:
                     on_ready(self._server.addresses)
                 if self._worker is not None:
-                    self._worker.begin(self._server.addresses, lambda: self._server.held)
+                    self._worker.begin(
+                        self._server.addresses,
+                        lambda: self._server.held,
+                        lambda lateness: figures_of(self._server.context, lateness),
+                    )
+                if self._looking is not None:
+                    serving.enter_context(_seen_by(self._looking, self._server.context))
                 await stopping
+                if self._looking is not None:
+                    self._looking.stops()
             except LifespanFailed as error:
                 return error.exit_code
             finally:

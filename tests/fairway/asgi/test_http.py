@@ -75,6 +75,11 @@ class FakeCarrier:
         self.calls.append(("break off",))
 
 
+class FakeCounts:
+    def __init__(self) -> None:
+        self.responses = [0] * 10
+
+
 class FakeHost:
     """Runs nothing; remembers what it is told."""
 
@@ -83,6 +88,7 @@ class FakeHost:
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
         self.running: list[Any] = []
+        self.counters = FakeCounts()
 
     @property
     def access(self) -> FakeHost:

@@ -37,7 +37,10 @@ class Fanout:
     `wake` is called when there will be something to write, and nothing was.
     """
 
-    __slots__ = ("_wake", "indirect", "is_busy", "loop", "outboxes", "sweep")
+    __slots__ = ("_wake", "delivered", "indirect", "is_busy", "loop", "outboxes", "sweep")
+
+    delivered: int
+    """How many recipients messages for many have gone straight to, one by one and over all messages."""
 
     is_busy: bool
     """Whether something is to be written: `write` is to be called."""
@@ -53,6 +56,7 @@ class Fanout:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
         self.loop = loop
+        self.delivered = 0
         self.is_busy = False
         self.indirect = set()
         self.sweep = None
@@ -68,11 +72,13 @@ class Fanout:
         return Recipients(connections)
 
     def broadcast(self, recipients: Recipients, payload: Payload, without: Collection[int] = ()) -> list[int]:
+        others = None
         if len(recipients.connections) >= FEW and not payload.is_droppable:
             others = self._sweep(recipients, payload, without)
-            if others is not None:
-                return others
-        return self._append(recipients, payload, without)
+        if others is None:
+            others = self._append(recipients, payload, without)
+        self.delivered += len(recipients.connections) - len(others) - len(without)
+        return others
 
     def _sweep(self, recipients: Recipients, payload: Payload, without: Collection[int]) -> list[int] | None:
         """Have it brought by a sweep; None, and nothing done, if that is not possible now."""

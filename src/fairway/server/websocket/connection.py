@@ -104,11 +104,14 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             return
         inbox = self.inbox
         events = core.receive_data(data, self._context.now, DECODED_PER_PASS, inbox.bounds[1] - inbox.client_size)
+        received = len(events)
         for event in events:
             if type(event) is str or type(event) is bytes:
                 (inbox.put_client if len(event) < LONG_MESSAGE else inbox.put_long)(event)
             else:
-                self._close_after_messages(event, len(events) > 1)  # type: ignore[arg-type]
+                received -= 1
+                self._close_after_messages(event, received > 0)  # type: ignore[arg-type]
+        self._context.counters.messages_received += received
         # Not behind a Close that the application has not been told of: what the core would answer belongs behind what
         # the application still has to say.
         if core.out and self.closing.last is None:
@@ -125,11 +128,14 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             self._pause_reading()
 
     def _take(self, events: Sequence[Any]) -> None:
+        received = len(events)
         for event in events:
             if type(event) is str or type(event) is bytes:
                 (self.inbox.put_client if len(event) < LONG_MESSAGE else self.inbox.put_long)(event)
             else:
-                self._close_after_messages(event, len(events) > 1)
+                received -= 1
+                self._close_after_messages(event, received > 0)
+        self._context.counters.messages_received += received
         if self._core is not None and self._core.out and self.closing.last is None:
             self._send_control()
 

@@ -4,12 +4,15 @@ carry descriptors.
 | from | to | message | |
 |---|---|---|---|
 | nursery | supervisor | `loaded` | the application is there; `hindrance`: why it must not be forked, or "" |
+| | | | `supervision`: what the settings say that is the supervisor's to do |
 | supervisor | nursery | `fork` | a worker is to begin, in `slot`; with its end of a channel |
 | supervisor | nursery | `become` | the same, and it is to be this process |
 | supervisor | nursery | `shut` | the server stops: close the listening sockets, wait for the workers |
 | nursery | supervisor | `exited` | the worker `pid` has, with a `status` as of `subprocess` |
 | worker | supervisor | `begun` | it is the process `pid` |
 | worker | supervisor | `ready` | it accepts connections at `addresses`; how many `seconds` it may take to leave |
+| supervisor | worker | `tell` | say how you do |
+| worker | supervisor | `figures` | its `figures`: see `fairway.server.management` |
 | supervisor | worker | `leave` | end, because another takes the place: clients are asked to come back |
 
 A process that ends closes its sockets: so each knows when the other is gone.

@@ -21,8 +21,9 @@ import socket
 import stat
 import sys
 import threading
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 from fairway.server.workers.messages import Channel, Message
@@ -90,10 +91,12 @@ def _is_socket(number: int) -> bool:
         return False  # that of the listing itself
 
 
-def tend(inherited: Inheritance, reason: str = "") -> Assignment | None:
+def tend(
+    inherited: Inheritance, reason: str = "", supervision: Mapping[str, Any] = MappingProxyType({})
+) -> Assignment | None:
     """Fork workers as the supervisor says. Returns in each worker, with what it has to do, and in the nursery, with
     None, when the supervisor has gone or wants no more. `reason`: why the application must not be forked, if the caller
-    knows one.
+    knows one. `supervision`: what the settings say for the supervisor to do.
     """
     for number in inherited.descriptors:
         os.set_inheritable(number, False)  # what the application starts is to hold none of them
@@ -102,7 +105,7 @@ def tend(inherited: Inheritance, reason: str = "") -> Assignment | None:
     if not reason:
         gc.collect()
         gc.freeze()
-    channel.send("loaded", hindrance=reason)
+    channel.send("loaded", hindrance=reason, supervision=dict(supervision))
     with _woken_by_children() as wake:
         while True:
             either: list[Any] = [channel, wake]

@@ -30,10 +30,11 @@ from typing import Any
 from fairway.logs import get_logger
 from fairway.server import systemd
 from fairway.server.workers import crew
-from fairway.server.workers.board import make_board
+from fairway.server.workers.board import Board, make_board
 from fairway.server.workers.crew import Crew, State
 from fairway.server.workers.messages import Channel, ChannelBroken, Message, channel_pair
 from fairway.server.workers.nursery import Inheritance
+from fairway.server.workers.watch import Watch
 
 logger = get_logger("fairway.server")
 
@@ -70,6 +71,36 @@ class _Worker:
     is_silent: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Launcher:
+    """Starts interpreters: what each of them is given is the same."""
+
+    command: list[str]
+    directory: str | None
+    sockets: Sequence[socket.socket]
+    board: Board
+
+    def start(self, generation: int, wanted: int, is_further: bool) -> _Process:
+        """Start one. Raises `OSError`."""
+        channel, end = channel_pair()
+        inherited = Inheritance(
+            channel=end.fileno(),
+            board=self.board.descriptor,
+            slots=self.board.slots,
+            sockets=[one.fileno() for one in self.sockets],
+            is_further=is_further,
+        )
+        popen = subprocess.Popen(
+            self.command,
+            env={**os.environ, WORKERS_VARIABLE: str(wanted), **inherited.to_environment()},
+            cwd=self.directory,
+            pass_fds=inherited.descriptors,
+            start_new_session=True,
+        )
+        end.close()
+        return _Process(generation, popen, channel)
+
+
 class Supervisor:
     """`command` starts an interpreter that calls `fairway` with the same arguments. The caller closes the sockets."""
 
@@ -80,8 +111,6 @@ class Supervisor:
         workers: int,
         on_ready: Callable[[list[str]], object],
     ) -> None:
-        self._command = list(command)
-        self._directory = _directory()
         self._sockets = list(sockets)
         self._board = make_board(2 * workers + 2)
         self._crew = Crew(workers, self._board.slots)
@@ -93,12 +122,14 @@ class Supervisor:
         self._nurseries: dict[int, _Process] = {}
         self._processes: list[_Process] = []
         self._workers: dict[int, _Worker] = {}
+        self._launcher = _Launcher(list(command), _directory(), self._sockets, self._board)
+        self._watch = Watch(self._board, self._crew, self._workers)
         self._spawning: set[int] = set()
         self._exit_code: int | None = None
 
     def run(self) -> int:
         """Serve until a signal says otherwise; return the exit code."""
-        with self._signals() as wake:
+        with _woken_by_signals() as wake:
             self._selector.register(wake, selectors.EVENT_READ, lambda: self._on_signal(wake))
             self._nurseries[1] = self._interpreter(1)
             try:
@@ -108,6 +139,7 @@ class Supervisor:
                     self._see_who_has_gone()
                     if self._loading != 1 or self._crew.is_stopping:
                         self._decide()
+                    self._watch.look(time.monotonic())
             finally:
                 self._close()
         return self._exit_code
@@ -127,7 +159,7 @@ class Supervisor:
         messages = self._received(process.channel)
         for message in messages or ():
             if message["kind"] == "loaded":
-                self._loaded(process, message["hindrance"])
+                self._loaded(process, message)
             elif message["kind"] == "exited":
                 worker = next((one for one in self._workers.values() if one.pid == message["pid"]), None)
                 if worker is not None:
@@ -143,6 +175,8 @@ class Supervisor:
                 worker.pid = message["pid"]
                 if member is not None and member.state is State.LEAVING:
                     self._signal(worker, signal.SIGTERM)
+            elif message["kind"] == "figures":
+                self._watch.heard(worker.number, message["figures"])
             elif message["kind"] == "ready" and member is not None:
                 self._crew.ready(worker.number, message["seconds"])
                 logger.debug("worker %s is ready", worker.pid)
@@ -166,7 +200,7 @@ class Supervisor:
             self._ended(worker, None)
 
     def _timeout(self) -> float | None:
-        deadline = self._crew.next_deadline()
+        deadline = min(self._crew.next_deadline(), self._watch.next_look())
         return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
 
     def _see_whether_all_are_ready(self, addresses: list[str]) -> None:
@@ -180,16 +214,19 @@ class Supervisor:
 
     # What follows from it -------------------------------------------------------------------------------------
 
-    def _loaded(self, process: _Process, hindrance: str) -> None:
+    def _loaded(self, process: _Process, message: Message) -> None:
         process.is_loaded = True
-        generation = process.generation
+        generation, hindrance = process.generation, message["hindrance"]
         if hindrance and generation not in self._spawning:
             self._spawning.add(generation)
             logger.warning("workers are not forked, and load the application each for itself: %s", hindrance)
         if self._loading == generation:
             self._loading = None
             if generation > 1:
+                self._watch.follow_if_possible(message["supervision"])
                 self._crew.renew(generation)
+            else:
+                self._watch.follow(message["supervision"])
         while process.waiting:
             self._assign(process.waiting.pop(0))
 
@@ -217,9 +254,11 @@ class Supervisor:
                 self._selector.unregister(worker.channel)
             worker.channel.close()
         self._board.clear(worker.slot)
+        self._watch.forget(worker.number)
         self._end_if_useless(worker.process)
         is_news = not self._crew.is_stopping and self._crew.members[worker.number].state is not State.LEAVING
         delay = self._crew.ended(worker.number, status, time.monotonic())
+        self._watch.restarts += delay is not None
         if is_news:
             soon = "" if delay is None else f"; another one starts {f'in {delay:.1f} s' if delay else 'now'}"
             logger.error("worker %s %s%s", worker.pid, _how(status), soon)
@@ -317,25 +356,10 @@ class Supervisor:
                 os.kill(worker.pid, number)
 
     def _interpreter(self, generation: int) -> _Process:
-        channel, end = channel_pair()
-        inherited = Inheritance(
-            channel=end.fileno(),
-            board=self._board.descriptor,
-            slots=self._board.slots,
-            sockets=[one.fileno() for one in self._sockets],
-            is_further=self._was_ready or bool(self._processes),
-        )
-        popen = subprocess.Popen(
-            self._command,
-            env={**os.environ, WORKERS_VARIABLE: str(self._crew.wanted), **inherited.to_environment()},
-            cwd=self._directory,
-            pass_fds=inherited.descriptors,
-            start_new_session=True,
-        )
-        end.close()
-        process = _Process(generation, popen, channel)
+        is_further = self._was_ready or bool(self._processes)
+        process = self._launcher.start(generation, self._crew.wanted, is_further)
         self._processes.append(process)
-        self._selector.register(channel, selectors.EVENT_READ, lambda: self._nursery_says(process))
+        self._selector.register(process.channel, selectors.EVENT_READ, lambda: self._nursery_says(process))
         return process
 
     def _end_nursery(self, generation: int) -> None:
@@ -354,26 +378,28 @@ class Supervisor:
             process.popen.kill()
             process.popen.wait()
             process.channel.close()
+        self._watch.close()
         self._selector.close()
         self._board.close()
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[socket.socket]:
-        """Inside the block the socket is readable when a signal has come, and has its number."""
-        reading, writing = socket.socketpair()
-        writing.setblocking(False)
-        handlers: dict[int, Any] = dict.fromkeys([*_STOPPING, *_OTHERS], lambda *_: None)
-        handlers |= dict.fromkeys(_IGNORED, signal.SIG_IGN)
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        woken_before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-        try:
-            yield reading
-        finally:
-            signal.set_wakeup_fd(woken_before)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            reading.close()
-            writing.close()
+
+@contextlib.contextmanager
+def _woken_by_signals() -> Iterator[socket.socket]:
+    """Inside the block the socket is readable when a signal has come, and has its number."""
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    handlers: dict[int, Any] = dict.fromkeys([*_STOPPING, *_OTHERS], lambda *_: None)
+    handlers |= dict.fromkeys(_IGNORED, signal.SIG_IGN)
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    woken_before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    try:
+        yield reading
+    finally:
+        signal.set_wakeup_fd(woken_before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        reading.close()
+        writing.close()
 
 
 def command_of(arguments: Sequence[str]) -> list[str]:

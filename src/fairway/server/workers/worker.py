@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 
 from fairway.logs import get_logger
+from fairway.server.lateness import Lateness
+from fairway.server.management.figures import Figures
 from fairway.server.workers.board import BEAT_SECONDS, Board
 from fairway.server.workers.messages import Channel, ChannelBroken
 
@@ -27,6 +29,7 @@ class Worker:
         self._seconds = seconds
         self._leave = leave
         self._held: Callable[[], int] = int
+        self._figures: Callable[[Lateness], Figures] = lambda _: {}
         self._beating: asyncio.TimerHandle | None = None
         self.is_replaced = False
         """Whether another worker takes its place: clients that come back at once find it."""
@@ -37,9 +40,13 @@ class Worker:
         self._board.tell(self._slot, connections, now)
         return self._board.room(self._slot, connections, now)
 
-    def begin(self, addresses: list[str], held: Callable[[], int]) -> None:
-        """The server accepts connections, and `held` says how many there are. Called in its event loop."""
+    def begin(self, addresses: list[str], held: Callable[[], int], figures: Callable[[Lateness], Figures]) -> None:
+        """The server accepts connections, and `held` says how many there are, `figures` what else. Called in its event
+        loop.
+        """
         self._held = held
+        self._figures = figures
+        self._lateness = Lateness(BEAT_SECONDS, time.monotonic() - BEAT_SECONDS)
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._listen)
         self._beat()
         self._channel.send("ready", addresses=addresses, seconds=self._seconds)
@@ -51,7 +58,9 @@ class Worker:
         self._board.clear(self._slot)
 
     def _beat(self) -> None:
-        self._board.tell(self._slot, self._held(), time.monotonic())
+        now = time.monotonic()
+        self._lateness.beat(now)
+        self._board.tell(self._slot, self._held(), now)
         self._beating = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat)
 
     def _listen(self) -> None:
@@ -68,3 +77,5 @@ class Worker:
             if message["kind"] == "leave":
                 self.is_replaced = True
                 self._leave()
+            elif message["kind"] == "tell":
+                self._channel.send("figures", figures=self._figures(self._lateness))

@@ -1,0 +1,24 @@
+"""The pages of the management socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fairway.server.management.metrics import EXPOSITION, exposition
+from fairway.server.management.overview import Overview
+from fairway.server.management.pages import Page, Pages
+
+
+def pages_of(look: Callable[[], Overview]) -> Pages:
+    """What the management socket has. `look` is called in its thread."""
+
+    def ready() -> Page:
+        overview = look()
+        return Page(200, "ready\n") if overview.is_ready else Page(503, f"{overview.why_not_ready()}\n")
+
+    return {
+        "/health": lambda: Page(200, "alive\n"),
+        "/ready": ready,
+        "/metrics": lambda: Page(200, exposition(look()), EXPOSITION),
+        "/status": lambda: Page(200, look().to_json(), "application/json"),
+    }
