@@ -33,6 +33,7 @@ def unit(name: str, kind: str) -> str:
     special = {
         "deflate_level": "level",
         "http2_patience": "tokens",
+        "min_body_rate": "bytes a second",
         "management": "address",
         **dict.fromkeys(in_bytes, "bytes"),
     }

@@ -524,7 +524,9 @@ async def test_a_body_that_stops_is_408_and_the_application_sees_a_disconnect(op
     assert (found.status, found.ended) == (408, True)
     assert [await app.seen(), await app.seen()] == [b"abc", "http.disconnect"]
     (line,) = served.log
-    assert line.endswith("request body stopped arriving: RFC 9110 section 15.5.9; answered with 408")
+    assert line.endswith(
+        "request body stopped arriving, or arrives too slowly: RFC 9110 section 15.5.9; answered with 408"
+    )
 
 
 # One connection and another --------------------------------------------------------------------------------------

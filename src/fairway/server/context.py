@@ -69,12 +69,13 @@ class Counters(CounterSet):
         "requests",
         "responses",
         "slow_consumers",
+        "slow_senders",
         "websockets",
     )
 
     def __init__(self) -> None:
         self.connections = self.requests = self.websockets = self.messages_received = 0
-        self.errors = self.faults = self.slow_consumers = self.dropped_frames = 0
+        self.errors = self.faults = self.slow_senders = self.slow_consumers = self.dropped_frames = 0
         self.refused = self.address_refusals = 0
         self.responses = [0] * 10  # an application may answer up to 999
 

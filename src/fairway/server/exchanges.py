@@ -26,6 +26,9 @@ TOO_MANY: tuple[int, str, Headers] = (503, "too many connections", [(b"retry-aft
 TOO_MANY_OF_ADDRESS: tuple[int, str, Headers] = (429, "too many connections of this address", [(b"retry-after", b"10")])
 """The answer to a client whose address has too many. It is not 503: a balancer would take the server for ill."""
 
+BODY_TOO_SLOW = "request body stopped arriving, or arrives too slowly: RFC 9110 section 15.5.9"
+"""Why a request is answered 408 (`fairway.server.pace`)."""
+
 # The methods that the server as a whole supports, whatever the application does (RFC 9110 section 9.3.7).
 _ALLOWED: Headers = [(b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")]
 

@@ -92,6 +92,10 @@ class Limits(TlsOptions):
     close_timeout: float = 5.0
     """The peer's time to answer a Close frame; then the connection is dropped (RFC 6455, 7.1.1)."""
 
+    min_body_rate: int = 240
+    """Bytes a second at which the body of a request has to arrive, on average over `keep_alive_timeout`; then 408. The
+    same holds for a WebSocket message that has begun; then 1008. 0: a byte now and then is enough."""
+
     keep_alive_timeout: float = 75.0
     """How long an HTTP connection may be idle between two requests; longer than a usual load balancer's 60."""
 
@@ -300,6 +304,7 @@ def _parsed(kind: str, text: str) -> object:
 _LEAST = {
     "max_connections": 0,
     "max_connections_per_address": 0,
+    "min_body_rate": 0,
     "deflate_min_bytes": 0,
     "stall_warning": 0,
     "http2_connection_window": 65535,

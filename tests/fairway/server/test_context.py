@@ -142,5 +142,5 @@ async def test_what_a_server_counts_is_among_the_statistics_of_the_process(conte
         "address_refusals", "connections", "dropped_frames", "errors", "faults", "messages_received", "refused",
         "requests",
         "responses_1xx", "responses_2xx", "responses_3xx", "responses_4xx", "responses_5xx", "responses_none",
-        "slow_consumers", "websockets",
+        "slow_consumers", "slow_senders", "websockets",
     }  # fmt: skip

@@ -74,7 +74,7 @@ class _PeerError(Exception):
 class _Message:
     """A message that is being put together: there is one only meanwhile, so that a decoder at rest is small."""
 
-    __slots__ = ("compressed", "fin", "fragments", "left", "mask", "opcode", "parts", "size", "utf8")
+    __slots__ = ("compressed", "fin", "fragments", "left", "mask", "opcode", "parts", "seen", "size", "utf8")
 
     def __init__(self, opcode: int, compressed: bool) -> None:
         self.opcode = opcode
@@ -91,6 +91,7 @@ class _Message:
         self.left = -1
         self.fin = False
         self.mask = b""
+        self.seen: tuple[float, int] | None = None  # when its pace was last looked at, and how much there was of it
 
 
 # Stands in the place of a message when nothing more is to be decoded. A sentinel rather than a flag: whoever may begin
@@ -102,7 +103,8 @@ class Decoder:
     """Decodes what one client sends.
 
     `max_frame_bytes` and `max_message_bytes` are payload sizes, the latter after decompression too; `max_fragments`
-    bounds the frames of one message. `inflation` is given if permessage-deflate was negotiated (without context
+    bounds the frames of one message. A message that has begun has to arrive at `min_rate` bytes a second, on average
+    over `patience` seconds. `inflation` is given if permessage-deflate was negotiated (without context
     takeover); several decoders may share one.
     """
 
@@ -114,9 +116,11 @@ class Decoder:
         max_message_bytes: int = 1 << 20,
         max_fragments: int = 1024,
         inflation: Inflation | None = None,
+        min_rate: int = 0,
+        patience: float = inf,
     ) -> None:
         # One tuple, shared by all decoders with the same limits, instead of three attributes.
-        self.limits = _shared_limits(max_frame_bytes, max_message_bytes, max_fragments)
+        self.limits = _shared_limits(max_frame_bytes, max_message_bytes, max_fragments, min_rate, patience)
         self.inflation = inflation
         self.pending = False
         self.controls = False
@@ -292,7 +296,7 @@ class Decoder:
 
     def _begin_data_frame(self, first: int, length: int) -> _Message:
         """Judge a frame by its header alone: what is too long is refused before any of it is kept."""
-        max_frame, max_message, max_fragments = self.limits
+        max_frame, max_message, max_fragments, _, _ = self.limits
         message = self._message
         if message is None:
             # Opcode and RSV1 belong to the first frame; `_check_first_bytes` has seen to it that no other has them.
@@ -421,6 +425,27 @@ class Decoder:
         """Whether the next byte begins a frame that continues nothing."""
         return self._message is None and not self._buffer
 
+    def is_too_slow(self, now: float) -> bool:
+        """Whether the message under way has not gone on fast enough. To be asked now and then: it counts from when that
+        was asked first, and judges when the patience has passed, and again each time that it has.
+        """
+        message = self._message
+        _, _, _, rate, patience = self.limits
+        if message is None or message is _FINISHED or not rate or self.pending:
+            return False
+        size = message.size - max(message.left, 0)
+        at, seen = message.seen or (now, size)
+        if message.seen is not None and now < at + patience:
+            return False
+        message.seen = (now, size)
+        return size - seen < rate * (now - at)
+
+    def forgive(self) -> None:
+        """The peer could not go on meanwhile, because it was not read: count from the next time that is asked."""
+        message = self._message
+        if message is not None and message is not _FINISHED:
+            message.seen = None
+
     @property
     def held_bytes(self) -> int:
         """How much of unfinished frames and messages is kept: bounded by the limits."""
@@ -428,11 +453,13 @@ class Decoder:
         return len(self._buffer) + sum(map(len, parts))
 
 
-_LIMITS: dict[tuple[int, int, int], tuple[int, int, int]] = {}
+_Limits: TypeAlias = tuple[int, int, int, int, float]
+
+_LIMITS: dict[_Limits, _Limits] = {}
 
 
-def _shared_limits(*limits: int) -> tuple[int, int, int]:
-    key = (limits[0], limits[1], limits[2])
+def _shared_limits(*limits: Any) -> _Limits:
+    key: _Limits = limits
     return _LIMITS.setdefault(key, key)
 
 

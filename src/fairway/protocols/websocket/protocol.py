@@ -19,6 +19,7 @@ from fairway.protocols.websocket.frames import (
     ABNORMAL_CLOSURE,
     FIN,
     NO_STATUS_RECEIVED,
+    POLICY_VIOLATION,
     PONG,
     close_frame,
     is_valid_close_code,
@@ -51,6 +52,9 @@ class State(enum.IntEnum):
 OPEN, CLOSING, CLOSED = State.OPEN, State.CLOSING, State.CLOSED
 
 Event: TypeAlias = str | bytes | Closed
+
+MESSAGE_TOO_SLOW = "message stopped arriving, or arrives too slowly"
+"""Why a connection is closed whose peer does not go on with a message that it has begun."""
 
 _NOTHING: Sequence[Event] = ()
 _PING = ping_frame()
@@ -201,6 +205,10 @@ class WebSocketProtocol:
             return _NOTHING
         if self._closing is not None:
             return [self._end(self._closing)]
+        if not reading:
+            self.decoder.forgive()
+        elif self.decoder.is_too_slow(now):
+            return [self._fail(Failure(POLICY_VIOLATION, MESSAGE_TOO_SLOW))]
         interval, timeout, _ = self.times
         quiet_since = self.heard_at
         pinged_at = self._pinged_at

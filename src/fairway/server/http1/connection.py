@@ -29,9 +29,18 @@ from fairway.protocols.http1 import (
 )
 from fairway.protocols.websocket import handshake
 from fairway.server.admission import place_for_websocket
-from fairway.server.exchanges import MAX_JOINED_BYTES, TOO_MANY, TOO_MANY_OF_ADDRESS, begin, expect_end, open_exchange
+from fairway.server.exchanges import (
+    BODY_TOO_SLOW,
+    MAX_JOINED_BYTES,
+    TOO_MANY,
+    TOO_MANY_OF_ADDRESS,
+    begin,
+    expect_end,
+    open_exchange,
+)
 from fairway.server.http1.handshake import UpgradeHandshake
 from fairway.server.http2.connection import Http2Connection
+from fairway.server.pace import next_deadline
 from fairway.server.websocket.connection import WebSocketConnection
 from fairway.server.wire import Wire
 
@@ -201,7 +210,7 @@ class Http1Connection(asyncio.Protocol):
                     self._exchange.feed_end()
             elif kind is BodyReceived:
                 if self._exchange is not None:
-                    self._deadline_of_body()
+                    self._deadline_of_body(len(event.data))
                     if self._exchange.feed(event.data) >= self._context.limits.body_buffer_bytes:
                         self.outbox.pause_reading()
             else:
@@ -223,9 +232,12 @@ class Http1Connection(asyncio.Protocol):
         elif head.content_length or head.chunked:
             self._deadline_of_body()
 
-    def _deadline_of_body(self) -> None:
-        # A client that has stopped in the middle of its body is given as long as an idle connection.
-        self._set_deadline(self._context.touch() + self._context.limits.keep_alive_timeout)
+    def _deadline_of_body(self, size: int = 0) -> None:
+        # A client that has stopped in the middle of its body is given as long as an idle connection; what comes (`size`
+        # bytes) buys it time (`fairway.server.pace`). Without a size its time begins anew.
+        limits, now = self._context.limits, self._context.touch()
+        rate = limits.min_body_rate if size else 0
+        self._set_deadline(next_deadline(self._deadline or now, now, size, rate, limits.keep_alive_timeout))
 
     def _upgrade(self, head: RequestHead) -> None:
         """Hand the wire over to a `WebSocketConnection`, or answer why not."""
@@ -335,6 +347,8 @@ class Http1Connection(asyncio.Protocol):
         return _write(self.outbox, self._http.send_trailers, headers)
 
     def body_taken(self) -> None:
+        if not self.outbox.reading and self._deadline is not None:
+            self._deadline_of_body()  # nothing could come meanwhile
         self._resume_reading()
 
     def response_complete(self) -> None:
@@ -454,7 +468,8 @@ class Http1Connection(asyncio.Protocol):
         elif not self.outbox.reading:
             self._deadline_of_body()  # it is the application that does not take what has arrived
         else:
-            self._fail(RequestFailed(408, "request body stopped arriving: RFC 9110 section 15.5.9"))
+            self._context.counters.slow_senders += 1
+            self._fail(RequestFailed(408, BODY_TOO_SLOW))
 
     def _expect_end(self, exchange: HttpExchange) -> None:
         expect_end(exchange, self._context)

@@ -19,9 +19,10 @@ from fairway.asgi.http import HttpExchange, Waiting
 from fairway.asgi.scope import Address, Entrance
 from fairway.asgi.types import Headers
 from fairway.protocols.http2 import ErrorCode, Http2Protocol, LocalProtocolError, RequestHead, Stream
-from fairway.server.exchanges import MAX_JOINED_BYTES, begin, expect_end, open_exchange
+from fairway.server.exchanges import BODY_TOO_SLOW, MAX_JOINED_BYTES, begin, expect_end, open_exchange
 from fairway.server.http2.leaving import Leaving
 from fairway.server.http2.output import StreamOutput, StreamWriter
+from fairway.server.pace import next_deadline
 from fairway.server.wire import Wire
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class StreamExchange(HttpExchange):
 class RequestStream:
     """(`StreamOwner`, `fairway.asgi.http.HttpCarrier`)"""
 
-    __slots__ = ("_connection", "_exchange", "_has_trailers", "_heard_at", "_output", "_stream", "_untaken", "outbox")
+    __slots__ = ("_connection", "_exchange", "_has_trailers", "_output", "_owed_at", "_stream", "_untaken", "outbox")
 
     outbox: Waiting
 
@@ -99,7 +100,7 @@ class RequestStream:
         self._output: StreamOutput | None = None
         self._has_trailers = False
         self._untaken = 0
-        self._heard_at = connection.context.now
+        self._owed_at = connection.context.now + connection.context.limits.keep_alive_timeout
         self.outbox = connection.outbox
         stream.owner = self
         self._exchange = exchange = open_exchange(
@@ -123,7 +124,10 @@ class RequestStream:
 
     def data_received(self, data: bytes, ended: bool) -> None:
         if data:
-            self._heard_at = self._connection.context.now
+            limits, now = self._connection.context.limits, self._connection.context.now
+            self._owed_at = next_deadline(
+                self._owed_at, now, len(data), limits.min_body_rate, limits.keep_alive_timeout
+            )
             self._untaken += len(data)
             self._exchange.feed(data)
         if ended:
@@ -169,12 +173,12 @@ class RequestStream:
         deadlines = []
         if not (exchange.has_whole_body or exchange.disconnected):
             if self._stream.unread:
-                self._heard_at = now  # it is the application that does not take what has arrived
-            silent_until = self._heard_at + limits.keep_alive_timeout
-            if now >= silent_until:
+                # It is the application that does not take what has arrived.
+                self._owed_at = now + limits.keep_alive_timeout
+            if now >= self._owed_at:
                 self._silent()
                 return None
-            deadlines.append(silent_until)
+            deadlines.append(self._owed_at)
         output = self._output
         if output is not None:
             if self._connection.outbox.blocked:
@@ -190,13 +194,14 @@ class RequestStream:
 
     def _silent(self) -> None:
         exchange = self._exchange
-        reason = "request body stopped arriving: RFC 9110 section 15.5.9"
-        self._connection.context.fault("bad request", exchange.scope, f"{reason}; answered with 408")
+        context = self._connection.context
+        context.counters.slow_senders += 1
+        context.fault("bad request", exchange.scope, f"{BODY_TOO_SLOW}; answered with 408")
         if exchange.started:
             self._cut(ErrorCode.CANCEL)
             return
         exchange.disconnect()
-        exchange.log(408, self._refuse(408, reason))
+        exchange.log(408, self._refuse(408, BODY_TOO_SLOW))
         self._connection.schedule(self._connection.leaving.add(exchange))
 
     def _cut(self, code: ErrorCode) -> None:

@@ -28,7 +28,7 @@ from fairway.asgi.scope import ScopeForLog
 from fairway.asgi.websocket import Phase, WebSocketExchange
 from fairway.delivery import LONG_MESSAGE, Inbox
 from fairway.protocols.websocket.frames import ABNORMAL_CLOSURE, PLAIN, TRY_AGAIN_LATER
-from fairway.protocols.websocket.protocol import Closed, State, WebSocketProtocol
+from fairway.protocols.websocket.protocol import MESSAGE_TOO_SLOW, Closed, State, WebSocketProtocol
 from fairway.server.backlog import DECODED_PER_PASS, LARGE_READ
 from fairway.server.websocket.closing import NOT_CLOSING, Closing, NotClosing
 from fairway.server.websocket.handshake import Handshake
@@ -228,6 +228,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             self._pause_reading()
         elif not self.outbox.reading:
             core.heard_at = self._context.now
+            core.decoder.forgive()
             if self.closing.last is not None and core.state is State.OPEN:
                 closing = self._begin_closing()
                 closing.last = closing.until = None  # what is read now says how it ends
@@ -433,6 +434,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         """The closing handshake is complete, or the connection is lost, or the peer broke a rule."""
         assert self._core is not None
         if closed.fault:
+            if closed.reason == MESSAGE_TOO_SLOW:
+                self._context.counters.slow_senders += 1
             self._fault("protocol error", f"{closed.reason}; closed with {closed.code}")
         # The application first: its last messages are in the outbox by now, and our Close comes behind them.
         self.ended(closed.code, closed.reason)

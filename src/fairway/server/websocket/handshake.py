@@ -96,7 +96,14 @@ class Handshake:
         limits = self._context.limits
         context = self._context
         inflation = context.backlog if self._offer.deflate is not None else None
-        decoder = Decoder(limits.max_frame_bytes, limits.max_message_bytes, limits.max_fragments, inflation)
+        decoder = Decoder(
+            limits.max_frame_bytes,
+            limits.max_message_bytes,
+            limits.max_fragments,
+            inflation,
+            limits.min_body_rate,
+            limits.keep_alive_timeout,
+        )
         return WebSocketProtocol(decoder, context.now, context.ping_times, 0.5 + 0.5 * context.random.random())
 
     # Any other answer -----------------------------------------------------------------------------------------

@@ -404,3 +404,34 @@ def test_any_course_ends_at_most_once_and_sends_at_most_one_close(course, phase:
     assert len(ends) == (connection.state is CLOSED)
     assert not ends or events[-1] is ends[0]
     assert sent.count(b"\x88") <= 1
+
+
+# --- the pace of a message
+
+
+def trickle(size: int, until: float, reading: bool = True) -> tuple[float, list[object], bytes]:
+    """Send so many bytes of a long message each second; when that ended, how, and what is sent then."""
+    connection = WebSocketProtocol(Decoder(min_rate=10, patience=60), BEGIN, (INTERVAL, TIMEOUT, CLOSE_TIMEOUT))
+    received(connection, binary(bytes(1_000_000))[:14])
+    now = BEGIN
+    while now < until:
+        now += 1
+        events = received(connection, bytes(size), now) or at(connection, now, reading)
+        if events:
+            return now - BEGIN, events, connection.data_to_send()
+    return now - BEGIN, [], b""
+
+
+def test_a_message_that_does_not_go_on_is_a_fault() -> None:
+    lasted, events, sent = trickle(1, BEGIN + 1000)
+    assert 60 <= lasted <= 60 + 2 * INTERVAL + 2
+    assert events == [(1008, "message stopped arriving, or arrives too slowly", True)]
+    assert sent.endswith(close_frame(1008, "message stopped arriving, or arrives too slowly"))
+
+
+def test_one_that_goes_on_may_take_as_long_as_it_likes() -> None:
+    assert trickle(11, BEGIN + 1000) == (1000, [], b"")
+
+
+def test_while_nothing_is_read_no_message_can_go_on() -> None:
+    assert trickle(1, BEGIN + 1000, reading=False) == (1000, [], b"")
