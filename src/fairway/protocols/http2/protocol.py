@@ -73,16 +73,18 @@ class Http2Protocol(ConnectionState):
             self.fail(fault, events)
         return events
 
-    def receive_message(self, data: bytes, now: float) -> Stream | None:
-        """Take what most reads of a WebSocket are: one DATA frame, for a tunnel whose content is taken as it comes. The
-        content is all that follows the head of the frame; its stream is returned. None for everything else, and where
-        something is due: then nothing has changed, and it is for `receive_data`.
+    def receive_message(self, data: bytes, begin: int, now: float) -> tuple[Stream, int] | None:
+        """Take what most frames of a WebSocket are: a whole DATA frame for a tunnel whose content is taken as it comes.
+        Return its stream, and where it ends; its content is all that follows its head. None for everything else, and
+        where something is due: then nothing has changed, and what begins there is for `receive_data`.
         """
-        size = len(data) - HEAD_SIZE
-        if size <= 0 or size > LARGEST_FRAME or self._held is not None or self.heads.partial is not None:
+        start = begin + HEAD_SIZE
+        if start > len(data) or self._held is not None or self.heads.partial is not None:
             return None
-        first, flags, number = unpack_head(data)
-        if first != size << 8 | DATA or flags:
+        first, flags, number = unpack_head(data, begin)
+        size = first >> 8
+        stop = start + size
+        if flags or first & 0xFF != DATA or stop > len(data) or not size or size > LARGEST_FRAME:
             return None
         stream = self.streams.get(number)
         if stream is None or stream.flags != IS_OPEN_TUNNEL or stream.has_ended or stream.expected != UNKNOWN:
@@ -94,7 +96,7 @@ class Http2Protocol(ConnectionState):
         self.budget.now = now
         self.inbound = inbound
         stream.inbound = left
-        return stream
+        return stream, stop
 
     def _take_frames(self, data: bytes, events: list[Event]) -> None:
         position = 0

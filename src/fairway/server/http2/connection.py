@@ -134,11 +134,15 @@ class Http2Connection(asyncio.Protocol):
             return
         protocol = self.protocol
         self.watch.heard_at = now = self.context.now
-        stream = protocol.receive_message(data, now)
-        if stream is not None:
-            stream.owner.data_received(data[HEAD_SIZE:], False)
-        else:
-            self._receive(protocol, data, now)
+        begin, end = 0, len(data)
+        while begin < end:
+            message = protocol.receive_message(data, begin, now)
+            if message is None:
+                self._receive(protocol, data[begin:], now)
+                break
+            stream, stop = message
+            stream.owner.data_received(data[begin + HEAD_SIZE : stop], False)
+            begin = stop
         if outbox.blocked and outbox.size >= outbox.high_water:
             outbox.pause_reading()  # whoever takes no answers is not asked for more: `resume_writing` goes on
 

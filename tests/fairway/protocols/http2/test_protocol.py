@@ -479,13 +479,17 @@ class Recording:
 # The straight line of a WebSocket's messages
 
 
-def test_a_message_of_a_tunnel_is_taken_without_an_event():
+def test_messages_of_a_tunnel_are_taken_without_an_event():
     protocol, stream = opened(headers(1, WEBSOCKET, END_HEADERS))
     stream.take_all()
     before = protocol.inbound, stream.inbound
 
-    assert protocol.receive_message(data(1, b"message"), 5.0) is stream
+    read = data(1, b"message") + data(1, b"another")
+    assert protocol.receive_message(read, 0, 5.0) == (stream, 16)
     assert (protocol.inbound, stream.inbound) == (before[0] - 7, before[1] - 7)
+    assert protocol.receive_message(read, 16, 5.0) == (stream, 32)
+    assert protocol.receive_message(read, 32, 5.0) is None
+    assert (protocol.inbound, stream.inbound) == (before[0] - 14, before[1] - 14)
     assert (protocol.unread, stream.unread, protocol.out, protocol.budget.now) == (0, 0, b"", 5.0)
 
 
@@ -496,8 +500,6 @@ FRAME = data(1, b"message")
     "sample",
     [
         FRAME[:-1],
-        FRAME + b"\0",
-        FRAME + FRAME,
         FRAME[:8],
         b"",
         data(1, b""),
@@ -519,7 +521,7 @@ def test_what_is_not_one_message_of_a_tunnel_is_for_receive_data(sample):
     protocol.streams[5].take_all()
     before = protocol.inbound, stream.inbound
 
-    assert protocol.receive_message(sample, 5.0) is None
+    assert protocol.receive_message(sample, 0, 5.0) is None
     assert (protocol.inbound, stream.inbound, protocol.budget.now) == (*before, 0.0)
 
 
@@ -540,14 +542,16 @@ def test_no_message_is_taken_while_there_is_something_to_be_looked_at(state):
     else:
         protocol.terminate(ErrorCode.NO_ERROR, "")
 
-    assert protocol.receive_message(FRAME, 0.0) is None
+    assert protocol.receive_message(FRAME, 0, 0.0) is None
 
 
 reads = st.one_of(
     st.builds(data, st.sampled_from([1, 3, 5]), st.binary(max_size=20), st.just(0)),
     st.builds(data, st.sampled_from([1, 3]), st.sampled_from([bytes(5000), bytes(16384)]), st.just(0)),
     st.builds(data, st.sampled_from([1, 3]), st.sampled_from([b"\1x\0", b"\0", b""]), st.sampled_from([1, 8])),
-    st.sampled_from([frame(6, 0, 0, b"12345678"), FRAME[:12], FRAME[12:], FRAME * 2, frame(3, 0, 1, b"\0\0\0\1")]),
+    st.sampled_from(
+        [frame(6, 0, 0, b"12345678"), frame(3, 0, 1, b"\0\0\0\1"), FRAME[:12], FRAME[12:], FRAME * 3, FRAME + FRAME[:9]]
+    ),
     st.builds(headers, st.just(7), st.just(GET), st.sampled_from([1, 5])),
 )
 
@@ -563,11 +567,13 @@ def test_with_the_straight_line_everything_is_as_without_it(steps):
         for step, read in steps:
             if step and 1 in protocol.streams:
                 seen.append(protocol.streams[1].hold() if step == "hold" else protocol.streams[1].take_all())
-            stream = protocol.receive_message(read, 1.0) if is_straight else None
-            if stream is not None:
-                seen.append(("DataReceived", stream.number, read[9:], False))
-            else:
-                seen += map(described, protocol.receive_data(read, 1.0))
+            begin = 0
+            while is_straight and (message := protocol.receive_message(read, begin, 1.0)) is not None:
+                stream, stop = message
+                seen.append(("DataReceived", stream.number, read[begin + 9 : stop], False))
+                begin = stop
+            if begin < len(read):
+                seen += map(described, protocol.receive_data(read[begin:], 1.0))
             windows = [(one.inbound, one.unread, one.target) for one in protocol.streams.values()]
             seen += [protocol.data_to_send(), protocol.inbound, protocol.unread, windows, protocol.budget.now]
         return [one for one in seen if one != b""]
