@@ -1,8 +1,8 @@
-"""Sending over a backplane from code that has no event loop: by a socket that blocks, in the thread that calls.
+"""Sending over a backplane from code without an event loop: over a blocking socket, in the calling thread.
 
-A `Sender` does what a `Node` does for those who only send, and says it in the same words: the same subjects, queues and
-bytes. It needs no event loop and no thread, which neither a greenlet nor a forked worker would survive well. A
-backplane that can be spoken to in this way gives its layer a `BlockingBackplane`.
+For code that only sends, a `Sender` does what a `Node` does, with the same subjects, queues and bytes. It needs neither
+an event loop nor a thread, because greenlets and forked workers do not get along well with either. A backplane that
+supports this gives its layer a `BlockingBackplane`.
 
 Connections are kept in a `Pool`, and each is used by one call at a time. So threads and greenlets never share one.
 """
@@ -53,7 +53,7 @@ class BlockingBackplane(Protocol):
 
 
 class Sender:
-    """Sends for one layer, of the process that `name` gives. For any thread, greenlet or forked child."""
+    """Sends for one layer. Any thread, greenlet or forked child may call it. `name` returns that of the process."""
 
     def __init__(
         self,
@@ -70,7 +70,10 @@ class Sender:
         self._backplane = backplane
 
     def send(self, channel: str, message: Message, deadline: float) -> None:
-        """To a channel of whichever process, or to a queue. `ChannelFull` if a queue is, or a channel of this one."""
+        """Send to a channel of any process, or to a queue.
+
+        Raises `ChannelFull` for a full queue, and for a full channel of this process.
+        """
         process = process_of(channel)
         if process is None:
             self._push(channel, message, deadline)
@@ -85,11 +88,11 @@ class Sender:
             self._backplane.publish(subject, data, deadline)
 
     def group_send(self, group: str, message: Message, deadline: float) -> None:
-        """To all members of a group."""
+        """Send to all members of a group."""
         self._to_group(group, Kind.EVENT, message, message, (), deadline)
 
     def broadcast(self, group: str, payload: Payload, exclude: Iterable[str], deadline: float) -> None:
-        """To the sockets of all members of a group."""
+        """Send to the sockets of all members of a group."""
         excluded = list(exclude)
         body = [payload.text, payload.data, excluded]
         self._to_group(group, Kind.BROADCAST, body, payload.as_message(), excluded, deadline)

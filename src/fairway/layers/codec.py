@@ -1,14 +1,14 @@
-"""Messages as bytes, for backplanes: one byte that says what it is, then MessagePack.
+"""Messages as bytes, for backplanes: one byte for the kind, then MessagePack.
 
-A message arrives as it was sent, and so as the in-memory layer would hand it over: dates and times, UUIDs, decimals,
-sets and large integers travel as extension types. Strings that are more than strings (`SafeString`, lazy translations,
-`TextChoices`) arrive as plain `str`, other subclasses of built-in types as these, tuples as lists. Anything else is a
-TypeError that names the place in the message.
+A message arrives as it was sent, just as the in-memory layer would deliver it. Dates and times, UUIDs, decimals, sets
+and large integers travel as extension types. Subclasses of `str` (`SafeString`, lazy translations, `TextChoices`)
+arrive as plain `str`, subclasses of other built-in types as those types, and tuples as lists. Anything else raises a
+TypeError that names its place in the message.
 
-The first byte holds the version of the format in its upper half. Processes of different releases may share a backplane:
-what a process cannot read it drops and counts (`Undecodable`).
+The first byte holds the format's version in its upper half. Processes of different releases may share a backplane; a
+message that a process cannot read is dropped and counted (`Undecodable`).
 
-With keys all of it is encrypted (`encryption.py`), for the *place* that it is sent to: a subject, or a queue.
+With keys, all of it is encrypted (`encryption.py`) for its *place*: the subject or queue that it is sent to.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Kind(enum.IntEnum):
     JOIN = 3
     """[group, channel name, process that asks, ticket]"""
     LEAVE = 4
-    """As JOIN."""
+    """Like JOIN."""
     DONE = 5
-    """[ticket]: a JOIN or LEAVE was carried out."""
+    """[ticket]: a JOIN or LEAVE has been carried out."""
     FLUSH = 6
     """[]: forget all groups and messages."""
     FOLLOW = 7
-    """[group, queue, seconds]: what is sent to the group goes to the queue as well."""
+    """[group, queue, seconds]: messages to the group also go to the queue."""
     UNFOLLOW = 8
     """[group, queue]"""
 
@@ -62,7 +62,7 @@ _OPTIONS = (
 _FIRST_BYTES = {kind: bytes([VERSION << 4 | kind]) for kind in Kind}
 _KINDS = {VERSION << 4 | kind: kind for kind in Kind}
 
-# By number on the wire: a type, how it is written and read. The first that matches; a datetime is a date, too.
+# Number on the wire, type, how to write it, how to read it. The first match counts: a datetime is also a date.
 _EXTENSIONS: tuple[tuple[int, type, Callable[[Any], str], Callable[[str], Any]], ...] = (
     (1, datetime.datetime, datetime.datetime.isoformat, datetime.datetime.fromisoformat),
     (2, datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
@@ -79,17 +79,17 @@ _EXTENSIONS: tuple[tuple[int, type, Callable[[Any], str], Callable[[str], Any]],
 )
 _READERS = {number: read for number, _, _, read in _EXTENSIONS}
 _SET, _FROZENSET = 8, 9
-# Subclasses of what MessagePack has, as which they are written.
+# Types whose subclasses are written as the type itself.
 _PLAIN = (float, bytes)
 
 
 def place_of_queue(queue: str) -> str:
-    """The place of a queue's messages; no subject is called so."""
+    """The place of a queue's messages. No subject has a name like it."""
     return f"queue {queue}"
 
 
 class Codec:
-    """Writes and reads messages of at most `max_size` bytes, encrypted if there is an `encryption`."""
+    """Writes and reads messages of at most `max_size` bytes. Any thread may call it."""
 
     __slots__ = ("encryption", "max_size")
 
@@ -98,7 +98,7 @@ class Codec:
         self.encryption = encryption
 
     def encode(self, kind: Kind, body: Any, place: str) -> bytes:
-        """TypeError for what cannot be sent, `MessageTooLarge` for what is too large to be."""
+        """The bytes of a message. Raises TypeError if it cannot be sent, `MessageTooLarge` if it is too large."""
         data = _pack(kind, body)
         if self.encryption is not None:
             data = self.encryption.seal(data, place)
@@ -113,7 +113,7 @@ class Codec:
         return data
 
     def decode(self, data: bytes, place: str) -> tuple[Kind, Any]:
-        """What kind of message it is, and its body. `Undecodable` for everything that `encode` does not give."""
+        """The kind of a message and its body. Raises `Undecodable` for anything that `encode` did not make."""
         if len(data) > self.max_size:
             raise Undecodable(f"it takes more than {self.max_size:,} bytes, which is max_message_size in this process")
         if self.encryption is not None:
@@ -121,7 +121,7 @@ class Codec:
         return _unpack(data)
 
     def reopened(self, message: dict[str, Any]) -> dict[str, Any]:
-        """A message as it arrives elsewhere, without sending it."""
+        """The message as it would arrive in another process."""
         decoded: dict[str, Any] = _unpack(self._within_bounds(_pack(Kind.EVENT, message)))[1]
         return decoded
 
@@ -139,7 +139,7 @@ def _unpack(data: bytes) -> tuple[Kind, Any]:
         raise Undecodable(_why_unknown(data))
     try:
         body = ormsgpack.unpackb(memoryview(data)[1:], ext_hook=_restored, option=ormsgpack.OPT_NON_STR_KEYS)
-    except Exception as error:  # of whatever type: it reads what others have written
+    except Exception as error:  # of any type: the bytes may come from anybody
         raise Undecodable(f"the message cannot be read: {error}") from error
     if kind is Kind.EVENT and type(body) is not dict:
         raise Undecodable("the message is not an event")
@@ -154,7 +154,7 @@ def _why_unknown(data: bytes) -> str:
 
 
 def _extended(value: Any) -> Any:
-    """What is written in the place of a value that MessagePack does not have. (ormsgpack's `default`)"""
+    """What to write for a value that MessagePack has no type for. (ormsgpack's `default`)"""
     for number, kind, write, _ in _EXTENSIONS:
         if isinstance(value, kind):
             return ormsgpack.Ext(number, write(value).encode())
@@ -172,7 +172,7 @@ def _extended(value: Any) -> Any:
 
 
 def _restored(number: int, data: bytes) -> Any:
-    """What an extension type stands for. (ormsgpack's `ext_hook`)"""
+    """The value of an extension type. (ormsgpack's `ext_hook`)"""
     if number in (_SET, _FROZENSET):
         items = ormsgpack.unpackb(data, ext_hook=_restored, option=ormsgpack.OPT_NON_STR_KEYS)
         return set(items) if number == _SET else frozenset(items)
@@ -180,13 +180,13 @@ def _restored(number: int, data: bytes) -> Any:
 
 
 def _is_lazy(value: object) -> bool:
-    """Whether it is a translation of Django's that is yet to be made."""
+    """Whether it is one of Django's lazy translations."""
     functional = sys.modules.get("django.utils.functional")
     return functional is not None and isinstance(value, functional.Promise)
 
 
 def _complaint(body: Any, kind: Kind) -> str | None:
-    """Where in the message stands what cannot be sent, in one sentence."""
+    """One sentence about the part of the message that cannot be sent, and where it is."""
     place = "event" if kind in (Kind.EVENT, Kind.DIRECT) else "message"
     message = body[1] if kind is Kind.DIRECT else body
     found = _culprit(message, place, 32)

@@ -1,17 +1,19 @@
-"""Delivery inside one process: what is sent to channels and groups reaches consumers, queues and readers.
+"""Delivery inside one process: brings messages for channels and groups to consumers, queues and readers.
 
-A *channel* is a name; behind it stands a `Member` (a running consumer) or a `ChannelQueue` (somebody calls `receive`,
-or nobody does yet). A *group* is a set of channel names. The hub knows no sockets and no wire formats: it hands each
-target a message, or a payload that many share.
+A *channel* is a name. Behind it stands a `Member` (a running consumer) or a `ChannelQueue` (for callers of `receive`,
+present or future). A *group* is a set of channel names. The hub knows no sockets and no wire formats. It hands each
+target a message, or a payload that many targets share.
 
-A channel has one of four states. *Absent*: nothing is there, and the next message makes a queue. *Queued*: a queue
-holds messages, or somebody reads from it; it goes when it is empty and nobody reads. *Attended*: a member takes what
-comes, until `detach`, or until its event loop is found closed. *Displaced*: somebody calls `receive` for the channel
-of a running consumer; the queue goes before the member, which gets its channel back after the last reader.
+A channel is in one of four states:
 
-Which channels are in which group is the business of `Memberships`, when a message is delivered that of `Pace`. Times
-are seconds of the clock given to the constructor, which does not jump as the wall's does. Every method may be called
-from any thread.
+* *Absent*: nothing stands behind the name. The next message makes a queue.
+* *Queued*: a queue holds messages, or somebody reads from it. It goes when it is empty and nobody reads.
+* *Attended*: a member takes the messages, until `detach`, or until its event loop is found closed.
+* *Displaced*: somebody calls `receive` for the channel of a running consumer. A queue stands in front of the member,
+  which gets its channel back after the last reader.
+
+`Memberships` knows which channels are in which group; `Pace` decides when a message is delivered. Times are in seconds
+of the clock given to the constructor, which must be monotonic. Every method may be called from any thread.
 """
 
 from __future__ import annotations
@@ -38,14 +40,14 @@ logger = get_logger("fairway.layers")
 
 
 class Hub:
-    """The channels of one layer in this process, and delivery to them and to its groups.
+    """The channels of one layer in this process, and delivery to them and to groups.
 
-    `expiry`: after so many seconds an unread message is dropped, and its channel is removed from all groups, unless
-    `expiry_ends_memberships` is false; `group_expiry`: a membership ends so long after the last `add`; `capacity_of`:
-    how many messages a channel holds.
+    An unread message is dropped after `expiry` seconds. Its channel is then also removed from all groups, unless
+    `expiry_ends_memberships` is false. A membership ends `group_expiry` seconds after the last `group_add`.
+    `capacity_of` returns how many messages a channel holds.
 
-    `channels` and `groups` keep the shapes that tests of applications look into: name -> queue, group -> {name -> time
-    of joining}.
+    `channels` and `groups` have the shapes that applications' tests look into: name -> queue, and group -> {name ->
+    time of joining}.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Hub:
         self._pace = Pace(self.drops)
         self.capacity_of = capacity_of
         self._clock = clock
-        # When messages expire that were queued for channels without a member.
+        # When the messages queued for channels without a member expire.
         self._expiries: ExpiryQueue[tuple[float, Sequence[str]]] = ExpiryQueue(self._waits)
         self._lock = self.memberships.lock
         register_source("layers", self)
@@ -74,7 +76,7 @@ class Hub:
     # Members --------------------------------------------------------------------------------------------------
 
     def attach(self, member: Member) -> None:
-        """Deliver to this member from now on; messages that were queued for its name come first."""
+        """Deliver to this member from now on, beginning with the messages queued under its name."""
         self.expire()
         with self._lock:
             member.owner = self
@@ -87,7 +89,7 @@ class Hub:
                 member.deliver(earlier.get_nowait()[1])
 
     def forget_connection(self, member: Member) -> None:
-        """The member has none any more. (`fairway.delivery.MemberOwner`)"""
+        """The member has lost its connection. (`fairway.delivery.MemberOwner`)"""
         self.memberships.forget_connection(member)
 
     def detach(self, member: Member) -> None:
@@ -104,7 +106,7 @@ class Hub:
             self.memberships.end(member)
 
     def _is_gone(self, member: Member) -> bool:
-        """Whether a member took nothing because it, or its event loop, was closed: then it is forgotten."""
+        """Whether a member refused a message because it, or its event loop, is closed. If so, forget the member."""
         if not member.closed:
             return False
         self.detach(member)
@@ -113,7 +115,7 @@ class Hub:
     # Channels -------------------------------------------------------------------------------------------------
 
     def send(self, channel: str, message: Message) -> bool:
-        """Deliver a message, which is copied; False when the channel is full."""
+        """Deliver a copy of a message. False if the channel is full."""
         if self._expiries.oldest < inf:
             self.expire()
         message = copied(message)
@@ -145,7 +147,7 @@ class Hub:
                 self._drop_if_idle(channel, queue)
 
     def take(self, channel: str) -> Message | None:
-        """The next message of a channel that waits to be read; None without one."""
+        """The next message waiting on a channel, or None."""
         self.expire()
         queue = self.channels.get(channel)
         if type(queue) is not ChannelQueue:
@@ -157,7 +159,7 @@ class Hub:
         return message
 
     def queue(self, channel: str) -> ChannelQueue:
-        """The queue behind a channel without a member, made if need be."""
+        """The queue behind a channel, made if need be. It displaces a member."""
         with self._lock:
             target = self.channels.get(channel)
             if isinstance(target, ChannelQueue):
@@ -170,13 +172,13 @@ class Hub:
 
     @property
     def dropped(self) -> int:
-        """How many deliveries were refused by channels that were full."""
+        """How many deliveries full channels have refused."""
         return self.drops.total
 
     def statistics(self) -> Record:
-        """What is here, and `dropped_messages`: how many deliveries were refused so far. (`StatisticsSource`)
+        """Numbers of what exists, and of `dropped_messages` so far. (`StatisticsSource`)
 
-        `expiry_notes`: of messages and memberships that expire, or would have if they were not gone already.
+        `expiry_notes` counts notes about messages and memberships, some of which may be gone already.
         """
         return MappingProxyType(
             {
@@ -208,7 +210,7 @@ class Hub:
         return left_out
 
     def _waits(self, note: tuple[float, Sequence[str]]) -> bool:
-        """Whether one of the messages that were noted may still be unread."""
+        """Whether any of the messages of a note may still be unread."""
         until, channels = note
         queues = map(self.channels.get, channels)
         return any(type(queue) is ChannelQueue and queue.first_expiry <= until for queue in queues)
@@ -229,23 +231,23 @@ class Hub:
         self.memberships.add(group, channel, self._clock())
 
     def group_discard(self, group: str, channel: str) -> None:
-        """Take a channel out of a group; nothing happens if it is not in it."""
+        """Take a channel out of a group. Does nothing if the channel is not in it."""
         self.memberships.discard(group, channel)
 
     def watch(self, watcher: GroupWatcher) -> None:
-        """Tell the watcher who is in which group, and from now on what changes, until `unwatch`."""
+        """Tell the watcher who is in which group now, and then every change, until `unwatch`."""
         self.memberships.watch(watcher)
 
     def unwatch(self, watcher: GroupWatcher) -> None:
-        """Tell the watcher nothing more; nothing happens if it does not watch."""
+        """Tell the watcher nothing more. Does nothing if it does not watch."""
         self.memberships.unwatch(watcher)
 
     def group_send(self, group: str, message: Message) -> Awaitable[None] | None:
-        """Deliver a copy of the message to every member; those that are full are left out, counted and logged.
+        """Deliver a copy of the message to every member. Full channels miss it; that is counted and logged.
 
-        What is returned, if anything, is to be awaited before sending more: for a very large group, or after such a
-        one's message, delivery is done in slices, and a sender that is far ahead lets the members have their turn.
-        Giving up waiting leaves nobody out.
+        Await the result, if there is one, before sending more. A message for a very large group is delivered in slices,
+        and so are messages behind it; and a sender that is far ahead has to let the members have their turn. Cancelling
+        the wait does not stop the delivery.
         """
         self.expire()
         roster = self.memberships.roster(group)
@@ -282,7 +284,7 @@ class Hub:
         return left_out
 
     def group_broadcast(self, group: str, payload: Payload, exclude: Iterable[str] = ()) -> Awaitable[None] | None:
-        """Give every member but those excluded the same payload; what is returned is as for `group_send`."""
+        """Give every member, except those excluded, the same payload. Await the result as for `group_send`."""
         self.expire()
         roster = self.memberships.roster(group)
         if roster is None:
@@ -317,7 +319,7 @@ class Hub:
     # The end of things ----------------------------------------------------------------------------------------
 
     def expire(self) -> None:
-        """Drop what has expired. Every send and every reader calls it: it costs nothing until something has."""
+        """Drop what has expired. Every send and every reader calls this. It costs nothing until something has."""
         queued, joined = self._expiries.oldest, self.memberships.joins.oldest
         if queued == inf and joined == inf:
             return
@@ -337,7 +339,7 @@ class Hub:
                     self._drop_if_idle(channel, queue)
 
     def flush(self) -> None:
-        """Forget all queued messages and all groups; members stay attached, and readers go on waiting."""
+        """Forget all queued messages and all groups. Members stay attached, and readers go on waiting."""
         with self._lock:
             self.memberships.clear()
             for name, target in list(self.channels.items()):

@@ -1,4 +1,8 @@
-"""What comes to a process from the others, and where it goes: to the hub, or to somebody who has asked for it."""
+"""What a process receives from others, and where it goes: to the hub, or to a call that waits for it.
+
+Everything received may come from anybody who can reach the service, so it is checked before it is used. A message that
+nobody can read is dropped, counted and logged.
+"""
 
 from __future__ import annotations
 
@@ -21,28 +25,28 @@ from fairway.layers.session import Session
 from fairway.logs import FaultLog, get_logger
 
 REQUEST_TIMEOUT = 5.0
-"""Seconds that another process has to add a channel of its own to a group, or to take it out."""
+"""Seconds that another process has to add its channel to a group, or to take it out."""
 
 MOST_REQUESTS = 1000
-"""Of other processes, that are being carried out. Who asks beyond that gets no answer."""
+"""How many requests of other processes may be in progress. Further ones get no answer."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,99}")
 _LONGEST = 10.0**9  # seconds
 
 MOST_SAID = 1000
-"""Senders and reasons that are remembered for having been logged; what is beyond is logged by the rate alone."""
+"""How many pairs of sender and reason are remembered, to log each once. Beyond that, only the rate is limited."""
 
 CONTROL = "ctl"
-"""The subject of messages for all processes."""
+"""The subject of messages to all processes."""
 
 
 def subject_of_process(process: str) -> str:
-    """The subject of messages for the channels of one process."""
+    """The subject of messages to the channels of one process."""
     return f"p.{process}"
 
 
 def process_of(channel: str) -> str | None:
-    """The process that a channel belongs to; None for a queue, which belongs to whoever reads."""
+    """The process that a channel belongs to. None for a queue, which any process may read."""
     head, mark, _ = channel.partition("!")
     return head.rpartition(".")[2] if mark else None
 
@@ -50,7 +54,7 @@ def process_of(channel: str) -> str | None:
 class Receiver:
     """Delivers through the hub what other processes, and this one, have sent.
 
-    `policy_of`: what becomes of broadcasts of a group for slow clients.
+    `policy_of` returns a group's policy for slow clients. Call everything in the session's event loop.
     """
 
     def __init__(self, hub: Hub, codec: Codec, policy_of: Callable[[str], SlowPolicy]) -> None:
@@ -67,7 +71,7 @@ class Receiver:
         self._reading: asyncio.Task[None] | None = None
 
     def message(self, session: Session, subject: str, data: bytes) -> Awaitable[None] | None:
-        """Something has come; what is returned, if anything, is to be awaited before the next."""
+        """A message has arrived. Await the result, if there is one, before the next."""
         try:
             kind, body = self._codec.decode(data, subject)
             if kind is Kind.EVENT:
@@ -80,13 +84,13 @@ class Receiver:
         return None
 
     def undecodable(self, subject: str, error: Undecodable) -> None:
-        """A message is dropped because nobody can read it: one line for each sender and reason."""
+        """Drop a message that cannot be read. One line is logged for each sender and reason."""
         self.statistics.undecodable += 1
         what = error.sender, str(error)
         if what not in self._said and self._faults.counts(time.monotonic(), "undecodable"):
             if len(self._said) < MOST_SAID:
                 self._said.add(what)
-            self._faults.write("Dropped what came for %s: %s", subject, error)
+            self._faults.write("Dropped a message for %s: %s", subject, error)
 
     def _deliver(self, session: Session, subject: str, kind: Kind, body: Any) -> Awaitable[None] | None:
         if kind is Kind.BROADCAST:
@@ -129,19 +133,19 @@ class Receiver:
     # Queues that follow groups --------------------------------------------------------------------------------
 
     def up(self, session: Session, again: bool) -> None:
-        """Read which queues follow groups. If it is up `again`, tell those of a gap who want to know."""
+        """Read the list of followers. If there was an outage (`again`), tell the consumers that listen for gaps."""
         self.forget_followers()
         self._read(session)
         if again:
             self._hub.gaps.tell("outage")
 
     def forget_followers(self) -> None:
-        """Which queues follow groups is not known any more."""
+        """The list of followers is no longer known."""
         self.followers.forget()
         self._reading = None
 
     async def know_followers(self, session: Session) -> None:
-        """Return when it is known which queues follow groups; errors of the backplane if it cannot be."""
+        """Wait until the list of followers is known. Raises the backplane's error if it cannot be read."""
         while not self.followers.is_known:
             reading = self._reading or self._read(session)
             await asyncio.wait([reading])
@@ -157,26 +161,26 @@ class Receiver:
         if task is self._reading:
             self._reading = None
         if not task.cancelled():
-            task.exception()  # seen: whoever needs to know tries again, and is told
+            task.exception()  # mark it as retrieved: whoever needs the list tries again, and gets the error
 
     async def _read_followers(self, session: Session) -> None:
-        await session.stand(CONTROL)  # what changes from now on is told
+        await session.stand(CONTROL)  # changes from now on arrive as messages
         self.followers.begin()
         try:
             rows = await session.backplane.followers.all()
-        except (NotAble, Refused):  # then nobody can let one follow either, or only who has more rights than we
+        except (NotAble, Refused):  # then nobody can make a queue follow, or only somebody with more rights than us
             rows = ()
         if asyncio.current_task() is not self._reading:
-            return  # the connection was lost meanwhile, and there is another, or another session
+            return  # the connection was lost meanwhile, and another reading has begun
         now = time.monotonic()
         self.followers.replace((group, queue, now + seconds) for group, queue, seconds in rows)
 
     # Groups of channels in other processes --------------------------------------------------------------------
 
     async def ask(self, session: Session, kind: Kind, group: str, channel: str, me: str, process: str) -> None:
-        """Have another process add its channel to a group, or take it out; nothing happens if that process is gone.
+        """Make another process add its channel to a group, or take it out. Does nothing if that process is gone.
 
-        `Unavailable` if it does not answer.
+        Raises `Unavailable` if it does not answer.
         """
         ticket = next(self._tickets)
         future = self._asked[ticket] = session.loop.create_future()
@@ -188,7 +192,7 @@ class Receiver:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 await future
         except TimeoutError:
-            raise Unavailable(f"the process of {channel} did not answer in {REQUEST_TIMEOUT:g} s") from None
+            raise Unavailable(f"the process of {channel} did not answer within {REQUEST_TIMEOUT:g} s") from None
         finally:
             del self._asked[ticket]
 
@@ -207,11 +211,11 @@ class Receiver:
             subject = subject_of_process(asker)
             await session.backplane.publish(subject, self._codec.encode(Kind.DONE, [ticket], subject))
         except BackplaneError:
-            pass  # whoever has asked gets no answer, and says so
+            pass  # the process that has asked gets no answer, and raises there
 
 
 def _require(is_so: bool, complaint: str) -> None:
-    """A ValueError unless a message is as those of this release are: it may come from anybody."""
+    """Raise a ValueError unless a message has the form of this release's messages: it may come from anybody."""
     if not is_so:
         raise ValueError(complaint)
 
@@ -226,9 +230,9 @@ def _require_channel_of(subject: str, channel: Any) -> None:
 
 
 async def join(session: Session, hub: Hub, group: str, channel: str) -> None:
-    """Add a channel of this process to a group: whatever is sent to the group after this has returned reaches it.
+    """Add a channel of this process to a group. Whatever is sent to the group after this has returned reaches it.
 
-    If it raises, the channel is not in the group, unless it was before.
+    If it raises, the channel is not in the group, unless it was in it before.
     """
     was_in = channel in hub.groups.get(group, ())
     hub.group_add(group, channel)

@@ -527,7 +527,7 @@ async def test_what_nobody_can_read_is_dropped_and_counted(
 
     assert (await received(here, name))["type"] == "good"
     assert here.node.statistics.undecodable == len(bad)
-    lines = [line for line in caplog.messages if line.startswith("Dropped what came for g.room: ")]
+    lines = [line for line in caplog.messages if line.startswith("Dropped a message for g.room: ")]
     assert len(lines) == 1
 
 

@@ -81,9 +81,9 @@ async def test_who_lacks_the_key_drops_counts_and_says_so_once_for_each_sender(
     assert (await here.receive(name))["type"] == "own"
     assert here.node.statistics.undecodable == 15
     assert [line[:60] for line in caplog.messages] == [
-        "Dropped what came for g.room: it is encrypted with a key tha",
-        "Dropped what came for g.room: it is encrypted with a key tha",
-        "Dropped what came for g.room: it is not encrypted, and whoev",
+        "Dropped a message for g.room: it is encrypted with a key tha",
+        "Dropped a message for g.room: it is encrypted with a key tha",
+        "Dropped a message for g.room: it is not encrypted, and whoev",
     ]
 
 
@@ -126,7 +126,7 @@ async def test_what_a_later_release_sends_is_dropped_and_the_rest_arrives(
     assert (await here.receive("work"))["type"] == "now"
     assert here.node.statistics.undecodable == 7
     assert caplog.messages[0] == (
-        "Dropped what came for g.room: the message is of version 2, and this release of Fairway reads 1"
+        "Dropped a message for g.room: the message is of version 2, and this release of Fairway reads 1"
     )
 
 

@@ -1,4 +1,4 @@
-"""How a process reaches the broker, and has one started if it may."""
+"""How a process reaches the broker, and starts one if it may."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_BROKER = (
 
 
 async def connect(link: Link, place: Place, start_broker: Callable[[], Awaitable[None]] | None) -> None:
-    """Let the link be connected. `Refused` if somebody else is there, `Unavailable` if nobody is."""
+    """Connect the link. Raises `Refused` if somebody else is there, `Unavailable` if nobody is."""
     try:
         place.check()
         connection = await _reach(place, start_broker)

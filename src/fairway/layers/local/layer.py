@@ -16,16 +16,16 @@ from fairway.layers.local.starting import start
 
 
 class LocalChannelLayer(BackplaneLayer):
-    """A layer for several processes on one machine, which needs no service.
+    """A layer for several processes on one machine, without any service.
 
-    `socket`: where the broker listens, a path; by default it follows from the project and the prefix. `group`: users of
-    this group may connect, too. `start_broker`: whether a server or worker starts a broker if there is none. `prefix`
-    keeps apart who shares a broker. `answer_timeout`: seconds that the broker has to answer. `outage_wait`: seconds
-    after the loss of the connection for which what is sent waits; later it fails at once. Other options:
+    `socket` is the path at which the broker listens; by default it follows from the project and the prefix. Users of
+    `group` may connect too. `start_broker` says whether a server or worker starts a broker if there is none. `prefix`
+    separates sites that share a broker. The broker has `answer_timeout` seconds to answer. For `outage_wait` seconds
+    after the connection is lost, calls wait for the next one; later calls fail at once. Other options are those of
     `BackplaneLayer`.
     """
 
-    connects_early = True  # with the start of a server: whoever sends needs a broker, before any client is there
+    connects_early = True  # when a server starts: other processes need the broker even before the first client
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """One process at the broker: what it asks for, and what waits to be written to it.
 
-A peer is *greeting* until its hello, then *talking*; after its `LEAVE` it has *left*, and only waits for the end. What
-it is told goes out in one write for each pass of the event loop, `flush`.
+A peer is *greeting* until its hello, then *talking*. After its `LEAVE` it has *left*, and waits for the connection to
+end. Everything for it from one pass of the event loop goes out in one write, `flush`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_SUBJECTS = 500_000
 MOST_READERS = 10_000
 MOST_FOLLOWERS = 10_000
 MOST_WAITING_BYTES = 32 * 1024 * 1024
-"""Bounds of one peer; of followers, those of one prefix. One that lets more than so many bytes wait is cut off."""
+"""Bounds for one peer; that of followers is for one prefix. A peer with more waiting bytes is cut off."""
 
 PUT_BACK_EXPIRY = 60.0
 
@@ -37,19 +37,19 @@ class Owner(Protocol):
     """The broker."""
 
     def arrived(self, peer: Peer) -> None:
-        """Somebody has connected. `Misplaced` if he may not be here."""
+        """A peer has connected. Raises `Misplaced` if its user may not."""
 
     def greeted(self, peer: Peer, version: int, role: protocol.Role, prefix: str) -> Engine | None:
-        """He has said hello: his engine, unless he is refused or takes over."""
+        """A peer has said hello. Returns its engine, unless it is refused or takes over."""
 
     def has_news(self, peer: Peer) -> None:
-        """There is something to write to him, for the first time in this pass."""
+        """There is something to write to the peer, for the first time in this pass."""
 
     def has_subscribed(self, peer: Peer) -> None:
-        """He has subscribed to something."""
+        """The peer has subscribed to something."""
 
     def left(self, peer: Peer) -> None:
-        """He has said his last, and waits for the end."""
+        """The peer has sent its last message, and waits for the end."""
 
     def gone(self, peer: Peer) -> None:
         """The connection has ended."""
@@ -70,7 +70,7 @@ class _Reader:
 
 
 class _Readers:
-    """What a peer waits for, in queues."""
+    """The messages of queues that one peer waits for."""
 
     def __init__(self, engine: Engine, tell: Callable[[bytes], None]) -> None:
         self.tell = tell
@@ -87,7 +87,7 @@ class _Readers:
         self._engine.pull(queue, reader, time.monotonic())
 
     def stop(self, queue: str) -> None:
-        """One fewer; nothing happens if there is none, because its message is under way."""
+        """Wait for one message fewer. Does nothing if there is none to wait for: it is on its way."""
         readers = self._by_queue.get(queue)
         if readers:
             self._engine.stop_waiting(queue, readers[-1])
@@ -128,18 +128,18 @@ class Peer(asyncio.Protocol):
     # Being told -----------------------------------------------------------------------------------------------
 
     def take(self, subject: str, data: bytes) -> None:
-        """A frame for a subject, as it is to be written."""
+        """Take a ready frame for a subject."""
         out = self._out
         if not out:
             self._owner.has_news(self)
         out.append(data)
 
     def tell(self, frame: bytes) -> None:
-        """Write a frame, with the others of this pass."""
+        """Write a frame together with everything else from this pass."""
         self.take("", frame)
 
     def flush(self) -> None:
-        """Write what there is."""
+        """Write everything that waits."""
         if self._posted:
             self._out.append(protocol.posted(self._posted, self._unheard))
             self._posted = self._unheard = 0

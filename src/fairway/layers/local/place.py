@@ -1,12 +1,13 @@
-"""Where the broker's socket is, and who may be at its ends.
+"""Where the broker's socket is, and who may connect to it.
 
-All processes of a project have to come to the same place, whoever starts them: so it depends on the project's folder,
+All processes of a project must find the same place, however they are started. So it depends on the project's folder,
 the user and the prefix, and on nothing in the environment, not even TMPDIR or XDG_RUNTIME_DIR. It is
 
     /tmp/fairway-<uid>/<project>-<hash of project and prefix>.sock
 
-in a folder that is this user's alone. With the settings `socket` and `group` it is elsewhere, for several users or
-containers. Beside the socket lie two files to be locked: `.lock`, which a broker holds while it lives, and `.starting`.
+in a folder that belongs to this user alone. The settings `socket` and `group` move it elsewhere, for several users or
+containers. Beside the socket are two lock files: a broker holds `.lock` while it lives, and whoever starts a broker
+holds `.starting` meanwhile.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from fairway.layers.errors import InvalidChannelLayerError
 
 BASE = "/tmp"
-"""Sticky everywhere, and the same for every process that is not given one of its own."""
+"""A sticky folder on every system, and the same one for every process, unless a unit has a private one."""
 
 _MOUNTS = "/proc/self/mountinfo"
 _LONGEST = 103 if sys.platform == "darwin" else 107
@@ -31,12 +32,12 @@ _ADVICE = "give a path in socket (CHANNEL_LAYERS, CONFIG)"
 
 
 class Misplaced(InvalidChannelLayerError):
-    """The broker's socket cannot be where it is to be, or somebody else is there."""
+    """The broker's socket cannot be where it should be, or somebody else is there."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A socket. `is_ours`: its folder is made by us. `group`: the id of a group whose members may use it, too."""
+    """The path of a socket. `is_ours`: we make its folder. `group`: the id of a group whose members may also use it."""
 
     path: str
     is_ours: bool
@@ -44,16 +45,16 @@ class Place:
 
     @property
     def lock(self) -> str:
-        """The file that is locked for as long as a broker lives."""
+        """The file that a broker locks for as long as it lives."""
         return f"{self.path}.lock"
 
     @property
     def starting(self) -> str:
-        """The file that is locked by who starts a broker."""
+        """The file that is locked by whoever starts a broker."""
         return f"{self.path}.starting"
 
     def prepare(self) -> None:
-        """Make our folder, if it is not there. `Misplaced` if it cannot be trusted."""
+        """Make our folder, unless it exists. Raises `Misplaced` if it cannot be trusted."""
         folder = os.path.dirname(self.path)
         if self.is_ours:
             _check_that_it_is_shared()
@@ -66,7 +67,7 @@ class Place:
         self.check()
 
     def check(self) -> None:
-        """`Misplaced` if the folder is not one that only we can change; nothing if there is none."""
+        """Raise `Misplaced` if anybody else can change the folder. Does nothing if there is no folder."""
         if not self.is_ours:
             return
         folder = os.path.dirname(self.path)
@@ -82,7 +83,7 @@ class Place:
             raise Misplaced(f"{folder} is open to others: chmod 700 it, when you know why, or {_ADVICE}")
 
     def check_peer(self, connection: socket.socket) -> None:
-        """`Misplaced` if at the other end is a user who may not be there."""
+        """Raise `Misplaced` if the user at the other end may not be there."""
         user, group = _peer(connection)
         if user not in (os.getuid(), 0) and not (self.group is not None and _is_member(user, group, self.group)):
             raise Misplaced(
@@ -92,7 +93,7 @@ class Place:
 
 
 def default_place(project: str, prefix: str) -> Place:
-    """The place for a project, named by its folder, and a prefix. `Misplaced` where there are no Unix sockets."""
+    """The place for a project (its folder) and a prefix. Raises `Misplaced` if there are no Unix sockets."""
     _check_platform()
     key = hashlib.blake2b(f"{project}\0{prefix}".encode(), digest_size=8).hexdigest()
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", os.path.basename(project))[:32] or "project"
@@ -100,7 +101,7 @@ def default_place(project: str, prefix: str) -> Place:
 
 
 def given_place(path: str, group: str | int | None = None) -> Place:
-    """The place that settings give. `Misplaced` if it is too long, or there is no such group."""
+    """The place that settings give. Raises `Misplaced` if the path is too long, or there is no such group."""
     _check_platform()
     if not os.path.isabs(path):
         raise Misplaced(f"socket is {path!r}: give a path that begins with /, so that every process finds it")
@@ -120,7 +121,7 @@ def _check_platform() -> None:
 
 
 def _check_that_it_is_shared() -> None:
-    """systemd gives a unit with PrivateTmp a /tmp of its own: its processes would meet nobody from outside."""
+    """Raise `Misplaced` under systemd's PrivateTmp, where no process outside the unit would find the socket."""
     try:
         with open(_MOUNTS, encoding="utf-8", errors="replace") as mounts:
             rows = [line.split() for line in mounts]

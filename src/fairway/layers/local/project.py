@@ -1,4 +1,4 @@
-"""Which project this is: what tells its broker from those of other projects."""
+"""Which project this is, and so which broker is its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEFAULT_PREFIX = "fairway"
 
 
 def place_of(prefix: str, socket: str | None = None, group: str | int | None = None) -> Place:
-    """Where the broker is, by the settings of a layer, or by the project and the prefix."""
+    """The broker's place, from the settings of a layer, or else from the project and the prefix."""
     if socket is not None:
         return given_place(os.fspath(socket), group)
     if group is not None:
@@ -34,7 +34,7 @@ def project_folder() -> str:
 
 
 def place_of_layer(alias: str) -> Place:
-    """Where the broker is of a layer in `CHANNEL_LAYERS`."""
+    """The place of the broker for a layer in `CHANNEL_LAYERS`."""
     layers = getattr(settings, "CHANNEL_LAYERS", {}) if _has_settings() else {}
     if alias not in layers:
         raise Misplaced(

@@ -1,35 +1,36 @@
-"""What processes and their broker say to each other over a Unix socket: frames. Pure.
+"""The frames that processes and their broker exchange over a Unix socket. Pure.
 
     u32 length of what follows   u8 operation   u8 length of the name   name (ASCII)   body
 
-Numbers are big-endian. A process begins with `hello`, and sends nothing else until `WELCOME` has come; with `REFUSED`
-comes a sentence for people, and the end. Afterwards:
+Numbers are big-endian. A process begins with `hello`, and sends nothing else until `WELCOME` has arrived. `REFUSED`
+brings a sentence for people instead, and the end. Afterwards:
 
 | from a process | answer |
 |---|---|
-| `MESSAGE`: post to a subject | `POSTED`, one for all that were dealt with: how many, and how many reached nobody |
-| `PUBLISH`: the same, confirmed | `DONE`: how many processes it went to |
+| `MESSAGE`: post to a subject | one `POSTED` for all handled so far: how many, and how many of them reached nobody |
+| `PUBLISH`: the same, confirmed | `DONE`: how many processes it reached |
 | `SUBSCRIBE` `UNSUBSCRIBE` `FLUSH` `FOLLOW` `UNFOLLOW` `PING` | `DONE` |
 | `PUSH`: add to a queue | `DONE`, or `FULL` |
 | `FOLLOWING`: ask who follows what | `FOLLOWERS` |
 | `PULL`: one message of a queue is wanted, now or later | `ITEM`, when there is one |
-| `STOP`: one fewer is wanted; an `ITEM` may be under way | none |
-| `PUT_BACK`: an item came for nobody | none |
-| `LEAVE`: the last that is sent here | the end, when everybody who has to has left |
+| `STOP`: one message fewer is wanted; an `ITEM` may be on its way | none |
+| `PUT_BACK`: nobody took an item | none |
+| `LEAVE`: the last frame of this process | the end, when every other process has left too |
 
-`DONE`, `FULL`, `FOLLOWERS` and `REFUSED` come in the order of what they answer. `REFUSED` in their place says that a
-limit is reached. In between come `MESSAGE`, to those who have subscribed, `ITEM`, `POSTED` and, at most once,
-`GOING`: another broker takes over. Who gets that sends `LEAVE` and nothing more, reads on to the end, and connects
-again. A process that has subscribed before may send its `SUBSCRIBE`s together with `hello`.
+`DONE`, `FULL`, `FOLLOWERS` and `REFUSED` arrive in the order of what they answer. `REFUSED` in place of another answer
+says that a limit has been reached. In between come `MESSAGE`, to subscribers, `ITEM`, `POSTED` and, at most once,
+`GOING`: another broker takes over. A process that gets `GOING` sends `LEAVE` and nothing more, reads on to the end, and
+connects again. A process that was subscribed before may send its `SUBSCRIBE`s together with `hello`.
 
-The broker of a newer version says hello as a `SUCCESSOR`. When all others have left, it is sent what is kept: for each
-prefix a `PREFIX`, its messages as `QUEUED`, and `FOLLOWERS`; then `DONE`, with the number of those who had subscribed.
+A broker of a newer version says hello as a `SUCCESSOR`. When all others have left, it is sent everything kept: for each
+prefix a `PREFIX`, its messages as `QUEUED`, and `FOLLOWERS`; then `DONE`, with the number of former subscribers.
 
-A process that only publishes, and blocks: connect to `Place.path`, let `Place.check_peer` look at the socket, send
-`hello(prefix)`, and feed what comes to a `Decoder(Answer)` until `WELCOME`. For each message send
-`publish(subject, data)` and read until `DONE`, or `push(...)` and read until `DONE` or `FULL`. `POSTED`, `MESSAGE` and
-`ITEM` never come to it. `GOING` may come at any time, before an answer as well, which still comes then; connect again
-before the next message. An end before the answer leaves open whether the message has arrived.
+A process that only publishes, and blocks, connects to `Place.path`, lets `Place.check_peer` look at the socket, sends
+`hello(prefix)`, and feeds whatever arrives to a `Decoder(Answer)` until `WELCOME`. For each message it sends
+`publish(subject, data)` and reads until `DONE`, or `push(...)` and reads until `DONE` or `FULL`. It never gets
+`POSTED`, `MESSAGE` or `ITEM`. `GOING` may arrive at any time, even before an answer, which still follows; the process
+connects again before its next message. If the connection ends before the answer, it is unknown whether the message has
+arrived.
 """
 
 from __future__ import annotations
@@ -52,10 +53,10 @@ MAX_MESSAGE = 16 * 1024 * 1024
 MAX_PREFIX = 1000
 
 NAMES_PER_FRAME = 1000
-"""So many names are subscribed to with one frame."""
+"""Most names in one SUBSCRIBE or UNSUBSCRIBE."""
 
 OLDER = "the broker is of an older release"
-"""How the sentence begins by which a broker refuses a newer process, which may have a newer broker started then."""
+"""The beginning of the sentence with which a broker refuses a newer process. That may then start a newer broker."""
 
 _MAGIC = b"fairway\0"
 _HEAD = struct.Struct("!IBB")
@@ -68,7 +69,7 @@ _SECONDS = struct.Struct("!d")
 
 
 class Ask(enum.IntEnum):
-    """What a process says."""
+    """Operations of a process."""
 
     HELLO = 1
     MESSAGE = 2
@@ -88,7 +89,7 @@ class Ask(enum.IntEnum):
 
 
 class Answer(enum.IntEnum):
-    """What a broker says. A `MESSAGE` is the same frame in both directions."""
+    """Operations of a broker. A `MESSAGE` is the same frame in both directions."""
 
     MESSAGE = 2
     WELCOME = 32
@@ -110,7 +111,7 @@ Op = TypeVar("Op", Ask, Answer)
 
 
 class ProtocolError(Exception):
-    """What came is no frame, or not one of ours."""
+    """The bytes are not a frame, or not one of ours."""
 
 
 class Role(enum.IntEnum):
@@ -221,7 +222,7 @@ def _end_of_run(data: bytes, position: int, head: bytes) -> tuple[int, int]:
 
 
 def frame(op: Ask | Answer, name: str = "", body: bytes = b"") -> bytes:
-    """The bytes of a frame; ValueError if it is too large."""
+    """The bytes of a frame. Raises ValueError if it is too large."""
     encoded = name.encode("ascii")
     if len(encoded) > MAX_NAME or len(body) > MAX_BODY:
         raise ValueError(f"a name has at most {MAX_NAME} bytes, a body {MAX_BODY}")
@@ -234,7 +235,7 @@ def hello(prefix: str, version: int = VERSION, role: Role = Role.PROCESS) -> byt
 
 
 def post(subject: str, data: bytes) -> bytes:
-    """Publish; it is confirmed by a `POSTED`, some time."""
+    """Publish. A `POSTED` will confirm it, some time later."""
     return frame(Ask.MESSAGE, subject, data)
 
 

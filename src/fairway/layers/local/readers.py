@@ -1,4 +1,4 @@
-"""Who waits for messages of queues in this process."""
+"""This process's readers, who wait for messages of queues."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fairway.layers.local.protocol import Ask
 
 
 class Readers:
-    """By queue, in the order in which they came. The broker is asked for one message for each, over every link anew.
+    """The readers of each queue, in order of arrival. Every link asks the broker for one message for each of them.
 
-    `link` gives the one that there is, `standing` waits for one.
+    `link` returns the current link, `standing` waits for one.
     """
 
     def __init__(self, link: Callable[[], Link | None], standing: Callable[[], Awaitable[Link]]) -> None:
@@ -25,7 +25,7 @@ class Readers:
         self._putting_back: set[asyncio.Task[None]] = set()
 
     async def pull(self, queue: str) -> bytes:
-        """Wait for a message. Cancelling loses none."""
+        """Wait for a message. Cancelling loses nothing."""
         reader: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         readers = self._waiting.setdefault(queue, {})
         readers[reader] = None
@@ -44,7 +44,7 @@ class Readers:
                 del self._waiting[queue]
 
     def item(self, queue: str, data: bytes) -> None:
-        """A message has come: for who has waited longest."""
+        """Give a message to the reader that has waited longest."""
         readers = self._waiting.get(queue, {})
         reader = next((reader for reader in readers if not reader.done()), None)
         if reader is None:
@@ -54,13 +54,13 @@ class Readers:
             reader.set_result(data)
 
     def ask_again(self, link: Link) -> None:
-        """A new link has been made."""
+        """There is a new link: ask for every reader's message again."""
         for queue, readers in self._waiting.items():
             for _ in readers:
                 link.write(protocol.frame(Ask.PULL, queue))
 
     async def close(self, drain: float) -> None:
-        """Nobody waits any more: those who do get `Unavailable`."""
+        """Stop. Readers that still wait get `Unavailable`."""
         for readers in self._waiting.values():
             for reader in readers:
                 if not reader.done():

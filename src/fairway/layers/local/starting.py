@@ -1,8 +1,8 @@
-"""Starting a broker: by its own command, under a lock, and by a server or worker that finds none.
+"""Starting a broker: by its own command, or by a server or worker that finds none.
 
-Two locks keep it single. A broker holds `Place.lock` while it lives: whoever has it may remove what is left of the
-socket and listen. Those who want to have a broker started hold `Place.starting` meanwhile, so that ten processes which
-begin at once start one, and nine wait for it.
+Two locks make sure that there is only one. A broker holds `Place.lock` while it lives; its holder may remove an old
+socket and listen. Whoever starts a broker holds `Place.starting` meanwhile, so that of ten processes that begin
+together, one starts a broker and nine wait for it.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from fairway.layers.local.place import Misplaced, Place
 from fairway.layers.local.protocol import Answer, Decoder, Role
 
 PATIENCE = 15.0
-"""Seconds that a broker that ends has to give its place free."""
+"""Seconds that an ending broker has to free its place."""
 
 _START_TIMEOUT = 30.0
 _BACKLOG = 1024
 
 
 async def start(place: Place) -> None:
-    """Have a broker started as a process of its own, unless somebody else does. `Unavailable` if it does not start."""
+    """Start a broker in its own process, unless somebody else does. Raises `Unavailable` if it does not start."""
     await asyncio.get_running_loop().run_in_executor(None, start_process, place)
 
 
 def start_process(place: Place) -> None:
-    """`start`, for who may block: return when the broker listens, whoever has started it."""
+    """`start`, for callers that may block. Returns when the broker listens, whoever has started it."""
     place.prepare()
     lock = _open(place.starting, place)
     try:
@@ -84,13 +84,13 @@ class Claim:
         self._lock = lock
 
     def release(self) -> None:
-        """Give it up, before the process ends."""
+        """Give the claim up before the process ends."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
     def listen(self) -> socket.socket:
-        """The socket, which nobody listened at before."""
+        """Make the listening socket. An old file at its path is removed."""
         path, group = self._place.path, self._place.group
         if os.path.lexists(path):
             os.unlink(path)
@@ -108,9 +108,9 @@ class Claim:
 
 
 def claim(place: Place, version: int = protocol.VERSION) -> Claim | None:
-    """The right to be the broker; None if there is one of this version, or a newer one, already.
+    """Claim the right to be the broker. None if there is a broker of this version or a newer one already.
 
-    One of an older version hands over. `Misplaced` where nothing can be done.
+    A broker of an older version hands over. Raises `Misplaced` if nothing can be done.
     """
     place.prepare()
     lock = _open(place.lock, place)
@@ -134,7 +134,7 @@ def _answers(place: Place) -> bool:
 
 
 def _inherit(place: Place, version: int, heritage: Heritage) -> bool:
-    """Add what the broker hands over; False if it does not, because it is gone, or not of an older version."""
+    """Take over what the broker hands over. False if it does not, because it is gone, or is not older."""
     decoder = Decoder(Answer)
     engine = Engine(QUEUE_BYTES)
     now = time.monotonic()
@@ -176,7 +176,7 @@ def _open(path: str, place: Place) -> int:
 
 
 def _is_locked(lock: int) -> bool:
-    """Lock the file, if nobody else has."""
+    """Try to lock the file. False if somebody else has."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
