@@ -21,7 +21,8 @@ from fairway.server.app_import import AppImportError, load_app, traceback_of_imp
 from fairway.server.config import BindError, Config
 from fairway.server.descriptors import processors
 from fairway.server.in_force import table
-from fairway.server.limits import ConfigurationError, Limits, descriptions, flag_name
+from fairway.server.limits import ConfigurationError, Limits, descriptions, flag_name, variable_name
+from fairway.server.management import terminal
 from fairway.server.negotiation import alpn_protocols
 from fairway.server.process import StopEvent, run
 from fairway.server.proxy import LOOPBACK, Network, ProxyHeaders, trusted_networks
@@ -38,6 +39,9 @@ logger = get_logger("fairway.server")
 _CONFIG = "config"
 """What may stand before the application: no application has this name, since its path has a colon."""
 
+_STATUS = "status"
+"""What stands before nothing else than where to look."""
+
 _DESCRIPTION = "Serve an ASGI application: HTTP/1.1, HTTP/2 and WebSocket, made for Django with Channels."
 
 _EXAMPLES = """\
@@ -47,6 +51,7 @@ examples:
   fairway --certfile fullchain.pem --keyfile privkey.pem --host 0.0.0.0 --port 443 mysite.asgi:application
   fairway --uds /run/mysite.sock --no-access-log mysite.asgi:application
   fairway config mysite.asgi:application (say which limits are in force, and where each comes from)
+  fairway status unix:/run/mysite/management (show how a server does that runs with this --management)
   fairway doctor (look whether the installation is sound)
 
 Each limit is also an environment variable (FAIRWAY_MAX_MESSAGE_BYTES), and a key of the dictionary FAIRWAY in Django's
@@ -71,6 +76,8 @@ def main(
     be, or "". With a `departure` the process is the server's alone.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments[:1] == [_STATUS]:
+        return terminal.main(arguments[1:], os.environ.get(variable_name("management"), ""))
     shows_config = arguments[:1] == [_CONFIG]
     options = _parser(version).parse_args(arguments[1:] if shows_config else arguments)
     inherited = inheritance(os.environ)

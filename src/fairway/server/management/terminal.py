@@ -1,0 +1,241 @@
+"""`fairway status`: how a server does, at a terminal, in a table that refreshes.
+
+It asks the management socket for `/status`, twice for anything that is a rate. `lines` is pure and makes the picture of
+two answers; `main` asks and draws. A mistake is one sentence and exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO, TypeAlias
+
+from fairway.logs import printable
+from fairway.server.management.address import Address, parsed
+from fairway.server.management.figures import KINDS
+
+Status: TypeAlias = Mapping[str, Any]
+"""An answer of `/status`: an `Overview` as JSON."""
+
+REFRESH_SECONDS = 1.0
+_ASK_SECONDS = 5.0
+_MOST_BYTES = 4 << 20
+
+_HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
+_CLEAR, _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[2J", "\x1b[?25l", "\x1b[?25h"
+
+_COLUMNS = (
+    ("#", 3), ("PID", 8), ("STATE", 9), ("UP", 8), ("CONN", 8), ("MSG/S", 8), ("BCAST/S", 9), ("REQ/S", 7),
+    ("LAG", 7), ("CPU", 5), ("MEM", 7),
+)  # fmt: skip
+
+
+class NoAnswer(Exception):
+    """There is no server, or none that can be understood; the text is one sentence."""
+
+
+# What is shown ----------------------------------------------------------------------------------------------------
+
+
+def lines(status: Status, before: Status | None, seconds: float) -> list[str]:
+    """The picture, at most 80 columns. `before` is the answer so many seconds earlier: without it no rates."""
+    processes = status["processes"]
+    earlier = {one["pid"]: one for one in before["processes"]} if before is not None else {}
+    rates = [_rates(one["figures"], earlier.get(one["pid"], {}).get("figures"), seconds) for one in processes]
+    return [
+        *_summary(status, rates),
+        "",
+        "".join(name.rjust(width) for name, width in _COLUMNS),
+        *(_row(one, rate) for one, rate in zip(processes, rates, strict=True)),
+    ]
+
+
+_COUNTED = {
+    "messages": ("server", "messages_received"),
+    "requests": ("server", "requests"),
+    "errors": ("server", "errors"),
+    "faults": ("server", "faults"),
+    "frames": ("server", "dropped_frames"),
+    "slow": ("server", "slow_consumers"),
+    "refused": ("server", "refused"),
+    "unheard": ("layers", "dropped_messages"),
+}
+
+
+def _totals(figures: Mapping[str, Any]) -> dict[str, float]:
+    counters = figures["counters"]
+    totals = {name: counters.get(kind, {}).get(counter, 0) for name, (kind, counter) in _COUNTED.items()}
+    return {**totals, "broadcasts": figures["delivered"], "cpu": figures["cpu"]}
+
+
+def _rates(figures: Mapping[str, Any], before: Mapping[str, Any] | None, seconds: float) -> dict[str, float] | None:
+    """By how much each total has grown in a second; None if that cannot be known."""
+    if not figures or not before or seconds <= 0:
+        return None
+    earlier = _totals(before)
+    return {name: max(0.0, total - earlier[name]) / seconds for name, total in _totals(figures).items()}
+
+
+def _summary(status: Status, rates: Sequence[Mapping[str, float] | None]) -> list[str]:
+    processes = status["processes"]
+    ready = sum(one["state"] == "ready" for one in processes)
+    state = "stopping" if status["stopping"] else "ready" if status["ready"] else "not ready"
+    known = [one["figures"] for one in processes if one["figures"]]
+    kinds = {kind: sum(figures["connections"].get(kind, 0) for figures in known) for kind in KINDS}
+    told = [rate for rate in rates if rate is not None]
+
+    def rate(name: str) -> str:
+        return f"{number(sum(one[name] for one in told))}/s" if told else "-"
+
+    layers: dict[str, bool] = {}
+    for figures in known:
+        for name, is_up in figures["up"].items():
+            layers[name] = layers.get(name, True) and is_up
+    return [
+        f"fairway {printable(str(status['version']))}   {state}, {ready} of {status['wanted']}"
+        f"   up {duration(status['uptime'])}   restarts {number(status['restarts'])}",
+        f"connections {number(sum(kinds.values()))} ({', '.join(f'{kind} {number(kinds[kind])}' for kind in KINDS)})",
+        f"messages {rate('messages')}   broadcasts {rate('broadcasts')}   requests {rate('requests')}"
+        f"   errors {rate('errors')}",
+        f"dropped: frames {rate('frames')}, by layers {rate('unheard')}, slow clients {rate('slow')}"
+        f"   refused {rate('refused')}   faults {rate('faults')}",
+        *(_layers(layers) if layers else ["no channel layer was used so far"]),
+    ]
+
+
+def _layers(layers: Mapping[str, bool]) -> list[str]:
+    return [f"{printable(name, 40)}: {'up' if is_up else 'DOWN'}" for name, is_up in sorted(layers.items())[:4]]
+
+
+def _row(one: Mapping[str, Any], rates: Mapping[str, float] | None) -> str:
+    figures = one["figures"]
+    cells = [str(one["slot"]), str(one["pid"] or "-"), one["state"], duration(one["uptime"])]
+    cells.append(number(sum(figures["connections"].values())) if figures else "-")
+    cells += [number(rates[name]) if rates else "-" for name in ("messages", "broadcasts", "requests")]
+    cells.append(lag(figures["loop_lag"]) if figures else "-")
+    cells.append(f"{100 * rates['cpu']:.0f}%" if rates else "-")
+    cells.append(f"{figures['resident'] / 1e6:,.0f}M" if figures else "-")
+    return "".join(printable(cell, 20).rjust(width) for cell, (_, width) in zip(cells, _COLUMNS, strict=True))
+
+
+def number(value: float) -> str:
+    """At most seven characters."""
+    for size, sign in ((1e9, "G"), (1e6, "M")):
+        if value >= 10 * size:
+            return f"{value / size:,.0f}{sign}"
+    if value >= 100_000:
+        return f"{value / 1000:,.0f}k"
+    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """At most seven characters: the two largest units."""
+    whole = int(seconds)
+    for size, sign, part, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            return f"{whole // size}{sign}{whole % size // part:02}{smaller}"
+    return f"{whole}s"
+
+
+def lag(seconds: float) -> str:
+    """In milliseconds, or in seconds from ten on."""
+    return f"{1000 * seconds:.0f}ms" if seconds < 10 else f"{seconds:.0f}s"
+
+
+# Asking -----------------------------------------------------------------------------------------------------------
+
+
+def ask(address: Address, called: str) -> Status:
+    """What the server says of itself. `called` is its address as somebody wrote it. Raises `NoAnswer`."""
+    try:
+        with address.connect(_ASK_SECONDS) as client:
+            client.sendall(b"GET /status HTTP/1.1\r\nHost: fairway\r\nConnection: close\r\n\r\n")
+            response = http.client.HTTPResponse(client)
+            response.begin()
+            text = response.read(_MOST_BYTES)
+    except PermissionError:
+        raise NoAnswer(f"{called} is for the user whom the server runs as: ask as that user") from None
+    except TimeoutError:
+        raise NoAnswer(f"nothing answers at {called} within {_ASK_SECONDS:g} s") from None
+    except (ConnectionRefusedError, FileNotFoundError):
+        raise NoAnswer(f"nothing listens at {called}: is the server running, with --management?") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise NoAnswer(f"{called} does not answer: {printable(str(error)) or type(error).__name__}") from None
+    try:
+        status = json.loads(text)
+        lines(status, status, 1.0)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise NoAnswer(f"what answers at {called} is no management socket of this version of fairway") from None
+    return dict(status)
+
+
+def main(arguments: Sequence[str], default: str = "", out: TextIO | None = None) -> int:
+    """Run the command and return its exit code. `default` is the address where none is given."""
+    parser = argparse.ArgumentParser(
+        prog="fairway status", description="Show how a server does.", allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument(
+        "address", nargs="?", default=default,
+        help="what the server's --management says: unix:/path, or 127.0.0.1:port (default: $FAIRWAY_MANAGEMENT)",
+    )  # fmt: skip
+    parser.add_argument("--once", action="store_true", help="print the table once, without anything for a terminal")
+    parser.add_argument("--json", action="store_true", help="print all figures once, as JSON")
+    options = parser.parse_args(arguments)
+    out = out or sys.stdout
+    try:
+        if not options.address:
+            raise NoAnswer("say where the server's management socket is, such as unix:/run/mysite/management")
+        called = printable(options.address)
+        try:
+            address = parsed(options.address)
+        except ValueError as error:
+            raise NoAnswer(f"the address {error}") from None
+        if options.json:
+            print(json.dumps(ask(address, called), indent=2), file=out)
+        elif options.once or not out.isatty():
+            before = ask(address, called)
+            time.sleep(REFRESH_SECONDS)
+            after = ask(address, called)
+            print("\n".join(lines(after, before, after["uptime"] - before["uptime"])), file=out)
+        else:
+            _refresh(address, called, out)
+    except NoAnswer as error:
+        print(f"fairway: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _refresh(address: Address, called: str, out: TextIO) -> None:
+    """Draw again and again, until Ctrl-C; a server that is away for a while is waited for."""
+    before = ask(address, called)
+    out.write(_HIDE_CURSOR + _CLEAR + _picture(lines(before, None, 0.0)))
+    out.flush()
+    try:
+        while True:
+            time.sleep(REFRESH_SECONDS)
+            try:
+                after = ask(address, called)
+            except NoAnswer as error:
+                picture = [str(error), "", "waiting for it; Ctrl-C ends this"]
+            else:
+                picture = lines(after, before, after["uptime"] - before["uptime"])
+                before = after
+            out.write(_picture(picture))
+            out.flush()
+    finally:
+        out.write(f"{_SHOW_CURSOR}\n")
+        out.flush()
+
+
+def _picture(text: Sequence[str]) -> str:
+    # Drawn over what was there, which flickers less than clearing it first.
+    columns, rows = shutil.get_terminal_size()
+    shown = [line[: columns - 1] for line in text[: rows - 1]]
+    return _HOME + "".join(f"{line}{_CLEAR_LINE}\n" for line in shown) + _CLEAR_BELOW
