@@ -19,7 +19,7 @@ import enum
 import sys
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import ormsgpack
 
@@ -52,6 +52,9 @@ class Kind(enum.IntEnum):
     """[group, queue]"""
 
 
+EVENT: Final = Kind.EVENT
+"""For code that runs with every message: before Python 3.12 the attribute of an enumeration is slow to look up."""
+
 _OPTIONS = (
     ormsgpack.OPT_NON_STR_KEYS
     | ormsgpack.OPT_PASSTHROUGH_DATETIME
@@ -59,6 +62,9 @@ _OPTIONS = (
     | ormsgpack.OPT_PASSTHROUGH_DATACLASS
     | ormsgpack.OPT_PASSTHROUGH_BIG_INT
 )
+_READING = ormsgpack.OPT_NON_STR_KEYS
+_LONG = 8192  # bytes: for longer messages a view costs less than a copy
+
 _FIRST_BYTES = {kind: bytes([VERSION << 4 | kind]) for kind in Kind}
 _KINDS = {VERSION << 4 | kind: kind for kind in Kind}
 
@@ -138,10 +144,11 @@ def _unpack(data: bytes) -> tuple[Kind, Any]:
     if kind is None:
         raise Undecodable(_why_unknown(data))
     try:
-        body = ormsgpack.unpackb(memoryview(data)[1:], ext_hook=_restored, option=ormsgpack.OPT_NON_STR_KEYS)
+        rest = data[1:] if len(data) < _LONG else memoryview(data)[1:]
+        body = ormsgpack.unpackb(rest, ext_hook=_restored, option=_READING)
     except Exception as error:  # of any type: the bytes may come from anybody
         raise Undecodable(f"the message cannot be read: {error}") from error
-    if kind is Kind.EVENT and type(body) is not dict:
+    if kind is EVENT and type(body) is not dict:
         raise Undecodable("the message is not an event")
     return kind, body
 
@@ -174,7 +181,7 @@ def _extended(value: Any) -> Any:
 def _restored(number: int, data: bytes) -> Any:
     """The value of an extension type. (ormsgpack's `ext_hook`)"""
     if number in (_SET, _FROZENSET):
-        items = ormsgpack.unpackb(data, ext_hook=_restored, option=ormsgpack.OPT_NON_STR_KEYS)
+        items = ormsgpack.unpackb(data, ext_hook=_restored, option=_READING)
         return set(items) if number == _SET else frozenset(items)
     return _READERS[number](bytes(data).decode("ascii"))
 

@@ -255,25 +255,28 @@ class Hub:
             return None
         loop = running_loop_or_none()
         members, names = roster.members, roster.names
-        if names or self._pace.needs_slices(group, loop, len(members), len(names)):
+        in_slices = self._pace.needs_slices(group, loop, len(members), len(names))
+        if names or in_slices:
             message = copied(message)  # what is taken or delivered later must not change meanwhile
-        flat = is_flat(message)
-        deliver = partial(self._send_to, members, loop, message, flat)
-        copy = message.copy if flat else partial(copied, message)
-        return self._pace.deliver(group, loop, len(members), names, deliver, partial(self._enqueue, copy))
+        copy = message.copy if is_flat(message) else partial(copied, message)
+        if in_slices:
+            deliver = partial(self._send_to, members, loop, copy)
+            return self._pace.deliver_in_slices(group, len(members), names, deliver, partial(self._enqueue, copy))
+        left_out = self._enqueue(copy, names) if names else 0
+        left_out += self._send_to(members, loop, copy, 0, len(members))
+        return self._pace.delivered(group, loop, roster.size, left_out)
 
     def _send_to(
         self,
         members: Sequence[Member],
         loop: AbstractEventLoop | None,
-        message: Message,
-        flat: bool,
+        copy: Callable[[], Message],
         begin: int,
         end: int,
     ) -> int:
         left_out = 0
         for member in members[begin:end]:
-            own = message.copy() if flat else copied(message)
+            own = copy()
             # Member.deliver, in line: this is the loop that a busy group spends its time in.
             if member.loop is loop and not member.closed:
                 if not member.inbox.put_layer(own, member.capacity):
@@ -300,14 +303,13 @@ class Hub:
                 others = roster.broadcast(payload, without)
             return self._broadcast_to(others[begin:end], payload) if others else 0
 
-        return self._pace.deliver(
-            group,
-            running_loop_or_none(),
-            len(roster.members),
-            names,
-            deliver,
-            partial(self._enqueue, payload.as_message),
-        )
+        loop, members = running_loop_or_none(), len(roster.members)
+        if self._pace.needs_slices(group, loop, members, len(names)):
+            enqueue = partial(self._enqueue, payload.as_message)
+            return self._pace.deliver_in_slices(group, members, names, deliver, enqueue)
+        left_out = self._enqueue(payload.as_message, names) if names else 0
+        left_out += deliver(0, members)
+        return self._pace.delivered(group, loop, members + len(names), left_out)
 
     def _broadcast_to(self, members: Sequence[Member], payload: Payload) -> int:
         left_out = 0

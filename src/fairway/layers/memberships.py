@@ -121,7 +121,7 @@ class Memberships:
             return None
         roster = self._rosters.get(group)
         # Applications' tests reach into the groups.
-        if roster is not None and roster.joined is joined and len(roster) == len(joined) and roster.is_current:
+        if roster is not None and roster.joined is joined and roster.size == len(joined) and roster.is_current:
             return roster
         with self.lock:
             targets = [(name, self._channels.get(name)) for name in joined]

@@ -19,7 +19,7 @@ from fairway.delivery import Message, Payload, register_source
 from fairway.layers.background import background
 from fairway.layers.backplane import Backplane, BackplaneError, QueueFull
 from fairway.layers.blocking import Sender
-from fairway.layers.codec import Codec, Kind, place_of_queue
+from fairway.layers.codec import EVENT, Codec, Kind, place_of_queue
 from fairway.layers.errors import ChannelFull, Undecodable
 from fairway.layers.followers import MOST_FOLLOWERS
 from fairway.layers.home import Home
@@ -120,8 +120,8 @@ class Node:
     def group_send(self, group: str, message: Message) -> Awaitable[object] | None:
         """Send to every process with members. Await the result, if there is one, before sending more."""
         if self.followers.is_idle:
-            return self._post(subject_of(group), Kind.EVENT, message)
-        return self._post_and_push(group, Kind.EVENT, message, message)
+            return self._post(subject_of(group), EVENT, message)
+        return self._post_and_push(group, EVENT, message, message)
 
     def broadcast(self, group: str, payload: Payload, exclude: Iterable[str]) -> Awaitable[object] | None:
         """Like `group_send`. Each process applies its own policy for slow clients."""
@@ -217,7 +217,7 @@ class Node:
     async def push(self, queue: str, message: Message) -> None:
         """Add a message to a queue. Raises `ChannelFull` at its capacity."""
         capacity, expiry = self._hub.capacity_of(queue), self._hub.expiry
-        data = self._codec.encode(Kind.EVENT, message, place_of_queue(queue))
+        data = self._codec.encode(EVENT, message, place_of_queue(queue))
         try:
             await self.home.call(lambda session: session.backplane.push(queue, data, capacity, expiry))
         except QueueFull:

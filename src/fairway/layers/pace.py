@@ -11,7 +11,7 @@ back: its messages reach the members one by one, through `call_soon_threadsafe`.
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop, Future, get_running_loop
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -56,32 +56,30 @@ class Pace:
 
     def needs_slices(self, group: str, loop: AbstractEventLoop | None, members: int, names: int) -> bool:
         """Whether part of a message for so many, sent now, would be delivered only after the call."""
-        return loop is not None and (members > SLICE or names > NAMES or (group, loop) in self._rounds)
+        if loop is None:
+            return False
+        return members > SLICE or names > NAMES or (bool(self._rounds) and (group, loop) in self._rounds)
 
-    def deliver(
-        self,
-        group: str,
-        loop: AbstractEventLoop | None,
-        members: int,
-        names: Sequence[str],
-        deliver: Deliver,
-        enqueue: Enqueue,
+    def delivered(
+        self, group: str, loop: AbstractEventLoop | None, everybody: int, left_out: int
     ) -> Awaitable[None] | None:
-        """Deliver a message to so many members, and to the names without a member, at once or in slices.
+        """A message that needed no slices was delivered to so many, except those left out because they were full.
 
-        `loop` is the running loop. Await the result, if there is one, before sending more. Cancelling the wait does not
-        stop the delivery.
+        `loop` is the running loop. Await the result, if there is one, before sending more.
         """
-        if loop is not None and self.needs_slices(group, loop, members, len(names)):
-            return self._deliver_in_slices(group, loop, _Round(members, names, deliver, enqueue, loop.create_future()))
-        everybody = members + len(names)
-        left_out = enqueue(names) if names else 0
-        left_out += deliver(0, members)
         if left_out:
             self._drops.left_out(group, left_out, everybody)
         return None if loop is None else self._turn_of_members(everybody, loop)
 
-    def _deliver_in_slices(self, group: str, loop: AbstractEventLoop, this: _Round) -> Awaitable[None]:
+    def deliver_in_slices(
+        self, group: str, members: int, names: Sequence[str], deliver: Deliver, enqueue: Enqueue
+    ) -> Awaitable[None]:
+        """Deliver a message to so many members, and to the names without a member.
+
+        Await the result before sending more. Cancelling the wait does not stop the delivery.
+        """
+        loop = get_running_loop()
+        this = _Round(members, names, deliver, enqueue, loop.create_future())
         rounds = self._rounds.get((group, loop))
         if rounds is None:
             self._rounds[group, loop] = deque([this])
@@ -110,7 +108,7 @@ class Pace:
         """What a sender must await after it has delivered to so many members."""
         if not self._ahead and count > LEAST:
             loop.call_soon(self._forget_ahead)
-        self._ahead += max(count, LEAST)
+        self._ahead += count if count > LEAST else LEAST
         if self._ahead <= AHEAD:
             return None
         self._ahead = 0

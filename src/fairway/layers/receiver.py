@@ -15,7 +15,7 @@ from typing import Any
 
 from fairway.delivery import Payload, SlowPolicy
 from fairway.layers.backplane import BackplaneError, BackplaneStatistics, NotAble, Refused, Unavailable
-from fairway.layers.codec import Codec, Kind
+from fairway.layers.codec import EVENT, Codec, Kind
 from fairway.layers.contract import BaseChannelLayer
 from fairway.layers.errors import Undecodable
 from fairway.layers.followers import FollowerTable
@@ -74,7 +74,7 @@ class Receiver:
         """A message has arrived. Await the result, if there is one, before the next."""
         try:
             kind, body = self._codec.decode(data, subject)
-            if kind is Kind.EVENT:
+            if kind is EVENT:
                 return self._hub.group_send(subject[2:], body)
             return self._deliver(session, subject, kind, body)
         except Undecodable as error:

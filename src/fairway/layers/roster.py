@@ -13,7 +13,7 @@ class Roster:
     `members` begins with those that one call can reach, in the order of their indices in `recipients`.
     """
 
-    __slots__ = ("_direct", "_fanout", "_not_open_yet", "joined", "members", "names", "recipients")
+    __slots__ = ("_direct", "_fanout", "_not_open_yet", "joined", "members", "names", "recipients", "size")
 
     def __init__(self, joined: Collection[str], members: Collection[Member], names: Sequence[str]) -> None:
         self.joined = joined
@@ -35,14 +35,12 @@ class Roster:
         self._direct = len(connections)
         self.recipients = fanout.recipients_of(connections) if fanout is not None and connections else None
         self.members = (*[direct[one] for one in connections], *others)
-
-    def __len__(self) -> int:
-        return len(self.members) + len(self.names)
+        self.size = len(self.members) + len(names)
 
     @property
     def is_current(self) -> bool:
         """False once a connection has opened that was not open at the look-up."""
-        return not any(one.is_open for one in self._not_open_yet)
+        return not self._not_open_yet or not any(one.is_open for one in self._not_open_yet)
 
     def broadcast(self, payload: Payload, without: Collection[object] = ()) -> Sequence[Member]:
         """Write the payload to every member that is ready for it, except those in `without`.
