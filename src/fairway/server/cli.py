@@ -1,6 +1,6 @@
 """The command line `fairway [options] module:attribute`.
 
-A mistake of the person who types is one sentence and exit code 1, not a traceback.
+A mistake of the user is answered by one sentence and exit code 1, never by a traceback.
 """
 
 from __future__ import annotations
@@ -37,25 +37,34 @@ from fairway.server.workers.worker import Worker
 logger = get_logger("fairway.server")
 
 _CONFIG = "config"
-"""What may stand before the application: no application has this name, since its path has a colon."""
+"""The command that may stand before the application. No application has this name, because its path has a colon."""
 
 _STATUS = "status"
-"""What stands before nothing else than where to look."""
+"""The command whose only argument is a management socket."""
 
-_DESCRIPTION = "Serve an ASGI application: HTTP/1.1, HTTP/2 and WebSocket, made for Django with Channels."
+_DESCRIPTION = """\
+Serve an ASGI application over HTTP/1.1, HTTP/2 and WebSocket. Made for Django
+with Channels."""
 
 _EXAMPLES = """\
 examples:
   fairway mysite.asgi:application
   fairway --host 0.0.0.0 --port 80 mysite.asgi:application
-  fairway --certfile fullchain.pem --keyfile privkey.pem --host 0.0.0.0 --port 443 mysite.asgi:application
+  fairway --host 0.0.0.0 --port 443 \\
+      --certfile fullchain.pem --keyfile privkey.pem mysite.asgi:application
   fairway --uds /run/mysite.sock --no-access-log mysite.asgi:application
-  fairway config mysite.asgi:application (say which limits are in force, and where each comes from)
-  fairway status unix:/run/mysite/management (show how a server does that runs with this --management)
-  fairway doctor (look whether the installation is sound)
 
-Each limit is also an environment variable (FAIRWAY_MAX_MESSAGE_BYTES), and a key of the dictionary FAIRWAY in Django's
-settings (MAX_MESSAGE_BYTES): a flag outweighs a variable, a variable outweighs the settings.
+other commands:
+  fairway config mysite.asgi:application
+      show which limits are in force, and where each comes from
+  fairway status unix:/run/mysite/management
+      show the state of a server that runs with this --management
+  fairway doctor
+      check whether the installation is sound
+
+Each limit is also an environment variable (FAIRWAY_MAX_MESSAGE_BYTES), and a
+key of the dictionary FAIRWAY in Django's settings (MAX_MESSAGE_BYTES). A flag
+overrides the variable, and the variable overrides the setting.
 """
 
 
@@ -68,12 +77,12 @@ def main(
     before_fork: Callable[[], str] = str,
     departure: Departure | None = None,
 ) -> int:
-    """Run the command line and return the exit code: 0 stopped, 1 cannot start, 3 the application refused to.
+    """Run the command line and return the exit code: 0 stopped, 1 cannot start, 3 the application refuses to start.
 
-    `limits_source` and `warnings_source` are called after the application was loaded, which is what configures Django;
-    the warnings are logged, once, before it is served.
-    `before_fork` is called when the application has been loaded and is about to be forked; it returns why that must not
-    be, or "". With a `departure` the process is the server's alone.
+    `limits_source` and `warnings_source` are called after the application has been loaded, because that is what
+    configures Django. The warnings are logged once, before the first request. `before_fork` is called when the loaded
+    application is about to be forked; it returns why that must not happen, or "". With a `departure`, the process runs
+    nothing but the server.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == [_STATUS]:
@@ -201,6 +210,7 @@ def _complain(error: Exception) -> int:
 def _parser(version: str) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fairway",
+        usage="%(prog)s [options] module:attribute",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,13 +1,13 @@
-"""Every bound and deadline of the server, with a safe default for each.
+"""Every bound and deadline of the server, each with a safe default.
 
-`Limits` is a frozen record that the server's parts read; nothing here enforces anything. A Django project sets
-the values in one dictionary, `FAIRWAY = {...}`, whose keys are the field names in upper case: `Limits.from_settings`
-turns it into a record, and a mistake in it into one sentence. Any application's server has them as environment
-variables (`FAIRWAY_MAX_MESSAGE_BYTES`), which outweigh settings, and as flags (`--max-message-bytes`), which outweigh
-both: `Limits.overridden` takes the text of either.
+`Limits` is a frozen record that the server's parts read. Nothing here enforces anything. A Django project sets values
+in one dictionary, `FAIRWAY = {...}`, whose keys are the field names in upper case. `Limits.from_settings` turns it into
+a record, and reports a mistake in one sentence. For any application there are also environment variables
+(`FAIRWAY_MAX_MESSAGE_BYTES`), which override settings, and flags (`--max-message-bytes`), which override both.
+`Limits.overridden` takes the text of either.
 
-Sizes are bytes, times are seconds (`float("inf")` switches a deadline off), the rest are counts. What is said about TLS
-is read in the same way and so stands in the same record; it is described in `fairway.server.tls.options`.
+Sizes are in bytes, times in seconds (`float("inf")` switches a deadline off); everything else is a count. The options
+of TLS are read in the same way, so they are in the same record; `fairway.server.tls.options` describes them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ VARIABLE_PREFIX = "FAIRWAY_"
 
 
 class ConfigurationError(ValueError):
-    """A setting or an option is wrong; the text is one sentence that says which one and what to write."""
+    """A setting or an option is wrong. The text is one sentence that says which one, and what to write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits(TlsOptions):
-    """The bounds of one server. Raises `ConfigurationError` for a value that cannot be meant."""
+    """The bounds of one server. Raises `ConfigurationError` for an impossible value."""
 
     max_request_line_bytes: int = 8192
     """Longest request line; beyond it the request is answered 414 (RFC 9112, 3)."""
@@ -86,8 +86,8 @@ class Limits(TlsOptions):
     """The application's time to accept or close after `websocket.connect`; then the handshake is answered 500."""
 
     disconnect_timeout: float = 10.0
-    """The application's time to end after a disconnect event; then its task is cancelled, with a warning. So long a
-    client that has ended its side of an HTTP connection may wait for the next byte of its answer."""
+    """The application's time to end after a disconnect event; then its task is cancelled, with a warning. Also how long
+    a client that has ended its side of an HTTP connection may wait for the next byte of its answer."""
 
     close_timeout: float = 5.0
     """The peer's time to answer a Close frame; then the connection is dropped (RFC 6455, 7.1.1)."""
@@ -112,10 +112,10 @@ class Limits(TlsOptions):
     """How long a stopping server waits for requests and sockets to finish; then they are cut."""
 
     drain_seconds: float = 10.0
-    """Over how many seconds a worker that is replaced asks its WebSockets to come back (1012), one after the other."""
+    """Seconds over which a worker that is being replaced closes its WebSockets (1012), one after the other."""
 
     lifespan_timeout: float = 60.0
-    """The application's time for each of lifespan start-up and shutdown; too slow a start-up is a failed one."""
+    """The application's time for each of lifespan start-up and shutdown; a start-up that takes longer has failed."""
 
     max_connections: int = 0
     """Open connections at once; beyond it 503 with Retry-After. 0: as many as there are
@@ -129,59 +129,59 @@ class Limits(TlsOptions):
     """Steps of TLS handshakes, about a millisecond each, before all other connections get their turn."""
 
     certificate_check_interval: float = 60.0
-    """How often the files of certificate and key are looked at, to serve a renewed one; inf: only after a SIGHUP."""
+    """How often to look for a renewed certificate or key; inf: only after a SIGHUP."""
 
     proxy_protocol: bool = False
     """Whether trusted proxies introduce each client by the PROXY protocol, version 1 or 2, before everything else."""
 
     stall_warning: float = 5.0
-    """How long the application may block the event loop before the log says where; 0: it never does."""
+    """How long the application may block the event loop before the log says where; 0 switches this off."""
 
     management: str = ""
     """Where the server is looked at (/health, /ready, /metrics, /status; `fairway status`): unix:/path, for its owner
     only, or 127.0.0.1:port; public:address:port for others, too."""
 
     http2: bool = True
-    """Whether HTTP/2 is spoken: over TLS with clients that ask for it, in clear with those that begin with it."""
+    """Whether to speak HTTP/2: over TLS with clients that ask for it, in clear with clients that begin with it."""
 
     http2_websocket: bool = True
-    """Whether WebSockets are accepted over HTTP/2 (RFC 8441), where each is a stream of its client's connection.
-    Without it browsers open a connection of HTTP/1.1 for each."""
+    """Whether to accept WebSockets over HTTP/2 (RFC 8441), where each is a stream of its client's connection. Otherwise
+    browsers open an HTTP/1.1 connection for each."""
 
     http2_max_streams: int = 100
-    """Requests of one HTTP/2 connection at once; one more is refused, and may be sent again. So it is when twice as
-    many applications run for it, those of requests that have ended among them."""
+    """Most requests of one HTTP/2 connection at once; further ones are refused, and may be sent again. They are also
+    refused while twice as many applications run for it, including those whose requests have ended."""
 
     http2_stream_window: int = 65535
-    """Bytes of one HTTP/2 request's body that are asked for ahead of the application; doubled, up to 1 MiB, for an
+    """Bytes of one HTTP/2 request's body that may arrive ahead of the application; doubled, up to 1 MiB, for an
     application that takes them at once."""
 
     http2_connection_window: int = 1024 * 1024
     """Bytes on their way in on one HTTP/2 connection; at least 65535."""
 
     http2_held_bytes: int = 4 * 1024 * 1024
-    """Bytes of bodies that one HTTP/2 connection holds for its applications; above it nothing more is asked for."""
+    """Bytes of bodies that one HTTP/2 connection holds for its applications; above it no more are asked for."""
 
     http2_outbox_bytes: int = 4 * 1024 * 1024
-    """Bytes that wait for one HTTP/2 connection before `await send()` waits, shared by all the requests that it may
-    have."""
+    """Bytes that wait for one HTTP/2 connection before `await send()` waits, shared by all its possible requests."""
 
     http2_continuations: int = 8
-    """Frames of one HTTP/2 request's head besides the first; beyond it the connection is ended."""
+    """Most frames of one HTTP/2 request's head besides the first; beyond it the connection is closed."""
 
     http2_patience: int = 200
-    """Tokens for what costs the server more than the client: a stream that it makes us reset takes 5, SETTINGS 3, its
-    own reset, a PING or an empty frame 1; an answered request gives 6, a second 20. Without any left the connection is
-    ended (ENHANCE_YOUR_CALM)."""
+    """Tokens for what costs the server more than the client. A stream that the client makes us reset takes 5, SETTINGS
+    3, a reset of its own, a PING or an empty frame 1. An answered request gives back 6, a second 20. Without tokens the
+    connection is closed (ENHANCE_YOUR_CALM)."""
 
     settings_timeout: float = 10.0
-    """The time of an HTTP/2 client to acknowledge our settings; then the connection is ended (SETTINGS_TIMEOUT)."""
+    """An HTTP/2 client's time to acknowledge our settings; then the connection is closed (SETTINGS_TIMEOUT)."""
 
     deflate: bool = True
-    """Whether permessage-deflate (RFC 7692) is agreed to when a client offers it."""
+    """Whether to agree to permessage-deflate (RFC 7692) when a client offers it."""
 
     deflate_min_bytes: int = 1024
-    """Shorter messages are sent uncompressed: compressing them costs more than it saves. So are those above 1 MiB."""
+    """Shorter messages are sent uncompressed, because compressing them costs more than it saves; so are messages above
+    1 MiB."""
 
     deflate_level: int = 1
     """zlib's level, 1 (fast) to 9 (small)."""
@@ -201,9 +201,9 @@ class Limits(TlsOptions):
 
     @classmethod
     def from_settings(cls, mapping: Mapping[str, Any]) -> Limits:
-        """Read the keys of a `FAIRWAY` setting; what it does not name keeps its default.
+        """Read a `FAIRWAY` setting. Keys that it does not have keep their defaults.
 
-        Raises `ConfigurationError` for an unknown key (naming the nearest one), a wrong type or an impossible value.
+        Raises `ConfigurationError` for an unknown key (and names the nearest one), a wrong type or an impossible value.
         """
         if not isinstance(mapping, Mapping):
             raise ConfigurationError(f"{SETTING} must be a dictionary, not {mapping!r}")
@@ -222,9 +222,9 @@ class Limits(TlsOptions):
             raise ConfigurationError(f"{SETTING}: {error}") from None
 
     def overridden(self, texts: Mapping[str, str], called: Callable[[str], str]) -> Limits:
-        """These limits with those of `texts`, by name of the field, in the place of their own.
+        """These limits with the values in `texts`, by field name, instead of their own.
 
-        Raises `ConfigurationError`, with the name that `called` gives a field, for what cannot be meant.
+        Raises `ConfigurationError` for an impossible value; `called` returns the name of a field for the text.
         """
         values: dict[str, Any] = {}
         for field in fields(self):
@@ -237,7 +237,7 @@ class Limits(TlsOptions):
         return replace(self, **values)
 
     def with_environment(self, environment: Mapping[str, str]) -> Limits:
-        """These limits with those that environment variables set. Raises `ConfigurationError`."""
+        """These limits with the values that environment variables set. Raises `ConfigurationError`."""
         names = {field.name: variable_name(field.name) for field in fields(self)}
         texts = {name: environment[variable] for name, variable in names.items() if variable in environment}
         return self.overridden(texts, variable_name)
@@ -254,7 +254,7 @@ def flag_name(field: str) -> str:
 
 
 def misspelt_variables(environment: Mapping[str, str]) -> list[str]:
-    """For each variable that is named nearly as one of ours, a sentence. Others may well be somebody else's."""
+    """A sentence for each variable whose name is nearly one of ours. Any other may belong to somebody else."""
     known = [variable_name(field.name) for field in fields(Limits)]
     return [
         f"the environment variable {name} has no effect; did you mean {near[0]}?"
@@ -265,7 +265,7 @@ def misspelt_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def descriptions() -> dict[str, str]:
-    """What each field's docstring says, in one sentence. Empty where there is no source to be read."""
+    """Each field's docstring, by field name. Empty if there is no source to read."""
     return {**_described(TlsOptions), **_described(Limits)}
 
 
@@ -293,14 +293,14 @@ _KINDS: dict[str, Callable[[str], object]] = {
 
 
 def _parsed(kind: str, text: str) -> object:
-    """The value that a text stands for; the text itself if it stands for none, for `_problem` to name."""
+    """The value that a text stands for. If there is none, the text itself, so that `_problem` can name it."""
     try:
         return _KINDS[kind](text.strip())
     except (ValueError, KeyError):
         return text
 
 
-# Fields for which zero, or an end to the range, means something.
+# Fields whose range is not "at least 1", or that have an upper end.
 _LEAST = {
     "max_connections": 0,
     "max_connections_per_address": 0,

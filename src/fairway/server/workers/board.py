@@ -1,11 +1,11 @@
 """What the workers of a server know of each other: how many connections each has, and that it lives.
 
-Workers share their listening sockets, and whoever is quickest would get most connections, for hours. So a worker that
-has more than the mean of those that live takes no more until the others have caught up. A worker that hangs stops
-counting after a second, and the others serve what it would have taken.
+Workers share their listening sockets, and without more ado the quickest would get most connections, for hours. So a
+worker with more connections than the mean of all live workers takes no more until the others have caught up. A worker
+that hangs stops counting after a second, and the others serve the clients that it would have taken.
 
-The board is memory that all map: a slot for each worker, which only that worker writes to. A slot is read while it is
-written: each of its two numbers is whole, and nothing depends on their being of the same moment.
+The board is memory that all processes map: a slot for each worker, which only that worker writes to. A slot may be read
+while it is written. Each of its two numbers is whole then, and nothing depends on both being of the same moment.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import sys
 import tempfile
 
 BEAT_SECONDS = 0.25
-"""How often a worker says that it lives."""
+"""How often a worker reports that it lives."""
 
 _STALE_SECONDS = 1.0
 
-# How far above the mean a worker may be. It has to be some connections, since all of a pass are counted when they are
-# there, and a fiftieth, because small differences between large numbers matter to nobody.
+# How far above the mean a worker may be: by some connections, because those of one pass are counted only afterwards, or
+# by a fiftieth, because small differences between large numbers do not matter.
 _SLACK = 8
 _SLACK_SHARE = 50
 
-# Connections and the time of the last beat, by the monotonic clock, which is the same for all processes; padded to a
-# line of the processor's cache, so that workers do not wait for each other's writes.
+# Connections, and the time of the last beat by the monotonic clock, which all processes share. Padded to a cache line,
+# so that workers do not wait for each other's writes.
 _SLOT = struct.Struct("=qd48x")
 
 UNLIMITED = sys.maxsize
@@ -37,25 +37,25 @@ class Board:
     """Slots are numbered from 0. `now` is always `time.monotonic()`."""
 
     def __init__(self, descriptor: int, slots: int) -> None:
-        """Map the board behind a descriptor, which belongs to it from now on."""
+        """Map the board behind a descriptor, and own the descriptor from now on."""
         self.descriptor = descriptor
         self.slots = slots
         self._memory = mmap.mmap(descriptor, slots * _SLOT.size)
 
     def tell(self, slot: int, connections: int, now: float) -> None:
-        """Say that the worker lives, and how many connections it has."""
+        """Report that a worker lives, and how many connections it has."""
         _SLOT.pack_into(self._memory, slot * _SLOT.size, connections, now)
 
     def clear(self, slot: int) -> None:
-        """The slot's worker takes no connections any more."""
+        """Report that the slot's worker takes no more connections."""
         self.tell(slot, 0, 0.0)
 
     def told_at(self, slot: int) -> float:
-        """When its worker last said that it lives; 0 if it has not."""
+        """When the slot's worker last reported that it lives; 0 if it never has."""
         return float(_SLOT.unpack_from(self._memory, slot * _SLOT.size)[1])
 
     def room(self, slot: int, connections: int, now: float) -> int:
-        """How many more connections its worker may take now: 0 if others are to take them."""
+        """How many more connections the slot's worker may take now; 0 if others should take them."""
         number, total = 1, connections
         for other, (count, told_at) in enumerate(_SLOT.iter_unpack(self._memory)):
             if other != slot and now - told_at < _STALE_SECONDS:
@@ -73,7 +73,7 @@ class Board:
 
 
 def make_board(slots: int) -> Board:
-    """Return a new board, whose descriptor is for other processes to inherit."""
+    """Return a new board. Other processes can inherit its descriptor."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("fairway board", 0)
     else:

@@ -1,18 +1,18 @@
-"""Who is to start and who is to leave: the decisions of a supervisor, without processes, sockets or clocks.
+"""A supervisor's decisions: who starts and who leaves. Without processes, sockets or clocks.
 
-A crew has `wanted` members of its current *generation*, which is one state of the application's code. What happens to
-members is reported (`ready`, `ended`), what is wanted is said (`renew`, `resize`, `stop`), and then `decide` returns
-what is to be done. Times are seconds of one monotonic clock.
+A crew wants `wanted` members of its current *generation*, which is one state of the application's code. The supervisor
+reports what happens to members (`ready`, `ended`) and what is wanted (`renew`, `resize`, `stop`). Then `decide` returns
+the actions to take. Times are in seconds of one monotonic clock.
 
-A member is STARTING until it accepts connections, then READY, and LEAVING once it was asked to.
+A member is STARTING until it accepts connections, then READY, and LEAVING once it has been asked to leave.
 
-* All missing members start together; while members of an older generation serve, one at a time, and for each that is
-  ready an old one leaves. So there is never less than what was wanted.
-* A new generation of which nobody has been ready when one ends is abandoned: the older one stays.
-* Who ends without being asked is replaced: at once the first time, then after a tenth of a second, doubled up to half a
-  minute, until a minute has passed without that.
-* If nobody has ever been ready when one ends, or nobody is and five in a row have ended while they started, the crew
-  gives up.
+* All missing members start together. But while members of an older generation serve, they start one at a time, and an
+  old one leaves for each that is ready. So there are never fewer than wanted.
+* A new generation is abandoned if one of its members ends before any has been ready. The older generation stays.
+* A member that ends unasked is replaced: at once the first time, then after a tenth of a second, doubling up to half a
+  minute. A minute without such an end starts this over.
+* The crew gives up if a member ends before any has ever been ready, or if none is ready and five in a row have ended
+  while starting.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _FORGOTTEN_AFTER = 60.0
 _MOST_FAILED_STARTS = 5
 
 MARGIN = 3.0
-"""Seconds beyond those that a member has to leave, after which it is killed."""
+"""A member that has not left in its time is killed after so many more seconds."""
 
 NEVER_READY = 3
-"""The exit code of a crew none of which could start, unless its members have said another."""
+"""The exit code if no member could start, and none had a code of its own."""
 
 
 class State(enum.Enum):
@@ -40,7 +40,7 @@ class State(enum.Enum):
 
 @dataclass
 class Member:
-    """`since` is when it started. `seconds` is how long it may take to leave; `until`: it is killed then."""
+    """`since`: when it started. `seconds`: how long it may take to leave. `until`: when it is killed."""
 
     number: int
     generation: int
@@ -53,14 +53,14 @@ class Member:
 
 @dataclass(frozen=True)
 class Start:
-    """Begin a member: `Crew.members` has it already."""
+    """Start a member, which is in `Crew.members` already."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class Leave:
-    """Ask a member to end; `replaced`: its clients find another one."""
+    """Ask a member to end. `replaced`: its clients will find another one."""
 
     number: int
     replaced: bool
@@ -68,28 +68,28 @@ class Leave:
 
 @dataclass(frozen=True)
 class Kill:
-    """A member has not left in time, or nobody waits for it any more."""
+    """Kill a member that has not left in time, or that nobody waits for any more."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class Abandon:
-    """A generation could not start, and the one before it stays."""
+    """Give up a generation that could not start. The one before it stays."""
 
     generation: int
 
 
 @dataclass(frozen=True)
 class Retire:
-    """No member of this generation will be started any more."""
+    """Start no more members of this generation, ever."""
 
     generation: int
 
 
 @dataclass(frozen=True)
 class Exit:
-    """Everybody has ended."""
+    """Exit: everybody has ended."""
 
     code: int
 
@@ -133,7 +133,7 @@ class Crew:
     # What happens ---------------------------------------------------------------------------------------------
 
     def ready(self, number: int, seconds: float) -> None:
-        """A member accepts connections. It may take so many seconds to leave."""
+        """A member accepts connections. It may take `seconds` to leave later."""
         member = self.members[number]
         member.seconds = seconds
         if member.state is State.STARTING:
@@ -142,8 +142,8 @@ class Crew:
             self._failed_starts = 0
 
     def ended(self, number: int, code: int | None, now: float) -> float | None:
-        """A member's process has ended with this exit code, if it is known. Return after how many seconds another one
-        takes its place; None if none does.
+        """A member's process has ended with this exit code, if it is known. Return the seconds until another takes its
+        place, or None if none does.
         """
         member = self.members.pop(number)
         if member.state is State.LEAVING or self._stops:
@@ -172,20 +172,20 @@ class Crew:
     # What is wanted -------------------------------------------------------------------------------------------
 
     def renew(self, generation: int) -> None:
-        """A new generation is there. Members of older ones leave as its own are ready."""
+        """There is a new generation. Older members leave as its own become ready."""
         self._before.append(self.generation)
         self.generation = generation
         self.retry_at = -math.inf
 
     def resize(self, by: int) -> bool:
-        """Want so many members more, or fewer; return whether that is possible: at least one, in half the slots."""
+        """Want more or fewer members. False if that would be none, or more than half the slots."""
         if not 1 <= self.wanted + by <= self._slots // 2:
             return False
         self.wanted += by
         return True
 
     def stop(self) -> None:
-        """Everybody is to leave; the second time they need not finish what is under way, the third they are killed."""
+        """Make everybody leave. The second time they need not finish their work, the third time they are killed."""
         self._stops += 1
 
     def _give_up(self, code: int | None) -> None:
@@ -198,7 +198,7 @@ class Crew:
     # What is to be done ---------------------------------------------------------------------------------------
 
     def decide(self, now: float) -> list[Action]:
-        """What is to be done now. To be called after each report, and at `next_deadline`."""
+        """The actions to take now. Call it after each report, and at `next_deadline`."""
         self._decided_at = now
         actions: list[Action] = [Abandon(generation) for generation in self._abandoned]
         self._abandoned.clear()
@@ -211,7 +211,7 @@ class Crew:
         return actions + self._leaving(now) + self._starting(now) + self._retired()
 
     def next_deadline(self) -> float:
-        """When `decide` is to be called though nothing has happened."""
+        """When to call `decide` even if nothing has happened."""
         deadlines = [one.until for one in self.members.values()]
         if not self._stops and self.retry_at > self._decided_at:
             deadlines.append(self.retry_at)
@@ -223,7 +223,7 @@ class Crew:
     def _leaving(self, now: float) -> list[Action]:
         older, ready = self._older(), self._ready_now()
         if older:
-            # Nobody who serves leaves before there is somebody in the place.
+            # A member that serves leaves only when another has taken its place.
             serving = [one for one in older if one.state is State.READY]
             chosen = [one for one in older if one.state is State.STARTING]
             chosen += serving[: max(0, len(serving) + len(ready) - self.wanted)]
@@ -248,7 +248,7 @@ class Crew:
         taken = {one.slot for one in self.members.values()}
         slot = next((slot for slot in range(self._slots) if slot not in taken), None)
         if slot is None:
-            return 0  # when one of those who leave has gone
+            return 0  # later, when one of the leaving members has gone
         self._numbers += 1
         self.members[self._numbers] = Member(self._numbers, self.generation, slot, now)
         return self._numbers

@@ -1,5 +1,5 @@
-"""What supervisor, nursery and workers say to each other: lines of JSON over a pair of connected sockets, which may
-carry descriptors.
+"""The messages between supervisor, nursery and workers: lines of JSON over a pair of connected sockets. They may carry
+descriptors.
 
 | from | to | message | |
 |---|---|---|---|
@@ -15,7 +15,7 @@ carry descriptors.
 | worker | supervisor | `figures` | its `figures`: see `fairway.server.management` |
 | supervisor | worker | `leave` | end, because another takes the place: clients are asked to come back |
 
-A process that ends closes its sockets: so each knows when the other is gone.
+A process that ends closes its sockets, so each side knows when the other has gone.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _READ_BYTES = 65536
 _MOST_DESCRIPTORS = 8
 
 Message = dict[str, Any]
-"""`kind` is what it is; `descriptors`, if it came with any, are those."""
+"""The fields of a message: its `kind`, its own fields, and the `descriptors` that came with it."""
 
 
 class ChannelBroken(Exception):
-    """What came is no message: the other process writes what it should not."""
+    """The bytes are not a message: something else writes into the channel."""
 
 
 class Channel:
-    """One end. Whoever reads waits for the socket to be readable first."""
+    """One end of a channel. Wait until the socket is readable before you call `receive`."""
 
     def __init__(self, end: socket.socket) -> None:
         self.socket = end
@@ -49,7 +49,7 @@ class Channel:
         return self.socket.fileno()
 
     def send(self, kind: str, descriptors: Sequence[int] = (), **fields: Any) -> bool:
-        """Send a message; return whether there is anybody to read it."""
+        """Send a message. False if nobody is there to read it."""
         line = json.dumps({"kind": kind, "with": len(descriptors), **fields}).encode() + b"\n"
         try:
             sent = socket.send_fds(self.socket, [line], descriptors) if descriptors else 0
@@ -59,7 +59,7 @@ class Channel:
         return True
 
     def receive(self) -> list[Message] | None:
-        """Read once; return the messages that are complete now, or None when the other end is gone."""
+        """Read once. Return the messages that are complete now, or None if the other end has gone."""
         try:
             data, descriptors, _, _ = socket.recv_fds(self.socket, _READ_BYTES, _MOST_DESCRIPTORS)
         except BlockingIOError:
@@ -91,6 +91,6 @@ class Channel:
 
 
 def channel_pair() -> tuple[Channel, socket.socket]:
-    """Return one end to keep, and the other's socket to hand over."""
+    """Return one end to keep, and the socket of the other end to hand over."""
     ours, theirs = socket.socketpair()
     return Channel(ours), theirs

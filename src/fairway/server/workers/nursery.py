@@ -1,12 +1,12 @@
-"""A process that has loaded the application, and from which workers are forked.
+"""A process that has loaded the application, and forks workers.
 
-It is a fresh interpreter, so that what it loads is the code as it is now. What it has loaded is shared by all workers,
-as far as nobody writes to it: everything is collected and frozen before the first fork, so that the collector does not.
-It runs no event loop and no thread, and ends when the supervisor does.
+It is a fresh interpreter, so that it loads the code as it is now. All workers share the memory of what it has loaded,
+unless somebody writes to it. The collector would, so everything is collected and frozen before the first fork. The
+nursery runs no event loop and no thread, and ends when the supervisor does.
 
-What is alive at a fork is in two processes afterwards, and some things must not be: a thread is in one of them only,
-and a connection would be written to by both. If the application has made any at its import, it is not forked: the
-nursery becomes one worker itself, and the others get a process each that loads for itself.
+After a fork, everything is in two processes, and some things must not be. A thread runs in only one of them, and both
+would write to the same connection. If the application has made either while it was imported, it is not forked: the
+nursery becomes a worker itself, and every other worker gets its own process, which loads the application again.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from typing import Any
 from fairway.server.workers.messages import Channel, Message
 
 VARIABLE = "FAIRWAY_WORKERS_OF"
-"""In the environment of a nursery, until it has read it."""
+"""The environment variable that makes a process a nursery. It takes the variable out as it starts."""
 
 
 @dataclass(frozen=True)
 class Inheritance:
-    """What a nursery has from its supervisor: descriptors, and the number of slots on the board."""
+    """What a nursery gets from its supervisor: descriptors, and the number of slots on the board."""
 
     channel: int
     board: int
     slots: int
     sockets: Sequence[int]
     is_further: bool
-    """Whether there has been another before it, which has said what there is to say."""
+    """Whether there was another nursery before it, which has logged the warnings already."""
 
     @property
     def descriptors(self) -> list[int]:
@@ -52,28 +52,28 @@ class Inheritance:
 
 
 def inheritance(environment: MutableMapping[str, str]) -> Inheritance | None:
-    """What this process has inherited, if it is a nursery. Taken out of the environment: children are none."""
+    """What this process has inherited, if it is a nursery. Takes the variable away, so that no child is one."""
     text = environment.pop(VARIABLE, None)
     return None if text is None else Inheritance(**json.loads(text))
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a process has to do that is a worker now: its own channel, and its slot."""
+    """What makes this process a worker: its own channel, and its slot."""
 
     channel: Channel
     slot: int
 
 
 def hindrance(inherited: Inheritance) -> str:
-    """Why this process must not be forked; empty if it may be."""
+    """Why this process must not be forked, or "" if it may be."""
     if sys.platform == "darwin":
         return "macOS does not let processes that use its frameworks be forked"
     threads = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
     if threads:
-        return f"the application has started threads at its import ({', '.join(threads[:3])})"
+        return f"the application started threads while it was imported ({', '.join(threads[:3])})"
     if any(_is_socket(number) for number in _open_descriptors() if number > 2 and number not in inherited.descriptors):
-        return "the application has opened a connection at its import"
+        return "the application opened a connection while it was imported"
     return ""
 
 
@@ -88,18 +88,20 @@ def _is_socket(number: int) -> bool:
     try:
         return stat.S_ISSOCK(os.fstat(number).st_mode)
     except OSError:
-        return False  # that of the listing itself
+        return False  # the descriptor of the listing itself, closed by now
 
 
 def tend(
     inherited: Inheritance, reason: str = "", supervision: Mapping[str, Any] = MappingProxyType({})
 ) -> Assignment | None:
-    """Fork workers as the supervisor says. Returns in each worker, with what it has to do, and in the nursery, with
-    None, when the supervisor has gone or wants no more. `reason`: why the application must not be forked, if the caller
-    knows one. `supervision`: what the settings say for the supervisor to do.
+    """Fork workers as the supervisor asks.
+
+    Returns an `Assignment` in each worker. In the nursery it returns None, when the supervisor has gone or wants no
+    more. `reason`: why the application must not be forked, if the caller knows one. `supervision`: what the settings
+    ask of the supervisor.
     """
     for number in inherited.descriptors:
-        os.set_inheritable(number, False)  # what the application starts is to hold none of them
+        os.set_inheritable(number, False)  # processes that the application starts must not hold them
     channel = Channel(socket.socket(fileno=inherited.channel))
     reason = reason or hindrance(inherited)
     if not reason:
@@ -130,7 +132,7 @@ def tend(
 
 
 def _follow(channel: Channel, message: Message) -> Assignment | None:
-    """Do what a message says. Return an assignment in the process that has one now."""
+    """Do what a message asks for. Returns an assignment in the process that is a worker now."""
     (end,) = message["descriptors"]
     if message["kind"] == "fork":
         pid = os.fork()
@@ -153,7 +155,7 @@ def _tell_of_children(channel: Channel) -> None:
 
 @contextlib.contextmanager
 def _woken_by_children() -> Iterator[socket.socket]:
-    """Inside the block the socket is readable when a child has ended."""
+    """Inside the block, the socket becomes readable when a child ends."""
     reading, writing = socket.socketpair()
     writing.setblocking(False)
     before = signal.signal(signal.SIGCHLD, lambda *_: None)

@@ -1,7 +1,7 @@
 """The process that has the listening sockets, and as many workers as were asked for.
 
-It loads nothing of the application and runs no event loop: it waits for signals and for what nurseries and workers say,
-has the `Crew` decide, and does it. It is what systemd, a container or a terminal sees.
+It loads nothing of the application, and runs no event loop. It waits for signals and for messages from nurseries and
+workers, lets the `Crew` decide, and acts. To systemd, a container or a terminal, this process is the server.
 
 | signal | what happens |
 |---|---|
@@ -41,7 +41,7 @@ logger = get_logger("fairway.server")
 MOST_WORKERS = 256
 
 WORKERS_VARIABLE = "WEB_CONCURRENCY"
-"""The variable by which hosting platforms say how many processes are to serve. gunicorn and uvicorn start as many."""
+"""The variable in which hosting platforms give the number of processes. gunicorn and uvicorn read it too."""
 
 _STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT") if hasattr(signal, name)]
 _OTHERS = [getattr(signal, name) for name in ("SIGHUP", "SIGTTIN", "SIGTTOU", "SIGCHLD") if hasattr(signal, name)]
@@ -50,7 +50,7 @@ _IGNORED = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2", "SIGPIPE") 
 
 @dataclass(eq=False)
 class _Process:
-    """A fresh interpreter: a nursery, or a worker to be. `waiting` are those to begin when it has loaded."""
+    """A fresh interpreter: a nursery, or a future worker. `waiting` workers begin when it has loaded."""
 
     generation: int
     popen: subprocess.Popen[bytes]
@@ -61,7 +61,7 @@ class _Process:
 
 @dataclass(eq=False)
 class _Worker:
-    """`process` is the nursery that forks it, or the process that becomes it. `is_silent`: its channel has ended."""
+    """`process` is the nursery that forks the worker, or that becomes it. `is_silent`: its channel has ended."""
 
     number: int
     slot: int
@@ -128,7 +128,7 @@ class Supervisor:
         self._exit_code: int | None = None
 
     def run(self) -> int:
-        """Serve until a signal says otherwise; return the exit code."""
+        """Serve until a signal stops it, and return the exit code."""
         with _woken_by_signals() as wake:
             self._selector.register(wake, selectors.EVENT_READ, lambda: self._on_signal(wake))
             self._nurseries[1] = self._interpreter(1)
@@ -144,7 +144,7 @@ class Supervisor:
                 self._close()
         return self._exit_code
 
-    # What is heard --------------------------------------------------------------------------------------------
+    # What is reported -----------------------------------------------------------------------------------------
 
     def _on_signal(self, wake: socket.socket) -> None:
         for number in wake.recv(4096):
@@ -168,7 +168,7 @@ class Supervisor:
     def _worker_says(self, worker: _Worker, channel: Channel) -> None:
         messages = self._received(channel)
         if messages is None:
-            worker.is_silent = True  # that it has ended, and how, is known by its parent
+            worker.is_silent = True  # its parent will report that it has ended, and how
         for message in messages or ():
             member = self._crew.members.get(worker.number)
             if message["kind"] == "begun":
@@ -186,7 +186,7 @@ class Supervisor:
         try:
             messages = channel.receive()
         except ChannelBroken as error:
-            logger.error("a process of this server cannot be understood: %s", error)
+            logger.error("a message from one of this server's processes is broken: %s", error)
             messages = None
         if messages is None:
             self._selector.unregister(channel)
@@ -219,7 +219,7 @@ class Supervisor:
         generation, hindrance = process.generation, message["hindrance"]
         if hindrance and generation not in self._spawning:
             self._spawning.add(generation)
-            logger.warning("workers are not forked, and load the application each for itself: %s", hindrance)
+            logger.warning("workers are not forked, so that each loads the application itself: %s", hindrance)
         if self._loading == generation:
             self._loading = None
             if generation > 1:
@@ -231,7 +231,7 @@ class Supervisor:
             self._assign(process.waiting.pop(0))
 
     def _process_ended(self, process: _Process, status: int) -> None:
-        """A nursery has ended, or a worker that is no fork."""
+        """A nursery has ended, or a worker that was not forked."""
         with contextlib.suppress(KeyError):
             self._selector.unregister(process.channel)
         process.channel.close()
@@ -287,7 +287,7 @@ class Supervisor:
         if not self._crew.is_stopping:
             logger.info("stopping; once more to stop at once")
             systemd.notify("STOPPING=1")
-            # Nurseries have the listening sockets, too: nobody may connect to what nobody accepts from.
+            # Nurseries hold the listening sockets too. They close them, so that nobody connects and then waits in vain.
             for listening in self._sockets:
                 listening.close()
             for process in self._processes:
@@ -319,7 +319,7 @@ class Supervisor:
     def _start(self, number: int) -> None:
         member = self._crew.members[number]
         generation = member.generation
-        # One that is not to be forked is used up by its first worker.
+        # A process that must not be forked becomes its first worker, and is no nursery after that.
         process = self._nurseries.pop(generation, None) or self._interpreter(generation)
         if generation not in self._spawning:
             self._nurseries[generation] = process
@@ -363,7 +363,7 @@ class Supervisor:
         return process
 
     def _end_nursery(self, generation: int) -> None:
-        """Nothing more is forked from it. It stays as long as workers are its children."""
+        """Fork nothing more from this nursery. It stays until its last worker has ended."""
         process = self._nurseries.pop(generation, None)
         if process is not None:
             self._end_if_useless(process)
@@ -385,7 +385,7 @@ class Supervisor:
 
 @contextlib.contextmanager
 def _woken_by_signals() -> Iterator[socket.socket]:
-    """Inside the block the socket is readable when a signal has come, and has its number."""
+    """Inside the block, the socket becomes readable when a signal arrives, and yields its number."""
     reading, writing = socket.socketpair()
     writing.setblocking(False)
     handlers: dict[int, Any] = dict.fromkeys([*_STOPPING, *_OTHERS], lambda *_: None)
@@ -403,16 +403,16 @@ def _woken_by_signals() -> Iterator[socket.socket]:
 
 
 def command_of(arguments: Sequence[str]) -> list[str]:
-    """What starts an interpreter like this one, which calls `fairway` with the same arguments."""
+    """The command that starts an interpreter like this one, and calls `fairway` with the same arguments."""
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    # A module of the project does not stand in the place of one of Python's, unless this interpreter lets it, too.
+    # A module of the project must not hide one of Python's, unless it does so in this interpreter too.
     if not sys.flags.safe_path and sys.path[0] not in ("", os.getcwd()):
         flags.append("-P")
     return [sys.executable, *flags, "-m", "fairway", *arguments]
 
 
 def _directory() -> str | None:
-    """The working directory as it was given: where a deployment moves a symbolic link, that leads to the new one."""
+    """The working directory by its given path: if a deployment moves a symbolic link, it leads to the new release."""
     given = os.environ.get("PWD", "")
     with contextlib.suppress(OSError):
         if os.path.isabs(given) and os.path.samefile(given, "."):

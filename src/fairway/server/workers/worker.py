@@ -1,7 +1,7 @@
-"""What makes a server one of several: its place on the board, and the supervisor that it listens to.
+"""What makes a server one of several: its slot on the board, and its channel to the supervisor.
 
-The server asks for `room` before it accepts. Otherwise a worker is a server like any other: signals stop it, and so
-does the end of its supervisor, which it notices by their channel.
+The server asks for `room` before it accepts. In everything else a worker is a server like any other. Signals stop it,
+and so does the end of its supervisor, which it notices by the end of the channel.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Worker:
         self._figures: Callable[[Lateness], Figures] = lambda _: {}
         self._beating: asyncio.TimerHandle | None = None
         self.is_replaced = False
-        """Whether another worker takes its place: clients that come back at once find it."""
+        """Whether another worker takes its place, which clients find when they come back at once."""
 
     def room(self, connections: int) -> int:
-        """How many connections it may accept now, beside those that it has."""
+        """How many more connections it may accept now."""
         now = time.monotonic()
         self._board.tell(self._slot, connections, now)
         return self._board.room(self._slot, connections, now)
@@ -52,7 +52,7 @@ class Worker:
         self._channel.send("ready", addresses=addresses, seconds=self._seconds)
 
     def stop_accepting(self) -> None:
-        """Others take what comes from now on."""
+        """Leave new connections to the other workers."""
         if self._beating is not None:
             self._beating.cancel()
         self._board.clear(self._slot)

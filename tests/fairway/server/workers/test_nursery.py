@@ -136,9 +136,9 @@ def test_when_the_server_stops_nobody_can_connect_any_more(nursery: Nursery):
     [
         (
             "import threading; threading.Thread(target=threading.Event().wait, name='ticker', daemon=True).start()",
-            "the application has started threads at its import (ticker)",
+            "the application started threads while it was imported (ticker)",
         ),
-        ("import socket; kept = socket.socketpair()", "the application has opened a connection at its import"),
+        ("import socket; kept = socket.socketpair()", "the application opened a connection while it was imported"),
         ("kept = open(os.devnull)", ""),
     ],
 )

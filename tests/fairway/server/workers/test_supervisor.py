@@ -286,9 +286,7 @@ def test_a_module_that_starts_threads_is_not_forked(start: Callable[..., Workers
     source = "import threading\nthreading.Thread(target=threading.Event().wait, name='ticker', daemon=True).start()\n"
     server = start(source + SITE)
     assert len(server.pids(2)) == 2
-    line = (
-        "workers are not forked, and load the application each for itself: the application has started threads at its"
-    )
+    line = "workers are not forked, so that each loads the application itself: the application started threads while it"
     assert server.log.count(line) == 1
     victim = server.pids(2).pop()
     os.kill(victim, signal.SIGKILL)
