@@ -300,10 +300,11 @@ def _ascii(argument: object) -> object:
 # Seen -------------------------------------------------------------------------------------------------------------
 
 
-def set_up(level: str | None = None, default: str = "info") -> None:
+def set_up(level: str | None = None, default: str = "info", formatter: logging.Formatter | None = None) -> None:
     """Have everything that says what became of a connection written to stderr, unless another handler writes it.
 
     `level` is the least level of `fairway`; without one, what was set stays, and `default` holds where nothing was.
+    `formatter` is for these lines; without one they stay as they are, which is text at first.
     May be called before and after logging is configured by others, and again.
     """
     ours = logging.getLogger("fairway")
@@ -316,6 +317,8 @@ def set_up(level: str | None = None, default: str = "info") -> None:
     # One handler for all of them, because its lock keeps their lines apart.
     before = [handler for logger in loggers for handler in logger.handlers if isinstance(handler, LastHandler)]
     handler = before[0] if before else LastHandler()
+    if formatter is not None:
+        handler.setFormatter(formatter)
     for logger in loggers:
         if not any(isinstance(each, LastHandler) for each in logger.handlers):
             logger.addHandler(handler)

@@ -46,14 +46,17 @@ def test_the_wire_library_is_imported_in_one_place() -> None:
 
 
 def test_what_all_others_stand_on_knows_only_the_standard_library() -> None:
-    ground = [SRC / f"fairway/{name}.py" for name in ("asgi/calling", "whereabouts", "running", "departure", "logs")]
-    allowed = ("fairway.delivery", "fairway.asgi.types", "fairway.whereabouts", "fairway.running")
+    ground = [
+        SRC / f"fairway/{name}.py"
+        for name in ("asgi/calling", "whereabouts", "running", "departure", "logs", "json_lines")
+    ]
+    allowed = ("fairway.delivery", "fairway.asgi.types", "fairway.whereabouts", "fairway.running", "fairway.logs")
 
     assert offences([*modules("fairway/delivery"), *ground], allowed) == []
 
 
 def test_the_server_knows_no_framework() -> None:
-    ground = ("fairway.whereabouts", "fairway.running", "fairway.departure", "fairway.logs")
+    ground = ("fairway.whereabouts", "fairway.running", "fairway.departure", "fairway.logs", "fairway.json_lines")
     engine = ("fairway.protocols", "fairway.delivery", "fairway.asgi", "fairway.timing", "fairway.server")
 
     # An extra: whoever wants certificates for localhost has it.

@@ -11,8 +11,7 @@ from pathlib import Path
 from tests.docs.pages import ROOT, split
 
 from channels.layers import InMemoryChannelLayer
-from fairway.server.limits import Limits, variable_name
-from fairway.server.tls.options import CHOICES
+from fairway.server.limits import CHOICES, Limits, variable_name
 
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("demo/**/*.md"), *ROOT.glob("compat/**/*.md")]
 KEYS = {field.name.upper() for field in fields(Limits)}

@@ -15,23 +15,24 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from fairway.departure import Departure
+from fairway.json_lines import formatter_of
 from fairway.logs import get_logger, set_up
 from fairway.server import descriptors, systemd
 from fairway.server.app_import import AppImportError, load_app, traceback_of_import
 from fairway.server.config import BindError, Config
 from fairway.server.descriptors import processors
 from fairway.server.in_force import table
-from fairway.server.limits import ConfigurationError, Limits, descriptions, flag_name, variable_name
+from fairway.server.limits import CHOICES, ConfigurationError, Limits, descriptions, flag_name, variable_name
 from fairway.server.management import terminal
 from fairway.server.negotiation import alpn_protocols
 from fairway.server.process import StopEvent, run
 from fairway.server.proxy import LOOPBACK, Network, ProxyHeaders, trusted_networks
 from fairway.server.tls.files import files_of
-from fairway.server.tls.options import CHOICES, TlsOptions
+from fairway.server.tls.options import TlsOptions
 from fairway.server.workers.board import Board
 from fairway.server.workers.nursery import Inheritance, inheritance, tend
 from fairway.server.workers.supervisor import MOST_WORKERS, WORKERS_VARIABLE, Supervisor, command_of
-from fairway.server.workers.watch import Supervision
+from fairway.server.workers.watch import supervision_of
 from fairway.server.workers.worker import Worker
 
 logger = get_logger("fairway.server")
@@ -100,7 +101,7 @@ def main(
         if shows_config:
             print(table(limits, _given(options), os.environ))
             return 0
-        set_up(options.log_level)
+        set_up(options.log_level, formatter=formatter_of(limits.log_format))
         config = _config(options, limits)
         if inherited is None or not inherited.is_further:
             for text in warnings_source():
@@ -121,9 +122,11 @@ def _supervise(arguments: list[str], options: argparse.Namespace) -> int:
         raise ConfigurationError(
             "--workers needs fork and Unix sockets, which Windows does not have: write --workers 1"
         )
-    set_up(options.log_level)
+    # What the application says of limits is not known here until it has been loaded (`Supervision`); where to listen is
+    # on the command line alone.
+    limits = Limits().with_environment(os.environ).overridden(_given(options), flag_name)
+    set_up(options.log_level, formatter=formatter_of(limits.log_format))
     descriptors.raise_limit()
-    # What the application says of limits is not known here; where to listen is on the command line alone.
     place = Config(host=options.host, port=options.port, uds=options.uds, fd=options.fd)
     sockets = place.bind()
     try:
@@ -144,7 +147,7 @@ def _tend(
 ) -> int:
     """Be a nursery, and then a worker in each process that has become one."""
     limits, stop = config.limits, StopEvent()
-    assignment = tend(inherited, before_fork(), asdict(Supervision(management=limits.management)))
+    assignment = tend(inherited, before_fork(), asdict(supervision_of(limits)))
     if assignment is None:
         return 0
     seconds = limits.drain_seconds + limits.shutdown_timeout + limits.lifespan_timeout
@@ -177,6 +180,7 @@ def _config(options: argparse.Namespace, limits: Limits) -> Config:
         fd=options.fd,
         root_path=options.root_path,
         access_log=options.access_log,
+        log_format=limits.log_format,
         server_name=options.server_name,
         lifespan=options.lifespan,
         limits=limits,

@@ -65,6 +65,7 @@ class Config:
     fd: int | None = None
     root_path: str = ""
     access_log: bool = True
+    log_format: str = "text"
     server_name: str = "fairway"
     lifespan: Literal["auto", "on", "off"] = "auto"
     limits: Limits = field(default_factory=Limits)

@@ -24,9 +24,13 @@ from textwrap import dedent
 from typing import Any
 
 from fairway.server.management.address import problem_of
-from fairway.server.tls.options import CHOICES, TlsOptions
+from fairway.server.tls.options import CHOICES as OF_TLS
+from fairway.server.tls.options import TlsOptions
 
 SETTING = "FAIRWAY"
+
+CHOICES = {**OF_TLS, "log_format": ("text", "json")}
+"""The values of those that are one of a few."""
 
 VARIABLE_PREFIX = "FAIRWAY_"
 
@@ -136,6 +140,9 @@ class Limits(TlsOptions):
 
     stall_warning: float = 5.0
     """How long the application may block the event loop before the log says where; 0 switches this off."""
+
+    log_format: str = "text"
+    """How the log is written: text, for people, or json, an object on each line, for programs."""
 
     management: str = ""
     """Where the server is looked at (/health, /ready, /metrics, /status; `fairway status`): unix:/path, for its owner

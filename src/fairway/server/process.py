@@ -118,8 +118,9 @@ def run(
     if sockets is None:
         sockets = config.bind()
     try:
+        log = AccessLog(config.access_log, with_fields=config.log_format == "json")
         with _managed(config) as looking:
-            life = _Life(app, config, sockets, access_log or AccessLog(config.access_log), departure, worker, looking)
+            life = _Life(app, config, sockets, access_log or log, departure, worker, looking)
             return running.run(life.run(on_ready, stop_event or StopEvent()), factory)
     finally:
         for listening in sockets:

@@ -29,7 +29,7 @@ class SiteProcess:
                 cwd=directory, stdout=subprocess.PIPE, stderr=log, text=True, **options,
             )  # fmt: skip
         line = self.wait_for("listening on ")
-        parts = urlsplit(line.partition("listening on ")[2].strip())
+        parts = urlsplit(line.partition("listening on ")[2].strip().partition('"')[0])  # the log may be JSON
         self.address = (parts.hostname, parts.port)
 
     @property

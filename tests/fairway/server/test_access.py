@@ -143,3 +143,36 @@ def test_no_query_leaks_the_value_of_a_credential(noise: bytes, name: bytes):
     query = noise + b"&" + name + b"=TOPSECRET"
 
     assert b"TOPSECRET" not in redacted(query)
+
+
+def test_a_record_has_fields_for_programs(caplog: pytest.LogCaptureFixture) -> None:
+    scope = {
+        "type": "http", "client": ("10.0.0.7", 5), "method": "GET", "http_version": "1.1", "path": "/a",
+        "raw_path": b"/a%0a\xff", "query_string": b"token=s3cret&x=1",
+        "headers": [(b"host", b"x"), (b"user-agent", b'evil"\xff')],
+    }  # fmt: skip
+    with caplog.at_level(logging.INFO, "fairway.access"):
+        log = AccessLog(with_fields=True)
+        log.http_finished(scope, 200, 512, 0.0123456789)
+        log.http_finished({**scope, "client": None, "headers": []}, None, 0, 1.0)
+        log.websocket_connected(scope)
+        log.websocket_rejected(scope, 403)
+        log.websocket_disconnected(scope, 1000, 12.3456)
+    whose = {"address": "10.0.0.7", "path": "/a%0a\xff?token=***&x=1", "user_agent": 'evil"\xff'}
+    fields = [record.__dict__["fields"] for record in caplog.records]
+    assert fields == [
+        {**whose, "method": "GET", "http_version": "1.1", "status": 200, "bytes": 512, "duration": 0.012346},
+        {
+            "address": None, "path": whose["path"],
+            "method": "GET", "http_version": "1.1", "status": None, "bytes": 0, "duration": 1.0,
+        },
+        {**whose, "event": "connected"},
+        {**whose, "event": "rejected", "status": 403},
+        {**whose, "event": "disconnected", "code": 1000, "duration": 12.346},
+    ]  # fmt: skip
+
+
+def test_a_record_for_people_has_none(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "fairway.access"):
+        AccessLog().websocket_connected({"path": "/", "client": None})
+    assert not hasattr(caplog.records[0], "fields")

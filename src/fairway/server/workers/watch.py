@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fairway.logs import get_logger
+from fairway.json_lines import formatter_of
+from fairway.logs import get_logger, set_up
 from fairway.server.config import BindError
+from fairway.server.limits import Limits
 from fairway.server.management import endpoint
 from fairway.server.management.address import parsed
 from fairway.server.management.endpoint import Endpoint
@@ -34,6 +36,12 @@ class Supervision:
     """What the settings say that is the supervisor's to do, which has not read them. (`fairway.server.limits`)"""
 
     management: str = ""
+    log_format: str = "text"
+
+
+def supervision_of(limits: Limits) -> Supervision:
+    """The part of the settings that is the supervisor's."""
+    return Supervision(management=limits.management, log_format=limits.log_format)
 
 
 class Watched(Protocol):
@@ -64,6 +72,7 @@ class Watch:
     def follow(self, told: Mapping[str, Any]) -> None:
         """Do from now on what the settings say, as a `Supervision`. Raises `BindError`."""
         supervision = Supervision(**told)
+        set_up(formatter=formatter_of(supervision.log_format))
         if supervision.management == self._address:
             return
         listening = endpoint.listen(parsed(supervision.management)) if supervision.management else None

@@ -56,7 +56,9 @@ class Seen(SiteProcess):
         if "limits" not in options:
             arguments = ("--management", f"unix:{self.management.path}", *arguments)
             options["limits"] = {}
-        super().__init__(directory, SITE, "--no-access-log", *arguments, **options)
+        if not options.pop("access_log", False):
+            arguments = ("--no-access-log", *arguments)
+        super().__init__(directory, SITE, *arguments, **options)
 
     def page(self, path: str) -> tuple[int, str]:
         """Status and text of an answer of the management socket."""
@@ -215,3 +217,24 @@ def test_an_address_that_is_taken_is_one_sentence(tmp_path: Path, workers: str) 
     assert ended.returncode == 1
     assert "already in use: choose another one with --management" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_every_line_of_the_log_may_be_an_object(start: Callable[..., Seen], workers: str) -> None:
+    server = start("--workers", workers, "--log-format", "json", access_log=True)
+    with server.connect() as client:
+        client.sendall(
+            b'GET /\xff"\x7f%0a?token=secret HTTP/1.1\r\nHost: x\r\nUser-Agent: \xe9"{}\r\nConnection: close\r\n\r\n'
+        )
+        assert client.recv(4096)
+    assert b" 500 " in server.get("/raise")
+    server.wait_for("RuntimeError")
+    server.signal(signal.SIGTERM)
+    assert server.end(PATIENCE) == 0
+    found = [json.loads(line) for line in server.log.splitlines()]
+    assert all({"time", "level", "process", "logger", "message"} <= one.keys() for one in found)
+    assert "secret" not in server.log
+    (error,) = [one for one in found if "traceback" in one]
+    assert error["traceback"].endswith("RuntimeError: as asked")
+    statuses = [one["status"] for one in found if one["logger"] == "fairway.access"]
+    assert statuses[-1] == 500
