@@ -31,6 +31,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter, leaves, mistake_in
 from channels.sessions import CookieMiddleware, SessionMiddleware
 from fairway.asgi.calling import is_wsgi
 from fairway.doctor.doctor import CONFLICT_HINT, conflicts
+from fairway.layers.trial import Outcome, tried
 from fairway.settings import DIVIDED_HINT, divided_layers, in_memory_aliases, limits_problem
 
 TAG = "channels"
@@ -62,6 +63,7 @@ def register_checks() -> None:
     ):
         register(check, TAG)
     register(check_deployed_layers, TAG, deploy=True)
+    register(check_that_layers_work, TAG, deploy=True)
 
 
 def check_django_version(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -141,6 +143,36 @@ def check_deployed_layers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]
         )
         for alias in in_memory_aliases()
     ]
+
+
+def check_that_layers_work(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """E009, with `--deploy` and `--database`: a layer was tried, and does not work.
+
+    As Django's own check of databases does, it asks services only when it is told to by `--database`: a setup is also
+    checked where there are none.
+    """
+    if databases is None:
+        return []
+    return [
+        _error(
+            "E009",
+            f"The layer CHANNEL_LAYERS[{alias!r}] does not work: {outcome.problem}.",
+            f"{outcome.advice[:1].upper()}{outcome.advice[1:]}.",
+        )
+        for alias, outcome in tried_layers()
+        if outcome.problem
+    ]
+
+
+def tried_layers() -> Iterator[tuple[str, Outcome]]:
+    """Try each layer that is configured: make it, send, receive, and close it."""
+    for alias in channel_layers.configs:
+        try:
+            layer_class = channel_layers.backend_class(alias)
+        except InvalidChannelLayerError as error:
+            yield alias, Outcome(str(error), _LAYER_HINT)
+        else:
+            yield alias, tried(layer_class, channel_layers.configs[alias].get("CONFIG", {}))
 
 
 def check_limits(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:

@@ -29,6 +29,7 @@ from channels.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 from channels.sessions import CookieMiddleware, SessionMiddleware, SessionMiddlewareStack
 from tests.channels.management.project import ASGI_APPLICATION, STATICFILES, Project
+from tests.services.redis import free_port
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = "Name the application of the project, such as ASGI_APPLICATION = "
@@ -47,10 +48,10 @@ def say(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Say:
     settings.ASGI_APPLICATION = f"{__name__}.application"
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
 
-    def run(*, deploy: bool = False, **changes: Any) -> list[checks.CheckMessage]:
+    def run(*, deploy: bool = False, databases: list[str] | None = None, **changes: Any) -> list[checks.CheckMessage]:
         for name, value in changes.items():
             setattr(settings, name, value)
-        return checks.run_checks(tags=[TAG], include_deployment_checks=deploy)
+        return checks.run_checks(tags=[TAG], include_deployment_checks=deploy, databases=databases)
 
     return run
 
@@ -345,6 +346,31 @@ def test_several_workers_with_another_layer_hear_nothing(say: Say, monkeypatch: 
     assert say(CHANNEL_LAYERS={"default": {"BACKEND": f"{__name__}.LayerThatMustNotBeMade"}}) == []
 
 
+def test_a_layer_is_tried_only_when_services_are_asked(say: Say):
+    port = free_port()
+    layers = {
+        "default": {
+            "BACKEND": "fairway.layers.redis.RedisChannelLayer",
+            "CONFIG": {"hosts": [("127.0.0.1", port)]},
+        }
+    }
+    assert say(CHANNEL_LAYERS=layers) == say(deploy=True) == say(databases=["default"]) == []
+
+    message = only(say(deploy=True, databases=["default"]), "E009")
+
+    assert re.fullmatch(
+        rf"The layer CHANNEL_LAYERS\['default'\] does not work: Redis at 127\.0\.0\.1:{port} is away: .*Connect call "
+        rf"failed \('127\.0\.0\.1', {port}\)\.",
+        message.msg,
+    )
+    assert message.hint == "Nothing listens there: start the service, or correct the address."
+
+
+def test_a_layer_that_works_is_nothing_to_speak_of(say: Say):
+    layers = {"default": {"BACKEND": "tests.contracts.foreign.QueueLayer"}}
+    assert say(CHANNEL_LAYERS=layers, deploy=True, databases=["default"]) == []
+
+
 def test_deployment_with_a_layer_in_memory(say: Say):
     message = only(say(deploy=True), "W004")
 
@@ -438,7 +464,7 @@ def test_the_page_of_checks_names_every_check():
     ids = {f"channels.{number}" for number in re.findall(r'"(?:channels\.)?([EW]\d{3})"', source)}
 
     assert set(re.findall(r"^\| `(channels\.[EW]\d{3})` \|", (ROOT / "docs/ref/checks.md").read_text(), re.M)) == ids
-    assert len(ids) == 19
+    assert len(ids) == 20
 
 
 # What cannot work -------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import base64
 import csv
 import hashlib
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -49,8 +50,8 @@ _FROM_WHEELS = "--no-index --find-links wheels"
 _DESCRIPTION = """\
 Look whether this installation is sound: files of Fairway that were overwritten or removed, other distributions in the
 same folder, a folder that hides the package `channels`, packages that miss the distribution `channels`, modules that
-cannot be imported. Each fault is one line, with the command that mends it where there is one. The exit code is 0 if
-there is none, otherwise 1."""
+cannot be imported. Then try the channel layers of a project: connect, send and receive. Each fault is one line, with
+what mends it. The exit code is 0 if there is none, otherwise 1."""
 
 # Packages that a site need not have, and modules which are for those who do.
 _OPTIONAL = ("hiredis", "ormsgpack", "pytest", "redis")
@@ -75,6 +76,21 @@ for name in names:
         sys.exit(f"{name} cannot be imported: {type(error).__name__}: {error}")
 print(len(names) - len(left_out))
 """
+
+_TRY_LAYERS = """\
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+import django
+django.setup()
+from channels.checks import tried_layers
+from channels.layers import channel_layers
+print(json.dumps([
+    [alias, channel_layers.configs[alias].get("BACKEND"), outcome.problem, outcome.advice, outcome.seconds]
+    for alias, outcome in tried_layers()
+]))
+"""
+
+_SETTINGS_VARIABLE = "DJANGO_SETTINGS_MODULE"
 
 Level = Literal["ok", "note", "problem"]
 
@@ -101,6 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not _is_unsound(findings):
         # Otherwise it would say the same again, less clearly.
         findings.append(import_everything(path))
+    if not _is_unsound(findings):
+        findings += try_layers(path, options.settings or os.environ.get(_SETTINGS_VARIABLE, ""))
     for finding in findings:
         print(finding)
     return int(_is_unsound(findings))
@@ -119,6 +137,28 @@ def import_everything(path: Sequence[str]) -> Finding:
         return Finding("ok", f"all {done.stdout.strip()} modules of fairway and channels can be imported")
     # The last line of a traceback says what happened.
     return Finding("problem", (done.stderr.strip().splitlines() or ["the process that imports all modules died"])[-1])
+
+
+def try_layers(path: Sequence[str], settings: str) -> list[Finding]:
+    """Whether the channel layers in these settings work, in a new process with this `sys.path`."""
+    if not settings:
+        return [Finding("note", f"no channel layer was tried: give --settings, or set {_SETTINGS_VARIABLE}")]
+    command = [sys.executable, "-c", _TRY_LAYERS, json.dumps(list(path))]
+    environment = {**os.environ, _SETTINGS_VARIABLE: settings}
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["the process that tries them died"])[-1]
+        return [Finding("problem", f"the channel layers of {settings} cannot be tried: {said}")]
+    # What the settings print comes before it.
+    rows = json.loads(done.stdout.splitlines()[-1])
+    return [_of_layer(*row) for row in rows] or [Finding("ok", f"{settings} has no channel layer")]
+
+
+def _of_layer(alias: str, backend: object, problem: str, advice: str, seconds: float) -> Finding:
+    layer = f"the channel layer {alias!r} ({backend})"
+    if problem:
+        return Finding("problem", f"{layer} does not work: {problem}; {advice}")
+    return Finding("ok", f"{layer} works: a message to a group takes {seconds * 1000:.1f} ms")
 
 
 def start_warnings() -> list[str]:
@@ -337,6 +377,11 @@ def _parser() -> argparse.ArgumentParser:
         const=Path("wheels"),
         help="instead write the wheel of the distribution `channels` without modules, for packages that require it, "
         "into DIR (default: wheels) and print its path",
+    )
+    parser.add_argument(
+        "--settings",
+        metavar="MODULE",
+        help=f"the settings of the project whose channel layers are tried (default: {_SETTINGS_VARIABLE})",
     )
     return parser
 

@@ -240,6 +240,10 @@ class Backplane(abc.ABC):
     def is_up(self) -> bool:
         """Whether it is connected, as far as it knows without trying. Any thread may ask."""
 
+    def problem(self) -> BackplaneError | None:
+        """Why it is not connected, where that is known, in one sentence; None if it is. Asked from any thread."""
+        return None
+
     @abc.abstractmethod
     def start(self, events: Events) -> None:
         """Begin to connect, in the running event loop. Called once."""

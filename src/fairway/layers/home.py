@@ -19,7 +19,7 @@ from weakref import WeakSet
 
 from fairway.delivery import register_probe, running_loop_or_none
 from fairway.layers.background import background
-from fairway.layers.backplane import Unavailable
+from fairway.layers.backplane import BackplaneError, Unavailable
 from fairway.layers.session import Session
 
 T = TypeVar("T")
@@ -44,6 +44,11 @@ class Home:
         """Whether the service is there. A layer that nobody has used counts as up. (`fairway.delivery.Probe`)"""
         session = self.session
         return session is None or session.is_closed or session.backplane.is_up
+
+    def problem(self) -> BackplaneError | None:
+        """Why it is not, if it is known; None if it is up, or has not been used."""
+        session = self.session
+        return None if session is None or session.is_closed else session.backplane.problem()
 
     def here(self) -> Session | None:
         """The session, if it can be used and lives in the running loop."""

@@ -82,7 +82,7 @@ class Kept(Generic[L]):
         self._change: asyncio.Future[None] = self._loop.create_future()
         self._waiting = 0
         self._expected_by = 0.0  # after `retire`: until then, having no link is no outage
-        self._problem: Exception = Unavailable("it has not been reached yet")
+        self._problem: Exception = TimeoutError("it has not been reached yet")
         self._keeping = self._loop.create_task(self._keep())
 
     async def standing(self, patiently: bool = False) -> L:
@@ -102,6 +102,16 @@ class Kept(Generic[L]):
             finally:
                 self._waiting -= 1
         return self.link
+
+    def problem(self) -> BackplaneError | None:
+        """Why there is no link; None if there is one."""
+        if self.link is not None:
+            return None
+        if isinstance(self._problem, Refused):
+            return Refused(str(self._problem))
+        error = Unavailable(f"{self._news.name} is away: {str(self._problem) or type(self._problem).__name__}")
+        error.__cause__ = self._problem
+        return error
 
     def silent(self) -> Unavailable:
         """The error to raise when the service has not answered in time. It is counted."""
@@ -135,9 +145,9 @@ class Kept(Generic[L]):
 
     def _give_up(self) -> None:
         self._statistics.unavailable += 1
-        if isinstance(self._problem, Refused):
-            raise Refused(str(self._problem))
-        raise Unavailable(f"{self._news.name} is away: {str(self._problem) or type(self._problem).__name__}")
+        problem = self.problem()
+        assert problem is not None, "there is no link"
+        raise problem
 
     async def _keep(self) -> None:
         failures = 0

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.services.redis import free_port
 
 import channels
 import fairway
@@ -395,14 +396,74 @@ def test_the_first_module_that_cannot_be_imported_is_named(tmp_path: Path) -> No
     assert re.fullmatch(r"fairway\.[\w.]+ cannot be imported: TypeError: too old", found.text)
 
 
+@pytest.mark.slow
+def test_channel_layers_are_tried(tmp_path: Path) -> None:
+    near = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+    far = {"BACKEND": "fairway.layers.redis.RedisChannelLayer", "CONFIG": {"hosts": [("127.0.0.1", free_port())]}}
+    layers = {"default": near, "far": far}
+    Folder(tmp_path).write("mysettings.py", f"print('settings are loaded')\nCHANNEL_LAYERS = {layers!r}\n")
+    Folder(tmp_path).write("nolayers.py", "INSTALLED_APPS = []\n")
+    path = [str(tmp_path), *sys.path]
+
+    (found,) = doctor.try_layers(path, "nolayers")
+    assert (found.level, found.text) == ("ok", "nolayers has no channel layer")
+    first, second = doctor.try_layers(path, "mysettings")
+    assert first.level == "ok"
+    assert re.fullmatch(
+        r"the channel layer 'default' \(channels\.layers\.InMemoryChannelLayer\) works: "
+        r"a message to a group takes \d+\.\d ms",
+        first.text,
+    )
+    assert second.level == "problem"
+    assert re.fullmatch(
+        r"the channel layer 'far' \(fairway\.layers\.redis\.RedisChannelLayer\) does not work: Redis at "
+        r"127\.0\.0\.1:\d+ is away: .*; nothing listens there: start the service, or correct the address",
+        second.text,
+    )
+    (found,) = doctor.try_layers(path, "nowhere.settings")
+    assert found.level == "problem"
+    assert found.text == (
+        "the channel layers of nowhere.settings cannot be tried: ModuleNotFoundError: No module named 'nowhere'"
+    )
+
+
+@pytest.mark.slow
+def test_settings_are_those_of_the_option_or_of_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr(doctor, "import_everything", lambda path: doctor.Finding("ok", "all of it"))
+    monkeypatch.setattr(doctor.subprocess, "run", lambda command, *, env, **_: tried.append(env[SETTINGS]) or Died())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(SETTINGS)
+    assert main(["doctor"]) == 0
+    assert (
+        "note     no channel layer was tried: give --settings, or set DJANGO_SETTINGS_MODULE\n"
+        in capsys.readouterr().out
+    )
+    monkeypatch.setenv(SETTINGS, "of.the.variable")
+    assert main(["doctor"]) == main(["doctor", "--settings", "of.the.option"]) == 1
+    assert tried == ["of.the.variable", "of.the.option"]
+    assert "of.the.option cannot be tried: the process that tries them died\n" in capsys.readouterr().out
+
+
+SETTINGS = "DJANGO_SETTINGS_MODULE"
+
+
+class Died:
+    """A process that has ended without a word."""
+
+    returncode, stdout, stderr = -9, "", ""
+
+
 def test_help_says_what_the_exit_code_means(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["doctor", "--help"])
 
     assert ended.value.code == 0
     output = capsys.readouterr().out
-    assert output.startswith("usage: fairway doctor [-h] [--label [DIR]]")
-    assert "The exit code is 0 if" in output
+    assert output.startswith("usage: fairway doctor [-h] [--label [DIR]] [--settings MODULE]")
+    assert "The exit code is 0 if" in " ".join(output.split())
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from fairway.layers.backplane import (
     FOLLOWERS,
     Backplane,
+    BackplaneError,
     BackplaneStatistics,
     Events,
     Followers,
@@ -55,6 +56,9 @@ class LocalBackplane(Backplane):
     @property
     def is_up(self) -> bool:
         return self._kept is not None and self._kept.link is not None
+
+    def problem(self) -> BackplaneError | None:
+        return None if self._kept is None else self._kept.problem()
 
     def start(self, events: Events) -> None:
         self._events = events

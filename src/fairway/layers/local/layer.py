@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fairway.delivery import is_serving
@@ -12,7 +14,8 @@ from fairway.layers.local import protocol
 from fairway.layers.local.backplane import LocalBackplane
 from fairway.layers.local.blocking import BlockingLocal
 from fairway.layers.local.project import DEFAULT_PREFIX, place_of
-from fairway.layers.local.starting import start
+from fairway.layers.local.starting import answers, broker_for_a_while, start
+from fairway.layers.trial import prepare_trials
 
 
 class LocalChannelLayer(BackplaneLayer):
@@ -55,3 +58,20 @@ class LocalChannelLayer(BackplaneLayer):
 
         blocking = BlockingLocal(place, prefix)
         super().__init__(make_backplane, max_message_size, prefix=prefix, blocking=blocking, **options)
+
+
+@contextlib.contextmanager
+def _on_trial(options: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Options for a layer that is only tried: at the broker that listens, or else at one that is started for it, beside
+    the place where a server would have one.
+    """
+    prefix, socket, group = (options.get(name) for name in ("prefix", "socket", "group"))
+    place = place_of(prefix or DEFAULT_PREFIX, socket, group)
+    if not options.get("start_broker", True) or answers(place):
+        yield options
+        return
+    with broker_for_a_while(place) as beside:
+        yield {**options, "socket": beside.path}
+
+
+prepare_trials(LocalChannelLayer, _on_trial)

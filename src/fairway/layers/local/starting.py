@@ -8,12 +8,15 @@ together, one starts a broker and nine wait for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 from fairway.layers.backplane import Unavailable
 from fairway.layers.engine import Engine
@@ -46,10 +49,39 @@ def start_process(place: Place) -> None:
             if time.monotonic() > gives_up_at:
                 return
             time.sleep(0.02)
-        if was_alone or not _answers(place):
+        if was_alone or not answers(place):
             _run(place)
     finally:
         os.close(lock)
+
+
+@contextlib.contextmanager
+def broker_for_a_while(place: Place) -> Iterator[Place]:
+    """A broker in the same folder, which nobody else finds, started as one at the place would be."""
+    folder = os.path.dirname(place.path)
+    beside = Place(f"{folder}/trial-{os.urandom(4).hex()}.sock", place.is_ours, place.group)
+    start_process(beside)
+    try:
+        yield beside
+    finally:
+        _end(beside)
+        for path in (beside.lock, beside.starting):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def _end(place: Place) -> None:
+    """End the broker that listens there, and wait for it."""
+    decoder = Decoder(Answer)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, contextlib.suppress(OSError):
+        connection.settimeout(PATIENCE)
+        connection.connect(place.path)
+        place.check_peer(connection)
+        connection.sendall(protocol.hello(""))
+        while data := connection.recv(4096):
+            for op, _, body in decoder.feed(data):
+                if op is Answer.WELCOME:
+                    os.kill(protocol.read_welcome(body)[1], signal.SIGTERM)
 
 
 def _run(place: Place) -> None:
@@ -119,7 +151,7 @@ def claim(place: Place, version: int = protocol.VERSION) -> Claim | None:
     while not _is_locked(lock):
         if _inherit(place, version, heritage):
             continue
-        if _answers(place):
+        if answers(place):
             os.close(lock)
             return None
         if time.monotonic() > gives_up_at:
@@ -128,7 +160,8 @@ def claim(place: Place, version: int = protocol.VERSION) -> Claim | None:
     return Claim(place, lock, heritage)
 
 
-def _answers(place: Place) -> bool:
+def answers(place: Place) -> bool:
+    """Whether a broker listens there, or somebody else does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         return connection.connect_ex(place.path) == 0
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import cast
 
-from fairway.layers.backplane import Backplane, BackplaneStatistics, Events, QueueFull
+from fairway.layers.backplane import Backplane, BackplaneError, BackplaneStatistics, Events, QueueFull
 from fairway.layers.redis.address import Address
 from fairway.layers.redis.followers import RedisFollowers
 from fairway.layers.redis.names import Names
@@ -48,6 +48,9 @@ class RedisBackplane(Backplane):
     @property
     def is_up(self) -> bool:
         return bool(self._shards) and all(shard.kept.link is not None for shard in self._shards)
+
+    def problem(self) -> BackplaneError | None:
+        return next(filter(None, (shard.kept.problem() for shard in self._shards)), None)
 
     def start(self, events: Events) -> None:
         self._events = events

@@ -261,6 +261,7 @@ class Link(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._error = self._error or error or ConnectionError("Redis has closed the connection")
         unavailable = Unavailable(f"the connection to Redis was lost: {self._error}")
+        unavailable.__cause__ = self._error
         self._owner.statistics.uncertain += self._posted
         for expected in self._expected:
             future = expected.future if isinstance(expected, _Acknowledgements) else expected
