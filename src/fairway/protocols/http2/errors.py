@@ -1,7 +1,7 @@
 """Error codes, and the two ways in which a peer can break HTTP/2 (RFC 9113 sections 5.4 and 7).
 
-The exceptions stay inside this folder: `Http2Protocol` turns them into frames and events, so that nothing a peer sends
-ever raises out of it. The caller's mistakes are a `LocalProtocolError` (`fairway.protocols.http.errors`).
+The exceptions stay inside this folder. `Http2Protocol` turns them into frames and events, so that nothing a peer sends
+makes it raise. A mistake of the caller raises `LocalProtocolError` (`fairway.protocols.http.errors`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import enum
 
 
 class ErrorCode(enum.IntEnum):
-    """RFC 9113 section 7."""
+    """The error codes of RFC 9113 section 7."""
 
     NO_ERROR = 0x0
     PROTOCOL_ERROR = 0x1
@@ -29,7 +29,7 @@ class ErrorCode(enum.IntEnum):
 
 
 class ConnectionFault(Exception):
-    """The peer broke the connection (RFC 9113 section 5.4.1): the code of the GOAWAY, and why, with the section."""
+    """The peer broke the connection (RFC 9113 section 5.4.1). `code` is for the GOAWAY; `reason` names the section."""
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
         super().__init__(code, reason)
@@ -38,7 +38,7 @@ class ConnectionFault(Exception):
 
 
 class StreamFault(Exception):
-    """The peer broke one stream (RFC 9113 section 5.4.2): the code of the RST_STREAM, and why, with the section."""
+    """The peer broke one stream (RFC 9113 section 5.4.2). `code` is for the RST_STREAM; `reason` names the section."""
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
         super().__init__(code, reason)

@@ -1,17 +1,18 @@
 """One HTTP/2 connection as a server sees it: bytes in, events out; calls in, bytes out. No socket, no clock.
 
-Theory of operation. `receive_data` cuts what comes into frames and gives each to its handler (`receiving`), which
-changes the connection's state (`state`) and its streams (`streams`). What the protocol itself has to say in answer
-waits in `data_to_send`. What the server wants is asked of a stream, and returned as bytes. All bytes have to be sent
-in the order in which they were returned; what `data_to_send` returns comes before everything that is made because of
-an event, so that, for example, nothing is sent by settings that were not acknowledged.
+*Theory of operation.* `receive_data` cuts the input into frames and gives each to its handler (`receiving`). The
+handler changes the state of the connection (`state`) and of its streams (`streams`). The protocol's own answers wait in
+`data_to_send`. To send something, the server calls a stream, which returns bytes.
 
-The peer goes through `Phase`: PREFACE, SETTINGS, OPEN. CLOSED is the end, after a `Terminated` or by the server's
-decision; then input is ignored.
+All bytes must be sent in the order in which they were returned. The result of `data_to_send` goes before anything that
+is made because of an event. Otherwise, for example, a frame could rely on settings before we acknowledge them.
 
-Memory is bounded by the limits: for each connection one frame, or one field block of `1 + max_continuations` frames,
-the table of HPACK, and `max_streams` streams. What is reported as content is the server's to hold, up to `held_bytes`
-and one connection window.
+The peer goes through the phases PREFACE, SETTINGS and OPEN. CLOSED is the end, after a `Terminated` or by a decision of
+the server; input is ignored then.
+
+Memory is bounded by the limits. A connection holds one frame, or one field block of `1 + max_continuations` frames, the
+HPACK table, and `max_streams` streams. The server holds the content that is reported to it, up to `held_bytes` and one
+connection window.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from fairway.protocols.http2.receiving import HANDLERS
 from fairway.protocols.http2.state import ConnectionState, Phase
 from fairway.protocols.http2.streams import IS_OPEN_TUNNEL, UNKNOWN, Stream
 
-# CPython 3.11 takes 0.1 µs to look a member up in its class.
+# Because CPython 3.11 takes 0.1 µs to look up an enum's member in its class.
 _PREFACE, _SETTINGS, _OPEN, _CLOSED = Phase
 
 
@@ -54,7 +55,7 @@ class Http2Protocol(ConnectionState):
     # -- what the peer sends
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
-        """Take bytes from the peer; never raises for what they are. `now` is in seconds, by any clock."""
+        """Take bytes from the peer. Never raises, whatever they are. `now` is in seconds, of any clock."""
         self.budget.now = now
         events: list[Event] = []
         held = self._held
@@ -126,7 +127,7 @@ class Http2Protocol(ConnectionState):
             self._held = bytearray(data[position:])
 
     def _take_preface(self, data: bytes) -> bytes:
-        """Return what is behind the preface of the client, once it is there."""
+        """Return the data behind the client's preface, once that is complete."""
         if self.phase is not _PREFACE:
             return data if self.phase is _SETTINGS else b""
         if not data.startswith(PREFACE[: len(data)]):
@@ -144,7 +145,7 @@ class Http2Protocol(ConnectionState):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something short is late: the preface, SETTINGS, the rest of a frame other than DATA or of a head."""
+        """Whether something short is incomplete: the preface, SETTINGS, a field block, or a frame other than DATA."""
         held = self._held
         if held is not None and (len(held) < HEAD_SIZE or held[3] != DATA):
             return True
@@ -158,26 +159,26 @@ class Http2Protocol(ConnectionState):
     # -- what the server sends
 
     def data_to_send(self) -> bytes:
-        """Return what the protocol itself has to say, first of all its settings; to be called after `receive_data`."""
+        """Return the protocol's own answers, and at first its settings. Call it after each `receive_data`."""
         out, self.out = self.out, b""
         return out
 
     def ping(self, data: bytes) -> bytes:
-        """Return a PING with 8 bytes of data, which a `PingAcknowledged` brings back."""
+        """Return a PING with 8 bytes of data. A `PingAcknowledged` will bring them back."""
         return ping_frame(data)
 
     def warn(self) -> bytes:
-        """Return a GOAWAY that says that another is to follow, and refuses nothing yet (RFC 9113 section 6.8)."""
+        """Return a GOAWAY that announces another one, and refuses nothing yet (RFC 9113 section 6.8)."""
         return goaway_frame(HIGHEST_STREAM, ErrorCode.NO_ERROR)
 
     def shut_down(self) -> bytes:
-        """Return the GOAWAY after which no stream is taken. The open ones go on; what else comes is ignored."""
+        """Return the GOAWAY after which no new stream is accepted. Open streams go on; later ones are ignored."""
         if self.numbers.last is None:
             self.numbers.last = self.numbers.highest
         return goaway_frame(self.numbers.last, ErrorCode.NO_ERROR)
 
     def terminate(self, code: ErrorCode, reason: str) -> bytes:
-        """Return the GOAWAY that ends the connection, with all its streams; nothing if it has ended."""
+        """Return the GOAWAY that ends the connection and all its streams. Empty if it has ended already."""
         if self.phase is _CLOSED:
             return b""
         self._held = None

@@ -1,7 +1,7 @@
 """Requests from decoded fields (RFC 9113 section 8.3, RFC 8441 section 4): the head, or why there is none.
 
-Malformed is what RFC 9113 section 8.1.1 calls so: the stream is reset. What is in order for HTTP/2 and is not served
-here is answered with a status. Anything malformed goes before anything that is not served.
+A request that is *malformed* in the sense of RFC 9113 section 8.1.1 has its stream reset. One that is valid HTTP/2 but
+not served here is answered with a status. If both apply, it counts as malformed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _new_tuple = tuple.__new__
 
 
 class Refused(NamedTuple):
-    """A request that is answered in the application's place, and its head as far as there is one."""
+    """A request that is answered in place of the application, and its head, if one could be made."""
 
     status: int
     reason: str
@@ -56,7 +56,7 @@ def malformed(reason: str) -> NoReturn:
 def make_head(
     headers: Headers, special: list[Entry], size: int, ended: bool, limits: Http2Limits
 ) -> RequestHead | Refused:
-    """Make the head of a request whose fields were decoded so. `headers` is used for it. `StreamFault` if malformed."""
+    """Make the head of a request from its decoded fields. The head keeps `headers`. `StreamFault` if malformed."""
     found: list[Any] = [None] * MALFORMED
     cookies: list[bytes] = []
     cookie_count = 0
@@ -115,7 +115,7 @@ def make_head(
         return Refused(refusal.status, refusal.reason, None)
     if authority is not None:
         headers.insert(0, authority)
-    # Not RequestHead(…): a call in Python would take twice as long.
+    # Not `RequestHead(...)`, which would take twice as long.
     head = _new_tuple(
         RequestHead,
         (
@@ -150,7 +150,7 @@ def _check_connect(found: list[Any], limits: Http2Limits) -> Refusal | None:
 
 
 def check_trailers(headers: Headers, special: list[Entry], size: int, limits: Http2Limits) -> None:
-    """Check the trailer section of a request, which is then dropped, as that of HTTP/1.1 is."""
+    """Check the trailer section of a request. Like that of HTTP/1.1, it is dropped afterwards."""
     for kind, _, _, meaning in special:
         if kind == MALFORMED:
             malformed(meaning)

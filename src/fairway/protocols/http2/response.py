@@ -1,6 +1,7 @@
-"""Field blocks of responses: what is sent of an application's headers, and what of it can be kept.
+"""Field blocks of responses: which of an application's headers are sent, and which blocks can be kept.
 
-Connection-specific fields are dropped (RFC 9113 section 8.2.2): an application need not know what carries its response.
+Connection-specific fields are dropped (RFC 9113 section 8.2.2), because an application need not know what carries its
+response.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _MAX_LENGTH_DIGITS = 18
 def encode_head(status: int, headers: Iterable[Header], default_headers: Iterable[Header]) -> tuple[bytes, int | None]:
     """Return the field block of a response and its Content-Length, if it has one.
 
-    A Date or Server of the application's takes the place of the default. `LocalProtocolError` for what cannot be sent.
+    The application's own Date or Server replaces the default. Raises `LocalProtocolError` for headers that cannot be
+    sent.
     """
     if not isinstance(status, int) or not 100 <= status <= 999:
         raise LocalProtocolError(f"status {status!r} is not an HTTP status; use an integer from 100 to 999")
@@ -55,7 +57,7 @@ def encode_head(status: int, headers: Iterable[Header], default_headers: Iterabl
 
 
 def encode_trailers(headers: Iterable[Header]) -> bytes:
-    """Return the field block of a trailer section. `LocalProtocolError` for what cannot be in one."""
+    """Return the field block of a trailer section. Raises `LocalProtocolError` for fields that cannot be trailers."""
     fields = []
     for name, value in headers:
         name, value = check_outbound(name, value)
@@ -79,8 +81,9 @@ _NOT_PLAIN = b""
 class PlainBlocks:
     """Field blocks of whole responses (`Stream.send_whole`), made once and kept for all connections.
 
-    They hold `default_headers`; so a change of those, once a second for the date, takes a new `PlainBlocks`. Bounded in
-    number and size: when it is full, it is emptied. What says something about one person is never kept.
+    The blocks contain `default_headers`, so whenever these change, once a second for the date, there is a new
+    `PlainBlocks`. Number and size are bounded; when it is full, it is emptied. Blocks with fields about one person are
+    never kept.
     """
 
     __slots__ = ("_default_headers", "_kept")
@@ -90,9 +93,8 @@ class PlainBlocks:
         self._kept: dict[tuple[int, tuple[Header, ...], int], bytes] = {}
 
     def find(self, status: int, headers: tuple[Header, ...], length: int) -> bytes | None:
-        """Return the block of a response with so much content, and its length; `None` if it is not sent that simply.
-
-        That is so where the content is dropped or does not fit the Content-Length, or a field is not allowed.
+        """Return the block of a response with `length` bytes of content. None if it cannot be sent that simply: its
+        content is dropped or does not fit the Content-Length, or a field is not allowed.
         """
         key = (status, headers, length)
         block = self._kept.get(key)
@@ -113,7 +115,7 @@ class PlainBlocks:
                 headers = (*headers, (b"content-length", b"%d" % length))
             block, promised = encode_head(status, headers, self._default_headers)
         except (LocalProtocolError, AttributeError, TypeError):
-            # The general path says what is wrong.
+            # The general path will say what is wrong.
             return _NOT_PLAIN
         return block if status >= 200 and (is_silent or promised == length) else _NOT_PLAIN
 

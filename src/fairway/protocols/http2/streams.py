@@ -1,19 +1,23 @@
-"""One stream as the server sees it (RFC 9113 section 5): what may be sent on it, and what has come.
+"""One stream as the server sees it (RFC 9113 section 5): what may be sent on it, and what has arrived.
 
-Our side goes through `ResponseState`. AWAITED: nothing but interim responses was sent. CONTENT: the head was.
-TRAILERS and ADMITTED: the application has given all of its content, of which some may still wait for a window. ENDED:
-END_STREAM was sent, or the stream is gone. The peer's side has ended or not (`has_ended`). When both have, or one has
-reset the stream, the connection forgets it (`StreamHost.forget`), and calls are harmless or a `LocalProtocolError`.
+Our side goes through the states of `ResponseState`:
 
-A response may be complete before its request: an application need not read what it refuses. RFC 9113 section 8.1 lets
-us reset such a stream at once, with NO_ERROR; but curl and others then lose the response. So what comes is read and
-dropped for a while (`max_discarded_bytes`, for which there is a window at once, and `discard_timeout`), and only then
-the stream is reset. Of a tunnel nothing is dropped: its peer ends its own side.
+* AWAITED: only interim responses have been sent.
+* CONTENT: the head has been sent.
+* TRAILERS, ADMITTED: the application has given all its content; some of it may still wait for a window.
+* ENDED: END_STREAM has been sent, or the stream is gone.
 
-Windows are plain numbers, because those that write to many streams in a row keep them themselves. `window` is what the
-peer lets us send, `inbound` what we let it send. Content that has come counts as `unread` until the application has
-taken it, and only then is the peer told that it may send as much again: so one slow application stops its own stream,
-and no other.
+The peer's side has ended or not (`has_ended`). When both sides have ended, or one has reset the stream, the connection
+forgets it (`StreamHost.forget`). Calls are harmless after that, or raise `LocalProtocolError`.
+
+A response may be complete before its request, because an application need not read a body that it refuses. RFC 9113
+section 8.1 lets us reset such a stream at once with NO_ERROR. But then curl and others lose the response. So the rest
+of the body is read and dropped for a while: up to `max_discarded_bytes`, for which there is a window at once, and for
+`discard_timeout`. Only then is the stream reset. A tunnel's data is never dropped: its peer ends its own side.
+
+Windows are plain numbers, because code that writes to many streams in a row updates them directly. `window` is how much
+the peer lets us send, `inbound` how much we let it send. Received content counts as `unread` until the application has
+taken it. Only then may the peer send as much again. So a slow application stops its own stream, and no other.
 """
 
 from __future__ import annotations
@@ -43,7 +47,7 @@ from fairway.protocols.http2.response import WITHOUT_CONTENT, PlainBlocks, encod
 
 
 class ResponseState(enum.Enum):
-    """How far our side has come; it moves forward only."""
+    """How far our side has come. States only move forward."""
 
     AWAITED = enum.auto()
     CONTENT = enum.auto()
@@ -52,56 +56,56 @@ class ResponseState(enum.Enum):
     ENDED = enum.auto()
 
 
-# CPython 3.11 takes 0.1 µs to look a member up in its class.
+# Because CPython 3.11 takes 0.1 µs to look up an enum's member in its class.
 _AWAITED, _CONTENT, _TRAILERS, _ADMITTED, _ENDED = ResponseState
 
 UNKNOWN = -1
-"""Of a length: the peer, or the application, has not said."""
+"""A length that the peer, or the application, has not announced."""
 
 CLOSED_WINDOW = -(1 << 62)
-"""Of a stream that takes nothing any more: too little for anything."""
+"""The window of a stream that takes nothing any more: too small for anything."""
 
 # What is known of the exchange.
 _IS_HEAD, _TAKES_TRAILERS, _IS_TUNNEL, _WITHOUT_CONTENT, _WANTS_TRAILERS, IS_TAKEN = 1, 2, 4, 8, 16, 32
 
 IS_OPEN_TUNNEL = _IS_TUNNEL | IS_TAKEN
-"""Nothing else is known of the exchange than that it is a tunnel, and its content is taken as it comes."""
+"""The exchange is a tunnel whose content is taken as it arrives, and nothing else is known of it."""
 
 
 class StreamHost(Protocol):
-    """What a stream knows of its connection."""
+    """The connection, as a stream sees it."""
 
     limits: Http2Limits
 
     streams: dict[int, Stream]
-    """The open ones, by their numbers."""
+    """The open streams by number."""
 
     window: int
-    """What may be sent on all streams together."""
+    """How much content may be sent on all streams together."""
 
     unread: int
-    """What has come on all streams and was not taken."""
+    """How much content of all streams has arrived, but has not been taken."""
 
     def take_prefix(self) -> bytes:
-        """The prefix, once."""
+        """Take the prefix."""
 
     def credit_due(self, least: int | None = None) -> bytes:
-        """The WINDOW_UPDATE of the connection, if one is due: for half a window, or for `least` bytes."""
+        """The connection's WINDOW_UPDATE, if one is due: for half a window, or for `least` bytes."""
 
     def forget(self, stream: Stream, was_reset: bool) -> bytes:
-        """The stream is gone; `was_reset` if by us, while the peer may still be sending. Returns what is due."""
+        """The stream is gone. `was_reset`: we have reset it, and the peer may still be sending. Returns what is due."""
 
     inbound: int
-    """What the peer may send on all streams together."""
+    """How much content the peer may send on all streams together."""
 
     budget: Budget
 
     prefix: bytes
-    """Whether the next field block has to begin with something."""
+    """What the next field block has to begin with, if anything."""
 
 
 class Stream:
-    """The server's side of one stream. Calls return bytes, to be sent in the order of the calls."""
+    """The server's side of one stream. Calls return bytes; send them in the order of the calls."""
 
     __slots__ = (
         "_remaining",
@@ -122,35 +126,37 @@ class Stream:
     )
 
     owner: Any
-    """Whatever the server puts here, so that it finds its own object in an event."""
+    """The server's own object for this stream. The server sets it, and finds it in events."""
 
     has_ended: bool
     """Whether the peer has ended its side."""
 
     window: int
-    """What may be sent on it as far as the stream goes; it can be below 0, and is so at the end."""
+    """How much content the stream's own window allows us to send. It may be negative, and is at the end."""
 
     unread: int
-    """How much content was reported and not credited."""
+    """How much content has been reported, but not credited yet."""
+
+    # The rest is for the connection.
 
     inbound: int
-    """How much the peer may still send. For the connection."""
+    """How much content the peer may still send."""
 
     target: int
-    """How much it may send when everything is taken: what `inbound` is brought back to. For the connection."""
+    """How much the peer may send once everything has been taken: credit brings `inbound` back to this."""
 
     flags: int
-    """What is known of the exchange, such as `IS_TAKEN`. For the connection."""
+    """What is known of the exchange, such as `IS_TAKEN`."""
 
     expected: int
-    """How much content the peer has announced and not sent, or `UNKNOWN`. For the connection."""
+    """How much announced content the peer has yet to send, or `UNKNOWN`."""
 
     discarding_since: float | None
-    """When the response was complete, if what comes is dropped. For the connection."""
+    """When the response was complete, if the content that still arrives is dropped."""
 
     kept_size: int
     kept_head: bytes
-    """The last result of `frame_head`, and for which size."""
+    """The last size given to `frame_head`, and its result."""
 
     def __init__(self, protocol: StreamHost, number: int, window: int, inbound: int) -> None:
         self.protocol = protocol
@@ -169,7 +175,7 @@ class Stream:
         self._remaining = UNKNOWN
 
     def expect(self, method: str, is_tunnel: bool, takes_trailers: bool) -> None:
-        """Say what the request means for its response. (For the connection.)"""
+        """Note what the request means for its response. (For the connection.)"""
         self.flags = (
             (_IS_HEAD if method == "HEAD" else 0)
             | (_IS_TUNNEL if is_tunnel else 0)
@@ -185,12 +191,12 @@ class Stream:
 
     @property
     def response_started(self) -> bool:
-        """Whether the final response has begun; then there can be no other."""
+        """Whether the final response has begun, so that there can be no other."""
         return self._state is not _AWAITED
 
     @property
     def writable(self) -> int:
-        """How many bytes `data` takes now."""
+        """How many bytes `data` accepts now."""
         return max(0, min(self.window, self.protocol.window))
 
     # -- responses

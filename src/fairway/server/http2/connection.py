@@ -1,15 +1,18 @@
 """One HTTP/2 connection: the asyncio protocol that carries many requests at once.
 
-The rules of the protocol are in `fairway.protocols.http2`, what one request does in `fairway.server.http2.stream`, how
-streams share the socket in `fairway.server.http2.output`, the socket itself in `fairway.server.wire`. This module joins
-them: it gives events to the owners of streams, and keeps the deadlines of the connection as a whole.
+`fairway.protocols.http2` has the rules of the protocol, `fairway.server.http2.stream` one request,
+`fairway.server.http2.output` the sharing of the socket, and `fairway.server.wire` the socket itself. This module joins
+them. It passes events to the owners of streams, and keeps the deadlines of the connection as a whole.
 
-All streams write into one outbox, which is written once in a pass of the loop. What the protocol itself has to say goes
-into it first: a SETTINGS frame has to be acknowledged before anything is sent that only it has made possible.
+All streams write into one outbox, which is written once in a pass of the loop. The protocol's own answers go into it
+first: a SETTINGS frame must be acknowledged before anything is sent that relies on it.
 
-Open, going, closing. `drain` leads to going: a GOAWAY has said which stream is the last, and when that is complete we
-close. Closing: our side has ended, or is about to, and what comes is thrown away; that takes up to `close_timeout`,
-because a connection that is closed with something unread is reset, and then a client never sees why.
+A connection is in one of three states:
+
+* *open*: it takes requests.
+* *going*: after `drain`. A GOAWAY has named the last stream; when that is complete, the connection closes.
+* *closing*: our side has ended, or is about to, and input is thrown away. This takes up to `close_timeout`, because
+  closing a socket with unread input resets the connection, and the client would never see the reason.
 
 Lifetime: connection -> protocol -> streams -> owners -> connection. The cycles are cut in `connection_lost`.
 """
@@ -84,7 +87,7 @@ class Http2Connection(asyncio.Protocol):
         self.leaving = Leaving(context)
         self.wheel_slot: int | None = None
         self._endpoint = endpoint
-        self._due = 0.0  # for when the wheel has been told
+        self._due = 0.0  # the deadline that the wheel knows of
         self._is_going = self._is_closing = self._refused = False
 
     # From the socket ------------------------------------------------------------------------------------------
@@ -103,7 +106,7 @@ class Http2Connection(asyncio.Protocol):
             self.terminate(ErrorCode.NO_ERROR, TOO_MANY[1])
 
     def take_over(self, wire: Wire, client: Address, entrance: Entrance, data: bytes) -> None:
-        """Go on with a wire that an HTTP/1.1 connection has begun with, and what it has read (prior knowledge, RFC 9113
+        """Take over the wire of an HTTP/1.1 connection, and the data that it has read (prior knowledge, RFC 9113
         section 3.3).
         """
         self.client, self.entrance = client, entrance
@@ -144,7 +147,7 @@ class Http2Connection(asyncio.Protocol):
             stream.owner.data_received(data[begin + HEAD_SIZE : stop], False)
             begin = stop
         if outbox.blocked and outbox.size >= outbox.high_water:
-            outbox.pause_reading()  # whoever takes no answers is not asked for more: `resume_writing` goes on
+            outbox.pause_reading()  # a client that takes no answers is not read: `resume_writing` resumes
 
     def _receive(self, protocol: Http2Protocol, data: bytes, now: float) -> None:
         watch, streams = self.watch, protocol.streams
@@ -154,7 +157,7 @@ class Http2Connection(asyncio.Protocol):
         for event in events:
             _HANDLERS[type(event)](self, event)
         if protocol.streams is not streams:
-            self.ended(_owners(streams))  # it was terminated, and has forgotten them
+            self.ended(_owners(streams))  # the protocol has ended, and has forgotten its streams
         if not protocol.is_waiting:
             watch.head_since = None
         elif watch.head_since is None:
@@ -162,7 +165,7 @@ class Http2Connection(asyncio.Protocol):
             self.schedule(now + self.context.limits.request_head_timeout)
 
     def eof_received(self) -> bool:
-        # A client may still wait for its answers, as over HTTP/1.1, if they need no more of it than its windows.
+        # As over HTTP/1.1, the client may still wait for its answers, as far as its windows allow them.
         wire = self.outbox
         wire.eof = True
         if not self._is_closing:
@@ -187,7 +190,7 @@ class Http2Connection(asyncio.Protocol):
         context.remove(self)
         _tell(owners)
         self.writer.waiting.clear()
-        # Those of streams that were reset before are waited for, too.
+        # This includes the applications of streams that were reset before.
         if (deadline := self.leaving.judge(context.touch())) is not None:
             self.schedule(deadline)
 
@@ -205,7 +208,7 @@ class Http2Connection(asyncio.Protocol):
     def peer_has_left(self, is_reset: bool) -> None:
         """The end of the stream has come while nothing was read. (`fairway.server.paused.PausedConnection`)"""
         if is_reset:
-            self.abort()  # else it is read when the peer has taken what there is for it
+            self.abort()  # otherwise the end is read once the peer has taken what waits for it
 
     # For the streams ------------------------------------------------------------------------------------------
 
@@ -221,21 +224,21 @@ class Http2Connection(asyncio.Protocol):
             self._close()
 
     def lingering_ended(self) -> None:
-        """An application has ended that has outlived its stream."""
+        """An application that outlived its stream has ended."""
         self.protocol.lingering -= 1
         if not self.protocol.lingering and self.outbox.transport is None:
             self.leaving.clear()
             self.context.wheel.cancel(self)
 
     def fault(self, kind: str, text: str) -> None:
-        """One line about a fault of the peer that belongs to no request."""
+        """Log a fault of the peer that belongs to no request."""
         self.context.fault(kind, {"client": self.client, "path": "-"}, text)
 
     # Endings --------------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Take no more requests and finish those under way, then close: first a warning, so that no request is lost
-        that is on its way already (RFC 9113 section 6.8).
+        """Take no more requests, finish those in progress, then close. It begins with a warning, so that no request
+        that is already on its way gets lost (RFC 9113 section 6.8).
         """
         if self._is_closing or self._is_going or self.watch.warned_at is not None:
             return
@@ -246,7 +249,7 @@ class Http2Connection(asyncio.Protocol):
             owner.drain()
 
     def shut_down(self) -> None:
-        """Say which stream is the last, and close when it is complete."""
+        """Name the last stream, and close when it is complete."""
         self.watch.warned_at = None
         self._is_going = True
         self.outbox.append(self.protocol.shut_down())
@@ -254,19 +257,19 @@ class Http2Connection(asyncio.Protocol):
             self._finish()
 
     def terminate(self, code: ErrorCode, reason: str) -> None:
-        """End the connection, and with it what is under way."""
+        """End the connection, and every request in progress."""
         owners = _owners(self.protocol.streams)
         self.outbox.append(self.protocol.terminate(code, reason))
         self.ended(owners)
 
     def ended(self, owners: Iterable[StreamOwner]) -> None:
-        """The protocol has said its last; these were under way."""
+        """The protocol has ended. `owners` are those of the streams that were open."""
         self._is_closing = True
         _tell(owners)
         self._finish()
 
     def _finish(self) -> None:
-        """End our side, read on and throw away, until the client ends its own."""
+        """End our side, then read and discard until the client ends its own."""
         self._is_closing = True
         if not self.outbox.eof:
             self.outbox.resume_reading()
@@ -284,13 +287,13 @@ class Http2Connection(asyncio.Protocol):
     # Deadlines ------------------------------------------------------------------------------------------------
 
     def schedule(self, deadline: float) -> None:
-        """Have `handle_deadline` called then. (`fairway.server.wire.Owner`)"""
+        """See to it that `handle_deadline` is called then. (`fairway.server.wire.Owner`)"""
         if self.wheel_slot is None or deadline < self._due:
             self._due = deadline
             self.context.schedule(self, deadline)
 
     def handle_deadline(self, now: float) -> float | None:
-        """Judge whichever deadline has passed; the next one. (`fairway.timing.wheel.Entry`)"""
+        """Act on every deadline that has passed. Returns the next one. (`fairway.timing.wheel.Entry`)"""
         outbox = self.outbox
         if outbox.handle_deadline(now):
             self._is_closing = True
@@ -309,7 +312,7 @@ class Http2Connection(asyncio.Protocol):
         return self._due
 
     def _cut_late(self, now: float) -> None:
-        """Reset what a client has not completed for too long after it was answered."""
+        """Reset streams whose requests the client has not completed long after they were answered."""
         data = self.protocol.cut_late(now)
         if data:
             self.outbox.append(data)
@@ -339,7 +342,7 @@ def _tell(owners: Iterable[StreamOwner]) -> None:
 
 def _request(connection: Http2Connection, event: RequestReceived) -> None:
     if not event.stream.is_open:
-        return  # it was reset by what came behind it
+        return  # a later frame of the same read has reset it
     if event.head.protocol is not None:
         open_websocket(connection, event.stream, event.head, event.ended)
     else:
@@ -360,7 +363,7 @@ def _data(connection: Http2Connection, event: DataReceived) -> None:
     if stream.owner is not None:
         stream.owner.data_received(data, ended)
     elif ended:
-        connection.stream_ended()  # it was answered before
+        connection.stream_ended()  # it had been answered already
 
 
 def _reset(connection: Http2Connection, event: StreamReset) -> None:

@@ -1,4 +1,4 @@
-"""A WebSocket handshake by extended CONNECT (RFC 8441 section 5): an ordinary request, whose ordinary answer is 200."""
+"""A WebSocket handshake by extended CONNECT (RFC 8441 section 5): an ordinary request that a plain 200 accepts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Answer:
-    """The answer to an extended CONNECT: its head is a frame of its own, its content goes over the stream's wire.
+    """The answer to an extended CONNECT. Its head is a frame of its own; its content goes over the stream's wire.
 
     (`fairway.server.websocket.handshake.Carrier`)
     """
@@ -47,7 +47,7 @@ class Answer:
 
 
 class ConnectHandshake(Handshake):
-    """The form over HTTP/2."""
+    """A handshake over HTTP/2."""
 
     __slots__ = ()
 

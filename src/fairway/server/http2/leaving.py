@@ -1,4 +1,4 @@
-"""Applications that were told that their client is gone, and have not ended yet."""
+"""Applications that know that their client has gone, and have not ended yet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fairway.server.context import ServerContext
 
 
 class Leaving:
-    """Those of one connection. They may outlive it."""
+    """The leaving applications of one connection. They may outlive it."""
 
     __slots__ = ("_context", "_exchanges")
 
@@ -18,7 +18,7 @@ class Leaving:
         self._exchanges: deque[tuple[float, HttpExchange]] | None = None  # an empty one takes 760 bytes
 
     def add(self, exchange: HttpExchange) -> float:
-        """It was told just now; when `judge` is to be called."""
+        """This application was told just now. Returns when to call `judge`."""
         deadline = self._context.touch() + self._context.limits.disconnect_timeout
         if self._exchanges is None:
             self._exchanges = deque()
@@ -26,7 +26,7 @@ class Leaving:
         return deadline
 
     def judge(self, now: float) -> float | None:
-        """Cancel those whose time is up; when to look again."""
+        """Cancel the applications whose time is up. Returns when to call this again, or None."""
         exchanges = self._exchanges
         if exchanges is None:
             return None
@@ -40,5 +40,5 @@ class Leaving:
         return None
 
     def clear(self) -> None:
-        """All of them have ended."""
+        """Forget all: they have ended."""
         self._exchanges = None

@@ -1,4 +1,4 @@
-"""The bounds of the protocol, from those of the server."""
+"""The bounds of the protocol core, derived from the server's limits."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""How the streams of a connection share what its windows and its socket take.
+"""How the streams of a connection share its windows and its socket.
 
-Every stream writes into the one outbox of the connection, through a `StreamWriter`: as much as the windows of both
-allow, and while the socket takes it. What cannot go at once waits with its stream, in a `StreamOutput`, and the stream
-is among the `waiting`. When a window opens, or the socket has taken what there was, these go on in turn, a frame each.
-So however much one stream has to say, another one waits for a frame of each at most.
+All streams write into the one outbox of the connection, through a `StreamWriter`: as much as both windows allow, while
+the socket takes it. The rest waits in a `StreamOutput` of the stream, and the stream is among the `waiting` ones. When
+a window opens, or the socket has room again, these go on in turn, one frame each. So however much one stream has to
+send, any other waits for at most one frame of each.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from fairway.server.output.lanes import CHUNK_BYTES
 from fairway.server.output.outbox import Outbox
 
 FRAME_BYTES = 16384
-"""The turn of a stream among those that wait: the longest frame that every peer takes (RFC 9113 section 4.2)."""
+"""What a waiting stream may send in its turn: the longest frame that every peer accepts (RFC 9113 section 4.2)."""
 
 
 class WaitingStream(Protocol):
-    """Has content that could not go at once."""
+    """A stream with content that could not be sent at once."""
 
     def go_on(self, now: float) -> bool:
-        """Send one frame of it; True if another could follow at once."""
+        """Send one frame. True if another could follow at once."""
 
 
 class StreamWriter:
@@ -34,10 +34,10 @@ class StreamWriter:
     __slots__ = ("_outbox", "_protocol", "moved_at", "waiting")
 
     waiting: dict[WaitingStream, None]
-    """In the order in which they began to wait. Whoever has nothing more to send takes itself out."""
+    """The waiting streams, in order of arrival. A stream that has nothing more to send removes itself."""
 
     moved_at: float
-    """When anything that had to wait has last gone, of whichever stream."""
+    """When waiting content of any stream was last sent."""
 
     def __init__(self, outbox: Outbox, protocol: Http2Protocol) -> None:
         self._outbox = outbox
@@ -50,8 +50,8 @@ class StreamWriter:
         return bool(frame) and self._outbox.append(frame)
 
     def send(self, stream: Stream, data: memoryview, ended: bool) -> tuple[int, bool]:
-        """Frame as much content as may go now; how much that is, and whether it was so much that it was written at
-        once. `ended`: if all of it goes, it is the end of our side.
+        """Send as much content as may be sent now. Returns how much that was, and whether it was written at once
+        because there was so much. `ended`: if all of it is sent, our side ends with it.
         """
         outbox, protocol, total = self._outbox, self._protocol, len(data)
         if not total:
@@ -71,13 +71,13 @@ class StreamWriter:
         return not self._outbox.blocked or self._outbox.size < CHUNK_BYTES
 
     def stalled_since(self, stream: Stream, since: float) -> float:
-        """Since when this stream, which has sent nothing since then, is kept from it. Where its own window is open it
-        only waits for its turn, and that comes as long as the connection moves, however slowly.
+        """Since when a stream has been stalled that has sent nothing since `since`. If its own window is open it only
+        waits for its turn, which comes as long as the connection moves at all.
         """
         return max(since, self.moved_at) if stream.window > 0 else since
 
     def go_on(self, now: float, streams: Iterable[WaitingStream] = ()) -> None:
-        """Let these send, or all that wait, for as long as the socket and the windows take it."""
+        """Let these streams send, or all that wait, while the socket and the windows have room."""
         turns = deque(streams or self.waiting)
         while turns and self._protocol.window > 0 and self._has_room:
             stream = turns.popleft()
@@ -86,7 +86,7 @@ class StreamWriter:
 
 
 class StreamOutput:
-    """What waits for one stream, in order, and who waits for it to shrink. (`fairway.asgi.http.Waiting`)"""
+    """Content that waits for one stream, in order, and the senders that wait for room. (`fairway.asgi.http.Waiting`)"""
 
     __slots__ = (
         "_has_ended",
@@ -101,7 +101,7 @@ class StreamOutput:
     )
 
     stalled_at: float
-    """Since when nothing has gone."""
+    """Since when nothing has been sent."""
 
     def __init__(self, writer: StreamWriter, stream: Stream, high_water: int, now: float) -> None:
         self._writer = writer
@@ -115,24 +115,24 @@ class StreamOutput:
         self._waiters: list[asyncio.Future[None]] = []
 
     def append(self, data: bytes | memoryview, ended: bool) -> None:
-        """Add content; `ended` says that it is the last."""
+        """Add content. `ended`: it is the last."""
         if data:
             self._pieces.append(memoryview(data))
             self.size += len(data)
         self._has_ended = ended
 
     def end(self, trailers: bytes) -> None:
-        """Nothing follows but these trailers, which may be none."""
+        """Nothing follows except these trailers, which may be empty."""
         self._trailers = trailers
         self._has_ended = True
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything has gone, and nothing will follow."""
+        """Whether everything has been sent, and nothing will follow."""
         return self._has_ended and not self._pieces
 
     def go_on(self, now: float) -> bool:
-        """As for `WaitingStream`."""
+        """Send one frame. True if another could follow at once."""
         pieces, stream = self._pieces, self._stream
         if pieces:
             piece = pieces[0][:FRAME_BYTES]
@@ -172,7 +172,7 @@ class StreamOutput:
                 waiter.set_result(None)
 
     def lost(self) -> None:
-        """The stream is gone: forget everything, and wake all who wait."""
+        """The stream is gone: forget everything, and wake all senders."""
         self._pieces.clear()
         self.size = 0
         self._wake_waiters()

@@ -1,12 +1,12 @@
 """One request over a stream of HTTP/2: the carrier of an `HttpExchange`.
 
 A `RequestStream` lives from the head of its request until its response is complete and written, or the stream is reset.
-An application that runs on after that keeps its place among the streams that a peer may have open, or a peer could have
-any number of them run by resetting its streams (CVE-2023-44487).
+If its application runs on after that, it still counts among the peer's open streams. Otherwise a peer could start any
+number of applications by resetting its streams (CVE-2023-44487).
 
-What it sends goes straight into the outbox of the connection while the windows allow. What they do not allow waits in a
-`StreamOutput`, which then is its `outbox`: so an application waits for its own stream, and for the socket, and for no
-other stream. What it receives is given back to the peer's windows when the application takes it (`body_taken`).
+While the windows allow it, output goes straight into the outbox of the connection. The rest waits in a `StreamOutput`,
+which is the stream's `outbox` then. So an application waits for its own stream and for the socket, but for no other
+stream. Received content is credited to the peer's windows when the application takes it (`body_taken`).
 """
 
 from __future__ import annotations
@@ -41,44 +41,44 @@ class Carrying(Protocol):
     leaving: Leaving
 
     def schedule(self, deadline: float) -> None:
-        """Have the deadlines of all streams judged then."""
+        """See to it that the deadlines of all streams are judged then."""
 
     def stream_ended(self) -> None:
         """A stream is complete, or was reset."""
 
     def lingering_ended(self) -> None:
-        """An application has ended that has outlived its stream."""
+        """An application that outlived its stream has ended."""
 
 
 class StreamOwner(Protocol):
-    """Who speaks over a stream. (`Stream.owner`)"""
+    """The object that speaks over a stream. (`Stream.owner`)"""
 
     def data_received(self, data: bytes, ended: bool) -> None:
-        """Content has come; nothing may, at its end."""
+        """Content has arrived. It may be empty at the end."""
 
     def lost(self) -> None:
-        """The stream is gone before its time, by whosever reset, or with its connection. Called once, as the last."""
+        """The stream is gone early: either side has reset it, or the connection is lost. This is the last call."""
 
     def go_on(self, now: float) -> bool:
-        """Send one frame of what waits; True if another could follow. Called only while it is among the `waiting`."""
+        """Send one waiting frame. True if another could follow. Called only while the owner is among the `waiting`."""
 
     def handle_deadline(self, now: float) -> float | None:
-        """Judge what has lasted too long; when to look again."""
+        """Judge what has lasted too long. Returns when to look again."""
 
     def expect_end(self) -> None:
         """The peer has ended its side of the connection."""
 
     def drain(self) -> None:
-        """The server stops: end what has no end of its own."""
+        """The server stops: end whatever would not end by itself."""
 
 
 class StreamExchange(HttpExchange):
-    """Tells the connection when its application has ended, even long after its stream."""
+    """An exchange that tells the connection when its application has ended, even long after its stream."""
 
     __slots__ = ("connection",)
 
     connection: Carrying | None
-    """Among whose streams it counts, although its own is gone."""
+    """The connection among whose streams it still counts, although its own is gone."""
 
     def __call__(self, task: asyncio.Task[None]) -> None:
         super().__call__(task)

@@ -1,21 +1,21 @@
-"""One stream of HTTP/2 as a transport (RFC 8441 section 5): for a WebSocket, a socket of its own.
+"""One stream of HTTP/2 as a transport (RFC 8441 section 5): for a WebSocket, it stands for a socket.
 
-Out. A `StreamTransport` is also the endpoint of its wire: what fits into both windows and need not wait for the socket
-goes into the outbox of the connection as one DATA frame, by `send`, and for many streams at once by the lane (`frame`).
-If the stream is alone on its connection nothing is worth waiting for, and it goes to the socket itself. What does not
-fit is written, as to any transport: it is held here, which is what makes the outbox of the stream `blocked`, until
-the connection says that it is this stream's turn (`go_on`).
+*Out.* A `StreamTransport` is also the endpoint of its wire. Data that fits into both windows, and need not wait for the
+socket, goes into the outbox of the connection as one DATA frame: by `send`, or for many streams at once by the lane
+(`frame`). If the stream is alone on its connection, nothing is worth waiting for, and the frame goes straight to the
+socket. Data that does not fit is written as to any transport. It is held here, which makes the stream's outbox
+`blocked`, until the connection says that it is this stream's turn (`go_on`).
 
-In. What comes while nothing is to be read is kept, and not given back to the peer's window. So the peer stops after one
-window, and the other streams of the connection go on. Who is not read is told of the peer's end, since no socket shows
-it (`peer_has_left`).
+*In.* Data that arrives while reading is paused is kept, and not credited to the peer's window. So the peer stops after
+one window, and the other streams of the connection go on. No socket shows the peer's end meanwhile, so the protocol is
+told of it (`peer_has_left`).
 
-Ends, each of which has a `connection_lost` in a pass of its own:
+*Ends.* For each there is a `connection_lost`, in a pass of its own:
 
-* `write_eof` is END_STREAM, and the end of the peer's side is `eof_received`.
-* `close` is END_STREAM too. For its protocol that is all; what is left of the stream waits for the peer's END_STREAM or
-  RST_STREAM for `linger_seconds`, throws away what comes, and then resets it.
-* `abort` is RST_STREAM. The peer's own, or the loss of the connection, is `lost`.
+* `write_eof` sends END_STREAM. The peer's own calls `eof_received`.
+* `close` sends END_STREAM too. For the protocol, that is all. The rest of the stream waits up to `linger_seconds` for
+  the peer's END_STREAM or RST_STREAM, throws its data away, and is reset after that.
+* `abort` sends RST_STREAM. The peer's own, and the loss of the connection, call `lost`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NOTHING = memoryview(b"")
 
 
 class Carrying(Protocol):
-    """A connection that carries streams, as far as one of them knows it. (`fairway.server.http2.connection`)"""
+    """The connection, as a stream sees it. (`fairway.server.http2.connection`)"""
 
     context: ServerContext
     outbox: Wire
@@ -46,11 +46,11 @@ class Carrying(Protocol):
         """A stream is complete, or was reset."""
 
     def schedule(self, deadline: float) -> None:
-        """Have the deadlines of all streams judged then."""
+        """See to it that the deadlines of all streams are judged then."""
 
 
 class StreamProtocol(Protocol):
-    """What speaks over a stream: as much of `asyncio.Protocol` as is called here, and what a wire's owner has."""
+    """What speaks over a stream: the part of `asyncio.Protocol` that is called here, and of a wire's owner."""
 
     def data_received(self, data: bytes) -> None: ...
 

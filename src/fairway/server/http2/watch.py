@@ -1,4 +1,4 @@
-"""When an HTTP/2 connection as a whole has waited long enough, and for what."""
+"""The deadlines of an HTTP/2 connection as a whole, and what each of them means."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Protocol
 from fairway.server.limits import Limits
 
 DRAIN_SECONDS = 1.0
-"""For a round trip between the warning that we go away and its truth (RFC 9113 section 6.8)."""
+"""Seconds between the first GOAWAY, a warning, and the final one: time for a round trip (RFC 9113 section 6.8)."""
 
 
 class Verdict(enum.Enum):
-    """What to do when the time is up."""
+    """What has lasted too long."""
 
     NO_SETTINGS = enum.auto()
     """The peer has not acknowledged our settings."""
     NO_HEAD = enum.auto()
-    """A frame or a field block has begun, and does not end."""
+    """A frame or a field block has begun, and has not ended."""
     IDLE = enum.auto()
-    """There was no request for long."""
+    """There has been no request for a long time."""
     ASK = enum.auto()
-    """Nothing was heard: see whether the peer is there."""
+    """The peer has been silent: ask whether it is there."""
     SILENT = enum.auto()
-    """It was asked, and has said nothing."""
+    """The peer has not answered the question."""
     GOING = enum.auto()
-    """The warning has been out for long enough."""
+    """The warning GOAWAY has been out for long enough."""
     LEFT = enum.auto()
     """The peer has ended its side, and may have left."""
 
 
 class Watched(Protocol):
-    """As much as is looked at of an `Http2Protocol`."""
+    """The part of an `Http2Protocol` that matters here."""
 
     @property
     def settings_acknowledged(self) -> bool: ...
@@ -41,7 +41,7 @@ class Watched(Protocol):
 
 
 class Watch:
-    """Times by the clock of the deadlines; whoever has one notes it here."""
+    """Notes the times of what happens, and computes the next deadline. The connection sets the public attributes."""
 
     __slots__ = (
         "_began_at",
@@ -65,12 +65,12 @@ class Watch:
         self._seen_window = 0
 
     def has_moved(self, window: int) -> bool:
-        """Whether content was sent to the peer since this was asked before: then its window is smaller."""
+        """Whether content has been sent to the peer since the last call: its window is different then."""
         seen, self._seen_window = self._seen_window, window
         return window != seen
 
     def deadline(self, protocol: Watched, has_streams: bool, is_reading: bool) -> tuple[float, Verdict]:
-        """The next one, and what it means. While we do not read, it is no fault of the peer that nothing is heard."""
+        """The next deadline, and what it means. While we do not read, the peer is not blamed for silence."""
         limits = self._limits
         due = []
         if self.warned_at is not None:

@@ -1,7 +1,7 @@
-"""A WebSocket on a stream of HTTP/2 (RFC 8441): what over HTTP/1.1 an upgrade makes of a connection.
+"""A WebSocket on a stream of HTTP/2 (RFC 8441).
 
-From the extended CONNECT on the stream belongs to a `StreamTransport`, and what speaks over that is the same
-`WebSocketConnection`, over the same kind of wire, as on a socket.
+After the extended CONNECT the stream belongs to a `StreamTransport`. Over it runs the same `WebSocketConnection`, with
+the same kind of wire, as over a socket.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from fairway.server.wire import Wire
 
 
 class Entered(Carrying, Protocol):
-    """A connection, and where its client came in."""
+    """A connection, its client, and where the client came in."""
 
     client: Address
     entrance: Entrance
 
 
 def open_websocket(connection: Entered, stream: Stream, head: RequestHead, ended: bool) -> None:
-    """Start the application that is to answer the handshake, or answer why not."""
+    """Start the application, which answers the handshake; or refuse it right here."""
     context = connection.context
     limits = context.limits
     offer = handshake.check_connect(head.headers, limits.deflate, limits.max_subprotocols)
