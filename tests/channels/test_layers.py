@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import pickle
 import re
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -33,6 +35,24 @@ MEMORY = "channels.layers.InMemoryChannelLayer"
 class RaisesKeyError(BaseChannelLayer):
     def __init__(self) -> None:
         raise KeyError("from the backend itself")
+
+
+WITHOUT = """
+import sys
+for package in ("hiredis", "ormsgpack", "redis", "cryptography"):
+    sys.modules[package] = None
+import django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["channels"], CHANNEL_LAYERS={"default": {"BACKEND": "%s"}})
+django.setup()
+import fairway.layers.sync
+fairway.layers.sync.group_send("news", {"type": "news.item"})
+"""
+
+
+def test_the_layer_in_memory_needs_no_package_that_is_optional() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT % MEMORY], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # The registry -------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 from fairway.layers.backplane import BackplaneError, Refused
 from fairway.layers.errors import InvalidChannelLayerError
 from fairway.layers.forwarding import ForwardingChannelLayer
-from fairway.layers.layer import BackplaneLayer
+from fairway.layers.hub_layer import HubLayer
 
 PATIENCE = 3.0
 """Seconds for all of it."""
@@ -137,7 +137,8 @@ class _Trial:
             began = time.monotonic()
             await self._try("a message to a group", channel, lambda message: layer.group_send(name, message))
             self._seconds = time.monotonic() - began
-            sender = layer.node.sender if isinstance(layer, BackplaneLayer) else None
+            node = _node_of(layer)
+            sender = node.sender if node is not None else None
             if sender is not None:
                 await self._try(
                     "a message from synchronous code to a group",
@@ -171,7 +172,13 @@ def _reason(layer: Any) -> BackplaneError | None:
     """Why a layer of ours, or one of those that it is over, is not connected, as far as is known."""
     if isinstance(layer, ForwardingChannelLayer):
         return next(filter(None, map(_reason, layer.layers)), None)
-    return layer.node.home.problem() if isinstance(layer, BackplaneLayer) else None
+    node = _node_of(layer)
+    return node.home.problem() if node is not None else None
+
+
+def _node_of(layer: Any) -> Any:
+    # To import the class of those that have one takes packages that a layer in memory does without.
+    return getattr(layer, "node", None) if isinstance(layer, HubLayer) else None
 
 
 def _failure(error: BaseException, reason: BaseException | None = None) -> Outcome:
