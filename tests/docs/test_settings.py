@@ -28,7 +28,8 @@ FAIRWAY = {
 
 
 def unit(name: str, kind: str) -> str:
-    in_bytes = ("deflate_min_bytes", "outbox_high_water", "http2_stream_window", "http2_connection_window")
+    windows = [f"http2_{which}_window" for which in ("stream", "max_stream", "connection")]
+    in_bytes = ("deflate_min_bytes", "outbox_high_water", *windows)
     special = {
         "deflate_level": "level",
         "http2_patience": "tokens",

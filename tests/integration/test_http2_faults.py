@@ -414,6 +414,46 @@ async def test_one_connection_too_many_is_told_over_http_1(start: Start) -> None
     assert (await client.request()).body == b"hello"
 
 
+async def test_what_comes_behind_the_response_is_dropped_up_to_a_bound(start: Start) -> None:
+    async def early(connection: Connection, tell: Any) -> None:
+        await connection.respond(200, b"enough")
+
+    served = await start(Recorder(early), http2_discarded_bytes=100_000)
+    client = await connect(served)
+    number = await client.ask(b"POST", ended=False)
+    await client.until(lambda: client.answers[number].ended)
+    assert client.h2.local_flow_control_window(number) == 100_000
+    await client.content(number, bytes(90_000))
+    assert client.answers[number].reset is None
+    assert (await client.request()).body == b"enough"
+
+
+async def test_the_table_of_fields_is_as_large_as_it_is_set(start: Start) -> None:
+    served, client, _ = await served_to(start, http2_table_bytes=512)
+    assert client.h2.remote_settings.header_table_size == 512
+    await client.send(frame(HEADERS, END_HEADERS | END_STREAM, 101, b"\x3f\xe2\x03" + block(REQUEST)))
+    await client.until(lambda: client.at_end)
+    assert served.log[0].endswith("a table larger than allowed: RFC 7541 section 6.3; closed with 9")
+
+
+async def test_what_waits_for_one_stream_is_as_much_as_is_set(start: Start) -> None:
+    async def handler(connection: Connection, tell: Any) -> None:
+        await connection.send({"type": "http.response.start", "status": 200, "headers": []})
+        for number in range(100):
+            sent.append(number)
+            await connection.send({"type": "http.response.body", "body": bytes(1000), "more_body": True})
+
+    sent: list[int] = []
+    served = await start(Recorder(handler), http2_stream_outbox_bytes=5000)
+    client = await connect(served, takes=False, settings={WINDOW: 1000})
+    number = await client.ask()
+    await client.until(lambda: len(client.answers[number].body) == 1000)
+    for _ in range(50):
+        await next_pass()
+    assert sent == [0, 1, 2, 3, 4, 5]
+    await client.reset(number)
+
+
 @pytest.mark.slow
 async def test_one_stalled_stream_among_many_stops_none(start: Start) -> None:
     async def handler(connection: Connection, tell: Any) -> None:

@@ -25,7 +25,7 @@ from fairway.server.backlog import Backlog
 from fairway.server.collector import Collector
 from fairway.server.config import Config
 from fairway.server.defaults import ResponseDefaults
-from fairway.server.http2.limits import protocol_limits
+from fairway.server.http2.limits import protocol_limits, stream_high_water
 from fairway.server.output.batch import Batch
 from fairway.server.paused import Paused
 from fairway.timing.clock import Clock
@@ -97,7 +97,7 @@ class ServerContext(Clock):
         self.config = config
         self.limits = limits = config.limits
         self.http2_limits = protocol_limits(limits)
-        self.stream_high_water = min(limits.outbox_high_water, limits.http2_outbox_bytes // limits.http2_max_streams)
+        self.stream_high_water = stream_high_water(limits)
         self.ping_times = (limits.ping_interval, limits.ping_timeout, limits.close_timeout)
         self.access = access
         self.logs_access = access.enabled

@@ -163,6 +163,9 @@ class Limits(TlsOptions):
     """Bytes of one HTTP/2 request's body that may arrive ahead of the application; doubled, up to 1 MiB, for an
     application that takes them at once."""
 
+    http2_max_stream_window: int = 1024 * 1024
+    """How far that window is doubled; not at all if it is the larger one."""
+
     http2_connection_window: int = 1024 * 1024
     """Bytes on their way in on one HTTP/2 connection; at least 65535."""
 
@@ -171,6 +174,17 @@ class Limits(TlsOptions):
 
     http2_outbox_bytes: int = 4 * 1024 * 1024
     """Bytes that wait for one HTTP/2 connection before `await send()` waits, shared by all its possible requests."""
+
+    http2_stream_outbox_bytes: int = 0
+    """Bytes that wait for one HTTP/2 request before its `await send()` waits. 0: an equal part of `http2_outbox_bytes`,
+    and not more than `outbox_high_water`."""
+
+    http2_discarded_bytes: int = 4 * 1024 * 1024
+    """Bytes of an HTTP/2 request's body that may come behind the end of its response, and are dropped: some clients
+    read no answer before they have sent everything. Beyond it the stream is reset."""
+
+    http2_table_bytes: int = 4096
+    """Bytes of the table of fields that an HTTP/2 client may refer to (HPACK), for each connection."""
 
     http2_continuations: int = 8
     """Most frames of one HTTP/2 request's head besides the first; beyond it the connection is closed."""
@@ -315,8 +329,17 @@ _LEAST = {
     "deflate_min_bytes": 0,
     "stall_warning": 0,
     "http2_connection_window": 65535,
+    "http2_table_bytes": 0,
+    "http2_stream_outbox_bytes": 0,
 }
-_MOST = {"deflate_level": 9, "http2_stream_window": 2**31 - 1, "http2_connection_window": 2**31 - 1}
+_MOST = {
+    "deflate_level": 9,
+    "http2_stream_window": 2**31 - 1,
+    "http2_max_stream_window": 2**31 - 1,
+    "http2_connection_window": 2**31 - 1,
+    "http2_discarded_bytes": 2**31 - 1,
+    "http2_table_bytes": 2**32 - 1,
+}
 
 
 def _problem(name: str, kind: str, value: object) -> str | None:
