@@ -12,7 +12,9 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent import futures
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _STOP_TIMEOUT = 5.0
 
@@ -25,6 +27,7 @@ class BackgroundLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._left_to_parents: list[object] = []
+        self._process = os.getpid()
 
     def run(
         self, function: Callable[..., Coroutine[Any, Any, None]], /, *args: Any, timeout: float | None, **kwargs: Any
@@ -46,15 +49,17 @@ class BackgroundLoop:
 
     def stop(self) -> None:
         """Cancel whatever runs, and close the event loop. A later call starts a new one."""
+        self._notice_fork()
         with self._lock:
             loop, self._loop = self._loop, None
             thread, self._thread = self._thread, None
-        if loop is not None and thread is not None:
+        if loop is not None and thread is not None and thread.is_alive():
             loop.call_soon_threadsafe(loop.stop)
             thread.join(_STOP_TIMEOUT)
 
     def started(self) -> asyncio.AbstractEventLoop:
         """The event loop, started if need be."""
+        self._notice_fork()
         with self._lock:
             if self._loop is None or self._thread is None or not self._thread.is_alive():
                 self._loop = asyncio.new_event_loop()
@@ -71,11 +76,28 @@ class BackgroundLoop:
         self._left_to_parents.append((self._loop, self._thread))
         self._lock = threading.Lock()
         self._loop = self._thread = None
+        self._process = os.getpid()
+
+    def _notice_fork(self) -> None:
+        # uWSGI runs the hooks of Python's forks only if its option py-call-osafterfork says so.
+        if self._process != os.getpid():
+            self.start_anew()
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.get_loop().run_forever()
+
+
+def finished(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that never waits."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    coroutine.close()
+    raise RuntimeError("it waits for an event loop")
 
 
 background = BackgroundLoop()

@@ -18,7 +18,9 @@ of the clock given to the constructor, which must be monotonic. Every method may
 
 from __future__ import annotations
 
+import os
 import time
+import weakref
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
@@ -26,7 +28,7 @@ from math import inf
 from types import MappingProxyType
 
 from fairway.delivery import Member, Message, Payload, Record, register_source, running_loop_or_none
-from fairway.layers.channel_queue import ChannelQueue, Target
+from fairway.layers.channel_queue import ChannelQueue, Target, member_behind
 from fairway.layers.copying import copied, is_flat
 from fairway.layers.drops import Drops
 from fairway.layers.expiry import ExpiryQueue
@@ -72,6 +74,7 @@ class Hub:
         self._expiries: ExpiryQueue[tuple[float, Sequence[str]]] = ExpiryQueue(self._waits)
         self._lock = self.memberships.lock
         register_source("layers", self)
+        _hubs.add(self)
 
     # Members --------------------------------------------------------------------------------------------------
 
@@ -349,3 +352,18 @@ class Hub:
                     target.drop_expired(inf)
                     self._drop_if_idle(name, target)
             self._expiries.clear()
+
+
+_hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
+
+
+def _leave_members_to_parent() -> None:
+    """In a forked child: the members live in event loops of the parent's, whose threads are not here."""
+    for hub in list(_hubs):
+        for target in list(hub.channels.values()):
+            member = member_behind(target)
+            if member is not None:
+                member.closed = True
+
+
+os.register_at_fork(after_in_child=_leave_members_to_parent)

@@ -2,10 +2,11 @@
 
     from fairway.layers.sync import group_send, group_send_on_commit
 
-Plain functions that return when the layer has taken the message. Over a layer that can send without an event loop
-(`fairway.layers.blocking`) the calling thread, or greenlet, does it all, with a connection that is kept. Over others
-all of a process's calls run in one event loop, in a thread that the first call starts: they, too, keep connections from
-call to call, where `async_to_sync` makes an event loop, and with it a connection, for every single one.
+Plain functions that return when the layer has taken the message. Over our layers between processes the calling thread,
+or greenlet, does everything itself, over a connection that is kept (`fairway.layers.blocking`). Over the in-memory
+layer the event loop of the receivers delivers (`fairway.layers.memory_sender`). Over layers of others all of a
+process's calls run in one event loop, in a thread that the first call starts: they, too, keep connections from call to
+call, where `async_to_sync` makes an event loop, and with it a connection, for every single one.
 
 Django is here because of its transactions: what a message speaks of should be there when it arrives.
 """
@@ -28,6 +29,8 @@ from fairway.layers.contract import BaseChannelLayer, broadcast, names_in
 from fairway.layers.copying import copied
 from fairway.layers.errors import InvalidChannelLayerError
 from fairway.layers.hub_layer import hub_of
+from fairway.layers.memory import MemoryChannelLayer
+from fairway.layers.memory_sender import MemorySender
 
 __all__ = ["group_broadcast", "group_broadcast_json", "group_send", "group_send_on_commit", "send"]
 
@@ -145,8 +148,11 @@ def _broadcast(
 
 
 def _sender_of(backend: Any) -> Any:
-    # Not of a subclass that sees to sending itself.
-    node = getattr(backend, "node", None) if hub_of(backend) is not None else None
+    if hub_of(backend) is None:  # not ours, or a subclass that overrides sending, which is never bypassed
+        return None
+    if isinstance(backend, MemoryChannelLayer):
+        return MemorySender(backend)
+    node = getattr(backend, "node", None)
     return getattr(node, "sender", None)
 
 

@@ -6,6 +6,7 @@ Members are consumers on real sockets, served in a thread of their own, so that 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import json
 import logging
@@ -370,22 +371,24 @@ def test_nothing_is_started_before_the_first_call_and_one_thread_after_it(wire, 
     assert len(started) == 2
 
 
-def test_a_loop_that_was_stopped_is_replaced(layer):
-    send("inbox", item(0, 0))
+def test_a_loop_that_was_stopped_is_replaced(wire, switchboard):
+    group_send("news", item(0, 0))
+    sync._background.run(wire.close, timeout=DEADLINE)
     sync._background.stop()
     assert "fairway-layers" not in {thread.name for thread in threading.enumerate()}
-    send("inbox", item(0, 1))
-    assert layer.channels["inbox"].qsize() == 2
+    group_send("news", item(0, 1))
+    switchboard.until(2)
 
 
-def test_a_loop_that_died_is_replaced(layer):
+def test_a_loop_that_died_is_replaced(wire, switchboard):
     async def stop_the_loop() -> None:
         asyncio.get_running_loop().stop()
 
     sync._background.run(stop_the_loop, timeout=DEADLINE)
     sync._background._thread.join(DEADLINE)
-    send("inbox", item(0, 0))
-    assert layer.channels["inbox"].qsize() == 1
+    sync._background.stop()
+    group_send("news", item(0, 0))
+    switchboard.until(1)
 
 
 @contextmanager
@@ -424,6 +427,22 @@ def test_a_forked_child_has_a_loop_and_a_connection_of_its_own(wire, switchboard
 def test_a_child_forked_while_another_thread_starts_the_loop_does_not_wait_for_that_thread(wire, switchboard):
     with sync._background._lock, child(lambda: group_send("news", item("child", 0))):
         switchboard.until(1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_child_that_was_forked_without_pythons_hooks_starts_a_loop_too(wire, switchboard):
+    """As a worker of uWSGI is."""
+    group_send("news", item("parent", 0))
+    pid = ctypes.PyDLL(None).fork()
+    if not pid:
+        status = 1
+        try:
+            group_send("news", item("child", 0))
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert [message["text"] for _, message in switchboard.until(2)] == ["parent 0", "child 0"]
 
 
 PROGRAM = """

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import hiredis
 
+from fairway.layers.background import finished
 from fairway.layers.backplane import QueueFull, Refused, Unavailable
 from fairway.layers.blocking import Pool, remaining, send_all
 from fairway.layers.interests import subject_of
@@ -58,17 +59,6 @@ class BlockingLink:
 
     def abort(self, error: Exception) -> None:
         self.socket.close()
-
-
-def finished(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never waits."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    coroutine.close()
-    raise RuntimeError("it waits for an event loop")
 
 
 class BlockingRedis:
