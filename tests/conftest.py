@@ -33,6 +33,31 @@ def pytest_collection() -> Iterator[None]:
         gc.freeze()
 
 
+class _Thawed:
+    """Whether somebody has thawed what is frozen here, as a server does when it ends: from then on each collection walks a
+    million objects of tests that were collected, which takes half a second.
+    """
+
+    def __init__(self) -> None:
+        self.is_thawed = False
+        self._unfreeze = gc.unfreeze
+        gc.unfreeze = self.unfreeze
+
+    def unfreeze(self) -> None:
+        self.is_thawed = True
+        self._unfreeze()
+
+
+_thawed = _Thawed()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    if _thawed.is_thawed:
+        _thawed.is_thawed = False
+        gc.freeze()
+
+
 class Hops:
     """Counts how often code left the event loop for a thread, from the moment it is asked for."""
 
