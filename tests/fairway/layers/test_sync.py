@@ -476,8 +476,8 @@ def test_what_a_layer_keeps_open_is_ended_with_the_process():
 
 
 def test_a_layer_that_does_not_answer_is_given_up_and_cancelled(wire):
-    with pytest.raises(TimeoutError, match=r"WireLayer\.group_send did not finish within 0\.05 s: is the channel"):
-        group_send("nowhere", item(0, 0), timeout=0.05)
+    with pytest.raises(TimeoutError, match=r"WireLayer\.group_send did not finish within 0\.5 s: is the channel"):
+        group_send("nowhere", item(0, 0), timeout=0.5)
     wait_until(wire.stuck.is_set)
     group_send("news", item(0, 1))
 

@@ -503,6 +503,7 @@ TestWheelAgainstModel = WheelAgainstModel.TestCase
 TestWheelAgainstModel.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 
 
+@pytest.mark.slow
 def test_hundred_thousand_entries_are_looked_at_only_when_due():
     wheel = Wheel(START)
     entries = [Deadline(START + 5 + number / 1000) for number in range(100_000)]
