@@ -34,8 +34,8 @@ def pytest_collection() -> Iterator[None]:
 
 
 class _Thawed:
-    """Whether somebody has thawed what is frozen here, as a server does when it ends: from then on each collection walks a
-    million objects of tests that were collected, which takes half a second.
+    """Whether somebody has thawed what is frozen here, as a server does when it ends: from then on each collection
+    walks a million objects of tests that were collected, which takes half a second.
     """
 
     def __init__(self) -> None:
