@@ -33,7 +33,9 @@ class StatisticsSource(Protocol):
 
 
 class Probe(Protocol):
-    """Something without which a part of the process does not work."""
+    """Something without which a part of the process does not work. It may have a method `lag` besides: the seconds for
+    which one waits for it, as last measured, or None if that is not known. Called from any thread.
+    """
 
     def is_up(self) -> bool:
         """Whether it works, as far as is known without trying. Called from any thread."""
@@ -82,6 +84,8 @@ class ProcessStatistics:
     detours: Record
     """Why broadcasts went through consumers, and how many did."""
     up: Mapping[str, bool]
+    lag: Mapping[str, float]
+    """Seconds for which one waits for it, by name of probe, where that was measured."""
 
 
 _sources: WeakKeyDictionary[StatisticsSource, str] = WeakKeyDictionary()
@@ -109,12 +113,18 @@ def process_statistics() -> ProcessStatistics:
     for source, kind in sources:
         counters.setdefault(kind, Counter()).update(source.statistics())
     up: dict[str, bool] = {}
+    lag: dict[str, float] = {}
     for probe, name in probes:
         up[name] = up.get(name, True) and probe.is_up()
+        measured = getattr(probe, "lag", None)
+        seconds = None if measured is None else measured()
+        if seconds is not None:
+            lag[name] = max(lag.get(name, 0.0), seconds)
     return ProcessStatistics(
         MappingProxyType({kind: MappingProxyType(dict(record)) for kind, record in counters.items()}),
         MappingProxyType(dict(statistics.detours)),
         MappingProxyType(up),
+        MappingProxyType(lag),
     )
 
 

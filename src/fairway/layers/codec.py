@@ -50,6 +50,8 @@ class Kind(enum.IntEnum):
     """[group, queue, seconds]: messages to the group also go to the queue."""
     UNFOLLOW = 8
     """[group, queue]"""
+    ROUND = 9
+    """[number]: goes from a process to itself, to measure how long that takes."""
 
 
 EVENT: Final = Kind.EVENT

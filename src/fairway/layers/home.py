@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from weakref import WeakSet
@@ -49,6 +50,11 @@ class Home:
         """Why it is not, if it is known; None if it is up, or has not been used."""
         session = self.session
         return None if session is None or session.is_closed else session.backplane.problem()
+
+    def lag(self) -> float | None:
+        """Seconds that a message takes over the backplane; None if it is not known. (`fairway.delivery.Probe`)"""
+        session = self.session
+        return None if session is None or session.is_closed else session.lag.seconds(time.monotonic())
 
     def here(self) -> Session | None:
         """The session, if it can be used and lives in the running loop."""

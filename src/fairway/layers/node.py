@@ -69,12 +69,15 @@ class Node:
     def _open_session(self) -> Session:
         backplane = self._make_backplane()
         backplane.statistics = self.statistics
-        session = Session(backplane, self._receiver, self._interests)
+        session = Session(backplane, self._receiver, self._interests, self._round_trip)
         self._receiver.forget_followers()
         # In the background loop nobody would hear of a message that could not be sent, so senders wait there.
         session.posts = not self._confirm and not background.is_its_own(session.loop)
         session.start()
         return session
+
+    def _round_trip(self, number: int) -> tuple[str, bytes]:
+        return self._subject, self._codec.encode(Kind.ROUND, [number], self._subject)
 
     def _forked(self) -> None:
         self._call_it(_new_name())

@@ -110,6 +110,9 @@ class Receiver:
             future = self._asked.get(ticket)
             if future is not None and not future.done():
                 future.set_result(None)
+        elif kind is Kind.ROUND:
+            (number,) = body
+            session.lag.came(number, time.monotonic())
         elif kind is Kind.FLUSH:
             self._hub.flush()
             self.followers.replace(())

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 from fairway.delivery import running_loop_or_none
-from fairway.layers.backplane import Backplane, Unavailable
+from fairway.layers.backplane import Backplane, BackplaneError, Unavailable
 from fairway.layers.interests import Interests
+from fairway.layers.lag import Lag
 
 DRAIN = 0.4
 """Seconds that posted messages have to be confirmed when the event loop ends. Servers allow half a second for it."""
+
+MEASURE_EVERY = 5.0
+"""Seconds between two messages by which the lag is measured."""
 
 
 class Receiver(Protocol):
@@ -35,11 +40,21 @@ class Session:
     thread.
     """
 
-    def __init__(self, backplane: Backplane, receiver: Receiver, interests: Interests) -> None:
+    def __init__(
+        self,
+        backplane: Backplane,
+        receiver: Receiver,
+        interests: Interests,
+        round_trip: Callable[[int], tuple[str, bytes]] | None = None,
+    ) -> None:
+        """`round_trip`: the subject and the bytes of a message with this number that comes back to this process."""
         self.loop = asyncio.get_running_loop()
         self.backplane = backplane
         self.posts = True  # whether senders in this loop go on without waiting for the service
         self.is_closed = False
+        self.lag = Lag()
+        self._round_trip = round_trip
+        self._measuring: asyncio.TimerHandle | None = None
         self._was_up = False
         self._receiver = receiver
         self._interests = interests
@@ -59,6 +74,8 @@ class Session:
         """Begin to connect and to subscribe. Returns at once."""
         self.backplane.start(self)
         self._interests.begin(self._notice)
+        if self._round_trip is not None:
+            self._measuring = self.loop.call_later(MEASURE_EVERY, self._measure, self._round_trip)
 
     async def close(self) -> None:
         """Send what is still waiting, and disconnect. Call it in the session's own loop."""
@@ -70,8 +87,9 @@ class Session:
             return
         self.is_closed = True
         self._interests.end(self._notice)
-        if self._sweep is not None:
-            self._sweep.cancel()
+        for timer in (self._sweep, self._measuring):
+            if timer is not None:
+                timer.cancel()
         for task in self._asking:
             task.cancel()
         self._answer(list(self._waiters), Unavailable("the channel layer has been closed"))
@@ -158,6 +176,26 @@ class Session:
         with contextlib.suppress(ConnectionError):  # the next connection will not subscribe to them anyway
             await self.backplane.unsubscribe(names)
 
+    # Lag ------------------------------------------------------------------------------------------------------
+
+    def _measure(self, round_trip: Callable[[int], tuple[str, bytes]]) -> None:
+        """Let a message go round, unless one is on its way."""
+        self._measuring = self.loop.call_later(MEASURE_EVERY, self._measure, round_trip)
+        number = self.lag.sent(time.monotonic()) if self.backplane.is_up else None
+        if number is not None:
+            task = self.loop.create_task(self._go_round(*round_trip(number)))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def _go_round(self, subject: str, data: bytes) -> None:
+        try:
+            await self.stand(subject)
+            waiting = self.backplane.post(subject, data)
+            if waiting is not None:
+                await waiting
+        except BackplaneError:
+            self.lag.lost()
+
     # What the backplane reports (`Events`) --------------------------------------------------------------------
 
     def message(self, subject: str, data: bytes) -> Awaitable[None] | None:
@@ -169,7 +207,8 @@ class Session:
         self._receiver.up(self, again)
 
     def down(self, error: Exception) -> None:
-        """Nothing to do: calls that fail say so themselves."""
+        """Calls that fail say so themselves."""
+        self.lag.lost()
 
 
 def _step(generator: AsyncGenerator[None, None]) -> None:

@@ -122,3 +122,20 @@ def test_sources_come_and_go_in_other_threads_meanwhile() -> None:
         ended.set()
         for thread in threads:
             thread.join()
+
+
+def test_a_lag_is_told_where_it_is_measured_and_the_longest_of_a_name() -> None:
+    class Measured(Service):
+        def __init__(self, seconds: float | None) -> None:
+            super().__init__(True)
+            self.seconds = seconds
+
+        def lag(self) -> float | None:
+            return self.seconds
+
+    probes = [Measured(0.25), Measured(0.5), Measured(None), Service(True)]
+    for name, probe in zip(("ferry", "ferry", "canoe", "raft"), probes, strict=True):
+        register_probe(name, probe)
+    lag = process_statistics().lag
+    assert lag["ferry"] == 0.5
+    assert not {"canoe", "raft"} & lag.keys()

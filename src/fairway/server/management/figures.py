@@ -43,6 +43,7 @@ def figures_of(context: ServerContext, lateness: Lateness) -> Figures:
         "delivered": context.batch.fanout.delivered,
         "counters": {kind: dict(record) for kind, record in statistics.counters.items()},
         "up": dict(statistics.up),
+        "lag": {name: round(seconds, 6) for name, seconds in statistics.lag.items()},
         "loop_lag": round(lateness.take(time.monotonic()), 4),
         "loop_late": round(lateness.total, 4),
         "resident": resident_bytes(),

@@ -48,6 +48,10 @@ def _up(figures: Figures) -> Values:
     return {name.removeprefix("channel layer "): float(is_up) for name, is_up in figures["up"].items()}
 
 
+def _lag(figures: Figures) -> Values:
+    return {name.removeprefix("channel layer "): seconds for name, seconds in figures["lag"].items()}
+
+
 METRICS: tuple[Metric, ...] = (
     Metric("fairway_connections", "gauge", "Open connections.", lambda figures: figures["connections"], "kind"),
     Metric(
@@ -97,6 +101,10 @@ METRICS: tuple[Metric, ...] = (
         "fairway_application_errors_total", "counter", "Exceptions of the application.", _counter("server", "errors")
     ),
     Metric("fairway_layer_up", "gauge", "Whether a channel layer works.", _up, "layer"),
+    Metric(
+        "fairway_layer_lag_seconds", "gauge", "How long a message takes over a channel layer, last or now.", _lag,
+        "layer",
+    ),
     Metric("fairway_layer_groups", "gauge", "Groups with members here.", _counter("layers", "groups")),
     Metric("fairway_layer_memberships", "gauge", "Members of all groups here.", _counter("layers", "memberships")),
     Metric(

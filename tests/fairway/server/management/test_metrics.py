@@ -31,6 +31,7 @@ FIGURES: dict[str, Any] = {
         "delivery": {"detours": 0},
     },
     "up": {'channel layer "Own\\Layer\n"': True},
+    "lag": {'channel layer "Own\\Layer\n"': 0.75},
     "loop_lag": 0.25,
     "loop_late": 1.5,
     "resident": 30_000_000,
@@ -62,6 +63,7 @@ def test_every_metric_is_there_for_every_process() -> None:
     assert ({"worker": "0", "class": "2xx"}, 3) in found["fairway_responses_total"]
     assert ({"worker": "0", "class": "none"}, 1) in found["fairway_responses_total"]
     assert found["fairway_layer_up"][0] == ({"worker": "0", "layer": '"Own\\Layer\n"'}, 1)
+    assert found["fairway_layer_lag_seconds"][0] == ({"worker": "0", "layer": '"Own\\Layer\n"'}, 0.75)
 
 
 def test_a_process_that_has_told_nothing_yet_counts_only_as_a_process() -> None:
@@ -72,7 +74,7 @@ def test_a_process_that_has_told_nothing_yet_counts_only_as_a_process() -> None:
 
 
 def test_a_process_without_a_layer_has_no_metrics_of_one() -> None:
-    figures = {**FIGURES, "counters": {"server": FIGURES["counters"]["server"]}, "up": {}}
+    figures = {**FIGURES, "counters": {"server": FIGURES["counters"]["server"]}, "up": {}, "lag": {}}
     found = samples(Overview(wanted=1, processes=(process(0, figures=figures),)))
     assert not [name for name in found if name.startswith("fairway_layer")]
 
