@@ -17,6 +17,8 @@ connection window.
 
 from __future__ import annotations
 
+from typing import Any
+
 from fairway.protocols.http2.errors import ConnectionFault, ErrorCode, StreamFault
 from fairway.protocols.http2.events import Event
 from fairway.protocols.http2.frames import (
@@ -34,7 +36,6 @@ from fairway.protocols.http2.frames import (
 from fairway.protocols.http2.limits import Http2Limits
 from fairway.protocols.http2.receiving import HANDLERS
 from fairway.protocols.http2.state import ConnectionState, Phase
-from fairway.protocols.http2.streams import IS_OPEN_TUNNEL, UNKNOWN, Stream
 
 # Because CPython 3.11 takes 0.1 µs to look up an enum's member in its class.
 _PREFACE, _SETTINGS, _OPEN, _CLOSED = Phase
@@ -74,10 +75,10 @@ class Http2Protocol(ConnectionState):
             self.fail(fault, events)
         return events
 
-    def receive_message(self, data: bytes, begin: int, now: float) -> tuple[Stream, int] | None:
+    def receive_message(self, data: bytes, begin: int, now: float) -> tuple[Any, int] | None:
         """Take what most frames of a WebSocket are: a whole DATA frame for a tunnel whose content is taken as it comes.
-        Return its stream, and where it ends; its content is all that follows its head. None for everything else, and
-        where something is due: then nothing has changed, and what begins there is for `receive_data`.
+        Return the reader of its stream, and where it ends; its content is all that follows its head. None for all else,
+        and where something is due: then nothing has changed, and what begins there is for `receive_data`.
         """
         start = begin + HEAD_SIZE
         if start > len(data) or self._held is not None or self.heads.partial is not None:
@@ -88,7 +89,7 @@ class Http2Protocol(ConnectionState):
         if flags or first & 0xFF != DATA or stop > len(data) or not size or size > LARGEST_FRAME:
             return None
         stream = self.streams.get(number)
-        if stream is None or stream.flags != IS_OPEN_TUNNEL or stream.has_ended or stream.expected != UNKNOWN:
+        if stream is None or stream.reader is None:
             return None
         inbound = self.inbound - size
         left = stream.inbound - size
@@ -97,7 +98,7 @@ class Http2Protocol(ConnectionState):
         self.budget.now = now
         self.inbound = inbound
         stream.inbound = left
-        return stream, stop
+        return stream.reader, stop
 
     def _take_frames(self, data: bytes, events: list[Event]) -> None:
         position = 0

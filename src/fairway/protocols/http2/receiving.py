@@ -83,7 +83,7 @@ def on_data(
         stream.unread += length
         state.unread += length
     if ended:
-        stream.has_ended = True
+        stream.peer_ends()
         _end(state, stream)
     elif left * 2 <= stream.target:
         state.out += stream.credit_due()
@@ -245,7 +245,7 @@ def _on_trailers(state: ConnectionState, stream: Stream, ended: bool, block: byt
         raise StreamFault(_PROTOCOL_ERROR, "trailers without END_STREAM: RFC 9113 section 8.1")
     if stream.expected > 0 and stream.discarding_since is None:
         raise StreamFault(_PROTOCOL_ERROR, "content does not fit its content-length: RFC 9113 section 8.1.1")
-    stream.has_ended = True
+    stream.peer_ends()
     _end(state, stream)
     events.append(DataReceived(stream, b"", True))
 

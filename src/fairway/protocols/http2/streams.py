@@ -68,9 +68,6 @@ CLOSED_WINDOW = -(1 << 62)
 # What is known of the exchange.
 _IS_HEAD, _TAKES_TRAILERS, _IS_TUNNEL, _WITHOUT_CONTENT, _WANTS_TRAILERS, IS_TAKEN = 1, 2, 4, 8, 16, 32
 
-IS_OPEN_TUNNEL = _IS_TUNNEL | IS_TAKEN
-"""The exchange is a tunnel whose content is taken as it arrives, and nothing else is known of it."""
-
 
 class StreamHost(Protocol):
     """The connection, as a stream sees it."""
@@ -120,6 +117,7 @@ class Stream:
         "number",
         "owner",
         "protocol",
+        "reader",
         "target",
         "unread",
         "window",
@@ -127,6 +125,11 @@ class Stream:
 
     owner: Any
     """The server's own object for this stream. The server sets it, and finds it in events."""
+
+    reader: Any
+    """Who gets the content of a tunnel as it arrives; None while more than the windows has to be looked at. Set by
+    `take_all`.
+    """
 
     has_ended: bool
     """Whether the peer has ended its side."""
@@ -161,7 +164,7 @@ class Stream:
     def __init__(self, protocol: StreamHost, number: int, window: int, inbound: int) -> None:
         self.protocol = protocol
         self.number = number
-        self.owner = None
+        self.owner = self.reader = None
         self.window = window
         self.inbound = self.target = inbound
         self.unread = 0
@@ -266,6 +269,7 @@ class Stream:
             self.flags |= _WANTS_TRAILERS
         if status > 299:
             self.flags &= ~_IS_TUNNEL  # it is refused, and answered as any request
+            self.reader = None
         self._state = _CONTENT
         return block
 
@@ -399,11 +403,16 @@ class Stream:
     def close(self) -> None:
         """The connection has forgotten the stream."""
         self._state = _ENDED
-        self.has_ended = True
+        self.peer_ends()
         self.window = CLOSED_WINDOW
         self.unread = 0
 
     # -- content of the peer
+
+    def peer_ends(self) -> None:
+        """Nothing more comes. (For the connection.)"""
+        self.has_ended = True
+        self.reader = None
 
     def credit(self, count: int) -> bytes:
         """The application has taken so much. Return the WINDOW_UPDATEs that are due: half a window at a time."""
@@ -421,16 +430,19 @@ class Stream:
             due += protocol.credit_due()
         return due
 
-    def take_all(self) -> bytes:
+    def take_all(self, reader: Any = None) -> bytes:
         """The application has taken everything, and takes what comes as it comes, until `hold`: it needs no credit.
-        Return what is due.
+        Return what is due. `reader` is for `Http2Protocol.receive_message`, which returns it.
         """
         self.flags |= IS_TAKEN
+        is_plain = self.flags & _IS_TUNNEL and not self.has_ended and self.expected == UNKNOWN
+        self.reader = reader if is_plain else None
         return self.credit(self.unread)
 
     def hold(self) -> None:
         """What comes from now on is unread, until there is credit for it."""
         self.flags &= ~IS_TAKEN
+        self.reader = None
 
     def credit_due(self) -> bytes:
         """The WINDOW_UPDATE of the stream, if one is due.

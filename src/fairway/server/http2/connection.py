@@ -143,8 +143,8 @@ class Http2Connection(asyncio.Protocol):
             if message is None:
                 self._receive(protocol, data[begin:], now)
                 break
-            stream, stop = message
-            stream.owner.data_received(data[begin + HEAD_SIZE : stop], False)
+            reader, stop = message
+            reader.data_received(data[begin + HEAD_SIZE : stop])
             begin = stop
         if outbox.blocked and outbox.size >= outbox.high_water:
             outbox.pause_reading()  # a client that takes no answers is not read: `resume_writing` resumes

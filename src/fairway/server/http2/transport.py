@@ -105,6 +105,8 @@ class StreamTransport:
 
     def set_protocol(self, protocol: asyncio.BaseProtocol, /) -> None:
         self._protocol = cast(StreamProtocol, protocol)
+        if self._reading and not self._is_closing:
+            self._writer.write(self._stream.take_all(protocol))
 
     def get_extra_info(self, name: str, default: Any = None, /) -> Any:
         return self._writer.stalled_since(self._stream, 0.0) if name == "moved_at" else default
@@ -198,7 +200,7 @@ class StreamTransport:
         if unread:
             self._protocol.data_received(bytes(unread))
         if self._reading:
-            self._writer.write(self._stream.take_all())
+            self._writer.write(self._stream.take_all(self._protocol))
             if self._stream.has_ended and not self._is_closing:
                 self._peer_ended()
 

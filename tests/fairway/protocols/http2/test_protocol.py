@@ -481,13 +481,13 @@ class Recording:
 
 def test_messages_of_a_tunnel_are_taken_without_an_event():
     protocol, stream = opened(headers(1, WEBSOCKET, END_HEADERS))
-    stream.take_all()
+    stream.take_all("reader")
     before = protocol.inbound, stream.inbound
 
     read = data(1, b"message") + data(1, b"another")
-    assert protocol.receive_message(read, 0, 5.0) == (stream, 16)
+    assert protocol.receive_message(read, 0, 5.0) == ("reader", 16)
     assert (protocol.inbound, stream.inbound) == (before[0] - 7, before[1] - 7)
-    assert protocol.receive_message(read, 16, 5.0) == (stream, 32)
+    assert protocol.receive_message(read, 16, 5.0) == ("reader", 32)
     assert protocol.receive_message(read, 32, 5.0) is None
     assert (protocol.inbound, stream.inbound) == (before[0] - 14, before[1] - 14)
     assert (protocol.unread, stream.unread, protocol.out, protocol.budget.now) == (0, 0, b"", 5.0)
@@ -516,23 +516,33 @@ FRAME = data(1, b"message")
 )
 def test_what_is_not_one_message_of_a_tunnel_is_for_receive_data(sample):
     protocol, stream = opened(headers(1, WEBSOCKET, END_HEADERS))
-    stream.take_all()
+    stream.take_all("reader")
     protocol.receive_data(post(3) + headers(5, (*WEBSOCKET, (b"content-length", b"7")), END_HEADERS), 0.0)
-    protocol.streams[5].take_all()
+    protocol.streams[3].take_all("reader")
+    protocol.streams[5].take_all("reader")
     before = protocol.inbound, stream.inbound
 
     assert protocol.receive_message(sample, 0, 5.0) is None
     assert (protocol.inbound, stream.inbound, protocol.budget.now) == (*before, 0.0)
 
 
-@pytest.mark.parametrize("state", ["held", "ended", "block", "frame", "small window", "closed"])
+@pytest.mark.parametrize(
+    "state", ["held", "unread", "ended", "refused", "reset", "block", "frame", "small window", "closed"]
+)
 def test_no_message_is_taken_while_there_is_something_to_be_looked_at(state):
     protocol, stream = opened(headers(1, WEBSOCKET, END_HEADERS))
-    stream.take_all()
+    stream.take_all("reader")
     if state == "held":
         stream.hold()
+    elif state == "unread":
+        stream.take_all()
+    elif state == "refused":
+        stream.send_response(403, [])
+    elif state == "reset":
+        stream.reset(ErrorCode.CANCEL)
     elif state == "ended":
         protocol.receive_data(data(1, b"", 1), 0.0)
+        stream.take_all("reader")
     elif state == "block":
         protocol.receive_data(headers(3, GET, 1), 0.0)
     elif state == "frame":
@@ -563,14 +573,14 @@ def test_with_the_straight_line_everything_is_as_without_it(steps):
     def run(is_straight):
         protocol, first = opened(headers(1, WEBSOCKET, END_HEADERS))
         protocol.receive_data(headers(3, WEBSOCKET, END_HEADERS), 0.0)
-        seen = [protocol.data_to_send(), first.take_all(), protocol.streams[3].take_all()]
+        seen = [protocol.data_to_send(), first.take_all(1), protocol.streams[3].take_all(3)]
         for step, read in steps:
             if step and 1 in protocol.streams:
-                seen.append(protocol.streams[1].hold() if step == "hold" else protocol.streams[1].take_all())
+                seen.append(protocol.streams[1].hold() if step == "hold" else protocol.streams[1].take_all(1))
             begin = 0
             while is_straight and (message := protocol.receive_message(read, begin, 1.0)) is not None:
-                stream, stop = message
-                seen.append(("DataReceived", stream.number, read[begin + 9 : stop], False))
+                reader, stop = message
+                seen.append(("DataReceived", reader, read[begin + 9 : stop], False))
                 begin = stop
             if begin < len(read):
                 seen += map(described, protocol.receive_data(read[begin:], 1.0))
