@@ -21,7 +21,7 @@ from fairway.protocols.http2.events import (
     Terminated,
     WindowOpened,
 )
-from fairway.protocols.http2.frames import HEAD_SIZE, PREFACE
+from fairway.protocols.http2.frames import HEAD_SIZE, PREFACE, data_head
 from fairway.protocols.http2.limits import Http2Limits
 from fairway.protocols.http2.protocol import Http2Protocol
 from fairway.protocols.http2.response import PlainBlocks
@@ -47,4 +47,5 @@ __all__ = [
     "StreamReset",
     "Terminated",
     "WindowOpened",
+    "data_head",
 ]

@@ -112,8 +112,6 @@ class Stream:
         "flags",
         "has_ended",
         "inbound",
-        "kept_head",
-        "kept_size",
         "number",
         "owner",
         "protocol",
@@ -157,10 +155,6 @@ class Stream:
     discarding_since: float | None
     """When the response was complete, if the content that still arrives is dropped."""
 
-    kept_size: int
-    kept_head: bytes
-    """The last size given to `frame_head`, and its result."""
-
     def __init__(self, protocol: StreamHost, number: int, window: int, inbound: int) -> None:
         self.protocol = protocol
         self.number = number
@@ -171,8 +165,6 @@ class Stream:
         self.expected = UNKNOWN
         self.has_ended = False
         self.discarding_since = None
-        self.kept_size = 0
-        self.kept_head = b""
         self._state = _AWAITED
         self.flags = 0
         self._remaining = UNKNOWN
@@ -318,17 +310,6 @@ class Stream:
         if self._state is _ENDED:
             return "the stream takes no content any more; look at is_open"
         return f"{size} bytes of content, and the windows are open for {self.writable}; send no more than that"
-
-    def frame_head(self, size: int) -> bytes:
-        """Return what stands in front of so much content, at most 16,384 bytes, in one DATA frame.
-
-        For those who have looked at both windows themselves, and take it off both.
-        """
-        if size == self.kept_size:
-            return self.kept_head
-        self.kept_size = size
-        self.kept_head = head = pack_head(size << 8 | DATA, 0, self.number)
-        return head
 
     def trailers(self, headers: Iterable[Header]) -> bytes:
         """Return the field block of the trailers, for `end`; nothing if the peer did not send ``TE: trailers``."""

@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
-from fairway.protocols.http2 import ErrorCode, Http2Protocol, Stream
+from fairway.protocols.http2 import ErrorCode, Http2Protocol, Stream, data_head
 from fairway.server.http2.output import FRAME_BYTES, StreamWriter
 from fairway.server.output.lanes import STREAMS, Lane, send_now
 
@@ -121,7 +121,7 @@ class StreamTransport:
             return b""
         stream.window -= size
         protocol.window -= size
-        return stream.kept_head if size == stream.kept_size else stream.frame_head(size)
+        return data_head(stream.number, size)
 
     def send(self, data: bytes, /) -> int:
         size = len(data)

@@ -25,6 +25,15 @@ def test_settings():
     assert set(read(frames.SETTINGS_ACK).flags) == {"ACK"}
 
 
+@pytest.mark.parametrize("size", [1, 126, 16384])
+def test_heads_of_content_are_made_once_for_all_streams_of_a_number(size):
+    frame = read(frames.data_head(5, size) + bytes(size))
+
+    assert (frame.stream_id, frame.data, set(frame.flags)) == (5, bytes(size), set())
+    assert frames.data_head(5, size) is frames.data_head(5, size)
+    assert frames.data_head.cache_info().maxsize == 1024
+
+
 def test_control_frames():
     assert read(frames.ping_frame(b"12345678")).opaque_data == b"12345678"
     assert set(read(frames.ping_frame(b"12345678", frames.ACK)).flags) == {"ACK"}
