@@ -42,7 +42,7 @@ class Engine:
         self._subscribers: dict[str, dict[Subscriber, None]] = {}
         self._queues: dict[str, deque[tuple[float, bytes]]] = {}
         self._readers: dict[str, dict[Reader, None]] = {}
-        self._followers: dict[tuple[str, str], float] = {}
+        self._followers: dict[str, dict[str, float]] = {}
 
     # Subjects -------------------------------------------------------------------------------------------------
 
@@ -131,16 +131,24 @@ class Engine:
     # Queues that follow groups --------------------------------------------------------------------------------
 
     def follow(self, group: str, queue: str, expiry: float, now: float) -> None:
-        self._followers[group, queue] = now + expiry
+        self._followers.setdefault(group, {})[queue] = now + expiry
 
     def unfollow(self, group: str, queue: str) -> None:
         """Does nothing if the queue does not follow the group."""
-        self._followers.pop((group, queue), None)
+        queues = self._followers.get(group, {})
+        queues.pop(queue, None)
+        if not queues:
+            self._followers.pop(group, None)
 
-    def following(self, now: float) -> list[tuple[str, str, float]]:
-        """Each group with a queue that follows it, and for how many more seconds it does."""
-        self._followers = {key: until for key, until in self._followers.items() if until > now}
-        return [(*key, until - now) for key, until in self._followers.items()]
+    def following(self, now: float, group: str | None = None) -> list[tuple[str, str, float]]:
+        """Each group, or this one, with a queue that follows it, and for how many more seconds it does."""
+        groups = self._followers if group is None else {group: self._followers.get(group, {})}
+        return [
+            (name, queue, until - now)
+            for name, queues in groups.items()
+            for queue, until in queues.items()
+            if until > now
+        ]
 
     # All of it ------------------------------------------------------------------------------------------------
 
@@ -153,6 +161,9 @@ class Engine:
         """Drop what has expired, also in queues that nobody uses."""
         for queue in list(self._queues):
             self._expire(queue, now)
+        for group, queues in list(self._followers.items()):
+            for queue in [queue for queue, until in queues.items() if until <= now]:
+                self.unfollow(group, queue)
 
     def waiting(self) -> Iterator[tuple[str, float, bytes]]:
         """All messages of all queues, each queue's in order: the queue, the time of expiry, the message."""

@@ -136,3 +136,21 @@ class Queues(RuleBasedStateMachine):
 
 
 TestQueues = Queues.TestCase
+
+
+def test_queues_follow_groups_until_they_expire_or_stop() -> None:
+    engine = Engine()
+    engine.follow("room", "work", 60, now=0)
+    engine.follow("room", "log", 10, now=0)
+    engine.follow("hall", "work", 60, now=0)
+    assert engine.following(1) == [("room", "work", 59), ("room", "log", 9), ("hall", "work", 59)]
+    assert engine.following(1, "hall") == [("hall", "work", 59)]
+    assert engine.following(1, "attic") == []
+    assert engine.following(10, "room") == [("room", "work", 50)], "it has expired, whether or not it was dropped"
+
+    engine.unfollow("room", "work")
+    engine.unfollow("room", "work")
+    assert engine.following(1) == [("room", "log", 9), ("hall", "work", 59)]
+    assert not engine.is_empty
+    engine.expire(60)
+    assert engine.is_empty, "nothing is kept of those that have expired"

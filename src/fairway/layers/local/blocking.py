@@ -60,7 +60,7 @@ class BlockingLocal:
         self._ask(protocol.publish(subject, data), 1, deadline)
 
     def publish_to_group(self, group: str, data: bytes, deadline: float) -> Sequence[str]:
-        questions = protocol.frame(Ask.FOLLOWING) + protocol.publish(subject_of(group), data)
+        questions = protocol.frame(Ask.FOLLOWING, group) + protocol.publish(subject_of(group), data)
         (_, _, rows), _ = self._ask(questions, 2, deadline)
         return [queue for following, queue, _ in protocol.read_followers(rows) if following == group]
 

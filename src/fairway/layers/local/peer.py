@@ -277,7 +277,7 @@ class Peer(asyncio.Protocol):
         self.tell(protocol.done())
 
     def _following(self, name: str, body: bytes) -> None:
-        self.tell(protocol.followers(self._engine.following(time.monotonic())))
+        self.tell(protocol.followers(self._engine.following(time.monotonic(), name or None)))
 
     def _leave(self, name: str, body: bytes) -> None:
         self.phase = Phase.LEFT

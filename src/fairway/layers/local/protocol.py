@@ -11,7 +11,7 @@ brings a sentence for people instead, and the end. Afterwards:
 | `PUBLISH`: the same, confirmed | `DONE`: how many processes it reached |
 | `SUBSCRIBE` `UNSUBSCRIBE` `FLUSH` `FOLLOW` `UNFOLLOW` `PING` | `DONE` |
 | `PUSH`: add to a queue | `DONE`, or `FULL` |
-| `FOLLOWING`: ask who follows what | `FOLLOWERS` |
+| `FOLLOWING`: ask who follows what, or the group of that name; brokers of older releases tell all | `FOLLOWERS` |
 | `PULL`: one message of a queue is wanted, now or later | `ITEM`, when there is one |
 | `STOP`: one message fewer is wanted; an `ITEM` may be on its way | none |
 | `PUT_BACK`: nobody took an item | none |

@@ -108,3 +108,18 @@ async def test_one_that_lets_too_much_wait_is_cut_off(place: Place, monkeypatch:
             heard = protocol.number(answer[2])
             sent += 1
             assert sent < 100, "one megabyte is all that may wait"
+
+
+async def test_who_follows_one_group_can_be_asked_without_the_others(place: Place) -> None:
+    async with running(place), client(place) as one:
+        await one.greeted()
+        await one.says(protocol.follow("room", "work", 60), protocol.follow("hall", "log", 60))
+        await one.says(protocol.frame(Ask.FOLLOWING, "room"), protocol.frame(Ask.FOLLOWING, "attic"))
+        await one.says(protocol.frame(Ask.FOLLOWING))
+        answers = [await one.hears() for _ in range(5)]
+        rows = [protocol.read_followers(answer[2]) for answer in answers[2:] if answer]
+        assert [[row[:2] for row in answer] for answer in rows] == [
+            [("room", "work")],
+            [],
+            [("room", "work"), ("hall", "log")],
+        ]
