@@ -32,8 +32,9 @@ LARGE_CLASSES: dict[str, tuple[int, int]] = {
     "fairway.server.context.ServerContext": (25, 31),
     "fairway.server.http1.connection.Http1Connection": (41, 15),
     "fairway.server.http2.stream.StreamExchange": (28, 24),
-    "fairway.server.limits.Limits": (4, 69),
+    "fairway.server.limits.Limits": (4, 73),
     "fairway.server.websocket.connection.WebSocketConnection": (62, 14),
+    "fairway.server.websocket.metered.MeteredConnection": (65, 16),
     "fairway.server.wire.Wire": (37, 15),
 }
 

@@ -34,6 +34,8 @@ def unit(name: str, kind: str) -> str:
         "deflate_level": "level",
         "http2_patience": "tokens",
         "min_body_rate": "bytes a second",
+        "max_bytes_per_second": "bytes a second",
+        "max_messages_per_second": "messages a second",
         "management": "address",
         **dict.fromkeys(in_bytes, "bytes"),
     }

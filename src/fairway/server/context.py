@@ -65,6 +65,7 @@ class Counters(CounterSet):
         "errors",
         "faults",
         "messages_received",
+        "rate_excesses",
         "refused",
         "requests",
         "responses",
@@ -75,7 +76,9 @@ class Counters(CounterSet):
 
     def __init__(self) -> None:
         self.connections = self.requests = self.websockets = self.messages_received = 0
-        self.errors = self.faults = self.slow_senders = self.slow_consumers = self.dropped_frames = 0
+        self.errors = self.faults = self.rate_excesses = self.slow_senders = self.slow_consumers = (
+            self.dropped_frames
+        ) = 0
         self.refused = self.address_refusals = 0
         self.responses = [0] * 10  # an application may answer up to 999
 

@@ -73,6 +73,18 @@ class Limits(TlsOptions):
     inbox_bytes: int = 1024 * 1024
     """Bytes of memory of one client's messages that wait for the application; beyond it the socket is not read."""
 
+    max_messages_per_second: int = 0
+    """WebSocket messages of one client in a second, on average; beyond it the client is read more slowly. 0: any."""
+
+    max_bytes_per_second: int = 0
+    """The same in bytes of what a WebSocket's client sends, as it comes. 0: any."""
+
+    rate_burst: float = 5.0
+    """For how many seconds' worth of messages or bytes a client may save what it did not send, and send it at once."""
+
+    rate_patience: float = 60.0
+    """How long a client may go on trying to send more than its rate allows; then 1008."""
+
     outbox_bytes: int = 1024 * 1024
     """Bytes that wait for one slow client, behind the message that it is being sent; with more than this waiting, the
     slow-consumer policy acts at the next message (by default: close, 1013)."""
@@ -326,6 +338,8 @@ _LEAST = {
     "max_connections": 0,
     "max_connections_per_address": 0,
     "min_body_rate": 0,
+    "max_messages_per_second": 0,
+    "max_bytes_per_second": 0,
     "deflate_min_bytes": 0,
     "stall_warning": 0,
     "http2_connection_window": 65535,

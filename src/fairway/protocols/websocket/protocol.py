@@ -157,6 +157,10 @@ class WebSocketProtocol:
         self._emit(close_frame(failure.code, failure.reason))
         return self._end(Closed(failure.code, failure.reason, fault=True))
 
+    def give_up(self, code: int, reason: str) -> Closed:
+        """The peer breaks a rule of ours: close, as if it were one of the protocol. Only while it is open."""
+        return self._fail(Failure(code, reason))
+
     def receive_eof(self) -> list[Event]:
         """The peer will send no more bytes: 1006 unless the closing handshake was complete, or is ours."""
         if self.state is CLOSED:

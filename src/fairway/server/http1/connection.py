@@ -41,7 +41,7 @@ from fairway.server.exchanges import (
 from fairway.server.http1.handshake import UpgradeHandshake
 from fairway.server.http2.connection import Http2Connection
 from fairway.server.pace import next_deadline
-from fairway.server.websocket.connection import WebSocketConnection
+from fairway.server.websocket.metered import websocket_kind
 from fairway.server.wire import Wire
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ class Http1Connection(asyncio.Protocol):
             context.access.websocket_rejected(scope, TOO_MANY_OF_ADDRESS[0])
             return
         opening = UpgradeHandshake(context, self, offer, wire, self._http)
-        websocket = WebSocketConnection(context, wire, opening, scope)
+        websocket = websocket_kind(context.limits)(context, wire, opening, scope)
         if context.addresses is not None:
             context.addresses.keep(websocket, place)
         # It has to be answered in its time, most often the longer: so what is in the wheel need not be moved.

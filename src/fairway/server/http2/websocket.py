@@ -15,7 +15,7 @@ from fairway.server.admission import place_for_websocket
 from fairway.server.exchanges import TOO_MANY_OF_ADDRESS
 from fairway.server.http2.handshake import Answer, ConnectHandshake
 from fairway.server.http2.transport import Carrying, StreamTransport
-from fairway.server.websocket.connection import WebSocketConnection
+from fairway.server.websocket.metered import websocket_kind
 from fairway.server.wire import Wire
 
 
@@ -52,7 +52,7 @@ def open_websocket(connection: Entered, stream: Stream, head: RequestHead, ended
     transport = StreamTransport(connection, stream)
     wire = Wire(transport, context, None, transport)
     opening = ConnectHandshake(context, Answer(context, connection.writer, stream, wire), offer)
-    websocket = WebSocketConnection(context, wire, opening, scope)
+    websocket = websocket_kind(context.limits)(context, wire, opening, scope)
     if context.addresses is not None:
         context.addresses.keep(websocket, place)
     transport.set_protocol(websocket)
