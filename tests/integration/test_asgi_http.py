@@ -562,3 +562,20 @@ async def test_the_access_log_has_one_line_for_each_request(opened: Opening, cap
         f'"GET /x?token=*** HTTP/{opened.version}" 200 3',
         f'"GET /fails HTTP/{opened.version}" 500 22',
     ]
+
+
+# The server itself ------------------------------------------------------------------------------------------------
+
+
+async def test_a_path_is_answered_without_the_application(opened: Opening) -> None:
+    served, client, _ = await opened(answer, health_path="/healthz")
+    found = await client.request(path=b"/healthz?x=1")
+    assert (found.status, found.body, found.fields["cache-control"]) == (200, b"", "no-store")
+    assert (await client.request(path=b"/healthz/")).body == b"/healthz/:"
+    served.context.draining = True
+    assert (await client.request(path=b"/healthz")).status == 503
+
+
+async def test_without_the_setting_every_path_is_the_applications(opened: Opening) -> None:
+    _, client, _ = await opened(answer)
+    assert (await client.request(path=b"/healthz")).body == b"/healthz:"

@@ -285,6 +285,7 @@ def _workers(text: str) -> int:
 _METAVARS = {"float": "SECONDS", "int": "N", "str": "FILE"}
 _METAVAR_OF = {name: "|".join(values) for name, values in CHOICES.items()} | {
     "tls_ciphers": "LIST",
+    "health_path": "PATH",
     "management": "ADDRESS",
 }
 

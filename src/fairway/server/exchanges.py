@@ -32,6 +32,8 @@ BODY_TOO_SLOW = "request body stopped arriving, or arrives too slowly: RFC 9110 
 # The methods that the server as a whole supports, whatever the application does (RFC 9110 section 9.3.7).
 _ALLOWED: Headers = [(b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")]
 
+_NOT_STORED: Headers = [(b"cache-control", b"no-store")]
+
 _Exchange = TypeVar("_Exchange", bound=HttpExchange)
 
 
@@ -51,10 +53,14 @@ def open_exchange(
     return kind(carrier, context, scope, context.loop.time(), expects_continue, context.batch)
 
 
-def begin(exchange: HttpExchange) -> bool:
+def begin(exchange: HttpExchange, context: ServerContext) -> bool:
     """Start the application. False if the request was about the server itself, and has been answered."""
-    if exchange.scope["raw_path"] == b"*":
+    scope = exchange.scope
+    if scope["raw_path"] == b"*":
         exchange.answer(204, _ALLOWED)
+        return False
+    if scope["path"] == context.limits.health_path:
+        exchange.answer(503 if context.draining else 200, _NOT_STORED)
         return False
     exchange.start()
     return True

@@ -153,12 +153,18 @@ class Limits(TlsOptions):
     stall_warning: float = 5.0
     """How long the application may block the event loop before the log says where; 0 switches this off."""
 
+    health_path: str = ""
+    """A path that the server answers by itself, without the application: 200, or 503 while it stops. Empty: none."""
+
     log_format: str = "text"
     """How the log is written: text, for people, or json, an object on each line, for programs."""
 
     management: str = ""
     """Where the server is looked at (/health, /ready, /metrics, /status; `fairway status`): unix:/path, for its owner
     only, or 127.0.0.1:port; public:address:port for others, too."""
+
+    worker_kill_after: float = 0.0
+    """How long a worker's event loop may not turn before the worker is killed and replaced; 0: it never is."""
 
     http2: bool = True
     """Whether to speak HTTP/2: over TLS with clients that ask for it, in clear with clients that begin with it."""
@@ -342,6 +348,7 @@ _LEAST = {
     "max_bytes_per_second": 0,
     "deflate_min_bytes": 0,
     "stall_warning": 0,
+    "worker_kill_after": 0,
     "http2_connection_window": 65535,
     "http2_table_bytes": 0,
     "http2_stream_outbox_bytes": 0,
@@ -380,6 +387,8 @@ def _problem(name: str, kind: str, value: object) -> str | None:
 def _problem_of_text(name: str, value: object) -> str | None:
     if name in CHOICES:
         return None if value in CHOICES[name] else f"must be one of {', '.join(CHOICES[name])}, not {value!r}"
+    if name == "health_path" and isinstance(value, str) and value and not value.startswith("/"):
+        return f'must begin with a slash, as in "/healthz", not {value!r}'
     if name == "management" and isinstance(value, str) and value:
         return problem_of(value)
     return None if isinstance(value, str | os.PathLike) else f"must be a text, not {value!r}"

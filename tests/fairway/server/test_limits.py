@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from fairway.server.limits import ConfigurationError, Limits, descriptions, misspelt_variables
+from fairway.server.limits import CHOICES, ConfigurationError, Limits, descriptions, misspelt_variables
 from fairway.server.tls.options import TlsOptions
 
 FIELDS = [field.name for field in dataclasses.fields(Limits)]
 SECONDS = [field.name for field in dataclasses.fields(Limits) if field.type == "float"]
 TEXTS = [field.name for field in dataclasses.fields(Limits) if field.type == "str"]
-OFF_AT_ZERO = {"stall_warning"}
+OFF_AT_ZERO = {"stall_warning", "worker_kill_after"}
 COUNTS = [field.name for field in dataclasses.fields(Limits) if field.type == "int"]
 
 
@@ -79,14 +79,14 @@ def test_seconds_are_numbers(name: str, value: object):
         Limits(**{name: value})
 
 
-@pytest.mark.parametrize("name", sorted({*TEXTS} - {"client_certs", "tls_min_version"}))
+@pytest.mark.parametrize("name", sorted({*TEXTS} - CHOICES.keys()))
 @pytest.mark.parametrize("value", [7, None, True, b"bytes"])
 def test_texts_are_texts(name: str, value: object):
     with pytest.raises(ConfigurationError, match=f"^{name} must be a text, not {value!r}$"):
         Limits(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["client_certs", "tls_min_version"])
+@pytest.mark.parametrize("name", sorted(CHOICES))
 @pytest.mark.parametrize("value", ["", "sometimes", "1.0", 1.2, None])
 def test_some_are_one_of_a_few(name: str, value: object):
     with pytest.raises(ConfigurationError, match=f"^{name} must be one of [a-z0-9., ]+, not {value!r}$"):

@@ -225,7 +225,7 @@ class Http1Connection(asyncio.Protocol):
             return
         exchange = open_exchange(HttpExchange, self, context, head, head.expect_continue, self._client, self._entrance)
         self._exchange = self._application = exchange
-        if not begin(exchange):
+        if not begin(exchange, context):
             return
         if self.outbox.eof:
             self._expect_end(exchange)

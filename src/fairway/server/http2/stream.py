@@ -118,7 +118,7 @@ class RequestStream:
 
     def start(self) -> None:
         """Start the application."""
-        begin(self._exchange)
+        begin(self._exchange, self._connection.context)
 
     # From the connection --------------------------------------------------------------------------------------
 

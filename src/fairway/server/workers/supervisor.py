@@ -139,7 +139,8 @@ class Supervisor:
                     self._see_who_has_gone()
                     if self._loading != 1 or self._crew.is_stopping:
                         self._decide()
-                    self._watch.look(time.monotonic())
+                    for number in self._watch.look(time.monotonic()):
+                        self._end_hanging(self._workers[number])
             finally:
                 self._close()
         return self._exit_code
@@ -349,6 +350,11 @@ class Supervisor:
             worker.channel.send("leave")
         else:
             self._signal(worker, signal.SIGTERM)
+
+    def _end_hanging(self, worker: _Worker) -> None:
+        logger.error("worker %s hangs, and its event loop does not turn: killed", worker.pid)
+        self._signal(worker, signal.SIGKILL)
+        self._board.clear(worker.slot)  # nobody waits for it to tell anything any more
 
     def _signal(self, worker: _Worker, number: signal.Signals) -> None:
         if worker.pid is not None:

@@ -23,7 +23,7 @@ from fairway.server.management.figures import Figures
 from fairway.server.management.overview import Overview, ProcessView
 from fairway.server.management.views import pages_of
 from fairway.server.workers.board import Board
-from fairway.server.workers.crew import Crew
+from fairway.server.workers.crew import Crew, State
 from fairway.server.workers.messages import Channel
 
 logger = get_logger("fairway.server")
@@ -37,11 +37,12 @@ class Supervision:
 
     management: str = ""
     log_format: str = "text"
+    worker_kill_after: float = 0.0
 
 
 def supervision_of(limits: Limits) -> Supervision:
     """The part of the settings that is the supervisor's."""
-    return Supervision(management=limits.management, log_format=limits.log_format)
+    return Supervision(limits.management, limits.log_format, limits.worker_kill_after)
 
 
 class Watched(Protocol):
@@ -66,12 +67,14 @@ class Watch:
         self._figures: dict[int, Figures] = {}
         self._asked: set[int] = set()
         self._looked_at = -math.inf
+        self._kill_after = math.inf
         self.restarts = 0
         """How often a worker has ended unasked, and another one has taken its place."""
 
     def follow(self, told: Mapping[str, Any]) -> None:
         """Do from now on what the settings say, as a `Supervision`. Raises `BindError`."""
         supervision = Supervision(**told)
+        self._kill_after = supervision.worker_kill_after or math.inf
         set_up(formatter=formatter_of(supervision.log_format))
         if supervision.management == self._address:
             return
@@ -91,19 +94,36 @@ class Watch:
             logger.error("the management socket stays where it is: %s", error)
 
     def next_look(self) -> float:
-        return self._looked_at + LOOK_SECONDS if self._endpoint is not None else math.inf
+        is_of_use = self._endpoint is not None or self._kill_after < math.inf
+        return self._looked_at + LOOK_SECONDS if is_of_use else math.inf
 
-    def look(self, now: float) -> None:
-        """Ask the workers, if it is time, and bring up to date what is answered to others."""
-        if self._endpoint is None:
-            return
+    def look(self, now: float) -> list[int]:
+        """Ask the workers, if it is time, and bring up to date what is answered to others. Return the numbers of those
+        that have hung for too long.
+        """
+        hanging: list[int] = []
         if now >= self.next_look():
+            # When this process has stood still itself, so may have all: they are to show first that they go on.
+            if now - self._looked_at < 2 * LOOK_SECONDS:
+                hanging = [number for number in self._workers if self._hangs(number, now)]
             self._looked_at = now
+            self._ask()
+        if self._endpoint is not None:
+            self._overview = self._view(now)
+        return hanging
+
+    def _hangs(self, number: int, now: float) -> bool:
+        member = self._crew.members.get(number)
+        told_at = self._board.told_at(self._workers[number].slot)
+        # Who leaves has a time of its own; who has told nothing yet is starting, and who tells no more has stopped.
+        return member is not None and member.state is State.READY and 0 < told_at < now - self._kill_after
+
+    def _ask(self) -> None:
+        if self._endpoint is not None:
             for number, worker in self._workers.items():
                 if worker.channel is not None and number in self._crew.members and number not in self._asked:
                     self._asked.add(number)
                     worker.channel.send("tell")
-        self._overview = self._view(now)
 
     def heard(self, number: int, figures: Figures) -> None:
         """A worker has answered."""

@@ -238,3 +238,17 @@ def test_every_line_of_the_log_may_be_an_object(start: Callable[..., Seen], work
     assert error["traceback"].endswith("RuntimeError: as asked")
     statuses = [one["status"] for one in found if one["logger"] == "fairway.access"]
     assert statuses[-1] == 500
+
+
+def test_a_worker_that_hangs_for_too_long_is_killed_and_replaced(start: Callable[..., Seen]) -> None:
+    server = start("--workers", "2", "--worker-kill-after", "4")
+    until(lambda: server.page("/ready")[0] == 200)
+    victim, other = (one["pid"] for one in server.status()["processes"])
+    os.kill(victim, signal.SIGSTOP)
+    server.wait_for(f"worker {victim} hangs, and its event loop does not turn: killed")
+    server.wait_for(f"worker {victim} was ended by SIGKILL; another one starts now")
+    server.wait_for("all 2 workers are ready", times=2)
+    pids = [one["pid"] for one in until(lambda: server.page("/ready")[0] == 200 and server.status())["processes"]]
+    assert victim not in pids
+    assert other in pids
+    assert server.log.count(f"worker {victim} hangs") == 1
