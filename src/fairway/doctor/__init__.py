@@ -1,1 +1,1 @@
-"""`fairway doctor`, and the labels it looks at."""
+"""`fairway doctor`, and the labels that it can write."""

@@ -1,11 +1,11 @@
-"""`fairway doctor`: checks whether the installation is sound, and prints for each fault the command that mends it.
+"""`fairway doctor`: checks whether the installation is sound, and prints the command that mends each fault.
 
-Fairway and the distribution `channels` on the package index fill the same folder `channels/`. Installed one over the
-other, the second overwrites the first, and uninstalling either removes the files of both. What belongs to whom is read
-from the metadata of the installed distributions, whose RECORD names each file with its hash.
+Fairway and the distribution `channels` on the package index fill the same folder, `channels/`. If both are installed,
+the second overwrites the first, and uninstalling either removes the files of both. The metadata of the installed
+distributions tells which file belongs to which: their RECORD lists each file with its hash.
 
-Nothing of `channels` or Django is imported here: the doctor has to work where these are broken. When the files are as
-they should be, a separate process imports them all, because they may not work with this Python or another package.
+The doctor imports nothing of `channels` or Django, because it has to work where these are broken. If all files are as
+they should be, a separate process imports every module: some may not work with this Python or with another package.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ import fairway
 from fairway.doctor import metadata_wheel
 
 DISTRIBUTION = "django-fairway"
-"""The distribution that provides `channels` and `fairway`. Another project has the name `fairway`."""
+"""The distribution that provides `channels` and `fairway`. On the index, the name `fairway` is another project's."""
 
 CONFLICT_HINT = "Run: fairway doctor, which prints the command that mends it"
 
 PROVENANCE = "__distribution__"
-"""The attribute by which a package `channels` says that it is Fairway's."""
+"""The attribute that marks a package `channels` as Fairway's."""
 
 _FOLDERS = ("channels/", "fairway/")
 _OLDEST_DJANGO = (5, 2)
 _SHOWN = 3
-# Never install it from an index: as long as the name is not registered there, anybody may take it.
+# Never install it from an index: until the name is registered there, anybody may take it.
 _FROM_WHEELS = "--no-index --find-links wheels"
 
 _DESCRIPTION = """\
-Look whether this installation is sound: files of Fairway that were overwritten or removed, other distributions in the
-same folder, a folder that hides the package `channels`, packages that miss the distribution `channels`, modules that
-cannot be imported. Then try the channel layers of a project: connect, send and receive. Each fault is one line, with
-what mends it. The exit code is 0 if there is none, otherwise 1."""
+Check whether this installation is sound. The doctor looks for files of Fairway that were overwritten or removed, other
+distributions in the same folder, a folder that hides the package `channels`, packages that miss the distribution
+`channels`, and modules that cannot be imported. Then it tries the channel layers of a project: it connects, sends and
+receives. Each fault is one line, with the command that mends it. The exit code is 0 if there is none, otherwise 1."""
 
-# Packages that a site need not have, and modules which are for those who do.
+# Packages that a site need not have. Modules that need one of them are skipped without it.
 _OPTIONAL = ("hiredis", "ormsgpack", "pytest", "redis")
 
 _IMPORT_ALL = """\
@@ -97,7 +97,7 @@ Level = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report; `mend` is a command for the shell. Only a problem makes an installation unsound."""
+    """One line of the report. `mend` is a command for the shell. Only problems make an installation unsound."""
 
     level: Level
     text: str
@@ -108,7 +108,7 @@ class Finding:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `fairway doctor` with these arguments and return the exit code: 0 sound, 1 not."""
+    """Run `fairway doctor` with these arguments. Returns the exit code: 0 if the installation is sound, else 1."""
     options = _parser().parse_args(argv)
     if options.label is not None:
         return _write_label(options.label)
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def examine(path: Sequence[str]) -> list[Finding]:
-    """Return everything there is to say about what a process with this `sys.path` would import."""
+    """Return the findings about what a process with this `sys.path` would import."""
     return [*Examination(path).findings()]
 
 
@@ -162,22 +162,21 @@ def _of_layer(alias: str, backend: object, problem: str, advice: str, seconds: f
 
 
 def start_warnings() -> list[str]:
-    """Return what a server has to log at its start about the `channels` that the application has imported, if any."""
+    """Return the warnings that a starting server logs about the `channels` that the application has imported."""
     module = sys.modules.get("channels")
     if module is None:
         return []
     if getattr(module, PROVENANCE, None) == "fairway":
         return [f"{conflict} {CONFLICT_HINT}" for conflict in conflicts()]
     place = getattr(module, "__file__", None) or "the package `channels`"
-    what = f"{place} is not Fairway's: something has overwritten it or hides it, and consumers run on that"
+    what = f"{place} is not Fairway's: something has overwritten or hidden it, and that is what consumers run on"
     return [f"{what}. {CONFLICT_HINT}"]
 
 
 def conflicts() -> list[str]:
     """Return a sentence about each other distribution with files in the folders of Fairway.
 
-    Reads what each distribution says of its files, and nothing else: some milliseconds, where an examination takes a
-    second.
+    It reads only the lists of files, which takes some milliseconds; an examination takes a second.
     """
     found = [one for one in distributions() if _has_files_in(one, _FOLDERS) and "Name" in one.metadata]
     return [
@@ -189,7 +188,7 @@ def conflicts() -> list[str]:
 
 
 class Examination:
-    """Reads, once, what is installed along one `sys.path`, and judges it."""
+    """Reads once what is installed along one `sys.path`, and judges it."""
 
     def __init__(self, path: Sequence[str]) -> None:
         self.path = list(dict.fromkeys(path))
@@ -313,10 +312,10 @@ class Examination:
         return sorted(set(names) - {"channels", DISTRIBUTION})
 
     def _get(self, name: str) -> Distribution | None:
-        """Return the distribution that `importlib.metadata` takes, and so everybody: the first on the path."""
+        """Return the first distribution of this name on the path, which is the one that `importlib.metadata` finds."""
         return next(iter(self.installed.get(name, [])), None)
 
-    # The commands. Uninstalling an intruder removes Fairway's files too, so it comes first, and then Fairway again.
+    # The commands. Uninstalling an intruder also removes Fairway's files, so Fairway is installed again after it.
 
     def _mend(self, *also: str) -> str:
         removed = sorted({one.metadata["Name"] for one in self.intruders} | set(also))
@@ -328,7 +327,7 @@ class Examination:
 
     def _to_restore(self, removed: list[str]) -> list[str]:
         if self.fairway is None:
-            # If this is among what was removed, the package that ran until now was somebody else's.
+            # If `fairway` is among the removed ones, the package that ran until now belonged to another project.
             return [f"{_FROM_WHEELS} {DISTRIBUTION}"] if "fairway" in removed else []
         restored = []
         if DISTRIBUTION in removed or not self.is_editable:
@@ -405,10 +404,10 @@ def _location(distribution: Distribution) -> Path:
 
 
 def _by_name(found: Iterable[Distribution]) -> dict[str, list[Distribution]]:
-    """Distributions by normalised name; one that two entries of the path lead to is there once."""
+    """The distributions by normalised name. If two entries of the path lead to the same one, it is there once."""
     names: dict[str, dict[tuple[Path, str], Distribution]] = {}
     for one in found:
-        # The remains of an interrupted uninstall have no name.
+        # The remains of an interrupted uninstallation have no name.
         if "Name" in one.metadata:
             name = one.metadata["Name"]
             names.setdefault(_normal(name), {}).setdefault((_location(one), one.version), one)
@@ -424,7 +423,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _direct_url(distribution: Distribution) -> dict[str, Any]:
-    """Return where it was installed from, if that was not an index (PEP 610)."""
+    """Return where a distribution was installed from, if that was not an index (PEP 610)."""
     content: dict[str, Any] = json.loads(distribution.read_text("direct_url.json") or "{}")
     return content
 
@@ -434,9 +433,7 @@ def _is_editable(origin: dict[str, Any]) -> bool:
 
 
 def _source(distribution: Distribution) -> str:
-    """Return the requirement that installs the same distribution again, with the options by which pip finds it if it
-    needs any.
-    """
+    """Return the requirement that installs the same distribution again, with the options that pip needs to find it."""
     origin = _direct_url(distribution)
     url = str(origin.get("url", ""))
     if _is_editable(origin):
@@ -452,15 +449,15 @@ def _has_files_in(distribution: Distribution, folders: tuple[str, ...]) -> bool:
 
 
 def _requires_channels(distribution: Distribution) -> bool:
-    """Whether it always requires it. Requirements of an extra do not count, those with another marker do."""
+    """Whether a distribution always requires `channels`. An extra's requirement does not count; other markers do."""
     pattern = re.compile(r"channels\s*(\[[^]]*\])?\s*($|[(<>=!~;@])", re.IGNORECASE)
     return any(pattern.match(text) and not re.search(r"\bextra\s*==", text) for text in distribution.requires or [])
 
 
 def _compare(distribution: Distribution) -> tuple[list[str], list[str]]:
-    """Return the files that are missing, and those whose hash is not the recorded one."""
+    """Return the files that are missing, and those whose hash differs from the recorded one."""
     missing, changed = [], []
-    # `distribution.files` would not do: since Python 3.12 it leaves out what is missing.
+    # `distribution.files` would not do: since Python 3.12 it leaves out missing files.
     for name, recorded, *_ in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
         if recorded and name.startswith(_FOLDERS):
             try:
@@ -473,7 +470,7 @@ def _compare(distribution: Distribution) -> tuple[list[str], list[str]]:
 
 
 def _hash_of(path: Path, algorithm: str) -> str:
-    """The hash of a file as RECORD gives it (PEP 376)."""
+    """The hash of a file in the form of RECORD (PEP 376)."""
     digest = hashlib.new(algorithm, path.read_bytes()).digest()
     return f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 

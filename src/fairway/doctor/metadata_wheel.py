@@ -1,10 +1,9 @@
-"""Makes the wheel of a distribution `channels` without modules, from which pip learns that Fairway provides this
-package.
+"""Makes the wheel of a distribution `channels` without modules. It tells pip that Fairway provides this package.
 
-Packages made for Channels require a distribution of that name. The one written here satisfies them and requires
-nothing, not even Fairway, which an installer would look for by name. Its version has a local part, so it cannot come
+Packages made for Channels require a distribution of that name. The one written here satisfies them, and requires
+nothing: not even Fairway, which an installer would look for by name. Its version has a local part, so it cannot come
 from the package index; this module, or `compat/channels` in the sources, makes it. A wheel without modules is three
-texts in a zip archive.
+text files in a zip archive.
 """
 
 from __future__ import annotations
@@ -47,10 +46,9 @@ Tag: py3-none-any
 
 
 def write(directory: Path) -> Path:
-    """Write the wheel into the directory, which is made if it is missing, and return its path.
+    """Write the wheel into the directory, which is made if need be, and return the wheel's path. Raises `OSError`.
 
-    The bytes are always the same, and a wheel of this name that is there already stays as it is, because lock files
-    hold hashes. Raises `OSError`.
+    The bytes are always the same, because lock files contain their hash. An existing wheel of this name stays as it is.
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / FILE_NAME

@@ -1,8 +1,8 @@
-"""A socket that was accepted and is no connection yet: something has to be said first.
+"""An accepted socket that is not a connection yet, because something has to happen first.
 
-It counts as a connection from the beginning, for the bound of connections and for a server that stops, and has
-`request_head_timeout` for what it has to say. One that is refused (`Refusal`) has nothing to say, and is read until it
-has seen its answer.
+For the bound of connections, and for a server that stops, it counts as a connection from the beginning. It has
+`request_head_timeout` to become one. A socket that is refused (`Refusal`) never does; it is read until the client has
+seen its answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MOST_DISCARDED = 1 << 16
 
 
 class Arrival:
-    """`step` is called when something has arrived, in the turn of whoever derives from this.
+    """Calls `step` when something has arrived; subclasses may make it wait for its turn.
 
     (`fairway.server.context.Drainable`, `fairway.timing.wheel.Entry`)
     """
@@ -25,14 +25,14 @@ class Arrival:
     __slots__ = ("_number", "_peer", "_until", "context", "endpoint", "is_open", "wheel_slot")
 
     kind = "arrival"
-    """Of the lines in the log, which are limited by it."""
+    """The kind of its log lines, by which their number is limited."""
 
     def __init__(self, context: ServerContext, accepted: socket.socket) -> None:
         self.wheel_slot: int | None = None
         self.context = context
         self.is_open = True
         self.endpoint = accepted
-        self._number = accepted.fileno()  # it is the same when the socket has been wrapped, or could not be
+        self._number = accepted.fileno()  # stays the same when the socket is wrapped, even if that fails
         self._peer: Any = None
         self._until = 0.0
 
@@ -46,11 +46,11 @@ class Arrival:
 
     @property
     def patience(self) -> float:
-        """How many seconds it has."""
+        """How many seconds it may take."""
         return self.context.limits.request_head_timeout
 
     def step(self) -> None:
-        """Go on, as far as what has arrived allows."""
+        """Make as much progress as the received data allows."""
         raise NotImplementedError
 
     def _ready(self) -> None:
@@ -68,7 +68,7 @@ class Arrival:
         loop.remove_writer(self._number)
 
     def _leave(self) -> None:
-        """Be none of the server's any more; the socket is still open."""
+        """Leave the server's books. The socket stays open."""
         self.is_open = False
         self._unwatch()
         self.context.wheel.cancel(self)
@@ -95,7 +95,7 @@ class Arrival:
         return None
 
     def drain(self) -> None:
-        """Nothing is under way that would be worth finishing."""
+        """End at once: nothing is in progress that would be worth finishing."""
         self._end()
 
     def abort(self) -> None:
@@ -103,8 +103,8 @@ class Arrival:
 
 
 class Refusal(Arrival):
-    """Of a client that is told why, in clear. To be closed with something unread would reset its connection, and it
-    would never see why; but it is not read for ever, nor however much it says.
+    """A client that is refused, and told why, in clear. Closing a socket with unread data would reset the connection,
+    and the client would never see the answer. So it is read, but only for some time, and only so much.
     """
 
     __slots__ = ("_answer", "_left")

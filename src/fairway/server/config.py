@@ -1,7 +1,7 @@
-"""What to serve where: the frozen `Config`, and the listening sockets it stands for.
+"""What to serve where: the frozen `Config`, and the listening sockets that it describes.
 
-Sockets are opened here, apart from the event loop, so that a wrong address is one clear sentence before anything
-else has started, and so that sockets can be opened once and handed to several workers. Nothing here accepts.
+Sockets are opened here, outside the event loop. So a wrong address is one clear sentence before anything else has
+started, and sockets can be opened once and handed to several workers. Nothing here accepts.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from fairway.server.proxy import Network
 from fairway.server.tls.files import TlsFiles
 
 BACKLOG = 2048
-"""Connections that the kernel keeps until they are accepted; the kernel's own maximum bounds it further."""
+"""How many connections the kernel keeps until they are accepted. The kernel's own maximum bounds it further."""
 
-# A part of RFC 9110, 5.5: what every recipient takes.
+# The part of RFC 9110, 5.5, that every recipient accepts.
 _FIELD_VALUE = re.compile(r"([!-~]([ !-~]*[!-~])?)?")
 
 _Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 _PORT_ZERO_ATTEMPTS = 8
-"""A port that is free on one address of a host may be taken on the next one; then another one is tried."""
+"""How many ports to try: one that is free on the first address of a host may be taken on the next."""
 
 _UNIX_PROBE_TIMEOUT = 1.0
-"""Seconds in which a server that owns a Unix socket accepts a local connection, even a busy one."""
+"""Seconds within which even a busy server accepts a connection on its Unix socket."""
 
 
 class BindError(OSError):
-    """An address cannot be listened on. `errno` is the system's (or None), the text one sentence for a person."""
+    """The server cannot listen on an address. `errno` is the system's, or None; the text is one sentence for people."""
 
     def __init__(self, number: int | None, text: str) -> None:
         super().__init__(number, text)
@@ -90,8 +90,8 @@ class Config:
     def bind(self) -> list[socket.socket]:
         """Open the listening sockets, non-blocking; the caller closes them.
 
-        Several only for a host with several addresses (`localhost` may have an IPv4 and an IPv6 one), all with the
-        same port. Raises `BindError`, after which nothing is left open.
+        There are several only for a host with several addresses, such as `localhost` with IPv4 and IPv6; all have the
+        same port. Raises `BindError`, and then leaves nothing open.
         """
         if self.fd is not None:
             return [_inherit(self.fd)]
@@ -102,7 +102,7 @@ class Config:
     def unlink_unix_socket(self) -> None:
         """Remove the Unix socket's file, if there is one.
 
-        To be called while the socket still listens: later, the path may already belong to the server's successor.
+        Call it while the socket still listens. Later, the path may already belong to the server's successor.
         """
         if self.uds is not None:
             with suppress(FileNotFoundError):
@@ -163,7 +163,7 @@ def _listen(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.so
         if sys.platform != "win32":
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # So that 0.0.0.0 and :: can be had side by side, whatever the system's default.
+            # Lets a server listen on 0.0.0.0 and :: at once, whatever the system's default.
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.setblocking(False)
         listening.bind(address)
@@ -218,7 +218,7 @@ def _remove_stale(path: str) -> None:
                 os.unlink(path)
             return
         except OSError as error:
-            # Full or not permitted: somebody may well be there.
+            # The backlog is full, or access is denied: there may well be a server.
             reason = (error.strerror or str(error)).lower()
             raise BindError(error.errno, f"cannot listen on {path}: its owner cannot be asked ({reason})") from error
     raise BindError(errno.EADDRINUSE, f"cannot listen on {path}: another server answers there; stop it first")
@@ -232,7 +232,7 @@ def _inherit(fd: int) -> socket.socket:
     try:
         if listening.type != socket.SOCK_STREAM:
             raise BindError(errno.EINVAL, f"file descriptor {fd} is a socket, but not a stream socket")
-        # Harmless if it listens already; a socket that is connected, or not bound, fails here or below.
+        # Harmless if it listens already. A socket that is connected, or not bound, fails here or below.
         listening.listen(BACKLOG)
         listening.setblocking(False)
     except BindError:

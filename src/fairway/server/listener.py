@@ -1,7 +1,7 @@
 """The server of one event loop: lifespan, listening sockets, and the end of both.
 
-`Server` serves one ASGI 3 application on sockets that are bound already. It does not install signal handlers and
-does not run a loop: `fairway.server.process.run` does.
+`Server` serves one ASGI 3 application on bound sockets. It neither installs signal handlers nor runs a loop;
+`fairway.server.process.run` does that.
 """
 
 from __future__ import annotations
@@ -39,32 +39,32 @@ from fairway.server.tls.handshake import NOTHING, Handshakes
 
 logger = get_logger("fairway.server")
 
-# What may lie unsent in the kernel for one client: enough to keep the pipe full, little enough that a slow client
-# shows early in our own accounting.
+# How much may lie unsent in the kernel for one client: enough to keep the pipe full, and little enough that a slow
+# client soon shows in our own accounting.
 NOTSENT_LOWAT_BYTES = 65536
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 
 _PAUSE_SECONDS = 0.5
 
-# Of a client that keeps its connection for the next request, when another worker takes this one's place.
+# Seconds for the next request of an idle connection, when another worker takes this one's place.
 _LAST_REQUEST_SECONDS = 1.0
 
-# One of several workers, when others have fewer connections.
+# How long a worker leaves accepting to others that have fewer connections.
 _TURN_SECONDS = 0.002
 
-# Out of descriptors, a server may pause twice a second for days.
+# How often pauses are logged: a server without descriptors may pause twice a second for days.
 _TELL_SECONDS = 60.0
 
-# What a cancelled task has left of the server's life.
+# Seconds that cancelled tasks have to end.
 _CUT_SECONDS = 1.0
 
-# Tasks in one line of the log.
+# Most tasks named in one line of the log.
 _MOST_NAMED = 5
 
 
 class _Accepted(socket.socket):
-    """A socket of which asyncio asks family and type, several times each: the plain numbers, and no enumeration's
-    member, which takes longer to look up than the rest of accepting takes.
+    """A socket whose family and type are plain numbers. asyncio asks for both several times, and looking up the members
+    of their enumerations would take longer than everything else in accepting.
     """
 
     __slots__ = ()
@@ -101,7 +101,7 @@ _family_of: Callable[[socket.socket], int] = socket.SocketType.family.__get__
 
 
 class Server:
-    """`start`, then `stop`; each once. It accepts what there is `room` for, if somebody else shares its sockets."""
+    """Call `start`, then `stop`, each once. If others share the sockets, it accepts only as many as `room` allows."""
 
     def __init__(
         self,
@@ -151,13 +151,13 @@ class Server:
 
     @property
     def addresses(self) -> list[str]:
-        """What the server listens on, as URLs; a Unix socket as `unix:PATH`."""
+        """The URLs that the server listens on. A Unix socket is `unix:PATH`."""
         scheme = "http" if self.config.tls is None else "https"
         return [_address(listening, scheme) for listening in self._sockets]
 
     @property
     def held(self) -> int:
-        """How many connections there are, those included that are being set up."""
+        """How many connections there are, including those that are still being set up."""
         return len(self.context.connections) + self._accepted - self.context.counters.connections
 
     def _accept(self, listening: socket.socket) -> None:
@@ -166,7 +166,7 @@ class Server:
         if self._room is not None:
             most = min(most, self._room(self.held))
             if not most:
-                self._rest(listening, _TURN_SECONDS)  # it is another's turn
+                self._rest(listening, _TURN_SECONDS)  # it is another worker's turn
                 return
         for _ in range(most):
             try:
@@ -218,18 +218,18 @@ class Server:
         return Http1Protocol().error_response(status, reason, default_headers=defaults, extra_headers=headers)
 
     def _turn_away(self, accepted: socket.socket) -> None:
-        # One write and the end: a client that has sent its request already may see a reset instead.
+        # One write, and then close: a client that has sent its request already may see a reset instead.
         context = self.context
         context.counters.refused += 1
         context.fault("connection limit", None, f"more than {context.max_connections} connections: 503")
         if self._handshakes is not None:
-            accepted.close()  # there is no TLS yet to say it over
+            accepted.close()  # without TLS there is no way to tell the client
             return
         with accepted, contextlib.suppress(OSError):
             accepted.send(self._answer(*TOO_MANY))
 
     def _introduced(self, accepted: socket.socket, header: ProxyHeader) -> None:
-        """A proxy has said whose connection this is; if it says nothing, it is its own."""
+        """A proxy has introduced the client. If it names no source, the connection is the proxy's own."""
         is_known = header.source is not None
         if is_known and not self._has_place(accepted, header.source):
             return
@@ -241,8 +241,8 @@ class Server:
             self._connect(accepted, (header.source, Entrance(header.destination)) if is_known else UNKNOWN)
 
     def _connect(self, accepted: socket.socket, origin: Origin = UNKNOWN) -> None:
-        # A coroutine that waits for one thing, the call of `connection_made` in the next pass, needs no task. A task
-        # would take as long as everything else here, and at one for each connection be noticed.
+        # This coroutine waits for one thing, the call of `connection_made` in the next pass, so it needs no task. A
+        # task would take as long as everything else here, for every connection.
         self._step(
             self.context.loop.connect_accepted_socket(
                 partial(Http1Connection, self.context, accepted, origin), accepted
@@ -284,7 +284,7 @@ class Server:
         self._rest(listening, _PAUSE_SECONDS)
 
     def _rest(self, listening: socket.socket, seconds: float) -> None:
-        # The socket stays readable, so accepting on would spin; what waits in the backlog is served later.
+        # The socket stays readable, so watching it would spin. Connections in the backlog are served later.
         loop = self.context.loop
         loop.remove_reader(listening.fileno())
         self._resuming[listening] = loop.call_later(seconds, self._resume_accepting, listening)
@@ -294,7 +294,7 @@ class Server:
         self.context.loop.add_reader(listening.fileno(), self._accept, listening)
 
     def stop_accepting(self) -> None:
-        """Leave what comes in the backlog; for the caller to close the sockets."""
+        """Leave new connections in the backlog, so that the caller can close the sockets."""
         for handle in self._resuming.values():
             handle.cancel()
         for listening in self._sockets:
@@ -348,7 +348,7 @@ class Server:
             if connection in self.context.connections:
                 connection.drain()
                 await asyncio.sleep(seconds / len(connections))
-        # Connections between two requests are told by the next answer.
+        # A connection between two requests learns it from its next response.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(_LAST_REQUEST_SECONDS, max(0.0, ends_at - self.context.loop.time()))):
                 await self.context.wait_no_connections()
@@ -367,7 +367,7 @@ class Server:
             async with asyncio.timeout(_CUT_SECONDS):
                 await self._all_ended()
         except TimeoutError:
-            # A thread cannot be cancelled, and so neither can a task that waits for one.
+            # A thread cannot be cancelled, and so a task that waits for one cannot either.
             logger.warning(
                 "%d tasks do not end although they were cancelled: left behind: %s",
                 len(self.context.tasks),
@@ -393,7 +393,7 @@ def _is_trusted(accepted: socket.socket, trusted: Collection[Network]) -> bool:
         name = accepted.getpeername()
     except OSError:
         return False
-    # Whoever reaches a Unix socket has been let in by its permissions.
+    # The permissions of a Unix socket decide who may connect to it.
     return not isinstance(name, tuple) or is_within(str(name[0]), trusted)
 
 

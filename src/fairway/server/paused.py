@@ -1,8 +1,8 @@
 """The connections of one event loop whose sockets are not being read, and whether their peers are still there.
 
-A connection that does not read does not see the end of its stream either. It may stay paused for long, while an
-application takes nothing, and its peer may leave meanwhile. Then task, scope and descriptor would be kept for nobody.
-So the sockets of all paused connections are checked once a second, in one system call.
+A connection that does not read does not see the end of its stream either. It may stay paused for long while an
+application takes nothing, and its peer may leave. Then task, scope and descriptor would be kept for nobody. So the
+sockets of all paused connections are checked once a second, in one system call.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LOOK_INTERVAL = 1.0
 
 DISCARD_PAUSE = 0.01
-"""Seconds between two reads of what is thrown away, because the connection only waits for its peer to close it."""
+"""Seconds between two reads of data that is thrown away, on a connection that only waits for its peer to close."""
 
 _RESET = getattr(select, "POLLERR", 0) | getattr(select, "POLLHUP", 0)
 _FIN = getattr(select, "POLLRDHUP", 0)
@@ -28,13 +28,13 @@ class PausedConnection(Protocol):
     """A connection that does not read."""
 
     def peer_has_left(self, is_reset: bool) -> None:
-        """The peer will send nothing more behind what lies unread (`is_reset` false), or the connection is broken."""
+        """The peer sends nothing beyond what lies unread; or, with `is_reset`, the connection is broken."""
 
 
 class Paused:
-    """Belongs to one loop; everything is called in that loop only. (`fairway.timing.wheel.Entry`)
+    """The paused connections of one loop. Call everything in that loop only. (`fairway.timing.wheel.Entry`)
 
-    Where the system cannot tell (Windows; on macOS only a reset shows), an end is seen when reading goes on.
+    Where the system cannot tell (Windows; macOS shows only resets), an end is seen once reading goes on.
     """
 
     def __init__(self, now: Callable[[], float], schedule: Callable[[Entry, float], object]) -> None:
@@ -50,11 +50,11 @@ class Paused:
             self._schedule(self, self._now() + LOOK_INTERVAL)
 
     def discard(self, connection: PausedConnection) -> None:
-        """The connection reads again, or is lost; does nothing if it is not here."""
+        """The connection reads again, or is lost. Does nothing if it is not here."""
         self._transports.pop(connection, None)
 
     def handle_deadline(self, now: float) -> float | None:
-        """Tell those whose peers have left, once each."""
+        """Tell connections whose peers have left, once each."""
         for connection, events in self._ended():
             self._transports.pop(connection, None)
             connection.peer_has_left(bool(events & _RESET))
@@ -65,7 +65,8 @@ class Paused:
             return []
         poll, watched = select.poll(), {}
         for connection, transport in self._transports.items():
-            # The number of a closing socket may be somebody else's by now. What has no socket knows by itself.
+            # The number of a closing socket may belong to another one by now. A transport without a socket, such as a
+            # stream, learns of the end by itself.
             endpoint = transport.get_extra_info("socket") if not transport.is_closing() else None
             if endpoint is not None:
                 number = endpoint.fileno()

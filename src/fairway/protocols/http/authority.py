@@ -12,7 +12,7 @@ _MAX_PORT = 65535
 
 
 def is_host(value: bytes) -> bool:
-    """Whether ``value`` is a host that is not empty, with or without a port (RFC 9110 section 7.2)."""
+    """Whether `value` is a host that is not empty, with or without a port (RFC 9110 section 7.2)."""
     match = _REGISTERED_NAME.fullmatch(value)
     if match is not None:
         return _is_port(match[1])

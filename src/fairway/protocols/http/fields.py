@@ -71,7 +71,7 @@ FORBIDDEN_TRAILERS = frozenset(
 def check_outbound(name: object, value: object) -> tuple[bytes, bytes]:
     """Return a field that may be sent, its name in lower case.
 
-    The characters of the value are left to ``check_outbound_block``, which looks at all values at once.
+    The characters of the value are left to `check_outbound_block`, which looks at all values at once.
     """
     if not isinstance(name, bytes) or not isinstance(value, bytes):
         raise LocalProtocolError(f"header names and values must be bytes, not {name!r}: {value!r}")

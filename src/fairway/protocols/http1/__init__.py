@@ -1,6 +1,6 @@
 """HTTP/1.1 (RFC 9110, RFC 9112) as a pure state machine: a strict request parser and a response writer.
 
-It opens no socket, reads no clock and knows no ASGI. ``fairway.server`` drives it: one ``Http1Protocol`` per
+It opens no socket, reads no clock and knows no ASGI. `fairway.server` drives it: one `Http1Protocol` per
 TCP connection, until a WebSocket handshake or the preface of HTTP/2 takes the connection over.
 """
 

@@ -1,7 +1,7 @@
 """The content of a request, by its length or in chunks.
 
-Both classes answer one call, ``receive(data, pieces)``: they append what of ``data`` is content to ``pieces`` and
-return the bytes behind the content, or ``None`` while more is to come. Content is never copied when a whole
+Both classes answer one call, `receive(data, pieces)`: they append what of `data` is content to `pieces` and
+return the bytes behind the content, or `None` while more is to come. Content is never copied when a whole
 piece of input belongs to it. Trailers are checked like header fields and then dropped.
 """
 
@@ -47,7 +47,7 @@ class LengthBody:
         self._remaining = length
 
     def receive(self, data: bytes, pieces: list[bytes]) -> bytes | None:
-        """Take what belongs to the content; return what is behind it, or ``None`` while more is to come."""
+        """Take what belongs to the content; return what is behind it, or `None` while more is to come."""
         remaining = self._remaining
         if len(data) < remaining:
             self._remaining = remaining - len(data)
@@ -94,9 +94,9 @@ class ChunkedBody:
         self._trailer_count = 0
 
     def receive(self, data: bytes, pieces: list[bytes]) -> bytes | None:
-        """Take what belongs to the content; return what is behind it, or ``None`` while more is to come.
+        """Take what belongs to the content; return what is behind it, or `None` while more is to come.
 
-        If it raises, ``pieces`` holds the content before the fault.
+        If it raises, `pieces` holds the content before the fault.
         """
         position = 0
         while position < len(data):

@@ -1,7 +1,7 @@
 """How a peer can break HTTP/1.1.
 
-The error stays inside this folder: readers raise it, ``Http1Protocol`` turns it into a ``RequestFailed`` event, so that
-nothing a peer sends ever raises out of the connection. The caller's mistakes are a ``LocalProtocolError``, which every
+The error stays inside this folder: readers raise it, `Http1Protocol` turns it into a `RequestFailed` event, so that
+nothing a peer sends ever raises out of the connection. The caller's mistakes are a `LocalProtocolError`, which every
 version of HTTP has (`fairway.protocols.http.errors`).
 """
 

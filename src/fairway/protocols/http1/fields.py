@@ -50,6 +50,6 @@ def parse_and_share(line: bytes) -> tuple[bytes, bytes]:
 
 
 def check_outbound_block(block: bytes, lines: int) -> None:
-    """Refuse a block of ``lines`` field lines if a value holds CR, LF, NUL or another control character."""
+    """Refuse a block of `lines` field lines if a value holds CR, LF, NUL or another control character."""
     if block.translate(None, OUTBOUND_CHARACTERS) != b"\r\n" * lines:
         raise LocalProtocolError("a header value contains CR, LF, NUL or another control character; remove it")

@@ -4,7 +4,7 @@ The forms behind request smuggling are all refused here, also those that RFC 911
 lengths, repeated lengths, lists of lengths, and a transfer coding that is anything but one "chunked".
 
 What a host and a connection's options mean is the same for request after request, so the meaning of short fields is
-remembered. The table holds at most ``_MAX_MEANINGS`` of them.
+remembered. The table holds at most `_MAX_MEANINGS` of them.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ _COMMON_OPTIONS = {
 
 
 Meaning: TypeAlias = tuple[bool, bool, bytes | None, int | None, bool, bool]
-"""The last six fields of a ``RequestHead``."""
+"""The last six fields of a `RequestHead`."""
 
 _MAX_MEANINGS = 256
 
 
 def interpret(line: RequestLine, headers: Headers, meaningful: Headers, is_short: bool = False) -> RequestHead:
-    """Make the head of a request; ``meaningful`` are those of ``headers`` whose name is in ``MEANINGFUL``.
+    """Make the head of a request; `meaningful` are those of `headers` whose name is in `MEANINGFUL`.
 
-    If ``is_short``, the caller has bounded their size, and their meaning may be remembered.
+    If `is_short`, the caller has bounded their size, and their meaning may be remembered.
     """
     method, target, raw_path, query_string, version, authority = line
     find_meaning = _remembered_meaning if is_short else _meaning

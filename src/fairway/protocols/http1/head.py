@@ -1,7 +1,7 @@
 """Reads the head of a request: request line, header fields, and what they say about the rest of the message.
 
 Two paths give the same answer. A head that arrives in one piece is checked for forbidden characters all at once
-and split; anything else, and every head in which that finds a fault, goes line by line through ``LineReader``,
+and split; anything else, and every head in which that finds a fault, goes line by line through `LineReader`,
 which alone decides what is wrong and where. So the reason for a refusal does not depend on how the bytes came.
 
 Measured with bench/micro/http1_head.py (CPython 3.11, one core), for a browser's head of 8 fields: 4.9 µs, in two
@@ -37,7 +37,7 @@ _TOO_MANY_FIELDS = (431, "too many header fields: RFC 6585 section 5")
 
 
 class HeadReader:
-    """Reads one head after the other; holds at most ``max_header_bytes`` of an unfinished one."""
+    """Reads one head after the other; holds at most `max_header_bytes` of an unfinished one."""
 
     __slots__ = (
         "_empty_lines",
@@ -80,7 +80,7 @@ class HeadReader:
         return self._empty_lines > 0
 
     def receive(self, data: bytes) -> tuple[RequestHead | None, bytes]:
-        """Return the head and the bytes behind it, or ``None`` and nothing while it is not complete."""
+        """Return the head and the bytes behind it, or `None` and nothing while it is not complete."""
         if self._is_fresh:
             end = data.find(b"\r\n\r\n")
             if 0 < end <= self._max_bytes - 4:

@@ -39,10 +39,10 @@ class LineReader:
         return bytes(self._held)
 
     def take(self, data: bytes, start: int, limit: int, overflow: tuple[int, str]) -> tuple[bytes | None, int]:
-        """Return the line that ends in ``data`` at or behind ``start``, without its CRLF, and where it ends.
+        """Return the line that ends in `data` at or behind `start`, without its CRLF, and where it ends.
 
-        ``start`` must be less than ``len(data)``. The line is ``None`` if it goes on in the next piece. A line of
-        more than ``limit`` bytes fails with ``overflow``, a status and a reason.
+        `start` must be less than `len(data)`. The line is `None` if it goes on in the next piece. A line of
+        more than `limit` bytes fails with `overflow`, a status and a reason.
         """
         held = self._held
         if self._seen_cr:

@@ -1,13 +1,13 @@
 """One HTTP/1.1 connection as a server sees it: bytes in, events out; calls in, bytes out. No socket, no clock.
 
-Theory of operation. Two small machines run side by side. The request moves through ``RequestState``: HEAD, BODY
-if there is content, ENDED; ``next_request()`` leads back to HEAD. The response moves through ``ResponseState`` in
-response.py. One request is looked at at a time: what arrives after ENDED is kept as it is (``buffered``) until the
-response is complete and ``next_request()`` is called, so pipelined requests are answered in order, and a peer
+Theory of operation. Two small machines run side by side. The request moves through `RequestState`: HEAD, BODY
+if there is content, ENDED; `next_request()` leads back to HEAD. The response moves through `ResponseState` in
+response.py. One request is looked at at a time: what arrives after ENDED is kept as it is (`buffered`) until the
+response is complete and `next_request()` is called, so pipelined requests are answered in order, and a peer
 cannot make the server work ahead. CLOSED is the end: after a failure, after another protocol has taken over,
 and when the connection cannot be kept. Then input is ignored.
 
-Memory is bounded by the constructor's arguments, except for ``buffered``: stop reading while it is not 0.
+Memory is bounded by the constructor's arguments, except for `buffered`: stop reading while it is not 0.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _HEAD, _BODY, _ENDED, _CLOSED = RequestState
 class Http1Protocol:
     """The server's side of an HTTP/1.1 connection.
 
-    Nothing that the peer sends raises. Misuse by the caller raises ``LocalProtocolError`` and changes nothing.
+    Nothing that the peer sends raises. Misuse by the caller raises `LocalProtocolError` and changes nothing.
     """
 
     __slots__ = (
@@ -107,7 +107,7 @@ class Http1Protocol:
     def receive_eof(self) -> list[Event]:
         """Take the end of the peer's side: it may still wait for a response, so a complete request stays valid.
 
-        Inside a head or a body this is a ``RequestFailed``; between requests it is nothing.
+        Inside a head or a body this is a `RequestFailed`; between requests it is nothing.
         """
         self._eof = True
         return self._fail_if_cut_off()
@@ -257,9 +257,9 @@ class Http1Protocol:
         return self._response is not None and self._response.state is ResponseState.COMPLETE
 
     def send_whole(self, status: int, headers: tuple[Header, ...], content: bytes, heads: PlainHeads) -> bytes | None:
-        """Return a whole response to a plain request, or ``None`` if this is not one, and nothing has changed.
+        """Return a whole response to a plain request, or `None` if this is not one, and nothing has changed.
 
-        It is what ``send_response``, with a Content-Length added if there is none, and ``send_body`` return together.
+        It is what `send_response`, with a Content-Length added if there is none, and `send_body` return together.
         A request is plain if it has come in full, is no HEAD, asks for no upgrade, and keeps an HTTP/1.1 connection.
         """
         request = self._request
@@ -289,8 +289,8 @@ class Http1Protocol:
     ) -> bytes:
         """Return the head of the final response, and choose its framing.
 
-        A Content-Length among ``headers`` is kept; without one the content is chunked, or ended by closing for an
-        HTTP/1.0 peer. Transfer-Encoding is ignored, Connection is merged with what is true. ``default_headers`` is
+        A Content-Length among `headers` is kept; without one the content is chunked, or ended by closing for an
+        HTTP/1.0 peer. Transfer-Encoding is ignored, Connection is merged with what is true. `default_headers` is
         a ready block of lines; its Date or Server gives way to the application's. 101 is possible when an upgrade
         was asked for. A request whose content has not all arrived by now is the connection's last: RFC 9112
         section 9.3.
@@ -301,7 +301,7 @@ class Http1Protocol:
         return self._writer().start(status, headers, default_headers, trailers, unfinished)
 
     def send_body(self, data: bytes, more: bool) -> bytes:
-        """Return ``data`` framed as content; dropped where no content may be sent (HEAD, 204, 304).
+        """Return `data` framed as content; dropped where no content may be sent (HEAD, 204, 304).
 
         Raises if the content is longer, or at its end shorter, than the Content-Length.
         """
@@ -310,7 +310,7 @@ class Http1Protocol:
     def send_trailers(self, headers: Iterable[Header]) -> bytes:
         """Return the trailer section, which ends the response.
 
-        The fields are dropped if the content is not chunked or the peer did not send ``TE: trailers``.
+        The fields are dropped if the content is not chunked or the peer did not send `TE: trailers`.
         """
         return self._writer().trailers(headers)
 
@@ -319,7 +319,7 @@ class Http1Protocol:
     ) -> bytes:
         """Return a complete short answer in plain text; the connection is closed after it.
 
-        Possible also without a request, which is how a ``RequestFailed`` is answered.
+        Possible also without a request, which is how a `RequestFailed` is answered.
         """
         if self.response_started:
             raise LocalProtocolError("the response has already started; close the connection instead")

@@ -1,8 +1,8 @@
 """Writes one response: status line, framing, content, trailers.
 
-``ResponseWriter`` lives as long as one request and returns bytes; it never looks at the connection. It decides the
+`ResponseWriter` lives as long as one request and returns bytes; it never looks at the connection. It decides the
 framing (RFC 9112 section 6) and with it whether the connection can be kept. A call that raises
-``LocalProtocolError`` has changed nothing.
+`LocalProtocolError` has changed nothing.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class ResponseWriter:
     def start(
         self, status: int, headers: Iterable[Header], default_headers: bytes, trailers: bool, must_close: bool
     ) -> bytes:
-        """Return the head of the final response; ``must_close`` if the connection cannot be kept anyway."""
+        """Return the head of the final response; `must_close` if the connection cannot be kept anyway."""
         if self.state is not _AWAITED:
             raise LocalProtocolError("the response has already started; send one response for each request")
         first_line = status_line(status)
@@ -123,7 +123,7 @@ class ResponseWriter:
         return _CHUNKED, None
 
     def body(self, data: bytes, more: bool) -> bytes:
-        """Return ``data`` framed; with ``more`` false, also what ends the response, or opens the trailers."""
+        """Return `data` framed; with `more` false, also what ends the response, or opens the trailers."""
         if self.state is not _BODY:
             raise LocalProtocolError("no response content is expected now; start a response, and end it once")
         framing = self._framing
@@ -180,10 +180,10 @@ _NOT_PLAIN = b""
 
 
 class PlainHeads:
-    """Heads of whole responses to plain requests (``Http1Protocol.send_whole``), made once and kept.
+    """Heads of whole responses to plain requests (`Http1Protocol.send_whole`), made once and kept.
 
-    They are made by ``ResponseWriter`` and hold ``default_headers``; so a change of those, once a second for the date,
-    takes a new ``PlainHeads``. Bounded in number and size: when it is full, it is emptied.
+    They are made by `ResponseWriter` and hold `default_headers`; so a change of those, once a second for the date,
+    takes a new `PlainHeads`. Bounded in number and size: when it is full, it is emptied.
     """
 
     __slots__ = ("_default_headers", "_kept")
@@ -193,7 +193,7 @@ class PlainHeads:
         self._kept: dict[tuple[int, tuple[Header, ...], int], bytes] = {}
 
     def find(self, status: int, headers: tuple[Header, ...], length: int) -> bytes | None:
-        """Return the head of a response with so much content; ``None`` if it is not sent that simply.
+        """Return the head of a response with so much content; `None` if it is not sent that simply.
 
         That is so where the content is dropped, does not fit the Content-Length, or a field is not allowed or ends
         the connection.

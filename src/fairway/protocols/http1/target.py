@@ -34,7 +34,7 @@ _MAX_LINES = 512
 
 
 class RequestLine(NamedTuple):
-    """A valid request line; ``authority`` is given only by the absolute form and replaces the Host field."""
+    """A valid request line; `authority` is given only by the absolute form and replaces the Host field."""
 
     method: str
     target: bytes
@@ -57,7 +57,7 @@ def parse_request_line(line: bytes) -> RequestLine:
 
 
 remembered_request_line = lru_cache(_MAX_LINES)(parse_request_line)
-"""As ``parse_request_line``, for lines that are likely to come again, which the caller has to bound in length."""
+"""As `parse_request_line`, for lines that are likely to come again, which the caller has to bound in length."""
 
 
 def _parse_other_form(line: bytes) -> RequestLine:

@@ -1,6 +1,6 @@
 """The server's side of HTTP/2 (RFC 9113): frames, field compression (RFC 7541), streams and windows.
 
-It opens no socket, reads no clock and knows no ASGI. ``fairway.server`` drives it: one ``Http2Protocol`` for each
+It opens no socket, reads no clock and knows no ASGI. `fairway.server` drives it: one `Http2Protocol` for each
 connection.
 """
 

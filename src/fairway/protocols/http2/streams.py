@@ -197,7 +197,7 @@ class Stream:
     # -- responses
 
     def send_whole(self, status: int, headers: tuple[Header, ...], content: bytes, blocks: PlainBlocks) -> bytes | None:
-        """Return a whole response, or ``None`` if it cannot be sent that simply, and nothing has changed.
+        """Return a whole response, or `None` if it cannot be sent that simply, and nothing has changed.
 
         It is what `send_response`, with a Content-Length added if there is none, and `data` would return together. Not
         simple are HEAD without the content that it stands for, content beyond a window or a frame, and what
@@ -312,7 +312,7 @@ class Stream:
         return f"{size} bytes of content, and the windows are open for {self.writable}; send no more than that"
 
     def trailers(self, headers: Iterable[Header]) -> bytes:
-        """Return the field block of the trailers, for `end`; nothing if the peer did not send ``TE: trailers``."""
+        """Return the field block of the trailers, for `end`; nothing if the peer did not send `TE: trailers`."""
         if self._state is not _TRAILERS:
             raise LocalProtocolError("no trailers are expected now; announce them, and end the content first")
         block = encode_trailers(headers)
