@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from django.conf import settings
 
 from fairway.server.limits import SETTING, ConfigurationError, Limits, misspelt_variables
-from fairway.server.workers.supervisor import WORKERS_VARIABLE
+from fairway.server.workers import WORKERS_VARIABLE
 
 IN_MEMORY_BACKEND = "channels.layers.InMemoryChannelLayer"
 

@@ -169,7 +169,7 @@ def start_warnings() -> list[str]:
     if getattr(module, PROVENANCE, None) == "fairway":
         return [f"{conflict} {CONFLICT_HINT}" for conflict in conflicts()]
     place = getattr(module, "__file__", None) or "the package `channels`"
-    what = f"{place} is not Fairway's: something has overwritten or hidden it, and that is what consumers run on"
+    what = f"{place} is not Fairway's: something has overwritten it or hides it, and consumers run on that"
     return [f"{what}. {CONFLICT_HINT}"]
 
 

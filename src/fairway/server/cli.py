@@ -29,9 +29,10 @@ from fairway.server.process import StopEvent, run
 from fairway.server.proxy import LOOPBACK, Network, ProxyHeaders, trusted_networks
 from fairway.server.tls.files import files_of
 from fairway.server.tls.options import TlsOptions
+from fairway.server.workers import WORKERS_VARIABLE
 from fairway.server.workers.board import Board
 from fairway.server.workers.nursery import Inheritance, inheritance, tend
-from fairway.server.workers.supervisor import MOST_WORKERS, WORKERS_VARIABLE, Supervisor, command_of
+from fairway.server.workers.supervisor import MOST_WORKERS, Supervisor, command_of
 from fairway.server.workers.watch import supervision_of
 from fairway.server.workers.worker import Worker
 

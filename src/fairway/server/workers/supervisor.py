@@ -29,7 +29,7 @@ from typing import Any
 
 from fairway.logs import get_logger
 from fairway.server import systemd
-from fairway.server.workers import crew
+from fairway.server.workers import WORKERS_VARIABLE, crew
 from fairway.server.workers.board import Board, make_board
 from fairway.server.workers.crew import Crew, State
 from fairway.server.workers.messages import Channel, ChannelBroken, Message, channel_pair
@@ -39,9 +39,6 @@ from fairway.server.workers.watch import Watch
 logger = get_logger("fairway.server")
 
 MOST_WORKERS = 256
-
-WORKERS_VARIABLE = "WEB_CONCURRENCY"
-"""The variable in which hosting platforms give the number of processes. gunicorn and uvicorn read it too."""
 
 _STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT") if hasattr(signal, name)]
 _OTHERS = [getattr(signal, name) for name in ("SIGHUP", "SIGTTIN", "SIGTTOU", "SIGCHLD") if hasattr(signal, name)]
