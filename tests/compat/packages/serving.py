@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.compat.environment import Environment
+from tests.compat.environment import ROOT, Environment
 from tests.examples.running import Running, command, running
 
 PROJECTS = Path(__file__).parent / "projects"
+REDIS_LABEL = ROOT / "compat" / "channels_redis"
 DEADLINE = 30.0
 
 
@@ -67,14 +68,17 @@ class Server:
 class Project:
     """One of the projects, with its settings and what these read from the environment."""
 
-    def __init__(self, environment: Environment, database: Path, name: str, **variables: object) -> None:
+    def __init__(
+        self, environment: Environment, database: Path, name: str, *, labels: Sequence[Path] = (), **variables: object
+    ) -> None:
+        """`labels`: folders of distributions of ours that stand before what is installed."""
         self.python = str(environment.python)
         self.name = name
         self.variables = {key: str(value) for key, value in variables.items()} | {
             "DJANGO_SETTINGS_MODULE": f"{name}.settings",
             "DATABASE": str(database),
             # Ours has to be found where pip has put it.
-            "PYTHONPATH": str(PROJECTS),
+            "PYTHONPATH": os.pathsep.join(map(str, [*labels, PROJECTS])),
             "PATH": os.pathsep.join([str(environment.scripts), os.environ.get("PATH", os.defpath)]),
         }
 

@@ -17,8 +17,8 @@ People = dict[str, dict[str, str]]
 
 
 @pytest.fixture(scope="module")
-def project(make_project: MakeProject) -> Project:
-    project = make_project("tokens")
+def project(make_layered: MakeProject) -> Project:
+    project = make_layered("tokens")
     project.run("-m", "django", "migrate", "--verbosity", "0")
     return project
 

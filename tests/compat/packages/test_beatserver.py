@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.compat.packages.serving import MakeProject
+from tests.compat.packages.serving import REDIS_LABEL, MakeProject
 from tests.services.redis import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def test_the_clock_reaches_every_socket(make_project: MakeProject, redis: RedisServer):
-    project = make_project("beats", REDIS_PORT=redis.port)
+@pytest.mark.parametrize("labels", [(), (REDIS_LABEL,)], ids=["channels_redis", "label"])
+def test_the_clock_reaches_every_socket(make_project: MakeProject, redis: RedisServer, labels: tuple[Path, ...]):
+    project = make_project("beats", labels=labels, REDIS_PORT=redis.port)
     with (
         project.served() as server,
         server.connect("/dance/") as ann,

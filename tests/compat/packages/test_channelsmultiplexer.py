@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def server(make_project: MakeProject) -> Iterator[Server]:
-    with make_project("streams").served() as server:
+def server(make_layered: MakeProject) -> Iterator[Server]:
+    with make_layered("streams").served() as server:
         yield server
 
 
@@ -65,9 +65,9 @@ def test_the_last_stream_that_closes_closes_the_socket(server: Server):
     assert closed.value.rcvd.code == 4001
 
 
-def test_a_message_for_no_stream_is_an_error(make_project: MakeProject):
+def test_a_message_for_no_stream_is_an_error(make_layered: MakeProject):
     """The error of the demultiplexer arrives at the server, although it cancels the consumer that raised it."""
-    with make_project("streams").running(*SERVE) as process:
+    with make_layered("streams").running(*SERVE) as process:
         with streams(Server(process)) as socket:
             socket.send(on("unheard-of", "lost"))
             with pytest.raises(ConnectionClosed) as closed:

@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def server(make_project: MakeProject) -> Iterator[Server]:
-    project = make_project("records")
+def server(make_layered: MakeProject) -> Iterator[Server]:
+    project = make_layered("records")
     project.run("-m", "django", "migrate", "--run-syncdb", "--verbosity", "0")
     with project.served() as server:
         yield server

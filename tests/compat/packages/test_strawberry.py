@@ -20,8 +20,8 @@ SUBSCRIPTION = 'subscription { listen(rooms: ["hall", "yard"]) { room text } }'
 
 
 @pytest.fixture(scope="module")
-def server(make_project: MakeProject) -> Iterator[Server]:
-    with make_project("graph").served() as server:
+def server(make_layered: MakeProject) -> Iterator[Server]:
+    with make_layered("graph").served() as server:
         yield server
 
 
@@ -109,5 +109,5 @@ def test_queries_pages_and_unknown_protocols(server: Server):
         assert closed.value.rcvd.reason == "Subprotocol not acceptable"
 
 
-def test_the_communicator_for_tests(make_project: MakeProject):
-    assert json.loads(make_project("graph").run("-m", "graph.rehearsal")) == ["subscribed", "rehearsed"]
+def test_the_communicator_for_tests(make_layered: MakeProject):
+    assert json.loads(make_layered("graph").run("-m", "graph.rehearsal")) == ["subscribed", "rehearsed"]

@@ -5,4 +5,3 @@ from common import *
 ASGI_APPLICATION = "records.asgi.application"
 ROOT_URLCONF = "records.views"
 INSTALLED_APPS += ["rest_framework", "records"]
-CHANNEL_LAYERS = IN_MEMORY

@@ -4,4 +4,3 @@ from common import *
 
 ASGI_APPLICATION = "streams.asgi.application"
 ROOT_URLCONF = "streams.asgi"
-CHANNEL_LAYERS = IN_MEMORY
