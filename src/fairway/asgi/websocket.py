@@ -52,6 +52,9 @@ class Phase(enum.IntEnum):
     ENDED = 5  # the application has been told, or will find, `websocket.disconnect`
 
 
+# CPython 3.11 takes 0.1 µs to look a member up in its class.
+_ENDED = Phase.ENDED
+
 ALLOWED: Mapping[Phase, frozenset[str]] = {
     Phase.CONNECTING: frozenset({"websocket.accept", "websocket.close", "websocket.http.response.start"}),
     Phase.DENYING: frozenset({"websocket.http.response.body"}),
@@ -142,7 +145,7 @@ class WebSocketExchange(Connection):
         """ASGI `receive`. Cancelling loses nothing; after the end it keeps returning `websocket.disconnect`."""
         # After the end the inbox may still hold what the client had said before, with the disconnect behind it. Only
         # when that is taken the event is given again; a copy, since an application may change what it receives.
-        if self.phase is Phase.ENDED and not self.inbox.client_waiting:
+        if self.phase is _ENDED and not self.inbox.client_waiting:
             return dict(self.closing.event)
         # `Inbox.get`, in line: its frame would be as large as a consumer's whole scope.
         inbox = self.inbox
