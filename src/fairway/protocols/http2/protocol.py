@@ -81,12 +81,13 @@ class Http2Protocol(ConnectionState):
         and where something is due: then nothing has changed, and what begins there is for `receive_data`.
         """
         start = begin + HEAD_SIZE
-        if start > len(data) or self._held is not None or self.heads.partial is not None:
+        # The kind of the frame first: a connection that carries requests only pays for no more than that.
+        if start > len(data) or data[begin + 3] != DATA or self._held is not None or self.heads.partial is not None:
             return None
         first, flags, number = unpack_head(data, begin)
         size = first >> 8
         stop = start + size
-        if flags or first & 0xFF != DATA or stop > len(data) or not size or size > LARGEST_FRAME:
+        if flags or stop > len(data) or not size or size > LARGEST_FRAME:
             return None
         stream = self.streams.get(number)
         if stream is None or stream.reader is None:
