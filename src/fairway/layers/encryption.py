@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
@@ -60,19 +59,19 @@ class Encryption:
         self._random = random
         # Only senders of genuine messages get in, so that forged ones cannot push them out.
         self._senders: OrderedDict[bytes, AESGCM] = OrderedDict()
-        self.start_anew()
-        _all.add(self)
+        self._take_salt()
 
-    def start_anew(self) -> None:
+    def _take_salt(self) -> None:
         """Take another salt, because its nonces may have been used in the parent process, or are used up."""
         salt = self._random(_SALT)
-        self._own = salt, _subkey(self._keys[0], salt), itertools.count(1)
+        self._own = salt, _subkey(self._keys[0], salt), itertools.count(1), os.getpid()
 
     def seal(self, data: bytes, place: str) -> bytes:
         """Encrypt data for a place."""
-        salt, key, numbers = self._own
-        if next(numbers) > MOST_MESSAGES:
-            self.start_anew()
+        salt, key, numbers, process = self._own
+        # Not by a hook: uWSGI runs those of Python's forks only if its option py-call-osafterfork says so.
+        if process != os.getpid() or next(numbers) > MOST_MESSAGES:
+            self._take_salt()
             return self.seal(data, place)
         nonce = self._random(_NONCE)
         return b"".join((MARK, salt, nonce, key.encrypt(nonce, data, self._bound(place))))
@@ -130,14 +129,3 @@ def _checked(keys: Iterable[str | bytes]) -> list[bytes]:
 
 def _subkey(key: bytes, salt: bytes) -> AESGCM:
     return AESGCM(HKDF(SHA256(), length=32, salt=salt, info=_PURPOSE).derive(key))
-
-
-_all: weakref.WeakSet[Encryption] = weakref.WeakSet()
-
-
-def _start_anew() -> None:
-    for encryption in list(_all):
-        encryption.start_anew()
-
-
-os.register_at_fork(after_in_child=_start_anew)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -120,11 +122,12 @@ def test_each_process_has_a_salt_and_changes_it_before_the_nonces_could_repeat(m
     assert salt_of(receiver.seal(b"", "g.room")) not in salts
 
 
-def test_a_forked_child_has_a_salt_of_its_own() -> None:
+@pytest.mark.parametrize("fork", [os.fork, ctypes.PyDLL(None).fork], ids=["fork", "fork without Python's hooks"])
+def test_a_forked_child_has_a_salt_of_its_own(fork: Callable[[], int]) -> None:
     both = Encryption(["key"])
     mine = salt_of(both.seal(b"", "g.room"))
     reading, writing = os.pipe()
-    child = os.fork()
+    child = fork()
     if not child:
         os.write(writing, both.seal(b"from the child", "g.room"))
         os._exit(0)
