@@ -19,7 +19,7 @@ from fairway.json_lines import formatter_of
 from fairway.logs import get_logger, set_up
 from fairway.server import descriptors, systemd
 from fairway.server.app_import import AppImportError, load_app, traceback_of_import
-from fairway.server.config import BindError, Config
+from fairway.server.config import BindError, Config, inherit
 from fairway.server.descriptors import processors
 from fairway.server.in_force import table
 from fairway.server.limits import CHOICES, ConfigurationError, Limits, descriptions, flag_name, variable_name
@@ -109,7 +109,8 @@ def main(
                 logger.warning("%s", text)
         if inherited is not None:
             return _tend(app, config, options, inherited, before_fork, departure)
-        return run(app, config, on_ready=_ready, loop=options.loop, departure=departure)
+        sockets = _inherited_sockets(options.fd) if options.fd else None
+        return run(app, config, sockets=sockets, on_ready=_ready, loop=options.loop, departure=departure)
     except AppImportError as error:
         if error.__cause__ is not None:
             print(traceback_of_import(error.__cause__), file=sys.stderr)
@@ -128,8 +129,8 @@ def _supervise(arguments: list[str], options: argparse.Namespace) -> int:
     limits = Limits().with_environment(os.environ).overridden(_given(options), flag_name)
     set_up(options.log_level, formatter=formatter_of(limits.log_format))
     descriptors.raise_limit()
-    place = Config(host=options.host, port=options.port, uds=options.uds, fd=options.fd)
-    sockets = place.bind()
+    place = Config(host=options.host, port=options.port, uds=options.uds)
+    sockets = _inherited_sockets(options.fd) if options.fd else place.bind()
     try:
         return Supervisor(command_of(arguments), sockets, options.workers, _ready).run()
     finally:
@@ -157,7 +158,7 @@ def _tend(
     return run(
         app,
         # The path of a Unix socket belongs to the supervisor, and so does the management socket.
-        replace(config, uds=None, fd=None, management=""),
+        replace(config, uds=None, management=""),
         sockets=[socket.socket(fileno=number) for number in inherited.sockets],
         stop_event=stop,
         loop=options.loop,
@@ -178,7 +179,6 @@ def _config(options: argparse.Namespace, limits: Limits) -> Config:
         host=options.host,
         port=options.port,
         uds=options.uds,
-        fd=options.fd,
         root_path=options.root_path,
         access_log=options.access_log,
         log_format=limits.log_format,
@@ -231,7 +231,10 @@ def _parser(version: str) -> argparse.ArgumentParser:
     where.add_argument("--port", type=int, default=8000, help="port (default: %(default)s; 0: any free one)")
     instead = where.add_mutually_exclusive_group()
     instead.add_argument("--uds", metavar="PATH", help="a Unix socket, instead of host and port")
-    instead.add_argument("--fd", type=int, metavar="N", help="an inherited socket, instead of host and port")
+    instead.add_argument(
+        "--fd", type=_descriptor, action="append", metavar="N|systemd[:NAME]",
+        help="an inherited socket, instead of host and port, or those that systemd hands over; may be given again",
+    )  # fmt: skip
 
     what = parser.add_argument_group("what the application sees")
     what.add_argument(
@@ -274,6 +277,40 @@ def _parser(version: str) -> argparse.ArgumentParser:
     of_limits = {field.name for field in fields(Limits)} - of_tls
     _add_options(parser.add_argument_group("limits (bytes, seconds or counts; inf switches a deadline off)"), of_limits)
     return parser
+
+
+_SYSTEMD = "systemd"
+
+
+def _descriptor(text: str) -> int | str:
+    if text.isdecimal():
+        return int(text)
+    if text.partition(":")[0] == _SYSTEMD:
+        return text
+    raise argparse.ArgumentTypeError(f"write the number of a descriptor, or {_SYSTEMD}, not {text!r}")
+
+
+def _inherited_sockets(given: Sequence[int | str]) -> list[socket.socket]:
+    """The sockets that stand for values of --fd. Raises `BindError`."""
+    numbers: list[int] = []
+    for one in given:
+        if isinstance(one, int):
+            numbers.append(one)
+            continue
+        found = systemd.handed_over(os.environ, one.partition(":")[2])
+        if not found:
+            raise BindError(None, f"--fd {one}: no such socket was handed over to this process (LISTEN_FDS)")
+        numbers += found
+    sockets: list[socket.socket] = []
+    try:
+        for number in numbers:
+            sockets.append(inherit(number))
+            os.set_inheritable(number, False)
+    except BindError:
+        for each in sockets:
+            each.detach()
+        raise
+    return sockets
 
 
 def _workers(text: str) -> int:

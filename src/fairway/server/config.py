@@ -94,7 +94,7 @@ class Config:
         same port. Raises `BindError`, and then leaves nothing open.
         """
         if self.fd is not None:
-            return [_inherit(self.fd)]
+            return [inherit(self.fd)]
         if self.uds is not None:
             return [bind_unix(self.uds)]
         return bind_host(self.host, self.port)
@@ -224,7 +224,8 @@ def _remove_stale(path: str) -> None:
     raise BindError(errno.EADDRINUSE, f"cannot listen on {path}: another server answers there; stop it first")
 
 
-def _inherit(fd: int) -> socket.socket:
+def inherit(fd: int) -> socket.socket:
+    """Listen on an inherited descriptor. Raises `BindError`."""
     try:
         listening = socket.socket(fileno=fd)
     except OSError as error:
