@@ -137,11 +137,11 @@ class Link(asyncio.Protocol):
             self.abort(ConnectionError(f"the broker does not speak our language: {error}"))
 
     def _read(self, frames: deque[Frame]) -> None:
-        pushed = self._owner.pushed
+        pushed, message = self._owner.pushed, Answer.MESSAGE
         while frames:
             frame = frames.popleft()
             op, name, body = frame
-            if op is not Answer.MESSAGE:
+            if op is not message:
                 self._answered(frame)
                 continue
             handled = pushed(name, body)
