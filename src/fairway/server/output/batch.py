@@ -1,20 +1,21 @@
-"""What is put off within one event loop, so that a pass of it stays short and a socket gets one write for several
-messages: the sockets that have something to send, and the consumers that are yet to be woken.
+"""Work that one event loop puts off: sockets with something to send, and consumers that are yet to be woken. So a pass
+of the loop stays short, and a socket gets one write for several messages.
 
-What an outbox gets during a pass is written when the pass ends. Two things do not wait for the end. A fanout of dirty
-sockets is written at once: its first would wait for its last. And when the last of the consumers that were woken has
-nothing left to do (`parked`), no more will come in this pass: so coalescing does not cost a lone echo its latency.
+Whatever an outbox gets during a pass is written when the pass ends. There are two exceptions. When many sockets are
+dirty they are written at once, because the first would wait for the last. And when the last of the woken consumers has
+nothing left to do (`parked`), nothing more will come in this pass, so everything is written then: coalescing does not
+cost a lone echo its latency.
 
-A message for a large group makes many sockets dirty, or wakes many consumers, in one call. Its writes and its wake-ups
-are spread over several passes; meanwhile the loop reads, and what one consumer has to say for
-itself goes out first. What is sent to the group in the meantime shares the writes that are still to come.
+A message for a large group makes many sockets dirty, or wakes many consumers, in one call. Its writes and wake-ups are
+spread over several passes. Meanwhile the loop reads, and the answers of single consumers go out first. Messages that
+are sent to the group in the meantime share the writes that are still to come.
 
-A batch is idle, or it is *scheduled*: then `_end_of_pass` is in the queue of the loop, and schedules itself again as
-long as anything is left to write or to wake, or a consumer that was woken has not come back. So an idle loop costs
-nothing, and nothing that was put off can be forgotten: whoever adds something to an idle batch schedules it.
+A batch is idle, or it is *scheduled*. Then `_end_of_pass` is in the loop's queue, and schedules itself again while
+there is anything left to write or to wake, or a woken consumer has not come back. So an idle loop costs nothing, and
+nothing that was put off can be forgotten: whoever adds something to an idle batch schedules it.
 
-An outbox may be flushed into another, which carries several. So writing has two stages: in the second are those that
-carry others, and each of them is written once, when all outboxes of the first have been flushed into it.
+An outbox may be flushed into another one, which carries several. So writing has two stages. The second stage holds the
+carrying outboxes, and writes each of them once, when all outboxes of the first stage have been flushed into it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from fairway.delivery import WAKES_PER_PASS, Inbox, Sleeper
 from fairway.server.output.fanout import Fanout
 from fairway.server.output.scheduler import Flushable
 
-# So many dirty sockets are written without waiting for the end of the pass: bench/micro/batch.py.
+# So many dirty sockets are written without waiting for the end of the pass. Measured by bench/micro/batch.py.
 MAX_DIRTY = 64
 
 # Of the sockets of a group so many are written in one pass, twice as many in the next, and so on up to 1.5 ms, at 6 µs
@@ -36,20 +37,20 @@ MAX_DIRTY = 64
 FIRST_WRITES = 16
 MOST_WRITES = 256
 
-# So many are told in one pass that their client has left: 1.5 ms, at 100 µs for the end of a consumer and its task.
+# How many consumers hear in one pass that their client has left: 1.5 ms, at 100 µs for the end of one and its task.
 ENDINGS_PER_PASS = 16
 
-# So many bytes of long messages are handled in one pass: a millisecond, at 10 µs for a KiB of JSON. The one that passes
-# it may take ten, as a megabyte does; then it is alone.
+# How many bytes of long messages are handled in one pass: a millisecond, at 10 µs for a KiB of JSON. A message beyond
+# this may take ten milliseconds, as a megabyte does; then it is the only one.
 LONG_PER_PASS = 1 << 17
 
-# However many consumers their clients wake, so many others are woken in each pass.
+# How many other consumers are woken in each pass, however many are woken by their clients.
 FEWEST_WAKES = WAKES_PER_PASS // 4
 
 
 class Batch:
-    """Belongs to one loop; everything is called in that loop only. (`fairway.delivery.Waker`, and what outboxes know of
-    it: `fairway.server.output.scheduler.Scheduler`)
+    """The batch of one event loop. Call everything in that loop only. (`fairway.delivery.Waker`; outboxes see a
+    `fairway.server.output.scheduler.Scheduler`)
     """
 
     __slots__ = (
