@@ -30,12 +30,12 @@ LARGE_CLASSES: dict[str, tuple[int, int]] = {
     "fairway.asgi.websocket.WebSocketExchange": (35, 10),
     "fairway.generic.sse.ServerSentEventsConsumer": (49, 31),
     "fairway.server.context.ServerContext": (25, 31),
-    "fairway.server.http1.connection.Http1Connection": (41, 15),
+    "fairway.server.http1.connection.Http1Connection": (42, 15),
     "fairway.server.http2.stream.StreamExchange": (28, 24),
-    "fairway.server.limits.Limits": (4, 73),
-    "fairway.server.websocket.connection.WebSocketConnection": (62, 14),
-    "fairway.server.websocket.metered.MeteredConnection": (65, 16),
-    "fairway.server.wire.Wire": (37, 15),
+    "fairway.server.limits.Limits": (4, 74),
+    "fairway.server.websocket.connection.WebSocketConnection": (63, 14),
+    "fairway.server.websocket.metered.MeteredConnection": (66, 16),
+    "fairway.server.wire.Wire": (38, 15),
 }
 
 # Modules that are tested under another name, and where.

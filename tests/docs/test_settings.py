@@ -29,7 +29,7 @@ FAIRWAY = {
 
 def unit(name: str, kind: str) -> str:
     windows = [f"http2_{which}_window" for which in ("stream", "max_stream", "connection")]
-    in_bytes = ("deflate_min_bytes", "outbox_high_water", *windows)
+    in_bytes = ("deflate_min_bytes", "outbox_high_water", "max_client_memory", *windows)
     special = {
         "deflate_level": "level",
         "http2_patience": "tokens",

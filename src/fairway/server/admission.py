@@ -1,13 +1,21 @@
-"""What becomes of those whose address has as many connections as it may have (`fairway.server.addresses`)."""
+"""What becomes of those for whom there is no place: their address has as many connections as it may have
+(`fairway.server.addresses`), or all clients hold as much memory as they may (`fairway.server.memory`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from fairway.asgi.types import Headers
+from fairway.protocols.http1 import Http1Protocol
 from fairway.server.addresses import UNBOUNDED, Place
+from fairway.server.arrival import Refusal
+from fairway.server.exchanges import SHORT_OF_MEMORY
 
 if TYPE_CHECKING:
+    import socket
+
     from fairway.server.context import ServerContext
 
 
@@ -31,3 +39,19 @@ def note_refusal(context: ServerContext, scope: Mapping[str, Any], how: str) -> 
     context.counters.address_refusals += 1
     most = context.limits.max_connections_per_address
     context.fault("address limit", scope, f"more than {most} connections of this address: {how}")
+
+
+def turn_away_for_memory(context: ServerContext, accepted: socket.socket, is_tls: bool) -> None:
+    """Tell a client that was just accepted, but not over TLS, where a handshake would have to come first."""
+    context.counters.refused += 1
+    context.fault("short of memory", None, "clients hold more than max_client_memory: new connections are answered 503")
+    if is_tls:
+        accepted.close()
+    else:
+        Refusal(context, accepted, answer(context, *SHORT_OF_MEMORY)).begin()
+
+
+def answer(context: ServerContext, status: int, reason: str, headers: Headers) -> bytes:
+    """A whole response of the server's own."""
+    lines = context.defaults().lines
+    return Http1Protocol().error_response(status, reason, default_headers=lines, extra_headers=headers)

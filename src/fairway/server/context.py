@@ -64,6 +64,7 @@ class Counters(CounterSet):
         "dropped_frames",
         "errors",
         "faults",
+        "memory_drops",
         "messages_received",
         "rate_excesses",
         "refused",
@@ -76,7 +77,7 @@ class Counters(CounterSet):
 
     def __init__(self) -> None:
         self.connections = self.requests = self.websockets = self.messages_received = 0
-        self.errors = self.faults = self.rate_excesses = self.slow_senders = self.slow_consumers = (
+        self.errors = self.faults = self.memory_drops = self.rate_excesses = self.slow_senders = self.slow_consumers = (
             self.dropped_frames
         ) = 0
         self.refused = self.address_refusals = 0

@@ -141,6 +141,10 @@ class Limits(TlsOptions):
     """Open connections of one address at once, or of one IPv6 network (/64); beyond it 429 with Retry-After. 0: no
     bound. Trusted proxies have none; a WebSocket that one of them passes on counts for the client that it names."""
 
+    max_client_memory: int = 0
+    """Bytes that wait for all clients of a process, or because of them: beyond it new connections are answered 503, and
+    the clients for which most waits are dropped. 0: no bound but those of each client."""
+
     tls_handshakes_per_pass: int = 4
     """Steps of TLS handshakes, about a millisecond each, before all other connections get their turn."""
 
@@ -344,6 +348,7 @@ _LEAST = {
     "max_connections": 0,
     "max_connections_per_address": 0,
     "min_body_rate": 0,
+    "max_client_memory": 0,
     "max_messages_per_second": 0,
     "max_bytes_per_second": 0,
     "deflate_min_bytes": 0,

@@ -18,20 +18,20 @@ from typing import Any
 from fairway import running, whereabouts
 from fairway.asgi.lifespan import Lifespan
 from fairway.asgi.scope import UNKNOWN, Entrance, Origin
-from fairway.asgi.types import Application, Headers
+from fairway.asgi.types import Application
 from fairway.logs import get_logger, switch_on
-from fairway.protocols.http1 import Http1Protocol
 from fairway.protocols.proxy import ProxyHeader
 from fairway.protocols.websocket.frames import SERVICE_RESTART
 from fairway.server.accepting import AcceptPace
 from fairway.server.access import AccessLog, EventLog
-from fairway.server.admission import note_refusal
+from fairway.server.admission import answer, note_refusal, turn_away_for_memory
 from fairway.server.arrival import Refusal
 from fairway.server.config import Config
 from fairway.server.context import ServerContext
 from fairway.server.exchanges import TOO_MANY, TOO_MANY_OF_ADDRESS
 from fairway.server.http1.connection import Http1Connection
 from fairway.server.introduction import Introduction
+from fairway.server.memory import ClientMemory
 from fairway.server.negotiation import connection_for
 from fairway.server.output.lanes import SOCKETS, TlsSocket
 from fairway.server.proxy import Network, is_within
@@ -122,7 +122,7 @@ class Server:
         self._pauses = 0
         self._pauses_told_at = -inf
         self._handshakes: Handshakes | None = None
-        self._kind = _Counted if config.limits.max_connections_per_address else _Accepted
+        self._memory: ClientMemory | None = None
         self.context: ServerContext
 
     async def start(self, sockets: list[socket.socket]) -> None:
@@ -141,6 +141,8 @@ class Server:
         self.context.state = state
         if self.config.tls is not None:
             self._handshakes = Handshakes(self.context, self.config.tls, self._connect_over_tls)
+        if self.config.limits.max_client_memory:
+            self._memory = ClientMemory(self.context)
         for listening in sockets:
             listening.setblocking(False)
             if listening.family in (socket.AF_INET, socket.AF_INET6) and sys.platform == "linux":
@@ -168,9 +170,10 @@ class Server:
             if not most:
                 self._rest(listening, _TURN_SECONDS)  # it is another worker's turn
                 return
+        kind = _Accepted if self.context.addresses is None else _Counted
         for _ in range(most):
             try:
-                accepted, peer = _accept(listening, self._kind)
+                accepted, peer = _accept(listening, kind)
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -180,6 +183,9 @@ class Server:
             # Not `_connecting`: its futures are done a pass after their connections have been counted.
             if self.context.has_no_place(self._accepted - self.context.counters.connections):
                 self._turn_away(accepted)
+                continue
+            if self._memory is not None and self._memory.is_over:
+                turn_away_for_memory(self.context, accepted, self._handshakes is not None)
                 continue
             if self.config.introducers is not None and _is_trusted(accepted, self.config.introducers):
                 Introduction(self.context, accepted, self._introduced).begin()
@@ -210,12 +216,8 @@ class Server:
             accepted.close()
         else:
             note_refusal(self.context, client, "429")
-            Refusal(self.context, accepted, self._answer(*TOO_MANY_OF_ADDRESS)).begin()
+            Refusal(self.context, accepted, answer(self.context, *TOO_MANY_OF_ADDRESS)).begin()
         return False
-
-    def _answer(self, status: int, reason: str, headers: Headers) -> bytes:
-        defaults = self.context.defaults().lines
-        return Http1Protocol().error_response(status, reason, default_headers=defaults, extra_headers=headers)
 
     def _turn_away(self, accepted: socket.socket) -> None:
         # One write, and then close: a client that has sent its request already may see a reset instead.
@@ -226,7 +228,7 @@ class Server:
             accepted.close()  # without TLS there is no way to tell the client
             return
         with accepted, contextlib.suppress(OSError):
-            accepted.send(self._answer(*TOO_MANY))
+            accepted.send(answer(context, *TOO_MANY))
 
     def _introduced(self, accepted: socket.socket, header: ProxyHeader) -> None:
         """A proxy has introduced the client. If it names no source, the connection is the proxy's own."""

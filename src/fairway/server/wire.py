@@ -194,6 +194,12 @@ class Wire(Outbox):
         transport = self.transport
         return 0 if transport is None else transport.get_write_buffer_size() + unacknowledged(transport)
 
+    @property
+    def held_bytes(self) -> int:
+        """What waits in this process to be sent."""
+        transport = self.transport
+        return self.size + (0 if transport is None else transport.get_write_buffer_size())
+
     def _begin_pending(self) -> Pending:
         pending = self.pending
         if not isinstance(pending, Pending):

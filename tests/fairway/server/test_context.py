@@ -139,7 +139,7 @@ async def test_what_a_server_counts_is_among_the_statistics_of_the_process(conte
 
     assert after["requests"] - before["requests"] == 2
     assert after.keys() == {
-        "address_refusals", "connections", "dropped_frames", "errors", "faults", "messages_received",
+        "address_refusals", "connections", "dropped_frames", "errors", "faults", "memory_drops", "messages_received",
         "rate_excesses", "refused",
         "requests",
         "responses_1xx", "responses_2xx", "responses_3xx", "responses_4xx", "responses_5xx", "responses_none",

@@ -480,6 +480,12 @@ class Http1Connection(asyncio.Protocol):
         self._taken_at_eof = exchange.sent_bytes
         self._set_deadline(self._context.touch() + self._context.limits.disconnect_timeout)
 
+    @property
+    def held_bytes(self) -> int:
+        """What waits here for the client, or because of it."""
+        exchange = self._exchange
+        return self.outbox.held_bytes + (0 if exchange is None else exchange.buffered)
+
     # For the server -------------------------------------------------------------------------------------------
 
     def drain(self) -> None:

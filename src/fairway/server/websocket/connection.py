@@ -459,6 +459,13 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self.inbox.clear()
         self._core = self.handshake = None
 
+    @property
+    def held_bytes(self) -> int:
+        """What waits here for the client, or because of it."""
+        core, wire = self._core, self.outbox
+        held = wire.held_bytes + self.inbox.client_size
+        return held if core is None else held + core.decoder.held_bytes
+
     # For the server -------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
