@@ -321,7 +321,9 @@ async def test_a_group_has_members_in_several_processes(new_layer: NewLayer) -> 
     assert (await received(layers[1], names[2]))["type"] == "direct"
 
 
-async def test_a_send_is_one_publish_whatever_the_members(new_layer: NewLayer) -> None:
+async def test_a_send_is_one_publish_whatever_the_members(new_layer: NewLayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Those messages would count, too, where the machine is slow.
+    monkeypatch.setattr("fairway.layers.session.MEASURE_EVERY", 3600.0)
     sender, here = new_layer(), new_layer()
     members = [new_member(here.hub, await here.new_channel()) for _ in range(100)]
     for member in members:
