@@ -142,7 +142,7 @@ async def test_killed_and_started_again_it_goes_on(own_redis: RedisServer, proce
     assert [record.levelno for record in ours].count(logging.ERROR) == 2
     assert [record.levelno for record in ours].count(logging.WARNING) == 2
     assert not any(record.exc_info for record in ours)
-    assert any("What is sent waits for 0.3 s, then fails" in record.getMessage() for record in ours)
+    assert any("calls wait for up to 0.3 s, then fail" in record.getMessage() for record in ours)
     assert any(" is back after " in record.getMessage() for record in ours)
 
 
