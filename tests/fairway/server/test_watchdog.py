@@ -99,7 +99,7 @@ def sleep_in_the_loop():
         time.sleep(0.05)
 
 def never_match():
-    re.match(r"(a+)+$", "a" * 23 + "b")  # a second within one call, which keeps the interpreter to itself
+    re.match(r"(a+)+$", "a" * 24 + "b")  # a second within one call, which keeps the interpreter to itself
 
 async def application(scope, receive, send):
     if scope["type"] == "lifespan":
