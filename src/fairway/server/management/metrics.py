@@ -96,6 +96,18 @@ METRICS: tuple[Metric, ...] = (
         "fairway_slow_consumers_total", "counter", "Clients that were dropped for being too slow.",
         _counter("server", "slow_consumers"),
     ),
+    Metric(
+        "fairway_slow_senders_total", "counter", "Bodies and messages that came too slowly.",
+        _counter("server", "slow_senders"),
+    ),
+    Metric(
+        "fairway_rate_excesses_total", "counter", "How often a WebSocket's client sent more than its rate.",
+        _counter("server", "rate_excesses"),
+    ),
+    Metric(
+        "fairway_memory_drops_total", "counter", "Clients that were dropped because all together held too much.",
+        _counter("server", "memory_drops"),
+    ),
     Metric("fairway_faults_total", "counter", "Bad input, and faults of peers.", _counter("server", "faults")),
     Metric(
         "fairway_application_errors_total", "counter", "Exceptions of the application.", _counter("server", "errors")

@@ -10,6 +10,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from fairway import __version__
+from fairway.server.context import Counters
 from fairway.server.management.metrics import METRICS, NAMES, OF_THE_SERVER, exposition
 from fairway.server.management.overview import Overview, ProcessView
 
@@ -23,8 +24,9 @@ FIGURES: dict[str, Any] = {
     "counters": {
         "server": {
             "address_refusals": 0, "connections": 9,
-            "dropped_frames": 1, "errors": 0, "faults": 2, "messages_received": 7, "refused": 0,
-            "requests": 4, "responses_2xx": 3, "responses_none": 1, "slow_consumers": 0, "websockets": 5,
+            "dropped_frames": 1, "errors": 0, "faults": 2, "memory_drops": 0, "messages_received": 7,
+            "rate_excesses": 0, "refused": 0, "requests": 4, "responses_2xx": 3, "responses_none": 1,
+            "slow_consumers": 0, "slow_senders": 0, "websockets": 5,
         },
         "layers": {"groups": 2, "memberships": 5, "dropped_messages": 0},
         "backplane": {"published": 3, "received": 4, "outages": 1},
@@ -97,3 +99,10 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
             assert re.search(rf"(rate|increase)\(\s*{name}", query), query
         for name in re.findall(r"(?:rate|increase)\(\s*(fairway_\w+)", query):
             assert name.endswith("_total"), query
+
+
+def test_whatever_a_server_counts_is_among_them():
+    """Under its own name, apart from responses, which have a label."""
+    names = {"connections": "accepted_connections", "errors": "application_errors"}
+    counted = {names.get(name, name) for name in Counters.__slots__}
+    assert {f"fairway_{name}_total" for name in counted} <= NAMES
