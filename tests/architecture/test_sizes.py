@@ -32,7 +32,7 @@ LARGE_CLASSES: dict[str, tuple[int, int]] = {
     "fairway.server.context.ServerContext": (25, 31),
     "fairway.server.http1.connection.Http1Connection": (42, 15),
     "fairway.server.http2.stream.StreamExchange": (28, 24),
-    "fairway.server.limits.Limits": (4, 74),
+    "fairway.server.limits.Limits": (4, 65),
     "fairway.server.websocket.connection.WebSocketConnection": (63, 14),
     "fairway.server.websocket.metered.MeteredConnection": (66, 16),
     "fairway.server.wire.Wire": (38, 15),
