@@ -1,27 +1,29 @@
-"""How many connections are accepted in a pass of the loop while more are waiting. Pure.
+"""How many connections to accept in one pass of the event loop while more are waiting. Pure.
 
-What a connection costs is the application's affair: eight may take one millisecond to set up, or ten. While clients
-queue up, accepting takes place in every pass, so the time from one to the next is what all others of the loop wait for.
-A pass that took long halves the number, a short one gives back one. That helps only if the new connections are what
-takes long. A loop that is busy with something else would keep the queue waiting for nothing: hence the least rate.
+The cost of a connection depends on the application: eight may take one millisecond to set up, or ten. While clients
+queue up, every pass accepts some, and everything else in the loop waits for that. So a long pass halves the number, and
+a short pass adds one. That helps only if the new connections make the passes long. If the loop is busy with something
+else, accepting fewer would only keep clients waiting; hence `LEAST_RATE`.
 """
 
 from __future__ import annotations
 
 MOST = 8
-"""About a millisecond, where connections are cheap. Half as many would cost new connections 5 % of their rate, since
-each pass has a cost of its own.
+"""Connections in one pass: about a millisecond if they are cheap. With half as many, 5 % fewer connections are accepted
+per second, because each pass has a fixed cost.
 """
 
 LONG_PASS = 0.0025
-"""Seconds. A client that is answered after three passes, as most are, waits for three times as long."""
+"""Seconds from which a pass is long. Most clients are answered after three passes, and wait three times as long."""
 
 LEAST_RATE = 1000
-"""Connections a second, however long the passes take."""
+"""Connections to accept per second, however long the passes take."""
 
 
 class AcceptPace:
-    """Belongs to one event loop. `begin_pass`, accept as many; `more_wait` if as many came."""
+    """The pace of one event loop. In each pass call `begin_pass`, accept up to that many connections, and call
+    `more_wait` if there were that many.
+    """
 
     __slots__ = ("_began", "_more", "_most")
 
@@ -31,10 +33,10 @@ class AcceptPace:
         self._more = False
 
     def begin_pass(self, now: float) -> int:
-        """How many to accept in the pass that begins now, by a monotonic clock in seconds: 1 to `MOST`."""
+        """How many to accept in the pass that begins now: 1 to `MOST`. `now` is in seconds of a monotonic clock."""
         took, self._began = now - self._began, now
         if not self._more:
-            return self._most  # the time since then says nothing: nobody was waiting
+            return self._most  # nobody was waiting, so the time since then does not matter
         self._more = False
         if took > LONG_PASS:
             self._most = max(1, self._most // 2)
@@ -43,5 +45,5 @@ class AcceptPace:
         return max(self._most, min(MOST, int(took * LEAST_RATE)))
 
     def more_wait(self) -> None:
-        """As many came as were to be accepted: the next pass goes on."""
+        """Note that this pass accepted all it could: more connections may be waiting, for the next pass."""
         self._more = True

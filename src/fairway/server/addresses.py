@@ -1,11 +1,11 @@
-"""How many connections each address has, and whether it may have another one.
+"""How many connections each address has, and whether it may have another one. Pure: no socket, no clock.
 
-A place belongs to what ends: to a socket, whoever speaks over it, or to a WebSocket without a socket of its own, which
-shares one of HTTP/2 with others, or comes by a proxy's. It is given back once. Pure: no socket, no clock.
+Each counted connection holds a `Place` of its address until it ends. Counted are sockets, whatever protocol they carry,
+and WebSockets that have no socket of their own: they share an HTTP/2 connection, or come through a proxy.
 
-Trusted proxies have no bound: their connections are those of many clients. One whose client a proxy names by the PROXY
-protocol counts for that client. One that a proxy passes on as HTTP is the proxy's; what can be counted of its clients
-are WebSockets, since each of them is one client's for long.
+Trusted proxies have no bound, because their connections carry many clients. If a proxy names the client with the PROXY
+protocol, the connection counts for that client. If a proxy forwards HTTP, its connections are not counted; but the
+WebSockets in them are, since each belongs to one client for a long time.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _MAPPED = bytes(10) + b"\xff\xff"
 
 @functools.lru_cache(maxsize=1024)
 def key_of(host: str) -> Key:
-    """What counts as one address: an IPv4 address, or the first 64 bits of an IPv6 one, which is the least that a
-    network is given, so that a host has 2**64 addresses to choose from.
+    """What counts as one address: an IPv4 address, or the first 64 bits of an IPv6 address. A network gets at least 64
+    bits of its own, so one host can use 2**64 addresses.
     """
     try:
         packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
@@ -35,12 +35,12 @@ def key_of(host: str) -> Key:
 
 
 class Place:
-    """One of an address's places, until it is given back."""
+    """The right of one connection to exist, until it is given back."""
 
     __slots__ = ("_addresses", "_key", "is_beyond")
 
     is_beyond: bool
-    """Whether it is one too many: its connection is to be told so, and closed."""
+    """Whether the address has too many connections: answer this one with a refusal, and close it."""
 
     def __init__(self, addresses: Addresses | None, key: Key, is_beyond: bool) -> None:
         self._addresses = addresses
@@ -48,19 +48,19 @@ class Place:
         self.is_beyond = is_beyond
 
     def give_back(self) -> None:
-        """Harmless if that was done before."""
+        """Free the place. A second call does nothing."""
         addresses, self._addresses = self._addresses, None
         if addresses is not None:
             addresses.given_back(self._key, self.is_beyond)
 
 
 UNBOUNDED = Place(None, "", False)
-"""Of whoever is not counted."""
+"""The place of every connection that is not counted."""
 
 
 class Addresses:
-    """The places of one event loop. Each address has `most`, and as many again for those that are told that there are
-    no more, so that telling is bounded as well. An address without a connection is not remembered.
+    """The places of one event loop. Each address has `most` places, and again `most` places for connections that get a
+    refusal, so that refusals are bounded too. Addresses without connections use no memory.
     """
 
     def __init__(self, most: int, proxies: Iterable[Network] = ()) -> None:
@@ -71,11 +71,11 @@ class Addresses:
         self._kept: dict[object, Place] = {}
 
     def __len__(self) -> int:
-        """How many addresses have a place."""
+        """The number of addresses that hold a place."""
         return len(self._held)
 
     def take(self, host: str) -> Place | None:
-        """A place for a connection from there. None: not even one to be told in."""
+        """Take a place for a connection from this host. None: close the connection without an answer."""
         if is_within(host, self._proxies):
             return UNBOUNDED
         key = key_of(host)
@@ -94,8 +94,9 @@ class Addresses:
             del self._held[key]
 
     def client_of(self, scope: Mapping[str, Any], is_shared: bool) -> tuple[str, int] | None:
-        """For whom a WebSocket counts; None: for nobody, or its socket does so already. `is_shared`: others have come
-        by the same socket, whose own place is not enough then.
+        """The client whose place a WebSocket needs. None: it needs no place, or the place of its socket is enough.
+
+        `is_shared` says whether the socket carries other exchanges, so that its place is not enough.
         """
         peer: tuple[str, int] | None = scope["client"]
         if peer is None or is_within(peer[0], self._proxies):
@@ -103,12 +104,12 @@ class Addresses:
         return peer if is_shared else None
 
     def keep(self, connection: object, place: Place) -> None:
-        """The place is the connection's, until `release`."""
+        """Let the connection hold the place until `release`."""
         if place is not UNBOUNDED:
             self._kept[connection] = place
 
     def release(self, connection: object) -> None:
-        """The connection has gone, and with it the place that it kept, if any."""
+        """The connection is gone: give back its place, if it held one."""
         place = self._kept.pop(connection, None)
         if place is not None:
             place.give_back()

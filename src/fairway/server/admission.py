@@ -1,5 +1,5 @@
-"""What becomes of those for whom there is no place: their address has as many connections as it may have
-(`fairway.server.addresses`), or all clients hold as much memory as they may (`fairway.server.memory`).
+"""How connections are refused: because their address has too many (`fairway.server.addresses`), or because all clients
+together hold too much memory (`fairway.server.memory`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def place_for_websocket(context: ServerContext, scope: Mapping[str, Any], is_shared: bool) -> Place | None:
-    """A place to be kept until the WebSocket ends (`Addresses.client_of`); None: it is to be refused."""
+    """Take a place, to be held until the WebSocket ends. None: refuse it; that is logged and counted already.
+
+    `is_shared` is as for `Addresses.client_of`.
+    """
     addresses = context.addresses
     client = None if addresses is None else addresses.client_of(scope, is_shared)
     if addresses is None or client is None:
@@ -35,14 +38,14 @@ def place_for_websocket(context: ServerContext, scope: Mapping[str, Any], is_sha
 
 
 def note_refusal(context: ServerContext, scope: Mapping[str, Any], how: str) -> None:
-    """Count it, and say so."""
+    """Count and log a refusal; `how` says what the client gets."""
     context.counters.address_refusals += 1
     most = context.limits.max_connections_per_address
     context.fault("address limit", scope, f"more than {most} connections of this address: {how}")
 
 
 def turn_away_for_memory(context: ServerContext, accepted: socket.socket, is_tls: bool) -> None:
-    """Tell a client that was just accepted, but not over TLS, where a handshake would have to come first."""
+    """Answer 503 on a socket that was just accepted. With TLS, close it: an answer would need a handshake first."""
     context.counters.refused += 1
     context.fault("short of memory", None, "clients hold more than max_client_memory: new connections are answered 503")
     if is_tls:
@@ -52,6 +55,6 @@ def turn_away_for_memory(context: ServerContext, accepted: socket.socket, is_tls
 
 
 def answer(context: ServerContext, status: int, reason: str, headers: Headers) -> bytes:
-    """A whole response of the server's own."""
+    """The bytes of a complete response made by the server."""
     lines = context.defaults().lines
     return Http1Protocol().error_response(status, reason, default_headers=lines, extra_headers=headers)

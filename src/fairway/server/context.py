@@ -33,29 +33,29 @@ from fairway.timing.clock import Clock
 logger = get_logger("fairway.server")
 
 DRAINED_LINGER_SECONDS = 1.0
-"""Of a connection whose server is stopping: enough for an answer to arrive, and nobody waits for it."""
+"""How long a connection lingers at most while the server stops. It is enough for an answer to arrive."""
 
 
 class Drainable(Protocol):
-    """A connection, as the server sees it when it stops."""
+    """A connection, as far as a stopping server knows it."""
 
     def drain(self) -> None:
-        """Finish what is under way, take nothing new, then close."""
+        """Finish the exchanges under way, accept no new ones, then close."""
 
     def abort(self) -> None:
         """Drop the connection now."""
 
 
 class Served(Protocol):
-    """What a task of the application is for."""
+    """The exchange that a task of the application serves."""
 
     @property
     def scope(self) -> Mapping[str, Any]: ...
 
 
 class Counters(CounterSet):
-    """How often things happened since the server started. `responses` are counted by the first digit of their status;
-    0: the client left before there was one.
+    """What has happened since the server started. `responses` has a count for each first digit of the status; index 0
+    counts clients that left before there was a response.
     """
 
     __slots__ = (
@@ -81,10 +81,10 @@ class Counters(CounterSet):
             self.dropped_frames
         ) = 0
         self.refused = self.address_refusals = 0
-        self.responses = [0] * 10  # an application may answer up to 999
+        self.responses = [0] * 10  # an application may send a status up to 999
 
     def statistics(self) -> Record:
-        """All the counters, by name, those of responses by class."""
+        """All counters by name. Responses have one counter per class: `responses_2xx`, ..., `responses_none`."""
         numbers = dict(super().statistics())
         del numbers["responses"]
         return MappingProxyType(
@@ -93,7 +93,7 @@ class Counters(CounterSet):
 
 
 class ServerContext(Clock):
-    """The clock of all deadlines, and what else belongs to all connections."""
+    """The clock of all deadlines, and everything else that connections share. Call it in its event loop only."""
 
     def __init__(self, app: Application, config: Config, loop: asyncio.AbstractEventLoop, access: EventLog) -> None:
         super().__init__(loop)
@@ -129,22 +129,21 @@ class ServerContext(Clock):
     def run(
         self, scope: Scope, receive: Any, send: Any, served: Served, ended: Callable[[asyncio.Task[None]], object]
     ) -> asyncio.Task[None]:
-        """Start the application's task, in a context of its own: no connection sees another's variables.
+        """Start a task that calls the application, in an empty context: no exchange sees another's context variables.
 
-        `served` is what the task is for. `ended` is called when it has ended, and calls `forget`: one callback costs
-        less memory than two.
+        When the task has ended, `ended` is called. It must call `forget`; one callback needs less memory than two.
         """
         variables = Context()
         return self._start(variables.run(_call, self.app, scope, receive, send), variables, served, ended)
 
     def forget(self, task: asyncio.Task[None], began: float = math.inf, weight: int = 0) -> None:
-        """The task has ended. It began at that time, by the coarse clock or later; `weight`: bytes of its bodies."""
+        """The task has ended. `began` is its start, or somewhat later; `weight` is the size of its bodies in bytes."""
         self.tasks.pop(task, None)
         if self.collector is not None:
             self.collector.task_ended(began, weight)
 
     def name_of(self, task: asyncio.Task[Any]) -> str:
-        """What the task serves and for whom, for a log."""
+        """The target and the client of the task's exchange, for a log."""
         served = self.tasks.get(task)
         if served is None:
             return "a task of the application"
@@ -157,20 +156,20 @@ class ServerContext(Clock):
         served: Served,
         ended: Callable[[asyncio.Task[None]], object],
     ) -> asyncio.Task[None]:
-        # Apart from `run`, whose frame belongs to the traceback of what the call itself raises: a frame of it that
-        # knew the task would keep task, error and traceback in a cycle. The same holds for who calls `run`.
-        # With a name that all share: asyncio makes a string of its own for every task that has none.
+        # Not part of `run`: if the application's call raises, the frame of `run` is in the traceback. If that frame
+        # referred to the task, task, error and traceback would form a cycle. Callers of `run` must avoid the same.
+        # All tasks share one name, because asyncio makes a new string for every task without a name.
         task: asyncio.Task[None] = self.loop.create_task(coroutine, name="fairway application", context=variables)
         self.tasks[task] = served
-        # Without a context it would get a copy of one.
+        # Without an explicit context, the callback would get a copy of the current one.
         task.add_done_callback(ended, context=variables)
         return task
 
     def fault(self, kind: str, scope: Mapping[str, Any] | None, text: str) -> None:
-        """One line about a fault of a peer or of the application; `kind` is what the lines are limited by."""
+        """Log one line about a fault of a peer or of the application. The rate of lines is limited for each `kind`."""
         self.counters.faults += 1
         faults = self.faults
-        # Under attack most are only counted.
+        # During an attack most faults are only counted.
         if not faults.counts(self.touch(), kind):
             return
         if scope is None:
@@ -179,22 +178,23 @@ class ServerContext(Clock):
             faults.write("%s %s: %s", client_text(scope), target_text(scope), text)
 
     def client_stalled(self, scope: Mapping[str, Any]) -> None:
-        """A client has taken no byte for `write_stall_timeout`, and was dropped."""
+        """Note that a client has taken no byte for `write_stall_timeout` and was dropped."""
         self.counters.slow_consumers += 1
         self.fault("slow client", scope, f"client took no data for {self.limits.write_stall_timeout:g} s")
 
     def cancel_hanging(self, task: asyncio.Task[None], scope: Mapping[str, Any]) -> None:
-        """Cancel an application that was told of a disconnect, and has had `disconnect_timeout` to end."""
+        """Cancel an application that has not ended within `disconnect_timeout` after it was told of a disconnect."""
         seconds = self.limits.disconnect_timeout
         text = f"application did not end within {seconds:g} s after the disconnect: cancelled"
         self.fault("application hangs", scope, text)
         task.cancel()
 
     def application_error(self, kind: str, scope: Mapping[str, Any], error: BaseException) -> None:
-        """The application raised: the traceback, once, with what it was serving and for whom; then lines.
+        """Log what the application raised, with the target and the client. An error that repeats gets a traceback from
+        time to time, and one line otherwise.
 
-        An error with an attribute `asgi_fault`, a few words on what has happened, is a line: its traceback would say
-        nothing of the application.
+        An error with the attribute `asgi_fault` (a few words that say what happened) is always one line, because its
+        traceback would say nothing about the application.
         """
         fault = getattr(error, "asgi_fault", None)
         if isinstance(fault, str):
@@ -212,7 +212,7 @@ class ServerContext(Clock):
         self.errors.flush(now)
 
     def defaults(self) -> ResponseDefaults:
-        """What responses have in common at this second."""
+        """The header fields that all responses of the current second share."""
         second = int(self.touch())
         if self._defaults.second != second:
             self._defaults = ResponseDefaults(self.config.server_name, second)
@@ -225,7 +225,7 @@ class ServerContext(Clock):
 
     @property
     def linger_seconds(self) -> float:
-        """How long a connection that we have closed is read, for the peer to close it (RFC 9112 section 9.6)."""
+        """How long a peer may take to end its side after we have ended ours (RFC 9112 section 9.6)."""
         seconds = self.limits.close_timeout
         return min(seconds, DRAINED_LINGER_SECONDS) if self.draining else seconds
 
@@ -235,8 +235,8 @@ class ServerContext(Clock):
         return self.max_connections < len(self.connections) - self.refusing
 
     def has_no_place(self, coming: int) -> bool:
-        """Whether not even a refusal may be waited for: descriptors are kept for the application. `coming`: of
-        connections that are accepted but not here yet.
+        """Whether a new connection has to be closed without an answer, because the remaining descriptors are for the
+        application. `coming` is the number of accepted connections that are not in `connections` yet.
         """
         return len(self.connections) + coming >= self.max_connections + descriptors.reserve() // 4
 
@@ -249,13 +249,13 @@ class ServerContext(Clock):
             self._idle.set()
 
     async def wait_no_connections(self) -> None:
-        """Return when the last connection has gone."""
+        """Wait until there are no connections. Cancelling loses nothing."""
         while self.connections:
             self._idle.clear()
             await self._idle.wait()
 
     def close(self) -> None:
-        """Stop the clock, and say what is still to be said."""
+        """Stop the clock and the collector, and log what the logs have held back."""
         self.stop()
         if self.collector is not None:
             self.collector.close()
@@ -264,7 +264,7 @@ class ServerContext(Clock):
 
 
 def _call(app: Application, scope: Scope, receive: Any, send: Any) -> Coroutine[Any, Any, None]:
-    """A coroutine of the application's call, which may return any awaitable, or raise at once."""
+    """Call the application, and return a coroutine whatever it does: it may return any awaitable, or raise at once."""
     try:
         awaitable = enter_application(app, scope, receive, send)
     except BaseException as error:
@@ -280,4 +280,4 @@ async def _raise(error: BaseException) -> None:
     try:
         raise error
     finally:
-        del error  # its traceback refers to this frame
+        del error  # otherwise a cycle: its traceback refers to this frame

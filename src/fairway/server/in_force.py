@@ -12,8 +12,9 @@ _DEFAULTS = Limits()
 
 
 def table(limits: Limits, given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
-    """A line for each limit: the key of the setting, its value, and where that comes from. `given` are flags by the
-    name of the limit; they are among the `limits` already, as what the environment says is.
+    """One line for each limit: the key of the setting, its value, and the source of the value.
+
+    `given` has the flags of the command line, by the name of the limit. `limits` includes flags and environment.
     """
     rows = [
         (one.name.upper(), _text(getattr(limits, one.name)), _source(one.name, limits, given, environment))

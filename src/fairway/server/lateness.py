@@ -1,12 +1,11 @@
-"""How late an event loop is: by how much it calls later than it was asked to. Pure."""
+"""How late an event loop is: how long after the requested time it calls back. Pure."""
 
 from __future__ import annotations
 
 
 class Lateness:
-    """Of one loop, in which `beat` is called every `interval` seconds. Times are seconds of one monotonic clock.
-
-    `take` may be called in another thread, also while the loop is blocked.
+    """The lateness of one loop, which has to call `beat` every `interval` seconds. Times are seconds of one monotonic
+    clock. `take` may be called from another thread, even while the loop is blocked.
     """
 
     __slots__ = ("_due", "_interval", "_longest", "total")
@@ -16,10 +15,10 @@ class Lateness:
         self._due = now + interval
         self._longest = 0.0
         self.total = 0.0
-        """By how many seconds all beats so far were late, added up."""
+        """The sum of the lateness of all beats so far, in seconds."""
 
     def beat(self, now: float) -> None:
-        """The loop has called."""
+        """Note a callback of the loop. The next one is due after `interval`."""
         late = max(0.0, now - self._due)
         self._due = now + self._interval
         self.total += late
@@ -27,6 +26,6 @@ class Lateness:
             self._longest = late
 
     def take(self, now: float) -> float:
-        """By how much the latest beat was late since this was last asked, or the one that is due is late now."""
+        """The longest lateness since the previous `take`, in seconds. A beat that is overdue now counts as well."""
         longest, self._longest = self._longest, 0.0
         return max(longest, now - self._due, 0.0)

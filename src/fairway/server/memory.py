@@ -1,9 +1,9 @@
-"""A bound over what all clients of a server have waiting in it: bodies, messages, and answers that they do not take.
+"""A bound on what all clients of a server together keep in its memory: bodies, messages, and unsent answers.
 
-Each client has bounds of its own, but there may be many of them. With `max_client_memory` the server adds up what they
-hold, about once a second, some of them at a time so that nobody waits for it. While that is more than the bound new
-connections are answered 503, and those that hold most are dropped until the rest is well below it. Without it nothing
-here runs.
+Each client has bounds of its own, but there may be many clients. With `max_client_memory`, the server adds up about
+once a second how much they hold, in steps of a millisecond. If the sum exceeds the bound, the connections that hold
+most are dropped until the rest is well below it, and new connections are answered 503 until the next sum. Without that
+setting, nothing here runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _INTERVAL = 1.0
 
 ADDED_PER_TICK = 2000
-"""Connections that are looked at in one go: about a millisecond."""
+"""How many connections are added up in one step: about a millisecond."""
 
 REASON = "server is short of memory"
 
@@ -29,8 +29,8 @@ _One = TypeVar("_One")
 
 
 def largest(held: Iterable[tuple[int, _One]], bound: int) -> list[_One]:
-    """Whom to drop so that the rest hold at most seven eighths of the bound, the largest first; nobody if all together
-    do not hold more than the bound.
+    """Which to drop so that the rest hold at most seven eighths of the bound, the largest first. None of them if
+    together they hold no more than the bound.
     """
     sizes = sorted(held, key=lambda one: one[0], reverse=True)
     total = sum(size for size, _ in sizes)
@@ -46,13 +46,13 @@ def largest(held: Iterable[tuple[int, _One]], bound: int) -> list[_One]:
 
 
 class ClientMemory:
-    """Belongs to one server. (`fairway.timing.wheel.Entry`)"""
+    """The running sum of one server. (`fairway.timing.wheel.Entry`)"""
 
     def __init__(self, context: ServerContext) -> None:
         self.wheel_slot: int | None = None
         self.is_over = False
         self.total = 0
-        """Bytes, when they were last added up."""
+        """The latest sum, in bytes."""
         self._context = context
         self._waiting: list[Drainable] = []
         self._held: list[tuple[int, Drainable]] = []
@@ -60,7 +60,7 @@ class ClientMemory:
         context.schedule(self, self._began_at + _INTERVAL)
 
     def handle_deadline(self, now: float) -> float:
-        """Look at some; when all have been looked at, judge."""
+        """Add up the next connections. After the last one, drop some if necessary."""
         if not self._waiting and not self._held:
             self._began_at = now
             self._waiting = list(self._context.connections)
@@ -83,13 +83,14 @@ class ClientMemory:
             context.fault("memory", None, text)
         for one in victims:
             if isinstance(one, WebSocketExchange):
-                one.ended(TRY_AGAIN_LATER, REASON)  # its Close would wait behind what it does not take
+                one.ended(TRY_AGAIN_LATER, REASON)  # no Close frame: it would wait behind what the client does not take
             one.abort()
 
 
 def held_by(connection: Any) -> int:
-    """Bytes that wait in the server because of this client; 0 for what is no connection yet. WebSockets over HTTP/2
-    count for themselves.
+    """How many bytes this connection keeps in memory. 0 for a socket that is still in a handshake.
+
+    A WebSocket over HTTP/2 is a connection of its own here, and is not part of its HTTP/2 connection's sum.
     """
     if isinstance(connection, Http2Connection):
         waiting = sum(one.outbox.size for one in connection.writer.waiting if isinstance(one, RequestStream))

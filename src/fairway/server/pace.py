@@ -4,11 +4,11 @@ from __future__ import annotations
 
 
 def next_deadline(deadline: float, now: float, size: int, rate: int, patience: float) -> float:
-    """When a body has to have gone on, after `size` bytes of it have come, and would have had to by `deadline`.
+    """The time by which more of a body must arrive, after `size` bytes have arrived before `deadline`.
 
-    A byte buys 1 / `rate` seconds, and nobody has more than `patience` in hand. So a client may be silent for that
-    long, and one that sends at this rate goes on for ever. One that trickles has `patience` and little more, however
-    often it sends. With a rate of 0 any byte buys everything.
+    Each byte moves the deadline by 1 / `rate` seconds, but never further than `patience` seconds from now. So a client
+    may be silent for `patience`, and may send at `rate` for ever. A client that trickles gets little more than
+    `patience` in all, however often it sends. With a rate of 0, any byte moves the deadline as far as possible.
     """
     full = now + patience
     return full if not rate else min(deadline + size / rate, full)

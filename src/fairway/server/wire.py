@@ -1,20 +1,24 @@
 """One accepted socket: what is written to it, whether it is read, how it ends, and how long each of these may take.
 
-A `Wire` is the outbox that also reads and ends. Its owner is the asyncio protocol of the same transport and passes on
-what the transport says: `pause_writing`, `resume_writing`, `eof`, `lost`. The wire has no protocol of its own and knows
-no message. An upgrade changes its owner and nothing else.
+A `Wire` is an outbox that can also read and end. It knows no message and parses nothing. Its owner is the asyncio
+protocol of the same transport, and passes on what asyncio calls: `pause_writing`, `resume_writing`, `connection_lost`
+(as `lost`), and the end of the stream (it sets `eof`). An upgrade replaces the owner and nothing else.
 
-* Reading or paused. Only the owner pauses and resumes. Nobody sees the end of a stream that is not read, so somebody
-  else looks for it meanwhile (`fairway.server.paused`) and tells `owner.peer_has_left`.
-* Writing or blocked. While the transport holds anything the wire is blocked, and the client has `write_stall_timeout`
-  for each byte. If it takes none it is dropped, and `handle_deadline` says so, once.
-* Open, finishing, lost. `finish` writes what there is, however long a client that takes it needs, then ends our side,
-  and the peer has `linger_seconds` to end its own. `close` does not wait for the peer, `abort` not for the socket.
-  Whichever it was, at last the transport says `lost`.
+A wire has three independent states:
 
-Why linger: closing a socket in which something lies unread makes the kernel send a reset, which can overtake our answer
-or our Close and destroy it at the peer (RFC 9112 section 9.6). So we stop writing, read on, and throw away what comes
-(`discard`) until the peer has seen our end and ended its side, but not for ever.
+* *Reading or paused.* Only the owner pauses and resumes. A socket that is not read does not show that its stream has
+  ended. So the loop's `Paused` checks all paused sockets once a second, and calls `owner.peer_has_left`.
+* *Writing or blocked.* The wire is blocked while the transport holds any byte. Then the client must take at least one
+  byte in each `write_stall_timeout`. If it does not, `handle_deadline` aborts, and returns True once.
+* *Open, finishing or lost.* Three methods end a wire, and the owner may call any of them at any time. `finish` writes
+  everything, as long as the client keeps taking it; then it ends our side, and gives the peer `linger_seconds` to end
+  its own. `close` does not wait for the peer; only if the socket does not take everything at once, it is a `finish`.
+  `abort` waits for nothing and drops what is unsent. After each of them the transport reports its loss, and the owner
+  calls `lost`.
+
+Why linger: if a socket is closed while received bytes lie unread, the kernel sends a reset. The reset can overtake our
+last bytes and destroy them at the peer (RFC 9112 section 9.6). So we end our side, go on reading, and throw away what
+arrives (`discard`), until the peer ends its side or `linger_seconds` have passed.
 """
 
 from __future__ import annotations
@@ -34,31 +38,33 @@ try:
     from fcntl import ioctl as _ioctl
     from termios import TIOCOUTQ as _OUTQ
 except ImportError:  # Windows
-    _OUTQ = None  # type: ignore[assignment, misc]  # where there is none nothing is asked
+    _OUTQ = None  # type: ignore[assignment, misc]
 
 
 def unacknowledged(transport: Transport) -> int:
-    """Bytes that were sent and that the peer's system has not taken; 0 where ours does not tell."""
+    """How many sent bytes the peer's system has not acknowledged. 0 where our system cannot tell."""
     endpoint = transport.get_extra_info("socket")
     if endpoint is None or _OUTQ is None or transport.is_closing():
         return 0
     try:
         return int.from_bytes(_ioctl(endpoint.fileno(), _OUTQ, bytes(4)), sys.byteorder)
-    except (OSError, ValueError):  # it is closed, or is of a kind that does not tell
+    except (OSError, ValueError):  # the socket is closed, or is of a kind that does not tell
         return 0
 
 
 def moved(transport: Transport | None, since: float) -> bool:
-    """Whether what carries this transport has sent anything since then, though nothing of this: its turn will come."""
+    """Whether the connection that carries this transport, a stream, has sent anything since then, even if nothing of
+    this stream: its turn will come. Always False for a transport with a socket of its own.
+    """
     moved_at: float = 0.0 if transport is None else transport.get_extra_info("moved_at", 0.0)
     return moved_at > since
 
 
 class Owner(PausedConnection, Protocol):
-    """Who speaks over a wire."""
+    """The protocol object that uses a wire."""
 
     def schedule(self, deadline: float) -> None:
-        """See to it that `Wire.handle_deadline` is called then, or a little later."""
+        """Make sure that `Wire.handle_deadline` is called at this time, or a little later."""
 
 
 class Host(Protocol):
@@ -72,7 +78,7 @@ class Host(Protocol):
 
     @property
     def limits(self) -> Limits:
-        """Of these `outbox_high_water`, `outbox_bytes` and `write_stall_timeout`."""
+        """A wire uses `outbox_high_water`, `outbox_bytes` and `write_stall_timeout`."""
 
     @property
     def paused(self) -> Paused: ...
@@ -82,28 +88,29 @@ class Host(Protocol):
         """How long a peer may take to end its side after we have ended ours."""
 
     def touch(self) -> float:
-        """The time, by the clock of the deadlines."""
+        """The current time of the clock that deadlines use."""
 
 
 class NothingPending:
-    """Says that nothing is waited for. All wires share one, which has no room for anything that could be changed."""
+    """The state of a wire that waits for nothing. All wires share one instance, which cannot be changed."""
 
     __slots__ = ()
 
     stalled_at: float | None = None
-    """Since when the socket, which is full, has taken no byte."""
+    """Since when the socket is full and has taken no byte. None: it is not full."""
 
     left: int = 0
-    """How many bytes the peer had not taken then."""
+    """How many bytes the peer had not taken at `stalled_at`."""
 
     is_finishing = False
+    """Whether `finish` was called."""
 
     linger_until: float | None = None
-    """When the peer will have had its time; our side has been ended."""
+    """Until when the peer may end its side. None: our side has not ended."""
 
 
 class Pending(NothingPending):
-    """What a wire waits for: its socket to take a byte, or its peer to end its side."""
+    """The state of a wire whose socket has to take a byte, or whose peer has to end its side."""
 
     __slots__ = ("is_finishing", "left", "linger_until", "stalled_at")
 
@@ -117,21 +124,21 @@ NOTHING_PENDING = NothingPending()
 
 
 class Wire(Outbox):
-    """`endpoint` is as for `Outbox`. After `lost` everything is harmless, and nothing happens."""
+    """`endpoint` is as for `Outbox`. After `lost`, every method may still be called and does nothing."""
 
     __slots__ = ("_host", "eof", "owner", "pending", "reading")
 
     owner: Owner | None
-    """Whom to tell; None before anybody speaks, and after the end."""
+    """The protocol object to notify. None before there is one, and after `lost`."""
 
     pending: NothingPending
-    """To be looked at only."""
+    """Read-only for others."""
 
     reading: bool
-    """Whether what arrives is given to the owner. It stays what it was when there is nothing more to read."""
+    """Whether the owner gets what arrives. The end of the stream and `lost` leave it unchanged."""
 
     eof: bool
-    """Whether the peer has ended its side; noted by the owner, who is told."""
+    """Whether the peer has ended its side. The owner sets it."""
 
     def __init__(self, transport: Transport, host: Host, owner: Owner | None, endpoint: Endpoint | None = None) -> None:
         limits = host.limits
@@ -145,7 +152,7 @@ class Wire(Outbox):
     # Reading --------------------------------------------------------------------------------------------------
 
     def pause_reading(self) -> None:
-        """Read nothing more. Whoever calls this knows who will call `resume_reading`."""
+        """Stop reading. The caller must know who will call `resume_reading`."""
         if self.reading and self.transport is not None and self.owner is not None:
             self.reading = False
             self.transport.pause_reading()
@@ -158,20 +165,18 @@ class Wire(Outbox):
             self.transport.resume_reading()
 
     def discard(self) -> None:
-        """Something has come that nobody wants any more. It may, at some 25 MB a second: sending faster gains nobody
-        anything.
-        """
+        """The owner has thrown away what it read: pause for a moment, so that at most some 25 MB a second arrive."""
         if self.reading and not self.is_ending:
             self.pause_reading()
             self._host.loop.call_later(DISCARD_PAUSE, self.resume_reading)
 
     # Writing --------------------------------------------------------------------------------------------------
 
-    # The transport's high water mark is 0. So it calls these two for the first byte that the socket does not take, and
-    # for the last one that it has taken; in between the wire is blocked.
+    # The transport's high water mark is 0. So the transport calls `pause_writing` as soon as it holds a byte that the
+    # socket did not take, and `resume_writing` when it holds none. In between the wire is blocked.
 
     def pause_writing(self) -> None:
-        """The socket takes no more. From now on it has to take a byte now and then."""
+        """The socket is full. The first `write_stall_timeout` begins."""
         super().pause_writing()
         pending = self._begin_pending()
         pending.stalled_at = now = self._host.touch()
@@ -180,7 +185,7 @@ class Wire(Outbox):
 
     def resume_writing(self) -> None:
         """The socket has taken all of the last chunk."""
-        # Before the outbox writes on: it may block again at once, and that is a new stall with a time of its own.
+        # Do this before the outbox writes on. That may block the wire again, which begins a new stall.
         if self.pending.is_finishing:
             self._begin_pending().stalled_at = None
         else:
@@ -190,13 +195,13 @@ class Wire(Outbox):
             self._end_writing()
 
     def _held(self) -> int:
-        """What the peer has not taken, as far as this can be known: a slow one takes long for what the kernel holds."""
+        """How many bytes the peer has not taken. Those in the kernel count: a slow peer takes long for them."""
         transport = self.transport
         return 0 if transport is None else transport.get_write_buffer_size() + unacknowledged(transport)
 
     @property
     def held_bytes(self) -> int:
-        """What waits in this process to be sent."""
+        """How many bytes wait in this process to be sent."""
         transport = self.transport
         return self.size + (0 if transport is None else transport.get_write_buffer_size())
 
@@ -210,12 +215,13 @@ class Wire(Outbox):
 
     @property
     def is_ending(self) -> bool:
-        """Whether the transport is closing, or lost."""
+        """Whether the transport is closing or lost."""
         return self.transport is None or self.transport.is_closing()
 
     def finish(self) -> None:
-        """Write what there is, end our side, and let the peer end its own, but not for ever. The owner reads on
-        meanwhile, and discards.
+        """Write everything, end our side, and give the peer `linger_seconds` to end its own.
+
+        The owner must go on reading, and call `discard` for what arrives.
         """
         if self.is_ending:
             return
@@ -224,16 +230,15 @@ class Wire(Outbox):
         self._end_writing()
 
     def _end_writing(self) -> None:
-        # A client that is still taking what there is for it is measured by its progress: `resume_writing` comes here.
+        # While something is unsent, the client's progress is measured. `resume_writing` comes here again after that.
         transport = self.transport
         if transport is None or not self.is_empty or self.pending.linger_until is not None:
             return
-        # Both sides have ended: nothing can lie unread any more, so the kernel sends no reset.
+        # The peer's side has ended, so nothing can lie unread, and the kernel sends no reset.
         if self.eof:
             transport.close()
             return
-        # Some transports cannot end one side alone. Then the answer has been written all the same, and a peer that has
-        # what it wants closes by itself.
+        # Some transports cannot end one side alone. A peer that has read the whole answer then closes by itself.
         if transport.can_write_eof():
             transport.write_eof()
         pending = self._begin_pending()
@@ -241,7 +246,7 @@ class Wire(Outbox):
         self._schedule(pending.linger_until)
 
     def close(self) -> None:
-        """End both sides once everything is written. What of it the socket does not take at once makes it `finish`."""
+        """Write everything and end both sides. If the socket does not take everything at once: `finish`."""
         if self.transport is None:
             return
         self.flush()
@@ -251,12 +256,12 @@ class Wire(Outbox):
             self.transport.close()
 
     def abort(self) -> None:
-        """End both sides now, and forget what is unsent: the transport says `lost` in the next pass."""
+        """End both sides now and drop what is unsent. The transport reports its loss in the next pass of the loop."""
         if self.transport is not None:
             self.transport.abort()
 
     def lost(self) -> int:
-        """The transport is gone. As for `Outbox`; nothing is pending any more, and the owner is forgotten."""
+        """As `Outbox.lost`; also forget the owner and all deadlines."""
         if self.owner is not None:
             self._host.paused.discard(self.owner)
         self.owner = None
@@ -270,20 +275,21 @@ class Wire(Outbox):
             self.owner.schedule(deadline)
 
     def next_deadline(self) -> float | None:
-        """When `handle_deadline` has something to judge."""
+        """When `handle_deadline` has to be called next. None: never, as things are."""
         pending = self.pending
         if pending.stalled_at is None:
             return pending.linger_until
-        # While the socket is full our side is not ended: there is no lingering beside it.
+        # A full socket and lingering exclude each other: our side ends only when everything is written.
         return pending.stalled_at + self._host.limits.write_stall_timeout
 
     def handle_deadline(self, now: float) -> bool:
-        """Judge what has lasted too long, and `abort`. True if that is because the client took no byte in its time."""
+        """Abort if a deadline has passed: True if the client took no byte in time, False if it only did not end its
+        side, or if nothing is due. It may be called too early.
+        """
         deadline = self.next_deadline()
         if deadline is None or now < deadline:
             return False
-        # Progress is what the transport has got rid of. The outbox does not count: nothing leaves it while it is
-        # blocked.
+        # Progress is what has left the transport and the kernel. Nothing leaves the outbox while it is blocked.
         pending = self._begin_pending()
         held, left = self._held(), pending.left
         if pending.stalled_at is not None and (held < left or moved(self.transport, pending.stalled_at)):

@@ -1,12 +1,14 @@
-"""The sockets of one event loop that are sent to together: what is decided for each message that many are to get.
+"""Broadcasts of one event loop: decides for each message to many recipients how it gets to their sockets.
 
-A message for `Recipients` is not put into every outbox. Most members of a large group get it from a sweep
-(`fairway.server.output.sweep`), which writes to their sockets directly. A message goes into the outbox of a connection
-whose socket cannot be written to directly, and into all outboxes where a sweep would not pay: for a few recipients, for
-long messages, for messages that may be dropped on their way, and while the sweep of other recipients is under way.
+* *Sweep.* Most members of a large group get a message from a sweep (`fairway.server.output.sweep`), which writes to
+  their sockets directly. If a socket cannot be written to directly, the sweep uses its outbox.
+* *Outboxes.* A message goes into all outboxes if a sweep would not pay or cannot be used: for few recipients, for long
+  messages, for messages that may be dropped on their way, and while a sweep to other recipients is under way.
+* *Consumers.* A recipient whose consumer is busy, or which is not open, gets nothing here. `broadcast` returns the
+  indices of these, and the caller delivers to their consumers.
 
-Nothing overtakes: whatever is appended to an outbox is preceded by what the sweep would have brought to its socket
-later (`bring_forward`), and the sweep bypasses no outbox that holds something.
+No message overtakes another. Before anything is appended to an outbox, `bring_forward` appends what the sweep still
+owes it; and a sweep never bypasses an outbox that holds something.
 """
 
 from __future__ import annotations
@@ -24,35 +26,35 @@ from fairway.server.output.sweep import Sweep
 # For fewer a sweep is not worth setting up.
 FEW = 32
 
-# At most so many bytes are under way: a socket is given them in one piece (`fairway.server.output.lanes.CHUNK_BYTES`).
-# What is kept beside the frames counts too: for each message, and for each index that it leaves out.
+# The most bytes under way. A socket gets them in one write, hence the size (`fairway.server.output.lanes.CHUNK_BYTES`).
+# The objects beside the frames count too: so much for each message, and for each index that it leaves out.
 UNDER_WAY_BYTES = 65536
 MESSAGE_BYTES = 64
 LEFT_OUT_BYTES = 16
 
 
 class Fanout:
-    """Belongs to one loop; everything is called in that loop only. (`fairway.delivery.Fanout`)
+    """The broadcasts of one event loop. Call everything in that loop only. (`fairway.delivery.Fanout`)
 
-    `wake` is called when there will be something to write, and nothing was.
+    `wake` is called when `is_busy` becomes true. After that, `write` must be called in each pass while it is true.
     """
 
     __slots__ = ("_wake", "delivered", "indirect", "is_busy", "loop", "outboxes", "sweep")
 
     delivered: int
-    """How many recipients messages for many have gone straight to, one by one and over all messages."""
+    """How many times a broadcast has gone to a recipient without its consumer, summed over all broadcasts."""
 
     is_busy: bool
-    """Whether something is to be written: `write` is to be called."""
+    """Whether there is something to write."""
 
     outboxes: deque[Flushable]
-    """Those that a broadcast has made dirty."""
+    """The outboxes that a broadcast has made dirty."""
 
     indirect: set[Outbox]
-    """Outboxes that nothing may bypass even when they are empty: their connections are blocked, or closing."""
+    """Outboxes that nothing may bypass even when they are empty: their sockets are full, or their connections close."""
 
     sweep: Sweep | None
-    """The one that is under way."""
+    """The sweep under way. There is at most one."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
         self.loop = loop
@@ -81,7 +83,9 @@ class Fanout:
         return others
 
     def _sweep(self, recipients: Recipients, payload: Payload, without: Collection[int]) -> list[int] | None:
-        """Have it brought by a sweep; None, and nothing done, if that is not possible now."""
+        """Give the payload to a sweep, and return the indices of recipients with busy consumers. None, and nothing is
+        done, if that is not possible now.
+        """
         longest = max([len(payload.form(encoder)) for _, encoder, _ in recipients.parts])
         others = [index for index, inbox in enumerate(recipients.inboxes) if not inbox.parked]
         if self.indirect:
@@ -95,7 +99,7 @@ class Fanout:
         return [index for index in others if index not in without] if without else others
 
     def _closing(self, recipients: Recipients) -> list[int]:
-        """Those whose consumers wait, but which are not open any more: they are among the indirect ones."""
+        """The indices of recipients that are not open any more while their consumers wait. All of them are indirect."""
         connections = recipients.connections
         if len(self.indirect) > len(connections):
             return [index for index, one in enumerate(connections) if not one.is_open and one.inbox.parked]
@@ -103,7 +107,9 @@ class Fanout:
         return [index for index in indices if not connections[index].is_open and connections[index].inbox.parked]
 
     def sweep_to(self, recipients: Recipients, payload: Payload, weight: int, left_out: Collection[int]) -> bool:
-        """Have the sweep bring a payload to all recipients but those left out; False if that is not possible now."""
+        """Let a sweep write a payload to all recipients except those left out. False if that is not possible now: too
+        much is under way, or a sweep to other recipients is.
+        """
         sweep = self.sweep
         if weight + (sweep.weight if sweep is not None else 0) > UNDER_WAY_BYTES:
             return False
@@ -116,7 +122,9 @@ class Fanout:
         return True
 
     def _append(self, recipients: Recipients, payload: Payload, without: Collection[int]) -> list[int]:
-        """Put it into the outboxes; the indices of those that were not ready."""
+        """Put the payload into the outboxes. Return the indices of recipients that are not open or whose consumers are
+        busy.
+        """
         others: list[int] = []
         sweep = self.sweep
         swept: Collection[Outbox] = sweep.recipients.indices if sweep is not None else ()
@@ -133,7 +141,7 @@ class Fanout:
                 elif not (connection.is_open and connection.inbox.parked):
                     others.append(index)
                 elif is_plain and outbox.frames is None and outbox not in swept:
-                    # As `Outbox.append` does: most members of small groups come here.
+                    # A shorter form of `Outbox.append`, for speed: most members of small groups take this branch.
                     outbox.frames = frame
                     outbox.size = size
                     add(outbox)
@@ -151,7 +159,7 @@ class Fanout:
         self.outboxes.append(outbox)
 
     def bring_forward(self, outbox: Outbox) -> None:
-        """Put into this outbox what the sweep would have brought to it later: something else is about to follow."""
+        """Append to this outbox what the sweep still owes it, because something else is about to be appended."""
         sweep = self.sweep
         if sweep is not None:
             index = sweep.recipients.indices.get(outbox)
@@ -166,7 +174,7 @@ class Fanout:
             self._wake()
 
     def write(self, count: int) -> None:
-        """Write to so many sockets. However many outboxes wait, the sweep goes on: a quarter is for it."""
+        """Write to about `count` sockets. A quarter of them is for the sweep, however many outboxes wait."""
         outboxes = self.outboxes
         sweep = self.sweep
         for _ in range(min(len(outboxes), count if sweep is None else count - count // 4)):

@@ -1,9 +1,9 @@
-"""The ways in which bytes leave past a transport: what they are sent on, and how many get the same ones.
+"""How bytes are sent past a transport, and how the same bytes are sent to many endpoints.
 
-An *endpoint* is what an outbox sends on directly: a socket, a TLS socket, or a stream that shares a connection with
-others. Endpoints of one kind share a *lane*, which writes the same bytes to many of them. What has no lane is written
-to through its transport only. A bare `ssl.SSLSocket` has none: its `send` writes clear text once its TLS has ended, and
-that of its base class does so at any time.
+An *endpoint* is what an outbox sends on directly: a socket, a TLS socket, or a stream that shares an HTTP/2 connection.
+All endpoints of one kind share a *lane*, which writes the same bytes to many of them. Anything without a lane is
+written to through its transport only. A bare `ssl.SSLSocket` has no lane: its `send` writes clear text once its TLS has
+ended, and `socket.send` writes clear text on it at any time.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from operator import attrgetter
 from socket import socket
 from typing import Any, ClassVar, Protocol
 
-# Larger writes save little: 0.19 µs per KiB with this size, 0.44 with a quarter of it, 0.11 with four times as much
-# (bench/micro/batch.py); and what an endpoint does not take of a chunk at once is not counted by its outbox.
+# Larger writes save little: a KiB takes 0.19 µs with this size, 0.44 µs with a quarter of it, and 0.11 µs with four
+# times as much (bench/micro/batch.py). And the outbox does not count the part of a chunk that its transport holds.
 CHUNK_BYTES = 65536
 
 RECORD_BYTES = 16384
@@ -25,25 +25,27 @@ RECORD_BYTES = 16384
 
 
 class Endpoint(Protocol):
-    """What bytes can be sent on past a transport."""
+    """What an outbox can send on without its transport."""
 
     def send(self, data: bytes, /) -> int:
-        """Send as much of this as can be sent now; how many bytes. `OSError` if none can."""
+        """Send as much as possible now, and return the number of bytes: 0 or an `OSError` if nothing can be sent."""
 
 
 class Lane(Protocol):
-    """Endpoints of one kind."""
+    """Writes to endpoints of one kind."""
 
     @property
     def neighbours(self) -> Callable[[Any], object] | None:
-        """Says of an endpoint next to which others it is written to at the least cost; None if that is all one."""
+        """A function that returns the same object for endpoints that are cheapest to write to one after the other. None
+        if their order does not matter.
+        """
 
     def write(self, endpoints: Sequence[Any], data: bytes) -> list[int]:
-        """Send this on each of them, as far as it can be sent now; how many bytes each has taken."""
+        """Send as much of `data` as possible on each endpoint. Return how many bytes each one has taken, in order."""
 
 
 class Sockets:
-    """The lane of those whose `send` is one call."""
+    """The lane of endpoints that share nothing: one `send` for each."""
 
     __slots__ = ("_send",)
 
@@ -53,28 +55,28 @@ class Sockets:
         self._send = send
 
     def write(self, endpoints: Sequence[Any], data: bytes) -> list[int]:
-        # The loop over the sockets is the iterator's own: in Python it would cost a twentieth of a delivery.
+        # `extend` loops over the sockets in C. A loop in Python would take a twentieth of the time of a delivery.
         taken: list[int] = []
         sends = map(self._send, endpoints, repeat(data))
         while len(taken) < len(endpoints):
             try:
                 taken.extend(sends)
             except OSError:
-                taken.append(0)  # full, or broken: the transport sees to either
+                taken.append(0)  # full or broken; the transport handles both
         return taken
 
 
 class TlsSocket(ssl.SSLSocket):
-    """A TLS socket that sends no clear text, whatever has become of its TLS; one record in each call.
+    """A TLS socket that never sends clear text, even after its TLS has ended. Each call sends one record.
 
-    OpenSSL takes a record whole or not at all. One that it has begun to send it wants again with the same bytes, and
-    of no other length: longer writes would show no progress before their last record was taken.
+    OpenSSL takes a record whole or not at all, and an unfinished one must be given again with the same bytes and
+    length. A longer write would show no progress until its last record was taken.
     """
 
     lane: ClassVar[Lane]
 
     on_close: Callable[[], object] | None = None
-    """Called when the socket is closed, or has become another."""
+    """Called when the socket is closed, or when another object has taken over its descriptor."""
 
     def close(self) -> None:
         super().close()
@@ -84,14 +86,14 @@ class TlsSocket(ssl.SSLSocket):
     def send(self, data: Any, flags: int = 0) -> int:
         """Send the first `RECORD_BYTES` of this, or raise `OSError`."""
         try:
-            # Not the `send` of the base class: without TLS, after `unwrap` or `shutdown`, it is that of a plain socket.
+            # Not the `send` of the base class: after `unwrap` or `shutdown` it sends clear text.
             return self.write(data if len(data) <= RECORD_BYTES else memoryview(data)[:RECORD_BYTES])
         except ValueError:
             raise ConnectionAbortedError(errno.ECONNABORTED, "the TLS of this socket has ended") from None
 
 
 class Carrier(Protocol):
-    """What waits for a connection that carries streams: its outbox."""
+    """The outbox of a connection that carries streams."""
 
     endpoint: Endpoint | None
     blocked: bool
@@ -105,7 +107,7 @@ class Carrier(Protocol):
 
 
 def send_now(carrier: Carrier, data: bytes) -> None:
-    """Send this on the connection itself if nothing waits before it, else have it wait."""
+    """Send this on the connection directly if its outbox is empty, otherwise append it to the outbox."""
     endpoint = carrier.endpoint
     if carrier.frames is not None or carrier.blocked or endpoint is None or len(data) > CHUNK_BYTES:
         carrier.append(data)
@@ -125,13 +127,13 @@ class Carried(Protocol):
     def carrier(self) -> Carrier: ...
 
     def claim(self, size: int) -> bytes:
-        """Take so many bytes off what the peer takes now; what the connection is given in front of them. Nothing, and
-        nothing is taken off, if it does not take all of them.
+        """Subtract `size` from the stream's and the connection's windows. Return the frame head to send before the
+        bytes. Empty, and nothing is subtracted, if they may not all be sent now.
         """
 
 
 class Streams:
-    """The lane of streams: those of one connection share a write."""
+    """The lane of streams. Consecutive streams of one connection share a write."""
 
     __slots__ = ()
 
@@ -140,7 +142,7 @@ class Streams:
     def write(self, endpoints: Sequence[Carried], data: bytes) -> list[int]:
         size = len(data)
         taken = [size] * len(endpoints)
-        frames: dict[bytes, bytes] = {}  # by what is in front: most connections have one stream, and it is their first
+        frames: dict[bytes, bytes] = {}  # by head: most connections have one stream, with the same number
         carrier: Carrier | None = None
         joined: list[bytes] = []
         for index, stream in enumerate(endpoints):
@@ -167,6 +169,6 @@ STREAMS: Lane = Streams()
 
 
 def lane_of(endpoint: object) -> Lane | None:
-    """That of the endpoint's class, by which all others state theirs; None for what may not be written to directly."""
+    """The lane of an endpoint; None if it may not be written to directly. Classes name theirs in `lane`."""
     kind = type(endpoint)
     return SOCKETS if kind is socket else getattr(kind, "lane", None)

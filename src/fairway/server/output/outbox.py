@@ -1,12 +1,25 @@
 """What waits to be sent on one socket, and the only caller of `transport.write`.
 
-It stands at the foot of a ladder: `recipients`, `sweep`, `fanout` and `batch` know outboxes, and each those before it.
-An outbox knows them by contracts only (`fairway.server.output.scheduler`): it says when it has become dirty, and asks
-for what is under way for its socket before anything else is appended.
+The modules of this folder build on each other: `outbox`, `recipients`, `sweep`, `fanout`, `batch`. An outbox knows the
+later ones by their contracts only (`fairway.server.output.scheduler`). It tells its scheduler when it becomes dirty,
+and calls `bring_forward` before a frame is appended.
 
-Backpressure is counted here, not in the transport: the transport is given one chunk at a time and tells when even a
-byte of it is left over (its high water mark is 0), and until that byte is gone everything stays here, where it can be
-counted, waited for, or dropped whole. So `size` is what this process holds for a client, but for one chunk.
+An outbox is in one of four states:
+
+* *Empty.* `frames` is None, and the transport holds nothing. A sweep may bypass the outbox and write to its endpoint.
+* *Dirty.* It holds frames, and its scheduler has noted it and will call `flush`: in this pass of the loop, or for
+  broadcasts in one of the next.
+* *Blocked.* The transport holds a part of the last chunk. Frames stay here, where they can be counted, awaited or
+  dropped whole. This state begins with `pause_writing` and ends with `resume_writing`, which flushes.
+* *Lost.* `transport` is None after `lost`. Nothing can be sent. Frames that are appended nevertheless stay unsent.
+
+Before a connection closes, `write_through_transport` ends all bypassing: the rest goes through the transport.
+
+So backpressure is measured here and not in the transport, which gets one chunk at a time and has a high water mark of
+0. `size` is what this process holds for a client, except for the rest of one chunk.
+
+Senders are slowed down in two ways. Whoever can wait awaits `drained`. Whoever cannot wait looks at `is_over_bound`
+before it appends, and drops the client if it is true. Call everything in the event loop of the transport only.
 """
 
 from __future__ import annotations
@@ -22,7 +35,7 @@ from fairway.server.transport import Transport
 
 
 class Drained:
-    """Awaiting it waits for an outbox to have room. Cancelling loses nothing."""
+    """An awaitable that waits until an outbox has room. Cancelling loses nothing."""
 
     __slots__ = ("_outbox",)
 
@@ -34,7 +47,7 @@ class Drained:
 
 
 class Droppable:
-    """A whole frame that need not be sent, of messages that are told apart by `key`."""
+    """A whole frame that may be dropped while it waits. `key` says which frames can replace each other."""
 
     __slots__ = ("frame", "key")
 
@@ -52,13 +65,13 @@ Piece: TypeAlias = bytes | memoryview | Droppable
 class Outbox:
     """Frames for one transport, in order. (`fairway.delivery.Output`)
 
-    `high_water` (bytes): from there on senders are asked to wait. `bound` (bytes): when more waits behind the first
-    message the client is too slow, and whoever sends without waiting has it dropped (`is_over_bound`).
+    `high_water` (bytes): from this size on, `drained` waits. `bound` (bytes): if more than this waits behind the first
+    message, the client is too slow, and a sender that cannot wait drops it (`is_over_bound`).
 
-    `endpoint` is what the transport itself sends on, if what is sent there is what the peer gets. Then frames go to it
-    directly, and to the transport only what it does not take. The transport closes it; on a closed one nothing can be
-    sent. A sweep bypasses this outbox, unless it is among the `indirect` ones (`fairway.server.output.fanout`). What
-    has no lane (`fairway.server.output.lanes`) is not sent on directly.
+    `endpoint` is the socket or stream below the transport, if the peer gets exactly what is sent on it. Frames are then
+    sent on it directly, and the transport gets only what it does not take. The transport closes the endpoint; a closed
+    endpoint must send nothing. An endpoint without a lane (`fairway.server.output.lanes`) is not used. A sweep bypasses
+    this outbox, unless it is in `indirect` (`fairway.server.output.fanout`).
     """
 
     __slots__ = (
@@ -75,10 +88,12 @@ class Outbox:
     )
 
     scheduler: Scheduler
-    """Who says when it is written. Of an outbox that others are flushed into these are the `carriers` of theirs."""
+    """Decides when this outbox is flushed. For an outbox into which others are flushed, it is their scheduler's
+    `carriers`.
+    """
 
     frames: list[Piece] | bytes | None
-    """None as long as there are none: most connections are idle. One alone needs no list."""
+    """The waiting frames. None if there are none, because most connections are idle; a single frame needs no list."""
 
     def __init__(
         self,
@@ -95,19 +110,18 @@ class Outbox:
         self.blocked = False
         self.scheduler = scheduler
         self.frames = None
-        self._droppable = 0  # how many of the frames are
+        self._droppable = 0  # how many of the frames are `Droppable`
         self.endpoint = endpoint if lane_of(endpoint) is not None else None
         self._waiters: list[asyncio.Future[None]] | None = None
         transport.set_write_buffer_limits(high=0)
 
     # Adding ---------------------------------------------------------------------------------------------------
     #
-    # An outbox with frames in it is *dirty*: its scheduler has noted it, and will flush it. So only the first frame has
-    # to tell the scheduler. If the socket is blocked when its turn comes, `resume_writing` flushes it later; if it was
-    # written before its turn, flushing nothing is harmless.
+    # Only the first frame tells the scheduler: from then on the outbox is dirty, and will be flushed. If it is blocked
+    # when its turn comes, `resume_writing` flushes it later. If it was flushed before its turn, flushing does nothing.
 
     def append(self, frame: bytes | Droppable, is_broadcast: bool = False) -> bool:
-        """Add a frame; True when the outbox was so full that it was written at once."""
+        """Add a frame. True if a chunk was full and therefore flushed at once."""
         if self.scheduler.fanout.sweep is not None:
             self.scheduler.fanout.bring_forward(self)
         frames = self.frames
@@ -123,22 +137,22 @@ class Outbox:
             frames.append(frame)
         else:
             self.frames = [frames, frame]  # type: ignore[list-item]  # bytes
-        # A handler that sends megabytes in one go keeps a chunk here and no more, as long as the socket takes it.
+        # So a handler that sends megabytes at once holds no more than a chunk here while the socket takes everything.
         if size >= CHUNK_BYTES and not self.blocked:
             self.flush()
             return True
         return False
 
     def append_droppable(self, frame: bytes, key: str) -> None:
-        """Add a frame that need not be sent."""
+        """Add a frame that may be dropped while it waits. Call `make_room` before."""
         self._droppable += 1
         self.append(Droppable(frame, key), is_broadcast=True)
 
     def make_room(self, size: int, key: str, only_latest: bool) -> int:
-        """Make room for a `Droppable` of this size and key; how many earlier ones were dropped.
+        """Make room for a `Droppable` of this size and key. Return how many earlier ones were dropped.
 
-        As long as the socket takes everything nothing is dropped. Then, with `only_latest`, the earlier frames with
-        this key are; and the oldest ones with any key, until no more than `bound` bytes will be kept.
+        Nothing is dropped unless the outbox is blocked. If it is, `only_latest` drops all earlier frames with this key.
+        Then the oldest droppable frames with any key are dropped, until the new frame fits into `bound`.
         """
         dropped = 0
         if self.blocked:
@@ -149,7 +163,7 @@ class Outbox:
         return dropped
 
     def _drop_matching(self, key: str | None, count: int) -> int:
-        """Drop so many of the droppable frames, the oldest first, of one key or of any; how many there were."""
+        """Drop up to `count` droppable frames, the oldest first, with this key or (None) any. Return how many."""
         frames = self.frames
         if type(frames) is not list or not self._droppable:
             return 0
@@ -166,7 +180,7 @@ class Outbox:
         return len(doomed)
 
     def flush(self) -> None:
-        """Write what there is, as far as the socket takes it."""
+        """Write the frames until the socket is full. Does nothing if the outbox is blocked or lost."""
         transport = self.transport
         if self.blocked or transport is None:
             return
@@ -177,12 +191,12 @@ class Outbox:
             self.frames = None
             self.size = 0
             data = frames if type(frames) is bytes else self._joined(frames)  # type: ignore[arg-type]
-            # Past the transport, which would do the same after a dozen checks. It holds nothing now, or the outbox
-            # would be blocked: so nothing is overtaken.
+            # Bypass the transport, which would do the same after a dozen checks. Nothing is overtaken: the transport
+            # holds nothing, or the outbox would be blocked.
             try:
                 sent = self.endpoint.send(data) if self.endpoint is not None else 0
             except OSError:
-                sent = 0  # full, or broken: the transport sees to either
+                sent = 0  # full or broken; the transport handles both
             if sent < len(data):
                 transport.write(memoryview(data)[sent:] if sent else data)
         else:
@@ -192,17 +206,17 @@ class Outbox:
             if not frames:
                 self.frames = None
         if self._waiters is not None and not self.blocked:
-            self.wake_waiters()  # the socket took everything at once, so that there is nothing to resume
+            self.wake_waiters()  # the socket took everything, so `resume_writing` will not be called
 
     def flush_alone(self) -> None:
-        """Write now, if no other socket of this loop has anything to send."""
+        """Flush now if no other outbox of this loop is dirty; otherwise leave it to the scheduler."""
         if self.frames is not None and not self.blocked:
             self.scheduler.flush_alone(self)
 
     def _joined(self, frames: list[Piece]) -> bytes:
         if self._droppable:
             self._commit(frames, len(frames))
-        return b"".join(frames)  # type: ignore[arg-type]  # the type of what a commit leaves
+        return b"".join(frames)  # type: ignore[arg-type]  # `_commit` leaves no `Droppable`
 
     @property
     def _pieces(self) -> list[Piece]:
@@ -218,9 +232,9 @@ class Outbox:
             count += 1
         if self._droppable:
             self._commit(frames, count)
-        # A frame that is longer than a chunk is cut, and nothing else is: then the rest lies in front, as a memoryview.
+        # Only a frame that is longer than a chunk is cut. Its rest stays here, where it is counted, as a memoryview in
+        # front. It cannot be dropped any more, because its beginning has been sent.
         if count == 1 and size > CHUNK_BYTES:
-            # The rest of a long frame stays here, where it is counted; it has begun, so it is not droppable.
             whole = memoryview(frames[0])  # type: ignore[arg-type]
             frames[0] = whole[CHUNK_BYTES:]
             self.size -= CHUNK_BYTES
@@ -231,14 +245,14 @@ class Outbox:
         return chunk
 
     def _commit(self, frames: list[Piece], count: int) -> None:
-        """The first frames are about to be written: take them out of their wrappers."""
+        """Make the first `count` frames undroppable, because they are about to be written."""
         for index, piece in enumerate(frames[:count]):
             if type(piece) is Droppable:
                 frames[index] = piece.frame
                 self._droppable -= 1
 
     def pause_writing(self) -> None:
-        """The socket takes no more: part of the last chunk is left in the transport."""
+        """The socket is full, and the transport holds a part of the last chunk."""
         self.blocked = True
         if self.endpoint is not None:
             self.scheduler.fanout.indirect.add(self)
@@ -254,24 +268,25 @@ class Outbox:
 
     @property
     def fanout(self) -> Fanout | None:
-        """By what it is written together with others; None if what is sent has to go through its transport."""
+        """The fanout that may write to this socket; None if everything has to go through the transport."""
         return self.scheduler.fanout if self.endpoint is not None else None
 
     def write_through_transport(self) -> None:
-        """The connection is closing: nothing is to be written past this outbox any more."""
+        """The connection is closing: from now on nothing may bypass this outbox or its transport."""
         self.endpoint = None
         if self.transport is not None:
             self.scheduler.fanout.indirect.add(self)
 
     def write_rest(self, data: bytes, sent: int) -> None:
-        """Hand over what the socket has not taken of something that was written past this outbox."""
+        """Give the transport the rest of `data`, of which the socket has taken `sent` bytes past this outbox."""
         if self.transport is not None:
             self.transport.write(memoryview(data)[sent:])
 
     @property
     def waiting(self) -> int:
-        """Bytes that wait behind the first message. However long one is, a client that takes it is not slow for that;
-        it is when others pile up behind it.
+        """How many bytes wait behind the first message.
+
+        One long message does not make a client slow. Messages that pile up behind it do.
         """
         frames = self.frames
         if frames is None:
@@ -280,19 +295,19 @@ class Outbox:
 
     @property
     def is_over_bound(self) -> bool:
-        """Whether too much waits already, before anything is added. Nothing does when the transport is gone.
+        """Whether more than `bound` waits behind the first message. Ask before adding. False after `lost`.
 
-        What counts is what waits behind a first message that may be of any size: so a message that is longer than the
-        bound reaches a client that reads, and a client that does not is dropped at the next one.
+        The first message may be of any size. So a message longer than `bound` reaches a client that reads; a client
+        that does not read is dropped when the following messages exceed the bound.
         """
         return self.size > self.bound and self.waiting > self.bound and self.transport is not None
 
     def drained(self) -> Drained:
-        """What to await until the size is below the high water mark, or the outbox closed; it need not be awaited."""
+        """An awaitable that waits until `size` is below `high_water`, or until `lost`. It need not be awaited."""
         return Drained(self)
 
     async def wait_drained(self) -> None:
-        # Others may have been woken first, and have filled it again: whoever wakes looks again.
+        # A waiter that was woken before this one may have filled the outbox again.
         while self.size >= self.high_water and self.transport is not None:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             if self._waiters is None:
@@ -301,7 +316,7 @@ class Outbox:
             await waiter
 
     def wake_waiters(self) -> None:
-        """Let whoever waits for room look again."""
+        """Let all who await `drained` check again whether there is room."""
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
             if not waiter.done():
@@ -309,12 +324,12 @@ class Outbox:
 
     @property
     def is_empty(self) -> bool:
-        """Whether everything has been handed to the kernel."""
+        """Whether the kernel, or a lost transport, has everything."""
         transport = self.transport
         return not self.frames and (transport is None or transport.get_write_buffer_size() == 0)
 
     def drop_waiting(self) -> int:
-        """Forget all messages but the one that has begun to be written; how many frames were dropped."""
+        """Drop all frames except one that is partly written. Return how many were dropped."""
         self.scheduler.fanout.bring_forward(self)
         frames = self._pieces
         begun = [piece for piece in frames[:1] if type(piece) is memoryview]
@@ -324,8 +339,8 @@ class Outbox:
         return len(frames) - len(begun)
 
     def lost(self) -> int:
-        """Forget the transport, which is gone, and everything unsent, and wake all who wait; how many frames were
-        dropped.
+        """The transport is gone: forget it, drop all frames, and wake all who await `drained`. Return how many frames
+        were dropped.
         """
         self.transport = self.endpoint = None
         fanout = self.scheduler.fanout

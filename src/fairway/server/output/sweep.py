@@ -1,20 +1,23 @@
 """Writing broadcasts to the sockets of a group, round and round: a circular elevator scan.
 
-A sweep stands at an index of its recipients and moves on by a number of them in each pass of the event loop. A
-broadcast joins the sweep wherever it stands, and leaves it when it has been brought all the way round. So each socket
-gets, in one write, every broadcast that has joined since its last visit; and the next socket gets the same bytes, which
-were joined once.
+Theory of operation. The recipients of a sweep form a circle. The sweep stands at one index, `at`, and visits the next
+recipients in each pass of the event loop. A broadcast joins wherever the sweep stands, and leaves after one full round,
+when `remaining` is 0. So a visit writes, in one write, every broadcast that has joined since the previous visit. The
+next recipient gets the same bytes, which are joined only once.
 
-Between two visits the kernel uses the caches for itself, so a visit costs as much as the memory that it touches. That
-is why it touches nothing of a connection but its socket. Connections that need a second look are therefore looked up
-beforehand (`_indirect_in`): first those whose outboxes are in use, then those that this sweep itself treats apart.
+* *Direct and indirect visits.* The kernel displaces the processor's caches between two visits, so a visit costs as much
+  as the memory that it touches. A direct visit touches only the socket. An indirect visit goes through the outbox. It
+  is needed where the outbox holds something, where the socket is full or closing, where a broadcast leaves the
+  recipient out, and where an outbox was served early. `_indirect_in` finds these recipients before the visits.
+* *Bringing forward.* Before something else is appended to an outbox, the broadcasts that the sweep still owes it must
+  be there, or they would be overtaken. `bring_forward` puts them in, and notes the number of the latest one. The next
+  visit is then indirect, and forgets the note.
+* *Begin and end.* The fanout makes a sweep for the first broadcast to a large group, calls `run` in each pass, and
+  drops the sweep when no broadcast is under way. The recipients do not change in between. A connection that closes
+  keeps its index: it is indirect until it has no socket, and then takes nothing. Meanwhile, broadcasts to other
+  recipients go through the outboxes.
 
-A sweep begins with a broadcast for a large group, and is over when nothing is under way. Until then its recipients stay
-as they are. One that closes keeps its index: it is indirect until its socket has gone, and then takes nothing. A
-broadcast to other recipients goes through the outboxes meanwhile.
-
-For each broadcast the sweep keeps how many recipients `remaining` counts. For each recipient it keeps nothing, except
-where an outbox has asked for its share early (`bring_forward`): then it remembers up to which broadcast.
+Except for these notes, a sweep keeps nothing for each recipient.
 """
 
 from __future__ import annotations
@@ -26,14 +29,15 @@ from fairway.delivery import Payload
 from fairway.server.output.outbox import Outbox
 from fairway.server.output.recipients import Part, Recipients
 
-# A visit that goes through an outbox takes as long as so many that go to a socket straight.
+# An indirect visit takes as long as this many direct ones.
 INDIRECT_COST = 8
 
 
 class Broadcast:
-    """A message that is under way. `number` counts the broadcasts of a sweep from 1; `weight` is about how many bytes
-    are kept for it; `left_out` are the indices that are not to get it; `remaining` is how many recipients are still to
-    be visited.
+    """A message under way.
+
+    `number` counts the broadcasts of a sweep from 1. `weight` is roughly how many bytes are kept for the message.
+    `left_out` are the indices of recipients that must not get it. `remaining` recipients have not been visited yet.
     """
 
     __slots__ = ("forms", "left_out", "number", "remaining", "weight")
@@ -47,10 +51,11 @@ class Broadcast:
 
 
 class Sweep:
-    """`under_way` are the broadcasts, oldest first: the first will be complete next. `weight` is the sum of theirs.
+    """`under_way` are the broadcasts, oldest first, which is also the order in which they complete. `weight` is the sum
+    of their weights.
 
-    `indirect` and `dirty` belong to the fanout, which changes them: the outboxes that nothing may bypass even when they
-    are empty, and those that other broadcasts have put something into.
+    `indirect` and `dirty` belong to the fanout, which changes them: outboxes that nothing may bypass even when they are
+    empty, and outboxes into which other broadcasts have put something.
     """
 
     __slots__ = (
@@ -74,19 +79,22 @@ class Sweep:
         self._indirect = indirect
         self._dirty = dirty
         self._added = 0
-        # Index -> the number of the last broadcast that its outbox has been given ahead of the next visit.
+        # Index -> the number of the latest broadcast when the outbox was served early, before its next visit.
         self._brought_forward: dict[int, int] = {}
 
     def add(self, payload: Payload, weight: int, left_out: Collection[int]) -> None:
-        """Add a broadcast of a payload whose forms for all recipients have been made."""
+        """Add a broadcast. The payload must already have its forms for the encoders of all recipients."""
         self._added += 1
         self.under_way.append(Broadcast(self._added, payload, weight, left_out, self._count))
         self.weight += weight
 
     def bring_forward(self, index: int) -> None:
-        """Put into an outbox what is under way for it, so that nothing overtakes that."""
-        # A broadcast is due for it if its round has not passed this index (`remaining` reaches beyond the distance), if
-        # it came after what was brought forward last, and if it is for this recipient at all.
+        """Put the broadcasts that this recipient has not had into its outbox, so that nothing overtakes them.
+
+        A recipient whose outbox then holds too much is dropped.
+        """
+        # A broadcast is due here if its round has not passed this index (`remaining` reaches beyond the distance), if
+        # it joined after the previous `bring_forward`, and if it does not leave this recipient out.
         distance = (index - self.at) % self._count
         last = self._brought_forward.get(index, 0)
         due = [
@@ -100,15 +108,17 @@ class Sweep:
         connection = self.recipients.connections[index]
         for one in due:
             connection.outbox.append(one.forms[connection.encoder], is_broadcast=True)
-        # Only when all are there: if the client is dropped now, all of them are counted.
+        # Not before all are there: if the client is dropped now, all of them count as dropped.
         connection.check_bound()
 
     def run(self, count: int) -> int:
-        """Visit up to `count` recipients, fewer where the bytes to be written change or where many are indirect, each
-        of which counts as `INDIRECT_COST`. Return for how many they counted: at most about twice as many.
+        """Visit up to `count` recipients, and return the cost. At least one broadcast must be under way.
+
+        A direct visit costs 1, an indirect one `INDIRECT_COST`. There are fewer visits if many are indirect, or if the
+        next recipient needs other bytes. The cost is at most about twice `count`.
         """
-        # The bytes change where the encoder or the lane does, where a broadcast has been all the way round, and at the
-        # end of the circle. Up to there all get the same ones.
+        # All recipients up to `end` get the same bytes: they have the same encoder and lane, and no broadcast completes
+        # its round before.
         begin = self.at
         part = next(part for part in self.recipients.parts if begin < part.end)
         end = min(part.end, begin + count, begin + self.under_way[0].remaining)
@@ -119,8 +129,8 @@ class Sweep:
             del indirect[most:]
         count = end - begin
         data = b"".join([one.forms[part.encoder] for one in self.under_way])
-        # Runs of sockets between the indirect ones are written straight; each of those goes through its outbox, which
-        # knows what it has had already. That its visit has been is then forgotten: the next round is a new one.
+        # Runs of recipients between indirect ones are written directly. At an indirect one, `bring_forward` appends
+        # what the outbox has not had yet. Its note is then obsolete, because the sweep has passed the index.
         for index in indirect:
             self._write(part, begin, index, data)
             self.bring_forward(index)
@@ -135,10 +145,10 @@ class Sweep:
         return count + (INDIRECT_COST - 1) * len(indirect)
 
     def _indirect_in(self, begin: int, end: int) -> set[int]:
-        """The indices in this range whose sockets may only be written to through their outboxes."""
+        """The indices in this range that need an indirect visit."""
         indices = set(self._in_use(begin, end))
         for some in (self._brought_forward, *[one.left_out for one in self.under_way]):
-            # Whichever of the two, collection and range, is shorter is gone through.
+            # Iterate over the shorter one of the collection and the range.
             if len(some) > end - begin:
                 indices.update(index for index in range(begin, end) if index in some)
             elif some:
@@ -146,8 +156,8 @@ class Sweep:
         return indices
 
     def _in_use(self, begin: int, end: int) -> Iterable[int]:
-        # Looking at every outbox of the range is what a sweep avoids. It is done only when outboxes are dirty that the
-        # sweep does not know of, or when so many are indirect that looking them up would take longer.
+        # A sweep avoids looking at every outbox of the range. It does so only while other broadcasts have filled
+        # outboxes, or when the set of indirect outboxes is larger than the range.
         indirect = self._indirect
         if self._dirty or len(indirect) > end - begin:
             outboxes = [one.outbox for one in self.recipients.connections[begin:end]]
@@ -162,8 +172,8 @@ class Sweep:
             taken = [0] * (end - begin)
         else:
             taken = part.lane.write(self.recipients.endpoints[begin:end], data)
-        # Nearly always every socket takes all of it, and one count shows that. What one does not take goes to its
-        # transport, which reports that the socket is full; from then on its outbox is among the indirect ones.
+        # Nearly always every socket takes all bytes, and one count shows that. What a socket does not take goes to its
+        # transport. The transport reports that the socket is full, which makes the outbox indirect.
         size = len(data)
         if taken.count(size) < len(taken):
             for index, sent in enumerate(taken, begin):
