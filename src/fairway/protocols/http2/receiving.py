@@ -1,8 +1,19 @@
-"""What each frame of the peer does: one function for a type, of which `HANDLERS` is the table.
+"""What each of the peer's frames does: one handler for each type of frame, in the table `HANDLERS`.
 
-A frame is given as its flags, its stream, and where its payload begins and ends in the data. A handler changes the
-state and adds events; for what the peer must not do it raises a `ConnectionFault`, or a `StreamFault`, which is about
-the stream of the frame.
+A handler gets the flags, the number of the stream, and where the payload starts and stops in the data. It changes the
+state, appends bytes to `state.out`, and adds events. If the frame is not allowed, it raises a `ConnectionFault`, or a
+`StreamFault`, which concerns only the stream of the frame.
+
+If the stream of a frame is not open, there are three cases:
+
+* The stream is idle. HEADERS open it, and PRIORITY is ignored. Any other frame is a fault of the connection.
+* We have reset or refused it, or it is beyond our GOAWAY, and the peer may not have known. The frame is ignored
+  (`StreamNumbers.is_ignored`).
+* It was closed otherwise. DATA and HEADERS are faults of the connection, RST_STREAM and WINDOW_UPDATE are ignored (RFC
+  9113 section 5.1).
+
+Even a frame that is ignored must keep what both peers share. Content counts against the connection's window, and is
+credited at once. A field block is decoded, because it changes the table of the next one.
 """
 
 from __future__ import annotations
@@ -37,7 +48,7 @@ _PROTOCOL_ERROR = ErrorCode.PROTOCOL_ERROR
 _STREAM_CLOSED = ErrorCode.STREAM_CLOSED
 _FLOW_CONTROL_ERROR = ErrorCode.FLOW_CONTROL_ERROR
 
-# Not DataReceived(…): a call in Python would take twice as long.
+# Used instead of DataReceived(…), because the constructor's call in Python takes twice as long.
 _new_tuple = tuple.__new__
 
 Handler: TypeAlias = Callable[[ConnectionState, int, int, bytes, int, int, list[Event]], None]
@@ -94,13 +105,15 @@ def on_data(
 
 
 def _end(state: ConnectionState, stream: Stream) -> None:
-    """The peer has ended its side; if ours has ended, too, the stream is gone, after what has come was reported."""
+    """The peer has ended its side. If our side has ended too, forget the stream. The caller still reports the end."""
     if not stream.is_open:
         state.out += state.forget(stream, False)
 
 
 def _discard(state: ConnectionState, stream: Stream, length: int, ended: bool, events: list[Event]) -> None:
-    """Content behind the end of its response: see `fairway.protocols.http2.streams`. Its length is of no interest."""
+    """Drop content that arrives after the response is complete: see `fairway.protocols.http2.streams`. It need not fit
+    its content-length.
+    """
     state.out += state.credit_due()
     if ended:
         _end(state, stream)
@@ -123,7 +136,7 @@ def _without_padding(data: bytes, start: int, stop: int) -> tuple[int, int]:
 
 
 def _check_closed(state: ConnectionState, number: int, name: str) -> None:
-    """Refuse what comes for a stream that is not open, unless it was sent before the peer could know."""
+    """Raise for a frame on a stream that is not open, unless the peer sent it before it could know."""
     if number == 0:
         raise ConnectionFault(_PROTOCOL_ERROR, f"{name} without a stream: RFC 9113 section 5.1.1")
     if state.numbers.is_ignored(number):
@@ -200,7 +213,7 @@ def _begin(
     state.numbers.open(number)
     inbound = state.limits.stream_window
     if inbound < frames.DEFAULT_WINDOW and not state.settings_acknowledged:
-        # The peer does not know yet of a smaller window than the default.
+        # The peer does not know yet that the window is smaller than the default.
         inbound = frames.DEFAULT_WINDOW
     stream = Stream(state, number, state.initial_window, inbound)
     stream.has_ended = ended
@@ -258,7 +271,7 @@ _CIRCULAR = "a stream that depends on itself: RFC 7540 section 5.3.1"
 def on_priority(
     state: ConnectionState, flags: int, number: int, data: bytes, start: int, stop: int, events: list[Event]
 ) -> None:
-    """RFC 9113 section 6.3: checked, and ignored."""
+    """RFC 9113 section 6.3: the frame is checked and then ignored."""
     if not number:
         raise ConnectionFault(_PROTOCOL_ERROR, "PRIORITY without a stream: RFC 9113 section 6.3")
     state.spend(TRIFLE)
@@ -316,7 +329,7 @@ def _our_settings_hold(state: ConnectionState) -> None:
     if limits.table_bytes != DEFAULT_CAPACITY:
         state.heads.decoder.set_limit(limits.table_bytes)
     if limits.stream_window < frames.DEFAULT_WINDOW:
-        # Streams that were opened before may have sent up to the default (RFC 9113 section 6.9.3).
+        # On streams that are open already, the peer may have sent up to the default (RFC 9113 section 6.9.3).
         for stream in state.streams.values():
             stream.inbound -= frames.DEFAULT_WINDOW - limits.stream_window
 
@@ -339,7 +352,7 @@ def _change_windows(state: ConnectionState, change: int, events: list[Event]) ->
 def on_push_promise(
     state: ConnectionState, flags: int, number: int, data: bytes, start: int, stop: int, events: list[Event]
 ) -> None:
-    """RFC 9113 section 8.4: only servers send it."""
+    """RFC 9113 section 8.4: a client must not send this frame."""
     raise ConnectionFault(_PROTOCOL_ERROR, "PUSH_PROMISE of a client: RFC 9113 section 8.4")
 
 
@@ -413,7 +426,7 @@ def _bad_increment(increment: int) -> tuple[ErrorCode, str]:
 def on_unknown(
     state: ConnectionState, flags: int, number: int, data: bytes, start: int, stop: int, events: list[Event]
 ) -> None:
-    """RFC 9113 section 5.5: ignored."""
+    """RFC 9113 section 5.5: frames of unknown types are ignored."""
     state.spend(TRIFLE)
 
 

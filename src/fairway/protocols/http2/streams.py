@@ -199,9 +199,9 @@ class Stream:
     def send_whole(self, status: int, headers: tuple[Header, ...], content: bytes, blocks: PlainBlocks) -> bytes | None:
         """Return a whole response, or `None` if it cannot be sent that simply, and nothing has changed.
 
-        It is what `send_response`, with a Content-Length added if there is none, and `data` would return together. Not
-        simple are HEAD without the content that it stands for, content beyond a window or a frame, and what
-        `PlainBlocks` does not take.
+        The bytes are those that `send_response` and `data` would return together; a Content-Length is added if there is
+        none. Not simple are a response to HEAD without the content, content that exceeds a window or one frame, and
+        headers that `PlainBlocks` does not take.
         """
         protocol = self.protocol
         size = len(content)
@@ -240,10 +240,10 @@ class Stream:
     def send_response(
         self, status: int, headers: Iterable[Header], *, default_headers: Iterable[Header] = (), trailers: bool = False
     ) -> bytes:
-        """Return the head of the final response, which content or `end` has to follow.
+        """Return the head of the final response. The caller has to send content or `end` afterwards.
 
-        A Content-Length among `headers` is kept, and what follows has to fit it. Connection-specific fields are
-        dropped; a Date or Server of the application's takes the place of the default.
+        If `headers` have a Content-Length, it is kept, and the content has to fit it. Connection-specific fields are
+        dropped. A Date or Server in `headers` replaces the default one.
         """
         return self._frames(self._start(status, headers, default_headers, trailers))
 
@@ -260,7 +260,7 @@ class Stream:
         if trailers:
             self.flags |= _WANTS_TRAILERS
         if status > 299:
-            self.flags &= ~_IS_TUNNEL  # it is refused, and answered as any request
+            self.flags &= ~_IS_TUNNEL  # the tunnel is refused: this is an ordinary response
             self.reader = None
         self._state = _CONTENT
         return block
@@ -269,10 +269,11 @@ class Stream:
         return headers_frames(self.number, self.protocol.take_prefix() + block, flags)
 
     def admit(self, size: int, more: bool) -> bool:
-        """Take note of so much content from the application, the last unless there is `more`, before it is sent.
+        """Note that the application gives `size` bytes of content. Call it before `data`. `more` says whether content
+        follows.
 
-        Whether to send it: not where no content may be sent (HEAD, 204, 304). Raises if the content is longer, or at
-        its end shorter, than the Content-Length, or if none is expected now.
+        Return whether to send the content: False for HEAD, 204 and 304. Raises `LocalProtocolError` if the content
+        exceeds the Content-Length, or ends before it, or if no content is expected now.
         """
         if self._state is not _CONTENT:
             raise LocalProtocolError("no response content is expected now; start a response, and end it once")
@@ -291,7 +292,10 @@ class Stream:
         return not is_dropped
 
     def data(self, piece: bytes | memoryview, ended: bool = False) -> bytes:
-        """Return content in DATA frames; no more than is `writable`. With `ended`, also the end of our side."""
+        """Return content in DATA frames. With `ended`, the last frame ends our side.
+
+        Raises `LocalProtocolError` if the content is longer than `writable`.
+        """
         protocol = self.protocol
         size = len(piece)
         if size > self.window or size > protocol.window or self._state is _AWAITED:
@@ -312,7 +316,7 @@ class Stream:
         return f"{size} bytes of content, and the windows are open for {self.writable}; send no more than that"
 
     def trailers(self, headers: Iterable[Header]) -> bytes:
-        """Return the field block of the trailers, for `end`; nothing if the peer did not send `TE: trailers`."""
+        """Return the field block of the trailers, to pass to `end`. Empty if the peer did not send `TE: trailers`."""
         if self._state is not _TRAILERS:
             raise LocalProtocolError("no trailers are expected now; announce them, and end the content first")
         block = encode_trailers(headers)
@@ -320,7 +324,7 @@ class Stream:
         return block if self.flags & _TAKES_TRAILERS else b""
 
     def end(self, trailers: bytes = b"") -> bytes:
-        """Return the end of our side: the trailers, or an empty DATA frame; nothing if it has ended."""
+        """Return the frame that ends our side: the trailers, or an empty DATA frame. Empty if our side has ended."""
         if self._state is _ENDED:
             return b""
         if self._state is _AWAITED:
@@ -345,7 +349,8 @@ class Stream:
         self.discarding_since = budget.now
         protocol.unread -= self.unread
         self.unread = 0
-        # All of it at once, beside the answer: some clients read nothing any more once they have that, and send on.
+        # Give the whole window now, together with the end of the response: some clients stop reading once they have the
+        # response, but go on sending.
         due = max(protocol.limits.max_discarded_bytes - self.inbound, 0)
         self.inbound += due
         return (window_update_frame(self.number, due) if due else b"") + protocol.credit_due(1)
@@ -353,9 +358,9 @@ class Stream:
     def error_response(
         self, status: int, reason: str, *, default_headers: Iterable[Header] = (), extra_headers: Iterable[Header] = ()
     ) -> bytes:
-        """Return a complete short answer in plain text; without the text if a window is too small for it.
+        """Return a complete short response in plain text, without the text if a window is too small for it.
 
-        Nothing if the stream is gone, which it may be by what came behind its request.
+        Empty if the stream is gone: the frames that followed its request may have reset it.
         """
         if self._state is _ENDED:
             return b""
@@ -376,13 +381,13 @@ class Stream:
         return self._frames(block) + self.data(content, True)
 
     def reset(self, code: int) -> bytes:
-        """Return RST_STREAM, after which nothing comes and nothing is sent; nothing if the stream is gone."""
+        """Return RST_STREAM, and forget the stream: nothing is sent or reported any more. Empty if it is gone."""
         if self._state is _ENDED and self.has_ended:
             return b""
         return rst_stream_frame(self.number, code) + self.protocol.forget(self, True)
 
     def close(self) -> None:
-        """The connection has forgotten the stream."""
+        """The connection has forgotten the stream: both sides are over. (For the connection.)"""
         self._state = _ENDED
         self.peer_ends()
         self.window = CLOSED_WINDOW
@@ -391,12 +396,12 @@ class Stream:
     # -- content of the peer
 
     def peer_ends(self) -> None:
-        """Nothing more comes. (For the connection.)"""
+        """The peer's side has ended. (For the connection.)"""
         self.has_ended = True
         self.reader = None
 
     def credit(self, count: int) -> bytes:
-        """The application has taken so much. Return the WINDOW_UPDATEs that are due: half a window at a time."""
+        """The application has taken `count` bytes. Return the WINDOW_UPDATEs that are due: half a window at a time."""
         unread = self.unread
         if count > unread:
             count = unread
@@ -405,15 +410,17 @@ class Stream:
         protocol = self.protocol
         self.unread = unread - count
         protocol.unread -= count
-        # Two comparisons find that mostly nothing is due.
+        # Usually nothing is due, and two comparisons show that.
         due = self.credit_due() if (self.target - self.inbound - unread + count) * 2 >= self.target else b""
         if protocol.inbound * 2 <= protocol.limits.connection_window:
             due += protocol.credit_due()
         return due
 
     def take_all(self, reader: Any = None) -> bytes:
-        """The application has taken everything, and takes what comes as it comes, until `hold`: it needs no credit.
-        Return what is due. `reader` is for `Http2Protocol.receive_message`, which returns it.
+        """From now on, until `hold`, content counts as taken when it arrives, and needs no `credit`. What has arrived
+        counts as taken as well. Return the WINDOW_UPDATEs that are due.
+
+        `Http2Protocol.receive_message` returns `reader` for frames of a tunnel.
         """
         self.flags |= IS_TAKEN
         is_plain = self.flags & _IS_TUNNEL and not self.has_ended and self.expected == UNKNOWN
@@ -421,14 +428,14 @@ class Stream:
         return self.credit(self.unread)
 
     def hold(self) -> None:
-        """What comes from now on is unread, until there is credit for it."""
+        """From now on, content counts as unread when it arrives, until `credit` is called for it."""
         self.flags &= ~IS_TAKEN
         self.reader = None
 
     def credit_due(self) -> bytes:
-        """The WINDOW_UPDATE of the stream, if one is due.
+        """The WINDOW_UPDATE of the stream if one is due, otherwise nothing.
 
-        An application that takes content as fast as it comes is better off with a larger window: it is doubled.
+        The window is doubled, up to `max_stream_window`, if the application takes content as fast as it arrives.
         """
         target = self.target
         due = target - self.inbound - self.unread
@@ -443,16 +450,16 @@ class Stream:
 
 
 class StreamNumbers:
-    """Which streams have been: all up to the highest number (RFC 9113 section 5.1.1).
+    """Which numbers of streams have been used: all up to the highest one (RFC 9113 section 5.1.1).
 
-    Of those that we have reset the last are remembered, because what the peer had sent before it knew is no mistake.
+    The latest streams that we have reset are remembered, because frames that the peer sent before it knew are no fault.
     """
 
     __slots__ = ("_resets", "_room", "has_gaps", "highest", "last")
 
     def __init__(self, room: int) -> None:
         self.highest = 0
-        self.last: int | None = None  # after which none is taken, once we are going away
+        self.last: int | None = None  # the last stream that is accepted, once we have announced to go away
         self.has_gaps = False
         self._room = room
         self._resets: deque[int] | None = None
@@ -463,13 +470,13 @@ class StreamNumbers:
         self.highest = number
 
     def remember(self, number: int) -> None:
-        """We have reset it."""
+        """We have reset or refused this stream."""
         if self._resets is None:
             self._resets = deque(maxlen=self._room)
         self._resets.append(number)
 
     def is_ignored(self, number: int) -> bool:
-        """Whether what comes for this stream, which is not open, was sent before the peer could know."""
+        """Whether a frame on this stream, which is not open, may have been sent before the peer could know."""
         if self.last is not None and number > self.last:
             return True
         return self._resets is not None and number in self._resets

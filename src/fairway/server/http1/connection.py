@@ -1,9 +1,9 @@
 """One HTTP/1.1 connection: the asyncio protocol that carries requests one after the other.
 
-The rules of the protocol are in `fairway.protocols.http1`, those of the ASGI conversation in `fairway.asgi.http`, those
-of the socket in `fairway.server.wire`; this module joins them, keeps the deadlines of requests, and hands the wire to a
-`WebSocketConnection` when a request asks for it. Requests that are pipelined wait as bytes until the response before
-them is complete.
+`fairway.protocols.http1` has the rules of the protocol, `fairway.asgi.http` those of the ASGI conversation, and
+`fairway.server.wire` those of the socket. This module joins them and keeps the deadlines of requests. It hands the wire
+to a `WebSocketConnection` or an `Http2Connection` if the client asks for one. Pipelined requests wait as bytes in the
+protocol core until the response before them is complete.
 """
 
 from __future__ import annotations
@@ -53,15 +53,16 @@ class Http1Connection(asyncio.Protocol):
 
     It is in one of four states, each with a deadline of its own:
 
-    * *idle*: no request has begun. `keep_alive_timeout`, or `request_head_timeout` on a new connection; then it is
-      closed without a word (RFC 9112 section 9.5).
-    * *reading a head*: `request_head_timeout` from its first byte, then 408.
-    * *in an exchange*: none, except while the peer's body is awaited, or the peer seems to have left. What follows the
-      request waits as bytes in the protocol core, and reading stops with it.
-    * *closing*: nothing more is answered. What comes is thrown away until the peer has ended its side (`Wire.finish`).
+    * *Idle*: no request has begun. After `keep_alive_timeout`, or `request_head_timeout` on a new connection, it is
+      closed without a response (RFC 9112 section 9.5).
+    * *Reading a head*: after `request_head_timeout` from its first byte, the answer is 408.
+    * *In an exchange*: there is no deadline, except while a body is awaited or the client seems to have left. If bytes
+      of the next request arrive, they wait in the protocol core, and reading stops.
+    * *Closing*: nothing more is answered. What arrives is thrown away until the peer ends its side (`Wire.finish`).
 
-    The application may outlive the exchange, and the exchange the connection. Only an application whose response is not
-    complete is told when the client leaves, and has to end then: that is `_application`.
+    The application's task may outlive the exchange, and the connection. If the client leaves before the response is
+    complete, the application is told, and has `disconnect_timeout` to end: until then `_application` is its exchange.
+    After a complete response, the task may run as long as it likes.
     """
 
     __slots__ = (
@@ -95,13 +96,13 @@ class Http1Connection(asyncio.Protocol):
         )
         self.wheel_slot: int | None = None
         self._exchange: HttpExchange | None = None
-        self._application: HttpExchange | None = None  # whose application has to end when the client leaves
+        self._application: HttpExchange | None = None  # its application has to end when the client leaves
         self._refused = False
         self._taken_at_eof = 0
         self._has_left = False
         self._closing = False
         self._deadline: float | None = None
-        self._due = 0.0  # for which deadline the wheel has been told; meaningful while it has us
+        self._due = 0.0  # the deadline that the wheel knows; meaningful while `wheel_slot` is set
 
     # From the socket ------------------------------------------------------------------------------------------
 
@@ -122,7 +123,7 @@ class Http1Connection(asyncio.Protocol):
             self._refuse(*TOO_MANY)
 
     def data_received(self, data: bytes) -> None:
-        # A request without a body is complete with the read that brought it, and needs no deadline at all.
+        # A request without a body is usually complete with one read, and needs no deadline.
         if self._closing:
             self.outbox.discard()
             return
@@ -131,8 +132,7 @@ class Http1Connection(asyncio.Protocol):
         if events:
             self._handle(events)
         elif self._exchange is None and self._deadline is not None and http.request is None:
-            # The head has begun: its deadline counts from the first byte, and is not moved by the others. One that
-            # is complete at once needs none.
+            # A head has begun. Its deadline counts from the first byte, and later bytes do not move it.
             deadline = self._context.touch() + self._context.limits.request_head_timeout
             if deadline < self._deadline:
                 self._set_deadline(deadline)
@@ -145,9 +145,10 @@ class Http1Connection(asyncio.Protocol):
         return not self.outbox.is_ending
 
     def wake(self) -> None:
-        """The client has ended its side, but may still wait for its answer (RFC 9112 section 9.6).
+        """Handle that the client has ended its side. It may still wait for its answer (RFC 9112 section 9.6).
 
-        Thousands of clients may do so at once. They get their turns one after the other. (`fairway.delivery.Sleeper`)
+        Thousands of clients may do so at once, so the batch calls this for one after the other.
+        (`fairway.delivery.Sleeper`)
         """
         if self.outbox.transport is None:
             return
@@ -180,18 +181,18 @@ class Http1Connection(asyncio.Protocol):
         self.outbox.resume_writing()
 
     def _resume_reading(self) -> None:
-        self._has_left = False  # if so, it will show at the end of what is read now
+        self._has_left = False  # if the client has left, reading will show it
         self.outbox.resume_reading()
 
     def peer_has_left(self, is_reset: bool) -> None:
-        """The end of the stream has come while nothing was read. (`fairway.server.paused.PausedConnection`)"""
+        """The stream has ended while reading was paused. (`fairway.server.paused.PausedConnection`)"""
         exchange = self._exchange
         if is_reset:
             self.abort()
         elif exchange is not None:
             self._has_left = True
-            # In front of the end lies either the rest of a body, which the application may still take, or what comes
-            # after this request.
+            # Before the end lies unread either the rest of the body, which the application may still take, or bytes
+            # that follow this request.
             if exchange.has_whole_body:
                 self._expect_end(exchange)
             else:
@@ -233,14 +234,14 @@ class Http1Connection(asyncio.Protocol):
             self._deadline_of_body()
 
     def _deadline_of_body(self, size: int = 0) -> None:
-        # A client that has stopped in the middle of its body is given as long as an idle connection; what comes (`size`
-        # bytes) buys it time (`fairway.server.pace`). Without a size its time begins anew.
+        # A client that stops in the middle of a body gets as long as an idle connection. Each byte moves the deadline
+        # (`fairway.server.pace`). Without `size` the time begins anew.
         limits, now = self._context.limits, self._context.touch()
         rate = limits.min_body_rate if size else 0
         self._set_deadline(next_deadline(self._deadline or now, now, size, rate, limits.keep_alive_timeout))
 
     def _upgrade(self, head: RequestHead) -> None:
-        """Hand the wire over to a `WebSocketConnection`, or answer why not."""
+        """Hand the wire over to a `WebSocketConnection`, or refuse the handshake."""
         context = self._context
         limits = context.limits
         offer = handshake.check(head.method, head.version, head.headers, limits.deflate, limits.max_subprotocols)
@@ -266,7 +267,7 @@ class Http1Connection(asyncio.Protocol):
         websocket = websocket_kind(context.limits)(context, wire, opening, scope)
         if context.addresses is not None:
             context.addresses.keep(websocket, place)
-        # It has to be answered in its time, most often the longer: so what is in the wheel need not be moved.
+        # The handshake's deadline is usually later than the one in the wheel, so the wheel's entry can stay as it is.
         context.wheel.hand_over(self, websocket)
         self._closing = True
         wire.transport.set_protocol(websocket)
@@ -293,7 +294,7 @@ class Http1Connection(asyncio.Protocol):
         self._context.fault("bad request", self._scope_for_log(), f"{failure.reason}; answered with {failure.status}")
         exchange = self._exchange
         if exchange is not None:
-            # The body broke off or is malformed: the application learns that the client is gone.
+            # The body is incomplete or malformed. The application is told of a disconnect.
             self._exchange = None
             if exchange.started:
                 exchange.lost()
@@ -308,7 +309,7 @@ class Http1Connection(asyncio.Protocol):
         return self._exchange.scope if self._exchange is not None else {"client": self._client, "path": "-"}
 
     def _refuse(self, status: int, reason: str, headers: Headers) -> int:
-        """Answer without the application, and close; the bytes of the answer's content."""
+        """Answer without the application, and close. Return the size of the answer's content in bytes."""
         response = self._http.error_response(
             status, reason, default_headers=self._context.defaults().lines, extra_headers=headers
         )
@@ -348,11 +349,11 @@ class Http1Connection(asyncio.Protocol):
 
     def body_taken(self) -> None:
         if not self.outbox.reading and self._deadline is not None:
-            self._deadline_of_body()  # nothing could come meanwhile
+            self._deadline_of_body()  # nothing could arrive while reading was paused
         self._resume_reading()
 
     def response_complete(self) -> None:
-        # What the application does from here on, it does for itself: it is not cancelled when the client leaves.
+        # From here on, the application is not told or cancelled when the client leaves.
         self._exchange = self._application = None
         self.outbox.flush_alone()
         if self._closing:
@@ -362,7 +363,7 @@ class Http1Connection(asyncio.Protocol):
             self._linger()
             return
         if http.buffered or self.outbox.eof:
-            # Not from inside the application's send: the next request gets a turn of its own.
+            # Not inside the application's `send`: the next request gets a turn of its own.
             self._context.loop.call_soon(self._next_request)
         else:
             self._next_request()
@@ -392,13 +393,13 @@ class Http1Connection(asyncio.Protocol):
 
     def break_off(self) -> None:
         self._exchange = None
-        self.outbox.flush()  # how far it came is worth seeing
+        self.outbox.flush()  # let the client see how far the response came
         self.abort()
 
     # Endings --------------------------------------------------------------------------------------------------
 
     def _linger(self) -> None:
-        """End our side, read on and throw away, until the client ends its own."""
+        """End our side, and discard what is read until the client ends its own. (`Wire.finish`)"""
         self._closing = True
         if self.outbox.is_ending:
             return
@@ -411,24 +412,24 @@ class Http1Connection(asyncio.Protocol):
         self._closing = True
         self.outbox.close()
 
-    # Deadlines are lazy. `_deadline` is the true one, and moves with every request; `_due` is what the wheel knows. As
-    # long as the wheel calls early, it is told the next one in the answer (`handle_deadline`), and a busy connection
-    # pays for no call.
+    # Deadlines are lazy. `_deadline` is the true one, and moves with every request. `_due` is the one that the wheel
+    # knows. If the wheel calls too early, `handle_deadline` returns the next one. So a busy connection, whose deadline
+    # moves later with every request, does not call the wheel.
 
     def _set_deadline(self, deadline: float) -> None:
         self._deadline = deadline
-        # Most move later, request by request, and the wheel calls at the earlier one: it need not be told.
+        # A later deadline need not be scheduled: the wheel calls at the earlier one.
         if self.wheel_slot is None or deadline < self._due:
             self.schedule(deadline)
 
     def schedule(self, deadline: float) -> None:
-        """Have `handle_deadline` called then. (`fairway.server.wire.Owner`)"""
+        """Make sure that `handle_deadline` is called at this time. (`fairway.server.wire.Owner`)"""
         if self.wheel_slot is None or deadline < self._due:
             self._due = deadline
         self._context.schedule(self, deadline)
 
     def handle_deadline(self, now: float) -> float | None:
-        """Judge whichever deadline has passed; the next one. (`fairway.timing.wheel.Entry`)"""
+        """Act on all deadlines that have passed, and return the next one. (`fairway.timing.wheel.Entry`)"""
         wire = self.outbox
         if wire.handle_deadline(now):
             self._closing = True
@@ -457,16 +458,16 @@ class Http1Connection(asyncio.Protocol):
             self._fail(RequestFailed(408, "request head not complete in time: RFC 9110 section 15.5.9"))
 
     def _judge_silence(self, exchange: HttpExchange) -> None:
-        # Whose turn is it? If the peer has ended its side it may only be waiting: a byte that it has taken since shows
-        # that it is there. If we do not read, the application is slow, and not the peer. Else the peer owes us its
-        # body.
+        # Find out who is silent. A client that has ended its side may be waiting for its response; if it has taken a
+        # byte meanwhile, it is still there. If reading is paused, the application is slow, not the client. Otherwise
+        # the client owes the rest of its body.
         if self.outbox.eof or self._has_left:
             if not self.outbox.blocked and exchange.sent_bytes == self._taken_at_eof:
                 self.abort()
             else:
                 self._doubt(exchange)
         elif not self.outbox.reading:
-            self._deadline_of_body()  # it is the application that does not take what has arrived
+            self._deadline_of_body()
         else:
             self._context.counters.slow_senders += 1
             self._fail(RequestFailed(408, BODY_TOO_SLOW))
@@ -476,13 +477,13 @@ class Http1Connection(asyncio.Protocol):
         self._doubt(exchange)
 
     def _doubt(self, exchange: HttpExchange) -> None:
-        # So long it may wait for the next byte, as long as the application has to end.
+        # The client has as long to take the next byte as an application has to end.
         self._taken_at_eof = exchange.sent_bytes
         self._set_deadline(self._context.touch() + self._context.limits.disconnect_timeout)
 
     @property
     def held_bytes(self) -> int:
-        """What waits here for the client, or because of it."""
+        """How many bytes this connection keeps: unsent responses, and the body that the application has not taken."""
         exchange = self._exchange
         return self.outbox.held_bytes + (0 if exchange is None else exchange.buffered)
 
@@ -491,7 +492,7 @@ class Http1Connection(asyncio.Protocol):
     def drain(self) -> None:
         """Finish the request under way, then close; an idle connection closes at once.
 
-        An event stream would never finish: it ends now, and its client comes back by itself.
+        An event stream would never finish, so it ends now, and its client reconnects.
         """
         if self._exchange is None:
             self._close()
@@ -505,7 +506,10 @@ class Http1Connection(asyncio.Protocol):
 
 
 def _write(wire: Wire, frame: Callable[..., bytes], *arguments: Any, **options: Any) -> bool:
-    """Write what a method of the protocol core returns. If that method objects, it is the application's mistake."""
+    """Write what `frame`, a method of the protocol core, returns. True if the outbox was flushed at once.
+
+    Raises `ProtocolMisuse` if the core refuses, because that is the application's mistake.
+    """
     try:
         data = frame(*arguments, **options)
     except LocalProtocolError as error:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class UpgradeHandshake(Handshake):
-    """`wire` and `http` are those of the carrier, whose request this is."""
+    """`wire` and `http` (the protocol core) belong to `carrier`, the connection of the request."""
 
     __slots__ = ("_http", "_wire")
 

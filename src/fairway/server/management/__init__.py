@@ -1,1 +1,1 @@
-"""Seeing into a server: its management socket, its figures, and `fairway status`."""
+"""Observing a server: its management socket, its figures, and `fairway status`."""

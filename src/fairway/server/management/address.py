@@ -1,7 +1,7 @@
 """Where the management socket is: `unix:/run/mysite/management`, `127.0.0.1:9100` or `[::1]:9100`.
 
-What is said there is for those who run the machine. So a Unix socket is for its owner alone, and a port is on loopback
-unless `public:` stands in front of the address.
+The socket is for the people who run the machine. So a Unix socket is accessible to its owner only, and a port must be
+on loopback unless the address begins with `public:`.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ FORMS = "write unix:/path, or 127.0.0.1:port"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Either a `path` or a host with a port. Made by `parsed`."""
+    """Either a `path`, or a host and a port. Made by `parsed`."""
 
     path: str = ""
     host: str = ""
     port: int = 0
 
     def unlink(self) -> None:
-        """Remove the file of a Unix socket, while its owner still has it."""
+        """Remove the file of a Unix socket. Does nothing if there is no such file, or for a port."""
         if self.path:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
 
     def connect(self, seconds: float) -> socket.socket:
-        """A connection to whoever listens there; it has this time-out. Raises `OSError`."""
+        """Connect to the management socket. The time-out, in seconds, also holds for the connection's later calls.
+        Raises `OSError`.
+        """
         if not self.path:
             return socket.create_connection((self.host, self.port), timeout=seconds)
         connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -47,7 +49,7 @@ class Address:
 
 
 def parsed(text: str) -> Address:
-    """The address that a text stands for. Raises `ValueError`, with words that go behind a name."""
+    """Parse an address. Raises `ValueError` with a text that reads as a continuation of the setting's name."""
     if text.startswith(UNIX):
         path = text.removeprefix(UNIX)
         if not path or not hasattr(socket, "AF_UNIX"):
@@ -72,7 +74,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def problem_of(text: str) -> str | None:
-    """What is wrong with a text that is to be an address, in words that go behind a name; None if nothing is."""
+    """What is wrong with an address, as in the `ValueError` of `parsed`. None if nothing is wrong."""
     try:
         parsed(text)
     except ValueError as error:

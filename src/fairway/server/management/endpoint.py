@@ -1,8 +1,8 @@
 """The management socket: a thread that answers, whatever the rest of the process does.
 
-It has no part in the event loop, so a loop that is blocked can be asked about, and a client of this socket holds up
-nobody. There are few clients at once, and each has a short time: who is slower is cut off, who is one too many waits
-in the kernel's queue until one of the others has gone.
+The thread is independent of the event loop. So it answers even while the loop is blocked, and its clients delay nobody
+else. It serves `MOST_CLIENTS` clients at once; more wait in the kernel's queue. Each client has `CLIENT_SECONDS` from
+its connection to the end of its answer, and is cut off then.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PAUSE_SECONDS = 0.1
 
 
 def listen(address: Address) -> socket.socket:
-    """Open the socket, non-blocking; that of a path is for its owner alone. Raises `BindError`."""
+    """Open a non-blocking listening socket. A Unix socket gets mode 0600. Raises `BindError`."""
     try:
         if address.path:
             return bind_unix(address.path, 0o600)
@@ -54,7 +54,10 @@ class _Client:
 
 
 class Endpoint:
-    """Answers with these pages, from `start` until `close`. `listening` is taken over."""
+    """Answers with these pages from `start` until `close`. It owns `listening`, and closes it.
+
+    The pages are made in its thread.
+    """
 
     def __init__(self, listening: socket.socket, pages: Pages) -> None:
         self._listening = listening
@@ -70,7 +73,7 @@ class Endpoint:
         self._thread.start()
 
     def close(self) -> None:
-        """Answer nobody any more."""
+        """Stop the thread, and wait up to a second for it. Clients that have no complete answer are cut off."""
         self._wake.close()
         self._thread.join(_JOIN_SECONDS)
 
@@ -85,7 +88,7 @@ class Endpoint:
                 one.close()
 
     def _go_round(self) -> bool:
-        """Wait for whatever comes next, and deal with it; False when that is the end."""
+        """Wait for the next events or the next deadline, and handle them. False after `close`."""
         now = time.monotonic()
         wait = min((client.until - now for client in self._clients.values()), default=None)
         for key, _ in self._selector.select(wait if wait is None else max(0.0, wait)):
@@ -105,7 +108,7 @@ class Endpoint:
             accepted, _ = self._listening.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                time.sleep(_PAUSE_SECONDS)  # it stays readable
+                time.sleep(_PAUSE_SECONDS)  # the socket stays readable: do not loop at full speed
             return
         accepted.setblocking(False)
         self._clients[accepted] = _Client(accepted, time.monotonic() + CLIENT_SECONDS)

@@ -1,6 +1,6 @@
-"""What one process of a server counts and measures: a record that can be sent to another as JSON.
+"""What one process of a server counts and measures, as a record that can be sent to another process as JSON.
 
-It is made when it is asked for, about once a second, and nothing is counted for it that would not be counted anyway.
+The record is made on request, about once a second. All its numbers are counted or measured anyway.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Figures: TypeAlias = dict[str, Any]
 
 _KINDS: dict[type, str] = {Http1Connection: "http1", Http2Connection: "http2", WebSocketConnection: "websocket"}
 ARRIVING = "arriving"
-"""What is no connection yet: a TLS handshake, or a proxy's introduction, is under way."""
+"""The kind of sockets in a TLS handshake, or in the header of the PROXY protocol: not connections yet."""
 
 KINDS = (*_KINDS.values(), ARRIVING)
 
 
 def figures_of(context: ServerContext, lateness: Lateness) -> Figures:
-    """The figures of the process whose server this is. May be called in another thread than its loop's."""
+    """The figures of this process. May be called from any thread, but by one caller: it resets the longest lag."""
     statistics = process_statistics()
-    # Copied in one step, because the loop adds to it and takes from it.
+    # `list` copies in one step, while the loop may add and remove connections.
     types = Counter(map(type, list(context.connections)))
     connections = dict.fromkeys(KINDS, 0)
     for each, count in types.items():
@@ -52,8 +52,8 @@ def figures_of(context: ServerContext, lateness: Lateness) -> Figures:
 
 
 def resident_bytes() -> int:
-    """How much of the machine's memory this process has, shared parts included; the most it ever had where the system
-    tells nothing else; 0 where it tells nothing.
+    """The resident memory of this process, shared parts included. Where the system does not tell this, the most that it
+    ever was, or 0.
     """
     try:
         with open("/proc/self/statm", "rb") as numbers:

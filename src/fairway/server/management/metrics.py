@@ -1,11 +1,11 @@
 """The figures as metrics, in the text format of Prometheus (0.0.4).
 
-Written by these few lines: what is to be written are numbers of other processes, which the client library would want
-to be declared, collected and labelled in its own objects first, and with which a supervisor would carry it for nothing
-else. The library's own parser reads it in the tests.
+This module writes the format itself. Prometheus' client library would need each number of each process in an object of
+its own first, and a supervisor would have to load it for this alone. The tests read the result with that library's
+parser.
 
-Every name is in `METRICS`. Labels are numbers of slots and words of this code; `layer` is the class of a channel layer.
-Nothing that a client sends ever becomes one.
+All names are in `METRICS` and `OF_THE_SERVER`. The values of labels are slot numbers, words from this code, and for
+`layer` the class of a channel layer; nothing that a client sends becomes a label.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from fairway.server.management.overview import STATES, Overview
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 Values = Mapping[str, float]
-"""By the value of a label."""
+"""Numbers by the value of a label."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """`value` takes it out of a process's figures: a number, or several by the values of `label`."""
+    """One metric of each process. `value` takes it from the figures: a number, a number for each value of `label`, or
+    None if the process does not have it.
+    """
 
     name: str
     kind: Literal["counter", "gauge"]
@@ -149,7 +151,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("fairway_cpu_seconds_total", "counter", "Processor time, user and system.", lambda figures: figures["cpu"]),
 )  # fmt: skip
-"""Those that each process has; their first label is `worker`, its slot."""
+"""The metrics that each process has. Their first label is `worker`, the process's slot."""
 
 OF_THE_SERVER: Mapping[str, tuple[str, str]] = {
     "fairway_info": ("gauge", "The version; its value is 1."),
@@ -159,13 +161,13 @@ OF_THE_SERVER: Mapping[str, tuple[str, str]] = {
     "fairway_workers_wanted": ("gauge", "How many processes are to serve."),
     "fairway_worker_restarts_total": ("counter", "Processes that ended unasked and were replaced."),
 }
-"""Kind and help of what there is once."""
+"""Kind and help of the metrics that a server has once."""
 
 NAMES = frozenset([*OF_THE_SERVER, *(metric.name for metric in METRICS)])
 
 
 def exposition(overview: Overview) -> str:
-    """All metrics, as Prometheus reads them."""
+    """All metrics in the text format. A process without figures has no samples."""
     return "".join(f"{line}\n" for line in [*_of_the_server(overview), *_of_the_processes(overview)])
 
 

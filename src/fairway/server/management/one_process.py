@@ -1,4 +1,4 @@
-"""Looking at a server that is one process, from a thread of that process."""
+"""The overview of a server without workers, made in a thread of its only process."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fairway.server.management.figures import figures_of
 from fairway.server.management.overview import LEAVING, READY, Overview, ProcessView
 
 FRESH_SECONDS = 1.0
-"""So old figures may be before they are made anew, however often somebody asks."""
+"""How old figures may become. More frequent requests get the same ones."""
 
 
 class OneProcess:
-    """Looks at the server of this process, whose `context` is there once it serves."""
+    """Makes the overview of this process. There are no figures until `serves`."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -27,15 +27,15 @@ class OneProcess:
         self._made_at = -FRESH_SECONDS
 
     def serves(self, context: ServerContext, lateness: Lateness) -> None:
-        """The server accepts connections."""
+        """The server accepts connections from now on."""
         self._context, self._lateness = context, lateness
 
     def stops(self) -> None:
-        """It has been told to end."""
+        """The server has been told to stop."""
         self._is_stopping = True
 
     def look(self) -> Overview:
-        """What it is like, at most a second ago. Called in one thread."""
+        """The overview, with figures that are at most `FRESH_SECONDS` old. Call it in one thread only."""
         now = time.monotonic()
         if self._context is not None and self._lateness is not None and now - self._made_at >= FRESH_SECONDS:
             self._made_at = now

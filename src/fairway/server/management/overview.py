@@ -1,6 +1,6 @@
-"""What a whole server is like at one moment: its processes with their figures. `/status` is this as JSON.
+"""The state of a whole server at one moment: its processes with their figures. `/status` is an overview as JSON.
 
-One process without workers is an overview with one process.
+The overview of a server without workers has one process.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ STATES = (STARTING, READY, LEAVING)
 
 @dataclass(frozen=True, slots=True)
 class ProcessView:
-    """One process that serves. `slot` is its place among them, which its successor may have; `heard` is how many
-    seconds ago its loop has last shown that it turns. `figures` are empty until there are some.
+    """One serving process.
+
+    `slot` is its number among the processes; its successor may get the same. `heard` is how many seconds ago its event
+    loop last showed that it runs. `figures` is empty until the process has reported some.
     """
 
     slot: int
@@ -32,7 +34,7 @@ class ProcessView:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """`wanted` is how many processes are to serve; `restarts`, how often one has ended unasked and was replaced."""
+    """`wanted` is how many processes should serve. `restarts` counts processes that ended unexpectedly."""
 
     wanted: int
     stopping: bool = False
@@ -43,14 +45,14 @@ class Overview:
 
     @property
     def is_ready(self) -> bool:
-        """Whether as many serve as are wanted, and nobody has told the server to stop."""
+        """Whether as many processes are ready as wanted, and the server has not been told to stop."""
         return not self.stopping and sum(one.state == READY for one in self.processes) >= self.wanted
 
     def why_not_ready(self) -> str:
-        """In a few words."""
+        """The reason, in a few words."""
         ready = sum(one.state == READY for one in self.processes)
         return "stopping" if self.stopping else f"starting: {ready} of {self.wanted} are ready"
 
     def to_json(self) -> str:
-        """For `/status`."""
+        """The body of `/status`."""
         return json.dumps({"ready": self.is_ready, **asdict(self)})

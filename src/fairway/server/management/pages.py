@@ -1,6 +1,6 @@
 """What the management socket answers: bytes of a request in, bytes of a response out. Pure.
 
-It is HTTP/1.1 of the smallest kind: GET and HEAD, one request for each connection.
+This is a minimal HTTP/1.1: GET and HEAD, and one request on each connection.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 MOST_BYTES = 8192
-"""Of a request's head. Browsers and scrapers send less than one."""
+"""The most bytes of a request's head."""
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -26,7 +26,7 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer."""
+    """The content of a response."""
 
     status: int
     body: str
@@ -34,11 +34,11 @@ class Page:
 
 
 Pages = Mapping[str, Callable[[], Page]]
-"""By path; called for each request."""
+"""Functions by path. Each request calls one."""
 
 
 def answer(received: bytes, pages: Pages) -> bytes | None:
-    """The response to a request, of which this has come; None if more is to come."""
+    """The response to a request of which `received` has arrived. None if its head is incomplete."""
     if b"\r\n\r\n" not in received and b"\n\n" not in received:
         return None if len(received) <= MOST_BYTES else _response(Page(431, "the request is too long\n"))
     words = received.partition(b"\n")[0].split()

@@ -1,7 +1,7 @@
-"""`fairway status`: how a server does, at a terminal, in a table that refreshes.
+"""`fairway status`: the state of a server at a terminal, in a table that refreshes.
 
-It asks the management socket for `/status`, twice for anything that is a rate. `lines` is pure and makes the picture of
-two answers; `main` asks and draws. A mistake is one sentence and exit code 1.
+It asks the management socket for `/status`. Rates need two answers. `lines` is pure, and turns two answers into text;
+`main` asks and draws. An error is one sentence, with exit code 1.
 """
 
 from __future__ import annotations
@@ -36,14 +36,16 @@ _COLUMNS = (
 
 
 class NoAnswer(Exception):
-    """There is no server, or none that can be understood; the text is one sentence."""
+    """No server answers, or its answer is not understood. The text is one sentence."""
 
 
 # What is shown ----------------------------------------------------------------------------------------------------
 
 
 def lines(status: Status, before: Status | None, seconds: float) -> list[str]:
-    """The picture, at most 80 columns. `before` is the answer so many seconds earlier: without it no rates."""
+    """The lines to show, of at most 80 columns. `before` is the answer from `seconds` earlier; without it there are no
+    rates.
+    """
     processes = status["processes"]
     earlier = {one["pid"]: one for one in before["processes"]} if before is not None else {}
     rates = [_rates(one["figures"], earlier.get(one["pid"], {}).get("figures"), seconds) for one in processes]
@@ -74,7 +76,7 @@ def _totals(figures: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _rates(figures: Mapping[str, Any], before: Mapping[str, Any] | None, seconds: float) -> dict[str, float] | None:
-    """By how much each total has grown in a second; None if that cannot be known."""
+    """The growth of each total per second; None if an answer is missing."""
     if not figures or not before or seconds <= 0:
         return None
     earlier = _totals(before)
@@ -124,7 +126,7 @@ def _row(one: Mapping[str, Any], rates: Mapping[str, float] | None) -> str:
 
 
 def number(value: float) -> str:
-    """At most seven characters."""
+    """A number in at most seven characters."""
     for size, sign in ((1e9, "G"), (1e6, "M")):
         if value >= 10 * size:
             return f"{value / size:,.0f}{sign}"
@@ -134,7 +136,7 @@ def number(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """At most seven characters: the two largest units."""
+    """A duration in its two largest units, in at most seven characters."""
     whole = int(seconds)
     for size, sign, part, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
         if whole >= size:
@@ -143,7 +145,7 @@ def duration(seconds: float) -> str:
 
 
 def lag(seconds: float) -> str:
-    """In milliseconds, or in seconds from ten on."""
+    """A lag in milliseconds, or from ten seconds on in seconds."""
     return f"{1000 * seconds:.0f}ms" if seconds < 10 else f"{seconds:.0f}s"
 
 
@@ -151,7 +153,7 @@ def lag(seconds: float) -> str:
 
 
 def ask(address: Address, called: str) -> Status:
-    """What the server says of itself. `called` is its address as somebody wrote it. Raises `NoAnswer`."""
+    """Ask a server for its status. `called` is its address as the user wrote it. Raises `NoAnswer`."""
     try:
         with address.connect(_ASK_SECONDS) as client:
             client.sendall(b"GET /status HTTP/1.1\r\nHost: fairway\r\nConnection: close\r\n\r\n")
@@ -175,7 +177,7 @@ def ask(address: Address, called: str) -> Status:
 
 
 def main(arguments: Sequence[str], default: str = "", out: TextIO | None = None) -> int:
-    """Run the command and return its exit code. `default` is the address where none is given."""
+    """Run the command and return its exit code. `default` is the address if none is given."""
     parser = argparse.ArgumentParser(
         prog="fairway status", description="Show how a server does.", allow_abbrev=False,
     )  # fmt: skip
@@ -213,7 +215,7 @@ def main(arguments: Sequence[str], default: str = "", out: TextIO | None = None)
 
 
 def _refresh(address: Address, called: str, out: TextIO) -> None:
-    """Draw again and again, until Ctrl-C; a server that is away for a while is waited for."""
+    """Draw once a second until Ctrl-C. If the server does not answer after the first time, wait for it."""
     before = ask(address, called)
     out.write(_HIDE_CURSOR + _CLEAR + _picture(lines(before, None, 0.0)))
     out.flush()
@@ -235,7 +237,7 @@ def _refresh(address: Address, called: str, out: TextIO) -> None:
 
 
 def _picture(text: Sequence[str]) -> str:
-    # Drawn over what was there, which flickers less than clearing it first.
+    # Drawn over the previous picture: clearing it first would flicker more.
     columns, rows = shutil.get_terminal_size()
     shown = [line[: columns - 1] for line in text[: rows - 1]]
     return _HOME + "".join(f"{line}{_CLEAR_LINE}\n" for line in shown) + _CLEAR_BELOW

@@ -10,7 +10,7 @@ from fairway.server.management.pages import Page, Pages
 
 
 def pages_of(look: Callable[[], Overview]) -> Pages:
-    """What the management socket has. `look` is called in its thread."""
+    """The pages by path. `look` returns the overview, and is called in the thread of the management socket."""
 
     def ready() -> Page:
         overview = look()

@@ -76,7 +76,7 @@ class TlsSocket(ssl.SSLSocket):
     lane: ClassVar[Lane]
 
     on_close: Callable[[], object] | None = None
-    """Called when the socket is closed, or when another object has taken over its descriptor."""
+    """Called by `close`, if set."""
 
     def close(self) -> None:
         super().close()

@@ -1,4 +1,4 @@
-"""What a connection knows of its end, from when it begins, beside what the application was told."""
+"""What a WebSocket connection knows about its end, beside what it has told the application."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from fairway.protocols.websocket.protocol import Closed
 
 
 class NotClosing(websocket.NotClosing):
-    """Says that no end has begun. All connections share one, which has no room for anything that could be changed."""
+    """The state of a connection whose end has not begun. All share one instance, which cannot be changed."""
 
     __slots__ = ()
 
     last: Closed | None = None
-    """How the connection ended, until the application has seen what came before."""
+    """How the connection ended, while the application has not taken all that the client said before."""
 
     until: float | None = None
-    """How long the application may take for that."""
+    """When the application is told of `last` even if it has not taken everything."""
 
 
 class Closing(websocket.Closing):
-    """There is one for each connection that ends."""
+    """The state of a connection whose end has begun. Each such connection has its own."""
 
     __slots__ = ("last", "until")
 

@@ -1,19 +1,21 @@
 """One WebSocket over a wire (RFC 6455): the carrier of an exchange.
 
-The conversation with the application is in `fairway.asgi.websocket`, what the bytes mean in
-`fairway.protocols.websocket`, the socket in `fairway.server.wire`. This module joins them, and decides how far to read,
-and when an end that has come is told. It begins where an `Http1Connection` hands over its wire.
+`fairway.asgi.websocket` has the conversation with the application, `fairway.protocols.websocket` the meaning of bytes,
+and `fairway.server.wire` the socket. This module joins them, and decides when to read and when to tell the application
+of the end. A connection begins when an `Http1Connection` hands over its wire.
 
-Until the application has accepted there is a `Handshake`, afterwards a protocol core, never both. Reading stops while
-the inbox is full, while bytes wait to be decoded, and while a client takes none of the answers to its Pings; each of
-these knows who goes on: the consumer (`Inbox.pause`), the backlog, `resume_writing`.
+*Opening.* Until the application accepts, there is a `Handshake`; afterwards there is a protocol core; never both.
 
-What ends the connection, a Close, a broken rule or the end of the stream, is told to the application behind what the
-client had said before it (`closing.last`): when the consumer has taken that and waits again, when it ends, or when
-`close_timeout` has passed.
+*Reading* stops for three reasons, and each has something that resumes it: the inbox is full (the consumer resumes,
+`Inbox.pause`), bytes wait to be decoded (the backlog), or the client does not take the answers to its Pings
+(`resume_writing`).
 
-Lifetime: connection -> inbox, wire, core, task; task -> (application's frames) -> connection. The cycles are cut in
-`_release`, when both the wire is lost and the task has ended.
+*Ending.* A Close, a broken rule or the end of the stream ends the connection. The application is told after it has
+taken the messages that came before (`closing.last`): when its consumer waits again, when its task ends, or at the
+latest after `close_timeout`.
+
+*Lifetime.* The connection refers to inbox, wire, core and task; the task refers to the connection through the
+application's frames. `_release` cuts these cycles, once the wire is lost and the task has ended.
 """
 
 from __future__ import annotations
@@ -39,18 +41,18 @@ if TYPE_CHECKING:
 
 
 class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
-    """The protocol object of a transport, from the request for an upgrade on.
+    """The protocol object of a transport, from the request for an upgrade until the transport is lost.
 
-    Its state is that of three others: the `phase` of the exchange, which is what the application knows; the core, which
-    is what the peers have said to each other; and the wire. They differ only while something ends, and `closing` has
-    what is then known:
+    Its state has three parts: the `phase` of the exchange is what the application knows, the core is what both peers
+    have said to each other, and the wire is the socket. They agree except while the connection ends. Then `closing`
+    tells these cases apart:
 
-    * the application has closed: the phase is CLOSING, the core has sent our Close and awaits the peer's until its
-      deadline;
-    * the peer has closed, or broken a rule, behind messages that the application has not taken: the phase is still
-      OPEN, and `closing.last` says what the application will be told when it has taken them, or at `closing.until`;
-    * the application has been told (`closing.at`), and has `disconnect_timeout` to end: the phase is ENDED, whatever
-      becomes of the socket meanwhile.
+    * The application has closed. The phase is CLOSING. The core has sent our Close, and waits for the peer's until its
+      deadline.
+    * The peer has closed or broken a rule, after messages that the application has not taken. The phase is still OPEN.
+      The application will be told of `closing.last` when it has taken them, or at `closing.until`.
+    * The application has been told, at `closing.at`, and has `disconnect_timeout` to end. The phase is ENDED, even if
+      the socket is still open.
     """
 
     __slots__ = ("_context", "_core", "_decode_scheduled", "wheel_slot")
@@ -87,8 +89,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     # From the socket ------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        # Every read comes here, so the frequent ones leave early: an idle client's Pong, then one message that the
-        # consumer is given at once. Everything below the loop is for reads that hold more than that.
+        # This is called for every read, so frequent cases return early: the Pong of an idle client, then one message
+        # that the consumer gets at once. What follows the loop matters only for reads that hold more.
         core = self._core
         if core is None:
             self._keep_early(data)
@@ -96,7 +98,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         if len(data) == 6 and core.receive_pong(data, self._context.now):
             return
         if core.decoder.pending:
-            core.keep(data, self._context.now)  # it was read before the reading stopped
+            core.keep(data, self._context.now)  # the transport had read it before reading stopped
             return
         if len(data) >= LARGE_READ and not core.decoder.is_finished and not self._context.backlog.may_decode(len(data)):
             core.keep(data, self._context.now)
@@ -112,8 +114,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
                 received -= 1
                 self._close_after_messages(event, received > 0)  # type: ignore[arg-type]
         self._context.counters.messages_received += received
-        # Not behind a Close that the application has not been told of: what the core would answer belongs behind what
-        # the application still has to say.
+        # Not while the application does not know of the peer's Close: the core's answer has to follow what the
+        # application still sends.
         if core.out and self.closing.last is None:
             self._send_control()
         if not events and self.outbox.pending.is_finishing and not core.decoder.pending:
@@ -140,9 +142,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             self._send_control()
 
     def _close_after_messages(self, closed: Closed, follows_message: bool) -> None:
-        """Let the application answer what the client had said before its Close, or before it broke a rule."""
-        # If the consumer has taken everything there is nothing to wait for. The same holds if nobody can answer any
-        # more.
+        """End the connection, but first let the application take and answer the messages that came before the end."""
+        # There is nothing to wait for if the consumer has taken everything, or if no answer can be sent any more.
         is_last = self.inbox.parked and not follows_message
         if is_last or self.phase is not Phase.OPEN or self.outbox.transport is None:
             self._core_closed(closed)
@@ -150,8 +151,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         closing = self._begin_closing()
         closing.last = closed
         if not (follows_message or self.inbox.client_waiting):
-            # A stream of HTTP/2, or TLS, may bring two pieces in one pass: the consumer has been given what came in the
-            # first, and has not run yet. It runs before this.
+            # HTTP/2 and TLS may deliver two pieces in one pass of the loop. Then the consumer has got the messages of
+            # the first piece, but has not run yet. It runs before this call.
             self._context.loop.call_soon(self._close_now)
         closing.until = self._context.touch() + self._context.limits.close_timeout
         self.schedule(closing.until)
@@ -172,7 +173,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
                 self._core_closed(closed)
 
     def _send_control(self) -> None:
-        """Send what the protocol itself has to say; a client that reads nothing of it is dropped like any other."""
+        """Send the core's own frames, such as Pongs. A client that does not read them is dropped as usual."""
         assert self._core is not None
         self.check_bound()
         self.outbox.append(self._core.data_to_send())
@@ -186,28 +187,29 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             self.abort()
 
     def _pause_reading(self) -> None:
-        """Read no more until what has been read is decoded, and its messages have found room."""
+        """Stop reading until the bytes that were read are decoded and the inbox has room."""
         core = self._core
         if self._is_full:
-            self.inbox.pause()  # the consumer will resume: there is something for it to take
-        elif core is None or not self._has_answers_waiting(core):  # else `resume_writing` will resume
+            self.inbox.pause()  # the consumer will resume reading, since it has messages to take
+        elif core is None or not self._has_answers_waiting(core):  # else `resume_writing` will resume reading
             self.resume_reading()  # nobody else would
         self.outbox.pause_reading()
 
     @property
     def _is_full(self) -> bool:
-        # Once either side has closed, messages are thrown away, and no consumer will make room for more.
+        # Once either side has closed, messages are thrown away, and no consumer will make room.
         return self.phase is Phase.OPEN and self.inbox.full
 
     def _has_answers_waiting(self, core: WebSocketProtocol) -> bool:
-        # Whoever takes no Pongs is not read, or its own Pings would fill its outbox.
+        # A client that does not take its Pongs is not read: its Pings would fill the outbox.
         outbox = self.outbox
         return core.decoder.controls and outbox.blocked and outbox.size >= outbox.high_water
 
     def resume_reading(self) -> None:
-        """Decode what is left, then read on. (`fairway.delivery.Source`)
+        """Let the backlog decode the waiting bytes, then read on. (`fairway.delivery.Source`)
 
-        Not at once: a consumer that has made room may be cancelled between taking and handling.
+        Nothing is decoded in this call, because a consumer that has made room may be cancelled between taking a message
+        and handling it.
         """
         if not self._decode_scheduled:
             self._decode_scheduled = True
@@ -216,8 +218,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     def go_on_reading(self) -> None:
         """Decode as much as the budgets allow. (`fairway.server.backlog.Reader`)"""
         self._decode_scheduled = False
-        # Three steps: decode what was read before, as far as there is room; if that was not all, wait again for whoever
-        # makes room; else read on, and count silence from now, since what was not read cannot have been heard.
+        # First decode the waiting bytes, as far as there is room. If some are left, pause again. Otherwise read on, and
+        # count the client's silence from now: it could not be heard while nothing was read.
         core, inbox = self._core, self.inbox
         if core is None or self.outbox.transport is None:
             return
@@ -231,29 +233,29 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             core.decoder.forgive()
             if self.closing.last is not None and core.state is State.OPEN:
                 closing = self._begin_closing()
-                closing.last = closing.until = None  # what is read now says how it ends
+                closing.last = closing.until = None  # the bytes that are read now say how it ends
             self.outbox.resume_reading()
 
     def peer_has_left(self, is_reset: bool) -> None:
-        """The end of the stream has come while nothing was read. (`fairway.server.paused.PausedConnection`)
+        """The stream has ended while reading was paused. (`fairway.server.paused.PausedConnection`)
 
-        What lies in front of it is still read if the application makes room for it within the time for a Close.
+        The unread bytes before its end are still read if the application makes room within `close_timeout`.
         """
         if is_reset:
             self.outbox.abort()
-        elif self._core is not None:  # else it lingers, and reads on by itself
+        elif self._core is not None:  # without a core it lingers, and reads on by itself
             self._close_after_messages(Closed(ABNORMAL_CLOSURE, "connection lost"), True)
 
     def parking(self) -> None:
-        """The consumer has nothing left to do. (`fairway.delivery.Source`)"""
+        """The consumer is about to wait for its next message. (`fairway.delivery.Source`)"""
         if self.closing.last is not None and self.outbox.reading and not self.inbox.client_waiting:
-            # Not from within the consumer's own step: it is about to wait, and the disconnect has to find it waiting.
+            # Not in the consumer's own step: the disconnect has to find it waiting.
             self._context.loop.call_soon(self._close_now)
         self._context.batch.parked()
 
     def eof_received(self) -> bool:
-        # A WebSocket that cannot be read any more is over, and none can come of a handshake whose client has ended its
-        # side (ASGI WebSocket, "Disconnect"); a refusal that is under way it may still want.
+        # A WebSocket without the peer's side is over, and a handshake without it cannot become one (ASGI WebSocket,
+        # "Disconnect"). But the client may still want a refusal that is being sent.
         self.outbox.eof = True
         if self.phase is Phase.CONNECTING:
             self.ended(ABNORMAL_CLOSURE, "connection lost before the handshake was answered")
@@ -262,8 +264,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         return self._core is None and self.phase is not Phase.ENDED
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # The wire first, so that nothing of what follows is written. Then the end that was already known, or else this
-        # one.
+        # The wire first, so that nothing below is written. If the end of the connection was known before, the
+        # application is told of that end, otherwise of this one.
         self._context.counters.dropped_frames += self.outbox.lost()
         self._close_now()
         self._begin_closing().until = None
@@ -287,11 +289,11 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     # Deadlines ------------------------------------------------------------------------------------------------
 
     def handle_deadline(self, now: float) -> float | None:
-        """Judge whichever deadline has passed; the next one. (`fairway.timing.wheel.Entry`)"""
+        """Act on all deadlines that have passed, and return the next one. (`fairway.timing.wheel.Entry`)"""
         if self.phase is not Phase.OPEN or self.outbox.blocked or self.closing.last is not None:
             self._judge_deadlines(now)
             return self._next_deadline()
-        # Nothing but a ping can be due: for an idle connection that is all that ever happens.
+        # Only a ping can be due. Nothing else ever happens on an idle connection.
         core = self._core
         assert core is not None
         events = core.handle_deadline(now, self.outbox.reading)
@@ -303,8 +305,8 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         return core.next_deadline()
 
     def _judge_deadlines(self, now: float) -> None:
-        # One wheel entry for all deadlines of a connection: each is judged, whichever has come due, in the order in
-        # which they may end it. Whoever judges looks again at what the one before has left.
+        # A connection has one wheel entry for all its deadlines, so all are checked. An earlier one may end the
+        # connection, so each step looks at the state again.
         limits, told_at = self._context.limits, self.closing.at
         if self.outbox.transport is None and self._task is None:
             return
@@ -339,7 +341,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         return min((one for one in deadlines if one is not None), default=None)
 
     def schedule(self, deadline: float) -> None:
-        """Have `handle_deadline` called then. (`fairway.server.wire.Owner`)"""
+        """Make sure that `handle_deadline` is called at this time. (`fairway.server.wire.Owner`)"""
         self._context.schedule(self, deadline)
 
     # For the exchange (`fairway.asgi.websocket`) --------------------------------------------------------------
@@ -372,14 +374,14 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             self.data_received(early)
 
     def _finish(self) -> None:
-        """End our side, read on and throw away, until the client ends its own."""
+        """End our side, and discard what is read until the client ends its own. (`Wire.finish`)"""
         wire = self.outbox
         if not (wire.reading or wire.eof):
             self.resume_reading()
         wire.finish()
 
     def _shut(self, code: int, reason: str) -> None:
-        # If the peer has closed already, that was the end, and ours is the answer to it.
+        # If the peer has closed already, that was the end, and our Close is only the answer.
         if self.closing.last is not None:
             self._close_now()
             return
@@ -399,14 +401,14 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         core = self._core
         assert core is not None
         if core.state is not State.OPEN:
-            self.outbox.abort()  # it has said its Close already, and takes nothing more
+            self.outbox.abort()  # the peer has sent its Close, and needs nothing more
             return
-        # If it goes on reading it gets the message that has begun, and a Close; it has as long as for any Close.
+        # If the client reads again, it gets the rest of the message that is partly written, and a Close.
         core.close(code, reason, self._context.now, self._context.linger_seconds)
         self.outbox.append(core.data_to_send())
         self._schedule_core(core)
         if self.outbox.blocked:
-            # However much it sends, it is not read before it has taken what there is for it: see `resume_writing`.
+            # The client is not read until it has taken everything, however much it sends: see `resume_writing`.
             self.outbox.pause_reading()
             self.outbox.finish()
         else:
@@ -437,13 +439,13 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             if closed.reason == MESSAGE_TOO_SLOW:
                 self._context.counters.slow_senders += 1
             self._fault("protocol error", f"{closed.reason}; closed with {closed.code}")
-        # The application first: its last messages are in the outbox by now, and our Close comes behind them.
+        # Tell the application first. Its last messages are in the outbox by now, and our Close has to follow them.
         self.ended(closed.code, closed.reason)
         self._send_control_last()
         if closed.fault:
             self._finish()
         elif self.outbox.blocked:
-            self.outbox.abort()  # the peer does not read: its Close or its absence has been seen
+            self.outbox.abort()  # the peer does not read, and has closed or is gone
         else:
             self.outbox.close()
 
@@ -461,7 +463,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
 
     @property
     def held_bytes(self) -> int:
-        """What waits here for the client, or because of it."""
+        """How many bytes this connection keeps: unsent frames, messages not taken, and bytes not decoded."""
         core, wire = self._core, self.outbox
         held = wire.held_bytes + self.inbox.client_size
         return held if core is None else held + core.decoder.held_bytes
@@ -469,6 +471,6 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     # For the server -------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Say farewell; a handshake that is still open is finished first."""
+        """Close with the server's farewell. A handshake is finished first, and closed then."""
         if self.phase is Phase.OPEN and self.closing.last is None:
             self._shut(*self._context.farewell)

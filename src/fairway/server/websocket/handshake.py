@@ -1,12 +1,12 @@
-"""The opening of one WebSocket: from the request for it to its answer, whatever carries both.
+"""The opening of one WebSocket, from the request to its answer, over HTTP/1.1 or HTTP/2.
 
-A `Handshake` holds what only the answer needs: the client's offer, and bytes that came too early. It answers ASGI
-events on the wire and, once accepted, makes the parts of the connection. The `WebSocketConnection` that owns it knows
-which event is allowed when, and lets it go afterwards.
+A `Handshake` holds what only the answer needs: the client's offer, and bytes that came too early. It turns ASGI events
+into an answer on the wire, and after an acceptance it makes the parts of the connection. Its owner, a
+`WebSocketConnection`, knows which event is allowed when, and drops the handshake afterwards.
 
-What depends on the carrier is how an acceptance is said (`_agree`), what came behind the request (`early_data`), and
-the `HttpCarrier` that everything else goes through: an answer that is no acceptance is an ordinary response. The forms
-are `fairway.server.http1.handshake` and its like.
+Three things depend on the HTTP version: how an acceptance is written (`_agree`), which bytes follow the request
+(`early_data`), and the carrier. Any answer other than an acceptance is an ordinary response through the carrier. The
+subclasses are in `fairway.server.http1.handshake` and `fairway.server.http2.handshake`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from fairway.protocols.websocket.protocol import WebSocketProtocol
 if TYPE_CHECKING:
     from fairway.server.context import ServerContext
 
-# Bytes of a client that did not wait for the answer to its handshake.
+# How many bytes a client may send before it has the answer to its handshake.
 _MAX_EARLY_BYTES = 65536
 
 
 class Carrier(Protocol):
-    """As much as an answer needs of a `fairway.asgi.http.HttpCarrier`."""
+    """The part of a `fairway.asgi.http.HttpCarrier` that answers need."""
 
     def send_start(self, status: int, headers: Headers, trailers: bool) -> None: ...
 
@@ -39,7 +39,7 @@ class Carrier(Protocol):
 
 
 class Handshake:
-    """Raises `ProtocolMisuse` for events that make no valid answer; then nothing has changed."""
+    """Its methods raise `ProtocolMisuse` for an event that makes no valid answer. Nothing has changed then."""
 
     __slots__ = ("_carrier", "_context", "_denial", "_early", "_offer")
 
@@ -48,27 +48,27 @@ class Handshake:
         self._carrier = carrier
         self._offer = offer
         self._early = b""
-        self._denial: tuple[int, Headers | None] = 0, None  # the headers until they are sent
+        self._denial: tuple[int, Headers | None] = 0, None  # the headers, until they are sent
 
     # What the client says -------------------------------------------------------------------------------------
 
     def keep(self, data: bytes) -> bool:
-        """Keep what a client sends that does not wait for the answer; False when it is too much."""
+        """Keep bytes that the client sent before the answer. False if there are too many."""
         self._early += data
         return len(self._early) <= _MAX_EARLY_BYTES
 
     def early_data(self) -> bytes:
-        """What came behind the request, once, after `accept`."""
+        """The bytes that followed the request. Call it once, after `accept`."""
         return self._early
 
     def was_offered(self, subprotocol: str | None) -> bool:
-        """Whether the client can know what to do with it."""
+        """Whether the client has offered this subprotocol. True for None."""
         return subprotocol is None or subprotocol in self._offer.subprotocols
 
     # The acceptance -------------------------------------------------------------------------------------------
 
     def accept(self, message: Mapping[str, Any]) -> None:
-        """Send the answer to a `websocket.accept`."""
+        """Send the acceptance that a `websocket.accept` asks for."""
         subprotocol = message.get("subprotocol")
         if not (subprotocol is None or (isinstance(subprotocol, str) and subprotocol.isascii())):
             raise ProtocolMisuse(f"the subprotocol is an ASCII str or None, not {subprotocol!r}")
@@ -81,18 +81,18 @@ class Handshake:
             raise ProtocolMisuse(f"websocket.accept: {error}") from None
 
     def _agree(self, subprotocol: str | None, headers: Headers) -> None:
-        """Send the acceptance."""
+        """Write the acceptance to the carrier."""
         raise NotImplementedError
 
     def encoder(self) -> Encoder:
-        """The encoder that was agreed on; shared by all connections that agreed on the same."""
+        """The encoder for the agreed extensions. All connections with the same agreement share one."""
         limits, agreed = self._context.limits, self._offer.deflate
         if agreed is None:
             return PLAIN
         return deflate.encoder(limits.deflate_level, limits.deflate_min_bytes, agreed[1])
 
     def connection(self) -> WebSocketProtocol:
-        """The protocol core of the accepted connection; its pings begin at a random time."""
+        """Make the protocol core of the accepted connection. Its first ping comes at a random time."""
         limits = self._context.limits
         context = self._context
         inflation = context.backlog if self._offer.deflate is not None else None
@@ -109,7 +109,7 @@ class Handshake:
     # Any other answer -----------------------------------------------------------------------------------------
 
     def answer(self, status: int, text: str) -> None:
-        """Send a whole response of the server's own. `text` is its one line of content, or empty."""
+        """Send a complete response made by the server. `text` is its content, one line, or empty for none."""
         content = b"%b\n" % text.encode("ascii") if text else b""
         headers: Headers = [(b"content-length", b"%d" % len(content)), (b"connection", b"close")]
         if content:
@@ -118,14 +118,14 @@ class Handshake:
         self._carrier.send_body(content, False)
 
     def begin_denial(self, message: Mapping[str, Any]) -> None:
-        """Take note of the start of a denial response; it is sent with the first piece of the body."""
+        """Keep the start of a denial response. It is sent with the first piece of the body."""
         status = message.get("status")
         if not isinstance(status, int) or not 200 <= status <= 599:
             raise ProtocolMisuse(f"the status of websocket.http.response.start is 200 to 599, not {status!r}")
         self._denial = status, checked_headers(message)
 
     def continue_denial(self, message: Mapping[str, Any]) -> int:
-        """Send a piece of a denial response; the status of the response."""
+        """Send a piece of the body of a denial response. Return the status of the response."""
         body = message.get("body", b"")
         if not isinstance(body, bytes | bytearray | memoryview):
             raise ProtocolMisuse(f"the body of websocket.http.response.body is bytes, not {type(body).__name__}")
@@ -140,7 +140,7 @@ class Handshake:
         return status
 
     def _send_denial(self, status: int, headers: Headers, length: int, more: bool) -> None:
-        """Send the start that was held back, in front of so much of its body."""
+        """Send the start that was kept, before a first piece of `length` bytes."""
         check_length("websocket.http.response.body", status, headers, length, more)
         try:
             self._carrier.send_start(status, [*headers, (b"connection", b"close")], False)

@@ -1,10 +1,10 @@
-"""A WebSocket whose client may send so much in a second, and no more.
+"""A WebSocket with a bound on how much its client may send per second.
 
-A client that sends more is not read for a while, so that it has to wait: the kernel's buffers fill, and then its own
-(over HTTP/2 its window). Nothing is lost, and what its consumer gets is what is allowed. One that goes on for
-`rate_patience` is closed with 1008.
+A client that sends more is not read for a while. So the kernel's buffers fill (over HTTP/2, its window closes), and the
+client has to wait. Nothing is lost, and the consumer gets messages at the allowed rate. A client that exceeds the rate
+for `rate_patience` is closed with 1008.
 
-What is counted is looked at after each read. Only servers with such a bound use this class; the others count nothing.
+The amounts are checked after each read. Only servers with such a bound use this class; others count nothing.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 
 def websocket_kind(limits: Limits) -> type[WebSocketConnection]:
-    """The class of a server's WebSockets."""
+    """The class to use for WebSockets with these limits."""
     return MeteredConnection if limits.max_messages_per_second or limits.max_bytes_per_second else WebSocketConnection
 
 
 class MeteredConnection(WebSocketConnection):
-    """It is *held* while its meter says to wait. Then the wheel calls, and reading goes on, or is held again."""
+    """A connection that is *held*, which means not read, while its meter says to wait. When the time is over, the wheel
+    calls `handle_deadline`, which reads on.
+    """
 
     __slots__ = ("_held_until", "_meter")
 
@@ -85,7 +87,7 @@ class MeteredConnection(WebSocketConnection):
         self.schedule(self._held_until)
 
     def handle_deadline(self, now: float) -> float | None:
-        """As in the base class; a client that was held is read again, or closed."""
+        """As in the base class. A client whose time of being held is over is read again, or closed."""
         held_until = self._held_until
         if held_until is not None and now >= held_until:
             self._held_until = held_until = None

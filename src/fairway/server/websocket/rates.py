@@ -1,7 +1,7 @@
-"""How much a client may send in a second, and for how long it may go on trying to send more. Pure.
+"""How much a client may send per second, and since when it has tried to send more. Pure.
 
-A `Bucket` holds what may be spent: it fills at a rate, up to what is there at most, and goes below zero when more is
-spent than it holds, since what has been read cannot be unread. A `Meter` has one for messages and one for bytes.
+A `Bucket` holds what may be spent. It fills at a rate until it is full. Spending more than it holds makes its level
+negative, because bytes that were read cannot be unread. A `Meter` has one bucket for messages and one for bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from math import inf
 
 
 class Bucket:
-    """`burst`: for how many seconds' worth it has room. A rate of 0 bounds nothing."""
+    """`rate` is in units per second; 0 bounds nothing. A full bucket holds the amount of `burst` seconds."""
 
     __slots__ = ("_at", "_burst", "_level", "_rate")
 
@@ -27,18 +27,19 @@ class Bucket:
             self._at = now
 
     def level(self, now: float) -> float:
-        """Seconds' worth that are there; below 0, seconds until there is anything."""
+        """The amount in the bucket, in seconds of its rate. If negative, the number of seconds until it reaches 0."""
         return min(self._burst, self._level + now - self._at) if self._rate else inf
 
 
 class Meter:
-    """Of one client. It is *exceeded* from when a bucket is empty until both are half full: a client that is only held
-    back stays on the brink, and does not come to rest.
+    """The buckets of one client. The meter is *exceeded* from when a bucket is below empty until all are half full. A
+    client that is only slowed down by being held stays near empty, so the meter stays exceeded.
     """
 
     __slots__ = ("_buckets", "_burst", "exceeded_since")
 
     exceeded_since: float | None
+    """When the client began to exceed its rates; None if it does not."""
 
     def __init__(self, rates: Sequence[int], burst: float, now: float) -> None:
         self._buckets = [Bucket(rate, burst, now) for rate in rates]
@@ -46,7 +47,7 @@ class Meter:
         self.exceeded_since = None
 
     def spend(self, amounts: Sequence[int], now: float) -> bool:
-        """Whether that is now more than there was, and was not before."""
+        """Take these amounts out of the buckets. True if the meter has just become exceeded."""
         for bucket, amount in zip(self._buckets, amounts, strict=True):
             bucket.spend(amount, now)
         if self.exceeded_since is not None and self._least(now) * 2 >= self._burst:
@@ -57,7 +58,7 @@ class Meter:
         return False
 
     def wait(self, now: float) -> float:
-        """For how many seconds nothing more is to be read; 0 for none."""
+        """For how many seconds nothing may be read."""
         return max(0.0, -self._least(now))
 
     def _least(self, now: float) -> float:

@@ -1,7 +1,7 @@
-"""How the workers do: what a supervisor asks them once a second, and answers to whoever asks at its management socket.
+"""The state of the workers: a supervisor asks for it once a second, and shows it at its management socket.
 
-A worker is asked again only when it has answered, so neither side has ever more than a line to write, and one that
-hangs is owed nothing. That it lives is known by the board. Without a management socket nobody is asked.
+A worker is asked again only after it has answered, so at most one line is unread on either side, even if a worker
+hangs. Whether a worker hangs shows on the board. Without a management socket, no worker is asked.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LOOK_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Supervision:
-    """What the settings say that is the supervisor's to do, which has not read them. (`fairway.server.limits`)"""
+    """The settings that concern the supervisor, which does not read settings itself but is told these."""
 
     management: str = ""
     log_format: str = "text"
@@ -46,7 +46,7 @@ def supervision_of(limits: Limits) -> Supervision:
 
 
 class Watched(Protocol):
-    """A worker, as far as it is watched. Those of a crew and these have the same numbers."""
+    """The part of a worker that the watch needs. Workers have the same numbers here as in the crew."""
 
     slot: int
     pid: int | None
@@ -54,7 +54,9 @@ class Watched(Protocol):
 
 
 class Watch:
-    """`look` is to be called at `next_look`, and when something has changed. All but the pages belong to one thread."""
+    """Call `look` at `next_look`, and whenever something has changed. Call everything in one thread. Only the pages of
+    the management socket run in another.
+    """
 
     def __init__(self, board: Board, crew: Crew, workers: Mapping[int, Watched]) -> None:
         self._board = board
@@ -69,10 +71,10 @@ class Watch:
         self._looked_at = -math.inf
         self._kill_after = math.inf
         self.restarts = 0
-        """How often a worker has ended unasked, and another one has taken its place."""
+        """How many workers have ended unexpectedly and were replaced."""
 
     def follow(self, told: Mapping[str, Any]) -> None:
-        """Do from now on what the settings say, as a `Supervision`. Raises `BindError`."""
+        """Apply settings: the fields of a `Supervision`. Raises `BindError` if the management socket cannot move."""
         supervision = Supervision(**told)
         self._kill_after = supervision.worker_kill_after or math.inf
         set_up(formatter=formatter_of(supervision.log_format))
@@ -87,7 +89,7 @@ class Watch:
             logger.info("management socket at %s", self._address)
 
     def follow_if_possible(self, told: Mapping[str, Any]) -> None:
-        """The same; what is not possible is logged, and changes nothing."""
+        """As `follow`, but if the management socket cannot move, log that and keep it."""
         try:
             self.follow(told)
         except BindError as error:
@@ -98,12 +100,12 @@ class Watch:
         return self._looked_at + LOOK_SECONDS if is_of_use else math.inf
 
     def look(self, now: float) -> list[int]:
-        """Ask the workers, if it is time, and bring up to date what is answered to others. Return the numbers of those
-        that have hung for too long.
+        """Ask the workers if it is time, and update what the pages show. Return the numbers of the workers that have
+        hung for longer than `worker_kill_after`.
         """
         hanging: list[int] = []
         if now >= self.next_look():
-            # When this process has stood still itself, so may have all: they are to show first that they go on.
+            # If this process was stopped, so were the workers perhaps. Give them time to show that they run.
             if now - self._looked_at < 2 * LOOK_SECONDS:
                 hanging = [number for number in self._workers if self._hangs(number, now)]
             self._looked_at = now
@@ -115,7 +117,8 @@ class Watch:
     def _hangs(self, number: int, now: float) -> bool:
         member = self._crew.members.get(number)
         told_at = self._board.told_at(self._workers[number].slot)
-        # Who leaves has a time of its own; who has told nothing yet is starting, and who tells no more has stopped.
+        # A worker that leaves has another deadline. On the board, 0 stands for a worker that is still starting or has
+        # already stopped.
         return member is not None and member.state is State.READY and 0 < told_at < now - self._kill_after
 
     def _ask(self) -> None:
@@ -136,7 +139,7 @@ class Watch:
         self._figures.pop(number, None)
 
     def close(self) -> None:
-        """Answer nobody any more."""
+        """Close the management socket, and remove its file."""
         if self._endpoint is not None:
             self._endpoint.close()
             self._endpoint = None
@@ -158,7 +161,7 @@ class Watch:
         figures = dict(self._figures.get(number, {}))
         silent = max(0.0, now - told_at) if told_at else 0.0
         if figures and silent > figures["loop_lag"] + LOOK_SECONDS:
-            figures["loop_lag"] = silent  # it hangs, and does not say so itself
+            figures["loop_lag"] = silent  # the worker hangs, so it cannot report this itself
         return ProcessView(
             worker.slot, worker.pid, member.state.name.lower(), member.generation, now - member.since, silent, figures
         )
