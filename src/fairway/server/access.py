@@ -43,7 +43,7 @@ class AccessLog:
     __slots__ = ("_info", "_with_fields", "enabled")
 
     def __init__(self, enabled: bool = True, logger: logging.Logger | None = None, with_fields: bool = False) -> None:
-        """`with_fields`: each record has what it says as `fields`, too, for a formatter that is no text."""
+        """`with_fields`: each record also has its content as `fields`, for formatters other than text."""
         logger = logger or logging.getLogger("fairway.access")
         self.enabled = enabled and logger.isEnabledFor(logging.INFO)
         self._info = logger.info
@@ -98,7 +98,7 @@ class AccessLog:
 
 
 def fields_of(scope: ScopeView) -> dict[str, object]:
-    """Whose request it is, in fields: `address`, `path` (as the peer wrote it, with its query, without
+    """The fields that describe a request: `address`, `path` (as the peer wrote it, with its query, without
     credentials), and `user_agent` if it is known.
     """
     client = scope.get("client")

@@ -19,9 +19,10 @@ from typing import Protocol
 
 from fairway.protocols.websocket.deflate import Inflation
 
-# How many messages and control frames of one connection are decoded in a pass, and how many connections with more go on
-# in it. Everybody else in the loop waits while the application handles them: about half a millisecond, at 30 µs for a
-# JSON echo. With 64 messages and no bound on connections, ten flooding clients made a neighbour wait for 130 ms.
+# How many messages and control frames of one connection are decoded in a pass, and how many connections with a rest are
+# called in a pass. Everything else in the loop waits while the application handles the messages: about half a
+# millisecond, at 30 µs for a JSON echo. With 64 messages and no bound on connections, ten flooding clients made a
+# neighbour wait for 130 ms.
 DECODED_PER_PASS = 8
 READERS_PER_PASS = 2
 

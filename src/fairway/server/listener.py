@@ -39,14 +39,14 @@ from fairway.server.tls.handshake import NOTHING, Handshakes
 
 logger = get_logger("fairway.server")
 
-# How much may lie unsent in the kernel for one client: enough to keep the pipe full, and little enough that a slow
-# client soon shows in our own accounting.
+# How many unsent bytes the kernel may hold for one client: enough to keep the connection busy, and few enough that a
+# slow client soon shows in our own accounting.
 NOTSENT_LOWAT_BYTES = 65536
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 
 _PAUSE_SECONDS = 0.5
 
-# Seconds for the next request of an idle connection, when another worker takes this one's place.
+# Seconds that an idle connection has for its next request when another worker replaces this one.
 _LAST_REQUEST_SECONDS = 1.0
 
 # How long a worker leaves accepting to others that have fewer connections.
@@ -74,12 +74,14 @@ class _Accepted(socket.socket):
 
 
 class _Counted(_Accepted):
-    """One that has a place among those of its address."""
+    """A socket that holds a place of its address (`fairway.server.addresses`)."""
 
     __slots__ = ("on_close",)
 
     on_close: Callable[[], object] | None
-    """If it is set, called once the socket is closed. uvloop detaches it then, and closes the descriptor."""
+    """If it is set, it is called once, when the socket is closed. uvloop detaches it instead, and closes the
+    descriptor.
+    """
 
     def close(self) -> None:
         super().close()
@@ -199,8 +201,8 @@ class Server:
         pace.more_wait()
 
     def _has_place(self, accepted: socket.socket, peer: Any) -> bool:
-        """Whether the client's address may have this connection, too. If not it is refused, and told so if there is
-        room for that. Not over TLS: a handshake costs a thousand times as much as what it would be for.
+        """Whether the client's address may have this connection too. If not, the connection is refused. The answer is
+        429, or nothing if there are too many refusals, or over TLS, where a handshake costs a thousand times as much.
         """
         addresses = self.context.addresses
         if addresses is None or not isinstance(peer, tuple):
@@ -316,8 +318,9 @@ class Server:
         """Stop accepting, let requests finish and close WebSockets with 1001, for `timeout` seconds at most; then cut
         them. Cancelling it cuts everything at once.
 
-        With a `spread` others serve on: WebSockets are closed with 1012 one by one over so many seconds before that, so
-        that their clients do not all come back together, and what has a request to come is told so by its answer.
+        With a `spread`, another worker takes over. Then WebSockets (with 1012) and HTTP/2 connections are first closed
+        one by one over `spread` seconds, so that their clients do not all reconnect at once. An idle HTTP/1.1
+        connection has a moment for one more request, whose answer says that the connection closes.
         """
         context = self.context
         self.stop_accepting()
@@ -350,7 +353,7 @@ class Server:
             if connection in self.context.connections:
                 connection.drain()
                 await asyncio.sleep(seconds / len(connections))
-        # A connection between two requests learns it from its next response.
+        # The next response on an HTTP/1.1 connection has `Connection: close`.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(_LAST_REQUEST_SECONDS, max(0.0, ends_at - self.context.loop.time()))):
                 await self.context.wait_no_connections()

@@ -129,7 +129,9 @@ def run(
 
 @contextlib.contextmanager
 def _managed(config: Config) -> Iterator[OneProcess | None]:
-    """With a management socket inside the block, if there is to be one; what it looks with. Raises `BindError`."""
+    """Open the management socket, if one is configured, inside the block. Yields what makes its overviews. Raises
+    `BindError`.
+    """
     if not config.management:
         yield None
         return
@@ -147,7 +149,7 @@ def _managed(config: Config) -> Iterator[OneProcess | None]:
 
 @contextlib.contextmanager
 def _seen_by(looking: OneProcess, context: ServerContext) -> Iterator[None]:
-    """The server is looked at, and its loop's lateness measured, inside the block."""
+    """Let the management socket show the server, and measure its loop's lateness, inside the block."""
     lateness = Lateness(BEAT_SECONDS, time.monotonic())
     timer: asyncio.TimerHandle | None = None
 

@@ -115,7 +115,9 @@ class ProxyHeaders:
         scope["scheme"] = _SCHEMES[scope["type"]].get(scheme, scope["scheme"])
 
     def client_of(self, scope: Mapping[str, Any]) -> tuple[str, int] | None:
-        """Whom a trusted peer names as its client; for the peer to be looked at before. The scope stays as it is."""
+        """The client that the headers name. The caller must have checked that the peer is trusted. The scope is not
+        changed.
+        """
         return self._client(self._found(scope["headers"]))[0]
 
     def _found(self, headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:

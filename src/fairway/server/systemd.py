@@ -1,5 +1,5 @@
-"""What systemd is told and hands over: how the server does, where it is a service of `Type=notify` (sd_notify(3)), and
-sockets that it has opened for it (sd_listen_fds(3)).
+"""Talking to systemd: tell it the state of a service of `Type=notify` (sd_notify(3)), and take over the sockets that it
+has opened (sd_listen_fds(3)).
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ _FIRST_DESCRIPTOR = 3
 
 
 def handed_over(environment: MutableMapping[str, str], name: str = "") -> list[int]:
-    """The descriptors of the sockets that were opened for this process, those of one `name` only if it is given; none
-    if there are none. What says so is taken out of the environment: it does not hold for children.
+    """The descriptors of the sockets that systemd has opened for this process; with a `name`, only those called so.
+
+    Removes the variables from the environment, because they do not hold for child processes.
     """
     pid, count, names = (environment.pop(f"LISTEN_{each}", "") for each in ("PID", "FDS", "FDNAMES"))
     if pid != str(os.getpid()) or not count.isdecimal():

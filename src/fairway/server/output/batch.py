@@ -1,10 +1,10 @@
 """Work that one event loop puts off: sockets with something to send, and consumers that are yet to be woken. So a pass
 of the loop stays short, and a socket gets one write for several messages.
 
-Whatever an outbox gets during a pass is written when the pass ends. There are two exceptions. When many sockets are
-dirty they are written at once, because the first would wait for the last. And when the last of the woken consumers has
-nothing left to do (`parked`), nothing more will come in this pass, so everything is written then: coalescing does not
-cost a lone echo its latency.
+Whatever an outbox gets during a pass is written when the pass ends. There are two exceptions. If many sockets are
+dirty, they are written at once, because the first would wait for the last. And if the last of the woken consumers has
+nothing left to do (`parked`), nothing more will be sent in this pass, so everything is written then: a single echo is
+not delayed.
 
 A message for a large group makes many sockets dirty, or wakes many consumers, in one call. Its writes and wake-ups are
 spread over several passes. Meanwhile the loop reads, and the answers of single consumers go out first. Messages that
@@ -12,10 +12,10 @@ are sent to the group in the meantime share the writes that are still to come.
 
 A batch is idle, or it is *scheduled*. Then `_end_of_pass` is in the loop's queue, and schedules itself again while
 there is anything left to write or to wake, or a woken consumer has not come back. So an idle loop costs nothing, and
-nothing that was put off can be forgotten: whoever adds something to an idle batch schedules it.
+nothing that was put off is forgotten: every method that adds something to an idle batch schedules it.
 
-An outbox may be flushed into another one, which carries several. So writing has two stages. The second stage holds the
-carrying outboxes, and writes each of them once, when all outboxes of the first stage have been flushed into it.
+The outbox of an HTTP/2 stream is flushed into the outbox of its connection. So writing has two stages. The second stage
+holds the outboxes of such connections, and writes each of them once, after the outboxes of the first stage.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ from fairway.delivery import WAKES_PER_PASS, Inbox, Sleeper
 from fairway.server.output.fanout import Fanout
 from fairway.server.output.scheduler import Flushable
 
-# So many dirty sockets are written without waiting for the end of the pass. Measured by bench/micro/batch.py.
+# With this many dirty sockets, they are written without waiting for the end of the pass (bench/micro/batch.py).
 MAX_DIRTY = 64
 
-# Of the sockets of a group so many are written in one pass, twice as many in the next, and so on up to 1.5 ms, at 6 µs
-# each. What comes a little later still shares the write of most: with 4 in flight 0.25 writes a delivery, against 0.29
-# with 128 in each pass. And a long fanout is not cut into many passes, each of which has a cost of its own.
+# How many sockets of a group are written in the first pass. Each later pass writes twice as many as the one before, up
+# to `MOST_WRITES`: 1.5 ms, at 6 µs for each. So a message that comes a little later still shares most writes: with 4
+# messages in flight there are 0.25 writes for each delivery, against 0.29 with 128 writes in each pass. And a long
+# fanout needs few passes, each of which has a cost of its own.
 FIRST_WRITES = 16
 MOST_WRITES = 256
 
-# How many consumers hear in one pass that their client has left: 1.5 ms, at 100 µs for the end of one and its task.
+# How many consumers are told in one pass that their client has left: 1.5 ms, at 100 µs for the end of each.
 ENDINGS_PER_PASS = 16
 
-# How many bytes of long messages are handled in one pass: a millisecond, at 10 µs for a KiB of JSON. A message beyond
-# this may take ten milliseconds, as a megabyte does; then it is the only one.
+# How many bytes of long messages are handled in one pass: a millisecond, at 10 µs for a KiB of JSON. A longer message,
+# such as a megabyte in ten milliseconds, is the only one of its pass.
 LONG_PER_PASS = 1 << 17
 
 # How many other consumers are woken in each pass, however many are woken by their clients.
@@ -69,7 +70,7 @@ class Batch:
     )
 
     is_filling: bool
-    """Whether outboxes are being flushed that may be carried by others."""
+    """Whether the outboxes of the first stage are being flushed, perhaps into those of the second stage."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -81,8 +82,8 @@ class Batch:
         self._long = _Turns(LONG_PER_PASS)
         self._writes = FIRST_WRITES
         self._scheduled = self.is_filling = False
-        # Consumers that were woken and are not back yet, as far as known: since the last end of a pass, and before. Two
-        # numbers, because `parked` does not say whose turn it was: the older ones are taken to be back first.
+        # How many consumers were woken and have not parked yet: since the last end of a pass, and before it. `parked`
+        # does not say which consumer it is, so the older ones are assumed to park first.
         self._awake = 0
         self._late = 0
 
@@ -93,7 +94,7 @@ class Batch:
         if not self._scheduled:
             self._schedule()
         elif len(dirty) >= MAX_DIRTY:
-            # Nobody is told that the batch was flushed in between: an outbox that is appended to again is dirty again.
+            # Flushing in between is harmless: an outbox that is appended to again is added again.
             self._flush_first()
 
     def woken(self) -> None:
@@ -102,11 +103,11 @@ class Batch:
             self._schedule()
 
     def may_wake(self) -> bool:
-        # Not before those that have waited longer, or who comes late would always be woken first.
+        # Not before those that have waited longer: late consumers would always be woken first.
         return self._awake < WAKES_PER_PASS and not self._sleepers
 
     def wake_later(self, inbox: Inbox) -> None:
-        # Needs no `schedule`: this is called only while others are awake, or asleep already, so the batch is scheduled.
+        # No `schedule`: `may_wake` was false, so others are awake or waiting, and the batch is scheduled already.
         self._sleepers.append(inbox)
 
     def wake_to_end(self, sleeper: Sleeper) -> None:
@@ -122,12 +123,12 @@ class Batch:
         self.schedule()
 
     def parked(self) -> None:
-        """A consumer has nothing left to do: if it was the last of those awake, write what there is."""
+        """A consumer has nothing left to do. If it was the last one awake, flush all single sockets."""
         if self._late:
             self._late -= 1
         elif self._awake:
             self._awake -= 1
-        # Only single sockets: what waits for a whole group keeps its own pace, or one consumer would pay for all.
+        # Not the fanout: it keeps its own pace, or this consumer would have to wait for the writes of a whole group.
         if not (self._late or self._awake):
             if self._dirty:
                 self._flush_first()
@@ -144,13 +145,13 @@ class Batch:
         self._loop.call_soon(self._end_of_pass)
 
     def _end_of_pass(self) -> None:
-        # It was scheduled by the first consumer that was woken, behind it: if that one was alone, nobody is awake any
-        # more, and the loop need not make another pass. Else it is called again at the beginning of the next, when all
-        # those have had their turn: who is late then waits for something else than its inbox, and is not waited for.
+        # The first consumer that was woken scheduled this call, which runs after it. If it was the only one, it has
+        # parked by now, and no further pass is needed. Otherwise this is called again in the next pass, after all of
+        # them have run. A consumer that has not parked by then waits for something other than its inbox, and does not
+        # count any more.
         self._late = self._awake
         self._awake = 0
-        # Waking comes before writing, and what is woken runs after both: its answers share the next flush, and not
-        # this.
+        # Wake first, then write. The woken consumers run after both, so their answers share the next flush.
         sleepers = self._sleepers
         if sleepers:
             _wake(sleepers, max(WAKES_PER_PASS - self._late, FEWEST_WAKES))
@@ -163,7 +164,7 @@ class Batch:
             self._scheduled = False
 
     def flush(self) -> None:
-        """Write what waits for single sockets, and a part of what waits for a fanout."""
+        """Write everything for single sockets, and a part of the fanout."""
         if self._dirty:
             self._flush_first()
         fanout = self.fanout
@@ -175,7 +176,7 @@ class Batch:
             self.carriers.flush()
 
     def flush_dirty(self) -> None:
-        """Write what waits for single sockets."""
+        """Write everything for single sockets."""
         if self._dirty:
             self._flush_first()
         if self.carriers.dirty:
@@ -207,12 +208,12 @@ class Batch:
 
 
 class SecondStage:
-    """A batch as outboxes see it that carry others. (`fairway.server.output.scheduler.Scheduler`)"""
+    """The scheduler of outboxes into which others are flushed. (`fairway.server.output.scheduler.Scheduler`)"""
 
     __slots__ = ("_batch", "carriers", "dirty", "fanout")
 
     dirty: list[Flushable]
-    """To be looked at only."""
+    """Read-only for others."""
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
@@ -229,7 +230,7 @@ class SecondStage:
             self._batch.schedule()
 
     def flush(self) -> None:
-        """Write them all."""
+        """Flush all dirty outboxes."""
         dirty = self.dirty
         self.dirty = []
         for outbox in dirty:
@@ -244,7 +245,7 @@ class SecondStage:
 
 
 class _Turns:
-    """Sleepers that are woken until their weights have come to so much in a pass. One may weigh more than that."""
+    """Sleepers with weights. Each pass wakes some, until their weights reach `most`. The last one may exceed it."""
 
     __slots__ = ("_most", "_waiting", "_weight")
 
@@ -254,21 +255,21 @@ class _Turns:
         self._weight = 0
 
     def take(self, weight: int) -> bool:
-        """Whether there is a turn left in this pass for one that is awake."""
+        """Take a turn in this pass, for a consumer that is awake. False if none is left, or if others wait for one."""
         if self._weight >= self._most or self._waiting:
             return False
         self._weight += weight
         return True
 
     def add(self, sleeper: Sleeper, weight: int = 1) -> None:
-        """Wake it now, or in its turn."""
+        """Wake the sleeper now if there is a turn left, otherwise in a later pass."""
         if self.take(weight):
             sleeper.wake()
         else:
             self._waiting.append((sleeper, weight))
 
     def next_pass(self) -> bool:
-        """Wake those whose turn it is; whether there were any."""
+        """Begin a pass: wake those whose turn it is. True if there were any."""
         self._weight = 0
         while self._waiting and self._weight < self._most:
             sleeper, weight = self._waiting.popleft()
@@ -278,7 +279,7 @@ class _Turns:
 
 
 def _wake(sleepers: deque[Any], most: int) -> int:
-    """Wake some; how many."""
+    """Wake up to `most` sleepers, and return how many."""
     count = min(len(sleepers), most)
     for _ in range(count):
         sleepers.popleft().wake()

@@ -1,4 +1,4 @@
-"""Connections of one event loop that are sent to together, as data: who is reached, through what, in which order."""
+"""The recipients of a broadcast, as data: connections of one event loop, in the order in which they are written to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fairway.server.output.outbox import Outbox
 
 
 class Recipient(Protocol):
-    """A connection, as far as those may know it that send to many."""
+    """The part of a connection that broadcasts use."""
 
     @property
     def outbox(self) -> Outbox: ...
@@ -27,25 +27,25 @@ class Recipient(Protocol):
     def is_open(self) -> bool: ...
 
     def broadcast(self, payload: Payload) -> None:
-        """Put the payload into the outbox, by all the rules for a client that may be slow."""
+        """Put the payload into the outbox, subject to all rules for slow clients."""
 
     def check_bound(self) -> None:
         """Drop the client if too much waits for it."""
 
 
 class Part(NamedTuple):
-    """Recipients that follow each other and get the same bytes, in the same way."""
+    """Consecutive recipients that get the same bytes on the same lane."""
 
     end: int
-    """The index behind the last."""
+    """The index after the last one."""
 
     encoder: Encoder
     lane: Lane | None
-    """None for those whose connections have let go of their endpoints: nothing is sent on these directly."""
+    """None if nothing may be sent to these recipients directly."""
 
 
 def in_order(recipients: Iterable[Recipient]) -> list[Recipient]:
-    """The same, as few parts as possible; in each of them, those that share a write follow each other."""
+    """Sort recipients so that they form as few parts as possible, and that those that share a write are neighbours."""
     parts: dict[tuple[Lane | None, Encoder], list[Recipient]] = {}
     for one in recipients:
         parts.setdefault((lane_of(one.outbox.endpoint), one.encoder), []).append(one)
@@ -57,7 +57,7 @@ def in_order(recipients: Iterable[Recipient]) -> list[Recipient]:
 
 
 class Recipients:
-    """Each of the connections is known by its index. Nothing here changes. (`fairway.delivery.Recipients`)"""
+    """Connections, each known by its index. Immutable. (`fairway.delivery.Recipients`)"""
 
     __slots__ = ("_indices", "connections", "endpoints", "inboxes", "parts")
 
@@ -65,10 +65,10 @@ class Recipients:
 
     inboxes: list[Inbox]
     endpoints: list[Any]
-    """Of each connection the one object that is looked at for each message, so that no other memory is touched."""
+    """Lists of their own for the two objects of a connection that each message needs: no other memory is touched."""
 
     parts: list[Part]
-    """From the first connection to the last."""
+    """All parts, in order."""
 
     def __init__(self, connections: Sequence[Recipient]) -> None:
         self.connections = connections
@@ -87,7 +87,7 @@ class Recipients:
 
     @property
     def indices(self) -> dict[Outbox, int]:
-        """The indices of the connections by their outboxes; made when first asked for."""
+        """The indices of the connections by their outboxes. Made on first use."""
         indices = self._indices
         if indices is None:
             indices = self._indices = {one.outbox: index for index, one in enumerate(self.connections)}

@@ -1,4 +1,4 @@
-"""What an outbox asks of those that decide when it is written: `Batch` and `Fanout`, which stand above it."""
+"""The contracts that an outbox has with `Batch` and `Fanout`, which decide when it is written."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from fairway import delivery
 
 
 class Flushable(Protocol):
-    """An outbox, as those see it that write many."""
+    """The part of an outbox that its schedulers use."""
 
     def flush(self) -> None:
-        """Write what there is, as far as the socket takes it."""
+        """Write the frames until the socket is full."""
 
 
 class Fanout(delivery.Fanout, Protocol):
-    """What writes to many sockets at once, as an outbox sees it. (`fairway.server.output.fanout.Fanout`)"""
+    """The part of `fairway.server.output.fanout.Fanout` that an outbox uses."""
 
     indirect: set[Any]
     """Outboxes that nothing may bypass even when they are empty: their sockets are full, or their connections close."""
 
     @property
     def sweep(self) -> object | None:
-        """Whatever is under way that writes past outboxes; None for nothing."""
+        """The sweep under way, which may bypass outboxes; None if there is none."""
 
     def add(self, outbox: Flushable) -> None:
-        """Remember an outbox that a broadcast has made dirty: it is written in one of the next passes."""
+        """Note an outbox that a broadcast has made dirty. It is flushed in this pass or one of the next."""
 
     def bring_forward(self, outbox: Any) -> None:
-        """Append to this outbox what would have been written past it later: something else is about to follow."""
+        """Append to this outbox what the sweep still owes it, because something else is about to be appended."""
 
 
 class Scheduler(Protocol):
-    """Says when the outboxes of one event loop are written. (`fairway.server.output.batch.Batch`)"""
+    """Decides when the outboxes of one event loop are flushed. (`fairway.server.output.batch.Batch`)"""
 
     @property
     def fanout(self) -> Fanout: ...
 
     @property
     def carriers(self) -> Scheduler:
-        """The same for outboxes that others are flushed into: those are written first."""
+        """The scheduler of outboxes into which others are flushed. It flushes them after those others."""
 
     def add(self, outbox: Flushable) -> None:
-        """Remember an outbox that has become dirty: it is written at the end of the pass at the latest."""
+        """Note an outbox that has become dirty. It is flushed at the end of this pass at the latest."""
 
     def flush_alone(self, outbox: Flushable) -> None:
-        """Write this outbox now if it is the only dirty one."""
+        """Flush this outbox now if it is the only dirty one."""

@@ -3,19 +3,19 @@ descriptors.
 
 | from | to | message | |
 |---|---|---|---|
-| nursery | supervisor | `loaded` | the application is there; `hindrance`: why it must not be forked, or "" |
-| | | | `supervision`: what the settings say that is the supervisor's to do |
-| supervisor | nursery | `fork` | a worker is to begin, in `slot`; with its end of a channel |
-| supervisor | nursery | `become` | the same, and it is to be this process |
+| nursery | supervisor | `loaded` | the application is loaded; `hindrance`: why it must not be forked, or "" |
+| | | | `supervision`: the settings that concern the supervisor |
+| supervisor | nursery | `fork` | fork a worker for `slot`; carries the worker's end of a channel |
+| supervisor | nursery | `become` | the same, but become that worker instead of forking |
 | supervisor | nursery | `shut` | the server stops: close the listening sockets, wait for the workers |
-| nursery | supervisor | `exited` | the worker `pid` has, with a `status` as of `subprocess` |
-| worker | supervisor | `begun` | it is the process `pid` |
-| worker | supervisor | `ready` | it accepts connections at `addresses`; how many `seconds` it may take to leave |
-| supervisor | worker | `tell` | say how you do |
-| worker | supervisor | `figures` | its `figures`: see `fairway.server.management` |
-| supervisor | worker | `leave` | end, because another takes the place: clients are asked to come back |
+| nursery | supervisor | `exited` | the worker `pid` has ended; `status` is as in `subprocess` |
+| worker | supervisor | `begun` | the worker is the process `pid` |
+| worker | supervisor | `ready` | the worker accepts connections at `addresses`, and may take `seconds` to leave |
+| supervisor | worker | `tell` | report your figures |
+| worker | supervisor | `figures` | the worker's `figures`: see `fairway.server.management` |
+| supervisor | worker | `leave` | end, because another worker takes your place; ask your clients to reconnect |
 
-A process that ends closes its sockets, so each side knows when the other has gone.
+A process that ends closes its sockets, so each side notices when the other is gone.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ logger = get_logger("fairway.server")
 
 
 class Worker:
-    """`seconds` is how long it may take to leave; `leave` is called when it is to, and `is_replaced` says why."""
+    """`seconds` is how long this worker may take to leave. `leave` is called when it has to; see `is_replaced`."""
 
     def __init__(self, board: Board, slot: int, channel: Channel, seconds: float, leave: Callable[[], object]) -> None:
         self._board = board
@@ -32,7 +32,7 @@ class Worker:
         self._figures: Callable[[Lateness], Figures] = lambda _: {}
         self._beating: asyncio.TimerHandle | None = None
         self.is_replaced = False
-        """Whether another worker takes its place, which clients find when they come back at once."""
+        """Whether another worker takes this one's place, so that clients may reconnect at once."""
 
     def room(self, connections: int) -> int:
         """How many more connections it may accept now."""
@@ -41,8 +41,8 @@ class Worker:
         return self._board.room(self._slot, connections, now)
 
     def begin(self, addresses: list[str], held: Callable[[], int], figures: Callable[[Lateness], Figures]) -> None:
-        """The server accepts connections, and `held` says how many there are, `figures` what else. Called in its event
-        loop.
+        """The server accepts connections. `held` returns how many it has, `figures` returns its figures. Call this in
+        the server's event loop.
         """
         self._held = held
         self._figures = figures
