@@ -1,7 +1,7 @@
 """The log as JSON lines: one object for each record, for programs that collect logs.
 
-Every record becomes exactly one line of ASCII: `json` escapes control characters and everything outside ASCII. Lone
-surrogates are replaced, because a JSON reader may reject them. A traceback is one field.
+Whatever is in a record, its line is one line of ASCII: `json` escapes control characters and what is not ASCII, and
+half characters (lone surrogates), which no reader of JSON has to take, are replaced. A traceback is one field.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from fairway.logs import FORMAT, SafeFormatter, traceback_text
 
 MAX_FIELD_LENGTH = 1 << 16
-"""The most characters of one field. Collectors cut long lines, and a line that was cut is not valid JSON."""
+"""At most this many characters go into one field: collectors cut longer lines, and a half is no object."""
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes `time` (UTC, ISO 8601), `level`, `process`, `logger` and `message`; `traceback` and `stack` if the record
-    has them; and the entries of the record's `fields`, such as those of an access log.
+    """`time` (UTC, ISO 8601), `level`, `process`, `logger`, `message`; `traceback` and `stack` where there is one; and
+    what a record has as `fields`, as those of requests do.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -32,7 +32,7 @@ class JsonFormatter(logging.Formatter):
             **getattr(record, "fields", {}),
         }
         if record.exc_text:
-            fields["traceback"] = record.exc_text  # `fairway.logs` has made it safe already
+            fields["traceback"] = record.exc_text  # our own loggers have made it safe already
         elif record.exc_info and record.exc_info[1] is not None:
             fields["traceback"] = traceback_text(record.exc_info[1])
         if record.stack_info:
@@ -41,12 +41,12 @@ class JsonFormatter(logging.Formatter):
 
 
 def _whole(text: str) -> str:
-    """The text without lone surrogates, cut to `MAX_FIELD_LENGTH`."""
+    """The text without halves of characters, and not too long."""
     if len(text) > MAX_FIELD_LENGTH:
         text = text[:MAX_FIELD_LENGTH] + "..."
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def formatter_of(name: str) -> logging.Formatter:
-    """The formatter for the log format `text` or `json`."""
+    """That of the format `text` or `json`."""
     return JsonFormatter() if name == "json" else SafeFormatter(FORMAT)

@@ -93,7 +93,7 @@ def main(
     options = _parser(version).parse_args(arguments[1:] if shows_config else arguments)
     inherited = inheritance(os.environ)
     if departure is not None and WORKERS_VARIABLE in os.environ:
-        os.environ[WORKERS_VARIABLE] = str(options.workers)  # which a flag outweighs; checks want to know
+        os.environ[WORKERS_VARIABLE] = str(options.workers)  # a flag overrides it, and checks read it
     try:
         if inherited is None and options.workers > 1 and not shows_config:
             return _supervise(arguments, options)
@@ -124,8 +124,8 @@ def _supervise(arguments: list[str], options: argparse.Namespace) -> int:
         raise ConfigurationError(
             "--workers needs fork and Unix sockets, which Windows does not have: write --workers 1"
         )
-    # What the application says of limits is not known here until it has been loaded (`Supervision`); where to listen is
-    # on the command line alone.
+    # The limits of the application's settings are not known before it has been loaded (`Supervision`). But the command
+    # line alone says where to listen.
     limits = Limits().with_environment(os.environ).overridden(_given(options), flag_name)
     set_up(options.log_level, formatter=formatter_of(limits.log_format))
     descriptors.raise_limit()
@@ -157,7 +157,7 @@ def _tend(
     worker = Worker(board, assignment.slot, assignment.channel, seconds, stop.set)
     return run(
         app,
-        # The path of a Unix socket belongs to the supervisor, and so does the management socket.
+        # The supervisor owns the path of the Unix socket, and the management socket.
         replace(config, uds=None, management=""),
         sockets=[socket.socket(fileno=number) for number in inherited.sockets],
         stop_event=stop,

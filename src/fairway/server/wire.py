@@ -53,8 +53,8 @@ def unacknowledged(transport: Transport) -> int:
 
 
 def moved(transport: Transport | None, since: float) -> bool:
-    """Whether the connection that carries this transport, a stream, has sent anything since then, even if nothing of
-    this stream: its turn will come. Always False for a transport with a socket of its own.
+    """Whether this transport is a stream that only waits for its turn: its own window is open, and its connection has
+    sent held content of some stream since then. False for a transport with a socket of its own.
     """
     moved_at: float = 0.0 if transport is None else transport.get_extra_info("moved_at", 0.0)
     return moved_at > since

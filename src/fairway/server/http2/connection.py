@@ -206,7 +206,7 @@ class Http2Connection(asyncio.Protocol):
         outbox.resume_reading()
 
     def peer_has_left(self, is_reset: bool) -> None:
-        """The end of the stream has come while nothing was read. (`fairway.server.paused.PausedConnection`)"""
+        """The stream has ended while reading was paused. (`fairway.server.paused.PausedConnection`)"""
         if is_reset:
             self.abort()  # otherwise the end is read once the peer has taken what waits for it
 
@@ -287,7 +287,7 @@ class Http2Connection(asyncio.Protocol):
     # Deadlines ------------------------------------------------------------------------------------------------
 
     def schedule(self, deadline: float) -> None:
-        """See to it that `handle_deadline` is called then. (`fairway.server.wire.Owner`)"""
+        """Make sure that `handle_deadline` is called at this time. (`fairway.server.wire.Owner`)"""
         if self.wheel_slot is None or deadline < self._due:
             self._due = deadline
             self.context.schedule(self, deadline)
@@ -363,7 +363,7 @@ def _data(connection: Http2Connection, event: DataReceived) -> None:
     if stream.owner is not None:
         stream.owner.data_received(data, ended)
     elif ended:
-        connection.stream_ended()  # it had been answered already
+        connection.stream_ended()  # the request was answered before
 
 
 def _reset(connection: Http2Connection, event: StreamReset) -> None:
@@ -394,7 +394,7 @@ def _ping_acknowledged(connection: Http2Connection, event: PingAcknowledged) -> 
 
 
 def _going_away(connection: Http2Connection, event: GoingAway) -> None:
-    """The peer begins nothing more, and waits for its answers: there is nothing to be done."""
+    """Do nothing: the peer sends no more requests, and waits for its answers."""
 
 
 def _terminated(connection: Http2Connection, event: Terminated) -> None:

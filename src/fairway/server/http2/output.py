@@ -29,7 +29,7 @@ class WaitingStream(Protocol):
 
 
 class StreamWriter:
-    """Belongs to one connection."""
+    """Writes the output of all streams of one connection."""
 
     __slots__ = ("_outbox", "_protocol", "moved_at", "waiting")
 
@@ -46,12 +46,12 @@ class StreamWriter:
         self.moved_at = 0.0
 
     def write(self, frame: bytes) -> bool:
-        """Add a frame, if it is one, to what is written at the end of the pass; True if it was written at once."""
+        """Append a frame to the connection's outbox, unless it is empty. True if the outbox was flushed at once."""
         return bool(frame) and self._outbox.append(frame)
 
     def send(self, stream: Stream, data: memoryview, ended: bool) -> tuple[int, bool]:
-        """Send as much content as may be sent now. Returns how much that was, and whether it was written at once
-        because there was so much. `ended`: if all of it is sent, our side ends with it.
+        """Send as much content as windows and socket allow. Returns the number of bytes, and whether the outbox was
+        flushed at once because a chunk was full. `ended`: if all content is sent, its last frame ends our side.
         """
         outbox, protocol, total = self._outbox, self._protocol, len(data)
         if not total:
@@ -71,8 +71,8 @@ class StreamWriter:
         return not self._outbox.blocked or self._outbox.size < CHUNK_BYTES
 
     def stalled_since(self, stream: Stream, since: float) -> float:
-        """Since when a stream has been stalled that has sent nothing since `since`. If its own window is open it only
-        waits for its turn, which comes as long as the connection moves at all.
+        """Since when a stream is stalled that has sent nothing since `since`. If its own window is open, it only waits
+        for its turn, and is not stalled while its connection sends anything.
         """
         return max(since, self.moved_at) if stream.window > 0 else since
 

@@ -35,7 +35,7 @@ _NOTHING = memoryview(b"")
 
 
 class Carrying(Protocol):
-    """The connection, as a stream sees it. (`fairway.server.http2.connection`)"""
+    """The part of a connection that a stream uses. (`fairway.server.http2.connection`)"""
 
     context: ServerContext
     outbox: Wire
@@ -46,11 +46,11 @@ class Carrying(Protocol):
         """A stream is complete, or was reset."""
 
     def schedule(self, deadline: float) -> None:
-        """See to it that the deadlines of all streams are judged then."""
+        """Make sure that the deadlines of all streams are checked at this time."""
 
 
 class StreamProtocol(Protocol):
-    """What speaks over a stream: the part of `asyncio.Protocol` that is called here, and of a wire's owner."""
+    """The user of a stream: the parts of `asyncio.Protocol` and of a wire's owner that are called here."""
 
     def data_received(self, data: bytes) -> None: ...
 
@@ -87,7 +87,7 @@ class StreamTransport:
     lane: ClassVar[Lane] = STREAMS
 
     carrier: Wire
-    """What the connection writes."""
+    """The outbox of the connection."""
 
     def __init__(self, connection: Carrying, stream: Stream) -> None:
         self._connection = connection
@@ -101,7 +101,7 @@ class StreamTransport:
         self._is_ending = self._is_closing = False
         self._linger_until: float | None = None
         stream.owner = self
-        self._writer.write(stream.take_all())  # what has come with the handshake will be given to us, too
+        self._writer.write(stream.take_all())  # content that came with the handshake will be delivered too
 
     def set_protocol(self, protocol: asyncio.BaseProtocol, /) -> None:
         self._protocol = cast(StreamProtocol, protocol)
@@ -232,7 +232,7 @@ class StreamTransport:
             self._end()
 
     def _end(self) -> None:
-        """End our side, after all that is held."""
+        """End our side. Nothing is held any more."""
         stream, connection = self._stream, self._connection
         self._writer.write(stream.end())
         if not self._is_closing:
@@ -256,7 +256,7 @@ class StreamTransport:
         self._connection.stream_ended()
 
     def _lose(self) -> None:
-        """Tell the protocol that it is over."""
+        """Forget everything, and call `connection_lost` in the next pass of the loop."""
         self._is_closing = True
         self._unread = None
         self._held = _NOTHING
@@ -279,8 +279,8 @@ class StreamTransport:
         return self._linger_until
 
     def expect_end(self) -> None:
-        # A WebSocket whose client can say nothing more is over.
+        # A WebSocket whose client has ended its side is over.
         self.abort()
 
     def drain(self) -> None:
-        """A WebSocket is told by itself."""
+        """Do nothing: a WebSocket is a connection of its own, and is drained as one."""

@@ -27,7 +27,7 @@ class Entered(Carrying, Protocol):
 
 
 def open_websocket(connection: Entered, stream: Stream, head: RequestHead, ended: bool) -> None:
-    """Start the application, which answers the handshake; or refuse it right here."""
+    """Start the application, which answers the handshake, or refuse the handshake without it."""
     context = connection.context
     limits = context.limits
     offer = handshake.check_connect(head.headers, limits.deflate, limits.max_subprotocols)

@@ -1,4 +1,4 @@
-"""A supervisor's decisions: who starts and who leaves. Without processes, sockets or clocks.
+"""A supervisor's decisions: which workers start, and which leave. Pure: no processes, sockets or clocks.
 
 A crew wants `wanted` members of its current *generation*, which is one state of the application's code. The supervisor
 reports what happens to members (`ready`, `ended`) and what is wanted (`renew`, `resize`, `stop`). Then `decide` returns
@@ -9,8 +9,8 @@ A member is STARTING until it accepts connections, then READY, and LEAVING once 
 * All missing members start together. But while members of an older generation serve, they start one at a time, and an
   old one leaves for each that is ready. So there are never fewer than wanted.
 * A new generation is abandoned if one of its members ends before any has been ready. The older generation stays.
-* A member that ends unasked is replaced: at once the first time, then after a tenth of a second, doubling up to half a
-  minute. A minute without such an end starts this over.
+* A member that ends unexpectedly is replaced: at once the first time, then after a tenth of a second, doubling up to
+  half a minute. After a minute without such an end, the next one is replaced at once again.
 * The crew gives up if a member ends before any has ever been ready, or if none is ready and five in a row have ended
   while starting.
 """
@@ -26,7 +26,7 @@ _FORGOTTEN_AFTER = 60.0
 _MOST_FAILED_STARTS = 5
 
 MARGIN = 3.0
-"""A member that has not left in its time is killed after so many more seconds."""
+"""Seconds after which a member is killed that has not left in its time."""
 
 NEVER_READY = 3
 """The exit code if no member could start, and none had a code of its own."""
@@ -60,7 +60,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Leave:
-    """Ask a member to end. `replaced`: its clients will find another one."""
+    """Ask a member to end. `replaced`: another one takes its place, and its clients can reconnect."""
 
     number: int
     replaced: bool
@@ -68,7 +68,7 @@ class Leave:
 
 @dataclass(frozen=True)
 class Kill:
-    """Kill a member that has not left in time, or that nobody waits for any more."""
+    """Kill a member that has not left in time, or because of a third `stop`."""
 
     number: int
 
@@ -89,7 +89,7 @@ class Retire:
 
 @dataclass(frozen=True)
 class Exit:
-    """Exit: everybody has ended."""
+    """Exit: all members have ended."""
 
     code: int
 
@@ -185,7 +185,7 @@ class Crew:
         return True
 
     def stop(self) -> None:
-        """Make everybody leave. The second time they need not finish their work, the third time they are killed."""
+        """Make all members leave. The second time they need not finish their work, the third time they are killed."""
         self._stops += 1
 
     def _give_up(self, code: int | None) -> None:
@@ -248,7 +248,7 @@ class Crew:
         taken = {one.slot for one in self.members.values()}
         slot = next((slot for slot in range(self._slots) if slot not in taken), None)
         if slot is None:
-            return 0  # later, when one of the leaving members has gone
+            return 0  # try again when one of the leaving members has ended
         self._numbers += 1
         self.members[self._numbers] = Member(self._numbers, self.generation, slot, now)
         return self._numbers

@@ -41,7 +41,7 @@ class Inheritance:
     slots: int
     sockets: Sequence[int]
     is_further: bool
-    """Whether there was another nursery before it, which has logged the warnings already."""
+    """Whether an earlier nursery has logged the warnings already."""
 
     @property
     def descriptors(self) -> list[int]:
@@ -96,9 +96,9 @@ def tend(
 ) -> Assignment | None:
     """Fork workers as the supervisor asks.
 
-    Returns an `Assignment` in each worker. In the nursery it returns None, when the supervisor has gone or wants no
-    more. `reason`: why the application must not be forked, if the caller knows one. `supervision`: what the settings
-    ask of the supervisor.
+    Returns an `Assignment` in each worker. In the nursery it returns None, when the supervisor is gone or needs it no
+    more. `reason`: why the application must not be forked, if the caller knows one. `supervision`: the settings that
+    concern the supervisor.
     """
     for number in inherited.descriptors:
         os.set_inheritable(number, False)  # processes that the application starts must not hold them

@@ -1,15 +1,15 @@
-"""The process that has the listening sockets, and as many workers as were asked for.
+"""The process that has the listening sockets, and starts and watches the workers.
 
 It loads nothing of the application, and runs no event loop. It waits for signals and for messages from nurseries and
 workers, lets the `Crew` decide, and acts. To systemd, a container or a terminal, this process is the server.
 
 | signal | what happens |
 |---|---|
-| SIGTERM, SIGINT, SIGQUIT | all workers stop, gracefully the first time, at once the second, without a word the third |
-| SIGHUP | the application is loaded anew, then worker after worker is replaced; at a terminal it stops |
+| SIGTERM, SIGINT, SIGQUIT | all workers stop: gracefully the first time, at once the second; the third kills them |
+| SIGHUP | the application is loaded anew, then worker after worker is replaced; at a terminal, as SIGTERM |
 | SIGTTIN, SIGTTOU | one worker more, one less |
 
-A nursery and its workers belong to a session of their own, so that a Ctrl-C reaches them by the supervisor only.
+A nursery and its workers belong to a session of their own. So a Ctrl-C reaches the supervisor only, which stops them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _Worker:
 
 @dataclass(frozen=True, slots=True)
 class _Launcher:
-    """Starts interpreters: what each of them is given is the same."""
+    """Starts interpreters with the same command, directory, sockets and board."""
 
     command: list[str]
     directory: str | None
@@ -166,7 +166,7 @@ class Supervisor:
     def _worker_says(self, worker: _Worker, channel: Channel) -> None:
         messages = self._received(channel)
         if messages is None:
-            worker.is_silent = True  # its parent will report that it has ended, and how
+            worker.is_silent = True  # its nursery will report how it has ended
         for message in messages or ():
             member = self._crew.members.get(worker.number)
             if message["kind"] == "begun":
@@ -285,7 +285,8 @@ class Supervisor:
         if not self._crew.is_stopping:
             logger.info("stopping; once more to stop at once")
             systemd.notify("STOPPING=1")
-            # Nurseries hold the listening sockets too. They close them, so that nobody connects and then waits in vain.
+            # Nurseries hold the listening sockets too. They have to close them, or clients would connect and never be
+            # served.
             for listening in self._sockets:
                 listening.close()
             for process in self._processes:
@@ -317,7 +318,7 @@ class Supervisor:
     def _start(self, number: int) -> None:
         member = self._crew.members[number]
         generation = member.generation
-        # A process that must not be forked becomes its first worker, and is no nursery after that.
+        # A process that must not be forked becomes a worker itself, and is no nursery after that.
         process = self._nurseries.pop(generation, None) or self._interpreter(generation)
         if generation not in self._spawning:
             self._nurseries[generation] = process
@@ -351,7 +352,7 @@ class Supervisor:
     def _end_hanging(self, worker: _Worker) -> None:
         logger.error("worker %s hangs, and its event loop does not turn: killed", worker.pid)
         self._signal(worker, signal.SIGKILL)
-        self._board.clear(worker.slot)  # nobody waits for it to tell anything any more
+        self._board.clear(worker.slot)  # so that it does not count as hanging again
 
     def _signal(self, worker: _Worker, number: signal.Signals) -> None:
         if worker.pid is not None:
@@ -388,7 +389,7 @@ class Supervisor:
 
 @contextlib.contextmanager
 def _woken_by_signals() -> Iterator[socket.socket]:
-    """Inside the block, the socket becomes readable when a signal arrives, and yields its number."""
+    """Inside the block, the socket becomes readable when a signal arrives. Read the number of the signal from it."""
     reading, writing = socket.socketpair()
     writing.setblocking(False)
     handlers: dict[int, Any] = dict.fromkeys([*_STOPPING, *_OTHERS], lambda *_: None)
