@@ -291,7 +291,7 @@ def _descriptor(text: str) -> int | str:
 
 
 def _inherited_sockets(given: Sequence[int | str]) -> list[socket.socket]:
-    """The sockets that stand for values of --fd. Raises `BindError`."""
+    """The sockets that the values of --fd name. Raises `BindError`."""
     numbers: list[int] = []
     for one in given:
         if isinstance(one, int):
@@ -365,7 +365,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-# What people type who come from uvicorn, gunicorn, Daphne or Hypercorn.
+# Options of uvicorn, gunicorn, Daphne and Hypercorn, and what to write here instead.
 _ELSEWHERE = {
     "-w": "write --workers",
     "--threads -k --worker-class": "each worker is one event loop; write --workers for more of them",

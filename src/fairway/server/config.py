@@ -191,8 +191,8 @@ def bind_unix(path: str, mode: int = 0o666) -> socket.socket:
     try:
         listening.setblocking(False)
         listening.bind(path)
-        # Before it listens, so that nobody has come in between. By default it is as open as a port on 127.0.0.1, so
-        # that a proxy of another user can connect; the permissions of the directory restrict it.
+        # Before it listens, so that nobody can connect earlier. By default it is as open as a port on 127.0.0.1, so
+        # that a proxy that runs as another user can connect; the permissions of the directory restrict it.
         os.chmod(path, mode)
         listening.listen(BACKLOG)
     except OSError as error:

@@ -12,9 +12,9 @@ A wire has three independent states:
   byte in each `write_stall_timeout`. If it does not, `handle_deadline` aborts, and returns True once.
 * *Open, finishing or lost.* Three methods end a wire, and the owner may call any of them at any time. `finish` writes
   everything, as long as the client keeps taking it; then it ends our side, and gives the peer `linger_seconds` to end
-  its own. `close` does not wait for the peer; only if the socket does not take everything at once, it is a `finish`.
-  `abort` waits for nothing and drops what is unsent. After each of them the transport reports its loss, and the owner
-  calls `lost`.
+  its own. `close` ends both sides without waiting for the peer; but if the socket does not take everything at once, it
+  does the same as `finish`. `abort` waits for nothing, and drops what is unsent. In the end, the transport always
+  reports its loss, and the owner calls `lost`.
 
 Why linger: if a socket is closed while received bytes lie unread, the kernel sends a reset. The reset can overtake our
 last bytes and destroy them at the peer (RFC 9112 section 9.6). So we end our side, go on reading, and throw away what
@@ -246,7 +246,7 @@ class Wire(Outbox):
         self._schedule(pending.linger_until)
 
     def close(self) -> None:
-        """Write everything and end both sides. If the socket does not take everything at once: `finish`."""
+        """Write everything and end both sides. If the socket does not take everything at once, `finish`."""
         if self.transport is None:
             return
         self.flush()

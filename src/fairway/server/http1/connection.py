@@ -60,9 +60,9 @@ class Http1Connection(asyncio.Protocol):
       of the next request arrive, they wait in the protocol core, and reading stops.
     * *Closing*: nothing more is answered. What arrives is thrown away until the peer ends its side (`Wire.finish`).
 
-    The application's task may outlive the exchange, and the connection. If the client leaves before the response is
-    complete, the application is told, and has `disconnect_timeout` to end: until then `_application` is its exchange.
-    After a complete response, the task may run as long as it likes.
+    The application's task may outlive the exchange, and even the connection. If the client leaves before the response
+    is complete, the application is told, and is cancelled if it does not end within `disconnect_timeout`. `_application`
+    is the exchange to which this applies; it is None after a complete response, when the task may run on.
     """
 
     __slots__ = (

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Carrying(Protocol):
-    """The connection, as a stream sees it. (`fairway.server.http2.connection.Http2Connection`)"""
+    """The part of a `fairway.server.http2.connection.Http2Connection` that a stream uses."""
 
     context: ServerContext
     client: Address
@@ -41,7 +41,7 @@ class Carrying(Protocol):
     leaving: Leaving
 
     def schedule(self, deadline: float) -> None:
-        """See to it that the deadlines of all streams are judged then."""
+        """Make sure that the deadlines of all streams are checked at this time."""
 
     def stream_ended(self) -> None:
         """A stream is complete, or was reset."""
@@ -51,7 +51,7 @@ class Carrying(Protocol):
 
 
 class StreamOwner(Protocol):
-    """The object that speaks over a stream. (`Stream.owner`)"""
+    """The user of a stream. (`Stream.owner`)"""
 
     def data_received(self, data: bytes, ended: bool) -> None:
         """Content has arrived. It may be empty at the end."""
@@ -63,7 +63,7 @@ class StreamOwner(Protocol):
         """Send one waiting frame. True if another could follow. Called only while the owner is among the `waiting`."""
 
     def handle_deadline(self, now: float) -> float | None:
-        """Judge what has lasted too long. Returns when to look again."""
+        """Act on all deadlines that have passed, and return the next one."""
 
     def expect_end(self) -> None:
         """The peer has ended its side of the connection."""
@@ -78,7 +78,7 @@ class StreamExchange(HttpExchange):
     __slots__ = ("connection",)
 
     connection: Carrying | None
-    """The connection among whose streams it still counts, although its own is gone."""
+    """The connection, from when the stream is gone: the application still counts among its streams."""
 
     def __call__(self, task: asyncio.Task[None]) -> None:
         super().__call__(task)
@@ -173,7 +173,7 @@ class RequestStream:
         deadlines = []
         if not (exchange.has_whole_body or exchange.disconnected):
             if self._stream.unread:
-                # It is the application that does not take what has arrived.
+                # The application is slow, not the client.
                 self._owed_at = now + limits.keep_alive_timeout
             if now >= self._owed_at:
                 self._silent()
@@ -205,7 +205,7 @@ class RequestStream:
         self._connection.schedule(self._connection.leaving.add(exchange))
 
     def _cut(self, code: ErrorCode) -> None:
-        """Reset the stream; the application learns of it."""
+        """Reset the stream, and tell the application."""
         self._connection.writer.write(self._stream.reset(code))
         self.lost()
         self._connection.stream_ended()

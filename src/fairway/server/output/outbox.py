@@ -18,8 +18,9 @@ Before a connection closes, `write_through_transport` ends all bypassing: the re
 So backpressure is measured here and not in the transport, which gets one chunk at a time and has a high water mark of
 0. `size` is what this process holds for a client, except for the rest of one chunk.
 
-Senders are slowed down in two ways. Whoever can wait awaits `drained`. Whoever cannot wait looks at `is_over_bound`
-before it appends, and drops the client if it is true. Call everything in the event loop of the transport only.
+A slow client slows down its senders, or is dropped. A sender that can wait awaits `drained`. A sender that cannot wait
+checks `is_over_bound` before it appends, and drops the client if it is true. Call everything in the event loop of the
+transport only.
 """
 
 from __future__ import annotations
@@ -117,8 +118,8 @@ class Outbox:
 
     # Adding ---------------------------------------------------------------------------------------------------
     #
-    # Only the first frame tells the scheduler: from then on the outbox is dirty, and will be flushed. If it is blocked
-    # when its turn comes, `resume_writing` flushes it later. If it was flushed before its turn, flushing does nothing.
+    # Only the first frame is reported to the scheduler: from then on the outbox is dirty, and will be flushed. If it is
+    # blocked when its turn comes, `resume_writing` flushes it later. If it was flushed before, flushing does nothing.
 
     def append(self, frame: bytes | Droppable, is_broadcast: bool = False) -> bool:
         """Add a frame. True if a chunk was full and therefore flushed at once."""
@@ -324,7 +325,7 @@ class Outbox:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the kernel, or a lost transport, has everything."""
+        """Whether everything has been given to the kernel. After `lost`, whether no frame was added since."""
         transport = self.transport
         return not self.frames and (transport is None or transport.get_write_buffer_size() == 0)
 
