@@ -25,7 +25,7 @@ class Arrival:
     __slots__ = ("_number", "_peer", "_until", "context", "endpoint", "is_open", "wheel_slot")
 
     kind = "arrival"
-    """The kind of its log lines, by which their number is limited."""
+    """The kind of its log lines. The number of lines of each kind is limited."""
 
     def __init__(self, context: ServerContext, accepted: socket.socket) -> None:
         self.wheel_slot: int | None = None
@@ -103,8 +103,8 @@ class Arrival:
 
 
 class Refusal(Arrival):
-    """A client that is refused, and told why, in clear. Closing a socket with unread data would reset the connection,
-    and the client would never see the answer. So it is read, but only for some time, and only so much.
+    """A client that gets a refusal in clear text. Closing a socket with unread data would reset the connection, and the
+    client would never see the answer. So the socket is read first, but only for a limited time and number of bytes.
     """
 
     __slots__ = ("_answer", "_left")

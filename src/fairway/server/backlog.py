@@ -2,7 +2,7 @@
 
 One read may hold more than should be decoded at once: more messages than the inbox has room for, hundreds of control
 frames, or compressed messages that would keep the loop busy for too long. The connection keeps the rest as bytes and
-does not read its socket meanwhile, so *somebody has to come back to it*. If the inbox is full, the consumer does, when
+does not read its socket meanwhile, so *something has to make it go on*. If the inbox is full, the consumer does, when
 it has taken something. In every other case the backlog does, in the next pass of the loop, whatever the application is
 doing.
 

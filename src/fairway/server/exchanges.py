@@ -70,9 +70,9 @@ def begin(exchange: HttpExchange, context: ServerContext) -> bool:
 
 
 def expect_end(exchange: HttpExchange, context: ServerContext) -> None:
-    """The client has ended its side of the connection. Perhaps it has left: only sending to it would tell. So the
-    application hears of a disconnect, but whatever it sends after that is still written. On an event stream it hears at
-    once, because nobody ends their side of one and goes on listening.
+    """The client has ended its side of the connection. Perhaps it has left; only sending to it would show that. So the
+    application is told of a disconnect after a while, but what it sends after that is still written. For an event
+    stream, the application is told at once, because no client ends its side of one and goes on listening.
     """
     loop = context.loop
     known_at = exchange.started_at + PATIENCE_AT_EOF

@@ -6,8 +6,9 @@ protocol of the same transport, and passes on what asyncio calls: `pause_writing
 
 A wire has three independent states:
 
-* *Reading or paused.* Only the owner pauses and resumes. A socket that is not read does not show that its stream has
-  ended. So the loop's `Paused` checks all paused sockets once a second, and calls `owner.peer_has_left`.
+* *Reading or paused.* Only the owner pauses and resumes (`discard` included). A socket that is not read does not show
+  that its stream has ended. So the loop's `Paused` checks all paused sockets once a second, and calls
+  `owner.peer_has_left`.
 * *Writing or blocked.* The wire is blocked while the transport holds any byte. Then the client must take at least one
   byte in each `write_stall_timeout`. If it does not, `handle_deadline` aborts, and returns True once.
 * *Open, finishing or lost.* Three methods end a wire, and the owner may call any of them at any time. `finish` writes

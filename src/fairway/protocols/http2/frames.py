@@ -93,8 +93,8 @@ def rst_stream_frame(stream: int, code: int) -> bytes:
 
 @lru_cache(maxsize=1024)
 def data_head(stream: int, size: int) -> bytes:
-    """The head of one DATA frame with so much content, at most 16,384 bytes. Messages that follow each other often have
-    the same length, and the streams of most connections the same numbers.
+    """The head of one DATA frame with `size` bytes of content, at most 16,384. It is cached, because messages in a row
+    often have the same length, and the streams of most connections have the same numbers.
     """
     return pack_head(size << 8 | DATA, 0, stream)
 

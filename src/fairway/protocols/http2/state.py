@@ -12,7 +12,7 @@ from fairway.protocols.http2.limits import Http2Limits
 from fairway.protocols.http2.patience import FAULT, Budget
 from fairway.protocols.http2.streams import Stream, StreamNumbers
 
-# At least so many recently reset streams are remembered.
+# How many recently reset streams are remembered at least.
 _REMEMBERED = 64
 
 _MAX_DEBUG_BYTES = 200

@@ -61,7 +61,7 @@ class Http1Connection(asyncio.Protocol):
     * *Closing*: nothing more is answered. What arrives is thrown away until the peer ends its side (`Wire.finish`).
 
     The application's task may outlive the exchange, and even the connection. If the client leaves before the response
-    is complete, the application is told, and is cancelled if it does not end within `disconnect_timeout`. `_application`
+    is complete, the application is told, and cancelled if it does not end within `disconnect_timeout`. `_application`
     is the exchange to which this applies; it is None after a complete response, when the task may run on.
     """
 

@@ -61,7 +61,7 @@ def open_websocket(connection: Entered, stream: Stream, head: RequestHead, ended
 
 def _carries_websockets(connection: Entered) -> bool:
     if connection.context.addresses is None:
-        return False  # nobody wants to know
+        return False  # does not matter without a bound
     return any(isinstance(stream.owner, StreamTransport) for stream in connection.protocol.streams.values())
 
 

@@ -27,7 +27,7 @@ from fairway.server.output.sweep import Sweep
 FEW = 32
 
 # The most bytes under way. A socket gets them in one write, hence the size (`fairway.server.output.lanes.CHUNK_BYTES`).
-# The objects beside the frames count too: so much for each message, and for each index that it leaves out.
+# The objects beside the frames count too: for each message, and for each index that it leaves out.
 UNDER_WAY_BYTES = 65536
 MESSAGE_BYTES = 64
 LEFT_OUT_BYTES = 16

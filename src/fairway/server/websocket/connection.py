@@ -2,7 +2,7 @@
 
 `fairway.asgi.websocket` has the conversation with the application, `fairway.protocols.websocket` the meaning of bytes,
 and `fairway.server.wire` the socket. This module joins them, and decides when to read and when to tell the application
-of the end. A connection begins when an `Http1Connection` hands over its wire.
+of the end. Over HTTP/1.1, an `Http1Connection` hands over its wire; over HTTP/2, the wire stands on a stream.
 
 *Opening.* Until the application accepts, there is a `Handshake`; afterwards there is a protocol core; never both.
 

@@ -1,7 +1,7 @@
 """A process that has loaded the application, and forks workers.
 
 It is a fresh interpreter, so that it loads the code as it is now. All workers share the memory of what it has loaded,
-unless somebody writes to it. The collector would, so everything is collected and frozen before the first fork. The
+unless one of them writes to it. The collector would, so everything is collected and frozen before the first fork. The
 nursery runs no event loop and no thread, and ends when the supervisor does.
 
 After a fork, everything is in two processes, and some things must not be. A thread runs in only one of them, and both
