@@ -27,6 +27,7 @@ from fairway.server.http2 import stream as stream_module
 from fairway.server.http2.connection import Http2Connection
 from fairway.server.http2.stream import RequestStream, StreamExchange
 from fairway.server.websocket import connection as websocket_module
+from fairway.server.websocket import metered as metered_module
 from fairway.server.wire import Wire
 from tests.integration.conftest import Start
 from tests.integration.http2 import Http2Client
@@ -195,7 +196,7 @@ class Watched:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.alive: weakref.WeakSet[Any] = weakref.WeakSet()
         for module, name, base in (
-            (http_module, "WebSocketConnection", websocket_module.WebSocketConnection),
+            (metered_module, "WebSocketConnection", websocket_module.WebSocketConnection),
             (http_module, "HttpExchange", HttpExchange),
             (http_module, "Wire", Wire),
             (http_module, "Http2Connection", Http2Connection),

@@ -431,8 +431,13 @@ def test_a_child_forked_while_another_thread_starts_the_loop_does_not_wait_for_t
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_child_that_was_forked_without_pythons_hooks_starts_a_loop_too(wire, switchboard):
-    """As a worker of uWSGI is."""
+    """As a worker of uWSGI is.
+
+    Other threads have to be at rest: if one of them holds the interpreter's lock in that moment, the child waits
+    for ever.
+    """
     group_send("news", item("parent", 0))
+    switchboard.until(1)
     pid = ctypes.PyDLL(None).fork()
     if not pid:
         status = 1
