@@ -1,10 +1,10 @@
-"""Sending over a backplane from code without an event loop: over a blocking socket, in the calling thread.
+"""Sends over a backplane from code without an event loop: over a blocking socket, in the calling thread.
 
-For code that only sends, a `Sender` does what a `Node` does, with the same subjects, queues and bytes. It needs neither
-an event loop nor a thread, because greenlets and forked workers do not get along well with either. A backplane that
-supports this gives its layer a `BlockingBackplane`.
+A `Sender` sends to the same subjects and queues as a `Node`, and the same bytes, but it receives nothing. It starts
+neither an event loop nor a thread, because both cause trouble with greenlets and in forked workers. A backplane that
+supports blocking calls gives its layer a `BlockingBackplane`.
 
-Connections are kept in a `Pool`, and each is used by one call at a time. So threads and greenlets never share one.
+A `Pool` keeps the connections. One call at a time uses a connection, so threads and greenlets never share one.
 """
 
 from __future__ import annotations
@@ -28,32 +28,37 @@ from fairway.layers.receiver import process_of, subject_of_process
 
 MOST_IDLE = 16
 MOST_AT_ONCE = 128
-"""Connections of one pool: that are kept for later, and that are in use; further calls wait for one."""
+"""How many idle connections one pool keeps, and how many may be in use. Further calls wait until one is free."""
 
 LONGEST_IDLE = 30.0
-"""Seconds for which a connection is kept. What lies between may forget one that says nothing, and tell neither end."""
+"""Seconds that an idle connection is kept. Firewalls and proxies may drop a silent one without telling either end."""
 
 
 class BlockingBackplane(Protocol):
-    """What a sender asks of a service. Each call returns when the service has it, or raises: `Unavailable`, also when
-    it is not known whether the message has arrived, `Refused`, and TimeoutError at the `deadline` (monotonic).
+    """What a sender needs from a service. Each call returns when the service has confirmed it.
+
+    Every call raises `Refused` if the service rejects it, `Unavailable` if the connection fails, and `TimeoutError` at
+    the `deadline` (a time of `time.monotonic`). After `Unavailable`, the message may or may not have arrived.
     """
 
     def publish(self, subject: str, data: bytes, deadline: float) -> None:
-        """Send to whoever has subscribed."""
+        """Send to all processes that have subscribed to the subject."""
 
     def publish_to_group(self, group: str, data: bytes, deadline: float) -> Sequence[str]:
-        """The same for a group, and the queues that follow it."""
+        """Send to all processes with members of the group. Returns the queues that follow the group."""
 
     def push(self, queue: str, data: bytes, capacity: int, expiry: float, deadline: float) -> None:
-        """Add to a queue. `QueueFull` at its capacity."""
+        """Add to a queue, for `expiry` seconds. Raises `QueueFull` if the queue holds `capacity` messages."""
 
     def close(self) -> None:
-        """Close the connections that are not in use. A later call makes new ones."""
+        """Close the idle connections. A later call opens new ones."""
 
 
 class Sender:
-    """Sends for one layer. Any thread, greenlet or forked child may call it. `name` returns that of the process."""
+    """Sends for one layer. Any thread, greenlet or forked child may call it. `name` returns the name of this process.
+
+    A `deadline` is a time of `time.monotonic`. For the errors that every method may raise, see `BlockingBackplane`.
+    """
 
     def __init__(
         self,
@@ -72,7 +77,8 @@ class Sender:
     def send(self, channel: str, message: Message, deadline: float) -> None:
         """Send to a channel of any process, or to a queue.
 
-        Raises `ChannelFull` for a full queue, and for a full channel of this process.
+        Raises `ChannelFull` if the queue, or the channel of this process, is full. Full channels of other processes are
+        not reported.
         """
         process = process_of(channel)
         if process is None:
@@ -98,7 +104,7 @@ class Sender:
         self._to_group(group, Kind.BROADCAST, body, payload.as_message(), excluded, deadline)
 
     def close(self) -> None:
-        """Disconnect. A later call connects again."""
+        """Close the idle connections. A later call connects again."""
         self._backplane.close()
 
     def _to_group(
@@ -138,19 +144,19 @@ class Sender:
 
 
 class Unsent(ConnectionError):
-    """The connection had ended before a message was sent over it. Nobody has received the message."""
+    """The connection ended before the whole message was sent. Nobody has received the message."""
 
 
 class Connected(Protocol):
-    """What a pool keeps."""
+    """A connection that a pool can keep."""
 
     socket: socket.socket
 
 
 def send_all(connected: socket.socket, data: bytes) -> None:
-    """Send commands, of which the last is the message; `Unsent` if the connection has ended.
+    """Send encoded commands, of which the last one carries the message. Raises `Unsent` if the connection has ended.
 
-    It is raised when a part of the data was not sent. So the last command was not complete and is not carried out.
+    In that case some of the data was not sent, so the last command was incomplete, and the service does not execute it.
     """
     try:
         connected.sendall(data)
@@ -165,25 +171,29 @@ T = TypeVar("T")
 
 
 class Pool(Generic[C]):
-    """Connections to one place, which `dial` makes by a deadline. Those of a parent process are left to it."""
+    """Connections to one address. `dial` opens one, and gets the deadline. Any thread may call the methods.
+
+    A forked child never uses or closes its parent's connections.
+    """
 
     def __init__(self, dial: Callable[[float], C]) -> None:
         self._dial = dial
         self._begin()
 
     def _begin(self) -> None:
-        self._idle: list[tuple[C, float]] = []  # and since when
+        self._idle: list[tuple[C, float]] = []  # and since when it is idle
         self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
-        # At last: of several threads of a child, none may find its process here and the parent's connections there.
+        # Set this last: no thread of a child may find its own process here while the parent's connections are above.
         self._process = os.getpid()
 
     def use(self, function: Callable[[C], T], deadline: float) -> T:
-        """Call a function with a connection that nobody else has meanwhile. If it raises, the connection is closed.
+        """Call a function with a connection that no other call uses meanwhile. If it raises, the connection is closed.
 
-        If it raises `Unsent` over a connection that was kept, it is called once more, with a new one.
+        If it raises `Unsent` with a kept connection, it is called once more with a new connection. Raises
+        `TimeoutError` if no connection becomes free before the deadline.
         """
         if self._process != os.getpid():
-            # To close them would end the parent's, where TLS says farewell; the descriptors are few.
+            # Closing them could end the parent's connections, because TLS sends a farewell. The descriptors are few.
             self._left_to_parent = self._idle
             self._begin()
         places = self._places
@@ -211,9 +221,9 @@ class Pool(Generic[C]):
         return result
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close the idle connections. Does nothing in a forked child that has not used the pool."""
         if self._process != os.getpid():
-            return  # it is the parent's
+            return  # the connections are the parent's
         while (connection := self._take()) is not None:
             connection.socket.close()
 
@@ -231,11 +241,11 @@ class Pool(Generic[C]):
 
 
 def _is_stale(idle: socket.socket) -> bool:
-    """Whether something has come that nobody asked for: the end, most likely."""
+    """Whether an idle connection has something to read. Nobody has asked for data, so that is most likely its end."""
     try:
         if not hasattr(select, "poll"):
             return bool(select.select([idle], [], [], 0)[0])
-        waiting = select.poll()  # for descriptors of any number
+        waiting = select.poll()  # unlike select, it takes descriptors above 1023
         waiting.register(idle, select.POLLIN)
         return bool(waiting.poll(0))
     except (OSError, ValueError):
@@ -243,7 +253,7 @@ def _is_stale(idle: socket.socket) -> bool:
 
 
 def remaining(deadline: float) -> float:
-    """Seconds until then; TimeoutError if it has passed."""
+    """Seconds until the deadline. Raises `TimeoutError` if it has passed."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
         raise TimeoutError

@@ -1,4 +1,4 @@
-"""Deliveries dropped because a channel was full: all are counted, and however many there are, few lines are logged."""
+"""Counts the deliveries that are dropped because a channel is full, and logs few lines, however many there are."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ INTERVAL = 10.0
 class Drops:
     """Counts the dropped deliveries of one layer in `total`, which is never reset. Any thread may call it.
 
-    The first drop is logged at once. Those that follow within `INTERVAL`, in any group, are summed up in one line at
-    its end.
+    The first drop is logged at once. Further drops within `INTERVAL`, in any group, are summed up in one line at its
+    end.
     """
 
     def __init__(self) -> None:

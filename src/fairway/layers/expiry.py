@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 Note = TypeVar("Note", bound=tuple[float, *tuple[Any, ...]])
 
 SHORTEST = 1000
-"""Up to this number, notes are kept without asking which of them still stand."""
+"""Up to this number of notes, outdated ones are not removed."""
 
 
 class ExpiryQueue(Generic[Note]):

@@ -1,7 +1,7 @@
 """Consumers that want to know when messages to their groups may have been missed.
 
 After an outage of the service between the processes, each of them gets one `layer.gap` event with its groups, so that
-it can load again what it shows. Only consumers whose class has a handler `layer_gap` get the event. It never comes out
+it can reload what it shows. Only consumers whose class has a handler `layer_gap` get the event. It never comes out
 of `receive`.
 
 The events are spread over some time, because a handler often makes a query. They do not count against a member's
@@ -16,10 +16,10 @@ from fairway.delivery import Member
 
 EVENT = "layer.gap"
 PER_SECOND = 1000.0
-"""How many consumers are told per second, on average, ..."""
+"""How many consumers are told per second, on average."""
 
 LONGEST = 10.0
-"""... unless that would take more than so many seconds."""
+"""Seconds in which all consumers are told, even if that takes more than `PER_SECOND`."""
 
 _ANY_CAPACITY = 2**31
 

@@ -1,12 +1,12 @@
-"""Sending over the layer for a single process from code that has no event loop.
+"""Sends over the in-memory layer from code that has no event loop.
 
-A message is sent in the event loop of its receivers, as if it had been sent there, and the calling thread waits for
-that. So the layer has one way to deliver: a broadcast is written to all sockets in one call, a channel that is full
-raises `ChannelFull`, and whoever sends faster than the members take is held back. Each thread's messages keep their
-order, because it sends one after the other.
+The calling thread hands the message to the event loop of the receivers, which sends it. The thread waits until that is
+done. So the layer delivers in one way only: a broadcast is written to all sockets in one call, a full channel raises
+`ChannelFull`, and a thread that sends faster than the members read is held back. A thread sends one message after
+another, so its messages keep their order.
 
-No event loop is needed where none has members: the thread itself puts a message into a queue. It also delivers to the
-members of a loop that does not run, who find the message when it runs again.
+Without members there is no event loop to use, and the thread itself puts the message into a queue. If the event loop of
+the members is not running, the thread also delivers the message itself. The members find it when their loop runs again.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from fairway.delivery import Member, Message, Payload
 from fairway.layers.background import finished
 from fairway.layers.memory import MemoryChannelLayer
 
-_LOOK_AGAIN = 0.1  # seconds after which a waiting thread looks whether the event loop still runs
+_LOOK_AGAIN = 0.1  # seconds between a waiting thread's checks that the event loop still runs
 
 
 class MemorySender:
-    """What `Sender` is for the layers between processes. Any thread may call it that has no running event loop.
+    """Sends for the in-memory layer, as `Sender` does for layers between processes.
 
-    `deadline` is that of `time.monotonic`; TimeoutError if the event loop is held up for so long.
+    Any thread without a running event loop may use it.
+
+    A `deadline` is a time of `time.monotonic`. A method raises `TimeoutError` if the receivers' event loop has not sent
+    the message by then. If the loop had not begun to send it, the message is not sent.
     """
 
     def __init__(self, layer: MemoryChannelLayer) -> None:
@@ -36,7 +39,7 @@ class MemorySender:
         self._hub = layer.hub
 
     def send(self, channel: str, message: Message, deadline: float) -> None:
-        """Send to a channel. `ChannelFull` if it is."""
+        """Send to a channel. Raises `ChannelFull` if the channel is at its capacity."""
         target = self._hub.channels.get(channel)
         members = [target] if type(target) is Member else []
         self._deliver(members, partial(self._layer.send, channel, message), deadline)
@@ -57,7 +60,7 @@ class MemorySender:
     def _deliver(
         self, members: Iterable[Member], begin: Callable[[], Coroutine[Any, Any, None]], deadline: float
     ) -> None:
-        # One loop is enough: the hub reaches members of others from there.
+        # One loop is enough: from there, the hub also reaches members in other loops.
         loop = next((member.loop for member in members if not member.closed), None)
         if loop is None or not loop.is_running():
             finished(begin())
@@ -65,7 +68,7 @@ class MemorySender:
         done: futures.Future[None] = futures.Future()
         try:
             loop.call_soon_threadsafe(_start, begin, done)
-        except RuntimeError:  # closed since
+        except RuntimeError:  # the loop was closed after the check
             finished(begin())
             return
         try:
@@ -78,11 +81,11 @@ class MemorySender:
 
 
 _deliveries: set[asyncio.Task[None]] = set()
-"""Those that have begun: an event loop does not keep its tasks."""
+"""Deliveries in progress. This set keeps a reference to each task, because an event loop does not."""
 
 
 def _start(begin: Callable[[], Coroutine[Any, Any, None]], done: futures.Future[None]) -> None:
-    """In the event loop of the receivers: deliver, unless the thread has given up."""
+    """Begin to deliver, unless the waiting thread has given up. Runs in the event loop of the receivers."""
     if done.set_running_or_notify_cancel():
         task = asyncio.ensure_future(_carry_out(begin, done))
         _deliveries.add(task)
@@ -95,13 +98,14 @@ async def _carry_out(begin: Callable[[], Coroutine[Any, Any, None]], done: futur
     except Exception as error:
         done.set_exception(error)
     finally:
-        if not done.done():  # with the event loop its members end, and nobody misses the message
+        if not done.done():  # cancelled as the event loop ends: its members end too, so no message is missing
             done.set_result(None)
 
 
 def _wait(done: futures.Future[None], loop: asyncio.AbstractEventLoop, deadline: float) -> None:
-    """Return when it is done, or the event loop has stopped: then its members have ended, or it goes on later
-    with what was begun.
+    """Return when the delivery is done or the event loop has stopped. Raises `TimeoutError` at the deadline.
+
+    If the loop has stopped, either its members have ended, or the loop continues the delivery when it runs again.
     """
     while not done.done() and loop.is_running():
         left = deadline - time.monotonic()

@@ -31,7 +31,7 @@ from fairway.logs import get_logger
 
 logger = get_logger("fairway.layers")
 
-# For a message that was taken from a queue and then found no reader.
+# For a message that goes back to its queue, because its reader has gone.
 _ANY_CAPACITY, _PUT_BACK_EXPIRY = 2**31, 60.0
 
 
@@ -71,7 +71,7 @@ class Node:
         backplane.statistics = self.statistics
         session = Session(backplane, self._receiver, self._interests, self._round_trip)
         self._receiver.forget_followers()
-        # In the background loop nobody would hear of a message that could not be sent, so senders wait there.
+        # In the background loop nobody would learn that a message could not be sent, so senders wait there.
         session.posts = not self._confirm and not background.is_its_own(session.loop)
         session.start()
         return session

@@ -107,7 +107,7 @@ class Outage:
             failures = 0 if self._judge(time.monotonic() - began) else failures + 1
 
     def _judge(self, seconds: float) -> bool:
-        """Whether the layer had worked again before an attempt failed after so many seconds."""
+        """Whether the layer was back for a while before an attempt failed. The attempt took `seconds`."""
         had_worked = seconds > self._patience
         # If calls hang before they fail, a second without a failure does not mean that the service is back.
         self._patience = max(self._patience, 2 * seconds) if seconds < _LONGEST_PATIENCE else _SHORTEST_PATIENCE

@@ -27,7 +27,7 @@ and writing, are spread over further passes by the loop's `Waker` and by the ser
 """
 
 AHEAD = 4096
-"""How many deliveries may be made in one pass. A sender beyond that waits until the members have had their turn. A
+"""How many deliveries may be made in one pass. A sender that makes more waits until the members have had their turn. A
 group smaller than `LEAST` counts as `LEAST`, so that no sender uses up a member's capacity in one pass.
 """
 
@@ -55,7 +55,7 @@ class Pace:
         self._ahead = 0
 
     def needs_slices(self, group: str, loop: AbstractEventLoop | None, members: int, names: int) -> bool:
-        """Whether part of a message for so many, sent now, would be delivered only after the call."""
+        """Whether a message for this many members and names, sent now, has to be delivered partly after the call."""
         if loop is None:
             return False
         return members > SLICE or names > NAMES or (bool(self._rounds) and (group, loop) in self._rounds)
@@ -63,7 +63,7 @@ class Pace:
     def delivered(
         self, group: str, loop: AbstractEventLoop | None, everybody: int, left_out: int
     ) -> Awaitable[None] | None:
-        """A message that needed no slices was delivered to so many, except those left out because they were full.
+        """Note that a message without slices was delivered. `left_out` of the `everybody` channels were full.
 
         `loop` is the running loop. Await the result, if there is one, before sending more.
         """
@@ -74,7 +74,7 @@ class Pace:
     def deliver_in_slices(
         self, group: str, members: int, names: Sequence[str], deliver: Deliver, enqueue: Enqueue
     ) -> Awaitable[None]:
-        """Deliver a message to so many members, and to the names without a member.
+        """Deliver a message to this number of members, and to the names without a member.
 
         Await the result before sending more. Cancelling the wait does not stop the delivery.
         """
@@ -105,7 +105,7 @@ class Pace:
                 del self._rounds[group, loop]
 
     def _turn_of_members(self, count: int, loop: AbstractEventLoop) -> Awaitable[None] | None:
-        """What a sender must await after it has delivered to so many members."""
+        """What a sender must await after a message for `count` channels, or None."""
         if not self._ahead and count > LEAST:
             loop.call_soon(self._forget_ahead)
         self._ahead += count if count > LEAST else LEAST

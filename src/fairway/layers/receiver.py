@@ -1,7 +1,7 @@
 """What a process receives from others, and where it goes: to the hub, or to a call that waits for it.
 
-Everything received may come from anybody who can reach the service, so it is checked before it is used. A message that
-nobody can read is dropped, counted and logged.
+Anybody who can reach the service may send messages to it, so each message is checked before it is used. A message that
+cannot be decoded is dropped, counted and logged.
 """
 
 from __future__ import annotations

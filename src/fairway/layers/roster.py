@@ -39,7 +39,7 @@ class Roster:
 
     @property
     def is_current(self) -> bool:
-        """False once a connection has opened that was not open at the look-up."""
+        """False once a connection has opened that was not open when the roster was made. Then make a new roster."""
         return not self._not_open_yet or not any(one.is_open for one in self._not_open_yet)
 
     def broadcast(self, payload: Payload, without: Collection[object] = ()) -> Sequence[Member]:
@@ -65,5 +65,6 @@ class Roster:
 
 def _fanout_of(member: Member) -> Fanout | None:
     connection = member.connection
-    # Behind a middleware that wraps `receive`, a consumer has its own inbox, and only that one tells whether it waits.
+    # If a middleware wraps `receive`, the consumer has an inbox of its own, and only that inbox tells whether the
+    # consumer waits. So the connection must not be written to directly.
     return connection.fanout if connection is not None and connection.inbox is member.inbox else None

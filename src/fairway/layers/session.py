@@ -17,7 +17,7 @@ DRAIN = 0.4
 """Seconds that posted messages have to be confirmed when the event loop ends. Servers allow half a second for it."""
 
 MEASURE_EVERY = 5.0
-"""Seconds between two messages by which the lag is measured."""
+"""Seconds between two measurements of the lag."""
 
 
 class Receiver(Protocol):
@@ -179,7 +179,7 @@ class Session:
     # Lag ------------------------------------------------------------------------------------------------------
 
     def _measure(self, round_trip: Callable[[int], tuple[str, bytes]]) -> None:
-        """Let a message go round, unless one is on its way."""
+        """Send a message to this process itself, unless one is under way."""
         self._measuring = self.loop.call_later(MEASURE_EVERY, self._measure, round_trip)
         number = self.lag.sent(time.monotonic()) if self.backplane.is_up else None
         if number is not None:
@@ -207,7 +207,7 @@ class Session:
         self._receiver.up(self, again)
 
     def down(self, error: Exception) -> None:
-        """Calls that fail say so themselves."""
+        """The connection is lost. Calls in progress raise by themselves, so only the lag has to be told."""
         self.lag.lost()
 
 

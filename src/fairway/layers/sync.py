@@ -2,13 +2,18 @@
 
     from fairway.layers.sync import group_send, group_send_on_commit
 
-Plain functions that return when the layer has taken the message. Over our layers between processes the calling thread,
-or greenlet, does everything itself, over a connection that is kept (`fairway.layers.blocking`). Over the in-memory
-layer the event loop of the receivers delivers (`fairway.layers.memory_sender`). Over layers of others all of a
-process's calls run in one event loop, in a thread that the first call starts: they, too, keep connections from call to
-call, where `async_to_sync` makes an event loop, and with it a connection, for every single one.
+These are plain functions. Each returns when the layer has accepted the message. How the message is sent depends on the
+layer:
 
-Django is here because of its transactions: what a message speaks of should be there when it arrives.
+* *Layers between processes.* The calling thread or greenlet sends over a blocking socket, and keeps the connection for
+  later calls (`fairway.layers.blocking`).
+* *The in-memory layer.* The event loop of the receivers delivers the message (`fairway.layers.memory_sender`).
+* *Layers of other projects.* All calls of the process run in one background event loop, in a thread that the first call
+  starts. So these layers keep their connections from call to call. `async_to_sync` would make a new event loop, and
+  with it a new connection, for each call.
+
+The module imports Django for `group_send_on_commit`: a message about a database row should not arrive before the row is
+committed.
 """
 
 from __future__ import annotations
@@ -34,19 +39,22 @@ from fairway.layers.memory_sender import MemorySender
 
 __all__ = ["group_broadcast", "group_broadcast_json", "group_send", "group_send_on_commit", "send"]
 
-_FOR_EVER = 1e7  # seconds, which a socket takes
+_FOR_EVER = 1e7  # seconds; sockets do not accept infinity as a timeout
 
 TIMEOUT = 10.0
-"""Seconds that a layer has to take a message, unless the call says otherwise."""
+"""Seconds that a layer has to accept a message, unless the call passes another `timeout`."""
 
 
 def send(
     channel: str, message: Message, *, layer: str = DEFAULT_CHANNEL_LAYER, timeout: float | None = TIMEOUT
 ) -> None:
-    """Send a message to a channel. `ChannelFull` if it holds its capacity already.
+    """Send a message to a channel.
 
-    `layer` is an alias of `CHANNEL_LAYERS`. `TimeoutError` if the layer has not taken the message after `timeout`
-    seconds; whether it still arrives is unknown then. What the layer raises is raised here.
+    `layer` is an alias in `CHANNEL_LAYERS`. `timeout` is in seconds; None waits without a limit.
+
+    Raises `ChannelFull` if the channel is at its capacity, and `SynchronousOnlyOperation` inside an event loop. Raises
+    `TimeoutError` if the layer has not accepted the message in time: the message may still arrive. Any other error of
+    the layer is raised as it is.
     """
     _require_no_loop("send")
     backend = _layer(layer)
@@ -63,7 +71,10 @@ def send(
 def group_send(
     group: str, message: Message, *, layer: str = DEFAULT_CHANNEL_LAYER, timeout: float | None = TIMEOUT
 ) -> None:
-    """Send a message to every channel of a group, in the order of this thread's calls. Arguments and errors: `send`."""
+    """Send a message to every channel of a group. For the arguments and errors, see `send`.
+
+    Messages that one thread sends arrive in the order of its calls.
+    """
     backend = _layer_for("group_send", layer, group)
     _require_message(message)
     _group_send(backend, group, message, timeout)
@@ -78,9 +89,9 @@ def group_broadcast(
     layer: str = DEFAULT_CHANNEL_LAYER,
     timeout: float | None = TIMEOUT,
 ) -> None:
-    """Send one WebSocket message, text or bytes, to every member of a group: no handler of theirs runs.
+    """Send one WebSocket message, text or bytes, to every member of a group. No handler of the consumers runs.
 
-    `exclude`: channel names that are left out. Other arguments and errors: `send`.
+    `exclude` names channels that do not get the message. For the other arguments and the errors, see `send`.
     """
     backend = _layer_for("group_broadcast", layer, group)
     _broadcast(backend, group, text_data, bytes_data, exclude, timeout)
@@ -94,7 +105,7 @@ def group_broadcast_json(
     layer: str = DEFAULT_CHANNEL_LAYER,
     timeout: float | None = TIMEOUT,
 ) -> None:
-    """`group_broadcast` of `content` as JSON text."""
+    """Encode `content` as JSON, and send the text with `group_broadcast`."""
     backend = _layer_for("group_broadcast_json", layer, group)
     _broadcast(backend, group, json.dumps(content), None, exclude, timeout)
 
@@ -108,11 +119,15 @@ def group_send_on_commit(
     timeout: float | None = TIMEOUT,
     robust: bool = False,
 ) -> None:
-    """`group_send` when the transaction that is open on this thread's connection `using` has been committed.
+    """Call `group_send` once the open transaction of this thread's database connection `using` is committed.
 
-    At once without a transaction; never if it, or the savepoint around the call, is rolled back. The message is
-    checked and copied now. `using` and `robust` are those of Django's `transaction.on_commit`: with `robust` an error
-    of the layer is logged and what else waits for the commit still runs, without it the error is raised there.
+    Without an open transaction, the message is sent at once. If the transaction, or the savepoint around the call, is
+    rolled back, the message is never sent. The message is checked and copied now, so later changes to it have no
+    effect.
+
+    `using` and `robust` have the meaning that they have in Django's `transaction.on_commit`. If the layer fails and
+    `robust` is true, the error is logged, and the other callbacks of the commit still run. If `robust` is false, the
+    error is raised from the commit.
     """
     backend = _layer_for("group_send", layer, group)
     _require_message(message)
@@ -148,7 +163,7 @@ def _broadcast(
 
 
 def _sender_of(backend: Any) -> Any:
-    if hub_of(backend) is None:  # not ours, or a subclass that overrides sending, which is never bypassed
+    if hub_of(backend) is None:  # another project's layer, or a subclass whose own sending methods must be called
         return None
     if isinstance(backend, MemoryChannelLayer):
         return MemorySender(backend)

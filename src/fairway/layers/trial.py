@@ -1,8 +1,8 @@
-"""Whether a channel layer works: what it is for is tried once, under names that nobody else uses.
+"""Tries out whether a channel layer works, with random names that nobody else uses.
 
-A message goes to a group, to a channel and through a queue, and over a layer that synchronous code sends to without an
-event loop also from there. So what a service refuses is found before a visitor finds it, and said in one sentence with
-what to do about it. Layers of any make can be tried.
+A trial sends a message to a channel, to a group and through a queue. If the layer has a `Sender` for synchronous code,
+the trial also sends a message to the group with it. So an operator learns what the service refuses before a visitor
+does. The outcome is one sentence about the problem, and one about what to do. Layers of any project can be tried.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fairway.layers.forwarding import ForwardingChannelLayer
 from fairway.layers.hub_layer import HubLayer
 
 PATIENCE = 3.0
-"""Seconds for all of it."""
+"""Seconds that a whole trial may take."""
 
 _AGAIN = 0.5  # seconds after which a message is sent again
 _LOOK = 0.01
@@ -48,9 +48,10 @@ _OF_OTHERS = "correct the settings of the layer, or start what it needs (CHANNEL
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it. `problem` is empty if everything works, `advice` what to do about it; both are words.
+    """The result of a trial.
 
-    `seconds` is how long a message to a group took, `lacks` what the layer cannot do at all.
+    `problem` is a text, empty if everything works. `advice` says what to do about the problem. `seconds` is how long a
+    message to a group took. `lacks` names the extensions that the layer does not have, such as `groups`.
     """
 
     problem: str = ""
@@ -65,12 +66,18 @@ _preparations: dict[type, Preparation] = {}
 
 
 def prepare_trials(layer_class: type, preparation: Preparation) -> None:
-    """Have layers of this class tried inside a context, with the options that it gives in the place of those set."""
+    """Try layers of this class inside a context manager, which may start what the layer needs.
+
+    `preparation` gets the configured options. The context manager returns the options to try the layer with.
+    """
     _preparations[layer_class] = preparation
 
 
 def tried(layer_class: Callable[..., Any], options: Mapping[str, Any], patience: float = PATIENCE) -> Outcome:
-    """Make a layer, try it, and close it: in a thread and an event loop of its own. Never raises."""
+    """Make a layer, try it, and close it, in a new thread with its own event loop. Failures become an `Outcome`.
+
+    `patience` is the number of seconds that the trial may take.
+    """
     with ThreadPoolExecutor(1) as pool, _quiet():
         return pool.submit(_tried, layer_class, options, patience).result()
 
@@ -93,7 +100,7 @@ async def _try(layer: Any, patience: float) -> Outcome:
         async with asyncio.timeout(patience):
             return await trial.run()
     except Exception as error:
-        # What keeps a layer from its service explains what was seen of it.
+        # Prefer the reason why the layer is not connected: the error seen here is most often its consequence.
         reason = _reason(layer)
         if reason is None and isinstance(error, TimeoutError):
             return Outcome(f"{trial.step} has not arrived within {patience:g} s", dict(_ADVICE)[TimeoutError])
@@ -107,7 +114,7 @@ async def _try(layer: Any, patience: float) -> Outcome:
 
 
 class _Trial:
-    """One trial of one layer; `step` is what is waited for."""
+    """One trial of one layer. `step` says in words what the trial is waiting for."""
 
     def __init__(self, layer: Any, deadline: float) -> None:
         self.step = "the answer to new_channel"
@@ -125,7 +132,7 @@ class _Trial:
             await self._try_group(channel)
         await self._try("a message through a queue", name, lambda message: layer.send(name, message))
         self.step = "the connection to every part of the service"
-        while hasattr(layer, "is_up") and not layer.is_up():  # noqa: ASYNC110  # nobody can be told
+        while hasattr(layer, "is_up") and not layer.is_up():  # noqa: ASYNC110  # layers do not notify anybody
             await asyncio.sleep(_LOOK)
         return Outcome(seconds=self._seconds, lacks=lacks)
 
@@ -149,8 +156,10 @@ class _Trial:
             await layer.group_discard(name, channel)
 
     async def _try(self, step: str, channel: str, send: Callable[[dict[str, Any]], Awaitable[object]]) -> None:
-        """Send until it arrives: what was refused of a message that was posted is raised when the next one is sent, and
-        over some layers a reader of a queue has to be there first.
+        """Send a message again and again until one arrives in the channel.
+
+        One message is not enough, for two reasons. A layer that posts messages without waiting raises the refusal of
+        one message only when the next one is sent. And some layers drop a message for a queue that nobody reads yet.
         """
         self.step = step
         reading = asyncio.ensure_future(self._arrives(step, channel))
@@ -169,7 +178,7 @@ class _Trial:
 
 
 def _reason(layer: Any) -> BackplaneError | None:
-    """Why a layer of ours, or one of those that it is over, is not connected, as far as is known."""
+    """Why a layer of Fairway, or one of the layers that it forwards to, is not connected. None if that is not known."""
     if isinstance(layer, ForwardingChannelLayer):
         return next(filter(None, map(_reason, layer.layers)), None)
     node = _node_of(layer)
@@ -177,7 +186,7 @@ def _reason(layer: Any) -> BackplaneError | None:
 
 
 def _node_of(layer: Any) -> Any:
-    # To import the class of those that have one takes packages that a layer in memory does without.
+    # Importing the class of layers with a node would need packages that the in-memory layer does not.
     return getattr(layer, "node", None) if isinstance(layer, HubLayer) else None
 
 
@@ -194,7 +203,7 @@ def _failure(error: BaseException, reason: BaseException | None = None) -> Outco
 
 def _advice(error: BaseException) -> str:
     for one in _chain(error):
-        if "Connect call failed" in str(one):  # asyncio's, when it has tried several addresses
+        if "Connect call failed" in str(one):  # asyncio's text after it has tried several addresses
             return dict(_ADVICE)[ConnectionRefusedError]
         for kind, advice in _ADVICE:
             if isinstance(one, kind) and not isinstance(one, BackplaneError):
@@ -203,7 +212,7 @@ def _advice(error: BaseException) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from, the innermost first."""
+    """An error and its causes, the first cause first."""
     if error is not None:
         yield from _chain(error.__cause__ or (None if error.__suppress_context__ else error.__context__))
         yield error
@@ -211,7 +220,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What is logged meanwhile about a service that is away is said by whoever has asked."""
+    """Disable the log of the layers: the caller reports the outcome of the trial itself."""
     logger = logging.getLogger("fairway.layers")
     was_disabled, logger.disabled = logger.disabled, True
     try:

@@ -23,7 +23,7 @@ class GroupWatcher(Protocol):
     do, it does it later in its own event loop, by way of `call_soon_threadsafe`. Exceptions are logged, and joining
     and leaving go on.
 
-    Code that edits `groups` directly tells nobody. The next message to the group notices, and reports the difference.
+    No watcher hears of code that edits `groups` directly. The next message to the group reports the difference.
     """
 
     def opened(self, group: str) -> None:
