@@ -1,6 +1,6 @@
-"""What a project leaves behind at its import that two processes must not share, before workers are forked from it.
+"""Prepares a process that has imported the application for forking: closes what two processes must not share.
 
-Django is here because of its database connections, which are closed: whoever needs one opens its own.
+Django's database connections are closed. Each process opens a new connection when it needs one.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from fairway.layers.hub_layer import HubLayer
 
 
 def prepare() -> str:
-    """Close what can be closed. Return why this process must not be forked, or ""."""
+    """Close what can be closed. Return the reason why this process must not be forked, or an empty string."""
     if not settings.configured:
         return ""
     connections.close_all()
-    # A project that has not imported it has made none.
+    # If the module was not imported, the project has made no layers.
     registry = sys.modules.get("channels.layers")
     for alias, layer in registry.channel_layers.backends.items() if registry is not None else ():
         if not isinstance(layer, HubLayer):
-            # Its workers would all have the same channel names, and get each other's messages.
+            # All workers would have the same channel names, and receive each other's messages.
             return f"the channel layer {alias!r} was made at the import of the application"
     return ""

@@ -1,10 +1,11 @@
-"""Ends a process by a deadline, even if something in it does not want to end.
+"""Ends a process by a deadline, even if some of its tasks or threads do not end.
 
-Python waits at its exit for every thread that is not a daemon, those of pools included, for as long as they run. A
-`Departure` waits for them no longer than was promised: it says what is left behind, has the exit functions run and the
-output flushed, and ends the process.
+At its exit, Python waits for all threads that are not daemons, including the threads of pools, without a limit. A
+`Departure` waits for them only until a deadline. Then it logs what is left behind, runs the exit functions, flushes the
+output, and ends the process.
 
-It belongs to whoever owns the process: a command line, the child that a test starts. A library has none.
+Only code that owns the whole process may use it, such as a command line, or the child process of a test. Libraries must
+not.
 """
 
 from __future__ import annotations
@@ -25,17 +26,22 @@ from fairway import running, whereabouts
 logger = logging.getLogger("fairway.server")
 
 GRACE = 0.5
-"""Seconds that threads have to end after everything else has."""
+"""Seconds that threads have to end after everything else has ended."""
 
 _LAST_SECONDS = 1.0
 """Seconds that exit functions and the flushing of output may take in a process that does not end by itself."""
 
 
 class Departure:
-    """Nothing happens before `by` or `leave` is called."""
+    """Ends this process. It starts no thread before `by` or `leave` is called.
+
+    From then on, one daemon thread waits for the deadline. When it comes, a second thread logs, runs the exit functions
+    and flushes the output. Each of these may block. So the first thread waits a bounded time for the second one, and
+    then ends the process.
+    """
 
     def __init__(self, exit_functions: bool = True) -> None:
-        """`exit_functions`: whether those of `atexit` are for this process to call."""
+        """`exit_functions`: whether to run the functions registered with `atexit` at the deadline."""
         self._exit_functions = exit_functions
         # Its `put` may be interrupted by another `put`, because signal handlers call it.
         self._orders: queue.SimpleQueue[tuple[float, int] | None] = queue.SimpleQueue()
@@ -43,25 +49,29 @@ class Departure:
         self._is_time = threading.Event()
         self._leaving: threading.Thread | None = None
         self.deadline: float | None = None
-        """By `time.monotonic()`; None as long as nobody wants the process to end."""
+        """When the process must have ended, as a time of `time.monotonic()`. None until `by` or `leave` is called."""
 
     def by(self, deadline: float, code: int = 0) -> None:
-        """End the process at the deadline if it still lives then; a later call sets another one. For any thread."""
+        """End the process at the deadline if it still runs. A later call replaces the deadline and the exit code.
+
+        Any thread and any signal handler may call it.
+        """
         self.deadline = deadline
         self._orders.put((deadline, code))
         if self._thread is None:
-            # Made here: CPython 3.13 starts no thread that was made before a fork.
+            # Make the threads here: CPython 3.13 cannot start a thread object that was made before a fork.
             self._last = threading.Thread(target=self._finish, name="fairway departure, last", daemon=True)
             self._thread = threading.Thread(target=self._watch, name="fairway departure", daemon=True)
             self._thread.start()
-            # Before it is needed: CPython 3.12.0 and 3.12.1 start no thread once Python waits for those that there are.
+            # Start it before it is needed: CPython 3.12.0 and 3.12.1 start no thread while they wait for the others.
             self._last.start()
 
     def leave(self, code: int) -> None:
-        """Call this last: everything has ended except what was left behind.
+        """End the process with this code. Call it last, when everything has ended except what was left behind.
 
-        Returns, and lets Python end the process, if only threads may be left: they have the rest of the time that was
-        promised, until a signal says otherwise.
+        If a task was left behind, the process ends at once, and this does not return. Otherwise this returns, and
+        Python ends the process: the remaining threads have time until the deadline, but at least `GRACE`. From then on,
+        SIGINT and SIGTERM end the process at once.
         """
         now = time.monotonic()
         self._leaving = threading.current_thread()
@@ -72,12 +82,13 @@ class Departure:
         self.by(max(self.deadline or 0.0, now + GRACE), code)
         if threading.current_thread() is threading.main_thread():
             self.take_signals(code)
-        # This runs first of the exit functions. Python has waited for the threads by then.
+        # The function that is registered last runs first. When it runs, Python has waited for the threads, and the
+        # deadline is no longer needed.
         atexit.register(self._orders.put, None)
 
     @contextlib.contextmanager
     def at_the_end(self) -> Iterator[None]:
-        """Run the block, then leave, with the block's exit code if it exits."""
+        """Run the block, then call `leave`. If the block raises SystemExit, its code is used."""
         try:
             yield
         except SystemExit as error:
@@ -87,7 +98,7 @@ class Departure:
         self.leave(0)
 
     def take_signals(self, code: int = 0) -> None:
-        """Let SIGINT and SIGTERM end the process at once from now on. Call this in the main thread."""
+        """From now on, let SIGINT and SIGTERM end the process at once. Call this in the main thread."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self.by(time.monotonic(), code))
 
@@ -103,7 +114,7 @@ class Departure:
                 return
             deadline, code = order
         self._is_time.set()
-        with contextlib.suppress(RuntimeError):  # it could not be started
+        with contextlib.suppress(RuntimeError):  # the thread could not be started
             self._last.join(_LAST_SECONDS)
         os._exit(code)
 

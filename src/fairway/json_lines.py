@@ -1,7 +1,7 @@
-"""The log as JSON lines: one object for each record, for programs that collect logs.
+"""Writes the log as JSON lines, one object for each record, for programs that collect logs.
 
-Whatever is in a record, its line is one line of ASCII: `json` escapes control characters and what is not ASCII, and
-half characters (lone surrogates), which no reader of JSON has to take, are replaced. A traceback is one field.
+Each record becomes exactly one line of ASCII. `json` escapes control characters and all characters outside of ASCII.
+Lone surrogates are replaced, because readers of JSON may reject them. A traceback is one field.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from datetime import UTC, datetime
 from fairway.logs import FORMAT, SafeFormatter, traceback_text
 
 MAX_FIELD_LENGTH = 1 << 16
-"""At most this many characters go into one field: collectors cut longer lines, and a half is no object."""
+"""How many characters a field may have. Collectors cut long lines, and half a line is not valid JSON."""
 
 
 class JsonFormatter(logging.Formatter):
-    """`time` (UTC, ISO 8601), `level`, `process`, `logger`, `message`; `traceback` and `stack` where there is one; and
-    what a record has as `fields`, as those of requests do.
+    """Formats a record as a JSON object.
+
+    Its fields are `time` (UTC, ISO 8601), `level`, `process`, `logger` and `message`, and also `traceback` and `stack`
+    if the record has them. The record's attribute `fields`, which records of requests have, adds further fields.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -32,7 +34,7 @@ class JsonFormatter(logging.Formatter):
             **getattr(record, "fields", {}),
         }
         if record.exc_text:
-            fields["traceback"] = record.exc_text  # our own loggers have made it safe already
+            fields["traceback"] = record.exc_text  # `fairway.logs` has escaped it already
         elif record.exc_info and record.exc_info[1] is not None:
             fields["traceback"] = traceback_text(record.exc_info[1])
         if record.stack_info:
@@ -41,12 +43,12 @@ class JsonFormatter(logging.Formatter):
 
 
 def _whole(text: str) -> str:
-    """The text without halves of characters, and not too long."""
+    """The text, shortened, with lone surrogates replaced."""
     if len(text) > MAX_FIELD_LENGTH:
         text = text[:MAX_FIELD_LENGTH] + "..."
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def formatter_of(name: str) -> logging.Formatter:
-    """That of the format `text` or `json`."""
+    """The formatter for a log format: `json`, or anything else for `text`."""
     return JsonFormatter() if name == "json" else SafeFormatter(FORMAT)

@@ -1,9 +1,10 @@
-"""Closes what Django's requests leave open: database connections that are kept for a request that will not come.
+"""Closes the database connections that a Django request leaves open.
 
-With `CONN_MAX_AGE`, Django keeps the connections of a thread for the thread's next request. Under ASGI a request has a
-thread to itself (asgiref's `ThreadSensitiveContext`), which ends with it: what it keeps can never be used again, and
-waits for a garbage collection. So the thread closes them as the last thing that it does, however the request has ended.
-Django's signal `request_finished` would not do: a view whose client has left may end without it.
+With `CONN_MAX_AGE`, Django keeps a thread's database connections for the thread's next request. Under ASGI, every
+request has its own thread (asgiref's `ThreadSensitiveContext`), and the thread ends with the request. So the kept
+connections can never be used again, and would stay open until a garbage collection. Therefore the thread closes them
+as its last action, however the request has ended. Django's signal `request_finished` is not enough: it may not be sent
+if the client leaves while the view runs.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ class ClosingExecutor(ThreadPoolExecutor):
 
 
 def close_with_thread(**kwargs: object) -> None:
-    """Have the connections of a request's own thread closed at its end. Receiver of `connection_created`."""
+    """Let the thread of the current request close its connections when it ends. Receiver of `connection_created`."""
     context = SyncToAsync.thread_sensitive_context.get(None)
     executor = None if context is None else SyncToAsync.context_to_thread_executor.get(context)
     if type(executor) is ThreadPoolExecutor:
-        # asgiref makes these executors and shuts them down. A bound method here would be in a cycle with its executor.
+        # asgiref makes these executors and shuts them down. Replacing `shutdown` in the instance would make a reference
+        # cycle with the executor.
         executor.__class__ = ClosingExecutor
 
 

@@ -1,11 +1,12 @@
-"""Logs: what is written about errors and bad input, and that somebody sees it.
+"""Writes the log: lines about errors and bad input that are safe, few, and seen.
 
-Three things, each in one place. *Safe*: `get_logger` gives the loggers of this distribution, whose records have their
-control characters escaped before any handler sees them, in messages and in tracebacks, so that no client can forge a
-line. *Few*: `FaultLog` writes one line about bad input, `ErrorLog` the traceback of an error, and neither does so
-without limit. *Seen*: `set_up` gives the process a handler for what nobody else writes down.
+* *Safe.* `get_logger` returns the loggers of this distribution. Control characters in their messages and tracebacks are
+  escaped before any handler gets the record, so that no client can forge a line.
+* *Few.* `FaultLog` writes lines about bad input, and `ErrorLog` writes tracebacks of errors. Both limit the number of
+  lines.
+* *Seen.* `set_up` installs a handler, which writes the records that no other handler writes.
 
-Time is an argument, in seconds of any clock that does not go backwards.
+All times are arguments, in seconds of one monotonic clock.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from itertools import islice
 from typing import Any, TextIO
 
 ANSWERS = ("fairway", "django.channels", "django.request", "django.security", "asyncio")
-"""These loggers, and all below them, say what became of a connection and why. That of asyncio has errors of tasks."""
+"""These loggers, and all below them, report what happened to a connection and why. `asyncio` logs errors of tasks."""
 
 _PRINTED = ("fairway", "django", "asyncio")
 
@@ -36,11 +37,10 @@ FORMAT = "%(asctime)s [%(process)d] %(levelname)s %(message)s"
 """Time, process and level, then what happened."""
 
 MAX_ARGUMENT_LENGTH = 1024 + len("...")
-"""At most this many characters of one argument go into a line about bad input."""
+"""How many characters of one argument a line about bad input shows."""
 
 MAX_ERROR_LENGTH = 4096
-"""At most this many characters of an exception's message go into a traceback: it may quote a whole message of a client.
-"""
+"""How many characters of an exception's message a traceback shows. It may quote a whole message of a client."""
 
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
@@ -52,14 +52,14 @@ _NOT_ASCII = re.compile(r"[^ -~]")
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return the logger of that name. Its records are made safe, whichever handler writes them."""
+    """Return the logger with this name. Its records are escaped before any handler gets them."""
     logger = logging.getLogger(name)
-    logger.addFilter(_SAFE)  # once, however often it is asked for
+    logger.addFilter(_SAFE)  # a second call adds nothing
     return logger
 
 
 class _SafeRecords(logging.Filter):
-    """Escapes the arguments of each record, and formats its exception, which formatters then take as it is."""
+    """Escapes the arguments of each record, and formats its exception. Formatters use the formatted text unchanged."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, Mapping):
@@ -79,7 +79,10 @@ def _printable_argument(argument: object) -> object:
 
 
 def printable(text: str, limit: int | None = None) -> str:
-    """Return the text on one line, in whatever language, with control characters and other invisible ones escaped."""
+    """Return the text on one line, with control characters and other invisible characters escaped.
+
+    Letters of all languages stay. A text with more characters than `limit` is cut.
+    """
     if limit is not None and len(text) > limit:
         text = f"{text[:limit]}... ({len(text)} characters)"
     if text.isprintable():
@@ -88,7 +91,7 @@ def printable(text: str, limit: int | None = None) -> str:
 
 
 def escape_character(character: str) -> str:
-    """Return the escape that Python would write, but escape new lines and tabs by their number, too."""
+    """Return the escape sequence that Python would use, but a numeric one also for newlines and tabs."""
     number = ord(character)
     if number <= 0xFF:
         return f"\\x{number:02x}"
@@ -96,7 +99,7 @@ def escape_character(character: str) -> str:
 
 
 def traceback_text(error: BaseException) -> str:
-    """The traceback as Python prints it, each exception's message on one line with control characters escaped."""
+    """The traceback as Python prints it, with each exception's message escaped and on one line."""
     return "".join(_lines(traceback.TracebackException.from_exception(error, compact=True))).rstrip("\n")
 
 
@@ -113,7 +116,7 @@ def _lines(error: traceback.TracebackException) -> Iterator[str]:
 
 
 def _chain(error: traceback.TracebackException) -> Iterator[tuple[traceback.TracebackException, str]]:
-    """Yield the exception and those that led to it, each with the sentence that stands after it."""
+    """Yield the exception and then its causes, each with the sentence that follows it in a traceback."""
     link, one = "", error
     while True:
         yield one, link
@@ -126,9 +129,9 @@ def _chain(error: traceback.TracebackException) -> Iterator[tuple[traceback.Trac
 
 
 def _description(error: traceback.TracebackException) -> Iterator[str]:
-    """The last lines of a traceback: type and message, and notes, set in so that none looks like a line of the log."""
+    """The last lines of a traceback: type and message, then the notes, indented so that none looks like a log line."""
     is_first = True
-    is_syntax_error = hasattr(error, "filename")  # which `traceback` sets for nothing else
+    is_syntax_error = hasattr(error, "filename")  # `traceback` sets it only for syntax errors
     for text in error.format_exception_only():
         line = printable(text.rstrip("\n"), MAX_ERROR_LENGTH)
         yield f"{line}\n" if is_first or is_syntax_error else f"  {line}\n"
@@ -139,14 +142,14 @@ def _description(error: traceback.TracebackException) -> Iterator[str]:
 
 
 class FaultLog:
-    """Lines about bad input: at most `per_second` of each reason, then one line that counts the rest.
+    """Writes lines about bad input: at most `per_second` for each reason, then one line that counts the rest.
 
-    As long as lines are left out, the spans grow: one line and one count for the next two seconds, for the next four,
-    and so on up to a minute, since an attack may last for hours. The first span in which nothing was left out ends
-    that.
+    While lines are left out, the counted spans become longer, because an attack may last for hours: one line and one
+    count for the next two seconds, then for the next four, and so on up to 64 seconds. After a span in which no line
+    was left out, the count begins anew.
 
-    `reason` is a fixed phrase of the code, never text of a peer. Time is an argument. Call `flush` about once a second,
-    so that the count is written even when an attack has stopped. Writes at level WARNING unless told otherwise.
+    `reason` must be a fixed phrase of the code, never text of a peer. Call `flush` about once a second, so that the
+    count is also written after an attack has stopped.
     """
 
     __slots__ = ("_level", "_logger", "_per_second", "_windows")
@@ -160,12 +163,15 @@ class FaultLog:
         self._windows: dict[str, _Window] = {}
 
     def report(self, now: float, reason: str, text: str, *arguments: object) -> None:
-        """Write a line, `%`-formatted with arguments made printable here, or count it if there were too many."""
+        """Write a line, or only count it if there were too many. Escapes the arguments, and formats them with `%`."""
         if self.counts(now, reason):
             self.write(text, *arguments)
 
     def counts(self, now: float, reason: str) -> bool:
-        """Count a line; whether it is to be written. For those who take long to say what is in it."""
+        """Count a line. Return whether the caller must write it, with `write`.
+
+        Use this instead of `report` if it takes long to make the text.
+        """
         window = self._windows.get(reason)
         if window is not None and window.is_over(now):
             window = self._next(reason, window, now)
@@ -175,11 +181,11 @@ class FaultLog:
         return window.lines <= window.limit
 
     def write(self, text: str, *arguments: object) -> None:
-        """Write a line that has been counted."""
+        """Write a line for which `counts` returned True."""
         self._logger.log(self._level, text, *map(_ascii, arguments))
 
     def flush(self, now: float) -> None:
-        """Write the counts of the spans that are over."""
+        """Write how many lines were left out in the spans that are over."""
         for reason, window in list(self._windows.items()):
             if window.is_over(now):
                 self._next(reason, window, now)
@@ -213,11 +219,12 @@ class _Window:
 
 
 class ErrorLog:
-    """Errors of the application: the first of a kind with its traceback, those that follow within `period` seconds as
-    one line each, as few of them as `FaultLog` writes.
+    """Writes errors of the application: the first of each kind with its traceback.
 
-    Errors are of one kind if they have the same type and were raised at the same place by the same way, and so were
-    their causes. So whatever a client can bring about again and again is one kind.
+    Further errors of that kind within `period` seconds become one line each, with the limits of `FaultLog`.
+
+    Two errors are of one kind if they have the same type and the same places in their tracebacks, and their causes
+    too. So an error that a client causes again and again is of one kind.
     """
 
     __slots__ = ("_lines", "_logger", "_told")
@@ -236,12 +243,12 @@ class ErrorLog:
             self._lines.report(now, label, f"{text}: %s", *arguments, _brief(error))
 
     def flush(self, now: float) -> None:
-        """Write how many lines were left out in the seconds that are over."""
+        """Write how many lines were left out in the spans that are over. Call it about once a second."""
         self._lines.flush(now)
 
 
 class Told:
-    """Remembers which kinds of errors have had their traceback, and when."""
+    """Remembers for which kinds of errors a traceback was written, and when."""
 
     __slots__ = ("_period", "_times")
 
@@ -252,7 +259,7 @@ class Told:
         self._times: dict[tuple[object, ...], float] = {}  # in the order of the times
 
     def is_due(self, now: float, error: BaseException) -> bool:
-        """Whether the traceback is to be written now; whoever asks writes it."""
+        """Whether to write the traceback now. After True, the caller must write it."""
         kind = _kind(error)
         if now - self._times.get(kind, -math.inf) < self._period:
             return False
@@ -264,7 +271,7 @@ class Told:
 
 
 def _brief(error: BaseException) -> str:
-    """The error in one line, for when its traceback has been written."""
+    """The error in one line, if its traceback was written before."""
     text = printable("".join(traceback.format_exception_only(error)).strip(), MAX_ARGUMENT_LENGTH // 2)
     return f"{text} ({_place(error)}; its traceback was logged before)"
 
@@ -275,7 +282,7 @@ def _kind(error: BaseException) -> tuple[object, ...]:
     for _ in range(_MAX_CHAIN):
         if one is None:
             break
-        # Not the whole way of a recursion, because the client may choose how deep it goes.
+        # Only the first places, because in a recursion the client may choose the depth, and so make new kinds.
         kind += (type(one), *islice(_places(one), 50))
         one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
     return tuple(kind)
@@ -293,7 +300,7 @@ def _place(error: BaseException) -> str:
 def _ascii(argument: object) -> object:
     if isinstance(argument, int | float):
         return argument
-    # Not quotes: there are none to break out of, and a path may have been escaped already.
+    # Quotes are not escaped: the arguments are not inside quotes, and a path may have been escaped already.
     return _NOT_ASCII.sub(lambda match: escape_character(match.group()), str(argument)[:MAX_ARGUMENT_LENGTH])
 
 
@@ -301,11 +308,12 @@ def _ascii(argument: object) -> object:
 
 
 def set_up(level: str | None = None, default: str = "info", formatter: logging.Formatter | None = None) -> None:
-    """Have everything that says what became of a connection written to stderr, unless another handler writes it.
+    """Write the records of our loggers, of Django's and of asyncio's to stderr, unless another handler writes them.
 
-    `level` is the least level of `fairway`; without one, what was set stays, and `default` holds where nothing was.
-    `formatter` is for these lines; without one they stay as they are, which is text at first.
-    May be called before and after logging is configured by others, and again.
+    `level` is the lowest level of the logger `fairway`. Without it, a level that was set before stays, and otherwise
+    `default` is set. `formatter` formats the lines. Without it, the previous formatter stays, which is text at first.
+
+    May be called several times, and before or after other code configures logging.
     """
     ours = logging.getLogger("fairway")
     if level is not None:
@@ -314,7 +322,7 @@ def set_up(level: str | None = None, default: str = "info", formatter: logging.F
         ours.setLevel(default.upper())
     switch_on()
     loggers = [logging.getLogger(name) for name in _PRINTED]
-    # One handler for all of them, because its lock keeps their lines apart.
+    # All loggers share one handler, because its lock prevents that their lines mix.
     before = [handler for logger in loggers for handler in logger.handlers if isinstance(handler, LastHandler)]
     handler = before[0] if before else LastHandler()
     if formatter is not None:
@@ -325,10 +333,10 @@ def set_up(level: str | None = None, default: str = "info", formatter: logging.F
 
 
 def switch_on() -> None:
-    """Undo what `disable_existing_loggers` has done to our loggers.
+    """Enable the loggers in `ANSWERS`, which `disable_existing_loggers` may have disabled.
 
-    Unless told otherwise, Django's `LOGGING` and `dictConfig` switch off every logger that exists and is not named.
-    Nobody means ours by that. A logger that is to be silent has a level.
+    By default, `dictConfig`, and so Django's `LOGGING`, disables every existing logger that it does not name. That
+    is never meant for these loggers. To silence one of them, set its level.
     """
     for name in list(logging.root.manager.loggerDict):
         if any(name == own or name.startswith(f"{own}.") for own in ANSWERS):
@@ -336,12 +344,14 @@ def switch_on() -> None:
 
 
 class LastHandler(logging.Handler):
-    """Writes to stderr what no other handler on the way of a record would write.
+    """Writes the records to stderr that no other handler writes.
 
-    With `DEBUG` off, Django's own configuration writes nothing, and mails at most. If there is another handler, at
-    whatever level, this one stays silent. It looks for one at each record, since logging may be configured late.
+    With `DEBUG` off, Django's own configuration writes nothing, and at most sends mail. For each record, this handler
+    looks whether another handler of the record's loggers, of any level, writes it, because logging may be configured
+    late. If so, it writes nothing.
 
-    It waits for no reader: records that a pipe has no room for are dropped, and counted in a line once it has.
+    It never waits for the reader of stderr. If a pipe has no room, records are dropped. Once the pipe has room again, a
+    line says how many.
     """
 
     def __init__(self) -> None:
@@ -356,7 +366,7 @@ class LastHandler(logging.Handler):
         if any(_writes(handler, record) for handler in _on_the_way(record)):
             return
         error = record.exc_info[1] if record.exc_info else None
-        # A record with a text comes from our own loggers, and was judged there.
+        # A record whose `exc_text` is set comes from our own loggers. Their callers limit tracebacks themselves.
         if error is not None and not record.exc_text and not self._told.is_due(time.monotonic(), error):
             record = copy(record)
             record.exc_info, record.exc_text = None, _brief(error)
@@ -368,7 +378,7 @@ class LastHandler(logging.Handler):
             self.handleError(record)
 
     def flush(self) -> None:
-        """Say at the end of the process what was dropped, if somebody reads again."""
+        """Write how many records were dropped, if there is room. Called at the end of the process."""
         with self.lock or nullcontext(), suppress(Exception):
             self._report_dropped()
 
@@ -380,8 +390,8 @@ class LastHandler(logging.Handler):
                 self._dropped = 0
 
     def _write(self, text: str) -> bool:
-        """Whether it was written."""
-        # Look up standard error each time: tests and hosting programs replace it.
+        """Write the text. Return False if it was dropped."""
+        # Look up `sys.stderr` each time, because tests and hosting programs replace it.
         stream = sys.stderr
         if stream is not self._stream:
             self._stream, self._pipe = stream, _Pipe.of(stream)
@@ -393,14 +403,14 @@ class LastHandler(logging.Handler):
 
 
 class _Pipe:
-    """A pipe, or a socket in its place, written to without ever waiting for its reader.
+    """Writes to a pipe or socket without ever waiting for its reader.
 
-    It is not made non-blocking, which it would be for child processes and the parent, too.
+    The descriptor stays in blocking mode, because the mode is shared with child processes and the parent.
     """
 
     @classmethod
     def of(cls, stream: TextIO) -> _Pipe | None:
-        """None if the stream is something else, such as a file or a terminal."""
+        """Make one for a stream. None if the stream is neither a pipe nor a socket."""
         try:
             number = stream.fileno()
             mode = os.fstat(number).st_mode
@@ -415,7 +425,10 @@ class _Pipe:
         self._is_torn = False
 
     def write(self, data: bytes) -> bool:
-        """Whether all of it was written. A record that was torn off ends before the next one begins."""
+        """Write as much as fits. Return whether all of it was written.
+
+        After a record of which only a part was written, the next one begins on a new line.
+        """
         if self._is_torn:
             data = b"\n" + data
         while data:
@@ -432,7 +445,7 @@ class _Pipe:
 
 
 class SafeFormatter(logging.Formatter):
-    """Formats exceptions as `traceback_text` does, also in records of other loggers."""
+    """Formats exceptions with `traceback_text`, also in records of other loggers than ours."""
 
     def formatException(self, ei: Any) -> str:
         return traceback_text(ei[1]) if ei[1] is not None else ""
@@ -446,7 +459,7 @@ def _on_the_way(record: logging.LogRecord) -> Iterable[logging.Handler]:
 
 
 def _writes(handler: logging.Handler, record: logging.LogRecord) -> bool:
-    """Whether this is a handler that lets people read such a record, now or later."""
+    """Whether this handler writes the record to where people can read it, now or later."""
     if isinstance(handler, LastHandler | logging.NullHandler) or type(handler).__name__ == "AdminEmailHandler":
         return False
     if isinstance(handler, logging.FileHandler) and handler.baseFilename == os.devnull:

@@ -1,10 +1,10 @@
-"""An event loop from its making to its closing, for one coroutine: `asyncio.run`, with two differences.
+"""Runs one coroutine in a new event loop, like `asyncio.run`, with two differences.
 
-If some other task asks for an exit (`sys.exit()`, KeyboardInterrupt), only that task ends, and not the loop. And
-closing has a bound: tasks that swallow their cancellation and threads that do not return are left behind.
+If another task raises SystemExit or KeyboardInterrupt, only that task ends, and the loop continues. And closing the
+loop takes a bounded time: tasks that ignore their cancellation, and threads that do not return, are left behind.
 
-Beside it stand the means to stop such a coroutine: signal handlers for as long as it runs, waiting for whichever comes
-first, its work or the order to stop, and cancelling until everything has ended.
+The other functions help to stop such a coroutine: `handling_signals` installs signal handlers while it runs, `first`
+waits for its work or for the request to stop, and `cancel` cancels tasks and waits until they have ended.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ logger = logging.getLogger("fairway.running")
 T = TypeVar("T")
 
 CLOSE_SECONDS = 0.5
-"""Seconds for tasks that are cancelled because the loop is closed, and as many for asynchronous generators after them.
-"""
+"""Seconds that cancelled tasks have to end when the loop is closed. Asynchronous generators then have the same time."""
 
 left_behind: list[asyncio.Task[Any]] = []
-"""Tasks that have not ended when they had to, and that the log has named. They are kept alive: if one were freed in the
-middle its `finally` blocks would run, without a loop.
+"""Tasks that had not ended when the loop was closed. This list keeps them alive: if a suspended task were freed, its
+`finally` blocks would run without an event loop.
 """
 
 
 def run(main: Coroutine[Any, Any, T], factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> T:
-    """Run the coroutine in a new event loop, and return its result. Threads of the loop's pool are not waited for."""
+    """Run the coroutine in a new event loop, and return its result. Does not wait for the threads of the loop's pool.
+
+    Ctrl-C cancels the coroutine, and then raises KeyboardInterrupt here, unless a handler for SIGINT is installed.
+    """
     loop = factory()
     try:
         asyncio.set_event_loop(loop)
@@ -57,7 +59,8 @@ def _run_in(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:
         try:
             return loop.run_until_complete(task)
         except (SystemExit, KeyboardInterrupt) as error:
-            # Loops let these two exceptions through, whichever task raises them. Nothing that was ready to run is lost.
+            # Event loops re-raise these two exceptions, whichever task raises them. All that was ready to run is still
+            # scheduled, so the loop can be run again.
             if task.done():
                 raise
             if _is_ctrl_c(error):
@@ -72,7 +75,7 @@ def _run_in(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:
 
 
 def _is_ctrl_c(error: BaseException) -> bool:
-    """Whether the exit comes from the keyboard. It can only while nobody has installed a handler."""
+    """Whether Python's own handler of SIGINT has raised the exception. It cannot if another handler is installed."""
     return (
         isinstance(error, KeyboardInterrupt)
         and threading.current_thread() is threading.main_thread()
@@ -81,7 +84,7 @@ def _is_ctrl_c(error: BaseException) -> bool:
 
 
 def _is_of_task(error: BaseException) -> bool:
-    """Whether it ended a task, whose owner then finds it there."""
+    """Whether the exception was raised in a task. Then it ended the task, and the task's owner finds it there."""
     return any(frame.f_code.co_flags & inspect.CO_COROUTINE for frame, _ in walk_tb(error.__traceback__))
 
 
@@ -119,11 +122,13 @@ async def _shut_down_generators(loop: asyncio.AbstractEventLoop) -> None:
 def handling_signals(
     handlers: Mapping[signal.Signals, Callable[[int, FrameType | None], object]],
 ) -> Iterator[None]:
-    """Handle these signals inside the block. Outside of the main thread, which alone may have handlers, this does
-    nothing.
+    """Handle these signals inside the block, and restore the previous handlers afterwards.
 
-    The handlers are the process's and not the event loop's, which would wait for a callback that blocks the loop. They
-    run between any two instructions of the main thread: the loop is reached by `call_soon_threadsafe`.
+    Only the main thread can install handlers. In any other thread this does nothing.
+
+    These are handlers of `signal`, not of the event loop: a handler of the loop would not run while a callback blocks
+    the loop. A handler may run between any two instructions of the main thread, so it must use `call_soon_threadsafe`
+    to reach the loop.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -137,7 +142,7 @@ def handling_signals(
 
 
 async def first(future: asyncio.Future[Any], event: asyncio.Event) -> bool:
-    """Wait for either. Return whether it was the event, while the future goes on."""
+    """Wait until the future is done or the event is set. Return True if the future is not done."""
     waiting = asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({future, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -147,7 +152,7 @@ async def first(future: asyncio.Future[Any], event: asyncio.Event) -> bool:
 
 
 async def cancel(*futures: asyncio.Future[Any]) -> None:
-    """Cancel tasks and wait until they have ended. What they raise is not reported."""
+    """Cancel tasks or futures, and wait until they have ended. Their exceptions are not reported."""
     for future in futures:
         future.cancel()
     if futures:

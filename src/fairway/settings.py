@@ -1,7 +1,7 @@
-"""The one place where the engine reads Django's settings, on behalf of the server, which must not know Django.
+"""Reads Django's settings for the server, which must not import Django.
 
-Used by `python -m fairway`, by the `runserver` command and by the system checks. What is read is the dictionary
-`FAIRWAY`, and whether the channel layers fit the number of processes.
+`python -m fairway`, the `runserver` command and the system checks use it. It reads the dictionary `FAIRWAY`, and checks
+whether the channel layers work with the number of processes.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ DIVIDED_HINT = (
 
 
 def limits_from_django() -> Limits:
-    """Return the limits that environment variables and `settings.FAIRWAY` set, with defaults for the others. Call this
-    after the application was loaded, because that configures Django. Raises `ConfigurationError`.
+    """Return the limits set by environment variables and `settings.FAIRWAY`, with defaults for the others.
+
+    A variable overrides the setting. Call this after loading the application, because that configures Django. Raises
+    `ConfigurationError` if a name or a value is not allowed.
     """
     limits = Limits.from_settings(getattr(settings, SETTING, {})) if settings.configured else Limits()
     return limits.with_environment(os.environ)
 
 
 def limits_problem() -> str | None:
-    """Say in one sentence what is wrong with `settings.FAIRWAY`; None if nothing is."""
+    """Return a sentence about what is wrong with the limits, or None."""
     try:
         limits_from_django()
     except ConfigurationError as error:
@@ -40,13 +42,13 @@ def limits_problem() -> str | None:
 
 
 def worker_count() -> int:
-    """Return how many processes serve this site, as far as this one can know: the number in the variable, or 1."""
+    """Return how many processes serve this site, according to the environment variable. 1 if it is not set."""
     number = os.environ.get(WORKERS_VARIABLE, "").strip()
     return int(number) if number.isdecimal() else 1
 
 
 def in_memory_aliases() -> list[str]:
-    """The aliases in `CHANNEL_LAYERS` whose layer reaches no other process."""
+    """The aliases in `CHANNEL_LAYERS` with the in-memory layer, which reaches no other process."""
     layers = getattr(settings, "CHANNEL_LAYERS", None) if settings.configured else None
     entries = layers.items() if isinstance(layers, Mapping) else ()
     return [
@@ -55,13 +57,13 @@ def in_memory_aliases() -> list[str]:
 
 
 def divided_layers() -> list[str]:
-    """Yield a sentence for each layer in memory of which several processes would have one each."""
+    """Return a sentence for each in-memory layer if several processes serve the site, which it does not connect."""
     workers = worker_count()
     return [_divided(alias, workers) for alias in in_memory_aliases()] if workers > 1 else []
 
 
 def start_warnings() -> list[str]:
-    """Return what to log when a server starts, each with advice on what to do."""
+    """Return the warnings to log when a server starts. Each one says what to do."""
     return [*(f"{sentence} {DIVIDED_HINT}" for sentence in divided_layers()), *misspelt_variables(os.environ)]
 
 

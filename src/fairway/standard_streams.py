@@ -1,7 +1,7 @@
-"""Standard input, output and error of a process that was started without one of them (`fairway ... >&-`).
+"""Opens the standard streams that a process was started without, as with `fairway ... >&-`.
 
-The next file that is opened gets the lowest free number. So a client's socket would become descriptor 1, and get what C
-code or a child process prints.
+A newly opened file gets the lowest free descriptor. Without this, a client's socket could become descriptor 1, and
+receive what C code or a child process prints.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ _STREAMS = ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w"))
 
 
 def open_missing() -> None:
-    """Open `/dev/null` in the place of each stream that is closed, for child processes as well. Call this before
-    anything else is opened.
-    """
+    """Open `/dev/null` in place of each closed stream, also for child processes. Call this before opening any file."""
     for number, name, mode in _STREAMS:
-        # In this order each number is the lowest free one, which is what the system gives.
+        # The streams are opened in ascending order, so each one's number is the lowest free descriptor.
         if not _is_open(number) and os.open(os.devnull, os.O_RDWR) == number:
             os.set_inheritable(number, True)
             if getattr(sys, name) is None:
-                # They stay open as long as the process lives.
+                # The stream stays open until the process ends.
                 stream = open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
                 setattr(sys, name, stream)
 

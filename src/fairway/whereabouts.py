@@ -1,6 +1,6 @@
-"""Finds where a task or a thread is just now: the line of the application in it, for a log. Frames between the
-application and the loop or the operating system (the standard library, installed packages, this one) are skipped,
-unless there are no others.
+"""Finds the line of the application that a task or a thread is executing, for log messages.
+
+Frames of the standard library, of installed packages and of this package are skipped, unless there are no others.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _LIBRARIES = (
 )
 
 _IDLE = str(Path("concurrent") / "futures" / "thread.py")
-"""The function in which a thread of a pool waits for work."""
+"""End of the path of the module in which the threads of a pool wait for work."""
 
 
 _MAX_FRAMES = 100
-"""At most this many of the innermost frames: more of a recursion would say no more."""
+"""How many of the innermost frames a stack shows at most. More frames of a deep recursion tell nothing new."""
 
 
 def of_task(task: asyncio.Task[object]) -> str:
@@ -34,7 +34,10 @@ def of_task(task: asyncio.Task[object]) -> str:
 
 
 def of_thread(identity: int | None) -> str | None:
-    """Return the same for a running thread; None if it has ended, or belongs to a pool and waits for work."""
+    """Return the innermost line of a running thread, as `of_task` does.
+
+    None if the thread has ended, or belongs to a pool and waits for work.
+    """
     frames = list(running(identity))
     if not frames or frames[0].f_code.co_filename.endswith(_IDLE):
         return None
@@ -42,7 +45,10 @@ def of_thread(identity: int | None) -> str | None:
 
 
 def busy_threads(but: threading.Thread | None = None) -> list[str]:
-    """Yield the threads in which the application does something for which Python waits before it ends the process."""
+    """Describe the threads that run code of the application and are not daemons, so that Python waits for their end.
+
+    The calling thread and the thread `but` are left out.
+    """
     found = []
     for thread in threading.enumerate():
         if not thread.daemon and thread is not threading.current_thread() and thread is not but:
@@ -53,9 +59,9 @@ def busy_threads(but: threading.Thread | None = None) -> list[str]:
 
 
 def stack_of_thread(identity: int | None, outside: str | None) -> str:
-    """The stack of a running thread as in a traceback, from the application's outermost line inwards.
+    """The stack of a running thread, formatted like a traceback. It begins with the application's outermost frame.
 
-    Frames that have called the source file `outside`, such as a program's own script, are left out.
+    Frames of the source file `outside`, such as the program's own script, and the frames outside of it are left out.
     """
     inner = takewhile(lambda frame: frame.f_code.co_filename != outside, running(identity))
     frames = list(islice(inner, _MAX_FRAMES))[::-1]

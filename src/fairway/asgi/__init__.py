@@ -1,1 +1,1 @@
-"""What the ASGI specification says, whatever carries it."""
+"""The ASGI specification, independent of the HTTP version that carries a request."""

@@ -1,9 +1,9 @@
-"""How an ASGI application enters the next one, without a frame for each that only passes the connection on.
+"""Calls the next ASGI application in a chain, without a frame for applications that only pass the connection on.
 
-A connection stays suspended inside its whole chain of applications until it ends, so every chain
-link that only awaits the next one costs a frame per connection and a step per message. Links whose
-own work is synchronous derive from `TailCall`: the link before them gets the awaitable of what
-lies further in. Seen from outside (servers, tests, subclasses) they are ordinary coroutine callables.
+A connection stays suspended inside its whole chain of applications until it ends. So an application that only awaits
+the next one costs a frame for each connection, and a step for each message. Applications whose own work is synchronous
+derive from `TailCall`: their caller gets the awaitable of the next application, and awaits that. For servers, tests and
+subclasses they are ordinary coroutine functions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fairway.asgi.types import Application, Receive, Scope, Send
 
 
 def is_wsgi(application: Any) -> bool:
-    """Whether it certainly takes the two arguments of WSGI, and not the three of ASGI."""
+    """Whether the application takes the two arguments of WSGI and not the three of ASGI. False if that is unknown."""
     try:
         signature = inspect.signature(application)
     except (TypeError, ValueError):
@@ -35,38 +35,38 @@ def _binds(signature: inspect.Signature, count: int) -> bool:
 
 
 class TailCall:
-    """An application whose last act is to hand the connection on to another one."""
+    """An application that does its work first, and then hands the connection to another application."""
 
     def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
-        """Do this application's part and return the awaitable of the next one, not awaited."""
+        """Do this application's work, and return the awaitable of the next application without awaiting it."""
         raise NotImplementedError
 
-    # A real coroutine function: servers tell ASGI 3 from older interfaces by `inspect`, and before
-    # Python 3.12 nothing else passes for one.
+    # This must be a coroutine function: servers use `inspect` to tell ASGI 3 from older interfaces. Before Python 3.12,
+    # other callables cannot be marked as one.
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         entered = self.enter(scope, receive, send)
-        # The connection spends its life in the next line. What it does not need there must not live as long.
+        # The connection stays in the next line until it ends, so this frame must not keep what is not needed there.
         del scope, receive, send
         return await entered
 
 
-# The application behind a function that only calls it, by the function itself: a decorator may copy every attribute of
-# what it wraps, but it is another function.
+# Maps a function that only calls an application to that application. The key is the function itself, because a
+# decorator may copy all attributes of the function that it wraps.
 _behind: WeakKeyDictionary[Callable[..., Any], Application] = WeakKeyDictionary()
 
 
 def note_alias(function: Callable[..., Any], application: Application) -> None:
-    """Note that calling this function only calls that application: whoever enters it may do so directly."""
+    """Note that this function only calls that application, so `enter_application` may call the application directly."""
     _behind[function] = application
 
 
 def enter_application(application: Application, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
-    """Return the awaitable of `application`, saving the frames of those that only pass the connection on.
+    """Call `application`, and return its awaitable, without frames for applications that only pass the connection on.
 
-    Errors of the synchronous part are raised here. A subclass with a `__call__` of its own is called
-    like any other application.
+    Errors of the synchronous work are raised here. A subclass of `TailCall` that overrides `__call__` is called like
+    any other application.
     """
-    # The class is asked, as a call would ask it, so that nobody is deceived by an application that imitates attributes.
+    # Look at the class, as a call does: an instance may imitate attributes of another application.
     if getattr(type(application), "__call__", None) is TailCall.__call__:  # noqa: B004
         entered: TailCall = application  # type: ignore[assignment]  # established by the line above
         return entered.enter(scope, receive, send)
@@ -76,25 +76,25 @@ def enter_application(application: Application, scope: Scope, receive: Receive, 
 
 
 def copy_of(scope: Scope) -> Scope:
-    """A copy to change. It stays as small as what came from a `template`, which `dict(scope)` would not."""
+    """A copy that the caller may change. Unlike `dict(scope)`, it stays as small as a dict from a `template`."""
     return scope.copy() if type(scope) is dict else dict(scope)
 
 
-# So many names can the instances of a class share (`SHARED_KEYS_MAX_SIZE` in CPython's dictobject.c).
+# How many names the instances of a class can share (`SHARED_KEYS_MAX_SIZE` in CPython's dictobject.c).
 _MOST_SHARED_NAMES = 30
 
 
 def template(items: dict[str, Any], room: int) -> dict[str, Any]:
-    """A dict with these items, whose copies by `copy()` take half the memory: they have one table of keys in common.
+    """A dict with these items. Copies made with `copy()` take half the memory, because they share one table of keys.
 
-    The copies may get `room` more names, counted over all of them. One that gets more becomes an ordinary dict, which
-    has to grow. This is what CPython does for the attributes of a class's instances.
+    `room` is the number of further names that the copies may get, counted over all of them. A copy that gets a name
+    beyond these becomes an ordinary dict. CPython stores the attributes of a class's instances in the same way.
     """
 
     class Shape:
         pass
 
-    # Each new instance leaves room for one name less to those that come after it.
+    # Each new instance reduces the room for further names by one.
     for _ in range(_MOST_SHARED_NAMES - len(items) - room):
         shape = Shape()
     shared = vars(shape)

@@ -1,4 +1,4 @@
-"""Errors that the server raises in applications, and what it makes of the errors that these raise."""
+"""Errors that the server raises in applications, and the HTTP status for errors that applications raise."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ class ConnectionClosed(OSError, RuntimeError):
 
 
 class ProtocolMisuse(RuntimeError, ValueError):
-    """The application sent an event that the ASGI specification does not allow, or not now.
+    """The application sent an event that the ASGI specification does not allow, or does not allow now.
 
-    The specification leaves open which error this is. uvicorn raises RuntimeError and Daphne ValueError, so it is both.
+    The specification does not define the type. uvicorn raises RuntimeError and Daphne ValueError, so this is both.
     """
 
 
 def status_of(error: BaseException | None) -> int | None:
-    """The HTTP status that an error asks for by its attribute `asgi_status`, if it was raised before there was any
-    answer; None if it does not.
+    """The HTTP status in an error's attribute `asgi_status`. None if it has none.
+
+    If the application raises the error before it has answered, the server answers with this status.
     """
     status = getattr(error, "asgi_status", None)
     return status if isinstance(status, int) else None

@@ -1,9 +1,14 @@
-"""One HTTP request and its response: the ASGI conversation, whatever carries it.
+"""One HTTP request and its response as the application sees them, over any HTTP version.
 
-An `HttpExchange` is given to an application as `receive` and `send`. It knows the events of the ASGI HTTP format 2.5
-and their order. How a response is put on the wire is the business of its carrier, for example
-`fairway.server.http1.connection`, which it asks through the few methods of `HttpCarrier`. For a plain response these
-are two: `send_whole` and `response_complete`.
+Theory of operation. An `HttpExchange` stands between an application and a carrier. The application gets the exchange's
+bound methods as `receive` and `send`. The exchange checks the events of the ASGI HTTP message format 2.5 and their
+order. The carrier, for example `fairway.server.http1.connection`, puts the response on the wire. The exchange calls it
+through `HttpCarrier`. A plain response takes two calls: `send_whole` and `response_complete`.
+
+The carrier calls `start`, then `feed` and `feed_end` as the request's body arrives. It may call `forsake`, `disconnect`
+and `lost` at any time. When the application's task ends, the host calls the exchange (`__call__`).
+
+Everything runs in the event loop of the connection.
 """
 
 from __future__ import annotations
@@ -25,41 +30,42 @@ _MAX_LENGTH_DIGITS = 18
 
 
 class Waiting(Protocol):
-    """What waits to be sent. (Part of `fairway.delivery.Output`)"""
+    """The part of `fairway.delivery.Output` that an exchange needs."""
 
     @property
     def size(self) -> int:
-        """Bytes that wait."""
+        """Bytes that wait to be sent."""
 
     @property
     def high_water(self) -> int:
-        """From this size on senders are asked to wait."""
+        """From this size on, in bytes, senders have to wait."""
 
     def drained(self) -> Awaitable[None]:
-        """What to await until less than `high_water` waits."""
+        """Return an awaitable that ends once less than `high_water` bytes wait."""
 
 
 class HttpCarrier(Protocol):
-    """What a connection does for an exchange. Errors in what the application sent are raised as `ProtocolMisuse`.
+    """What a connection does for an exchange.
 
-    The methods that send pieces return True when so much waited that it was written at once: then the sender lets
-    others have their turn.
+    If the application has sent something that is not allowed, a method raises `ProtocolMisuse`. Methods that send
+    return True if so much was waiting that it was written at once. Then the sender has to let other tasks run.
     """
 
     @property
     def outbox(self) -> Waiting:
-        """What it writes into. Its size says when the application has to wait."""
+        """What the carrier writes to. Its size says when the application has to wait."""
 
     def send_continue(self) -> None:
-        """Send 100 Continue, once the application wants the body."""
+        """Send 100 Continue (RFC 9110 section 15.2.1): the application waits for the body."""
 
     def send_early_hints(self, headers: Headers) -> bool:
         """Send 103 Early Hints (RFC 8297)."""
 
     def send_whole(self, status: int, headers: Headers, body: bytes) -> bool:
-        """Send a whole response without trailers in the cheapest way, with its length; or return False, and do nothing.
+        """Send a complete response without trailers at once, with a Content-Length if it has none.
 
-        It is `send_start`, with a Content-Length added where there is none, and `send_body` in one.
+        Has the effect of `send_start` and `send_body`. Returns False, and does nothing, if the response cannot be sent
+        in this way.
         """
 
     def send_start(self, status: int, headers: Headers, trailers: bool) -> None:
@@ -69,34 +75,37 @@ class HttpCarrier(Protocol):
         """Send a piece of the body."""
 
     def send_trailers(self, headers: Headers) -> bool:
-        """Send the trailer section, which ends the response."""
+        """Send the trailer section, which completes the response."""
 
     def body_taken(self) -> None:
-        """The application has taken all of the body that was there: read on."""
+        """The application has taken all pieces of the body that have arrived: read more."""
 
     def response_complete(self) -> None:
-        """The response has been handed over in full: turn to the next request."""
+        """The carrier has got the complete response: go on with the next request."""
 
     def application_ended(self, exchange: HttpExchange) -> None:
-        """The application of an exchange that was not completed has ended."""
+        """The application has ended, and its response is not complete."""
 
     def refuse(self, status: int, reason: str) -> int:
-        """Answer in place of the application, and close. Return how many bytes of content that takes."""
+        """Answer in place of the application, and close. Return the number of bytes of the answer's content."""
 
     def break_off(self) -> None:
-        """Cut the response, which has begun and will never be complete."""
+        """The response has begun and will never be complete: end it in a way that the client notices."""
 
 
 class HttpExchange:
-    """State of one request: body pieces not yet taken, how far the response is, the application's task.
+    """State of one request: its waiting pieces of the body, the state of the response, and the application's task.
 
-    It ends once, in one of three ways: the response is complete (`finished`), the peer is gone (`disconnected`), or the
-    application has ended without having completed it, which is `disconnected` as well, after an answer in its place.
+    An exchange ends once, in one of three ways. The response is complete: `finished`. The client has gone:
+    `disconnected`. The application has ended before its response is complete: then the exchange answers in its place or
+    breaks the response off, and is `disconnected` as well.
 
-    `receive` never raises; after the response is complete or the peer is gone it returns `http.disconnect`, again and
-    again, and so it does once the peer has ended its side. `send` raises `ConnectionClosed` once the peer is gone, and
-    ignores what follows a complete response. The start of the response is held back until its body begins, so that an
-    error in between can still be answered.
+    `receive` never raises. Once the response is complete, the client has gone, or the client has ended its side of the
+    connection and the body is taken, it always returns `http.disconnect`.
+
+    `send` raises `ConnectionClosed` once the client has gone, and `ProtocolMisuse` for an event that is not allowed. It
+    ignores all events after a complete response. The head of the response is held back until the body begins, so that
+    an error in between can still be answered.
     """
 
     __slots__ = (
@@ -126,10 +135,10 @@ class HttpExchange:
     )
 
     task: asyncio.Task[None] | None
-    """The application, from `start` until it has ended."""
+    """The application's task, from `start` until it has ended."""
 
     buffered: int
-    """Bytes of the body that the application has not taken."""
+    """Bytes of the body that have arrived and that the application has not taken."""
 
     def __init__(
         self,
@@ -154,24 +163,24 @@ class HttpExchange:
         self._waiters: list[asyncio.Future[None]] = []
         self._start: tuple[int, Headers, bool] | None = None
         self._wants_trailers = False
-        self._trailers: Headers | None = None  # set when the body is complete and the trailers are awaited
+        self._trailers: Headers | None = None  # set once the body is complete and trailers must follow
         self.started = False
         self.finished = False
-        self.is_event_stream = False  # that has begun: it has no end of its own
+        self.is_event_stream = False  # whether the response is one, and has begun: it does not end by itself
         self.disconnected = False
-        self.forsaken = False  # the peer has ended its side, and has probably left
+        self.forsaken = False  # the client has ended its side, and has probably left
         self.status: int | None = None
         self.received_bytes = self.sent_bytes = 0
 
     def start(self) -> None:
-        """Start the application."""
-        # The exchange itself is the callback: when a task ends the connection may be busy with the next request.
+        """Start the application's task."""
+        # The callback is the exchange, not the carrier: when the task ends, that may be busy with the next request.
         self.task = self._host.run(self.scope, self.receive, self.send, self, self)
 
     # From the carrier -----------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> int:
-        """Add a piece of the body. Return how many bytes the application has not taken."""
+        """Add a piece of the body. Return the number of bytes that the application has not taken."""
         size = len(data)
         self._body.append(data)
         self.buffered += size
@@ -187,40 +196,42 @@ class HttpExchange:
 
     @property
     def has_whole_body(self) -> bool:
-        """Whether all of the request has arrived."""
+        """Whether the whole request has arrived."""
         return self._ended
 
     def answer(self, status: int, headers: Headers) -> None:
-        """Answer without an application, and without a body."""
+        """Answer without starting an application, with an empty body."""
         assert self._carrier is not None
         self._start = (status, headers, False)
         self._send_body(self._carrier, {"type": "http.response.body"})
 
     def end_stream(self) -> None:
-        """Complete the response for the application: it finds `http.disconnect`; what it sends then is ignored."""
+        """Complete the response in place of the application. It gets `http.disconnect`, and its sends are ignored."""
         if self._carrier is not None and not self.disconnected:
             self._send_body(self._carrier, {"type": "http.response.body"})
 
     def forsake(self) -> None:
-        """The peer has probably left: `receive` gives `http.disconnect`. It may only have ended its side of the
-        connection (RFC 9112 section 9.6), so what is sent is written still.
+        """The client has ended its side of the connection: once the body is taken, `receive` gives `http.disconnect`.
+
+        The client may still read (RFC 9112 section 9.6), so the response is still written.
         """
         self.forsaken = True
         self._wake_to_end()
 
     def disconnect(self) -> None:
-        """The peer is gone, or the exchange is over: `receive` gives `http.disconnect`, `send` raises."""
+        """The client has gone, or the exchange is over: `receive` gives `http.disconnect`, and `send` raises."""
         self.disconnected = True
         self._wake_to_end()
 
     def lost(self) -> None:
-        """The peer is gone, and with it the response."""
+        """The client has gone before the response was complete: log that, and `disconnect`."""
         self.log()
         self.disconnect()
 
     def log(self, status: int | None = None, size: int | None = None) -> None:
-        """Log the line of a request that has ended. `status` and `size` are those of an answer that was given in place
-        of the application's.
+        """Count and log a request that has ended.
+
+        `status` and `size` belong to an answer in place of the application's. Without them, the application's are used.
         """
         host = self._host
         status = status or self.status
@@ -232,7 +243,7 @@ class HttpExchange:
             host.access.http_finished(self.scope, status, self.sent_bytes if size is None else size, seconds)
 
     def _suspect_proxy(self) -> None:
-        """A handshake without its hop-by-hop fields (RFC 9110 section 7.6.1) arrives as a plain request."""
+        """Log if the request was a WebSocket handshake that lacks its hop-by-hop fields (RFC 9110 section 7.6.1)."""
         if any(name == b"sec-websocket-key" for name, _ in self.scope["headers"]):
             text = (
                 "a WebSocket handshake without Upgrade: the proxy in front drops it; have it pass on the headers "
@@ -247,7 +258,7 @@ class HttpExchange:
             self.wake()
 
     def wake(self) -> None:
-        """Let whoever waits in `receive` look again. (`fairway.delivery.Sleeper`)"""
+        """Let all calls of `receive` that wait check again. (`fairway.delivery.Sleeper`)"""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -273,7 +284,7 @@ class HttpExchange:
             try:
                 await waiter
             finally:
-                if waiter in self._waiters:  # given up: an application may look again and again
+                if waiter in self._waiters:  # cancelled; an application may do that often
                     self._waiters.remove(waiter)
 
     def _take_body(self) -> Message:
@@ -286,7 +297,10 @@ class HttpExchange:
         return {"type": "http.request", "body": body, "more_body": not self._ended}
 
     async def send(self, message: Mapping[str, Any]) -> None:
-        """ASGI `send`. Returns when the socket is below its high water mark; cancelling the wait loses nothing."""
+        """ASGI `send`. Returns once less than the high water mark waits to be sent.
+
+        For the errors, see the class. If the wait is cancelled, the event is still sent.
+        """
         kind = message.get("type")
         carrier = self._carrier
         if self.finished:
@@ -368,10 +382,10 @@ class HttpExchange:
                 has_length = True
             elif name == b"content-type" and value.startswith(b"text/event-stream"):
                 is_event_stream = True
-        # To HEAD and with 304 an empty body says nothing about the length of what a GET would give.
+        # In an answer to HEAD, or with status 304, an empty body does not tell the length of the answer to GET.
         is_silent = length == 0 and (status == 304 or self.scope["method"] == "HEAD")
         if length is not None and not (is_silent or has_length or self._wants_trailers):
-            # A body that is there in full needs no chunks.
+            # The body is complete, so it can have a length, and need not be sent in chunks.
             headers = [*headers, (b"content-length", b"%d" % length)]
         try:
             carrier.send_start(status, headers, self._wants_trailers)
@@ -409,7 +423,7 @@ class HttpExchange:
     # The end of the application -------------------------------------------------------------------------------
 
     def __call__(self, task: asyncio.Task[None]) -> None:
-        """The application has ended."""
+        """The application's task has ended: answer or break off in its place if its response is not complete."""
         carrier, self._carrier = self._carrier, None
         self.task = None
         self._host.forget(task, self.started_at, self.received_bytes + self.sent_bytes)
@@ -432,7 +446,7 @@ class HttpExchange:
             self._host.application_error("HTTP", self.scope, error)
 
     def _break_off(self, carrier: HttpCarrier, error: BaseException | None) -> None:
-        """The application will not finish its response: answer in its place, or cut what it has begun."""
+        """The application will not complete its response: answer in its place, or break off what it has begun."""
         if self.started or (self.forsaken and error is None):
             self.lost()
             carrier.break_off()
@@ -444,18 +458,21 @@ class HttpExchange:
 
 
 async def _others_first() -> None:
-    """Let those who wait for `http.disconnect` act on it before the sender raises.
+    """Let tasks that wait for `http.disconnect` react before `send` raises in another task.
 
-    Django does so: it cancels the sender, and closes request and response. If the sender's error came first, both would
-    stay open. It takes three passes from the listener's task to the one that waits for it, and on to the sender.
+    Django has such a task. On `http.disconnect`, it cancels the sender, and closes the request and the response. If the
+    sender raised first, both would stay open. Django needs three passes of the event loop: from the listening task to
+    the task that waits for it, and from there to the sender.
     """
     for _ in range(_PASSES_FOR_OTHERS):
         await asyncio.sleep(0)
 
 
 def check_length(kind: str, status: int, headers: Headers, length: int, more: bool) -> None:
-    """Refuse the first piece of a body, in an event of this kind, if it contradicts the Content-Length: the answer can
-    still be another one.
+    """Raise `ProtocolMisuse` if the first piece of a body contradicts the Content-Length.
+
+    Nothing has been sent at that time, so the server can still send another answer. `kind` names the event in the
+    error. `more`: whether more pieces follow.
     """
     if status in _WITHOUT_BODY:
         return
@@ -467,7 +484,7 @@ def check_length(kind: str, status: int, headers: Headers, length: int, more: bo
 
 
 def checked_headers(message: Mapping[str, Any]) -> Headers:
-    """The headers of an event, as a list of pairs of bytes; `ProtocolMisuse` for anything else."""
+    """The headers of an event as a list of pairs of bytes. Raises `ProtocolMisuse` if a name or value is not bytes."""
     headers: Headers = []
     for header in message.get("headers") or ():
         name, value = header

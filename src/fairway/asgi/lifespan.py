@@ -1,8 +1,8 @@
-"""The ASGI lifespan protocol: tell the application that the server starts, and that it stops.
+"""The ASGI lifespan protocol (version 2.0): tells the application that the server starts, and that it stops.
 
-One `Lifespan` belongs to one event loop of one worker. It owns one task, in which the application's lifespan call
-stays suspended from start-up to shutdown, and which has ended when `shutdown` (or a failed `startup`) returns.
-Start-up is over before the first connection is accepted; shutdown comes after the last one was closed.
+A `Lifespan` belongs to one event loop of one worker. It owns one task, in which the application's lifespan call stays
+suspended from start-up to shutdown. The task has ended when `shutdown`, or a `startup` that fails, returns. The server
+calls `startup` before it accepts the first connection, and `shutdown` after it has closed the last one.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ logger = get_logger("fairway.server")
 
 
 _CANCEL_TIMEOUT = 1.0
-"""Seconds for a cancelled application task to end; one that refuses is left behind with a warning."""
+"""Seconds that the cancelled task of the application has to end. After that, it is left behind with a warning."""
 
 
 class LifespanFailed(Exception):
-    """The application cannot start. The server must not accept connections and exits with `exit_code`."""
+    """The application cannot start. The server must not accept connections, and exits with `exit_code`."""
 
     exit_code = 3
-    """As under uvicorn, so that a supervisor can tell it from a crash and need not start it again."""
+    """The same code as uvicorn's. A supervisor can tell it from a crash, and need not start the server again."""
 
 
 class Lifespan:
     """One run of the protocol for one application.
 
-    `mode` is "on" (an application that does not support it is an error), "auto" (it is not) or "off". `timeout`
-    bounds start-up and shutdown, each.
+    With `mode` "off", the application is not called. If it does not support the protocol, this is an error with "on",
+    but not with "auto". `timeout` is in seconds, for start-up and shutdown each.
     """
 
     def __init__(self, app: Application, mode: Literal["auto", "on", "off"], timeout: float) -> None:
@@ -43,15 +43,15 @@ class Lifespan:
         self._state: dict[str, Any] = {}
         self._task: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
-        self._was_asked = False  # the application has received lifespan.startup
-        self._failure: str | None = None  # its own words in startup.failed or shutdown.failed
+        self._was_asked = False  # whether the application has received lifespan.startup
+        self._failure: str | None = None  # the message of its startup.failed or shutdown.failed
 
     async def startup(self) -> dict[str, Any] | None:
-        """Run the application's start-up and return the state to copy into each scope.
+        """Run the application's start-up, and return the state to copy into each scope.
 
-        None if the application does not take part, or the mode is "off": scopes then have no `state`. Raises
-        `LifespanFailed`, already logged, if it says so, takes too long or (mode "on") does not support it. Cancelling
-        ends the application's task.
+        None if the mode is "off" or the application does not support the protocol: then scopes have no `state`. Raises
+        `LifespanFailed`, which has been logged, if the start-up fails or takes too long, or if the mode is "on" and the
+        application does not support the protocol. Cancelling ends the application's task.
         """
         if self._mode == "off":
             return None
@@ -75,9 +75,9 @@ class Lifespan:
         return self._state
 
     async def shutdown(self) -> None:
-        """Run the application's shutdown, and end its task. Logs what goes wrong and raises nothing.
+        """Run the application's shutdown, and end its task. Errors are logged, not raised.
 
-        Does nothing if the application takes no part or has failed already (which was logged then).
+        Does nothing if the application does not support the protocol, or if its lifespan call has already failed.
         """
         if self._task is None:
             return
@@ -111,10 +111,10 @@ class Lifespan:
             self._was_asked = True
             return {"type": "lifespan.startup"}
         if not self._stopped.done():
-            # wait() and not await: an application that gives up waiting must not cancel the event itself.
+            # Do not await the future directly: an application that cancels `receive` would cancel the future.
             await asyncio.wait({self._stopping})
             return {"type": "lifespan.shutdown"}
-        # Nothing follows; an application that loops over receive() is ended by its task's cancellation.
+        # No event follows. If the application calls `receive` again and again, the cancellation of its task ends it.
         if not self._exhausted.done():
             self._exhausted.set_result(None)
         never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -135,7 +135,7 @@ class Lifespan:
         answered.set_result(None)
 
     async def _refuse(self) -> None:
-        """The call ended, or time ran out, before the application answered the start-up."""
+        """The application has not answered the start-up: its call has ended, or the time is over."""
         assert self._task is not None
         if not self._task.done():
             await self._end_task()
@@ -148,7 +148,7 @@ class Lifespan:
                 raise _failed("the application returned from its lifespan call without completing the start-up")
             raise _failed("the application raised an exception in its lifespan call", error) from error
         if self._was_asked and error is not None:
-            # It knows the protocol far enough to ask for the event, so this may be a mistake and not a "no".
+            # The application has asked for the event, so it may support the protocol, and the error be a mistake.
             logger.warning(
                 "lifespan is not used: the application raised %s: %s at start-up (--lifespan on shows where)",
                 type(error).__name__,

@@ -1,4 +1,4 @@
-"""What a conversation reports to those who run the server: lines for a log, and counts."""
+"""Interfaces through which conversations report to the server: lines for the log, and counts."""
 
 from __future__ import annotations
 
@@ -10,69 +10,72 @@ from fairway.asgi.types import ScopeView
 
 
 class EventLog(Protocol):
-    """Is told how each conversation goes. Nothing is called unless `enabled`, which is read once."""
+    """Gets the events of all conversations, for the access log. `enabled` is read once. If false, nothing is called."""
 
     @property
     def enabled(self) -> bool:
         """Whether anybody wants the lines."""
 
     def http_finished(self, scope: ScopeView, status: int | None, size: int, seconds: float) -> None:
-        """A response has ended: `size` bytes of body; status None if the client left before there was one."""
+        """A response with a body of `size` bytes has ended. `status` is None if the client left before it began."""
 
     def websocket_connecting(self, scope: ScopeView) -> None:
-        """A handshake has arrived and goes to the application."""
+        """A handshake has arrived, and the application is about to get it."""
 
     def websocket_connected(self, scope: ScopeView) -> None:
-        """The application has accepted."""
+        """The application has accepted the handshake."""
 
     def websocket_rejected(self, scope: ScopeView, status: int) -> None:
-        """The handshake was answered with an HTTP status instead."""
+        """The handshake was answered with an HTTP response."""
 
     def websocket_disconnected(self, scope: ScopeView, code: int, seconds: float) -> None:
-        """An accepted connection has ended, with the close code that the application saw, after so long."""
+        """An accepted WebSocket has ended after `seconds`. `code` is the close code that the application got."""
 
 
 class Counts(Protocol):
-    """What is counted of all conversations together."""
+    """Counters of all conversations together."""
 
     dropped_frames: int
     slow_consumers: int
 
     @property
     def responses(self) -> list[int]:
-        """How many there were of each class, which is the first digit of the status; 0: the client left before."""
+        """The number of responses by the first digit of their status. Index 0: the client left before it began."""
 
 
 class Reporter(Protocol):
-    """Takes all that a conversation reports."""
+    """Takes all reports of a conversation."""
 
     @property
     def access(self) -> EventLog: ...
 
     @property
     def logs_access(self) -> bool:
-        """Whether anybody wants to know of requests."""
+        """Whether to call `access`."""
 
     @property
     def counters(self) -> Counts: ...
 
     def fault(self, kind: str, scope: ScopeView | None, text: str) -> None:
-        """One line about a fault of a peer or of the application; `kind` is what the lines are limited by."""
+        """Log a fault of a peer or of the application. The number of lines is limited for each `kind`."""
 
     def application_error(self, kind: str, scope: ScopeView, error: BaseException) -> None:
-        """The application raised; `kind` is what it was serving."""
+        """The application raised an exception. `kind` is what it was serving: "HTTP" or "WebSocket"."""
 
 
 class Host(Reporter, Protocol):
-    """Runs applications, too, and knows the time."""
+    """Also runs applications, and has a clock."""
 
     def touch(self) -> float:
-        """The time, by the clock of the deadlines."""
+        """The current time in seconds of the clock for deadlines, which is read anew."""
 
     def run(
         self, scope: Any, receive: Any, send: Any, served: Any, ended: Callable[[asyncio.Task[None]], object]
     ) -> asyncio.Task[None]:
-        """Start the application's task; `served` is what it is for. `ended` is called with it, and calls `forget`."""
+        """Start the application's task. `served` is the exchange that it serves.
+
+        When the task ends, `ended` is called with it, and must call `forget`.
+        """
 
     def forget(self, task: asyncio.Task[None], began: float, weight: int) -> None:
-        """The task, which began at that time, has ended. `weight` is how many bytes of bodies it has handled."""
+        """A task that began at this time has ended. `weight` is the number of bytes of the bodies that it handled."""

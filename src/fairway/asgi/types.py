@@ -1,4 +1,4 @@
-"""The types of ASGI, as this project writes them in annotations."""
+"""The types of ASGI for annotations."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from fairway.protocols.http.request import Headers
 
 __all__ = ["Application", "Headers", "HeadersLike", "Message", "Receive", "Scope", "ScopeView", "Send"]
 
-# Dicts, but not annotated as such: a project's middlewares may say `dict`, or name the `TypedDict` of a scope or event.
+# These are dicts, but annotated as Any: middlewares may annotate them as `dict`, or as a `TypedDict`.
 Scope: TypeAlias = Any
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
 Send: TypeAlias = Callable[[Any], Awaitable[None]]
 Application: TypeAlias = Callable[[Any, Any, Any], Awaitable[Any]]
 
 ScopeView: TypeAlias = Mapping[str, Any]
-"""A scope, or the part of one that is kept for the log, for those who only read it."""
+"""A scope, or the part of a scope that is kept for the log. Read only."""
 
 HeadersLike: TypeAlias = Iterable[Iterable[bytes]]
-"""Headers as an application may give them: any pairs of name and value. In a scope they are `Headers`."""
+"""Headers that an application sends: any pairs of name and value. The headers in a scope are `Headers`."""

@@ -1,8 +1,9 @@
-"""One WebSocket as the application sees it, whatever carries it: ASGI 3, WebSocket message format 2.5, with the denial
-response extension.
+"""One WebSocket as the application sees it, over any HTTP version: ASGI 3, WebSocket message format 2.5, with the
+denial response extension.
 
-An exchange is between an application, which has its bound methods as `receive` and `send`, and a carrier, which derives
-from it. Where the conversation stands is its `phase`, and `ALLOWED` says what the application may send in each:
+Theory of operation. An exchange stands between an application and a carrier. The application gets the exchange's bound
+methods as `receive` and `send`. The carrier is a subclass, and does what depends on the HTTP version. `phase` is the
+state of the conversation, and `ALLOWED` lists the events that the application may send in each phase:
 
     CONNECTING ── websocket.accept ──────────────► OPEN ── websocket.close ──► CLOSING
         │                                           │                            │
@@ -12,13 +13,18 @@ from it. Where the conversation stands is its `phase`, and `ALLOWED` says what t
         │               │                       │   │                            │
         └── websocket.close, an error ──────────┴───┴──────── ended ─────────────┴──► ENDED
 
-Whatever the phase, it ends once: `ended` tells the application by a `websocket.disconnect`, which `receive` then
-repeats for ever, and wakes whoever waits to send. What is sent afterwards raises `ConnectionClosed`.
+In every phase, the conversation can end, but only once. `ended` gives the application a `websocket.disconnect`, which
+`receive` then returns again and again, and wakes everybody who waits to send. After that, `send` raises
+`ConnectionClosed`.
 
-The carrier calls `start`, puts into `inbox` what the client says, and calls `refuse`, `ended` or `abort` at any time.
-The exchange calls the carrier's methods at the end of this class; an event is complete when they return, and if one
-raises `ProtocolMisuse` nothing has changed. The end of the application's task is an end like the others (`__call__`):
-an answer that is missing is given in its place, and an open conversation is closed.
+The carrier calls `start`, and puts into `inbox` what the client sends. It may call `refuse`, `ended` and `abort` at any
+time. The exchange calls the methods at the end of this class, which the carrier implements. When such a method returns,
+the event has been handled. If it raises `ProtocolMisuse`, nothing has changed.
+
+When the application's task ends, the host calls the exchange (`__call__`). If the application has not answered the
+handshake, the exchange answers with an error. If the conversation is open, the exchange closes it.
+
+Everything runs in the event loop of the connection.
 """
 
 from __future__ import annotations
@@ -34,7 +40,7 @@ from fairway.asgi.reporter import Host
 from fairway.asgi.types import Message, ScopeView
 from fairway.delivery import NEXT_PASS, Connection, Fanout, Output, Payload, SlowPolicy
 
-# Close codes of RFC 6455 (section 7.4.1, and its registry) for which an exchange itself has reasons.
+# The close codes that an exchange itself uses (RFC 6455 section 7.4.1, and its registry).
 NORMAL_CLOSURE = 1000
 ABNORMAL_CLOSURE = 1006
 INTERNAL_ERROR = 1011
@@ -42,17 +48,17 @@ TRY_AGAIN_LATER = 1013
 
 
 class Phase(enum.IntEnum):
-    """Where the conversation stands. It moves forward only, and every way leads to ENDED."""
+    """The states of the conversation. The phase only increases, and always reaches ENDED in the end."""
 
     CONNECTING = 0  # the application has not answered `websocket.connect`
-    DENYING = 1  # it has begun an HTTP response instead, of which nothing was sent before there is a body
-    ANSWERING = 2  # it is sending it
+    DENYING = 1  # it has begun an HTTP response instead; nothing of it is sent before its body begins
+    ANSWERING = 2  # the HTTP response is being sent
     OPEN = 3
-    CLOSING = 4  # the application has closed; the peer's Close is awaited
-    ENDED = 5  # the application has been told, or will find, `websocket.disconnect`
+    CLOSING = 4  # the application has closed; the client's Close frame is missing
+    ENDED = 5  # the next event for the application is `websocket.disconnect`, or it has received it
 
 
-# CPython 3.11 takes 0.1 µs to look a member up in its class.
+# A global, because CPython 3.11 takes 0.1 µs to look up an enum member in its class.
 _ENDED = Phase.ENDED
 
 ALLOWED: Mapping[Phase, frozenset[str]] = {
@@ -63,26 +69,26 @@ ALLOWED: Mapping[Phase, frozenset[str]] = {
     Phase.CLOSING: frozenset(),
     Phase.ENDED: frozenset(),
 }
-"""What an application may send in each phase."""
+"""The events that an application may send in each phase."""
 
 EVENTS = frozenset().union(*ALLOWED.values())
-"""What an application may send at all."""
+"""All events that an application may send in some phase."""
 
 
 class NotClosing:
-    """Says that no end has begun. Exchanges share one, which has no room for anything that could be changed."""
+    """Stands for `Closing` while no end has begun. All exchanges share one instance, which cannot be changed."""
 
     __slots__ = ()
 
     at: float | None = None
-    """When the application was told."""
+    """When the application got its `websocket.disconnect`, in seconds of the host's clock."""
 
     event: Mapping[str, Any] = MappingProxyType({})
-    """What it was told."""
+    """That `websocket.disconnect`."""
 
 
 class Closing(NotClosing):
-    """What is known of an end. There is one for each exchange that ends."""
+    """When and how an exchange has ended. Made when an end begins, so that open connections need no memory for it."""
 
     __slots__ = ("at", "event")
 
@@ -95,59 +101,64 @@ NOT_CLOSING = NotClosing()
 
 
 class WebSocketHandshake(Protocol):
-    """A request for a WebSocket, and every answer to it but acceptance, which is `WebSocketExchange._open`.
+    """A request for a WebSocket, and all its answers except acceptance, for which there is `WebSocketExchange._open`.
 
-    Errors of the application are raised as `ProtocolMisuse`; then nothing has been sent.
+    If the application's event is wrong, a method raises `ProtocolMisuse`, and nothing has been sent.
     """
 
     def answer(self, status: int, text: str) -> None:
-        """Send a whole response of the server's own. `text` is one line, or empty."""
+        """Send a complete response of the server's own. `text` is its body: one line, or empty."""
 
     def begin_denial(self, message: Mapping[str, Any]) -> None:
-        """Take a `websocket.http.response.start`. It is held back until the body begins, so that an error in between
+        """Handle a `websocket.http.response.start`. Nothing is sent until the body begins, so that an error in between
         can still be answered.
         """
 
     def continue_denial(self, message: Mapping[str, Any]) -> int:
-        """Send the body of a `websocket.http.response.body`, behind the start if this is the first. Return the status
-        of the response.
+        """Handle a `websocket.http.response.body`: send it, after the head if it is the first one.
+
+        Returns the status of the response.
         """
 
 
 class WebSocketExchange(Connection):
-    """The carrier sets what is declared here before it calls `start`: `phase` CONNECTING, `is_open` false."""
+    """The conversation between an application and the client of one WebSocket.
+
+    The carrier sets all attributes that are declared here before it calls `start`: `phase` to CONNECTING, `is_open` to
+    False.
+    """
 
     __slots__ = ("_task", "closing", "handshake", "outbox", "phase", "scope", "started_at")
 
     handshake: WebSocketHandshake | None
-    """The request, while it has not been accepted. The carrier may let go of it when the conversation has ended."""
+    """The request, until it has been accepted. The carrier may release it when the conversation has ended."""
 
     outbox: Output
     phase: Phase
     scope: ScopeView
-    """Whose conversation it is, for the log."""
+    """The scope, or the part of it that is kept for the log."""
 
     started_at: float
     closing: NotClosing
     _task: asyncio.Task[None] | None
 
     def start(self, scope: dict[str, Any]) -> None:
-        """Start the application; it finds `websocket.connect` waiting."""
+        """Start the application's task. Its first event is `websocket.connect`."""
         if self.host.logs_access:
             self.host.access.websocket_connecting(scope)
         self.inbox.put_client({"type": "websocket.connect"})
-        # The exchange itself is the last callback: a bound method is one more object.
+        # The last argument is the callback `__call__`. A bound method would be one more object for each connection.
         self._task = self.host.run(scope, self.receive, self.send, self, self)
 
     # To the application ---------------------------------------------------------------------------------------
 
     async def receive(self) -> Message:
-        """ASGI `receive`. Cancelling loses nothing; after the end it keeps returning `websocket.disconnect`."""
-        # After the end the inbox may still hold what the client had said before, with the disconnect behind it. Only
-        # when that is taken the event is given again; a copy, since an application may change what it receives.
+        """ASGI `receive`. Cancelling loses nothing. After the end, it always returns `websocket.disconnect`."""
+        # At the end, the inbox may still hold messages that the client sent before, and then the disconnect. After
+        # these have been taken, the disconnect is repeated, as a copy, because an application may change what it gets.
         if self.phase is _ENDED and not self.inbox.client_waiting:
             return dict(self.closing.event)
-        # `Inbox.get`, in line: its frame would be as large as a consumer's whole scope.
+        # This is `Inbox.get`, inlined: its frame would take as much memory as a consumer's whole scope.
         inbox = self.inbox
         item = inbox.take_nowait()
         if item is None:
@@ -157,7 +168,7 @@ class WebSocketExchange(Connection):
             except asyncio.CancelledError:
                 inbox.give_back(waiter)
                 raise
-        # Messages lie there bare, because our own consumers need no dict around them. This one asked for it.
+        # The inbox holds messages as `str` and `bytes`, because our own consumers need no dicts. `receive` makes them.
         if type(item) is str:
             return {"type": "websocket.receive", "text": item}
         if type(item) is bytes:
@@ -167,23 +178,23 @@ class WebSocketExchange(Connection):
     # From the application -------------------------------------------------------------------------------------
 
     async def send(self, message: Mapping[str, Any]) -> None:
-        """ASGI `send`. Returns when the socket is below its high water mark.
+        """ASGI `send`. Returns once less than the high water mark waits to be sent.
 
-        Raises `ConnectionClosed` when the connection has ended, `ProtocolMisuse` for an event that is not allowed.
-        Cancelling the wait loses nothing: the message is in the outbox.
+        Raises `ConnectionClosed` if the conversation has ended, and `ProtocolMisuse` for an event that is not allowed
+        now. If the wait is cancelled, the message is still sent.
         """
         wait = self._handle(message)
         if wait is not None:
             await wait
 
     def send_nowait(self, message: Mapping[str, Any]) -> None:
-        """As `send`, but never waits: a client that is too slow is dropped when its outbox is full."""
+        """Like `send`, but never waits. A client that is too slow is disconnected when its outbox is full."""
         self.check_bound()
         self._handle(message)
 
     def _handle(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
-        """Do what an event says; what is returned, if anything, is to be awaited before sending more."""
-        # Nearly every event is a message: it needs no table, since `is_open` says the same as the phase.
+        """Handle an event of the application. Await the result, if there is one, before sending more."""
+        # Nearly every event is a message. Its path is faster without the table: `is_open` is true in phase OPEN only.
         kind: Any = message.get("type")
         if kind == "websocket.send":
             return self._send_message(message)
@@ -199,9 +210,9 @@ class WebSocketExchange(Connection):
             return self.send_text(text)
         return self.send_bytes(data)  # type: ignore[arg-type]
 
-    # The next two are one method, written out twice: every message would pay for a call between them. Each waits where
-    # the socket is behind, and where `append` has written at once: then this sender has had its share, and others get a
-    # pass.
+    # The next two methods are alike, but a shared helper would cost a call for each message. The sender must wait if
+    # the socket is behind. It must also wait for one pass of the loop if `append` has written at once: then this sender
+    # has written much in this pass, and other tasks get their turn.
 
     def send_text(self, text: str) -> Awaitable[None] | None:
         if not self.is_open:
@@ -224,7 +235,7 @@ class WebSocketExchange(Connection):
         return None
 
     def _out_of_turn(self, kind: Any) -> Exception:
-        """The error for an event that `ALLOWED` does not have in this phase."""
+        """The error for an event that `ALLOWED` does not list for this phase."""
         if kind not in EVENTS:
             known = ", ".join(sorted(EVENTS))
             return ProtocolMisuse(f"unknown event {kind!r}: a websocket application sends {known}")
@@ -237,8 +248,8 @@ class WebSocketExchange(Connection):
             return ProtocolMisuse(f"{kind} {why}")
         return ProtocolMisuse(f"{kind} is not allowed now: the websocket is {self.phase.name.lower()}")
 
-    # In each of these the carrier comes first, and the phase changes when it has returned: so an event that the carrier
-    # refuses has changed nothing, and the application may send another one.
+    # Each of these calls the carrier first, and changes the phase afterwards. So if the carrier refuses the event,
+    # nothing has changed, and the application may send another event.
 
     def _accept(self, message: Mapping[str, Any]) -> None:
         self._open(message)
@@ -246,7 +257,7 @@ class WebSocketExchange(Connection):
         self.is_open = True
         if self.host.logs_access:
             self.host.access.websocket_connected(self.scope)
-        # Last, because it may already end the conversation: the client may have sent a Close behind its request.
+        # This comes last, because it may end the conversation: the client may have sent a Close behind its request.
         self._opened()
 
     def _close(self, message: Mapping[str, Any]) -> None:
@@ -282,9 +293,9 @@ class WebSocketExchange(Connection):
         return self.outbox.fanout
 
     def broadcast(self, payload: Payload) -> None:
-        # A broadcast waits for nobody, so what happens to a client that is behind is decided here: a frame that may be
-        # dropped makes room by its policy, and any other counts against the bound. What is checked is what waits
-        # already, so that one long message does not make a client slow.
+        # A broadcast never waits, so this decides what happens if the client is behind. A droppable frame first makes
+        # room, by its policy. Then the outbox is compared with its bound, before the frame is added, so that one long
+        # message does not make a client count as slow.
         frame = payload.form(self.encoder)
         outbox = self.outbox
         if payload.is_droppable:
@@ -301,12 +312,12 @@ class WebSocketExchange(Connection):
             outbox.append(frame, is_broadcast=True)
 
     def check_bound(self) -> None:
-        """Drop a client for which too much waits, before more is added."""
+        """Disconnect the client if too much waits for it. Called before something is added."""
         if self.outbox.is_over_bound:
             self._drop_slow_consumer()
 
     def _drop_slow_consumer(self) -> None:
-        # A client that was told of the end already, and does not even take that, has nothing more to be told.
+        # In phase CLOSING, the client does not even read our Close frame, so the connection is dropped.
         if self.phase is not Phase.OPEN:
             if self.phase is Phase.CLOSING:
                 self._drop()
@@ -316,17 +327,18 @@ class WebSocketExchange(Connection):
         counters = self.host.counters
         counters.slow_consumers += 1
         self._fault("slow client", text)
-        # First: what is under way for it to be dropped comes by `check_bound`, and must find that it has ended.
+        # End the conversation first: the steps below may come to `check_bound` again, which must do nothing then.
         self.ended(TRY_AGAIN_LATER, "client too slow")
-        # The message that has begun has to be finished, or the client would take our Close for a part of it.
+        # A message that was partly sent has to be completed, or the client would read our Close as a part of it.
         counters.dropped_frames += self.outbox.drop_waiting()
         self._part(TRY_AGAIN_LATER, "client too slow")
 
     # Ends -----------------------------------------------------------------------------------------------------
 
     def refuse(self, status: int, text: str = "") -> None:
-        """Answer the handshake in place of the application, if it is not answered yet; an answer of its own that has
-        begun is cut.
+        """Answer the handshake in place of the application, if it has not been answered yet.
+
+        If the application's own response is being sent, the connection is dropped. Later, this does nothing.
         """
         if self.phase is Phase.ANSWERING:
             self._drop()
@@ -344,16 +356,19 @@ class WebSocketExchange(Connection):
         self._finish()
 
     def ended(self, code: int, reason: str) -> None:
-        """It is over: tell the application, once. How the connection itself ends is the carrier's business."""
+        """The conversation is over: give the application its `websocket.disconnect`. Only the first call has an effect.
+
+        The carrier ends the connection itself.
+        """
         if self.phase is Phase.ENDED:
             return
-        # The phase changes before anybody is told: whoever is woken below and sends again finds the end.
+        # The phase changes first, so that a sender that is woken below finds it changed when it sends again.
         was_open = self.phase in (Phase.OPEN, Phase.CLOSING)
         self._leave_open(Phase.ENDED)
         closing = self._begin_closing()
         closing.at = now = self.host.touch()
         closing.event = {"type": "websocket.disconnect", "code": code, "reason": reason}
-        # Without a task the application has ended by itself, and nobody is there to receive.
+        # If there is no task, the application has ended by itself, and nobody receives.
         if self._task is not None:
             self.inbox.put_disconnect(dict(closing.event))
             self._told(now)
@@ -362,7 +377,7 @@ class WebSocketExchange(Connection):
             self.host.access.websocket_disconnected(self.scope, code, now - self.started_at)
 
     def abort(self) -> None:
-        """Drop the connection; the application gets a disconnect with 1006."""
+        """Drop the connection. The application gets a disconnect with code 1006."""
         self.ended(ABNORMAL_CLOSURE, "connection dropped")
         self._drop()
 
@@ -378,11 +393,11 @@ class WebSocketExchange(Connection):
         return closing
 
     def __call__(self, task: asyncio.Task[None]) -> None:
-        """The application has ended."""
+        """The application's task has ended: answer or close in its place, if it has not done so."""
         self._task = None
         self.host.forget(task, self.started_at, 0)
         error = None if task.cancelled() else task.exception()
-        # Nobody will take what is left. The inbox also lets go of this exchange, which would else be kept in a cycle.
+        # Nobody will take what is left. The inbox also releases this exchange, which would otherwise be in a cycle.
         self.inbox.clear()
         if task.cancelled() or error is not None:
             self._application_failed(error)
@@ -397,14 +412,14 @@ class WebSocketExchange(Connection):
         self._application_ended()
 
     def _application_failed(self, error: BaseException | None) -> None:
-        """`error` is None if it was cancelled."""
-        # A router without a route asks for its status this way. It is an answer, and no fault of the application.
+        """The application raised `error`, or was cancelled if that is None."""
+        # A router raises such an error if it has no route. It asks for a status, and is no fault of the application.
         status = status_of(error)
         if status is not None and (self.phase is Phase.CONNECTING or self.phase is Phase.DENYING):
             self._fault("refused", f"{str(error).rstrip('.')}; answered with {status}")
             self.refuse(status, "not found" if status == 404 else "refused")
             return
-        # To send to a client that has gone is how many applications notice that it has; they need not catch it.
+        # Many applications notice only when they send that the client has left. They need not catch this error.
         if error is not None and not isinstance(error, ConnectionClosed):
             self.host.application_error("WebSocket", self.scope, error)
         elif error is None and self.phase is not Phase.ENDED:
@@ -415,35 +430,36 @@ class WebSocketExchange(Connection):
             self.refuse(500, "internal server error")
 
     def _fault(self, kind: str, text: str) -> None:
-        """One line about a fault that is not ours; `kind` is what the lines are counted and limited by."""
+        """Log a fault of the client or the application. Lines are counted and limited by `kind`."""
         self.host.fault(kind, self.scope, text)
 
     # What the carrier does ------------------------------------------------------------------------------------
 
     @property
     def host(self) -> Host:
-        """Runs the application, and is told of what happens."""
+        """Runs the application, and takes reports."""
         raise NotImplementedError
 
     def _open(self, message: Mapping[str, Any]) -> None:
-        """Accept the handshake, and set `encoder`; or raise `ProtocolMisuse` for headers that cannot be sent."""
+        """Accept the handshake, and set `encoder`. Raises `ProtocolMisuse` for headers that cannot be sent."""
         raise NotImplementedError
 
     def _opened(self) -> None:
-        """The conversation is open: go on with what the client said too early, or with closing."""
+        """The conversation is open: handle what the client sent too early, or close it if the server stops."""
 
     def _finish(self) -> None:
-        """The response to the handshake is complete: end the connection when the client has it."""
+        """The response that refuses the handshake is complete: end the connection once the client has received it."""
         raise NotImplementedError
 
     def _shut(self, code: int, reason: str) -> None:
-        """Begin to close the open conversation, and say so by `_leave_open`; or raise `ProtocolMisuse` for a code that
-        may not be sent. `ended` follows when the peer agrees.
+        """Begin to close the open conversation, and call `_leave_open`. Call `ended` when the client has answered.
+
+        Raises `ProtocolMisuse` for a code or reason that may not be sent.
         """
         raise NotImplementedError
 
     def _part(self, code: int, reason: str) -> None:
-        """Close the connection, of which the application thinks already that it has ended."""
+        """Close the connection with this code. For the application, the conversation has already ended."""
         raise NotImplementedError
 
     def _drop(self) -> None:
@@ -451,10 +467,10 @@ class WebSocketExchange(Connection):
         raise NotImplementedError
 
     def _told(self, now: float) -> None:
-        """The application has been told of the end: it has to end in its time."""
+        """The application got its `websocket.disconnect` at this time. The carrier may limit how long it still runs."""
 
     def _application_ended(self) -> None:
-        """Nobody receives and sends any more."""
+        """The application's task has ended."""
 
 
 _HANDLERS: dict[str, Callable[[WebSocketExchange, Mapping[str, Any]], Awaitable[None] | None]] = {

@@ -1,12 +1,15 @@
-"""Where server, channel layers, transports and consumers meet.
+"""The common vocabulary of the server, the channel layers, the transports and the consumers.
 
-A message for a client is a `Payload`; what waits for one consumer lies in its `Inbox`; a consumer that can be
-reached through a channel layer is a `Member`; a server's own end of a socket is a `Connection`. The server knows
-nothing of layers and the layers nothing of sockets: both know this module, and this module knows only the
+* A `Payload` is a message for many clients.
+* An `Inbox` holds what waits for one consumer.
+* A `Member` is a consumer that a channel layer can reach.
+* A `Connection` is the server's end of a WebSocket.
+
+The server does not know the layers, and the layers do not know sockets. Both use this package, which imports only the
 standard library.
 
-Everything here belongs to one event loop and is called from it, except `Member.deliver`,
-`Member.broadcast` and what concerns statistics, which may be called from any thread.
+Each object belongs to one event loop, and may only be called from that loop. `Member.deliver`, `Member.broadcast` and
+the statistics may be called from any thread.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What an application receives from and sends to, as far as consumers and layers may know it.
+"""The objects behind the ASGI callables `receive` and `send`, as far as consumers and layers may know them.
 
-An application gets two callables, `receive` and `send`. Where they are bound methods of these classes, nobody stands in
-between, and a consumer may use the inbox and the connection behind them.
+An application gets the two callables. If they are bound methods of these classes, no middleware has wrapped them, and a
+consumer may use the inbox and the connection behind them directly.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from fairway.delivery.recipients import Fanout
 
 
 class Reader:
-    """What gives an application its messages, by its bound method `receive`.
+    """Gives an application its messages. Its bound method `receive` is the ASGI callable.
 
-    An application that finds it again by `reader_of` takes them from the inbox, without a call for each.
+    A consumer that finds the reader with `reader_of` takes the messages from the inbox, without a call of `receive` for
+    each.
     """
 
     __slots__ = ("inbox",)
@@ -31,42 +32,42 @@ class Reader:
 
 
 class Connection(Reader):
-    """A server's own end of a WebSocket, as far as consumers and layers may know it.
+    """The server's end of a WebSocket, as far as consumers and layers may know it.
 
-    Its bound methods `receive` and `send` are the ASGI callables given to an application; where an application gets
-    `send` unwrapped, `connection_of` finds the connection again, and the methods below save the message dicts, and for
-    a broadcast the consumer's task.
+    Its bound methods `receive` and `send` are the ASGI callables of the application. If `send` has not been wrapped,
+    `connection_of` returns the connection, and a consumer or layer can use the other methods: these need no message
+    dicts, and `broadcast` does not even run the consumer's task.
     """
 
     __slots__ = ("encoder", "is_open")
 
     encoder: Encoder
     is_open: bool
-    """Accepted, and neither side has begun to close."""
+    """Whether the WebSocket was accepted, and neither side has begun to close it."""
 
     @property
     def fanout(self) -> Fanout | None:
-        """By what it is written to together with others, once it is open; None if it cannot be."""
+        """The fanout that can write to this and other connections in one call. None if there is none, or not yet."""
         return None
 
     async def send(self, message: Mapping[str, Any]) -> None:
-        """ASGI `send`: returns when the socket is below its high water mark."""
+        """ASGI `send`. Returns once less than the high water mark waits to be sent."""
         raise NotImplementedError
 
     def send_nowait(self, message: Mapping[str, Any]) -> None:
-        """As `send`, without ever waiting: the bound of the outbox decides about a slow client."""
+        """Like `send`, but never waits. If the client is slow, the bound of the outbox decides what happens."""
         raise NotImplementedError
 
     def send_text(self, text: str) -> Awaitable[None] | None:
-        """Send a text message. What is returned, if anything, is to be awaited before sending more."""
+        """Send a text message. Await the result, if there is one, before sending more."""
         raise NotImplementedError
 
     def send_bytes(self, data: bytes) -> Awaitable[None] | None:
-        """Send a binary message. What is returned, if anything, is to be awaited before sending more."""
+        """Send a binary message. Await the result, if there is one, before sending more."""
         raise NotImplementedError
 
     def broadcast(self, payload: Payload) -> None:
-        """Write a payload that many connections share, at once and without waiting."""
+        """Write a payload that many connections share. Never waits."""
         raise NotImplementedError
 
 
@@ -74,17 +75,17 @@ _Owner = TypeVar("_Owner", bound=Reader)
 
 
 def reader_of(receive: Callable[..., Any]) -> Reader | None:
-    """The reader whose own `receive` this callable is; None for anything wrapped."""
+    """The reader that this `receive` is the bound method of. None for any other callable, such as a wrapper."""
     return _owner_of(receive, "receive", Reader)
 
 
 def connection_of(send: Callable[..., Any]) -> Connection | None:
-    """The connection whose own `send` this callable is; None for anything wrapped."""
+    """The connection that this `send` is the bound method of. None for any other callable, such as a wrapper."""
     return _owner_of(send, "send", Connection)
 
 
 def _owner_of(method: Callable[..., Any], name: str, kind: type[_Owner]) -> _Owner | None:
-    # The bound method itself is the proof: a wrapper may copy attributes, but not `__self__`.
+    # Only the bound method itself passes this check: a wrapper may copy other attributes, but not its type.
     if type(method) is not MethodType:
         return None
     owner = method.__self__

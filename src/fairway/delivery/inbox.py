@@ -1,24 +1,26 @@
-"""What waits for one consumer.
+"""The queue of messages and events for one consumer.
 
-An inbox stands between whoever has something for a consumer and the consumer's one task. There are three kinds of
-callers, all in the event loop of the inbox:
+Theory of operation. An inbox stands between the senders and the one task of a consumer. It has two lanes: the *client*
+lane for what the client sends, and the *layer* lane for what channel layers send. There are three kinds of callers, all
+in the event loop of the inbox:
 
-* its *source*, the connection or a pump, puts in what the client sends (`put_client`, `put_disconnect`), and stops
-  reading when the client lane is full;
-* layers put in events and payloads (`put_layer`), and are refused when the layer lane is full;
-* the consumer takes (`take_nowait`), and waits when there is nothing (`wait`).
+* The *source*, which is the connection or a pump, puts in what the client sends (`put_client`, `put_long`,
+  `put_disconnect`). It stops reading from the client while the client lane is full.
+* Channel layers put in events and payloads (`put_layer`). They are refused while the layer lane is full.
+* The consumer takes items (`take_nowait`). If there is none, it waits for one (`wait`).
 
 The consumer is in one of three states:
 
-* *running*: no waiter. What comes is appended to its lane.
-* *parked*: it waits, and both lanes are empty. What comes is handed to the waiter, which ends the state at once,
-  although the task itself runs only in the next pass of the loop.
-* *to be woken*: it waits, but something lies in a lane, because enough consumers run in this pass, or one that has a
-  long message (see `Waker`). It is not parked any more: what comes now has to queue behind what lies there.
+* *Running*: there is no waiter. New items are appended to their lane.
+* *Parked*: the consumer waits, and both lanes are empty. A new item is handed to the waiter. This ends the state at
+  once, although the task itself only runs in the next pass of the event loop.
+* *Due*: the consumer waits, but an item lies in a lane, because enough other consumers run in this pass, or enough
+  others with long messages (see `Waker`). New items for that lane queue behind it. The waker calls `wake` in a later
+  pass, unless an item for the other lane ends the wait before.
 
-That is why senders to a whole group look at `parked` and at nothing else. While it is True, nothing that came earlier
-can still be on its way to this consumer, so a frame may be written to its socket without asking it. Whatever makes that
-untrue sets it to False before anything else happens.
+`parked` is true only in the second state. A sender to a whole group checks nothing else: if `parked` is true, no
+earlier item can still be on its way to this consumer, so the sender may write a frame to the consumer's socket
+directly. Therefore whatever ends this state must set `parked` to False before it does anything else.
 """
 
 from __future__ import annotations
@@ -34,23 +36,24 @@ from fairway.delivery.payload import Message, Payload, SlowPolicy
 
 
 class Source(Protocol):
-    """Who fills the client lane of an inbox and can be asked to stop and go on."""
+    """Fills the client lane of an inbox. It stops reading when the lane is full."""
 
     def resume_reading(self) -> None:
-        """Called when the lane has room again, after `Inbox.pause`."""
+        """Continue reading. Called when the lane has room again, after `Inbox.pause`."""
 
     def parking(self) -> None:
-        """Called when the consumer has nothing left to do and is about to wait."""
+        """Called when the consumer has nothing to do and is about to wait."""
 
 
 _TEXT_SIZE, _BYTES_SIZE = getsizeof(""), getsizeof(b"")
 
 
 def _size_of(item: Any) -> int:
-    """Return what an item counts against the size of a client lane, in bytes of memory. Events, failures and payloads
-    that were put back count as messages only.
+    """Return how many bytes of memory an item counts for in a client lane.
+
+    Only `str` and `bytes` count. Other items, such as events, count towards the number of messages only.
     """
-    # Messages are nearly always `str` or `bytes`. For these this gives the same as `getsizeof`, in half the time.
+    # For `str` and `bytes`, this is what `getsizeof` returns, in half the time.
     kind = type(item)
     if kind is str:
         return len(item) + _TEXT_SIZE if item.isascii() else getsizeof(item)
@@ -58,41 +61,39 @@ def _size_of(item: Any) -> int:
 
 
 LONG_MESSAGE = 1 << 15
-"""Characters or bytes of a message that takes a consumer long: to decode so much JSON and to encode it takes 0.3 ms."""
+"""Characters or bytes from which a message counts as long. Decoding and encoding JSON of this length takes 0.3 ms."""
 
 WAKES_PER_PASS = 128
-"""This many consumers of a group are woken in one pass of the loop: 1 to 2 ms, at 10 µs for a short handler."""
+"""How many consumers channel layers may wake in one pass of the loop: 1 to 2 ms, at 10 µs for a short handler."""
 
 
 class Sleeper(Protocol):
-    """Somebody who waits, and can be woken in a later pass."""
+    """Something that waits, and that a `Waker` can wake in a later pass."""
 
     def wake(self) -> None:
-        """Hand over what has come meanwhile, if it still waits."""
+        """If the consumer still waits, hand over the next item."""
 
 
 class Waker(Protocol):
-    """Says which consumers of one event loop may run in its next pass, and knows which have not come back to wait."""
+    """Decides which consumers of one event loop are woken in which pass, so that no pass takes long."""
 
     def woken(self) -> None:
-        """Called when a consumer has been given what it waits for."""
+        """A waiting consumer has been given an item, and runs in the next pass."""
 
     def may_wake(self) -> bool:
-        """Whether one more may be woken for this pass by a channel layer."""
+        """Whether a channel layer may wake one more consumer in this pass."""
 
     def wake_later(self, inbox: Inbox) -> None:
-        """Call `Inbox.wake` in a later pass: enough consumers run in this one."""
+        """Call `Inbox.wake` in a later pass, because enough consumers run in this one."""
 
     def wake_to_end(self, sleeper: Sleeper) -> None:
-        """Call its `wake`: at once if few others have been told in this pass that their client has left, else later."""
+        """Call `sleeper.wake` for a disconnect: at once if there were few others in this pass, otherwise later."""
 
     def may_take_long(self, size: int) -> bool:
-        """Whether a consumer that runs may go on with a long message in this pass, which then counts for it."""
+        """Whether a running consumer may take a long message in this pass. If so, the message is counted."""
 
     def wake_for_long(self, sleeper: Sleeper, size: int) -> None:
-        """Call its `wake`, for a long message: at once if few others have been woken for such ones in this pass, else
-        later.
-        """
+        """Call `sleeper.wake` for a long message: at once if there were few others in this pass, otherwise later."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -101,13 +102,14 @@ def _shared_bounds(max_messages: int, max_size: int) -> tuple[int, int]:
 
 
 class Inbox:
-    """What waits for one consumer: two bounded lanes, taken in turn, and one waiter.
+    """Two bounded lanes of items for one consumer, which are taken in turn, and one waiter.
 
-    The *client* lane holds what the client sent: `str` and `bytes` for messages, dicts for other events. It is
-    bounded by its source, which looks at `full` and pauses. The *layer* lane holds events and payloads from
-    channel layers; beyond its capacity `put_layer` refuses. Neither lane can hold up the other. Once a
-    disconnect has come, the client lane is emptied first, so no layer traffic delays it; messages that the client
-    had sent before it left keep their place.
+    The *client* lane holds messages of the client as `str` and `bytes`, and other events as dicts. Its source keeps it
+    bounded: it checks `full`, and pauses. `max_size` is in bytes of memory. The *layer* lane holds events and payloads
+    from channel layers. `put_layer` refuses items above its capacity. Neither lane can hold up the other.
+
+    Once the disconnect is in the client lane, this lane is emptied first, so that no traffic of the layer delays the
+    disconnect. Messages that the client sent before it left come before the disconnect.
     """
 
     __slots__ = (
@@ -127,13 +129,13 @@ class Inbox:
     )
 
     client: deque[Any] | None
-    """What waits in the client lane, to be looked at only; None for nothing."""
+    """The items in the client lane; None if it is empty. Callers must not change it."""
 
     client_size: int
     """Bytes of memory that the messages in the client lane take."""
 
     parked: bool
-    """Whether the consumer has seen everything and waits: no message queued, no handler running, no disconnect seen."""
+    """Whether the consumer waits and has seen everything: no item is queued, and no disconnect has come."""
 
     def __init__(
         self,
@@ -146,7 +148,7 @@ class Inbox:
         self.loop = loop
         self.source = source
         self.waker = waker
-        # One tuple that all inboxes with the same bounds share: two attributes would cost each connection 8 bytes more.
+        # All inboxes with the same bounds share one tuple. Two attributes would cost 8 more bytes for each connection.
         self.bounds = _shared_bounds(max_messages, max_size)
         self.client = None
         self._layer: deque[Any] | None = None
@@ -156,19 +158,19 @@ class Inbox:
         self._layer_next = False
         self._paused = False
         self._ending = False
-        # A slot, and not a property: a sender to thousands of members looks at it, and at nothing else here.
+        # A slot is faster than a property. A sender to thousands of members reads only this.
         self.parked = False
 
     def put_client(self, item: Any) -> None:
-        """Add a message of the client (`str`, `bytes`) or an event (dict). Never refuses: see `full`."""
-        # A message of the client goes to its consumer at once, whatever else runs in this pass: the client has been
-        # read because there is time for it. Only the events of a group are spread over passes (`put_layer`), and
-        # long messages (`put_long`). Where one of those waits to be woken for, this queues behind it.
+        """Add a message of the client (`str`, `bytes`) or an event (dict). Never refuses: the source checks `full`."""
+        # A waiting consumer gets a message of its client at once, however many others run in this pass. Only events of
+        # layers (`put_layer`), long messages (`put_long`) and disconnects are spread over passes. If such a message
+        # already waits in the client lane, this one queues behind it.
         waiter = self._waiter
         if waiter is not None and self.client is None:
             self._waiter = None
             self.parked = False
-            # A waiter that is done was cancelled: its task has not run yet, and will not take this.
+            # A waiter that is done was cancelled. Its task has not run yet, and will not take the item.
             if not waiter.done():
                 waiter.set_result(item)
                 if self.waker is not None:
@@ -181,7 +183,7 @@ class Inbox:
         self.client_size += _size_of(item)
 
     def put_long(self, item: str | bytes) -> None:
-        """As `put_client`, for a message from `LONG_MESSAGE` on: a consumer that waits is woken for it in its turn."""
+        """Like `put_client`, for messages of `LONG_MESSAGE` or more: the waker says when a waiting consumer runs."""
         waiter, waker = self._waiter, self.waker
         if waiter is None or waker is None or self.client is not None or waiter.done():
             self.put_client(item)
@@ -192,14 +194,16 @@ class Inbox:
         waker.wake_for_long(self, len(item))
 
     def put_disconnect(self, event: Message) -> None:
-        """Add the last event of the client, and tell `on_ending`. When thousands leave together, their consumers are
-        woken over several passes.
+        """Add the last event of the client, and call `on_ending`.
+
+        The waker decides when a waiting consumer gets the event, so that the consumers of thousands of clients that
+        leave together run in several passes.
         """
-        # From here on `take_nowait` empties the client lane first, and `wait` never parks: a consumer that has seen its
-        # disconnect is not to be written past.
+        # From here on, `take_nowait` empties the client lane first, and `wait` never parks the consumer: nothing may be
+        # written to the socket of a consumer that has seen its disconnect.
         self._ending = True
         waiter, waker = self._waiter, self.waker
-        # Behind a long message that waits for its turn, it waits for the same.
+        # If a long message waits in the lane for its turn, the event queues behind it.
         if waiter is None or waker is None or self.client is not None or waiter.done():
             self.put_client(event)
         else:
@@ -210,17 +214,17 @@ class Inbox:
             self.on_ending()
 
     def put_layer(self, item: Any, capacity: int) -> bool:
-        """Add an event or a payload of a layer; False, and nothing kept, when `capacity` items wait already."""
-        # Whichever way the item takes, it will be in front of what comes next. Whoever looks at `parked` must see that
-        # at once, even if the item is refused: then the lane is full, and the consumer busy.
+        """Add an event or a payload of a layer. False if `capacity` items already wait: then the item is not kept."""
+        # Whatever happens to the item below, later items must come after it, so `parked` must be False at once. If the
+        # item is refused, it is False anyway: the lane is full.
         waiter, layer = self._waiter, self._layer
         self.parked = False
-        # If the lane holds something, its waiter will be woken in its turn, and this item queues behind.
+        # If the lane already holds something, the waker will wake the waiter, and this item queues behind.
         if waiter is not None and layer is None:
             waker = self.waker
             if waiter.done():
                 self._waiter = None
-            elif waker is None:  # behind a foreign server nobody counts who runs
+            elif waker is None:  # with another project's server, nobody counts woken consumers
                 self._waiter = None
                 waiter.set_result(item)
                 return True
@@ -239,12 +243,13 @@ class Inbox:
         return True
 
     def make_room(self, payload: Payload, capacity: int) -> int:
-        """Drop what this payload may replace in the layer lane. Return how many payloads that were."""
+        """Drop the payloads in the layer lane that this payload may replace. Return how many were dropped."""
         layer = self._layer
         if not layer:
             return 0
-        # With KEEP_LATEST every earlier one of its group goes, full or not. With DROP_OLDEST as many of any group go as
-        # are too many. Payloads with another policy, and events, stay: nobody has said that they may be dropped.
+        # With KEEP_LATEST, all earlier payloads of its group are dropped, even if the lane has room. With DROP_OLDEST,
+        # the oldest payloads of any group are dropped, as many as needed to make room for one. Events, and payloads
+        # with another policy, stay.
         latest = payload.policy is SlowPolicy.KEEP_LATEST
         too_many = len(layer) + 1 - capacity
         doomed = [
@@ -260,20 +265,21 @@ class Inbox:
 
     @property
     def full(self) -> bool:
-        """Whether the client lane has reached its bound. `max_size` counts bytes of memory: a text takes one to four
-        for each of its characters.
+        """Whether the client lane has reached one of its bounds, in messages or in bytes of memory.
+
+        A text takes one to four bytes for each of its characters.
         """
         client = self.client
         return client is not None and (len(client) >= self.bounds[0] or self.client_size >= self.bounds[1])
 
     @property
     def room(self) -> int:
-        """Bytes of memory until the client lane has reached its bound; not above 0 when it has."""
+        """Bytes of memory until the client lane reaches its bound. Zero or less once it has."""
         return self.bounds[1] - self.client_size
 
     @property
     def layer_size(self) -> int:
-        """How many events and payloads of layers wait."""
+        """How many items the layer lane holds."""
         return len(self._layer) if self._layer else 0
 
     @property
@@ -282,16 +288,16 @@ class Inbox:
 
     @property
     def ending(self) -> bool:
-        """Whether the client's last event waits."""
+        """Whether the client's last event waits in the client lane."""
         return self._ending and bool(self.client)
 
     @property
     def has_ended(self) -> bool:
-        """Whether the client's last event has come, be it still waiting or not."""
+        """Whether the client's last event has come, even if the consumer has already taken it."""
         return self._ending
 
     def take_ending(self) -> tuple[Any, int]:
-        """Empty the client lane. Return its last event, and how many items before it are dropped thereby."""
+        """Empty the client lane. Return its last event, and the number of items before it, which are dropped."""
         client = self.client
         assert client, "nothing waits: look at `ending` first"
         self.client = None
@@ -299,7 +305,7 @@ class Inbox:
         return client[-1], len(client) - 1
 
     def nudge(self) -> None:
-        """Wake the consumer without an item: its wait gives None."""
+        """Wake a waiting consumer without an item: its future gets the result None."""
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
@@ -310,7 +316,7 @@ class Inbox:
                     self.waker.woken()
 
     def wake(self) -> None:
-        """Give a consumer that still waits what has been put into its lanes meanwhile. (`Sleeper`)"""
+        """If the consumer still waits, give it the next item from the lanes. (`Sleeper`)"""
         waiter = self._waiter
         if waiter is not None and (self._layer or self.client):
             self._waiter = None
@@ -320,20 +326,20 @@ class Inbox:
                     self.waker.woken()
 
     def pause(self) -> None:
-        """Remember that the source has stopped reading. It is told to go on when the lane is half empty.
+        """Note that the source has stopped reading. `resume_reading` is called when the client lane is half empty.
 
-        Call this only when the lane is `full`: nothing is ever taken from an empty one, so nobody would be told.
+        Only call this when the lane is `full`. From an empty lane no item can be taken, so reading would never resume.
         """
         assert self.client, "an empty lane is never half emptied: nobody would resume"
         self._paused = True
 
     def take_nowait(self, in_turn: bool = False) -> Any | None:
-        """The next item, from the lanes in turn; None when there is none.
+        """Take the next item, from the two lanes in turn. None if there is none.
 
-        None also when it is a long message, and others have had enough of those in this pass. Then `wait` is for its
-        turn. With `in_turn` that has come.
+        Also None if the next item is a long message, and other consumers have used up this pass for long messages. Then
+        `wait` waits for its turn. If `in_turn` is true, a long message is returned in any case.
         """
-        # In turn, one from each lane: a group that never stops does not starve the client, nor a client its groups.
+        # The lanes take turns, so that a busy group cannot starve the client, nor a busy client its groups.
         layer, client = self._layer, self.client
         if layer and (not client or (self._layer_next and not self._ending)):
             self._layer_next = False
@@ -350,7 +356,7 @@ class Inbox:
             self.client_size = 0
         else:
             self.client_size -= _size_of(item)
-        # Half empty, and not at the first free place: reading stops and starts once for many messages.
+        # Resume only when the lane is half empty, so that reading does not stop and start for each message.
         if self._paused and self._has_room():
             self._paused = False
             if self.source is not None:
@@ -366,9 +372,13 @@ class Inbox:
         return client is None or (len(client) * 2 <= self.bounds[0] and self.client_size * 2 <= self.bounds[1])
 
     def wait(self) -> asyncio.Future[Any]:
-        """A future of the next item, for the one consumer of this inbox, when `take_nowait` gave None."""
-        # Before there is a waiter. The source writes now what the consumer has sent: its loop has nothing left to do,
-        # so nothing more would share the write.
+        """Return a future for the next item. Call this only after `take_nowait` has returned None.
+
+        Raises RuntimeError if another task already waits. A task that is cancelled while it awaits the future must call
+        `give_back`, as `get` does, or an item may be lost.
+        """
+        # The source hears of this before there is a waiter. It writes now what the consumer has sent, because the
+        # consumer will not send anything more that could share the write.
         if self.source is not None:
             self.source.parking()
         waiter = self._waiter
@@ -377,13 +387,13 @@ class Inbox:
         self._waiter = waiter = self.loop.create_future()
         self.parked = self._layer is None and not self._ending
         if self.client is not None and self.waker is not None:
-            # It was put off, and holds nothing up but this consumer.
+            # `take_nowait` has put off a long message. It waits in the lane for its turn.
             self.parked = False
             self.waker.wake_for_long(self, self.client_size)
         return waiter
 
     async def get(self) -> Any:
-        """The next item. Cancelling loses nothing: an item that had just arrived is put back in front."""
+        """Wait for the next item, and take it. Cancelling loses nothing: an item that has just arrived is put back."""
         item = self.take_nowait()
         if item is not None:
             return item
@@ -395,7 +405,7 @@ class Inbox:
             raise
 
     def give_back(self, waiter: asyncio.Future[Any]) -> None:
-        """Keep what had already arrived for a task that was cancelled while it waited."""
+        """A task was cancelled while it awaited this future of `wait`: put back an item that it has already got."""
         if waiter.done() and not waiter.cancelled():
             self._put_back(waiter.result())
         elif self._waiter is waiter:
@@ -403,8 +413,8 @@ class Inbox:
             self.parked = False
 
     def _put_back(self, item: Any) -> None:
-        # The order between the lanes is free, but not the order within a lane. An item that is put back goes to the
-        # front of the client lane. So nothing that came later overtakes it, whichever lane it came from.
+        # Items of one lane must stay in order; between the lanes there is no order. At the front of the client lane,
+        # which is taken from next, no later item can overtake this one, whichever lane it came from.
         if self.client is None:
             self.client = deque()
         self.client.appendleft(item)
@@ -412,7 +422,7 @@ class Inbox:
         self.client_size += _size_of(item)
 
     def clear(self) -> None:
-        """Forget everything that waits, and the source: the connection has ended."""
+        """The connection has ended: drop all items, and release the source and the waker."""
         self.client = self._layer = self._waiter = self.source = self.waker = self.on_ending = None
         self.client_size = 0
         self.parked = False

@@ -1,4 +1,4 @@
-"""The event loop: which one runs, and letting it make a few passes."""
+"""Helpers for the event loop: which one is running, and waiting for some of its passes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ running_loop_or_none = asyncio._get_running_loop
 
 
 class Passes:
-    """Awaiting it lets the event loop make so many passes, in which others have their turn."""
+    """An awaitable that lets the event loop make `count` passes, in which other tasks can run."""
 
     __slots__ = ("_count",)
 
@@ -22,4 +22,4 @@ class Passes:
 
 
 NEXT_PASS = Passes(1)
-"""A handler that never stops sending must not stop the others."""
+"""Awaited by a sender that need not wait otherwise, so that a handler that sends without end lets other tasks run."""

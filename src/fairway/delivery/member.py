@@ -1,4 +1,4 @@
-"""A consumer as channel layers see it."""
+"""Members: consumers as channel layers see them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from fairway.delivery.payload import Message, Payload
 
 
 class MemberOwner(Protocol):
-    """What a member is attached to."""
+    """What a member is attached to, such as a layer's hub. Called in the member's event loop."""
 
     def detach(self, member: Member) -> None:
         """The member's consumer has ended: forget its channel and its memberships, and close it."""
 
     def forget_connection(self, member: Member) -> None:
-        """Write nothing to the member's connection any more."""
+        """From now on, do not write to the member's connection directly."""
 
 
 class Member:
-    """A consumer as a channel layer sees it: a channel name, an inbox, the loop it lives in.
+    """A consumer as a channel layer sees it: a channel name, an inbox, and the event loop of both.
 
-    `connection` is set only where a broadcast may be written without asking the consumer. `put_nowait`,
-    `qsize`, `empty` and `full` make a member look like the queue that a channel of the in-memory layer is.
+    `connection` is set only if a broadcast may be written to the socket without running the consumer. `capacity` is
+    the number of events and payloads that may wait in the inbox. `dropped` counts those that found it full. `groups`
+    names the groups that the member is in.
+
+    The in-memory layer's channels look like queues to applications' tests. `put_nowait`, `qsize`, `empty` and `full`
+    give a member the interface of such a queue.
     """
 
     __slots__ = ("capacity", "closed", "connection", "dropped", "groups", "inbox", "loop", "name", "owner")
@@ -42,15 +46,18 @@ class Member:
         self.owner: MemberOwner | None = None
 
     def deliver(self, message: Message) -> bool:
-        """Hand over an event, which now belongs to the member; False when it had to be dropped.
+        """Put an event into the inbox. The caller must not change it afterwards. False if the event was dropped.
 
-        From another thread or loop this happens later. Then the answer is True, and an overflow is only counted in
-        `dropped`.
+        From another thread or event loop, the event is put in later. Then the result is True unless the member or its
+        loop is closed, and an event that finds no room is only counted in `dropped`.
         """
         return self._put(message)
 
     def broadcast(self, payload: Payload) -> bool:
-        """Write the payload to the socket if nothing is to come before it, else give it its place in the inbox."""
+        """Write the payload to the socket, or put it into the inbox if the consumer has something to do before it.
+
+        False if the payload was dropped, as in `deliver`.
+        """
         connection = self.connection
         if connection is not None and self.inbox.parked and connection.is_open and self.loop is running_loop_or_none():
             connection.broadcast(payload)
@@ -64,7 +71,7 @@ class Member:
             return False
         try:
             self.loop.call_soon_threadsafe(self._put_here, item)
-        except RuntimeError:  # the loop has been closed, and its members with it
+        except RuntimeError:  # the loop is closed, so its members are too
             self.closed = True
             return False
         return True
@@ -80,18 +87,18 @@ class Member:
         return False
 
     def detour(self) -> None:
-        """From now on broadcasts go to the consumer, and not directly to its connection."""
+        """From now on, put broadcasts into the inbox, and do not write them to the connection directly."""
         self.connection = None
         if self.owner is not None:
             self.owner.forget_connection(self)
 
     def detach(self) -> None:
-        """The consumer has ended: leave whatever this is attached to."""
+        """The consumer has ended: detach the member from its owner."""
         if self.owner is not None:
             self.owner.detach(self)
 
     def close(self) -> None:
-        """Take nothing more, and let go of owner and connection."""
+        """Accept nothing more, and release the owner and the connection."""
         self.closed = True
         self.connection = self.owner = None
 

@@ -1,4 +1,4 @@
-"""A message for many clients, and what may become of it on its way to a slow one."""
+"""A message for many clients, and what happens to it if a client is slow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Message: TypeAlias = dict[str, Any]
 
 
 class Encoder(Protocol):
-    """One way in which a transport puts a message on its wire. Compared by identity, so instances are shared."""
+    """Encodes a message for a transport's wire. Encoders are compared by identity, so connections share instances."""
 
     def encode_text(self, text: str) -> bytes: ...
 
@@ -18,26 +18,27 @@ class Encoder(Protocol):
 
 
 class SlowPolicy(enum.Enum):
-    """What becomes of broadcasts for a client that does not take them as fast as they come."""
+    """What happens to broadcasts for a client that reads more slowly than they are sent."""
 
     CLOSE = "close"
-    """When the bound of its outbox is reached, the connection is closed: the application sees 1013."""
+    """When too much waits in the outbox, the connection is closed, and the application sees code 1013."""
     DROP_OLDEST = "drop-oldest"
-    """The oldest broadcasts that can be dropped make room for the new one."""
+    """When the outbox is full, the oldest broadcasts with this policy are dropped to make room for the new one."""
     KEEP_LATEST = "keep-latest"
-    """While the socket takes nothing, only the newest broadcast of each group waits for it."""
+    """While the socket accepts no data, only the newest broadcast of each group is kept."""
 
 
 class Payload:
     """A message for many clients: text or bytes, encoded at most once for each encoder.
 
-    `policy` says what becomes of it on its way to a slow client, `group` which others it may replace there.
+    `policy` says what happens to the message if a client is slow. With `KEEP_LATEST`, it replaces waiting messages of
+    the same `group`. Raises ValueError unless exactly one of `text` and `data` is given.
     """
 
     __slots__ = ("data", "forms", "group", "is_droppable", "policy", "text")
 
     forms: dict[Encoder, bytes]
-    """The encoded messages that have been made (`form`), by their encoders; to be looked at only."""
+    """The encoded messages that `form` has made so far, by encoder. Callers must not change it."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class Payload:
         self.forms = {}
 
     def form(self, encoder: Encoder) -> bytes:
-        """The encoded message; the same `bytes` object for every caller with the same encoder."""
+        """Return the encoded message, the same `bytes` object for all calls with the same encoder."""
         form = self.forms.get(encoder)
         if form is None:
             if self.text is not None:
@@ -71,5 +72,5 @@ class Payload:
         return {"text": self.text} if self.text is not None else {"bytes": self.data}
 
     def as_message(self) -> Message:
-        """The message by which a consumer that cannot be reached in this process learns of the payload."""
+        """The payload as an event of the channel layer, for receivers that this process cannot write to."""
         return {"type": "fairway.broadcast", **self.as_event()}

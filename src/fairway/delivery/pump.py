@@ -1,4 +1,4 @@
-"""Fills an inbox from somebody else's `receive`."""
+"""Fills an inbox from the `receive` of another project's server or channel layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fairway.delivery.payload import Message
 
 
 class SourceFailed:
-    """Put into the inbox by a pump whose source raised. The consumer raises the error where it waits."""
+    """The item that a pump puts into the inbox if its source raises. The consumer then raises the error."""
 
     __slots__ = ("error",)
 
@@ -20,11 +20,13 @@ class SourceFailed:
 
 
 class Pump:
-    """Fills an inbox from an awaitable source: a foreign server's `receive`, a foreign layer's `receive`.
+    """Fills an inbox from the `receive` of a server, or of a channel layer (`for_layer`), in a task of its own.
 
-    The next message is fetched only after the last one was dispatched, so that a message that nobody will handle
-    stays where it is; with `ahead`, which is for clients, as long as the inbox is not full and no body is under way.
-    Ends after a disconnect event, with the source's error (`SourceFailed`), or by `stop`.
+    The next message is fetched only after the consumer has taken the last one. So a message that nobody will handle
+    stays in its source. With `ahead`, which is for clients, messages are fetched until the inbox is full, but the
+    pieces of a request's body still one by one.
+
+    The pump ends after a disconnect event, after an error of the source (`SourceFailed`), or by `stop`.
     """
 
     __slots__ = ("_ahead", "_for_layer", "_gate", "_inbox", "_is_stopped", "_source", "_task")
@@ -42,7 +44,7 @@ class Pump:
 
     def _put(self, item: Any) -> None:
         if self._for_layer:
-            self._inbox.put_layer(item, capacity=2)  # one message at a time, and the error that ends the source
+            self._inbox.put_layer(item, capacity=2)  # one message, and the error that may follow it
         else:
             self._inbox.put_client(item)
 
@@ -60,12 +62,12 @@ class Pump:
                 self._inbox.put_disconnect(message)
                 return
             self._put(message)
-            # Pieces of a request's body can be large, and are handled in turn: one of them waits at a time.
+            # Pieces of a request's body can be large, and are handled in turn, so only one of them waits at a time.
             if not self._ahead or self._inbox.full or message.get("more_body"):
                 await gate
 
     def proceed_if_taken(self) -> None:
-        """A message has been dispatched: fetch another, unless the one fetched last still waits."""
+        """A message was dispatched: fetch the next one, unless the inbox still holds one from this pump's lane."""
         gate = self._gate
         if self._inbox.layer_size if self._for_layer else self._inbox.client_waiting:
             return
@@ -75,10 +77,10 @@ class Pump:
                 gate.set_result(None)
 
     async def stop(self) -> None:
-        """Cancel the fetching and wait until it has ended, so that the source may clean up."""
+        """Cancel the call of the source, and wait until it has ended, so that it can clean up."""
         task = self._task
-        # The task refers to its exception, the exception to its traceback, and that to the frame in which this pump
-        # runs.
+        # Cut a reference cycle: the task refers to its exception, this to its traceback, and this to a frame with the
+        # pump.
         del self._task
         self._is_stopped = True
         task.cancel()

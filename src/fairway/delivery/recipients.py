@@ -1,4 +1,4 @@
-"""What layers may know of connections that are sent to together."""
+"""Interfaces for sending one payload to many connections in one call, as channel layers see them."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from fairway.delivery.payload import Payload
 
 
 class Recipients(Protocol):
-    """Connections of one event loop that can be given the same payload in one call, each known by its index."""
+    """An immutable list of connections of one event loop. Each connection has an index."""
 
     def index_of(self, connection: Any) -> int | None:
-        """The index of a connection; None if it is not among these."""
+        """The index of a connection. None if it is not among the recipients."""
 
     def __len__(self) -> int: ...
 
 
 class Fanout(Protocol):
-    """The connections of one event loop that can be sent to together."""
+    """Sends one payload to many connections of one event loop in one call. Call it in that loop."""
 
     loop: asyncio.AbstractEventLoop
 
     def in_order(self, connections: Iterable[Any]) -> Sequence[Any]:
-        """The connections in the order in which sending to them together costs least."""
+        """Return these connections in the order in which sending to all of them is cheapest."""
 
     def recipients_of(self, connections: Sequence[Any]) -> Recipients:
-        """Recipients from open connections (`fairway.delivery.Connection`), in the order given."""
+        """Make recipients from open connections (`fairway.delivery.Connection`), in the given order."""
 
     def broadcast(self, recipients: Any, payload: Payload, without: Collection[int] = ()) -> Sequence[int]:
-        """Write the payload to every connection that is open and whose inbox is parked, except those in `without`.
-        `recipients` are its own (`recipients_of`). Return the indices of the connections that were not ready: their
-        consumers get it through their inboxes.
+        """Write the payload to all recipients that are open and whose inbox is parked, except the indices in `without`.
+
+        `recipients` must come from this fanout's `recipients_of`. Returns the indices of the recipients that were not
+        ready. The caller must put the payload into their inboxes.
         """

@@ -1,7 +1,8 @@
-"""Whether this process serves: a server or a worker runs in it, for longer than one command or request.
+"""Whether this process serves: whether a server or a worker runs in it.
 
-Who runs one says so for as long as it runs. Who has something to do then, such as to start a process that others will
-rely on, asks, or has himself called.
+The code that runs a server or worker does so inside `serving()`. Other code may behave differently in such a process,
+which lives longer than a command: for example, it may start a process that others rely on. It can ask with
+`is_serving`, or register a callback with `when_serving`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def is_serving() -> bool:
 
 @contextlib.contextmanager
 def serving() -> Iterator[None]:
-    """Serve, inside the block. In the event loop of the server or worker."""
+    """Mark the process as serving inside the block, and call the callbacks. Use it in the server's event loop."""
     global _serving
     _serving += 1
     try:
@@ -38,6 +39,6 @@ def serving() -> Iterator[None]:
 
 
 def when_serving(callback: Callable[[], None]) -> None:
-    """Have something called whenever a server or worker starts in this process, in its event loop."""
+    """Call `callback` whenever a server or worker starts in this process, in its event loop. Exceptions are logged."""
     if callback not in _callbacks:
         _callbacks.append(callback)

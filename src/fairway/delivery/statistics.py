@@ -1,11 +1,11 @@
-"""What is counted in this process, and whether what it needs is up: in one place, for whoever reports it.
+"""Collects what is counted in this process, and whether the services that it needs are up.
 
-Each long-lived object counts for itself, and gives a frozen record of its numbers when it is asked. It registers here
-as a *source*, under a name that it shares with others of its kind: all servers are `server`, all hubs `layers`. What
-may be away for some time registers as a *probe*. `process_statistics` asks all of them. Registered objects are held
-weakly: an object that is gone is no longer asked, and takes its numbers with it.
+Each long-lived object counts for itself, and returns a read-only record of its numbers. It registers here as a
+*source*, under the name of its kind: all servers are `server`, all hubs are `layers`. An object that depends on a
+service registers as a *probe*. `process_statistics` asks all of them. References to registered objects are weak: once
+an object is freed, it is not asked any more, and its numbers are no longer part of the sums.
 
-Names of numbers are plural nouns in lower case, as metrics have them. Numbers of one kind are added up.
+The names of numbers are plural nouns in lower case, like the names of metrics. Numbers of one kind are added up.
 """
 
 from __future__ import annotations
@@ -22,27 +22,29 @@ from weakref import WeakKeyDictionary
 logger = logging.getLogger("fairway.delivery")
 
 Record: TypeAlias = Mapping[str, int]
-"""A frozen record: names and numbers, as they were at one moment."""
+"""A read-only record: names and numbers at one moment."""
 
 
 class StatisticsSource(Protocol):
-    """Counts something."""
+    """An object that counts something."""
 
     def statistics(self) -> Record:
-        """What it has counted so far, or has at the moment. Called from any thread."""
+        """The current numbers. Called from any thread."""
 
 
 class Probe(Protocol):
-    """Something without which a part of the process does not work. It may have a method `lag` besides: the seconds for
-    which one waits for it, as last measured, or None if that is not known. Called from any thread.
+    """Something that a part of the process needs in order to work, such as a service.
+
+    It may also have a method `lag`, which returns the last measured delay in seconds, or None if it is not known. Both
+    methods are called from any thread.
     """
 
     def is_up(self) -> bool:
-        """Whether it works, as far as is known without trying. Called from any thread."""
+        """Whether it works, as far as this is known without trying it. Must not wait."""
 
 
 class CounterSet:
-    """Base of a class whose slots are counters: integers, public, which their owner adds to."""
+    """Base class for sets of counters. The slots of a subclass are public integers, which their owner increments."""
 
     __slots__ = ("__weakref__",)
 
@@ -52,10 +54,11 @@ class CounterSet:
 
 
 class Statistics:
-    """Counts of what was not delivered, or not on the shortest way, for this process.
+    """Counts messages of this process that were not delivered, or not in the fastest way.
 
-    `sends_after_close`: messages for clients that had gone. `unhandled`: messages of clients that left while all
-    handlers of their consumer were busy. `detours`: why broadcasts went through consumers, and how many did.
+    * `sends_after_close`: messages that were sent to clients that had left.
+    * `unhandled`: messages from clients that left while all handlers of their consumer were busy.
+    * `detours`: broadcasts that a consumer had to send itself, by reason.
     """
 
     __slots__ = ("__weakref__", "detours", "sends_after_close", "unhandled")
@@ -66,7 +69,7 @@ class Statistics:
         self.detours: Counter[str] = Counter()
 
     def statistics(self) -> Record:
-        """The counts, with the number of all detours."""
+        """The counts, with the total of all detours."""
         return MappingProxyType(
             {
                 "sends_after_close": self.sends_after_close,
@@ -78,14 +81,14 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatistics:
-    """What a process counts, by kind of source, and what is up, by name of probe."""
+    """The sums of a process's counters by kind of source, and the state of its probes by name."""
 
     counters: Mapping[str, Record]
     detours: Record
-    """Why broadcasts went through consumers, and how many did."""
+    """Broadcasts that a consumer had to send itself, by reason."""
     up: Mapping[str, bool]
     lag: Mapping[str, float]
-    """Seconds for which one waits for it, by name of probe, where that was measured."""
+    """Delays in seconds, by name of probe, for the probes that have measured one."""
 
 
 _sources: WeakKeyDictionary[StatisticsSource, str] = WeakKeyDictionary()
@@ -94,19 +97,19 @@ _lock = threading.Lock()
 
 
 def register_source(kind: str, source: StatisticsSource) -> None:
-    """Have the source asked for what it counts, as long as it lives."""
+    """Ask the source for its numbers from now on, as long as it exists."""
     with _lock:
         _sources[source] = kind
 
 
 def register_probe(name: str, probe: Probe) -> None:
-    """Have the probe asked whether it is up, as long as it lives."""
+    """Ask the probe for its state from now on, as long as it exists."""
     with _lock:
         _probes[probe] = name
 
 
 def process_statistics() -> ProcessStatistics:
-    """Ask all sources and probes of this process. A name that several probes share is up if all of them are."""
+    """Ask all sources and probes of this process. If several probes share a name, it is up if all of them are up."""
     with _lock:
         sources, probes = list(_sources.items()), list(_probes.items())
     counters: dict[str, Counter[str]] = {}
@@ -133,7 +136,7 @@ register_source("delivery", statistics)
 
 
 def note_detour(reason: str, what: str) -> None:
-    """Count a broadcast that was not written straight to a socket; log `what` happens with the first for a reason."""
+    """Count a broadcast that was not written to the socket directly. The first one for each reason is logged."""
     if reason not in statistics.detours:
         logger.info("%s: %s", what, reason)
     statistics.detours[reason] += 1

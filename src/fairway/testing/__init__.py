@@ -1,6 +1,8 @@
-"""What tests of applications use of the engine: what was sent over channel layers, a server in a process of its own.
+"""Tools for the tests of applications: `record_sent` records what is sent over channel layers, and `ServerProcess` runs
+a server in a separate process.
 
-Importing it loads no server; that happens in the process that serves. `fairway.testing.pytest` has fixtures.
+Importing this package does not load the server. Only the serving process does. Fixtures are in
+`fairway.testing.pytest`.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@
         def service(self):
             return MyService()      # with backplane(prefix="...") -> Backplane, new and not started
 
-Each test starts some of them, as if they were in processes of their own, and closes them. `OutageContract` has more,
-for a service that can also `lose()` its connections and refuse new ones, and `recover()`.
+Each test starts several backplanes, as if each were in a process of its own, and closes them. `OutageContract` has
+further tests, for a service with two more methods: `lose()` cuts its connections and refuses new ones, and `recover()`
+accepts connections again.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ DEADLINE = 20.0
 
 
 class Service(Protocol):
-    """What backplanes connect to."""
+    """The service that the backplanes under test connect to."""
 
     def backplane(self, prefix: str = "suite") -> Backplane:
-        """One that is new."""
+        """Make a new backplane, not started yet."""
 
 
 class FallibleService(Service, Protocol):
-    """One that can be away."""
+    """A service that can have an outage."""
 
     async def lose(self) -> None:
         """Cut all connections, and refuse new ones."""
@@ -43,7 +44,7 @@ class FallibleService(Service, Protocol):
 
 
 class Recorder:
-    """Keeps what a backplane tells (`Events`), until it is asked for."""
+    """Records what a backplane reports. (`fairway.layers.backplane.Events`)"""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, bytes]] = []
@@ -65,7 +66,7 @@ class Recorder:
         self._changed.set()
 
     async def until(self, condition: Callable[[], Any]) -> None:
-        """Wait until something is so; it is looked at with every event."""
+        """Wait until the condition is true. It is checked after every event."""
         async with asyncio.timeout(DEADLINE):
             while not condition():
                 self._changed.clear()
@@ -77,7 +78,7 @@ class Recorder:
 
 
 class Process:
-    """A backplane, and what it has told."""
+    """A backplane, and a record of its reports."""
 
     def __init__(self, backplane: Backplane) -> None:
         self.backplane = backplane
@@ -85,7 +86,7 @@ class Process:
         backplane.start(self.events)
 
     def is_down(self, times: int = 0) -> bool:
-        """Whether it was told to be down more than so many times."""
+        """Whether the backplane has reported more than this number of outages."""
         return self.events.downs > times
 
     def is_up_again(self) -> bool:
@@ -95,8 +96,11 @@ class Process:
         return self.backplane.is_up
 
     async def marked(self, sender: Process, count: int) -> list[tuple[str, bytes]]:
-        """What has come, when messages that were sent last have: nothing can follow those from this sender."""
-        marks = [f"mark.{number}" for number in range(12)]  # some for each shard, if it has any
+        """Return the messages received so far, once marker messages of the sender have arrived.
+
+        The markers are sent last, so no message that the sender sent earlier can still arrive.
+        """
+        marks = [f"mark.{number}" for number in range(12)]  # so many that each shard gets some
         await self.backplane.subscribe(marks)
         for mark in marks:
             await sender.backplane.publish(mark, b"")
@@ -108,7 +112,7 @@ class Process:
 
 @contextlib.asynccontextmanager
 async def processes(service: Service, count: int, prefix: str = "suite") -> AsyncIterator[list[Process]]:
-    """So many processes, each with a backplane."""
+    """Start this number of processes, each with a backplane, and close them at the end."""
     started = [Process(service.backplane(prefix)) for _ in range(count)]
     try:
         yield started
@@ -119,7 +123,7 @@ async def processes(service: Service, count: int, prefix: str = "suite") -> Asyn
 
 @pytest.mark.asyncio
 class BackplaneContract:
-    """Subjects and queues, while the service is there."""
+    """Subjects and queues, while the service can be reached."""
 
     # Subjects -------------------------------------------------------------------------------------------------
 
@@ -404,7 +408,7 @@ class BackplaneContract:
 
 @pytest.mark.asyncio
 class OutageContract:
-    """What a backplane does while its service is away, and afterwards. Its sends give up after some seconds."""
+    """What a backplane does during an outage of its service, and afterwards. Sending raises after some seconds."""
 
     async def test_subscriptions_stand_again_afterwards(self, service: FallibleService) -> None:
         async with processes(service, 2) as (sender, other):

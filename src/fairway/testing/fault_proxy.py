@@ -3,9 +3,9 @@
 async with FaultProxy(host, port) as proxy:
     ...                         # connect to proxy.host, proxy.port
     proxy.cut()                 # every connection is reset
-    proxy.refusing = True       # new ones are, too
-    proxy.silent = True         # what comes is swallowed, in both directions: a cable that was pulled
-    proxy.delay = 0.1           # seconds that everything takes longer
+    proxy.refusing = True       # new connections are reset, too
+    proxy.silent = True         # data is discarded in both directions, as if the cable were pulled
+    proxy.delay = 0.1           # seconds before each piece of data is passed on
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from types import TracebackType
 from typing import cast
 
 _PASSES = 6
-"""Of the event loop, from a connection that is accepted to one that is reset."""
+"""Passes of the event loop that it takes to reset a connection that has just been accepted."""
 
 
 class FaultProxy:
-    """Passes on what comes, until told otherwise."""
+    """Passes on data in both directions, until one of its attributes says otherwise."""
 
     host = "127.0.0.1"
 
@@ -32,7 +32,7 @@ class FaultProxy:
         self.silent = False
         self.delay = 0.0
         self.accepted = 0
-        self.reads = 0  # how often something came, from either side
+        self.reads = 0  # how many pieces of data have come, from either side
         self.port = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -47,8 +47,8 @@ class FaultProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._server is not None, "the proxy runs"
-        # What has been accepted already comes to `_accept` some passes later. A server of asyncio that is closed
-        # meanwhile would leave it open (CPython 3.11, `Server._attach`).
+        # A connection that was just accepted reaches `_accept` some passes later. If the server is closed in between,
+        # asyncio leaves the connection open (CPython 3.11, `Server._attach`).
         self.refusing = True
         for listening in self._server.sockets:
             asyncio.get_running_loop().remove_reader(listening.fileno())
@@ -73,7 +73,7 @@ class FaultProxy:
             _reset(writer)
             return
         accepting = cast(asyncio.Task[None], asyncio.current_task())
-        self._tasks.add(accepting)  # which is cancelled if it has not got through in the end
+        self._tasks.add(accepting)  # so that leaving the block cancels it while it still connects
         accepting.add_done_callback(self._tasks.discard)
         try:
             far_reader, far_writer = await asyncio.open_connection(*self.target)
@@ -105,7 +105,7 @@ class FaultProxy:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """Close the connection without saying goodbye to the other end."""
+    """Close the connection with a TCP reset."""
     connection = writer.transport.get_extra_info("socket")
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

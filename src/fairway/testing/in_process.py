@@ -1,9 +1,10 @@
-"""The reference backplane, for tests: the engine in memory behind the contract, without a service.
+"""The reference backplane for tests: it implements the contract with the in-memory engine, and needs no service.
 
     engine = Engine()
     layers = [BackplaneLayer(lambda: InProcessBackplane(engine)) for _ in range(2)]
 
-behave as the layers of two processes, which share nothing but the engine. `lose` and `recover` are an outage.
+These layers behave like the layers of two processes, which share nothing but the engine. `lose` begins an outage, and
+`recover` ends it.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from fairway.layers.engine import Engine
 
 
 class InProcessBackplane(Backplane):
-    """One process's part in the engine. Those that share an engine may live in several event loops."""
+    """One process's backplane. Backplanes that share an engine may live in different event loops."""
 
     def __init__(self, engine: Engine, is_lost: bool = False) -> None:
-        """With `is_lost` it begins in an outage."""
+        """If `is_lost` is true, the backplane begins in an outage."""
         self.statistics = BackplaneStatistics()
         self.followers = _Followers(engine, self._check)
         self._engine = engine
@@ -49,14 +50,14 @@ class InProcessBackplane(Backplane):
         self._is_closed = True
 
     def lose(self, error: Exception) -> None:
-        """From now on the engine cannot be reached."""
+        """Begin an outage: the engine cannot be reached until `recover`. Sends raise `Unavailable`."""
         self._error = error
         self._engine.leave(self)
         self.statistics.outages += 1
         self._events.down(error)
 
     def recover(self) -> None:
-        """From now on it can be."""
+        """End the outage, and renew all subscriptions. Does nothing after `close`."""
         if self._is_closed:
             return
         self._error = None
@@ -90,7 +91,7 @@ class InProcessBackplane(Backplane):
             self._engine.unsubscribe(self, subject)
 
     def take(self, subject: str, data: bytes) -> None:
-        """Something was published, in whichever loop. (`fairway.layers.engine.Subscriber`)"""
+        """A message was published, in any event loop. (`fairway.layers.engine.Subscriber`)"""
         self._incoming.append((subject, data))
         self._loop.call_soon_threadsafe(self._look)
 
@@ -101,7 +102,7 @@ class InProcessBackplane(Backplane):
     async def _deliver(self) -> None:
         while self._incoming:
             subject, data = self._incoming.popleft()
-            # What was under way when it was given up is not for anybody.
+            # Discard messages that were under way when their subject was unsubscribed.
             if subject in self._subjects:
                 self.statistics.received += 1
                 handled = self._events.message(subject, data)
@@ -160,7 +161,7 @@ class _Followers(Followers):
 
 
 class _Reader:
-    """Somebody who waits for a message of a queue. (`fairway.layers.engine.Reader`)"""
+    """A call of `pull` that waits for a message. (`fairway.layers.engine.Reader`)"""
 
     def __init__(self) -> None:
         self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()

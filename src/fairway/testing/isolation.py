@@ -1,8 +1,9 @@
-"""Channel layers of this test run alone: names of their own at the service that several runs share.
+"""Gives each process of a test run its own names at the service that its channel layers use.
 
-A layer that talks to a service takes a `prefix`, which keeps apart who shares it. Here each process of a test run gets
-one that nobody else has: so parallel tests do not hear each other, nor the site that runs beside them. The setting
-itself is changed, so that servers which a test starts have the same.
+A layer that talks to a service takes a `prefix`, which separates the sites that share the service. This module gives
+each process of a test run a prefix that nobody else has. So parallel tests do not receive each other's messages, nor
+those of a site that uses the same service. The setting itself is changed, so that a server that a test starts has the
+same prefix.
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ _OWN = re.compile(r".*-test-[A-Za-z0-9]+-[0-9a-f]{8}")
 
 
 def is_own_prefix(prefix: object) -> bool:
-    """Whether a prefix is one that `own_prefixes` has given."""
+    """Whether a prefix was made by `own_prefixes`."""
     return isinstance(prefix, str) and _OWN.fullmatch(prefix) is not None
 
 
 @contextlib.contextmanager
 def own_prefixes() -> Iterator[str]:
-    """Give every configured layer that takes a prefix one of its own, inside the block, whoever overrides the setting.
+    """Inside the block, give every configured layer that takes a prefix a unique one.
 
-    The prefix is the configured one and the name that this returns, which nobody else has.
+    The new prefix is the configured prefix followed by a unique name, which the context manager returns. It is also
+    added when a test overrides `CHANNEL_LAYERS` inside the block.
     """
     name = f"test-{os.environ.get(WORKER_VARIABLE, 'main')}-{secrets.token_hex(4)}"
 
@@ -56,7 +58,10 @@ def own_prefixes() -> Iterator[str]:
 
 
 def with_own_prefix(layers: Any, name: str) -> Any:
-    """`CHANNEL_LAYERS` with the name at the end of every prefix; what makes no sense is left for the checks."""
+    """Return `CHANNEL_LAYERS` with the name at the end of every prefix.
+
+    Malformed entries are returned unchanged: the system checks report them.
+    """
     if not isinstance(layers, Mapping):
         return layers
     return {alias: _layer_with_own_prefix(entry, name) for alias, entry in layers.items()}
@@ -77,7 +82,7 @@ def _layer_with_own_prefix(entry: Any, name: str) -> Any:
 
 
 def _options_with_own_prefix(options: Mapping[str, Any], default: str | None, name: str) -> dict[str, Any]:
-    own = {key: _layer_with_own_prefix(value, name) for key, value in options.items()}  # of a layer over others
+    own = {key: _layer_with_own_prefix(value, name) for key, value in options.items()}  # a layer over other layers
     if default is not None:
         prefix = options.get("prefix", default)
         own["prefix"] = prefix if is_own_prefix(prefix) else f"{prefix}-{name}"
@@ -85,7 +90,7 @@ def _options_with_own_prefix(options: Mapping[str, Any], default: str | None, na
 
 
 def _default_prefix(backend: Any) -> str | None:
-    """What a layer's class takes for a prefix if it is given none; None if it takes no prefix."""
+    """The default of a layer class's parameter `prefix`. None if it has no such parameter."""
     try:
         layer_class: Any = import_string(backend) if isinstance(backend, str) else backend
     except ImportError:

@@ -1,12 +1,12 @@
-"""A server in a process of its own, for tests that talk to an application through real sockets.
+"""A server in a separate process, for tests that talk to an application through real sockets.
 
-Theory of operation. The process is made by `multiprocessing`, with whatever start method is in force. Under "fork" it
-begins as a copy of the tests' process. Under "spawn" and "forkserver" it begins empty, imports what its arguments
-name, and so must not be handed the application itself but a function that makes it. `setup` runs first in the new
-process, and everything else is unpickled only after that, because application modules may need it (Django's models
-cannot be imported before Django is set up).
+Theory of operation. `multiprocessing` makes the process, with the start method that is in force. With "fork", the
+process begins as a copy of the tests' process. With "spawn" and "forkserver" it begins empty, and imports what its
+pickled arguments name. So it takes a function that makes the application, not the application itself. `setup` runs
+first in the new process. Everything else is unpickled only after that, because importing the application's modules may
+need it: Django's models cannot be imported before Django is set up.
 
-The process serves until it is terminated. It also ends when the process that started it is gone.
+The process serves until it is terminated. It also ends when the process that started it has ended.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
     from fairway.server.process import StopEvent
 
 SHUTDOWN_TIMEOUT = 1.0
-"""Seconds that open requests keep the server from stopping: tests that have ended wait for no answers."""
+"""Seconds that open requests may delay the stop of the server. A test that has ended does not wait for answers."""
 
 Callback = Callable[[], object]
 
 
 class ServerProcess(multiprocessing.Process):
-    """Serves what `get_application()` returns on `host`, once started; `kwargs` are fields of the server's `Config`.
-    Limits that are not among them are those of `settings.FAIRWAY`.
+    """Once started, serves the application that `get_application()` returns, on `host`.
 
-    `setup` runs in the new process before everything else, `teardown` after everything else. Without a `port` any free
-    one is taken. All arguments have to be picklable unless the start method is "fork".
+    `kwargs` are fields of the server's `Config`. Without `limits` among them, those of `settings.FAIRWAY` hold. `setup`
+    runs in the new process before everything else, and `teardown` after everything else. Without a `port`, the system
+    chooses a free one. All arguments must be picklable, unless the start method is "fork".
 
-    Once `ready` is set connections are accepted at `port.value`. An error that keeps it from that is put into the
-    queue `errors`, as the exception and its traceback as text, and ends the process with exit code 1.
+    When `ready` is set, the server accepts connections at `port.value`. If the server cannot start, the process puts
+    the exception and the text of its traceback into the queue `errors`, and ends with exit code 1.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class ServerProcess(multiprocessing.Process):
         self.errors: multiprocessing.Queue[tuple[BaseException, str]] = multiprocessing.Queue()
 
     def start(self) -> None:
-        """Start it; from a worker of `manage.py test --parallel` too."""
-        # Such workers are daemonic, and daemonic processes may have no children, because nobody would end these. This
-        # one ends by itself.
+        """Start the process. This also works in a worker of `manage.py test --parallel`."""
+        # Those workers are daemonic. `multiprocessing` forbids daemonic processes to have children, because nobody
+        # would end the children. This child ends by itself.
         current = multiprocessing.current_process()
         was_daemonic, current.daemon = current.daemon, False
         try:
@@ -78,11 +78,11 @@ class ServerProcess(multiprocessing.Process):
             current.daemon = was_daemonic
 
     def run(self) -> None:
-        """Serve until told to stop, in the new process."""
-        # A fork has the handlers of the tests' process.
+        """Serve until the process is told to stop. Runs in the new process."""
+        # A forked process has inherited the signal handlers of the tests' process.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        self.departure = Departure(exit_functions=False)  # a fork has those of the tests' process
+        self.departure = Departure(exit_functions=False)  # a forked process has inherited those of the tests' process
         with self.departure.at_the_end():
             self._run()
 
@@ -112,7 +112,10 @@ class ServerProcess(multiprocessing.Process):
             raise RuntimeError("the application refused to start, in its lifespan; its words are in the log")
 
     def serve(self, application: Any, stop_event: StopEvent) -> int:
-        """Serve until told to stop, calling `accepting` as soon as it may; return the exit code. In the new process."""
+        """Serve until the server is told to stop, and return its exit code. Runs in the new process.
+
+        Calls `accepting` as soon as the server accepts connections.
+        """
         from fairway.server.config import Config
         from fairway.server.process import run
         from fairway.settings import limits_from_django
@@ -138,7 +141,8 @@ class ServerProcess(multiprocessing.Process):
         self.port.value = port
         self.ready.set()
 
-    # Pickled in two parts: `setup` with the object, what may depend on it apart.
+    # The object is pickled in two parts: first `setup` with the rest of the object, then the arguments that may only be
+    # unpickled after `setup` has run.
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -153,7 +157,7 @@ class ServerProcess(multiprocessing.Process):
 
 
 def _stop_with_parent(stop_event: StopEvent) -> None:
-    """Stop the server when the tests' process is gone, however it ended."""
+    """Stop the server when the tests' process has ended, for whatever reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -165,7 +169,7 @@ def _stop_with_parent(stop_event: StopEvent) -> None:
 
 
 def _picklable(error: BaseException) -> BaseException:
-    """The error, or one with the same words if it cannot travel to another process."""
+    """The error, or a RuntimeError with its type and text if it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

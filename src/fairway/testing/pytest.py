@@ -1,8 +1,8 @@
-"""Fixtures for tests of applications, and layers of their own for each process of a test run.
+"""Fixtures for tests of applications. Each process of a test run also gets its own channel layers.
 
     pytest_plugins = ["fairway.testing.pytest"]         # in the conftest.py of the project's root
 
-Nothing here loads itself: a project that does not ask for it has none of it.
+The plugin does not load itself: only projects that name it in `pytest_plugins` use it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _until_the_end = contextlib.ExitStack()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection() -> None:
-    """Before test modules are imported, which may make layers; the project's settings can be had by now."""
+    """Change the prefixes now: settings can be loaded, and no test module that makes a layer was imported yet."""
     if settings.configured or os.environ.get("DJANGO_SETTINGS_MODULE"):
         _until_the_end.enter_context(own_prefixes())
 
@@ -38,14 +38,14 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture
 def sent() -> Iterator[SentMessages]:
-    """What is sent over channel layers during the test, as in `fairway.testing.record_sent`."""
+    """Record what is sent over channel layers during the test. (`fairway.testing.record_sent`)"""
     with record_sent() as records:
         yield records
 
 
 @pytest.fixture
 def channel_layer() -> Iterator[BaseChannelLayer]:
-    """The layer `default`, made for this test: no group, channel or queue of another test is in it."""
+    """The layer `default`, made anew for this test, without the groups, channels and queues of other tests."""
     channel_layers.remake()
     layer = get_channel_layer()
     if layer is None:
@@ -57,7 +57,7 @@ def channel_layer() -> Iterator[BaseChannelLayer]:
 
 
 async def _emptied(layer: BaseChannelLayer) -> None:
-    """Empty the queues that earlier tests have left, and keep no connection for it."""
+    """Empty the queues that earlier tests have left, then disconnect."""
     await layer.flush()
     close = getattr(layer, "close", None) or getattr(layer, "close_pools", None)
     if close is not None:

@@ -1,13 +1,13 @@
-"""What was sent over the channel layers, for tests to look at, as `django.core.mail.outbox` is for mail.
+"""Records what is sent over the channel layers, so that tests can check it, like `django.core.mail.outbox` for mail.
 
     with record_sent() as sent:
         client.post("/orders/17/pay/")
     assert sent == [Sent("group_send", "orders.17", {"type": "order.changed", "state": "paid"})]
 
-What is sent arrives as ever, and is noted besides: whoever sends, from whichever event loop or thread, over layers of
-any make that `CHANNEL_LAYERS` configures. Each layer has three methods by which applications send, and some have a
-`Sender` for synchronous code. While somebody records, these are replaced in the objects themselves, not in their
-classes; otherwise nothing is, so that it costs nothing.
+Messages are still delivered. They are recorded from every event loop and thread, over all layers that `CHANNEL_LAYERS`
+configures, also layers of other projects. Each layer has up to three methods with which applications send, and some
+layers have a `Sender` for synchronous code. While a recording is active, these methods are replaced in the objects, not
+in their classes. At all other times nothing is replaced, so recording costs nothing.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from fairway.layers.copying import copied
 logger = logging.getLogger("fairway.testing")
 
 MOST = 10_000
-"""So many records are kept, the newest ones."""
+"""How many records a list keeps at most. When there are more, the oldest are removed."""
 
 Kind: TypeAlias = Literal["send", "group_send", "group_broadcast"]
 
 
 @dataclass(frozen=True)
 class Sent:
-    """One message: the method it was sent by, and the channel or group it was sent `to`.
+    """One sent message.
 
-    `message` is the event, or the text or bytes of a broadcast; `layer` an alias of `CHANNEL_LAYERS`; `exclude` the
-    channels that a broadcast leaves out.
+    `kind` is the method that sent it. `to` is the channel or group. `message` is the event, or the text or bytes of a
+    broadcast. `layer` is an alias in `CHANNEL_LAYERS`. `exclude` names the channels that a broadcast leaves out.
     """
 
     kind: Kind
@@ -52,8 +52,9 @@ class Sent:
 
 
 class SentMessages(list[Sent]):
-    """Records in the order of the calls. A call that has raised is not among them. `forgotten`: how many are not there
-    any more because there were too many.
+    """Records in the order of the calls. Calls that raised are not included.
+
+    `forgotten` is the number of records that were removed because there were more than `MOST`.
     """
 
     def __init__(self) -> None:
@@ -61,13 +62,13 @@ class SentMessages(list[Sent]):
         self.forgotten = 0
 
     def to(self, name: str, layer: str = DEFAULT_CHANNEL_LAYER) -> list[Any]:
-        """What was sent to one channel or group."""
+        """The messages that were sent to one channel or group."""
         return [record.message for record in self if record.to == name and record.layer == layer]
 
 
 @contextlib.contextmanager
 def record_sent() -> Iterator[SentMessages]:
-    """Record what this process sends inside the block; in a `TestCase`, `self.enterContext(record_sent())`."""
+    """Record what this process sends inside the block. In a `TestCase`, call `self.enterContext(record_sent())`."""
     records = SentMessages()
     _recorder.begin(records)
     try:
@@ -77,7 +78,7 @@ def record_sent() -> Iterator[SentMessages]:
 
 
 class _Recorder:
-    """Notes what is sent in the lists of all who record."""
+    """Adds each sent message to the lists of all active recordings."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -116,7 +117,7 @@ class _Recorder:
         self._replaced.append((owner, name, replacement))
 
     def _noting(self, alias: str, kind: Kind, method: Callable[..., Any]) -> Callable[..., Any]:
-        """In the place of a method of a layer."""
+        """Return a replacement for a method of a layer."""
         signature = inspect.signature(method)
 
         @functools.wraps(method)
@@ -128,7 +129,7 @@ class _Recorder:
         return noting
 
     def _noting_now(self, alias: str, kind: Kind, method: Callable[..., Any]) -> Callable[..., Any]:
-        """In the place of a method of a `Sender`, which is synchronous."""
+        """Return a replacement for a method of a `Sender`, which is synchronous."""
         signature = inspect.signature(method)
 
         @functools.wraps(method)
@@ -141,7 +142,7 @@ class _Recorder:
 
     @contextlib.contextmanager
     def _noted(self, alias: str, kind: Kind, call: inspect.BoundArguments) -> Iterator[None]:
-        """Note the call that the block makes, and take it back if the block raises."""
+        """Record the call that the block makes, and remove the record if the block raises."""
         if _inside.get():
             yield
             return
@@ -165,7 +166,7 @@ class _Recorder:
 _METHODS: Final[tuple[Kind, ...]] = ("send", "group_send", "group_broadcast")
 _OF_SENDERS: Final[dict[str, Kind]] = {"send": "send", "group_send": "group_send", "broadcast": "group_broadcast"}
 
-# Whether this code runs inside a call that is noted already: layers may send by other methods of theirs.
+# Whether this code runs inside a call that is already recorded: a layer's method may call another of its methods.
 _inside: ContextVar[bool] = ContextVar("_inside", default=False)
 
 _recorder = _Recorder()
@@ -179,7 +180,7 @@ def _record(alias: str, kind: Kind, call: inspect.BoundArguments) -> Sent:
         message = message.data if message.text is None else message.text
     elif message is None:
         message = call.arguments.get("bytes_data")
-    excluded = call.arguments["exclude"] = tuple(names_in(call.arguments.get("exclude", ())))  # to be read once only
+    excluded = call.arguments["exclude"] = tuple(names_in(call.arguments.get("exclude", ())))  # to read it only once
     return Sent(kind, to, message, alias, excluded)
 
 
