@@ -6,20 +6,18 @@ import asyncio
 
 
 class StopConsumer(Exception):
-    """Raised in a handler, ends the consumer cleanly."""
+    """Raised by a handler to end its consumer without an error."""
 
-    # Where applications import it from, and what their pickles name.
+    # Applications import the class from there, and pickles name it so.
     __module__ = "channels.exceptions"
 
 
 class Overstayed(asyncio.CancelledError):
-    """Ends a handler that goes on sending after its client has left: `disconnect()` waits for it."""
+    """Raised in a handler that still sends long after its client has left, because `disconnect()` waits for it."""
 
 
 class Unhandled(ValueError):
-    """A message that no method handles. The error says all there is to say, so a server logs it in one line, with
-    `asgi_fault`.
-    """
+    """No method handles a message. A server logs it in one line, with `asgi_fault` and without a traceback."""
 
     asgi_fault = "a message was not handled"
 

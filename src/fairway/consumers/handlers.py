@@ -1,7 +1,8 @@
-"""Handlers of one consumer that run at the same time.
+"""Runs several handlers of one consumer at the same time.
 
-A consumer handles one message after the other. One that allows more has a `HandlerGroup`: it hands out the items of the
-inbox to at most `limit` tasks, in order, and takes the client's disconnect out of turn when all of them are busy.
+By default, a consumer handles one message after another. If it allows more, it has a `HandlerGroup`. The group hands
+the items of the inbox to at most `limit` tasks, in order. If all of them are busy when the client leaves, the group
+takes the disconnect before the items in front of it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ logger = get_logger("fairway.consumers")
 
 
 class HandlerGroup:
-    """At most `limit` handlers that run at once for one inbox. Belongs to one event loop.
+    """At most `limit` handlers that run at the same time for one inbox. Belongs to one event loop.
 
-    One task, the consumer's loop, asks for the next item, starts a handler with it, and asks again. It waits in `next`
-    for an item if a slot is free, and for a slot if none is. So nothing leaves the inbox before a handler can begin
-    with it. The first handler that raises ends the group: `next` raises its error, and a loop that waits for an item is
-    woken without one for that. Handlers begin in the order in which they were started, and end in any order. The loop
-    ends with `finish`, or with `cancel` if it has failed itself.
+    One task, the consumer's loop, calls `next` for an item, calls `start` with a handler for it, and repeats that.
+    While all slots are taken, `next` waits for a slot; otherwise it waits for an item. So no item leaves the inbox
+    before a handler can begin with it. Handlers begin in the order in which they were started, and end in any order.
+
+    The first handler that raises ends the group: `next` raises its error. If the loop waits in `next` for an item at
+    that time, it is woken without an item. At the end, the loop calls `finish`, or `cancel` if it has failed itself.
     """
 
     __slots__ = ("_error", "_free_slot", "_inbox", "_is_over", "_limit", "_running")
@@ -33,16 +35,16 @@ class HandlerGroup:
         self._limit = limit
         self._running: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
-        # What `next` waits on while all slots are taken.
+        # `next` awaits this while all slots are taken.
         self._free_slot: asyncio.Future[None] | None = None
         self._is_over = False
         inbox.on_ending = self._wake
 
     async def next(self) -> Any:
-        """Return the next item for a handler, once a slot is free; return the disconnect as soon as it is known.
+        """Return the next item for a handler, once a slot is free. Return the disconnect even if no slot is free.
 
-        Raises the error of a handler, `StopConsumer` included. What the client sent before it left, and no handler was
-        free for, is dropped and counted (`statistics.unhandled`).
+        In that case, the messages that the client sent before it left are dropped and counted (`statistics.unhandled`).
+        Raises the first error of a handler, including `StopConsumer`.
         """
         while True:
             self._raise_first_error()
@@ -59,14 +61,14 @@ class HandlerGroup:
                 return item
 
     async def start(self, handler: Awaitable[Any]) -> None:
-        """Run a handler in a task of its own, and let it begin."""
+        """Run a handler in a task of its own. Waits for one pass of the event loop, in which the handler begins."""
         task = self._inbox.loop.create_task(_run(handler))
         self._running.add(task)
         task.add_done_callback(self._ended)
         await asyncio.sleep(0)
 
     async def finish(self, seconds: float) -> None:
-        """Give the handlers time to end, then cancel them; raises the first error among them."""
+        """Wait up to `seconds` for the handlers to end, then cancel them. Raises their first error."""
         try:
             if self._running and seconds > 0:
                 _, late = await asyncio.wait(self._running, timeout=seconds)
@@ -77,7 +79,7 @@ class HandlerGroup:
         self._raise_first_error()
 
     async def cancel(self) -> None:
-        """Cancel the handlers and wait until they have ended. What they raise now is not reported."""
+        """Cancel the handlers, and wait until they have ended. Errors that they raise from now on are not reported."""
         self._is_over = True
         self._inbox.on_ending = None
         running = list(self._running)
@@ -102,7 +104,7 @@ class HandlerGroup:
             if error is not None:
                 raise error
         finally:
-            del error  # its traceback has this frame in it
+            del error  # its traceback refers to this frame
 
     def _wake(self) -> None:
         free_slot = self._free_slot

@@ -1,4 +1,4 @@
-"""Messages of a named channel, on their way to the instances of the application that handle them."""
+"""The queue of a worker: messages of a named channel for the instances of the application that handle them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fairway.delivery import Inbox, Message, Reader, SourceFailed
 
 
 class Instance(Reader):
-    """One running instance of the application, seen from the worker: `receive` is its ASGI callable.
+    """One running instance of the application, as the worker sees it. `receive` is its ASGI callable.
 
-    Our consumers take from its inbox without calling `receive`, so the worker sees by `inbox.parked` that they wait,
-    even while other handlers of theirs run. It is a reader only: there is no client to whom anything could be sent.
+    Our consumers take messages from the inbox directly, without `receive`. The worker knows from `inbox.parked` whether
+    the instance waits for a message. This is a `Reader` and not a `Connection`, because there is no client.
     """
 
     __slots__ = ("_queue", "has_asked", "has_received")
@@ -27,19 +27,22 @@ class Instance(Reader):
         self.has_received = False
 
     async def receive(self) -> Message:
-        """ASGI `receive`. Raises `StopConsumer` when the worker is to end; cancelling loses nothing."""
+        """ASGI `receive`. Raises `StopConsumer` when the worker ends. Cancelling loses nothing."""
         item = await self.inbox.get()
         if type(item) is SourceFailed:
             raise item.error
-        return item  # type: ignore[no-any-return]  # nothing but messages is put in
+        return item  # type: ignore[no-any-return]  # all other items are messages
 
     def parking(self) -> None:
-        """The application is about to wait. Called just before it does, hence the detour over the loop."""
+        """The application is about to wait. (`fairway.delivery.Source`)
+
+        This is called just before `inbox.parked` is set, so the messages are handed out in the next pass of the loop.
+        """
         self.has_asked = True
         self.inbox.loop.call_soon(self._queue.hand_out)
 
     def resume_reading(self) -> None:
-        """Never called: this inbox only gets what is wanted at once, so it is never full."""
+        """Never called: an instance gets a message only while it waits, so its inbox is never full."""
 
     def give(self, item: Any) -> None:
         self.has_received = True
@@ -47,10 +50,11 @@ class Instance(Reader):
 
 
 class InputQueue:
-    """Messages on their way to the instances of one scope.
+    """Messages for the instances of one scope.
 
-    Messages go to whichever instance waits, in order. At most `maxsize` are kept for instances that are busy; a
-    listener that awaits `wanted` before it fetches never needs more than one.
+    Each message goes to an instance that waits, in order. While all instances are busy, at most `maxsize` messages are
+    kept. A listener that awaits `wanted` before it fetches a message needs room for only one. Belongs to one event
+    loop.
     """
 
     def __init__(self, maxsize: int = 1000) -> None:
@@ -70,11 +74,14 @@ class InputQueue:
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do: no message, and every instance waits for one."""
+        """Whether there is nothing to do: there is no message, and every instance waits for one."""
         return not self._messages and all(instance.inbox.parked for instance in self.instances)
 
     def put_nowait(self, message: Message) -> None:
-        """Add a message, whether or not an instance waits. `asyncio.QueueFull` at `maxsize`."""
+        """Add a message, even if no instance waits. Raises `asyncio.QueueFull` if the queue holds `maxsize`.
+
+        Raises RuntimeError if the queue is closed.
+        """
         if self.closed:
             raise RuntimeError("this queue was closed: ask get_or_create_application_instance() for another")
         if len(self._messages) >= self.maxsize:
@@ -83,14 +90,14 @@ class InputQueue:
         self.hand_out()
 
     async def put(self, message: Message) -> None:
-        """Add a message when an instance waits for it."""
+        """Wait until an instance waits for a message, then add this one."""
         await self.wanted()
         self.put_nowait(message)
 
     async def wanted(self) -> None:
-        """Wait until an instance waits for a message that is not here, or the queue is closed.
+        """Wait until the queue is empty and an instance waits for a message, or until the queue is closed.
 
-        Raises the error of an application that cannot be started.
+        Raises the error that `fail` was called with, if the application cannot be started.
         """
         while not self._is_wanted():
             if self.error is not None:
@@ -102,7 +109,7 @@ class InputQueue:
         return self.closed or (not self._messages and any(instance.inbox.parked for instance in self.instances))
 
     def hand_out(self) -> None:
-        """Give each instance that waits a message; once the queue is closed and empty, the end."""
+        """Give a message to each instance that waits. If the queue is closed and empty, let the instance end."""
         for instance in self.instances:
             if instance.inbox.parked:
                 if self._messages:
@@ -112,17 +119,17 @@ class InputQueue:
         self._changed.set()
 
     def close(self) -> None:
-        """End the instances, each when it asks for a message next and there is none left."""
+        """Let each instance end when it waits for a message and none is left. They get `StopConsumer`."""
         self._closing.set()
         self.hand_out()
 
     def fail(self, error: BaseException) -> None:
-        """Let `wanted` raise this error."""
+        """Let `wanted` raise this error from now on."""
         self.error = error
         self._changed.set()
 
     async def pause(self, seconds: float) -> None:
-        """Sleep, but not after the queue was closed."""
+        """Sleep for this time, or until the queue is closed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closing.wait()

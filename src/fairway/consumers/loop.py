@@ -1,29 +1,31 @@
 """The loop that serves a consumer, from the first message of its client to the last.
 
-A connection has one task, and this is what the task does; `__call__` reads in this order:
+Theory of operation. Each connection has one task, which runs `ConsumerLoop.__call__`. Its steps are:
 
-* *enter*: get a channel from the layer, and let the inbox be filled. On the project's own server the inbox is the
-  connection's, and a layer of ours writes straight into it; for any other server or layer a pump fetches;
-* take the *next item*, or wait for it, and *handle* it: one after the other, or several side by side where the consumer
-  allows that (`HandlerGroup`). A message of the client arrives bare, as `str` or `bytes`, an event as a dict, and a
-  broadcast that could not be written straight to the socket as a `Payload`;
-* *leave*: handle the client's last event, after which no other is handled, and let the handlers that still run end;
-* if the consumer has failed or is cancelled, say *farewell*: one that is connected is given its last event all the
-  same, so that it can clean up; what it raises then never hides the first error;
-* *detach*, whatever has happened: nobody reaches the consumer through the layer any more, nor it the connection.
+* *Enter.* The consumer gets a channel from the layer. With our own server, its inbox is the connection's inbox. With
+  our own layers, the hub puts events into that inbox. For any other server or layer, a `Pump` fills the inbox.
+* *Handle.* The loop takes the next item from the inbox, or waits for it, and calls a handler. Handlers run one after
+  another, or several at a time if the consumer allows it (`HandlerGroup`). Items are `str` and `bytes` for the client's
+  messages, dicts for events, and `Payload`s for broadcasts that could not be written to the socket directly.
+* *Leave.* The loop handles the client's last event, such as `websocket.disconnect`. No event is handled after it. Then
+  the loop waits for the handlers that still run.
+* *Farewell.* If the consumer fails or is cancelled while it is connected, it also gets its last event, so that it can
+  clean up. An error in this step is only logged, and never replaces the first error.
+* *Detach.* In any case, the consumer is removed from the layer, and releases the connection.
 
-A consumer is *connected* from the first event that is not its last until the last one: before and after that there is
-nothing to say farewell to. Who runs its handlers is noted in `_fairway_runner`: nobody before the loop and after it,
-the task of the loop, the thread of the latest handler if the consumer is synchronous, and `LEAVING` from the last event
-on. So a handler that keeps sending to a client that has left, and holds up the disconnect, can be told from the handler
-of the disconnect, and ended (`Overstayed`).
+A consumer is *connected* from its first event that is not the last one, until the last one.
 
-All of this happens in the task of the loop. Three things come in from outside. The server and the layer put items into
-the inbox. A test or a wrapper may put another `base_send` in place. And the tasks and threads that a consumer has
-started may call its `send` even after its end.
+`_fairway_runner` notes who runs the handlers. It is None before and after the loop. During the loop it is the loop's
+task, or for a synchronous consumer the thread of the latest handler. From the last event on it is `LEAVING`. With it,
+`send` can tell a handler that still sends to a client that has left, and so delays the disconnect, from the handler of
+the disconnect. Only the former is ended, by `Overstayed`.
 
-While a connection is idle, the frame of `__call__` is all that this loop keeps for it, and every connection pays for
-each local variable there. What is needed only now and then is therefore in methods that return.
+Everything runs in the task of the loop, with three exceptions. The server and the layer put items into the inbox. A
+test or a wrapper may replace `base_send`. And tasks and threads that the consumer has started may call `send`, even
+after the end of the loop.
+
+While a connection is idle, all that this loop keeps for it is the frame of `__call__`. Each local variable there costs
+memory for every connection. So steps that are rarely needed are methods of their own.
 """
 
 from __future__ import annotations
@@ -61,31 +63,32 @@ from fairway.layers.outage import outage_of, receive_through
 from fairway.logs import ErrorLog, get_logger
 
 logger = get_logger("django.channels.consumer")
-# One for each event loop, so that a server that starts again reports everything again.
+# There is one log for each event loop, so that a restarted server reports all errors again.
 _errors: WeakKeyDictionary[asyncio.AbstractEventLoop, ErrorLog] = WeakKeyDictionary()
 
 OVERSTAY = 1.0
-"""Seconds for which a handler may go on sending, to nobody, after its client has left."""
+"""Seconds that a handler may continue to send after its client has left."""
 
 CLEANUP_TIMEOUT = 10.0
-"""Seconds that a consumer has to handle the disconnect which follows its own error."""
+"""Seconds that a consumer has to handle the disconnect that it gets after its own error."""
 
 LEAVING: Final = object()
-"""Stands for the runner of a consumer's handlers while it handles its disconnect."""
+"""The value of `_fairway_runner` while the consumer handles its last event."""
 
-# By scope type: the event that ends a conversation, which a consumer that failed is still given.
+# The event that ends a conversation, by type of scope. A consumer gets it even after it has failed.
 _LAST_EVENTS: Final = {"websocket": "websocket.disconnect", "http": "http.disconnect"}
-# The events that no handler runs beside, however many may run at once.
+# The events after which the loop waits for their handler, even if several handlers may run at a time.
 _ORDERED_EVENTS: Final = (*_LAST_EVENTS.values(), "websocket.connect")  # compared, not hashed: a type may be anything
 _CODE_OF_ERROR, _CODE_OF_CANCELLATION, _CODE_WITHOUT_ERROR = 1011, 1006, 1000
-# A server that is not ours gives an event that it has within a few passes of the loop.
+# Another project's server hands over an event that it already has within a few passes of the event loop.
 _PASSES_TO_THE_END: Final = 10
 
 
 class ConsumerLoop:
-    """What consumers are made of, but for their public side and Django. An instance serves one scope at a time.
+    """The base of all consumers, without their public interface and without Django. Serves one scope at a time.
 
-    Its names begin with `_fairway_`: the others belong to those who write consumers, and to the types of messages.
+    Its names begin with `_fairway_`. All other names belong to the authors of consumers, who name handlers after types
+    of messages.
     """
 
     # The public side.
@@ -97,24 +100,24 @@ class ConsumerLoop:
     channel_name: Any
     channel_receive: Any
 
-    # These have defaults in the class, and `__dict__` is never asked for: that would make a dict for the instance,
-    # which costs more than the attributes in it.
+    # The defaults are in the class. Never access `__dict__` of an instance: CPython would then make a dict for it,
+    # which takes more memory than the attributes.
     _fairway_base_send: Send | None = None
-    # Set only while `send` goes, unseen by anybody, to a connection of the project's own server.
+    # Set only if nothing stands between `send` and a connection of our own server.
     _fairway_connection: Connection | None = None
     _fairway_member: Member | None = None
     _fairway_loop: asyncio.AbstractEventLoop | None = None
-    # Whether the consumer has closed or rejected the connection: what it sends later has nowhere to go.
+    # Whether the consumer has closed or rejected the connection. What it sends later is not sent.
     _fairway_closed: bool = False
-    # Who runs the handlers, while one may be running that the disconnect has to wait for: a task, or a thread's number.
+    # Who runs the handlers that the disconnect has to wait for: a task, a thread's identifier, or `LEAVING`.
     _fairway_runner: object = None
-    # When, after the client had left, something was first sent to it.
+    # When the consumer first sent something after its client had left.
     _fairway_late_since: float | None = None
-    # What the class has overridden, as it was when its last connection began.
+    # What the class overrides. Brought up to date when a connection begins.
     _fairway_overrides: ClassVar[Overrides]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one scope until the client has gone or `StopConsumer` is raised."""
+        """Serve one scope until the client has left or `StopConsumer` is raised. Raises the errors of handlers."""
         self._fairway_begin(scope)
         inbox = _inbox_for(receive)
         handlers = self._fairway_handler_group(inbox)
@@ -123,17 +126,17 @@ class ConsumerLoop:
         pumps: tuple[Pump, ...] = ()
         try:
             pumps = await self._fairway_enter(receive, send, inbox, ahead=handlers is not None)
-            # The connection spends its life in what follows: what is not needed there must not live as long.
+            # The connection stays below until it ends, so this frame must not keep what is not needed there.
             del scope, receive, send
             try:
                 while True:
-                    # Two ways to the next item, and the short one makes neither a task nor a coroutine: with one
-                    # handler at a time an item that is there is taken and handled in this frame.
+                    # With one handler at a time, an item that is there is taken and handled in this frame, without a
+                    # task or a further coroutine.
                     item = inbox.take_nowait() if handlers is None else await handlers.next()
                     if item is None:
                         item = await inbox.wait()
-                    # Only events can be the last one; messages of the client come bare. `connected` is set here and
-                    # nowhere else: from now on a failure owes the consumer its last event.
+                    # Only an event can be the last item. `connected` is set only here: from now on, a consumer that
+                    # fails must get its last event.
                     if type(item) is dict:
                         connected = item.get("type") != last_event
                         if not connected:
@@ -145,19 +148,19 @@ class ConsumerLoop:
                     if pumps:
                         _proceed(pumps)
                 await self._fairway_leave(item if inbox.has_ended else _sent_away(type(self), item))
-            # A handler ends the consumer by this, in the middle or with its last event: no error, and no farewell.
+            # Any handler may end the consumer in this way. It is no error, and there is no farewell.
             except StopConsumer as stop:
                 untangle(stop)
             if handlers is not None:
                 await _finish(handlers, self.disconnect_grace)
-        # Cancelling counts as well: a server that stops cancels its tasks, and their consumers have to clean up, too.
+        # This includes cancellation: a server that stops cancels its tasks, and the consumers must clean up as well.
         except BaseException as error:
             untangle(error)
             if handlers is not None:
                 await handlers.cancel()
             if connected and last_event:
                 await _apart(self._fairway_farewell(last_event, _code_of(error), inbox, pumps))
-            # That one was raised to end a handler, has been counted, and is nothing that a server could act on.
+            # `Overstayed` has served to end a handler, and was counted. The server cannot do anything about it.
             if not isinstance(error, Overstayed):
                 raise
         finally:
@@ -170,17 +173,17 @@ class ConsumerLoop:
     def _fairway_begin(self, scope: Scope) -> None:
         self.scope = scope
         self._fairway_closed = False
-        # Asked once, and handed on: each question is a system call in CPython 3.11.
+        # Ask only once: in CPython 3.11, `get_running_loop` makes a system call.
         loop = self._fairway_loop = asyncio.get_running_loop()
         self._fairway_runner = asyncio.current_task(loop)
         if self._fairway_late_since is not None:
             self._fairway_late_since = None
-        # Asked for each connection, because tools that instrument code replace methods long after a class was made.
+        # Check this for each connection, because tools may replace methods long after a class was made.
         Overrides.of(type(self))
         self.channel_layer = self._fairway_find_layer()
 
     async def _fairway_enter(self, receive: Receive, send: Send, inbox: Inbox, ahead: bool) -> tuple[Pump, ...]:
-        """Get a channel, and see to it that the inbox is filled. Return the pumps that are needed for that."""
+        """Get a channel, and attach the inbox to its sources. Return the pumps that this needs."""
         if self.channel_layer is not None:
             self.channel_name = await self.channel_layer.new_channel()
         self._fairway_bind(send)
@@ -189,11 +192,11 @@ class ConsumerLoop:
         if hub is not None:
             self._fairway_attach(hub, inbox)
         elif self.channel_layer is not None:
-            # A layer that fails does not end the connection.
+            # An error of the layer must not end the connection, so failed calls are repeated.
             from_layer = functools.partial(
                 receive_through, outage_of(self.channel_layer), self.channel_receive, unless=(StopConsumer,)
             )
-        # The client's pump goes first: if both have something at once, `connect` must come before events of the layer.
+        # Start the client's pump first: if both have something, `connect` must come before events of the layer.
         from_client = () if reader_of(receive) is not None else (Pump(receive, inbox, ahead=ahead),)
         return from_client if from_layer is None else (*from_client, Pump(from_layer, inbox, for_layer=True))
 
@@ -222,8 +225,8 @@ class ConsumerLoop:
         return self.dispatch(item)
 
     async def _fairway_handle_payload(self, payload: Payload) -> None:
-        # It could not be written when it was sent, because something lay in front of it. Now it is this consumer's
-        # turn, so it may go straight to the socket after all, unless somebody wants to see it.
+        # When it was sent, the consumer still had earlier items to handle. Now it has not, so the payload may be
+        # written to the socket directly, unless the class overrides a method that must see it.
         connection = None if self._fairway_overrides.sees_messages else self._fairway_connection
         if connection is not None and connection.is_open:
             connection.broadcast(payload)
@@ -233,19 +236,20 @@ class ConsumerLoop:
         await self._fairway_send_payload(payload)
 
     async def _fairway_leave(self, event: Message) -> None:
-        """Handle the client's last event, after which none is handled; a consumer need not have a handler for it."""
+        """Handle the client's last event. A consumer need not have a handler for it."""
         self._fairway_runner = LEAVING
         try:
             await self._fairway_handle(event)
-        # Only for the last event itself: a handler of it that dispatches something unknown has made a mistake.
+        # Ignore only a missing handler for the last event itself. Its handler may dispatch an unknown message, which is
+        # an error.
         except NoHandler as missing:
             if missing.message_type != event["type"]:
                 raise
 
     async def _fairway_farewell(self, kind: str, code: int, inbox: Inbox, pumps: Iterable[Pump]) -> None:
-        """The consumer failed or is being cancelled: let it clean up as after any other end, but not for ever.
+        """The consumer has failed or is cancelled: let it handle its last event within `CLEANUP_TIMEOUT`.
 
-        It sees the code with which the client has left, if it has, else this one.
+        If the client has already left, the consumer gets the client's event. Otherwise it gets one with this code.
         """
         event = await _find_last_event(kind, inbox, pumps) or {"type": kind, "code": code, "reason": ""}
         try:
@@ -254,14 +258,14 @@ class ConsumerLoop:
         except StopConsumer as stop:
             untangle(stop)
         except Exception as error:
-            # The error that brought us here is the one to be raised.
+            # Only log this error: the caller raises the first one.
             text = "%s failed again while it was handling its disconnect"
             errors = _errors.setdefault(asyncio.get_running_loop(), ErrorLog(logger))
             errors.report(time.monotonic(), error, text, type(self).__name__)
 
     def _fairway_detach(self) -> None:
         if self._fairway_connection is not None:
-            # From now on the connection decides whether sending fails.
+            # From now on, `send` goes to the connection, which raises if it is closed.
             self._fairway_base_send = self.base_send
         member = self._fairway_member
         self._fairway_connection = self._fairway_member = self._fairway_runner = None
@@ -281,23 +285,24 @@ class ConsumerLoop:
 
     @base_send.setter
     def base_send(self, send: Send) -> None:
-        # Whoever replaces it wants to see what is sent.
+        # All that is sent must pass the new `base_send`, so nothing may go to the connection directly any more.
         self._fairway_base_send = send
         self._fairway_connection = None
         if self._fairway_member is not None:
             self._fairway_member.detour()
 
     def _fairway_came_too_late(self, message: Message, reason: object) -> None:
-        """Count what was sent to a client that has left.
+        """Count a message to a client that has left.
 
-        A handler that goes on so is ended, by `Overstayed`, since `disconnect()` waits for it. Anything else that goes
-        on after the consumer has ended is named, once for each class.
+        If a handler continues to send for `OVERSTAY` seconds, this raises `Overstayed` in it, because `disconnect()`
+        waits for it. If other code continues to send after the consumer has ended, a warning is logged, once for each
+        class.
         """
         statistics.sends_after_close += 1
         logger.debug("%s was not sent, it came too late: %s", message["type"], reason)
-        # The first message that comes too late is ordinary: the client left while it was being made. Who still sends
-        # after `OVERSTAY` does not know. If it is the handler that the disconnect waits for, only an exception can end
-        # it.
+        # The first late message is normal: the client left while it was made. Code that still sends after `OVERSTAY`
+        # does not know that the client has left. If it is the handler that the disconnect waits for, only an exception
+        # can end it.
         now = time.monotonic()
         if self._fairway_late_since is None:
             self._fairway_late_since = now
@@ -319,21 +324,21 @@ class ConsumerLoop:
         raise NotImplementedError
 
     def _fairway_find_layer(self) -> Any:
-        """The channel layer of this consumer; None without one."""
+        """The channel layer of this consumer, or None."""
         raise NotImplementedError
 
     def _fairway_must_close_connections(self) -> bool:
-        """Whether `dispatch` has something to do before a handler is called."""
+        """Whether `dispatch` must close database connections before it calls a handler."""
         return False
 
     def _fairway_note_detour(self) -> None:
-        """A broadcast is about to be sent by this consumer, because somebody looks at what it sends."""
+        """The consumer is about to send a broadcast itself, because it could not be written to the socket directly."""
 
     def _fairway_handler_group(self, inbox: Inbox) -> HandlerGroup | None:
         return HandlerGroup(inbox, self.max_concurrency) if self.max_concurrency > 1 else None
 
     def _fairway_in_turn(self, item: Any) -> bool:
-        """Whether the items behind this one wait until it has been handled, even if handlers may run at once."""
+        """Whether the next items must wait until this one was handled, even if several handlers may run at a time."""
         kind = type(item)
         return (kind is dict and item.get("type") in _ORDERED_EVENTS) or not (
             kind is str or kind is bytes or kind is dict
@@ -344,12 +349,12 @@ class ConsumerLoop:
         if connection is None:
             self.base_send = send
         else:
-            # Its bound method is not kept: `base_send` makes it when somebody asks.
+            # Do not keep its bound method, to save memory: `base_send` makes one when it is needed.
             self._fairway_base_send = None
             self._fairway_connection = connection
 
     def _fairway_receive(self, data: str | bytes) -> Awaitable[Any]:
-        """Dispatch a message of the client that arrived bare."""
+        """Dispatch a client's message, which the inbox holds as `str` or `bytes`."""
         key = "text" if type(data) is str else "bytes"
         return self.dispatch({"type": "websocket.receive", key: data})
 
@@ -375,16 +380,16 @@ def _code_of(error: BaseException) -> int:
 
 
 def _sent_away(consumer_class: type, event: Message) -> Message:
-    """An event that looks like the client's last one has come through the layer. Log it, and give it the code that it
-    lacks.
-    """
+    """The layer has delivered an event with the type of the client's last one. Log that, and add a missing code."""
     _say_once(consumer_class, _SENT_AWAY, event["type"], consumer_class.__qualname__)
     return {"code": _CODE_WITHOUT_ERROR, **event}
 
 
 async def _apart(farewell: Coroutine[Any, Any, None]) -> None:
-    """Await it in a task of its own, which does not run inside the caller's exception, and does not keep it alive. If
-    the caller is cancelled meanwhile, as a demultiplexer does, it still raises what had failed.
+    """Run the farewell in a task of its own.
+
+    So it does not run while the caller handles its exception, and does not keep that alive. If the caller is cancelled
+    meanwhile, as a demultiplexer does, this returns, and the caller raises its first error.
     """
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.create_task(farewell)
@@ -403,7 +408,7 @@ async def _finish(handlers: HandlerGroup, seconds: float) -> None:
 
 
 async def _find_last_event(kind: str, inbox: Inbox, pumps: Iterable[Pump]) -> Message | None:
-    """Return the event with which the client has left, if it has. What it had sent before is skipped."""
+    """Return the client's last event if it has left, and None otherwise. Items before the event are dropped."""
     for _ in range(_PASSES_TO_THE_END):
         while (item := inbox.take_nowait(in_turn=True)) is not None:
             if type(item) is dict and item.get("type") == kind:

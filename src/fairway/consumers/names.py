@@ -1,4 +1,4 @@
-"""Which method handles a message: the one that is named after its type."""
+"""Finds the method that handles a message, by the type of the message."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from fairway.consumers.errors import NoHandler, Unhandled
 from fairway.delivery import Message
 
-# Applications pass on types that a client has chosen. So the methods that every consumer has are no handlers, except
-# `send`, on which code relies.
+# The type of a message may come from a client. So the methods that every consumer has cannot be handlers. Only `send`
+# can, because existing applications rely on it.
 _reserved: set[str] = set()
 
 
 def reserve(*classes: type) -> None:
-    """Let no message reach the methods of these classes, of which every consumer is made, except `send`."""
+    """Reserve the names of these base classes of all consumers: no message is handled by them, except by `send`."""
     for each in classes:
         _reserved.update(name for name in (*each.__dict__, *each.__annotations__) if not name.startswith("_"))
     _reserved.discard("send")
@@ -33,16 +33,16 @@ def _name_for(message_type: Any) -> str:
     return name
 
 
-# Only types of a length that people write are cached. Errors are not, so they are raised anew each time.
+# Longer types are not cached, because a client may have chosen them. Errors are not cached either.
 _MAX_CACHED_LENGTH = 128
 _cached_name_for = functools.lru_cache(maxsize=1024)(_name_for)
 
 
 def get_handler_name(message: Message) -> str:
-    """The name of the method that handles a message: its type, with underscores for dots.
+    """The name of the method that handles a message: its type, with underscores in place of dots.
 
-    ValueError without a `type`, if the name would begin with an underscore, and if it is one that every consumer has,
-    such as `dispatch`, apart from `send`.
+    Raises ValueError if the message has no `type`, if the name begins with an underscore, or if it is a reserved name,
+    such as `dispatch`.
     """
     try:
         message_type = message["type"]
@@ -54,10 +54,10 @@ def get_handler_name(message: Message) -> str:
 
 
 def handler_of(consumer: object, message: Message) -> Callable[[Message], Awaitable[Any]]:
-    """The consumer's method that handles a message. `NoHandler` if it has none."""
-    # Not cast(): it would build the type anew for each message, which takes longer than finding the handler.
+    """The consumer's method that handles a message. Raises `NoHandler` if it has none."""
+    # An annotation, not cast(): evaluating the type for each message would take longer than finding the handler.
     handler: Any = getattr(consumer, get_handler_name(message), None)
-    # It is nearly always a method, and needs no closer look.
+    # Nearly always it is a method, and the other checks are not needed.
     if type(handler) is not MethodType and (not callable(handler) or isinstance(handler, type)):
         raise NoHandler(message["type"])
     return handler

@@ -1,13 +1,12 @@
-"""Whether anybody looks: which methods of the package's own consumers a class has overridden, or had replaced.
+"""Finds out which methods of the package's own consumers a class overrides.
 
-Between a client's message and the handler, and between what a handler sends and the socket, lie methods that a subclass
-may override to see what passes. Where no class does, a message takes a shorter way: past `dispatch`, past the event
-around a text, and past the whole consumer if it is a broadcast. The questions on which that depends are answered once
-for each class.
+Several methods stand between a client's message and its handler, and between a handler and the socket. A subclass may
+override them to see or change what passes. If it does not, a message takes a shorter path: `dispatch` is not called,
+texts are not wrapped into events, and broadcasts go past the whole consumer. Which paths are possible is determined
+once for each class.
 
-A class may be changed long after it was made, by tools that instrument. So each answer is kept together with its
-grounds, which are the definitions of these methods along the method resolution order. It is found again when these have
-changed.
+Tools that instrument code may replace methods long after a class was made. So each record keeps the definitions that it
+was made from: those of these methods, along the method resolution order. If they have changed, a new record is made.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ _ON_THE_WAY: Final = ("__call__", "dispatch", "send")
 
 _own_methods: set[object] = set()
 _own_senders: set[type] = set()
-# Replaced, never changed: a module may be imported in one thread while connections open in another.
+# Always replaced as a whole, never changed: one thread may import a module while another one opens connections.
 _names: tuple[str, ...] = ()
 
 
 def note_own(owner: type, *names: str) -> None:
-    """Note these methods, defined by this class, as the package's own: anything else in their place is an override."""
+    """Note that these methods of this class are the package's own. Any other definition of them is an override."""
     global _names
     _own_methods.update(owner.__dict__[name] for name in names)
     _names = tuple(dict.fromkeys((*_names, *names)))
@@ -33,24 +32,24 @@ def note_own(owner: type, *names: str) -> None:
 
 
 class Overrides:
-    """What a consumer class has overridden. `Overrides.of(consumer_class)` gives the one record of a class."""
+    """What a consumer class overrides. `Overrides.of(consumer_class)` returns the record of a class."""
 
     __slots__ = ("definitions", "names", "on_the_way", "sees_dispatch", "sees_messages", "sees_receive", "sees_send")
 
     definitions: list[object]
-    """Whatever the class and its bases define under these names: when that has changed, the record is out of date."""
+    """What the class and its bases define under the noted names. If it has changed, the record is out of date."""
     names: frozenset[str]
-    """Those of the package's own methods that are overridden."""
+    """The noted methods that are overridden."""
     on_the_way: tuple[str, ...]
-    """Those of the overridden methods that every message passes."""
+    """The overridden methods that every message passes."""
     sees_messages: bool
-    """Whether a broadcast may not go past the consumer: it overrides a method that every message passes."""
+    """Whether broadcasts must go through the consumer: it overrides a method that every message passes."""
     sees_dispatch: bool
-    """Whether no handler may be called but by `dispatch`: it is overridden, or changes threads."""
+    """Whether handlers must be called through `dispatch`: it is overridden, or it runs them in threads."""
     sees_receive: bool
-    """Whether a message of the client may not go straight to `receive`: something that lies before it is overridden."""
+    """Whether a client's message must not go to `receive` directly: a method in front of `receive` is overridden."""
     sees_send: bool
-    """Whether the `send` of the package's class hands its events to a `send` which is not the package's."""
+    """Whether the next `send` behind the package's own one, in the method resolution order, is an override."""
 
     def __init__(self, consumer_class: type[Any]) -> None:
         bases = consumer_class.__mro__
@@ -65,9 +64,9 @@ class Overrides:
 
     @classmethod
     def of(cls, consumer_class: type[Any]) -> Overrides:
-        """The record of a class, made when it is first asked for, and anew when a method was replaced since.
+        """The record of a class. It is made at the first call, and again if a method has been replaced since.
 
-        It lies in the class as `_fairway_overrides`, where instances find it without an attribute of their own.
+        The record is stored in the class as `_fairway_overrides`, where instances find it too.
         """
         record: Overrides | None = consumer_class.__dict__.get("_fairway_overrides")
         if record is None or record.definitions != _definitions(consumer_class.__mro__):
@@ -84,7 +83,7 @@ def _definitions(bases: Sequence[type]) -> list[object]:
 
 
 def _is_foreign(bases: Sequence[type], name: str) -> bool:
-    """Whether the first definition of this method along these classes is not the package's; False without any."""
+    """Whether the first definition of this method in these classes is not the package's own. False if there is none."""
     for base in bases:
         if name in base.__dict__:
             return base.__dict__[name] not in _own_methods

@@ -1,4 +1,4 @@
-"""Reference cycles that code in threads leaves behind."""
+"""Breaks the reference cycles that exceptions from threads leave behind."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _TANGLED = (SyncToAsync.__call__.__code__, SyncToAsync.thread_handler.__code__)
 
 
 def untangle(error: BaseException) -> None:
-    """Cut the cycle that an exception from a thread leaves. It would keep everything that it refers to until a
-    collection.
+    """Break the reference cycle of an exception that was raised in a thread.
 
-    The frame in which `sync_to_async` waited refers to the future, the future to the exception, and that, by its
-    traceback, to the frame. A frame that ran while the exception was being handled refers to it as well.
+    The frame in which `sync_to_async` waited refers to the future, the future refers to the exception, and the
+    exception's traceback refers to the frame. A frame that handled the exception refers to it as well. Without this,
+    everything that these frames refer to would be kept until a garbage collection.
     """
     traceback = error.__traceback__
     while traceback is not None:

@@ -1,4 +1,4 @@
-"""Sending from the threads in which synchronous consumers run their handlers."""
+"""Sends to a client from the threads in which synchronous consumers run their handlers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from fairway.delivery import Connection, Message, running_loop_or_none
 
 
 class ThreadSend:
-    """The `send` of a connection for code in other threads: waits for the event loop, never for the client."""
+    """The `send` of a connection for code in other threads.
+
+    It waits until the event loop has accepted the message, but never for the client, and raises what the connection's
+    `send_nowait` raises. In the event loop itself, it sends at once.
+    """
 
     __slots__ = ("_connection", "_loop")
 

@@ -1,1 +1,1 @@
-"""Many deadlines on one timer."""
+"""Many deadlines on one timer of the event loop."""

@@ -1,4 +1,4 @@
-"""A wheel on an event loop: one timer for all deadlines of the loop, and a coarse clock beside it."""
+"""Runs a timing wheel in an event loop: one timer for all deadlines of the loop, and a coarse clock."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from fairway.timing.wheel import Entry, Wheel
 
 
 class Clock:
-    """`now` is a coarse clock: the loop's time at the last tick of the wheel, or when somebody needed it exactly. It
-    stands still while no deadline is scheduled, so a new deadline is counted from `touch()`.
+    """A wheel for the deadlines of one event loop, and a coarse clock.
 
-    Belongs to one loop; everything is called in that loop only.
+    `now` is the loop's time at the last tick of the wheel or the last call of `touch`. While no deadline is scheduled,
+    there are no ticks, and it stands still. So compute a new deadline from `touch()`, not from `now`.
+
+    Belongs to one event loop. Call it only in that loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -22,21 +24,21 @@ class Clock:
         self._stopped = False
 
     def touch(self) -> float:
-        """Bring the coarse clock up to date."""
+        """Bring the coarse clock up to date, and return its time."""
         now = self.loop.time()
         if now > self.now:
             self.now = now
         return self.now
 
     def schedule(self, entry: Entry, deadline: float) -> None:
-        """Have the entry's `handle_deadline` called at that time (of the loop), at most a tick late."""
+        """Call the entry's `handle_deadline` at this time of the loop, or at most one tick later."""
         self.wheel.schedule(entry, deadline)
         if self._timer is None:
             self._arm()
 
     @property
     def is_armed(self) -> bool:
-        """Whether the loop will call: something is scheduled."""
+        """Whether the timer runs, because something is scheduled."""
         return self._timer is not None
 
     def _arm(self) -> None:
@@ -46,7 +48,7 @@ class Clock:
         self._timer = None if tick is None else self.loop.call_at(tick, self._tick)
 
     def _tick(self) -> None:
-        # The timer that has fired stays in its place, so that a handler's `schedule` arms no second one.
+        # Keep `_timer`, although it has fired, so that a handler that calls `schedule` does not arm a second timer.
         try:
             self.wheel.advance(self.touch())
         finally:
@@ -54,10 +56,10 @@ class Clock:
             self._arm()
 
     def ticked(self) -> None:
-        """Called after each tick, whether or not a handler has raised; for subclasses."""
+        """Called after each tick, also if a handler has raised. For subclasses."""
 
     def stop(self) -> None:
-        """Call nobody any more. What is scheduled stays in the wheel."""
+        """Stop the timer: no entry is called any more. Scheduled entries stay in the wheel."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()

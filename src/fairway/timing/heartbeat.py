@@ -1,4 +1,4 @@
-"""Breaks the silence of a stream, so that nobody on the way takes it for dead."""
+"""Writes to a stream that has been silent for some time, so that no proxy or client takes it for dead."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any
 
 
 class Heartbeat:
-    """Runs `beat` whenever nothing was written for so many seconds. Belongs to the event loop in which it is made.
+    """Runs `beat` whenever nothing has been written for `seconds`. Belongs to the event loop in which it is made.
 
-    It is going from the beginning: its timer is armed, or has rung and `beat` runs in a task, after which the timer is
-    armed again. `stop` ends that, from wherever it is called, `beat` included; `end` also ends a beat that still runs,
-    and comes last. The writer holds it as a context while it writes:
+    A new heartbeat runs at once. Either its timer is armed, or `beat` runs in a task, after which the timer is armed
+    again. `stop` lets no further beat begin, and may also be called by `beat` itself. `end` also cancels a beat that
+    runs, and must be the last call. A writer uses the heartbeat as a context manager while it writes:
 
         with heartbeat:
             await write(...)
 
-    There is one timer for the whole stream. It is not moved by each write, since these are frequent. When it rings, it
-    looks how long the stream has been silent. A stream that is being written to is not silent: a client that has not
-    taken the last event needs no further bytes.
+    Writes are frequent, so they do not move the timer. When it fires, the heartbeat checks how long the stream has been
+    silent. While a write is in progress, no beat begins: a client that has not read the last event needs no more bytes.
     """
 
     __slots__ = ("_beat", "_loop", "_seconds", "_task", "_timer", "_writers", "_written_at")
@@ -27,7 +26,7 @@ class Heartbeat:
     def __init__(self, seconds: float, beat: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._loop = asyncio.get_running_loop()
         self._seconds = seconds
-        # None once it is stopped. What it belongs to refers to this object: the circle ends with that.
+        # None once the heartbeat is stopped, which breaks the reference cycle with the owner of `beat`.
         self._beat: Callable[[], Coroutine[Any, Any, None]] | None = beat
         self._task: asyncio.Task[None] | None = None
         self._writers = 0
@@ -37,7 +36,7 @@ class Heartbeat:
 
     @property
     def is_over(self) -> bool:
-        """Whether it was stopped and no beat runs any more."""
+        """Whether the heartbeat is stopped and no beat runs."""
         return self._beat is None and self._task is None
 
     def __enter__(self) -> None:
@@ -55,7 +54,7 @@ class Heartbeat:
             timer.cancel()
 
     async def end(self) -> None:
-        """Stop, cancel a beat that runs, and wait until it has ended. Not to be called by the beat itself."""
+        """Stop, cancel a beat that runs, and wait until it has ended. `beat` itself must not call this."""
         self.stop()
         task, self._task = self._task, None
         if task is not None:

@@ -1,23 +1,25 @@
-"""The timing wheel: every deadline of every connection of a process, for one timer of the event loop.
+"""The timing wheel: holds the deadlines of all connections of an event loop, for one timer.
 
-It is pure. Time is an argument (seconds of a monotonic clock), nothing is waited for, and its owner calls it.
+The wheel is pure. Time is an argument, in seconds of one monotonic clock. The wheel never waits: its owner calls it.
 
-Theory of operation. Time is cut into ticks; tick number n begins at `origin + n * tick`. The wheel is a ring of
-slots, one for each of the next `slots` ticks, and a slot is the set of entries to be called when its tick begins.
-A deadline goes to the first tick that begins at it or after it, so an entry is at most one tick late.
+Theory of operation. Time is divided into ticks. Tick number n begins at `origin + n * tick`. The wheel is a ring of
+slots, one for each of the next `slots` ticks. A slot is the set of entries to be called when its tick begins. An entry
+is placed in the first tick that begins at its deadline or later, so it is called at most one tick late.
 
-Most deadlines never come due: each message that arrives moves the keep-alive or ping deadline of its connection
-further away. Therefore nothing happens then. The entry stays where it is, is called when its old slot comes up, and
-answers with its true deadline, at which it is placed again. For the same reason a deadline beyond the last slot is
-put into the last slot. So an entry must decide by its own deadline whether there is anything to do, and `schedule`
-is needed only to begin, or to move a deadline earlier.
+Most deadlines never come due, because each message that arrives moves the keep-alive or ping deadline of its connection
+to a later time. Such a move costs nothing: the entry stays in its slot. When the slot comes up, the entry is called
+early, returns its current deadline, and is placed again. For the same reason, an entry whose deadline is beyond the
+last slot is placed in the last slot. So an entry must compare the time with its own deadline. It only calls `schedule`
+for its first deadline, or for an earlier one.
 
-A process may be stopped for a while (a long callback, a laptop's lid). What the peers sent meanwhile lies unread in
-the sockets, so a deadline that passed meanwhile proves nothing about the peer. After a gap of more than two ticks the
-entries that are due are therefore put off until the next call, once: the loop reads before it judges.
+A process may stand still for a while, because of a long callback or a closed laptop. Data that the peers sent meanwhile
+is still unread in the sockets, so a deadline that passed meanwhile proves nothing about a peer. Therefore, after a gap
+of more than two ticks, the entries that are due are put off to the next call of `advance`, once. In between, the event
+loop reads from the sockets.
 
-The tick is a quarter of a second: a twentieth of the shortest default limit (5 seconds), and four wake-ups a second
-are not noticeable. 512 slots reach 128 seconds, beyond the longest usual limit (75), so that little is placed twice.
+The default tick is a quarter of a second. This is a twentieth of the shortest default limit (5 seconds), and four
+wake-ups a second cost nothing noticeable. 512 slots cover 128 seconds, more than the longest usual limit (75 seconds),
+so that few entries are placed twice.
 """
 
 from __future__ import annotations
@@ -29,34 +31,34 @@ DEFAULT_TICK = 0.25
 DEFAULT_SLOTS = 512
 
 STALL_TICKS = 2
-"""A wheel that is advanced by more than this many ticks at once was not called when it should have been."""
+"""If one call of `advance` passes more than this number of ticks, the process has stood still."""
 
 _DUE = -1
-"""The `wheel_slot` of an entry that has left its slot and waits to be called."""
+"""The `wheel_slot` of an entry that has left its slot and is about to be called."""
 
 _UNPLACED = -2
-"""The `wheel_slot` of an entry that came while the wheel was asleep, when nobody had told it the time."""
+"""The `wheel_slot` of an entry that was scheduled while the wheel was asleep and did not know the time."""
 
 
 class Entry(Protocol):
-    """Something that has a deadline. It is hashed by identity, and belongs to one wheel at a time."""
+    """An object with a deadline. It must be hashed by identity, and belongs to one wheel at a time."""
 
     wheel_slot: int | None
-    """Set by the wheel only; None while the entry is not in it."""
+    """Set only by the wheel. None while the entry is not in a wheel."""
 
     def handle_deadline(self, now: float, /) -> float | None:
-        """Act if the entry's own deadline has passed, and return the next one, or None for none.
+        """Act if the entry's deadline has passed. Return its next deadline, or None if it has none.
 
-        May be called early (a deadline that moved, or lies beyond the horizon), never later than one tick after the
-        scheduled time as long as the loop runs. It may call `schedule` and `cancel` for any entry.
+        It may be called early, if the deadline has moved or is beyond the last slot. It is called at most one tick
+        late, unless the process stands still. It may call `schedule` and `cancel` for any entry.
         """
 
 
 class Wheel:
-    """A ring of slots; scheduling and cancelling are O(1), and so is a tick in which nothing is due.
+    """A ring of slots. Scheduling, cancelling, and a tick in which nothing is due are O(1).
 
-    Its owner calls `advance` at the time that `next_tick` names, for as long as it names one. Once that was None the
-    wheel is asleep: after the next `schedule`, it has to ask `next_tick` again.
+    The owner calls `next_tick`, and then `advance` at the time that it returns, again and again. If `next_tick` returns
+    None, the wheel is asleep. After the next `schedule`, the owner must call `next_tick` again.
     """
 
     __slots__ = (
@@ -77,7 +79,7 @@ class Wheel:
         self._origin = now
         self._tick = tick
         self._size = slots
-        # Dictionaries keep the order in which the entries came, so that a run is reproducible.
+        # Dictionaries instead of sets, because their order makes runs reproducible.
         self._ring: list[dict[Entry, None]] = [_slot() for _ in range(slots)]
         self._current = 0  # the last tick that was advanced over
         self._count = 0
@@ -90,9 +92,9 @@ class Wheel:
         return self._count
 
     def schedule(self, entry: Entry, deadline: float) -> None:
-        """See to it that the entry is called at the deadline; does nothing if it will be called before that anyway.
+        """Call the entry at the deadline. Does nothing if the entry is in the wheel and will be called before that.
 
-        A deadline in the past is due at the next tick. One of infinity is none.
+        An entry with a deadline in the past is called at the next tick. Infinity means no deadline.
         """
         if deadline == math.inf:
             return
@@ -110,7 +112,7 @@ class Wheel:
         elif slot == _DUE:
             return
         else:
-            # Most that are in the wheel are called much earlier, which is found out in half the time.
+            # Most entries in the wheel will be called much earlier. The first comparison finds that in half the time.
             tick = self._tick_of(slot)
             if self._origin + tick * self._tick <= deadline or tick <= self._tick_for(deadline):
                 return
@@ -118,7 +120,7 @@ class Wheel:
         self._place(entry, self._tick_for(deadline))
 
     def cancel(self, entry: Entry) -> None:
-        """Forget the entry: it is not called any more, and nothing here refers to it. Harmless if it is not in."""
+        """Remove the entry, so that it is not called any more. Does nothing if it is not in the wheel."""
         slot = entry.wheel_slot
         if slot is None:
             return
@@ -129,13 +131,13 @@ class Wheel:
         elif slot == _UNPLACED:
             del self._unplaced[entry]
         else:
-            self._postponed.pop(entry, None)  # else it is among those that are being called
+            self._postponed.pop(entry, None)  # otherwise `_call` is about to call it, and will skip it
 
     def hand_over(self, entry: Entry, successor: Entry) -> None:
-        """Call the successor, which is not in the wheel, when the entry would have been called.
+        """Remove the entry, and call the successor at the time when the entry would have been called.
 
-        As after `cancel` the entry is not called any more. One that is not in the wheel, or is due already, has no
-        place to give away.
+        The successor must not be in the wheel. If the entry is not in the wheel, or is about to be called, the
+        successor is not placed.
         """
         slot = entry.wheel_slot
         if slot is None or slot == _DUE:
@@ -150,10 +152,10 @@ class Wheel:
             self._ring[slot][successor] = None
 
     def advance(self, now: float) -> None:
-        """Call every entry that is due, in the order of their ticks, and place it again as it answers.
+        """Call all entries that are due, in the order of their ticks, and place each at its next deadline.
 
-        After a stall, those that became due in it are left for the next call. An entry that raises is dropped and the
-        others are still called; then the errors are raised together, as an `ExceptionGroup`.
+        After a standstill, the entries that became due in it are left for the next call. An entry that raises is
+        removed, and the others are still called. Then the errors are raised as an `ExceptionGroup`.
         """
         target = self._tick_begun(now)
         if not self._awake:
@@ -168,15 +170,15 @@ class Wheel:
         self._call(calling, now)
 
     def next_tick(self, now: float) -> float | None:
-        """When to call `advance` next, or None while nothing is scheduled.
+        """When to call `advance` next. None if nothing is scheduled.
 
-        It is the next tick and not the next one with an entry in it, so that the owner's timer need not be moved
-        when an earlier deadline comes, and so that a stall can be told from having had nothing to do.
+        This is always the next tick, even if it has no entry. So the owner need not move its timer for an earlier
+        deadline, and the wheel can tell a standstill from a time without entries.
         """
         if not self._count:
             if self._awake:
                 self._awake = False
-                self._ring = [_slot() for _ in range(self._size)]  # what was big without entries keeps its size
+                self._ring = [_slot() for _ in range(self._size)]  # new ones, because an emptied dict keeps its size
             return None
         if not self._awake:
             self._wake(self._tick_begun(now))
@@ -196,21 +198,21 @@ class Wheel:
 
     def _collect(self, target: int) -> list[Entry]:
         collected: list[Entry] = []
-        # More than one turn passes no slot that the first one did not.
+        # One turn passes all slots, so more than one is not needed.
         for tick in range(self._current + 1, min(target, self._current + self._size) + 1):
             slot = tick % self._size
             due = self._ring[slot]
             for entry in due:
                 entry.wheel_slot = _DUE
             collected += due
-            due.clear()  # even if it is empty: a dictionary that was big keeps its size
+            due.clear()  # also if it is empty, which releases the memory of a dictionary that was large
         self._current = max(target, self._current)
         return collected
 
     def _call(self, calling: list[Entry], now: float) -> None:
         errors: list[Exception] = []
         for entry in calling:
-            if entry.wheel_slot != _DUE:  # cancelled by one that was called before it
+            if entry.wheel_slot != _DUE:  # an entry that was called before has cancelled it
                 continue
             entry.wheel_slot = None
             self._count -= 1
@@ -232,7 +234,7 @@ class Wheel:
 
     def _tick_begun(self, now: float) -> int:
         tick = math.floor((now - self._origin) / self._tick)
-        # The division rounds; the comparison with the time of the tick is what "never early" is promised against.
+        # The division rounds, so compare with the exact times of ticks: no entry may be called before its deadline.
         while self._time_of(tick) > now:
             tick -= 1
         while self._time_of(tick + 1) <= now:
@@ -240,9 +242,9 @@ class Wheel:
         return tick
 
     def _tick_for(self, deadline: float) -> int:
-        """The first tick at or after the deadline, or the nearest one that has a slot."""
+        """The first tick at or after the deadline, or the nearest tick that has a slot."""
         first, last = self._current + 1, self._current + self._size
-        # `_time_of`, in line.
+        # `_time_of` is inlined below.
         origin, width = self._origin, self._tick
         if deadline <= origin + first * width:
             return first
@@ -257,10 +259,11 @@ class Wheel:
 
 
 def _slot() -> dict[Entry, None]:
-    """A slot that stays where Python's collector has it, for good.
+    """Make an empty slot that Python's cyclic collector tracks from the beginning.
 
-    All entries of a process are in the slots: 20,000 to be looked up in each collection, unless the slots are frozen
-    with their entries (`fairway.server.collector`). Only a dictionary that has held an object can be.
+    The slots refer to all entries, 20,000 or more, and each collection would walk them, unless the slots are frozen
+    with the entries (`fairway.server.collector`). Only tracked objects can be frozen, and a dictionary is tracked once
+    it has held an object.
     """
     slot: dict[object, None] = {object(): None, _slot: None}
     slot.clear()

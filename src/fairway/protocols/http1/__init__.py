@@ -1,7 +1,7 @@
 """HTTP/1.1 (RFC 9110, RFC 9112) as a pure state machine: a strict request parser and a response writer.
 
-It opens no socket, reads no clock and knows no ASGI. `fairway.server` drives it: one `Http1Protocol` per
-TCP connection, until a WebSocket handshake or the preface of HTTP/2 takes the connection over.
+It opens no socket, reads no clock and knows nothing of ASGI. `fairway.server` uses one `Http1Protocol` for each TCP
+connection, until a WebSocket handshake or the preface of HTTP/2 ends HTTP/1.1 on it.
 """
 
 from __future__ import annotations

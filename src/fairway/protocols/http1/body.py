@@ -1,8 +1,8 @@
-"""The content of a request, by its length or in chunks.
+"""Reads the content of a request, which has a known length or comes in chunks.
 
-Both classes answer one call, `receive(data, pieces)`: they append what of `data` is content to `pieces` and
-return the bytes behind the content, or `None` while more is to come. Content is never copied when a whole
-piece of input belongs to it. Trailers are checked like header fields and then dropped.
+Both classes have one method, `receive(data, pieces)`. It appends the content in `data` to `pieces`, and returns the
+bytes behind the content, or None if the content is not complete. If all of `data` is content, it is not copied.
+Trailers are checked like header fields, and then dropped.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from fairway.protocols.http1.errors import RemoteProtocolError
 from fairway.protocols.http1.fields import parse_line
 from fairway.protocols.http1.lines import LineReader
 
-# A chunk size and its extensions. 16 digits are 64 bits; the rest bounds what a peer may make the server read
-# without content (as in CVE-2023-39326): so much for each line, and so much for the whole of a body beyond one
-# sixteenth of the content.
+# Limits of chunk sizes and chunk extensions. 16 digits are 64 bits. The others bound what the server has to read
+# without getting content (as in CVE-2023-39326): for each line, and for a whole body, which may also have a sixteenth
+# of its content in extensions.
 MAX_CHUNK_SIZE_DIGITS = 16
 MAX_CHUNK_LINE_BYTES = 1024
 MAX_EXTENSION_BYTES = 16384
 _EXTENSION_SHARE = 16
 
-# The white space that RFC 9112 section 7.1.1 calls bad is refused: no sender may send it, and implementations
-# disagree on what it means.
+# The bad white space (BWS) of RFC 9112 section 7.1.1 is refused: no sender may send it, and implementations disagree
+# about its meaning.
 _CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]+)"
     rb"((?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -47,7 +47,7 @@ class LengthBody:
         self._remaining = length
 
     def receive(self, data: bytes, pieces: list[bytes]) -> bytes | None:
-        """Take what belongs to the content; return what is behind it, or `None` while more is to come."""
+        """Take the content in `data`. Return the bytes behind it, or None if the content is not complete."""
         remaining = self._remaining
         if len(data) < remaining:
             self._remaining = remaining - len(data)
@@ -94,9 +94,9 @@ class ChunkedBody:
         self._trailer_count = 0
 
     def receive(self, data: bytes, pieces: list[bytes]) -> bytes | None:
-        """Take what belongs to the content; return what is behind it, or `None` while more is to come.
+        """Take the content in `data`. Return the bytes behind it, or None if the content is not complete.
 
-        If it raises, `pieces` holds the content before the fault.
+        Raises `RemoteProtocolError`. Then `pieces` holds the content before the fault.
         """
         position = 0
         while position < len(data):
@@ -121,9 +121,9 @@ class ChunkedBody:
         return None
 
     def _take_whole_chunks(self, data: bytes, position: int, pieces: list[bytes]) -> int:
-        """Take chunks that are all there and have no extensions; what is not plain or not right is left alone.
+        """Take chunks that are complete and have no extensions. Stop at the first chunk that is different or malformed.
 
-        It makes a body of tiny chunks seven times as fast (0.4 µs each), which a peer may send to cost time.
+        This reads bodies of tiny chunks, which a peer may send to use up time, seven times as fast: 0.4 µs a chunk.
         """
         while (match := _PLAIN_CHUNK_LINE.match(data, position)) is not None:
             start = match.end()

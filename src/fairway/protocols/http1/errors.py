@@ -1,15 +1,15 @@
-"""How a peer can break HTTP/1.1.
+"""Errors for peers that break HTTP/1.1.
 
-The error stays inside this folder: readers raise it, `Http1Protocol` turns it into a `RequestFailed` event, so that
-nothing a peer sends ever raises out of the connection. The caller's mistakes are a `LocalProtocolError`, which every
-version of HTTP has (`fairway.protocols.http.errors`).
+These errors never leave this package: the readers raise them, and `Http1Protocol` turns them into `RequestFailed`
+events, so that it never raises because of what a peer sends. Mistakes of the caller raise `LocalProtocolError`, which
+all versions of HTTP share (`fairway.protocols.http.errors`).
 """
 
 from __future__ import annotations
 
 
 class RemoteProtocolError(Exception):
-    """The peer broke the protocol: the status to answer with and a lower-case reason naming the RFC section."""
+    """The peer broke the protocol. `status` is for the answer, and `reason` names the section of the RFC."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(status, reason)
@@ -21,8 +21,8 @@ class RemoteProtocolError(Exception):
 
 
 class PrefaceFound(RemoteProtocolError):
-    """Instead of a request line there is that of the preface of HTTP/2."""
+    """The first line is the beginning of the HTTP/2 preface, not a request line."""
 
 
 class OtherProtocolFound(RemoteProtocolError):
-    """Instead of a request line there is a line that names no version of HTTP."""
+    """The first line names no version of HTTP, so it is not a request line."""

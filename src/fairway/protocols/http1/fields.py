@@ -1,4 +1,4 @@
-"""Field lines, for the request head, trailers and the response. Nothing here knows what a field means."""
+"""Parses and checks field lines of request heads, trailers and responses, without regard to their meaning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fairway.protocols.http1.errors import RemoteProtocolError
 
 
 def parse_name(raw: bytes) -> bytes:
-    """Return a received field name in lower case; refuse what is not a token (RFC 9110 section 5.1)."""
+    """Return a received field name in lower case. Raises `RemoteProtocolError` unless it is a token (RFC 9110 5.1)."""
     if TOKEN.fullmatch(raw) is not None:
         return raw.lower()
     if raw[:1] in (b" ", b"\t"):
@@ -19,7 +19,10 @@ def parse_name(raw: bytes) -> bytes:
 
 
 def parse_line(line: bytes) -> tuple[bytes, bytes]:
-    """Split a field line whose characters were checked; the name in lower case, the value without its OWS."""
+    """Split a field line into its name, in lower case, and its value, without white space around it.
+
+    The characters of the line must have been checked. Raises `RemoteProtocolError`.
+    """
     raw, colon, value = line.partition(b":")
     name = KNOWN_NAMES.get(raw)
     if name is None:
@@ -29,18 +32,18 @@ def parse_line(line: bytes) -> tuple[bytes, bytes]:
     return name, value.strip(b" \t")
 
 
-# Lines that say the same for many clients: kept whole, one line is one object for all of them, and is parsed once.
-# Only `SHARED_NAMES` are in the table; it is forgotten when it is full.
+# Field lines that are the same for many clients are kept, so that they are parsed only once and all requests share one
+# object. The table holds only fields in `SHARED_NAMES`, and is emptied when it is full.
 _MAX_SHARED_LINES = 1024
 _MAX_SHARED_BYTES = 256
 _shared_lines: dict[bytes, tuple[bytes, bytes]] = {}
 
 shared_line = _shared_lines.get
-"""The field of a line that was parsed before, if it is kept; the same object every time."""
+"""`shared_line(line)` returns the kept field of a line, always the same object. None if it is not kept."""
 
 
 def parse_and_share(line: bytes) -> tuple[bytes, bytes]:
-    """As `parse_line`, and keep the field if its like will come again."""
+    """Like `parse_line`, but also keep the field for `shared_line` if other requests are likely to have it."""
     field = parse_line(line)
     if len(line) <= _MAX_SHARED_BYTES and field[0] in SHARED_NAMES:
         if len(_shared_lines) >= _MAX_SHARED_LINES:
@@ -50,6 +53,6 @@ def parse_and_share(line: bytes) -> tuple[bytes, bytes]:
 
 
 def check_outbound_block(block: bytes, lines: int) -> None:
-    """Refuse a block of `lines` field lines if a value holds CR, LF, NUL or another control character."""
+    """Raise `LocalProtocolError` if a value in a block of `lines` field lines contains a control character."""
     if block.translate(None, OUTBOUND_CHARACTERS) != b"\r\n" * lines:
         raise LocalProtocolError("a header value contains CR, LF, NUL or another control character; remove it")

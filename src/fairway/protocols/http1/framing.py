@@ -1,10 +1,11 @@
-"""What the fields of a request head mean for the connection: host, length, persistence, expectation, upgrade.
+"""Interprets the fields of a request head that matter to the connection: host, length, persistence, expectation,
+upgrade.
 
-The forms behind request smuggling are all refused here, also those that RFC 9112 lets a server repair: both
-lengths, repeated lengths, lists of lengths, and a transfer coding that is anything but one "chunked".
+All forms of request smuggling are refused here, even those that RFC 9112 allows a server to repair: a length beside a
+transfer coding, repeated lengths, lists of lengths, and any transfer coding other than one "chunked".
 
-What a host and a connection's options mean is the same for request after request, so the meaning of short fields is
-remembered. The table holds at most `_MAX_MEANINGS` of them.
+Most requests have the same of these fields. So the meaning of short heads is kept, for up to `_MAX_MEANINGS` different
+ones.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ from fairway.protocols.http1.target import RequestLine
 from fairway.protocols.lists import elements
 
 MEANINGFUL = frozenset((b"host", b"connection", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te"))
-# A list may be sent as several fields (RFC 9110 section 5.3); the others may come once.
+# A list may be sent as several fields (RFC 9110 section 5.3). The other fields may come only once.
 _LISTS = frozenset((b"connection", b"transfer-encoding", b"expect", b"upgrade", b"te"))
 _REPEATED = {
     b"host": "more than one host: RFC 9112 section 3.2",
     b"content-length": "more than one content-length: RFC 9112 section 6.3",
 }
 
-# 18 digits stay below 2**63; no request is that long, and int() of a digit string without bound is quadratic.
+# 18 digits stay below 2**63. No request is longer, and int() takes quadratic time for strings of any length.
 _MAX_LENGTH_DIGITS = 18
 
 _NO_OPTIONS: frozenset[bytes] = frozenset()
-# The spellings browsers, proxies and tools send.
+# The spellings that browsers, proxies and tools send.
 _COMMON_OPTIONS = {
     value: frozenset(value.lower().split(b", "))
     for value in (b"keep-alive", b"Keep-Alive", b"close", b"Upgrade", b"upgrade", b"keep-alive, Upgrade")
@@ -46,16 +47,17 @@ _MAX_MEANINGS = 256
 
 
 def interpret(line: RequestLine, headers: Headers, meaningful: Headers, is_short: bool = False) -> RequestHead:
-    """Make the head of a request; `meaningful` are those of `headers` whose name is in `MEANINGFUL`.
+    """Make the head of a request. `meaningful` are the fields of `headers` whose name is in `MEANINGFUL`.
 
-    If `is_short`, the caller has bounded their size, and their meaning may be remembered.
+    `is_short` says that the caller has bounded their size, so that their meaning may be kept. Raises
+    `RemoteProtocolError`.
     """
     method, target, raw_path, query_string, version, authority = line
     find_meaning = _remembered_meaning if is_short else _meaning
     meaning = find_meaning(tuple(meaningful), version == "1.1")
     if authority is not None:
         _replace_host(headers, authority)
-    # Not RequestHead(…): a call in Python would take twice as long.
+    # `RequestHead(…)` would take twice as long.
     return _new_tuple(RequestHead, (method, target, raw_path, query_string, version, headers, *meaning))
 
 
@@ -140,7 +142,7 @@ def _content_framing(fields: dict[bytes, bytes], is_current: bool) -> tuple[int 
 def _check_coding(value: bytes) -> None:
     if value.lower() == b"chunked":
         return
-    # Empty elements do count here: what one implementation ignores, another takes for an unknown coding.
+    # Empty elements count here: some implementations ignore them, and others take them for an unknown coding.
     codings = [coding.strip(b" \t").lower() for coding in value.split(b",")]
     if codings[-1] != b"chunked":
         raise RemoteProtocolError(400, "the final transfer coding is not chunked: RFC 9112 section 6.3")

@@ -1,8 +1,8 @@
-"""Reads the head of a request: request line, header fields, and what they say about the rest of the message.
+"""Reads the head of a request: the request line and the header fields.
 
-Two paths give the same answer. A head that arrives in one piece is checked for forbidden characters all at once
-and split; anything else, and every head in which that finds a fault, goes line by line through `LineReader`,
-which alone decides what is wrong and where. So the reason for a refusal does not depend on how the bytes came.
+There are two paths with the same result. A head that arrives in one piece is split, and all its characters are checked
+at once. Every other head, and every head in which the first path finds a fault, is read line by line with `LineReader`.
+Only this second path decides what is wrong, so the reason for a refusal does not depend on how the bytes were split.
 
 Measured with bench/micro/http1_head.py (CPython 3.11, one core), for a browser's head of 8 fields: 4.9 µs, in two
 pieces 16 µs; httptools, which checks much less, 3.5 µs; h11 26 µs. For a WebSocket handshake of 13 fields: 5.3 µs.
@@ -19,11 +19,11 @@ from fairway.protocols.http1.framing import MEANINGFUL, interpret
 from fairway.protocols.http1.lines import LineReader
 from fairway.protocols.http1.target import RequestLine, parse_request_line, remembered_request_line
 
-# RFC 9112 section 2.2 asks for at least one: some old clients send a CRLF behind the content of a POST.
+# RFC 9112 section 2.2 asks servers to ignore at least one, because some old clients send a CRLF after a POST.
 MAX_EMPTY_LINES = 2
 
-# What is kept of a head to recognise its like is bounded by these, so that a peer cannot make it large. A query is
-# seldom asked twice, and may hold a secret.
+# Request lines and heads up to these lengths are cached. The limits bound the memory that a peer can fill. Request
+# lines with a query are not cached, because a query is rarely repeated and may hold a secret.
 _MAX_REMEMBERED_LINE = 128
 _MAX_REMEMBERED_HEAD = 2048
 
@@ -37,7 +37,7 @@ _TOO_MANY_FIELDS = (431, "too many header fields: RFC 6585 section 5")
 
 
 class HeadReader:
-    """Reads one head after the other; holds at most `max_header_bytes` of an unfinished one."""
+    """Reads one head after another. Holds at most `max_header_bytes` of an incomplete head."""
 
     __slots__ = (
         "_empty_lines",
@@ -71,16 +71,19 @@ class HeadReader:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing of a request has arrived; empty lines do not count."""
+        """Whether nothing of a request has arrived, except empty lines."""
         return self._is_fresh or (self._request_line is None and self._lines.is_empty)
 
     @property
     def has_skipped(self) -> bool:
-        """Whether there were empty lines in front of the request line."""
+        """Whether there were empty lines before the request line."""
         return self._empty_lines > 0
 
     def receive(self, data: bytes) -> tuple[RequestHead | None, bytes]:
-        """Return the head and the bytes behind it, or `None` and nothing while it is not complete."""
+        """Return the head and the bytes behind it, or None and no bytes while the head is not complete.
+
+        Raises `RemoteProtocolError`.
+        """
         if self._is_fresh:
             end = data.find(b"\r\n\r\n")
             if 0 < end <= self._max_bytes - 4:
@@ -92,7 +95,7 @@ class HeadReader:
     def _parse_whole(self, block: bytes) -> RequestHead | None:
         lines = block.split(b"\r\n")
         first_line = lines.pop(0)
-        # Nothing is left but one CRLF per line: so no control character, no bare CR, no bare LF.
+        # If only one CRLF for each line is left, the block has no control character, no bare CR and no bare LF.
         if block.translate(None, INBOUND_CHARACTERS) != b"\r\n" * len(lines) or len(lines) > self._max_count:
             return None
         length = len(first_line)
@@ -163,7 +166,7 @@ class HeadReader:
         self._headers.append(parse_line(line))
 
     def _check_cookies(self, headers: Headers) -> None:
-        # Whoever parses them makes two objects of each, which may live as long as the connection.
+        # An application that parses the cookies makes two objects of each, and may keep them with the connection.
         cookies = sum(value.count(b";") + 1 for name, value in headers if name == b"cookie")
         if cookies > self._max_cookies:
             raise RemoteProtocolError(*_TOO_MANY_COOKIES)

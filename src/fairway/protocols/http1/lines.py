@@ -1,9 +1,8 @@
-"""Cuts lines out of a byte stream that arrives in pieces of any size.
+"""Splits a byte stream, which arrives in pieces of any size, into lines.
 
-Used wherever HTTP/1.1 is made of lines: a head that did not arrive whole, chunk sizes, trailers. Every byte is
-looked at once, however small the pieces are, and a line that is not finished is bounded by the caller's limit.
-The first forbidden byte is reported at once and not at the end of the line, so a peer that ends its lines with
-a bare LF, or speaks TLS to a plain port, is answered and not waited for.
+It reads heads that arrive in several pieces, chunk sizes and trailers. Each byte is examined once, however small the
+pieces are. The caller's limit bounds the length of an incomplete line. A forbidden byte is reported at once, not at the
+end of the line. So a peer that ends its lines with a bare LF, or speaks TLS to a plain port, gets its answer at once.
 """
 
 from __future__ import annotations
@@ -12,15 +11,15 @@ import re
 
 from fairway.protocols.http1.errors import RemoteProtocolError
 
-# All bytes that end a line or may not be in one: RFC 9110 section 5.5 forbids control characters except HTAB.
-# 0x85 is obs-text by the RFC, but a line break to software that splits text as Unicode (CVE-2026-44546).
+# All bytes that end a line or are forbidden in it: RFC 9110 section 5.5 forbids control characters except HTAB. 0x85 is
+# obs-text in the RFC, but a line break for software that splits text as Unicode (CVE-2026-44546).
 _STOP = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f\x85]")
 _CR = 0x0D
 _LF = 0x0A
 
 
 class LineReader:
-    """The unfinished line between two pieces of input."""
+    """Holds the incomplete line between two pieces of input."""
 
     __slots__ = ("_held", "_seen_cr")
 
@@ -30,19 +29,20 @@ class LineReader:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no unfinished line is held."""
+        """Whether no incomplete line is held."""
         return not self._held and not self._seen_cr
 
     @property
     def held(self) -> bytes:
-        """The unfinished line, as far as it has come."""
+        """The incomplete line, as far as it has arrived."""
         return bytes(self._held)
 
     def take(self, data: bytes, start: int, limit: int, overflow: tuple[int, str]) -> tuple[bytes | None, int]:
-        """Return the line that ends in `data` at or behind `start`, without its CRLF, and where it ends.
+        """Return the next line without its CRLF, and the position in `data` behind it. Begin at `start`.
 
-        `start` must be less than `len(data)`. The line is `None` if it goes on in the next piece. A line of
-        more than `limit` bytes fails with `overflow`, a status and a reason.
+        `start` must be less than `len(data)`. The line is None if it continues in the next piece. Raises
+        `RemoteProtocolError` for a forbidden byte, and with `overflow`, a status and a reason, for a line of more than
+        `limit` bytes.
         """
         held = self._held
         if self._seen_cr:

@@ -1,13 +1,18 @@
-"""One HTTP/1.1 connection as a server sees it: bytes in, events out; calls in, bytes out. No socket, no clock.
+"""The server's side of one HTTP/1.1 connection, without a socket and without a clock.
 
-Theory of operation. Two small machines run side by side. The request moves through `RequestState`: HEAD, BODY
-if there is content, ENDED; `next_request()` leads back to HEAD. The response moves through `ResponseState` in
-response.py. One request is looked at at a time: what arrives after ENDED is kept as it is (`buffered`) until the
-response is complete and `next_request()` is called, so pipelined requests are answered in order, and a peer
-cannot make the server work ahead. CLOSED is the end: after a failure, after another protocol has taken over,
-and when the connection cannot be kept. Then input is ignored.
+Bytes from the peer go in and events come out. The server's calls go in and bytes for the peer come out.
 
-Memory is bounded by the constructor's arguments, except for `buffered`: stop reading while it is not 0.
+Theory of operation. Two small state machines run side by side. The request moves through `RequestState`: HEAD, then
+BODY if it has content, then ENDED. `next_request()` leads back to HEAD. The response moves through `ResponseState` (see
+response.py).
+
+Only one request is read at a time. Bytes that arrive after ENDED are kept unread (`buffered`) until the response is
+complete and the server calls `next_request()`. So pipelined requests are answered in order, and a peer cannot make the
+server work ahead. CLOSED is the last state: after a failure, after another protocol has taken over, and if the
+connection cannot be kept open. From then on, input is ignored.
+
+The constructor's arguments bound the memory, except for `buffered`. So the caller must stop reading from the socket
+while `buffered` is not 0.
 """
 
 from __future__ import annotations
@@ -42,7 +47,7 @@ _REQUEST_ENDED = RequestEnded()
 
 
 class RequestState(enum.Enum):
-    """Where in a request the next byte of the peer belongs."""
+    """The part of a request that the peer's next byte belongs to."""
 
     HEAD = enum.auto()
     BODY = enum.auto()
@@ -50,14 +55,15 @@ class RequestState(enum.Enum):
     CLOSED = enum.auto()
 
 
-# CPython 3.11 takes 0.1 µs to look a member up in its class.
+# Globals, because CPython 3.11 takes 0.1 µs to look up an enum member in its class.
 _HEAD, _BODY, _ENDED, _CLOSED = RequestState
 
 
 class Http1Protocol:
     """The server's side of an HTTP/1.1 connection.
 
-    Nothing that the peer sends raises. Misuse by the caller raises `LocalProtocolError` and changes nothing.
+    No method raises because of what the peer sends. Misuse by the caller raises `LocalProtocolError`, and changes
+    nothing.
     """
 
     __slots__ = (
@@ -90,12 +96,12 @@ class Http1Protocol:
         self._body: LengthBody | ChunkedBody | None = None
         self._buffer = bytearray()
         self._eof = False
-        self._is_first = True  # no request was complete yet
+        self._is_first = True  # whether no head has been complete yet
 
     # -- what the peer sends
 
     def receive_data(self, data: bytes) -> list[Event]:
-        """Take bytes from the peer; never raises for what they are."""
+        """Take bytes from the peer, and return the events that they complete."""
         state = self._state
         if state is _CLOSED or not data:
             return []
@@ -105,20 +111,23 @@ class Http1Protocol:
         return self._advance(data)
 
     def receive_eof(self) -> list[Event]:
-        """Take the end of the peer's side: it may still wait for a response, so a complete request stays valid.
+        """The peer has ended its side of the connection.
 
-        Inside a head or a body this is a `RequestFailed`; between requests it is nothing.
+        It may still wait for the response to a complete request, so this changes nothing between requests. Inside a
+        head or a body, it returns a `RequestFailed`.
         """
         self._eof = True
         return self._fail_if_cut_off()
 
     def next_request(self) -> list[Event]:
-        """Turn to the next request, which may be in what is buffered; to be called when the response is complete.
+        """Go on with the next request. Call this when the response is complete.
 
-        After a response that closes the connection this returns nothing, and input is ignored.
+        Returns the events of the buffered bytes. After a response that closes the connection, it returns nothing, and
+        input is ignored from then on.
         """
         if self._response is COMPLETED and not self._buffer and not self._eof:
-            # By far the most frequent case: `send_whole` has found the request ended and the connection to be kept.
+            # By far the most frequent case: `send_whole` has checked that the request is complete and that the
+            # connection stays open.
             self._state = _HEAD
             self._request = self._response = None
             return []
@@ -138,7 +147,7 @@ class Http1Protocol:
         return self._advance(data) + (self._fail_if_cut_off() if self._eof else [])
 
     def unread(self) -> bytes:
-        """Return what came behind the head of an upgraded request; from here on this connection ignores input."""
+        """Return the bytes behind a request that asks for an upgrade. From then on, input is ignored."""
         if self._request is None or self._request.upgrade is None or self._state is not _ENDED:
             raise LocalProtocolError("no complete request asks for an upgrade; keep speaking HTTP")
         data = bytes(self._buffer)
@@ -147,17 +156,17 @@ class Http1Protocol:
 
     @property
     def buffered(self) -> int:
-        """How many bytes are kept for later; stop reading while it is not 0."""
+        """How many unread bytes are kept. Stop reading from the socket while this is not 0."""
         return len(self._buffer)
 
     @property
     def is_idle(self) -> bool:
-        """Whether not even a part of a request head has arrived since the last request."""
+        """Whether no part of a request head has arrived since the last request."""
         return self._state is _HEAD and self._reader.is_idle
 
     @property
     def request(self) -> RequestHead | None:
-        """The request that is being received or answered."""
+        """The request that is being received or answered, or None."""
         return self._request
 
     def _advance(self, data: bytes) -> list[Event]:
@@ -209,7 +218,7 @@ class Http1Protocol:
             self._keep(rest)
 
     def _keep(self, data: bytes) -> None:
-        # Behind a request that asked to close, only another protocol can follow: RFC 9112 section 9.6.
+        # After a request that asked to close, only another protocol can follow: RFC 9112 section 9.6.
         if self._request is not None and (self._request.keep_alive or self._request.upgrade is not None):
             self._buffer += data
 
@@ -233,10 +242,10 @@ class Http1Protocol:
 
     @property
     def should_close(self) -> bool:
-        """Whether to close the socket once the response is complete, or at once if there is none to come.
+        """Whether to close the socket once the response is complete, or at once if no response is due.
 
-        True after a failure, when either side asked to close, when the peer has ended its side and nothing is
-        buffered, and while the request's content has not all arrived. It says nothing after a 101.
+        True after a failure, if either side has asked to close, if the peer has ended its side and nothing is buffered,
+        and while the request's content is not complete. Not meaningful after a 101.
         """
         if self._state is _CLOSED:
             return True
@@ -248,7 +257,7 @@ class Http1Protocol:
 
     @property
     def response_started(self) -> bool:
-        """Whether the final response to the current request has begun; then no error response can be sent."""
+        """Whether the final response to the current request has begun. Then no error response can be sent."""
         return self._response is not None and self._response.state is not ResponseState.AWAITED
 
     @property
@@ -257,10 +266,10 @@ class Http1Protocol:
         return self._response is not None and self._response.state is ResponseState.COMPLETE
 
     def send_whole(self, status: int, headers: tuple[Header, ...], content: bytes, heads: PlainHeads) -> bytes | None:
-        """Return a whole response to a plain request, or `None` if this is not one, and nothing has changed.
+        """Return a complete response to a plain request. For any other request, return None and change nothing.
 
-        It is what `send_response`, with a Content-Length added if there is none, and `send_body` return together.
-        A request is plain if it has come in full, is no HEAD, asks for no upgrade, and keeps an HTTP/1.1 connection.
+        The bytes are those of `send_response`, with a Content-Length if it has none, and `send_body`. A request is
+        plain if it is complete, uses HTTP/1.1, is not HEAD, asks for no upgrade, and does not ask to close.
         """
         request = self._request
         if (
@@ -281,7 +290,7 @@ class Http1Protocol:
         return head + content
 
     def send_informational(self, status: int, headers: Iterable[Header]) -> bytes:
-        """Return an interim response (100, 103, ...), or nothing if the peer speaks HTTP/1.0."""
+        """Return an interim response, such as 100 or 103, or no bytes if the peer speaks HTTP/1.0."""
         return self._writer().informational(status, headers)
 
     def send_response(
@@ -289,11 +298,11 @@ class Http1Protocol:
     ) -> bytes:
         """Return the head of the final response, and choose its framing.
 
-        A Content-Length among `headers` is kept; without one the content is chunked, or ended by closing for an
-        HTTP/1.0 peer. Transfer-Encoding is ignored, Connection is merged with what is true. `default_headers` is
-        a ready block of lines; its Date or Server gives way to the application's. 101 is possible when an upgrade
-        was asked for. A request whose content has not all arrived by now is the connection's last: RFC 9112
-        section 9.3.
+        A Content-Length in `headers` is kept. Without one, the content is chunked, or for an HTTP/1.0 peer ends with
+        the connection. A Transfer-Encoding in `headers` is ignored. The Connection field is corrected if the connection
+        will be closed or kept. `default_headers` is a block of complete lines. Its Date and Server are left out if
+        `headers` has them. 101 is allowed if the request asks for an upgrade. If the request's content is not complete
+        by now, the connection is closed after the response: RFC 9112 section 9.3.
         """
         if status == 101 and self._state is not _ENDED:
             raise LocalProtocolError("the upgraded request is not complete; read its content before sending 101")
@@ -301,14 +310,14 @@ class Http1Protocol:
         return self._writer().start(status, headers, default_headers, trailers, unfinished)
 
     def send_body(self, data: bytes, more: bool) -> bytes:
-        """Return `data` framed as content; dropped where no content may be sent (HEAD, 204, 304).
+        """Return `data` framed as content, or no bytes where content is not allowed (HEAD, 204, 304).
 
-        Raises if the content is longer, or at its end shorter, than the Content-Length.
+        Raises `LocalProtocolError` if the content is longer than the Content-Length, or shorter at its end.
         """
         return self._writer().body(data, more)
 
     def send_trailers(self, headers: Iterable[Header]) -> bytes:
-        """Return the trailer section, which ends the response.
+        """Return the trailer section, which completes the response.
 
         The fields are dropped if the content is not chunked or the peer did not send `TE: trailers`.
         """
@@ -317,9 +326,9 @@ class Http1Protocol:
     def error_response(
         self, status: int, reason: str, *, default_headers: bytes = b"", extra_headers: Iterable[Header] = ()
     ) -> bytes:
-        """Return a complete short answer in plain text; the connection is closed after it.
+        """Return a complete short response in plain text. The connection must be closed after it.
 
-        Possible also without a request, which is how a `RequestFailed` is answered.
+        This also works without a request, to answer a `RequestFailed`.
         """
         if self.response_started:
             raise LocalProtocolError("the response has already started; close the connection instead")
@@ -339,9 +348,9 @@ class Http1Protocol:
 
 
 def _failure_of_first(error: RemoteProtocolError, failure: RequestFailed, data: bytes) -> RequestFailed:
-    """What came instead of a connection's first request may be of another protocol."""
+    """If a connection's first request is malformed, find out whether it is the beginning of another protocol."""
     if type(error) is PrefaceFound:
-        # The line may have begun in earlier pieces, and has ended in this one.
+        # The line may have begun in earlier pieces of input, but it has ended in this one.
         rest = data[data.index(b"\n") + 1 :]
         return PrefaceReceived(failure.status, failure.reason, PREFACE_LINE + b"\r\n" + rest)
     if type(error) is OtherProtocolFound:

@@ -1,8 +1,7 @@
-"""Writes one response: status line, framing, content, trailers.
+"""Writes responses: status line, header fields, content and trailers.
 
-`ResponseWriter` lives as long as one request and returns bytes; it never looks at the connection. It decides the
-framing (RFC 9112 section 6) and with it whether the connection can be kept. A call that raises
-`LocalProtocolError` has changed nothing.
+A `ResponseWriter` belongs to one request, and returns the bytes to send. It chooses the framing (RFC 9112 section 6),
+and so decides whether the connection can stay open. A call that raises `LocalProtocolError` has changed nothing.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from fairway.protocols.http1.fields import check_outbound_block
 
 _STATUS_LINES = {int(status): b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii")) for status in HTTPStatus}
 _MAX_LENGTH_DIGITS = 18
-# Those that take part in the framing, and those that the server has a default for.
+# Fields that take part in the framing, and fields for which the server has a default.
 _SPECIAL_NAMES = frozenset((b"connection", b"content-length", b"transfer-encoding", b"date", b"server"))
 
 
 class ResponseState(enum.Enum):
-    """How far the response has come; it moves forward only."""
+    """The part of the response that is sent next. It only moves forward."""
 
     AWAITED = enum.auto()
     BODY = enum.auto()
@@ -33,7 +32,7 @@ class ResponseState(enum.Enum):
 
 
 class Framing(enum.Enum):
-    """How the peer learns where the content ends."""
+    """How the peer finds the end of the content."""
 
     NO_CONTENT = enum.auto()
     LENGTH = enum.auto()
@@ -41,7 +40,7 @@ class Framing(enum.Enum):
     CLOSE = enum.auto()
 
 
-# CPython 3.11 takes 0.1 µs to look a member up in its class.
+# Globals, because CPython 3.11 takes 0.1 µs to look up an enum member in its class.
 _AWAITED, _BODY, _TRAILERS, _COMPLETE = ResponseState
 _NO_CONTENT, _LENGTH, _CHUNKED, _CLOSE = Framing
 
@@ -60,7 +59,7 @@ class ResponseWriter:
         self.state = _AWAITED
 
     def informational(self, status: int, headers: Iterable[Header]) -> bytes:
-        """Return an interim response; nothing for an HTTP/1.0 peer (RFC 9110 section 15.2)."""
+        """Return an interim response, or no bytes for an HTTP/1.0 peer (RFC 9110 section 15.2)."""
         if self.state is not _AWAITED:
             raise LocalProtocolError(f"status {status} was sent after the final response; send it before")
         first_line = status_line(status)
@@ -74,7 +73,7 @@ class ResponseWriter:
     def start(
         self, status: int, headers: Iterable[Header], default_headers: bytes, trailers: bool, must_close: bool
     ) -> bytes:
-        """Return the head of the final response; `must_close` if the connection cannot be kept anyway."""
+        """Return the head of the final response. `must_close`: the connection cannot stay open in any case."""
         if self.state is not _AWAITED:
             raise LocalProtocolError("the response has already started; send one response for each request")
         first_line = status_line(status)
@@ -123,7 +122,7 @@ class ResponseWriter:
         return _CHUNKED, None
 
     def body(self, data: bytes, more: bool) -> bytes:
-        """Return `data` framed; with `more` false, also what ends the response, or opens the trailers."""
+        """Return `data` framed as content. If `more` is false, the content ends, and only trailers may follow."""
         if self.state is not _BODY:
             raise LocalProtocolError("no response content is expected now; start a response, and end it once")
         framing = self._framing
@@ -149,11 +148,11 @@ class ResponseWriter:
         return data + b"0\r\n\r\n" if framing is _CHUNKED else data
 
     def takes_exactly(self, length: int) -> bool:
-        """Whether so much content, sent as it is, would complete the response."""
+        """Whether content of this length, sent without framing, would complete the response."""
         return self._framing is _LENGTH and self._remaining == length
 
     def trailers(self, headers: Iterable[Header]) -> bytes:
-        """Return the end of the response: its trailers if they can be sent and the peer takes them."""
+        """Return the end of the response, with the trailers if the framing allows them and the peer accepts them."""
         if self.state is not _TRAILERS:
             raise LocalProtocolError("no trailers are expected now; announce them, and end the content first")
         fields = list(headers)
@@ -171,7 +170,7 @@ class ResponseWriter:
 _PLAIN_REQUEST = RequestHead("GET", b"/", b"/", b"", "1.1", [], True, False, None, None, False, False)
 
 COMPLETED = ResponseWriter(_PLAIN_REQUEST)
-"""The writer of every response that was sent whole and leaves the connection open: it takes nothing more."""
+"""The writer of all responses that were sent by `send_whole`: they are complete, and the connection stays open."""
 COMPLETED.state = _COMPLETE
 
 _MAX_PLAIN_HEADS = 256
@@ -180,10 +179,10 @@ _NOT_PLAIN = b""
 
 
 class PlainHeads:
-    """Heads of whole responses to plain requests (`Http1Protocol.send_whole`), made once and kept.
+    """A cache of the heads of complete responses to plain requests (`Http1Protocol.send_whole`).
 
-    They are made by `ResponseWriter` and hold `default_headers`; so a change of those, once a second for the date,
-    takes a new `PlainHeads`. Bounded in number and size: when it is full, it is emptied.
+    A `ResponseWriter` makes the heads, which contain `default_headers`. So when these change, once a second for the
+    date, a new `PlainHeads` is needed. The cache is bounded in number and size. When it is full, it is emptied.
     """
 
     __slots__ = ("_default_headers", "_kept")
@@ -193,10 +192,10 @@ class PlainHeads:
         self._kept: dict[tuple[int, tuple[Header, ...], int], bytes] = {}
 
     def find(self, status: int, headers: tuple[Header, ...], length: int) -> bytes | None:
-        """Return the head of a response with so much content; `None` if it is not sent that simply.
+        """Return the head of a response with content of this length, or None if it needs a `ResponseWriter`.
 
-        That is so where the content is dropped, does not fit the Content-Length, or a field is not allowed or ends
-        the connection.
+        That is the case if the content is not sent, if it contradicts the Content-Length, or if a field is not allowed
+        or closes the connection.
         """
         key = (status, headers, length)
         head = self._kept.get(key)
@@ -220,7 +219,7 @@ class PlainHeads:
 
 
 def status_line(status: int) -> bytes:
-    """Return the status line with its CRLF; an unregistered status has an empty reason phrase."""
+    """Return the status line with its CRLF. The reason phrase of an unregistered status is empty."""
     line = _STATUS_LINES.get(status)
     if line is not None:
         return line
@@ -234,7 +233,7 @@ def _line(name: bytes, value: bytes) -> bytes:
 
 
 def _fields(headers: Iterable[Header]) -> tuple[bytes, Headers]:
-    """Return the field lines, checked, and the special fields; those of the framing are in the second only."""
+    """Return the checked field lines and the special fields. The lines do not contain the fields of the framing."""
     lines = []
     special = []
     for name, value in headers:
@@ -250,7 +249,7 @@ def _fields(headers: Iterable[Header]) -> tuple[bytes, Headers]:
 
 
 def _interpret(special: Headers, default_headers: bytes) -> tuple[int | None, set[bytes], bytes]:
-    """Return the Content-Length, the Connection options, and the default headers the application did not send."""
+    """Return the Content-Length, the Connection options, and the defaults that the application has not overridden."""
     length = None
     options: set[bytes] = set()
     for name, value in special:
@@ -272,7 +271,7 @@ def _interpret(special: Headers, default_headers: bytes) -> tuple[int | None, se
 def error_response(
     status: int, reason: str, default_headers: bytes, extra_headers: Iterable[Header], is_head: bool
 ) -> bytes:
-    """Return a whole response whose content is one line of plain text, and which closes the connection."""
+    """Return a complete response with one line of plain text, which closes the connection."""
     first_line = status_line(status)
     block, special = _fields(extra_headers)
     _, options, default_headers = _interpret(special, default_headers)

@@ -1,7 +1,7 @@
-"""The request line.
+"""Parses request lines (RFC 9112 section 3).
 
-The origin form, which is nearly every request, is one regular expression. All that it does not match is looked
-at again step by step, for the reason, or for the two other forms that a server has to take.
+One regular expression matches the origin form, which nearly every request has. A line that does not match is examined
+step by step: it has one of the two other forms that a server must accept, or a fault.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from fairway.protocols.http.authority import is_host
 from fairway.protocols.http.fields import TOKEN
 from fairway.protocols.http1.errors import OtherProtocolFound, PrefaceFound, RemoteProtocolError
 
-# Visible US-ASCII without "#": more than RFC 3986 allows, because browsers send "|", "{" or "^" in queries as they are.
-# The backslash, too, but in queries only: in a path they take it for a slash, and so might who is behind us.
+# Visible US-ASCII without "#". This is more than RFC 3986 allows, because browsers send "|", "{" and "^" unescaped in
+# queries. The backslash is allowed in queries only: in a path, browsers take it for a slash, and applications might
+# too.
 _ORIGIN_FORM = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) "
     rb"((/[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))?) "
@@ -26,7 +27,7 @@ _ABSOLUTE_FORM = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(/[^?]*)?(?:\?(.*
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 
 PREFACE_LINE = b"PRI * HTTP/2.0"
-"""With what an HTTP/2 connection begins instead of a request line (RFC 9113 section 3.4)."""
+"""The first line of an HTTP/2 connection (RFC 9113 section 3.4)."""
 
 _METHODS = {method.encode(): method for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")}
 
@@ -34,7 +35,7 @@ _MAX_LINES = 512
 
 
 class RequestLine(NamedTuple):
-    """A valid request line; `authority` is given only by the absolute form and replaces the Host field."""
+    """A valid request line. Only the absolute form has an `authority`, which replaces the Host field."""
 
     method: str
     target: bytes
@@ -45,7 +46,7 @@ class RequestLine(NamedTuple):
 
 
 def parse_request_line(line: bytes) -> RequestLine:
-    """Parse a request line without its CRLF (RFC 9112 section 3)."""
+    """Parse a request line without its CRLF. Raises `RemoteProtocolError`."""
     match = _ORIGIN_FORM.fullmatch(line)
     if match is None:
         return _parse_other_form(line)
@@ -57,7 +58,7 @@ def parse_request_line(line: bytes) -> RequestLine:
 
 
 remembered_request_line = lru_cache(_MAX_LINES)(parse_request_line)
-"""As `parse_request_line`, for lines that are likely to come again, which the caller has to bound in length."""
+"""Like `parse_request_line`, but with a cache. The caller must bound the length of the lines."""
 
 
 def _parse_other_form(line: bytes) -> RequestLine:
@@ -78,7 +79,7 @@ def _parse_other_form(line: bytes) -> RequestLine:
     if _TARGET.fullmatch(target) is None or b"\\" in target.partition(b"?")[0]:
         raise RemoteProtocolError(400, "forbidden character in the request target: RFC 9112 section 3.2")
     method = _method(raw_method)
-    # A higher minor version is served as the highest that is known: RFC 9110 section 2.5.
+    # A higher minor version is treated as the highest known one: RFC 9110 section 2.5.
     version = "1.0" if protocol == b"HTTP/1.0" else "1.1"
     if target == b"*" and method == "OPTIONS":
         return RequestLine(method, target, target, b"", version, None)
@@ -95,6 +96,7 @@ def _method(raw: bytes) -> str:
     if raw == b"CONNECT":
         raise RemoteProtocolError(501, "CONNECT is not served here: RFC 9110 section 9.3.6")
     if raw != raw.upper():
-        # Methods are case-sensitive, and ASGI's are upper-case: another one than a proxy has seen must not come of it.
+        # Methods are case-sensitive, but those of ASGI are upper-case. Converting one would change the method that a
+        # proxy in front has seen.
         raise RemoteProtocolError(501, "no method has lower-case letters: RFC 9110 section 9.1")
     return raw.decode("ascii")

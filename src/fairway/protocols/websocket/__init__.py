@@ -1,1 +1,1 @@
-"""WebSocket (RFC 6455) and permessage-deflate (RFC 7692) without I/O: bytes, numbers and events only."""
+"""WebSocket (RFC 6455) and permessage-deflate (RFC 7692) without I/O and without a clock."""

@@ -1,29 +1,30 @@
-"""From bytes to WebSocket messages: the server's side of RFC 6455 section 5.
+"""Decodes bytes from a client into WebSocket messages: the server's side of RFC 6455 section 5.
 
-Theory of operation. `decode` walks over the bytes at hand, one frame a turn. There are three ways through a turn:
+Theory of operation. `decode` takes one frame after another from its input. There are three ways to take a frame:
 
-* A whole, unfragmented, uncompressed message takes a straight line at the top of the loop. Nearly all messages do.
-* Any other frame that is there in full is taken in one go: control frames, fragments, compressed messages.
-* A data frame that is not complete is *streamed*. What has arrived of it is unmasked and checked at once, so bad UTF-8
-  fails in the middle of a frame (section 8.1), and a frame that is too long is refused from its header.
+* A complete, unfragmented, uncompressed message is decoded in a fast path at the top of the loop. Nearly all messages
+  are of this kind.
+* Any other complete frame is decoded at once: a control frame, a fragment, or a compressed message.
+* An incomplete data frame is *streamed*. The bytes that have arrived are unmasked and checked at once. So invalid UTF-8
+  fails in the middle of a frame (section 8.1), and a frame that is too long is refused when its header has arrived.
 
-Between two calls a decoder is in one of four states:
+Between two calls, a decoder is in one of four states:
 
-* at rest: no message has begun, and no byte is kept;
-* inside a message: `_message` holds what there is of it. Its `left` counts the bytes that the current frame still
-  lacks, or is -1 between two of its frames;
-* *pending*: one of three budgets was used up (the number of items, the memory of the messages, what may be inflated for
-  now). Whole frames may lie in `_buffer`. The caller passes what arrives meanwhile to `keep`, and goes on with
-  `decode(b"")`. A budget is looked at before a frame and not within one, so the last message may exceed it;
-* finished: after a `Close` or a `Failure`. All further input is ignored.
+* *At rest*: no message has begun, and no bytes are kept.
+* *Inside a message*: `_message` holds the parts that have arrived. Its `left` is the number of bytes that are missing
+  from the current frame, or -1 between two frames.
+* *Pending*: one of three budgets is used up: the number of items, the memory of the messages, or the bytes that may be
+  inflated for now. Complete frames may lie in `_buffer`. The caller must pass new bytes to `keep`, and continue with
+  `decode(b"")`. Budgets are checked before each frame and not within frames, so the last message may exceed them.
+* *Finished*: a `Close` or a `Failure` has been returned. All further input is ignored.
 
-Bytes are kept raw in `_buffer` only while pending, or while a header or a control frame is incomplete.
+`_buffer` keeps undecoded bytes only in the pending state, and while a header or a control frame is incomplete.
 
-Budgets count memory and not bytes on the wire: 1 KiB may inflate to 1 MiB, and a text with one character from beyond
-the Basic Multilingual Plane takes four bytes for each of its characters.
+The memory budget is not in bytes on the wire: 1 KiB may inflate to 1 MiB, and a text with one character outside of the
+Basic Multilingual Plane takes four bytes for each of its characters.
 
-Nothing that the peer sends raises: a broken rule is the last item of a result, as a `Failure`. Any split of the input
-gives the same items.
+No method raises because of what the peer sends. If the peer breaks a rule, the last item of a result is a `Failure`.
+Every split of the input into pieces gives the same items.
 """
 
 from __future__ import annotations
@@ -53,18 +54,18 @@ from fairway.protocols.websocket.masking import apply_mask
 
 Item: TypeAlias = str | bytes | Ping | Pong | Close | Failure
 
-# Looked up once, and not for every text that does not come in one piece.
+# Look this up only once, not for each text that arrives in several pieces.
 _new_utf8_decoder = getincrementaldecoder("utf-8")
 
-# Pieces shorter than this are put together at once: a list of tiny objects would take many times what it holds.
+# Pieces shorter than this are joined at once: a list of tiny objects would take many times the memory of its content.
 _SMALL_PIECE = 1024
 
 
 class _PeerError(Exception):
-    """Carries a Failure from where a rule is broken to the one place that reports it.
+    """Carries a `Failure` from the place that finds a broken rule to `decode`, which reports it.
 
-    It never leaves `decode`. Inside, raising keeps the rules readable: each stands where its bytes are at hand, and
-    none of the calls in between has to pass on that something was wrong.
+    It is never raised out of `decode`. Because of it, each rule can be checked where its bytes are read, and the calls
+    in between need not pass on errors.
     """
 
     def __init__(self, code: int, reason: str) -> None:
@@ -72,7 +73,7 @@ class _PeerError(Exception):
 
 
 class _Message:
-    """A message that is being put together: there is one only meanwhile, so that a decoder at rest is small."""
+    """An incomplete message. It exists only while a message is incomplete, so that a decoder at rest is small."""
 
     __slots__ = ("compressed", "fin", "fragments", "left", "mask", "opcode", "parts", "seen", "size", "utf8")
 
@@ -81,31 +82,34 @@ class _Message:
         self.compressed = compressed
         self.size = 0
         self.fragments = 0
-        self.parts: list[Any] = []  # str for text that is checked as it comes, else bytes
-        # Compressed text cannot be checked before it is inflated, and that happens when all of it is there: to inflate
-        # piece by piece would keep a window of 32 KiB for each message under way.
+        self.parts: list[Any] = []  # str for uncompressed text, otherwise bytes
+        # A compressed text is inflated, and then checked, once it is complete. Inflating it piece by piece would keep a
+        # window of 32 KiB for each incomplete message.
         self.utf8: IncrementalDecoder | None = None
         if opcode == TEXT and not compressed:
             self.utf8 = _new_utf8_decoder("strict")
-        # The data frame that is being streamed; -1 says: none.
+        # Bytes that are missing from the data frame that is being streamed; -1 if there is none.
         self.left = -1
         self.fin = False
         self.mask = b""
-        self.seen: tuple[float, int] | None = None  # when its pace was last looked at, and how much there was of it
+        self.seen: tuple[float, int] | None = None  # when its rate was last checked, and its size then
 
 
-# Stands in the place of a message when nothing more is to be decoded. A sentinel rather than a flag: whoever may begin
-# or continue a message has to look at `_message` anyway, and cannot forget to look at a second attribute.
+# The value of `_message` in the finished state. A sentinel is safer than a flag: code that begins or continues a
+# message must check `_message` in any case, and might forget to check a second attribute.
 _FINISHED = _Message(0, False)
 
 
 class Decoder:
     """Decodes what one client sends.
 
-    `max_frame_bytes` and `max_message_bytes` are payload sizes, the latter after decompression too; `max_fragments`
-    bounds the frames of one message. A message that has begun has to arrive at `min_rate` bytes a second, on average
-    over `patience` seconds. `inflation` is given if permessage-deflate was negotiated (without context
-    takeover); several decoders may share one.
+    `max_frame_bytes` and `max_message_bytes` limit the payload of a frame and of a message, the latter also after
+    decompression. `max_fragments` limits the number of frames of a message. A message that has begun must arrive at
+    `min_rate` bytes a second, on average over `patience` seconds. `inflation` is needed if permessage-deflate was
+    negotiated (without context takeover). Several decoders may share one.
+
+    `pending` is true in the pending state. `controls` says whether the last result of `decode` has other items than
+    messages.
     """
 
     __slots__ = ("_buffer", "_message", "controls", "inflation", "limits", "pending")
@@ -119,7 +123,7 @@ class Decoder:
         min_rate: int = 0,
         patience: float = inf,
     ) -> None:
-        # One tuple, shared by all decoders with the same limits, instead of three attributes.
+        # All decoders with the same limits share one tuple, which takes less memory than attributes.
         self.limits = _shared_limits(max_frame_bytes, max_message_bytes, max_fragments, min_rate, patience)
         self.inflation = inflation
         self.pending = False
@@ -128,15 +132,17 @@ class Decoder:
         self._message: _Message | None = None
 
     def decode(self, data: bytes, budget: int = 256, room: float = inf) -> list[Item]:
-        """The items that are complete now, in order: at most `budget` of them, and none after the one with which the
-        messages take `room` bytes of memory.
+        """Decode these bytes, and return the items that are complete now, in order.
+
+        Returns at most `budget` items, and none after the item with which the messages take `room` bytes of memory. If
+        a budget is used up, the decoder is `pending`.
         """
         self.pending = False
         self.controls = False
-        # One short text message and nothing else: what most reads bring. bench/micro/websocket.py has the gain. The
-        # conditions are those of a frame that is final, masked and without reserved bits, whose length fits into the
-        # seven bits of its header and is exactly what has come; and nothing may lie in front of it. What fails one of
-        # them is not wrong, it only goes the longer way.
+        # A fast path for the most frequent input: exactly one short text message (measured in
+        # bench/micro/websocket.py). The conditions: the frame is final, masked and without reserved bits, its length
+        # fits into the seven bits of the first form, the input is exactly the frame, and nothing is kept from before.
+        # Input that fails a condition may still be valid, and takes the longer path.
         size = len(data) - 6
         if (
             0 <= size < 126
@@ -151,19 +157,19 @@ class Decoder:
             try:
                 return [apply_mask(data[6:], data[2:6]).decode()]
             except UnicodeDecodeError:
-                pass  # reported below, like every other fault
+                pass  # the longer path reports it
         items: list[Item] = []
         if self._message is _FINISHED:
             return items
-        # Unless the decoder was pending, what was kept is the beginning of a header or of a control frame: so little
-        # that to join it costs less than to walk over two pieces.
+        # Unless the decoder was pending, only the beginning of a header or of a control frame is kept. That is so short
+        # that joining costs less than decoding two pieces.
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
         try:
             position = self._walk(data, items, budget, room)
         except _PeerError as error:
-            # What was complete before the broken rule stays in front of it: the client said it in time.
+            # The items that were complete before the broken rule are still returned, in front of the failure.
             self._finish()
             self.controls = True
             items.append(error.failure)
@@ -173,26 +179,26 @@ class Decoder:
         return items
 
     def keep(self, data: bytes) -> None:
-        """Take bytes without decoding any: they are pending. Behind the end nothing is kept."""
+        """Keep bytes for a later `decode(b"")`, because the decoder is pending. Once it is finished, ignore them."""
         if self._message is not _FINISHED:
             self._buffer += data
             self.pending = True
 
     def _walk(self, data: bytes, items: list[Item], budget: int, room: float) -> int:
-        """Take frames until the data or a budget is used up; the position of the first byte that is not taken."""
+        """Decode frames until the data or a budget is used up. Return the position of the first byte that is left."""
         position = 0
         end = len(data)
-        # The data begins in the middle of a frame whose header was in an earlier call. No budget can be used up yet,
-        # and `_stream` takes no more than what is left of that one frame.
+        # The data begins in the middle of a frame, whose header came with an earlier call. No budget is used up yet,
+        # and `_stream` only takes the rest of this frame.
         if self._message is not None and self._message.left >= 0:
             position = self._stream(self._message, data, 0, items)
             room -= sum(map(getsizeof, items))
-        # For a message of one frame the two limits are one.
+        # A message of one frame must respect both limits.
         limit = min(self.limits[0], self.limits[1])
-        # Six bytes are the shortest frame from a client: two of header, four of mask (section 5.2).
+        # The shortest frame from a client has six bytes: a header of two and a mask of four (section 5.2).
         while end - position >= 6:
-            # Set by `_stream`, when a compressed message is complete but must not be inflated now. It keeps its place:
-            # nothing behind it may be looked at, or messages would change their order.
+            # `_stream` sets this if a compressed message is complete but must not be inflated now. Later frames must
+            # wait for it, or messages would change their order.
             if self.pending:
                 return position
             if len(items) >= budget or room <= 0:
@@ -200,7 +206,7 @@ class Decoder:
                 return position
             first = data[position]
             second = data[position + 1]
-            # A whole, unfragmented, uncompressed message in one piece: nearly always.
+            # The fast path: a complete, unfragmented, uncompressed message. Nearly all are.
             if (first == 0x81 or first == 0x82) and second >= 0x80 and self._message is None:
                 length = second & 0x7F
                 start = position + 6
@@ -209,9 +215,9 @@ class Decoder:
                         length = data[position + 2] << 8 | data[position + 3]
                         start = position + 8
                     else:
-                        length = -1  # left to the general path
+                        length = -1  # for the general path
                 stop = start + length
-                # A length that is not in its shortest form, or too long, is refused on the general path.
+                # The general path refuses a length that is too long or not in its shortest form.
                 if 0 <= length <= limit and stop <= end and (length > 125 or start == position + 6):
                     payload = apply_mask(data[start:stop], data[start - 4 : start])
                     position = stop
@@ -224,7 +230,7 @@ class Decoder:
                     items.append(item)
                     room -= getsizeof(item)
                     continue
-            # The general way takes one frame, which completes one item or none.
+            # The general path takes one frame, which completes one item or none.
             count = len(items)
             following = self._frame(data, position, items)
             if following is None:
@@ -234,16 +240,18 @@ class Decoder:
             room -= sum(map(getsizeof, items[count:]))
             position = following
         if 2 <= end - position < 6 and self._message is not _FINISHED and not self.pending:
-            # A header that is not complete may already be wrong: refuse it without waiting for the rest.
+            # An incomplete header may already break a rule. Refuse it without waiting for the rest.
             self._check_first_bytes(data[position], data[position + 1])
         return position
 
     def _frame(self, data: bytes, position: int, items: list[Item]) -> int | None:
-        """Take the frame at `position`. Return the position behind what was taken, or None when nothing can be before
-        more bytes have come: a control frame is taken whole (section 5.5), a data frame as soon as its header is there.
+        """Take the frame at `position`. Return the position behind the bytes that were taken.
+
+        Return None if more bytes are needed. A control frame is taken when it is complete (section 5.5), a data frame
+        as soon as its header is complete.
         """
         first, second = data[position], data[position + 1]
-        # Before anything is waited for: what the first two bytes rule out must not make anybody wait for more.
+        # Check these first, so that a frame whose first two bytes break a rule is refused without waiting for more.
         self._check_first_bytes(first, second)
         length = second & 0x7F
         start = position + 6
@@ -255,15 +263,15 @@ class Decoder:
             return None
         if length == 126:
             length = data[position + 2] << 8 | data[position + 3]
-            # A length in a longer form than it needs is refused, although it could be read: two parties that read such
-            # a frame differently would see different frames behind it.
+            # A length in a longer form than needed could be read, but is refused: if a proxy reads it differently, the
+            # two parties see different frames behind it.
             if length < 126:
                 raise _PeerError(PROTOCOL_ERROR, "length not in the shortest form (RFC 6455 section 5.2)")
         elif length == 127:
             length = int.from_bytes(data[position + 2 : position + 10], "big")
             if length < 0x10000 or length >> 63:
                 raise _PeerError(PROTOCOL_ERROR, "length not in the shortest form (RFC 6455 section 5.2)")
-        # Control frames may stand between the fragments of a message, and touch nothing of it.
+        # A control frame may come between the fragments of a message, and does not change the message.
         if first & 0x08:
             stop = start + length
             if stop > len(data):
@@ -295,11 +303,11 @@ class Decoder:
             raise _PeerError(PROTOCOL_ERROR, "new message inside a fragmented one (RFC 6455 section 5.4)")
 
     def _begin_data_frame(self, first: int, length: int) -> _Message:
-        """Judge a frame by its header alone: what is too long is refused before any of it is kept."""
+        """Check the limits with the header alone, so that nothing of a frame that is too long is kept."""
         max_frame, max_message, max_fragments, _, _ = self.limits
         message = self._message
         if message is None:
-            # Opcode and RSV1 belong to the first frame; `_check_first_bytes` has seen to it that no other has them.
+            # Opcode and RSV1 belong to the first frame. `_check_first_bytes` has checked that no other frame has them.
             message = self._message = _Message(first & 0x0F, bool(first & 0x40))
         message.fragments += 1
         message.size += length
@@ -316,22 +324,22 @@ class Decoder:
         return message
 
     def _stream(self, message: _Message, data: bytes, position: int, items: list[Item]) -> int:
-        """Take what there is of the current data frame."""
+        """Take the bytes of the current data frame that have arrived. Return the position behind them."""
         stop = min(position + message.left, len(data))
         count = stop - position
         if count:
             mask = message.mask
             self._append(message, apply_mask(data[position:stop], mask))
-            # The next piece begins where this one ends in the four bytes of the mask (section 5.3).
+            # Rotate the mask, so that the next piece begins at the right one of its four bytes (section 5.3).
             turn = count & 3
             if turn:
                 message.mask = mask[turn:] + mask[:turn]
             message.left -= count
         if message.left == 0:
-            # The frame is complete. If the allowance for inflating is used up, it stays so until it is asked for again:
-            # `left` remains 0, so that the next call comes here first, with no further byte.
+            # The frame is complete. If the budget for inflating is used up, `left` remains 0, so that the next call
+            # comes here first, before it reads further bytes.
             if message.fin and message.compressed and self.inflation is not None and self.inflation.left <= 0:
-                self.pending = True  # it is complete, but not to be inflated now
+                self.pending = True  # the message is complete, but must not be inflated now
                 return stop
             message.left = -1
             if message.fin:
@@ -340,15 +348,16 @@ class Decoder:
         return stop
 
     def _append(self, message: _Message, payload: bytes) -> None:
-        """Keep an unmasked piece; of uncompressed text, what it decodes to."""
+        """Keep an unmasked piece of the message. A piece of uncompressed text is decoded."""
         piece: Any = payload
         if message.utf8 is not None:
             try:
                 piece = message.utf8.decode(payload)
             except UnicodeDecodeError:
                 raise _bad_utf8() from None
-        # A peer that sends a megabyte in frames of one byte must not make us keep a million objects. Joining two small
-        # pieces copies at most `_SMALL_PIECE` bytes, so the work stays linear in what came.
+        # A peer may send a megabyte in frames of one byte. Small pieces are joined, so that this does not make a
+        # million objects. Joining copies at most `_SMALL_PIECE` bytes, so the work is linear in the size of the
+        # message.
         parts = message.parts
         if parts and len(parts[-1]) < _SMALL_PIECE and len(piece) < _SMALL_PIECE:
             parts[-1] += piece
@@ -356,7 +365,7 @@ class Decoder:
             parts.append(piece)
 
     def _complete(self, message: _Message) -> str | bytes:
-        """Put the pieces together. The decoder of UTF-8 is told the end, so a sequence that is cut off fails."""
+        """Join the pieces, and inflate a compressed message. An incomplete UTF-8 sequence at the end is an error."""
         if message.utf8 is not None:
             try:
                 return "".join((*message.parts, message.utf8.decode(b"", True)))
@@ -378,7 +387,7 @@ class Decoder:
         try:
             data = inflate(message, max_message)
         except TooLarge:
-            # It was inflated up to the limit before it was refused, and that is what it has cost.
+            # The message was inflated up to the limit before it was refused, so count this cost.
             inflation.spend(max_message)
             raise _too_big(max_message) from None
         except InflateError:
@@ -399,7 +408,7 @@ class Decoder:
     def _close(self, payload: bytes) -> Close:
         if not payload:
             return Close(NO_STATUS_RECEIVED, "")
-        # Either nothing, or a code of two bytes and a reason.
+        # A payload is empty, or a code of two bytes and then a reason.
         if len(payload) == 1:
             raise _PeerError(PROTOCOL_ERROR, "close frame of one byte (RFC 6455 section 5.5.1)")
         code = payload[0] << 8 | payload[1]
@@ -417,17 +426,19 @@ class Decoder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing more is decoded: the peer has closed, or broken a rule."""
+        """Whether all further input is ignored, because the peer has sent a Close or broken a rule."""
         return self._message is _FINISHED
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether the next byte begins a frame that continues nothing."""
+        """Whether no message has begun and no bytes are kept."""
         return self._message is None and not self._buffer
 
     def is_too_slow(self, now: float) -> bool:
-        """Whether the message under way has not gone on fast enough. To be asked now and then: it counts from when that
-        was asked first, and judges when the patience has passed, and again each time that it has.
+        """Whether the incomplete message arrives more slowly than `min_rate`. Call this now and then.
+
+        The first call for a message starts the measurement. The first call after `patience` seconds compares the rate,
+        and starts the next measurement. All other calls return False.
         """
         message = self._message
         _, _, _, rate, patience = self.limits
@@ -441,14 +452,14 @@ class Decoder:
         return size - seen < rate * (now - at)
 
     def forgive(self) -> None:
-        """The peer could not go on meanwhile, because it was not read: count from the next time that is asked."""
+        """Start the measurement of `is_too_slow` anew, because the server has not read from the peer meanwhile."""
         message = self._message
         if message is not None and message is not _FINISHED:
             message.seen = None
 
     @property
     def held_bytes(self) -> int:
-        """How much of unfinished frames and messages is kept: bounded by the limits."""
+        """How many bytes of incomplete frames and messages are kept. Bounded by the limits, unless `keep` is called."""
         parts = self._message.parts if self._message is not None else ()
         return len(self._buffer) + sum(map(len, parts))
 

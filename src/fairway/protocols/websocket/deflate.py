@@ -1,8 +1,10 @@
-"""permessage-deflate (RFC 7692) that shares: no context takeover in either direction.
+"""permessage-deflate (RFC 7692) without context takeover in either direction.
 
-So a compressed message is the same bytes for every client that negotiated the same window, it is made once for all of
-them, and no compressor or inflate window is kept per connection. Small messages stay uncompressed (section 6 leaves
-that to the sender). Pure: negotiation, compression and decompression are functions of their arguments.
+Without context takeover, a compressed message has the same bytes for all clients that have negotiated the same window,
+so it is compressed once for all of them. Also, no compressor and no inflate window is kept for a connection. Small
+messages are not compressed, which section 6 leaves to the sender.
+
+Negotiation, compression and decompression are pure functions.
 """
 
 from __future__ import annotations
@@ -15,11 +17,10 @@ from fairway.protocols.websocket.frames import BINARY, FIN, RSV1, TEXT, binary_f
 
 EXTENSION = "permessage-deflate"
 
-# A longer message is sent as it is. Compressing takes 10 to 50 ms for each MiB, and everybody else waits for it.
+# Longer messages are not compressed: this would block the event loop for 10 to 50 ms for each MiB.
 MAX_DEFLATED_BYTES = 1 << 20
 
-# A window of 4 KiB costs little time and memory and loses little on messages of a few KiB; it fits every client's
-# window.
+# A window of 4 KiB needs little time and memory, and compresses messages of a few KiB nearly as well as a larger one.
 WINDOW_BITS = 12
 _MIN_WINDOW_BITS = 9  # zlib cannot write a raw stream with a window of 8 bits
 _TAIL = b"\x00\x00\xff\xff"
@@ -35,10 +36,10 @@ class TooLarge(Exception):
 
 
 class Inflation:
-    """How many bytes may be inflated for now, by one decoder or by many; a message that is begun is finished.
+    """A budget of bytes that one or more decoders may inflate for now. It is checked before each message.
 
-    Inflating takes up to 10 ms for a MiB that was 1 KiB on the wire, so whoever decodes for many shares one among them
-    and refills it from time to time.
+    One MiB may be 1 KiB on the wire, and takes up to 10 ms to inflate. So a server shares one budget among many
+    decoders, and refills it from time to time.
     """
 
     __slots__ = ("left",)
@@ -47,13 +48,14 @@ class Inflation:
         self.left = left
 
     def spend(self, size: int) -> None:
-        """So many bytes have been inflated."""
+        """Note that this number of bytes has been inflated."""
         self.left -= size
 
 
 class DeflateEncoder:
-    """Messages as single frames, compressed from `min_bytes` up to `MAX_DEFLATED_BYTES` where that makes them
-    shorter."""
+    """Encodes messages as single frames. Messages from `min_bytes` up to `MAX_DEFLATED_BYTES` are compressed, if that
+    makes them shorter.
+    """
 
     __slots__ = ("level", "min_bytes", "window_bits")
 
@@ -84,12 +86,15 @@ class DeflateEncoder:
 
 @lru_cache(maxsize=64)
 def encoder(level: int, min_bytes: int, window_bits: int = WINDOW_BITS) -> DeflateEncoder:
-    """The one encoder for these parameters: sharing it is what lets payloads be compressed once."""
+    """The encoder for these parameters. Connections share it, so a payload is compressed only once for all of them."""
     return DeflateEncoder(level, min_bytes, window_bits)
 
 
 def inflate(data: bytes, max_bytes: int) -> bytes:
-    """The decompressed message; never holds more than `max_bytes` + 1 of it (a compression bomb ends there)."""
+    """Decompress a message. Raises `TooLarge` if it has more than `max_bytes`, and `InflateError` if it is malformed.
+
+    A compression bomb is harmless: at most `max_bytes` + 1 bytes are decompressed.
+    """
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         message = inflater.decompress(data + _TAIL, max_bytes + 1)
@@ -98,7 +103,7 @@ def inflate(data: bytes, max_bytes: int) -> bytes:
     if len(message) > max_bytes or inflater.unconsumed_tail:
         raise TooLarge
     if inflater.unused_data not in (b"", _TAIL, b"\x00" + _TAIL):
-        # A final block is allowed (section 7.2.3.4, with an empty block behind it), but must end the message.
+        # A final block is allowed, with an empty block behind it (section 7.2.3.4), but it must be the last one.
         raise InflateError("data behind the final block")
     if data and not inflater.eof and not _ends_with_a_block(inflater):
         raise InflateError("the data ends inside a block")
@@ -106,7 +111,7 @@ def inflate(data: bytes, max_bytes: int) -> bytes:
 
 
 def _ends_with_a_block(inflater: zlib._Decompress) -> bool:
-    """Whether the data so far was cut at the end of a block: only there a final empty block can be read."""
+    """Whether the data ends at the end of a block. Only then can a final empty block be read after it."""
     try:
         return not inflater.decompress(_FINAL_BLOCK) and inflater.eof
     except zlib.error:
@@ -114,10 +119,10 @@ def _ends_with_a_block(inflater: zlib._Decompress) -> bool:
 
 
 def negotiate(offers: list[tuple[str, dict[str, str | None]]]) -> tuple[str, int] | None:
-    """The answer to the first acceptable offer, as the value of Sec-WebSocket-Extensions, and our window bits.
+    """Accept the first acceptable offer. Return the value of Sec-WebSocket-Extensions for it, and our window bits.
 
-    An offer with an unknown, repeated or malformed parameter is declined (RFC 7692 section 7.1), the next one is
-    looked at; None: go on without compression.
+    Offers with unknown, repeated or malformed parameters are declined (RFC 7692 section 7.1). None if no offer is
+    acceptable: then the connection has no compression.
     """
     for name, parameters in offers:
         if name != EXTENSION:
@@ -144,7 +149,7 @@ def _accept(parameters: dict[str, str | None]) -> int | None:
                 return None
             bits = min(bits, wanted)
         elif name == "client_max_window_bits":
-            # Without context takeover and with an inflate window of 32 KiB any window of the client is fine.
+            # Without context takeover, and with an inflate window of 32 KiB, the client may use any window.
             if value is not None and _window_bits(value) is None:
                 return None
         else:

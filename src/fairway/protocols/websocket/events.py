@@ -1,4 +1,4 @@
-"""What a WebSocket decoder reports besides messages. Messages themselves are bare `str` and `bytes`."""
+"""The items that a WebSocket decoder returns besides messages, which are plain `str` and `bytes`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Pong:
 
 
 class Close:
-    """A Close frame; `code` is 1005 when it carried none (section 7.1.5)."""
+    """A Close frame. `code` is 1005 if it has none (section 7.1.5)."""
 
     __slots__ = ("code", "reason")
 
@@ -32,7 +32,7 @@ class Close:
 
 
 class Failure:
-    """The peer broke the protocol, or a limit: the close code to send, and the reason, ending with the section."""
+    """The peer broke the protocol or exceeded a limit. `code` is the close code to send. `reason` names the section."""
 
     __slots__ = ("code", "reason")
 

@@ -1,7 +1,7 @@
-"""WebSocket frames as a server sends them (RFC 6455 section 5), and the close codes.
+"""Encodes WebSocket frames as a server sends them (RFC 6455 section 5), and defines the close codes.
 
-Pure functions from payload to bytes; nothing is masked, because a server must not mask (section 5.1). The inverse
-is in `decoder`.
+These are pure functions from payload to bytes. The frames are not masked, because a server must not mask them (section
+5.1). Decoding is in `decoder`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_REASON_BYTES = MAX_CONTROL_PAYLOAD - 2
 _LENGTH_16 = Struct("!BBH").pack
 _LENGTH_64 = Struct("!BBQ").pack
 
-# The headers of small frames, ready made: looking one up costs a third of packing it.
+# The headers of small frames. Looking one up takes a third of the time to make it.
 _SMALL = {
     first: [bytes((first, length)) for length in range(126)]
     for first in (FIN | TEXT, FIN | BINARY, FIN | RSV1 | TEXT, FIN | RSV1 | BINARY)
@@ -41,7 +41,7 @@ _SMALL_TEXT = _SMALL[FIN | TEXT]
 
 
 def header(first: int, length: int) -> bytes:
-    """The header of an unmasked frame; `first` holds FIN, the reserved bits and the opcode."""
+    """The header of an unmasked frame. `first` is its first byte: FIN, the reserved bits and the opcode."""
     if length < 126:
         return bytes((first, length))
     if length < 0x10000:
@@ -50,14 +50,14 @@ def header(first: int, length: int) -> bytes:
 
 
 def text_frame(data: bytes) -> bytes:
-    """A whole text message of UTF-8 bytes."""
+    """A complete text message, from its UTF-8 bytes."""
     if len(data) < 126:
         return _SMALL_TEXT[len(data)] + data
     return header(FIN | TEXT, len(data)) + data
 
 
 def binary_frame(data: bytes) -> bytes:
-    """A whole binary message."""
+    """A complete binary message."""
     return header(FIN | BINARY, len(data)) + data
 
 
@@ -67,8 +67,9 @@ def is_valid_close_code(code: int) -> bool:
 
 
 def close_frame(code: int | None, reason: str = "") -> bytes:
-    """A Close frame. A reason longer than 123 bytes of UTF-8 is cut between characters; without a code, none is
-    sent.
+    """A Close frame. A reason of more than 123 bytes of UTF-8 is cut between two characters.
+
+    Without a code, or with 1005, the frame has neither code nor reason.
     """
     if code is None or code == NO_STATUS_RECEIVED:
         return header(FIN | CLOSE, 0)
@@ -87,7 +88,7 @@ def pong_frame(data: bytes) -> bytes:
 
 
 class PlainEncoder:
-    """Messages as single uncompressed frames."""
+    """Encodes messages as single uncompressed frames."""
 
     __slots__ = ()
 

@@ -1,9 +1,9 @@
-"""The opening handshake of a WebSocket, seen from the server: over HTTP/1.1 (RFC 6455 section 4.2) and, as an extended
+"""The server's side of a WebSocket's opening handshake, over HTTP/1.1 (RFC 6455 section 4.2) and, as an extended
 CONNECT, over HTTP/2 (RFC 8441 section 5).
 
-`check` and `check_connect` judge the request's headers and return an `Offer`, or the `Refusal` to answer with.
-`agreed_headers` makes the headers that accept it, to which `accept_headers` adds those of the 101 response. Pure
-functions of header lists with lower-case names.
+`check` and `check_connect` check the headers of a request, and return an `Offer`, or the `Refusal` to answer with.
+`accept_headers` returns the headers of the 101 response that accepts an offer. `agreed_headers` returns those of them
+that HTTP/2 needs, too. All are pure functions of lists of headers with lower-case names.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from fairway.protocols.websocket.deflate import negotiate
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
-# Clients offer one extension or two, of which the only one here has four parameters; what is behind is not read.
+# Clients offer one or two extensions, and the only one that is known here has four parameters. Further offers and
+# parameters are not read.
 _MAX_OFFERS = 16
 _MAX_PARAMETERS = 8
 
 
 class Offer:
-    """What the client asks for: its key (empty over HTTP/2, which has none), its subprotocols in order, and the
-    extensions' answer if one is acceptable.
+    """A valid handshake of a client.
+
+    `key` is empty over HTTP/2. `subprotocols` are in the client's order. `deflate` is the answer to its offer of
+    permessage-deflate and our window bits, or None.
     """
 
     __slots__ = ("deflate", "key", "subprotocols")
@@ -39,9 +42,7 @@ class Offer:
 
 
 class Refusal:
-    """Why the handshake fails: status and headers of the answer, and the reason for the log, ending with the
-    section.
-    """
+    """The answer to an invalid handshake: status and headers. `reason` is for the log, and names the section."""
 
     __slots__ = ("headers", "reason", "status")
 
@@ -54,7 +55,7 @@ class Refusal:
 def check(
     method: str, version: str, headers: Headers, allow_deflate: bool = True, max_subprotocols: int = 50
 ) -> Offer | Refusal:
-    """Judge a request that asks for `Upgrade: websocket`."""
+    """Check a request that asks for `Upgrade: websocket`."""
     asked = _Asked(headers)
     if len(asked.keys) > 1:
         return Refusal(400, "more than one Sec-WebSocket-Key (RFC 6455 section 11.3.1)")
@@ -76,12 +77,12 @@ def check(
 
 
 def check_connect(headers: Headers, allow_deflate: bool = True, max_subprotocols: int = 50) -> Offer | Refusal:
-    """Judge an extended CONNECT for `websocket`; a key, which means nothing here, is ignored."""
+    """Check an extended CONNECT for `websocket`. A key is ignored, because it has no meaning in HTTP/2."""
     asked = _Asked(headers)
     if len(asked.versions) > 1:
         return _SEVERAL_VERSIONS
     if asked.versions != [b"13"]:
-        # Not 426: nothing is upgraded in HTTP/2.
+        # The status is not 426, because HTTP/2 has no upgrade.
         return Refusal(400, "the version is not 13 (RFC 6455 section 4.4)", [(b"sec-websocket-version", b"13")])
     return asked.offer(b"", allow_deflate, max_subprotocols)
 
@@ -90,7 +91,7 @@ _SEVERAL_VERSIONS = Refusal(400, "more than one Sec-WebSocket-Version (RFC 6455 
 
 
 class _Asked:
-    """The fields of a handshake, sorted."""
+    """The fields of a handshake, by name."""
 
     __slots__ = ("_extensions", "_protocols", "keys", "versions")
 
@@ -112,7 +113,7 @@ class _Asked:
                 self._extensions.append(value)
 
     def offer(self, key: bytes, allow_deflate: bool, max_subprotocols: int) -> Offer | Refusal:
-        """What the client offers beside its key."""
+        """Check the subprotocols and extensions. Return the offer with this key, or a refusal."""
         try:
             subprotocols = elements(b",".join(self._protocols)) if self._protocols else []
         except ValueError as error:
@@ -127,7 +128,7 @@ class _Asked:
 
 def _is_key(key: bytes) -> bool:
     try:
-        # 24 characters are 16 bytes only with "==" at the end.
+        # 24 characters decode to 16 bytes only if they end with "==".
         return len(key) == 24 and len(binascii.a2b_base64(key, strict_mode=True)) == 16
     except binascii.Error:
         return False
@@ -139,7 +140,7 @@ def accept_key(key: bytes) -> bytes:
 
 
 def accept_headers(offer: Offer, subprotocol: str | None, headers: Headers) -> Headers:
-    """The headers of the 101 response: the protocol's own, then the application's in their order."""
+    """The headers of the 101 response: those of the protocol, then the application's in their order."""
     return [
         (b"upgrade", b"websocket"),
         (b"connection", b"Upgrade"),
@@ -149,7 +150,7 @@ def accept_headers(offer: Offer, subprotocol: str | None, headers: Headers) -> H
 
 
 def agreed_headers(offer: Offer, subprotocol: str | None, headers: Headers) -> Headers:
-    """The headers that say what was agreed on, then the application's."""
+    """The headers for the chosen subprotocol and extension, then the application's."""
     own: Headers = []
     if subprotocol is not None:
         own.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
@@ -159,9 +160,7 @@ def agreed_headers(offer: Offer, subprotocol: str | None, headers: Headers) -> H
 
 
 def parse_extensions(values: list[bytes]) -> list[tuple[str, dict[str, str | None]]]:
-    """The offers of Sec-WebSocket-Extensions, in order; an offer that is malformed, or names a parameter twice, is
-    left out.
-    """
+    """The offers in Sec-WebSocket-Extensions, in order, without those that are malformed or repeat a parameter."""
     offers = []
     for value in values:
         for element in value.decode("latin-1").split(",", _MAX_OFFERS)[:_MAX_OFFERS]:

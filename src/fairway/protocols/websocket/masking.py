@@ -1,22 +1,22 @@
-"""Unmasking of what clients send (RFC 6455 section 5.3): a pure version, and a C one where it is available.
+"""Unmasks the payload of clients' frames (RFC 6455 section 5.3), in Python or, if it is available, in C.
 
-`apply_mask(data, mask)` is the faster of the two on this installation; `apply_mask_pure` is always there. Both give
-the same bytes. The C one comes with the `websockets` package. Measured by bench/micro/websocket.py.
+`apply_mask(data, mask)` is the C version if the `websockets` package is installed, which contains it. Otherwise it is
+`apply_mask_pure`. Both return the same bytes. bench/micro/websocket.py measures them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-# One table of 256 bytes for each key byte: x -> x ^ key, for bytes.translate.
+# For each byte of a mask, a table for `bytes.translate`: x -> x ^ key.
 _XOR = [bytes(value ^ key for value in range(256)) for key in range(256)]
 
-# From here on four strided translations beat one exclusive or of two large integers.
+# From this length on, four strided translations are faster than one exclusive or of two large integers.
 _STRIDES_FROM = 1024
 
 
 def apply_mask_pure(data: bytes, mask: bytes) -> bytes:
-    """`data` with each byte xor-ed with the mask byte of its position modulo 4."""
+    """Return `data`, with each byte xor-ed with the byte of the mask at its position modulo 4."""
     length = len(data)
     if length >= _STRIDES_FROM:
         out = bytearray(length)

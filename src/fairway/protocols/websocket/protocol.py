@@ -1,9 +1,12 @@
-"""One WebSocket after the handshake, without I/O: the closing handshake, pings, and when to give up.
+"""One WebSocket after its handshake, without I/O: the closing handshake, pings, and deadlines.
 
-States: OPEN -> CLOSING (our Close is sent, the peer's is awaited) -> CLOSED. The peer's Close, a broken rule, a lost
-connection or a missed deadline leads to CLOSED from either. Bytes come in through `receive_data`; messages and at most
-one `Closed` come out; what the protocol itself has to say lies in `data_to_send`. Time is an argument, in seconds of
-any monotonic clock: `next_deadline` says when `handle_deadline` wants to be called.
+Theory of operation. There are three states. OPEN is the first. In CLOSING, our Close has been sent, and the peer's is
+awaited. CLOSED is the last. The peer's Close, a broken rule, a lost connection or a missed deadline leads from OPEN or
+CLOSING to CLOSED.
+
+The caller passes received bytes to `receive_data`, which returns messages and at most one `Closed`. After each call,
+the caller writes the control frames in `data_to_send`. Times are arguments, in seconds of one monotonic clock.
+`next_deadline` returns when `handle_deadline` must be called.
 """
 
 from __future__ import annotations
@@ -29,11 +32,11 @@ from fairway.protocols.websocket.frames import (
 
 
 class LocalProtocolError(Exception):
-    """The application asked for something that the protocol does not allow in this state."""
+    """The caller asked for something that the protocol does not allow in this state."""
 
 
 class Closed:
-    """The connection has ended: the code and reason for the application, and whether the peer broke a rule."""
+    """The WebSocket has ended. `code` and `reason` are for the application. `fault`: whether the peer broke a rule."""
 
     __slots__ = ("code", "fault", "reason")
 
@@ -54,20 +57,24 @@ OPEN, CLOSING, CLOSED = State.OPEN, State.CLOSING, State.CLOSED
 Event: TypeAlias = str | bytes | Closed
 
 MESSAGE_TOO_SLOW = "message stopped arriving, or arrives too slowly"
-"""Why a connection is closed whose peer does not go on with a message that it has begun."""
+"""The reason for closing if the peer does not continue a message that it has begun."""
 
 _NOTHING: Sequence[Event] = ()
 _PING = ping_frame()
-_EMPTY_PONG = bytes((FIN | PONG, 0x80))  # the rest of it is the mask
+_EMPTY_PONG = bytes((FIN | PONG, 0x80))  # its mask follows
 
 
 class WebSocketProtocol:
-    """The server's end of one WebSocket. `now` is the time of the handshake; `phase`, from 0 to 1, is the part of the
-    interval after which the first Ping is due, and spreads the pings of many.
+    """The server's end of one WebSocket.
 
-    `ping_interval`: a Ping after that many seconds without a byte from the peer, 0 or infinity for none;
-    `ping_timeout`: the peer is given up when nothing at all came for that long after it, 0 or infinity for never;
-    `close_timeout`: how long the peer may take to answer our Close.
+    `now` is the time of the handshake. `times` are three durations in seconds:
+
+    * The *ping interval*: a Ping is sent after this time without a byte from the peer. 0 or infinity: never.
+    * The *ping timeout*: the peer is given up if no byte comes for this time after a Ping. 0 or infinity: never.
+    * The *close timeout*: how long the peer may take to answer our Close.
+
+    `phase`, from 0 to 1, is the fraction of the interval after which the first Ping is due. Different phases spread the
+    pings of many connections.
     """
 
     __slots__ = (
@@ -83,7 +90,7 @@ class WebSocketProtocol:
     )
 
     out: bytes
-    """The control frames that are due, to be looked at; `data_to_send` hands them out."""
+    """The control frames that `data_to_send` will return. Callers must not change it."""
 
     def __init__(
         self, decoder: Decoder, now: float, times: tuple[float, float, float] = (25, 20, 5), phase: float = 1.0
@@ -92,18 +99,20 @@ class WebSocketProtocol:
         self.state = OPEN
         self.times = times  # ping interval, ping timeout, close timeout: one tuple for all connections
         interval = times[0] if times[0] < inf else 0
-        # As if the peer had been silent for a while already: else clients that came together would be pinged together.
+        # This pretends that the peer has been silent for a while, so that clients that connect together are not pinged
+        # together.
         self.heard_at = now - interval * (1 - phase)
-        self._closing: Closed | None = None  # how our own Close will have ended it
+        self._closing: Closed | None = None  # the end that our own Close leads to
         self.out = b""
         self._pinged_at: float | None = None
-        # The deadline, as a sum: both are objects that many connections share, and what they make would not be.
+        # The deadline is the sum of these two. Many connections share these objects, but they could not share the sum.
         self._since = self.heard_at
         self._wait: float = interval  # 0 for none
 
     def receive_data(self, data: bytes, now: float, budget: int = 256, room: float = inf) -> Sequence[Event]:
-        """What these bytes complete, as far as the budgets go (see `Decoder.decode`). Nothing the peer sends raises;
-        after the end, input is ignored.
+        """Take bytes from the peer, and return the events that they complete, within the budgets of `Decoder.decode`.
+
+        Never raises because of what the peer sends. In CLOSED, input is ignored.
         """
         self.heard_at = now
         items = self.decoder.decode(data, budget, room)
@@ -112,13 +121,14 @@ class WebSocketProtocol:
         return items  # type: ignore[return-value]  # without controls they are messages
 
     def keep(self, data: bytes, now: float) -> None:
-        """Take bytes that come behind those that are pending (`Decoder.pending`), without decoding any."""
+        """Take bytes without decoding them, while earlier bytes are pending (`Decoder.pending`)."""
         self.heard_at = now
         self.decoder.keep(data)
 
     def receive_pong(self, data: bytes, now: float) -> bool:
-        """Whether these bytes are the answer to our Ping, which is mostly all that an idle client ever sends; then
-        there is nothing else to be done with them.
+        """If these bytes are exactly the answer to our Ping, take them and return True.
+
+        This is faster than `receive_data`. An idle client mostly sends nothing else.
         """
         if data[:2] == _EMPTY_PONG and len(data) == 6 and self.decoder.is_at_rest:
             self.heard_at = now
@@ -131,7 +141,7 @@ class WebSocketProtocol:
             if self.state is CLOSED:
                 break
             if isinstance(item, str | bytes):
-                # After our Close the application has said that it wants nothing more.
+                # After our Close, the application does not want any more messages.
                 if self.state is OPEN:
                     events.append(item)
             elif isinstance(item, Ping):
@@ -142,7 +152,7 @@ class WebSocketProtocol:
             elif isinstance(item, Failure):
                 events.append(self._fail(item))
             else:
-                assert isinstance(item, Pong)  # any byte from the peer proves it alive: nothing to do
+                assert isinstance(item, Pong)  # nothing to do: `heard_at` has been set
         return events
 
     def _peer_closes(self, close: Close) -> Closed:
@@ -158,11 +168,11 @@ class WebSocketProtocol:
         return self._end(Closed(failure.code, failure.reason, fault=True))
 
     def give_up(self, code: int, reason: str) -> Closed:
-        """The peer breaks a rule of ours: close, as if it were one of the protocol. Only while it is open."""
+        """Close as if the peer had broken a rule of the protocol: it has broken one of the server's. Only in OPEN."""
         return self._fail(Failure(code, reason))
 
     def receive_eof(self) -> list[Event]:
-        """The peer will send no more bytes: 1006 unless the closing handshake was complete, or is ours."""
+        """The peer has ended its side of the connection. The code is 1006, unless we have begun to close."""
         if self.state is CLOSED:
             return []
         if self._closing is not None:
@@ -170,8 +180,10 @@ class WebSocketProtocol:
         return [self._end(Closed(ABNORMAL_CLOSURE, "connection lost"))]
 
     def close(self, code: int, reason: str, now: float, timeout: float | None = None) -> None:
-        """Begin the closing handshake; the peer has `timeout`, else `close_timeout`, to answer. ValueError for a code
-        that may not be sent (RFC 6455 section 7.4).
+        """Begin the closing handshake. The peer has `timeout` seconds to answer, by default the close timeout.
+
+        Raises ValueError for a code that may not be sent (RFC 6455 section 7.4), and `LocalProtocolError` unless the
+        state is OPEN.
         """
         if self.state is not OPEN:
             raise LocalProtocolError("the connection is closing or closed already")
@@ -190,19 +202,21 @@ class WebSocketProtocol:
         self.out += data
 
     def data_to_send(self) -> bytes:
-        """The control frames that are due, once; b"" when there are none. To be written in order with messages."""
+        """Return the control frames that are due, and forget them. Write them in order with messages."""
         out, self.out = self.out, b""
         return out
 
     def next_deadline(self) -> float | None:
-        """When `handle_deadline` has something to judge; it may move later as bytes come in, never earlier in OPEN."""
+        """When to call `handle_deadline`, or None. While OPEN, it never becomes earlier, so a set timer may stay."""
         if self.state is CLOSED or (self.state is OPEN and not self._wait):
             return None
         return self._since + self._wait
 
     def handle_deadline(self, now: float, reading: bool = True) -> Sequence[Event]:
-        """Send a Ping, or give up. While reading is paused (`reading` false) no missing Pong is held against the
-        peer, but Pings are sent: if the peer is not there any more, the network will say so.
+        """Send a Ping if it is due, or end the connection if the peer has missed its deadline.
+
+        `reading` is false while the server does not read from the socket. Then a missing Pong proves nothing, and the
+        peer is not given up. Pings are still sent: if the peer is gone, writing fails.
         """
         deadline = self.next_deadline()
         if deadline is None or now < deadline:
@@ -216,7 +230,7 @@ class WebSocketProtocol:
         interval, timeout, _ = self.times
         quiet_since = self.heard_at
         pinged_at = self._pinged_at
-        # A byte heard at the time of the ping, on a coarse clock, may be the answer to it.
+        # The clock is coarse: a byte that came at the time of the Ping may be its answer.
         if pinged_at is not None and quiet_since < pinged_at and reading and 0 < timeout < inf:
             if now >= pinged_at + timeout:
                 return [self._end(Closed(ABNORMAL_CLOSURE, "no answer to a ping"))]
