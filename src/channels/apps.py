@@ -1,7 +1,7 @@
 """The Django application `channels`.
 
-Installing it makes `runserver` the ASGI one, adds `runworker` and has `manage.py check` look at the setup. It has no
-models, and nothing else in the package needs it to be installed.
+If it is installed, `runserver` serves ASGI, the command `runworker` exists, and `manage.py check` checks the project's
+setup. It has no models. The rest of the package works without it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ class ChannelsConfig(AppConfig):
     verbose_name = "Channels"
 
     def ready(self) -> None:
-        """Give `runserver` to Channels, wherever the app stands in `INSTALLED_APPS`, and register the system checks."""
-        # Management commands, and what the checks are about, import models: not while apps are still being loaded.
+        """Take over `runserver`, wherever the app is in `INSTALLED_APPS`, and register the system checks."""
+        # These modules import models, which is not possible while this module is loaded.
         import fairway.leftovers  # noqa: F401  # connects itself to Django's signal
         from channels.checks import register_checks
         from channels.management.takeover import claim_runserver

@@ -1,8 +1,8 @@
-"""Django's users for any kind of connection: who is connected, log in, log out.
+"""Django's users for all types of connections: finds the user, and logs users in and out.
 
-`scope["user"]` is looked up once, when the connection opens, and is not kept up to date: a logout or
-an expiry elsewhere is not noticed. `get_user`, `login` and `logout` are awaited. This module can be
-imported before Django is set up, as projects' `asgi.py` files do.
+`scope["user"]` is looked up once, when the connection opens, and is not updated: a later logout, or the end of the
+session, is not noticed. `get_user`, `login` and `logout` must be awaited. This module can be imported before Django is
+set up, because the `asgi.py` of a project may do so.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class _GetUser(SharedQueries[Scope, Any]):
-    """Loads session and user in one visit to the database thread, or in none without a session to load."""
+    """Loads the session and the user in one visit to the database thread. Without a session, no visit is needed."""
 
     async def __call__(self, scope: Scope) -> Any:
         if not _has_content(_session(scope)):
@@ -55,10 +55,10 @@ class _GetUser(SharedQueries[Scope, Any]):
 
 @_GetUser
 def get_user(scope: Scope) -> Generator[Row, Any, AbstractBaseUser | AnonymousUser]:
-    """Return the user that the session in `scope` is logged in as, or an `AnonymousUser`.
+    """Return the user of the session in `scope`, or an `AnonymousUser`.
 
-    A session whose user has changed the password since is flushed. One that was signed with a key in
-    `SECRET_KEY_FALLBACKS` is valid, and left as it is: a WebSocket could not tell the client a new key.
+    If the user's password has changed since the login, the session is flushed. A session that was signed with a key in
+    `SECRET_KEY_FALLBACKS` is valid. Its key is not renewed, because a WebSocket cannot send a new cookie.
     """
     session = _session(scope)
     yield from load_session(session)
@@ -78,7 +78,7 @@ def get_user(scope: Scope) -> Generator[Row, Any, AbstractBaseUser | AnonymousUs
 
 
 def _load_user(backend: Any, user_id: Any) -> Generator[Row, Any, Any]:
-    """Return what `backend.get_user` returns; if that is Django's own, load the user together with those of others."""
+    """Return what `backend.get_user` returns. If it is Django's own, load the users of several calls in one query."""
     if type(user_id) in (int, str, UUID) and _looks_up_as_django(backend):
         database = shared_database(get_user_model()._default_manager)
         make = None if database is None else (yield Row(_fetch_users, database, user_id))
@@ -89,18 +89,16 @@ def _load_user(backend: Any, user_id: Any) -> Generator[Row, Any, Any]:
 
 
 def _looks_up_as_django(backend: Any) -> bool:
-    # It imports the user model, which cannot be imported before the apps are loaded.
+    # This imports the user model, which is not possible before the apps are loaded.
     from django.contrib.auth import backends
 
     function = getattr(backend.get_user, "__func__", None)
-    # A replacement of the method in Django's class, as tests make them, is that of another module.
+    # If a test has replaced the method in Django's class, the function is of another module.
     return function is backends.ModelBackend.get_user and function.__globals__ is vars(backends)
 
 
 def _fetch_users(database: str, keys: Sequence[Any]) -> Mapping[Any, Callable[[], Any]]:
-    """A function for each key that makes the user. Each call gets a user object of its own, even for a key that others
-    have, too.
-    """
+    """Return for each key a function that makes the user, so that calls with the same key get different objects."""
     model = get_user_model()
     names = [field.attname for field in model._meta.concrete_fields]
     key = names.index(model._meta.pk.attname)
@@ -108,16 +106,16 @@ def _fetch_users(database: str, keys: Sequence[Any]) -> Mapping[Any, Callable[[]
     return {row[key]: partial(model.from_db, database, names, row) for row in rows}
 
 
-# Tests replace the global `get_user`; the replacement must then be called.
+# Tests may replace the global `get_user`. Then the replacement must be called.
 _own_get_user = get_user
 
 
 @database_sync_to_async
 def login(scope: Scope, user: Any, backend: str | None = None) -> None:
-    """Log `user`, or if that is `None` the user in `scope`, in to the session in `scope`.
+    """Log in `user` to the session in `scope`. Without `user`, log in the user in `scope`.
 
-    An anonymous session keeps its data under a new key; one of another user is flushed. Does not save the
-    session: without a response to come, as on a WebSocket, `scope["session"].save()` is up to the caller.
+    An anonymous session keeps its data and gets a new key. A session of another user is flushed. The session is not
+    saved: if no response follows, as on a WebSocket, the caller must call `scope["session"].save()`.
     """
     session = _session(scope)
     if user is None:
@@ -138,7 +136,7 @@ def login(scope: Scope, user: Any, backend: str | None = None) -> None:
 
 @database_sync_to_async
 def logout(scope: Scope) -> None:
-    """Flush the session in `scope`, and make the user in `scope`, if there is one, anonymous."""
+    """Flush the session in `scope`, and replace the user in `scope`, if there is one, by an anonymous user."""
     session = _session(scope)
     user = scope.get("user")
     if user is not None and getattr(user, "is_authenticated", True):
@@ -171,28 +169,27 @@ class AuthMiddleware(TailCall, BaseMiddleware):
     async def _resolve_first(self, scope: Scope, receive: Receive, send: Send) -> Any:
         await self.resolve_scope(scope)
         entered = enter_application(self.inner, scope, receive, send)
-        # The connection spends its life in the next line. What it does not need there must not live as long.
+        # The connection stays in the next line until it ends, so this frame must not keep what is not needed there.
         del scope, receive, send
         return await entered
 
     def populate_scope(self, scope: Scope) -> None:
-        """Put a placeholder into `scope`, unless a user is there."""
+        """Put a placeholder for the user into `scope`, unless it has a user."""
         if "session" not in scope:
             raise ValueError("AuthMiddleware cannot find session in scope. SessionMiddleware must be above it.")
         if "user" not in scope:
             scope["user"] = UserLazyObject()
 
     async def resolve_scope(self, scope: Scope) -> None:
-        """Resolve the placeholder."""
+        """Load the user for the placeholder."""
         user = scope["user"]
-        # The type is asked, because `isinstance` reads `__class__`, which would evaluate another lazy user in the
-        # scope.
+        # Use `type`, because `isinstance` reads `__class__`, which would evaluate any other lazy user in the scope.
         if issubclass(type(user), UserLazyObject) and user._wrapped is empty:
             user._wrapped = await get_user(scope)
 
 
 def _needs_query(scope: Scope) -> bool:
-    """Whether the database has to say who the user is; if not, the placeholder is filled here."""
+    """Whether the user must be loaded from the database. If not, fill the placeholder with an anonymous user."""
     user = scope["user"]
     if not issubclass(type(user), UserLazyObject) or user._wrapped is not empty:
         return False
@@ -214,15 +211,15 @@ def _session(scope: Scope) -> Any:
 
 
 def _has_content(session: Any) -> bool:
-    """Whether `session` has a key to load by, or data of its own; reads no store."""
+    """Whether `session` has a key to load it with, or data. Does not read the store."""
     if type(session) is SmallLazyObject and (store := session._wrapped) is not empty:
-        session = store  # whose attributes take a tenth of the time that they take through it
+        session = store  # direct access takes a tenth of the time
     is_empty = getattr(session, "is_empty", None)
     return bool(session) if is_empty is None else not is_empty()
 
 
 def _share_names(session: Any) -> None:
-    """All sessions use the same names, and the decoder's copies of them would live as long as the connection."""
+    """Share the names in the session's data, which all sessions have in common, to save memory for each connection."""
     data = getattr(session, "_session_cache", None)
     if type(data) is dict:
         session._session_cache = {
@@ -232,13 +229,13 @@ def _share_names(session: Any) -> None:
 
 
 def _get_user_session_key(session: Any) -> Any:
-    # The session stores the primary key in its serialised form. The name is Channels': middlewares that look for users
-    # in another place, such as a tenant's schema, import it.
+    # The session stores the primary key in its serialised form. This name is that of Channels: middlewares that find
+    # users elsewhere, such as in a tenant's schema, import it.
     return get_user_model()._meta.pk.to_python(session[SESSION_KEY])
 
 
 def _session_is_of(session: Any, user: Any) -> bool:
-    """Whether the session was begun with the user's present password and a key that still counts."""
+    """Whether the session was begun with the user's current password and a secret key that is still accepted."""
     if not hasattr(user, "get_session_auth_hash"):
         return True
     session_hash = session.get(HASH_SESSION_KEY)
@@ -263,7 +260,7 @@ def _backend_of(user: Any) -> str:
 
 
 def _anonymous() -> AnonymousUser:
-    # The models of contrib.auth cannot be imported before the apps are loaded, which this module may be.
+    # The models of contrib.auth cannot be imported before the apps are loaded, but this module can.
     from django.contrib.auth.models import AnonymousUser
 
     return AnonymousUser()

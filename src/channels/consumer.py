@@ -1,7 +1,7 @@
 """Consumers: classes whose instances are ASGI applications, with a method for each type of message.
 
-How a consumer is served, from its first message to its last, is in `fairway.consumers.loop`. Here is what those who
-write consumers see, and what has to do with Django: old database connections, and the threads of synchronous handlers.
+The loop that serves a consumer is in `fairway.consumers.loop`. This module has the public interface for authors of
+consumers, and all that depends on Django: old database connections, and the threads of synchronous handlers.
 """
 
 from __future__ import annotations
@@ -45,14 +45,12 @@ __all__ = [
     "get_handler_name",
 ]
 
-# Tests replace the global `aclose_old_connections`; the replacement must then be called.
+# Tests may replace the global `aclose_old_connections`. Then the replacement must be called.
 _own_aclose_old_connections = aclose_old_connections
 
 
 class _ChannelReceive:
-    """`consumer.channel_receive`: the layer's `receive` for the consumer's channel, unless somebody assigned
-    another.
-    """
+    """`consumer.channel_receive`: the layer's `receive` for the consumer's channel, unless it has been assigned."""
 
     def __get__(self, consumer: AsyncConsumer | None, owner: type) -> Any:
         if consumer is None:
@@ -63,7 +61,7 @@ class _ChannelReceive:
 
 
 class ConsumerApplication(Protocol):
-    """What `as_asgi()` returns: an ASGI application that can be put into a route."""
+    """The ASGI application that `as_asgi()` returns, for use in a route."""
 
     consumer_class: type[AsyncConsumer]
     consumer_initkwargs: dict[str, Any]
@@ -72,20 +70,23 @@ class ConsumerApplication(Protocol):
 
 
 class AsyncConsumer(ConsumerLoop):
-    """Base of asynchronous consumers: coroutine methods named after message types.
+    """Base class of asynchronous consumers. Their handlers are coroutine methods named after types of messages.
 
-    An instance serves one scope at a time, `as_asgi()` makes a new one for each. Messages are dispatched strictly one
-    after the other. `StopConsumer` ends the consumer; any other exception goes to the server, after the handler for the
-    end of the conversation (`websocket_disconnect`, `http_disconnect`) has had its turn.
+    An instance serves one scope at a time. `as_asgi()` makes a new instance for each scope. By default, messages are
+    dispatched strictly one after another. A handler may raise `StopConsumer` to end the consumer. Any other exception
+    is raised to the server, after the handler for the end of the conversation (`websocket_disconnect` or
+    `http_disconnect`) has run.
     """
 
     _sync: ClassVar[bool] = False
     channel_layer_alias: str = DEFAULT_CHANNEL_LAYER
 
     max_concurrency: int = 1
-    """How many handlers may run at once. With more than one, handlers begin in the order of their messages, but do not
-    wait for each other; `connect` has ended before any begins. A disconnect is handled as soon as it is known, beside
-    the handlers that still run; they have `disconnect_grace` seconds to end after it, then they are cancelled.
+    """How many handlers may run at the same time.
+
+    With more than one, handlers begin in the order of their messages, after `connect` has ended, and do not wait for
+    each other. A disconnect is handled at once, while other handlers may still run. After that, these have
+    `disconnect_grace` seconds to end before they are cancelled.
     """
     disconnect_grace: float = 10.0
 
@@ -95,24 +96,24 @@ class AsyncConsumer(ConsumerLoop):
     channel_receive = _ChannelReceive()
 
     async def dispatch(self, message: Message) -> None:
-        """Call the method that handles the message. ValueError if there is none."""
+        """Call the method that handles the message. Raises ValueError if there is none."""
         handler = handler_of(self, message)
         if self._fairway_must_close_connections():
             await aclose_old_connections()
         await handler(message)
 
     async def send(self, message: Message) -> None:
-        """Send an ASGI event to the client. Returns when the server takes more."""
+        """Send an ASGI event to the client. Returns once the server accepts more data."""
         await self.base_send(message)
 
     @classmethod
     def as_asgi(cls, **initkwargs: Any) -> ConsumerApplication:
-        """An ASGI application that serves each scope with a new instance, made with these keyword arguments."""
+        """Return an ASGI application. It serves each scope with a new instance, made with these keyword arguments."""
 
         def serve(scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
             return cls(**initkwargs)(scope, receive, send)
 
-        # A coroutine function: servers tell ASGI 3 from older interfaces by that.
+        # This must be a coroutine function, because servers tell ASGI 3 from older interfaces by that.
         async def app(scope: Scope, receive: Receive, send: Send) -> Any:
             return await serve(scope, receive, send)
 
@@ -127,7 +128,7 @@ class AsyncConsumer(ConsumerLoop):
         return get_channel_layer(self.channel_layer_alias)
 
     def _fairway_must_close_connections(self) -> bool:
-        # For each message: what costs least comes first.
+        # This runs for each message, so the cheaper check comes first.
         return connections_need_closing(self._fairway_loop) or (
             aclose_old_connections is not _own_aclose_old_connections
         )
@@ -142,8 +143,8 @@ class AsyncConsumer(ConsumerLoop):
 
 
 def _origin(send: Send) -> str:
-    """Return where a `send` was defined. Its name would not do: wrappers often carry the name of what they wrap."""
-    send = getattr(send, "awaitable", send)  # what `async_to_sync` has wrapped
+    """Return where a `send` was defined. `__qualname__` is not enough: wrappers often copy it from what they wrap."""
+    send = getattr(send, "awaitable", send)  # unwrap `async_to_sync`
     function = getattr(send, "__func__", send)
     if isinstance(function, FunctionType):
         return f"{function.__globals__['__name__']}.{function.__code__.co_qualname}"
@@ -152,7 +153,7 @@ def _origin(send: Send) -> str:
 
 @functools.cache
 def handler_threads() -> ThreadPoolExecutor:
-    """Return the threads of consumers with `thread_sensitive = False`; they are made when the first one needs them."""
+    """Return the pool of threads for consumers with `thread_sensitive = False`. It is made when it is first needed."""
     threads = os.environ.get("ASGI_THREADS")
     return ThreadPoolExecutor(max_workers=int(threads) if threads else None, thread_name_prefix="channels-handler")
 
@@ -161,9 +162,7 @@ os.register_at_fork(after_in_child=handler_threads.cache_clear)
 
 
 class ConsumerThread(DatabaseSyncToAsync[..., None]):
-    """`database_sync_to_async` for a method of a synchronous consumer. It runs in the thread that the consumer asks
-    for.
-    """
+    """`database_sync_to_async` for a method of a synchronous consumer, with regard to its `thread_sensitive`."""
 
     def __init__(self, method: Callable[..., None]) -> None:
         super().__init__(method)
@@ -178,23 +177,25 @@ class ConsumerThread(DatabaseSyncToAsync[..., None]):
 
 
 class SyncConsumer(AsyncConsumer):
-    """Base of synchronous consumers: plain methods, each run in a thread, where Django's ORM may be used.
+    """Base class of synchronous consumers. Their handlers are plain methods, which run in threads, and may use the ORM.
 
-    All of them share one thread unless a `ThreadSensitiveContext` is active or `thread_sensitive` is False. `send` does
-    not wait for a slow client: one that cannot follow is dropped when what waits for it reaches the server's bound.
+    All synchronous consumers share one thread, unless a `ThreadSensitiveContext` is active or `thread_sensitive` is
+    False. `send` does not wait for a slow client. If too much waits for a client, the server disconnects it.
     """
 
     _sync = True
 
     thread_sensitive: bool = True
-    """Whether handlers run in the one thread that tests and their transactions rely on. With False they are spread over
-    a pool that all such consumers share, of `ASGI_THREADS` threads (an environment variable; by default as many as
-    Python gives an executor); each connection's messages are still handled in order, but not always in the same thread.
+    """Whether handlers run in the single thread that tests and their transactions rely on.
+
+    If false, they run in a pool of threads that all such consumers share. The environment variable `ASGI_THREADS` sets
+    its size; without it, Python's default for executors is used. The messages of one connection are still handled in
+    order, but not always in the same thread.
     """
 
     @ConsumerThread
     def dispatch(self, message: Message) -> None:
-        """Call the method that handles the message, in a thread. ValueError if there is none."""
+        """Call the method that handles the message, in a thread. Raises ValueError if there is none."""
         if self._fairway_runner is not LEAVING:
             self._fairway_runner = threading.get_ident()
         handler_of(self, message)(message)
@@ -223,9 +224,7 @@ Overrides.of(AsyncConsumer)
 
 
 def _in_loop(send: Send) -> Send:
-    """Return `send` as a coroutine function. A plain function would be called in the handler's thread, away from the
-    event loop.
-    """
+    """Return `send` as a coroutine function. `async_to_sync` would call a plain function in the handler's thread."""
     if iscoroutinefunction(send):
         return send
 

@@ -1,8 +1,8 @@
-"""Calling synchronous database code from asynchronous code, and when to look after its connections.
+"""Calls synchronous database code from asynchronous code, and closes old database connections.
 
-Django closes old database connections around each request. Consumers outlive requests, so the same is
-done around each call of `database_sync_to_async` and, when a connection needs it, before each message.
-`connections_need_closing` tells the event loop whether one does; it costs no thread and no query.
+Django closes old connections before and after each request. Consumers live longer than requests. So here, old
+connections are closed around each call of `database_sync_to_async`, and also before a message is handled, if a
+connection needs it. `connections_need_closing` finds that out in the event loop, without a thread and without a query.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from django.db.backends.signals import connection_created
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-# Tests replace the global `close_old_connections`; the replacement must then be called.
+# Tests may replace the global `close_old_connections`. Then the replacement must be called.
 _django_close_old_connections = close_old_connections
 
 
 class DatabaseSyncToAsync(SyncToAsync[_P, _R]):
-    """`sync_to_async` for code that uses the database: closes old connections before and after."""
+    """`sync_to_async` for code that uses the database. Old connections are closed before and after each call."""
 
     def thread_handler(self, loop: Any, *args: Any, **kwargs: Any) -> Any:
         _close_old_connections()
@@ -41,7 +41,7 @@ class DatabaseSyncToAsync(SyncToAsync[_P, _R]):
 
 
 if TYPE_CHECKING:
-    # Typed as a function, so that a method that it decorates is a method to type checkers.
+    # Declared as a function, so that type checkers take a decorated method for a method.
     def database_sync_to_async(
         func: Callable[_P, _R], thread_sensitive: bool = True, executor: ThreadPoolExecutor | None = None
     ) -> Callable[_P, Coroutine[Any, Any, _R]]: ...
@@ -53,19 +53,19 @@ else:
 async def aclose_old_connections() -> None:
     """Close old connections of the thread in which synchronous code of this context runs.
 
-    This always changes threads; `connections_need_closing` says whether that is worthwhile.
+    This always runs in that thread. `connections_need_closing` says whether the call is needed.
     """
     _remember_thread(await sync_to_async(_close_in_this_thread)())
 
 
 def connections_need_closing(loop: asyncio.AbstractEventLoop | None = None) -> bool:
-    """Whether `aclose_old_connections`, awaited at this place, would have something to do.
+    """Whether a call of `aclose_old_connections` at this place would have something to do.
 
-    `loop` is the running event loop. Callers that have it save a system call: CPython 3.11 asks for the process id
-    whenever it looks up the loop.
+    That is the case if an open connection is past its maximum age, has failed, was left outside of autocommit mode, or
+    needs a health check. This only reads attributes, so it may be called for each message.
 
-    True if an open connection is past its maximum age, has failed, was left outside autocommit mode, or
-    is due for a health check. Reads attributes only, so it may be called for every message.
+    `loop` is the running event loop. Passing it saves a system call in CPython 3.11, which asks for the process id
+    when it looks up the loop.
     """
     if close_old_connections is not _django_close_old_connections:
         return True
@@ -79,10 +79,10 @@ def connections_need_closing(loop: asyncio.AbstractEventLoop | None = None) -> b
 
 @contextmanager
 def connections_kept_open() -> Iterator[None]:
-    """Until the block ends, close no connection on account of age or failure, in any thread.
+    """Inside the block, do not close old or failed connections, in any thread.
 
-    For test clients: the connection of a test must outlive the messages that it sends. A replacement of
-    `close_old_connections` is still called.
+    This is for test clients: the database connection of a test must stay open while the test sends messages. A
+    replacement of `close_old_connections` is still called.
     """
     global _holders
     with _lock:
@@ -105,35 +105,35 @@ def _close_old_connections() -> None:
 
 # Theory of operation.
 #
-# Every connection Django opens is noted under the thread that opened it, because only that thread can
-# close it. Which thread the synchronous code of a place runs in (an event loop, or a
-# `ThreadSensitiveContext` in it) is known after the first hop from there; until then all threads count.
-# So a connection of a foreign thread costs a place one hop at most. A connection that is still due after
-# a hop into its own thread cannot be closed (SQLite in memory) and is forgotten, for the same reason.
+# Each connection that Django opens is noted under the thread that has opened it, because only that thread can close it.
+# A *place* is an event loop, or a `ThreadSensitiveContext` in it. Which thread runs the synchronous code of a place is
+# known after the first call of `aclose_old_connections` from there. Until then, the connections of all threads count,
+# so another thread's connections cost a place at most one such call. A connection that is still due after its own
+# thread has tried to close it, such as SQLite in memory, cannot be closed, and is forgotten.
 
 _Connections: TypeAlias = tuple["weakref.ref[BaseDatabaseWrapper]", ...]
 
 _holders = 0
 _lock = threading.Lock()
-# The tuples are replaced, never changed: the event loop reads them without the lock.
+# The tuples are always replaced, never changed, because the event loop reads them without the lock.
 _watched: dict[int, _Connections] = {}
-_everywhere: _Connections = ()  # all of them, flat
-# By the identity of the place, with a reference to tell it from a later one at the same address. A
-# `WeakKeyDictionary` says the same, but a look into it takes longer than all the rest of the check.
+_everywhere: _Connections = ()  # the connections of all threads
+# The thread of each place, by the `id` of the place. The reference tells a place from a later one at the same address.
+# A lookup in a `WeakKeyDictionary` would take longer than all the rest of the check.
 _threads: dict[int, tuple[weakref.ref[Any], int]] = {}
 
 
 def _place() -> Any:
-    """Return what decides in which thread the caller's thread-sensitive code runs."""
+    """Return the object that determines in which thread the caller's thread-sensitive code runs."""
     return SyncToAsync.thread_sensitive_context.get(None) or asyncio.get_running_loop()
 
 
 def _within_reach(loop: asyncio.AbstractEventLoop | None) -> _Connections:
-    """Return the connections that a hop from this place would look after, or all if that is unknown."""
+    """Return the connections that the thread of this place can close, or all connections if the thread is unknown."""
     try:
         place = SyncToAsync.thread_sensitive_context.get(None) or loop or asyncio.get_running_loop()
     except RuntimeError:
-        # Asked outside of an event loop, from where nobody hops.
+        # There is no running event loop.
         return _everywhere
     known = _threads.get(id(place))
     if known is None or known[0]() is not place:
@@ -148,7 +148,7 @@ def _remember_thread(thread: int) -> None:
 
 
 def _watch(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
-    """Receiver of `connection_created`, which is sent in the connection's own thread, on reconnects too."""
+    """Receiver of `connection_created`, which is sent in the connection's own thread, also when it reconnects."""
     with _lock:
         known = _watched.get(threading.get_ident(), ())
         if all(reference() is not connection for reference in known):
@@ -160,14 +160,14 @@ connection_created.connect(_watch, dispatch_uid="channels.db")
 
 
 def _start_anew() -> None:
-    """Run in a forked child. It has what belonged to all threads of its parent, but only one of these threads."""
+    """Called in a forked child, which has inherited the data of all threads of its parent, but only one thread."""
     global _lock
     _lock = threading.Lock()
     _threads.clear()
     for thread in _watched.keys() - {threading.get_ident()}:
         del _watched[thread]
     _forget_dead_threads()
-    # The executor of asgiref would wait for its thread for ever.
+    # The inherited executor of asgiref has no thread any more, and would wait for ever.
     SyncToAsync.single_thread_executor = ThreadPoolExecutor(max_workers=1)
 
 
@@ -187,7 +187,7 @@ def _close_in_this_thread() -> int:
 
 
 def _forget_dead_threads() -> None:
-    """Drop what belongs to no living connection. Connections die with their thread."""
+    """Drop references to connections that do not exist any more. A connection is freed with its thread."""
     global _everywhere
     for thread, references in list(_watched.items()):
         alive = tuple(reference for reference in references if reference() is not None)
@@ -211,7 +211,8 @@ def _is_due(connection: BaseDatabaseWrapper | None) -> bool:
 
 
 def _is_stuck(connection: BaseDatabaseWrapper | None) -> bool:
-    """Whether a connection is due although Django has just looked after it. One that had failed and was found usable is
-    not due: Django counts its health as checked, and undoes that later.
+    """Whether a connection is still due, although Django has just checked it.
+
+    A connection that has failed and was found usable is not stuck: Django marks its health as checked for now.
     """
     return connection is not None and _is_due(connection) and not connection.health_check_done  # type: ignore[attr-defined]

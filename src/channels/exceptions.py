@@ -1,8 +1,8 @@
 """The exceptions that consumers and channel layers raise.
 
-Three of them steer a consumer (`AcceptConnection`, `DenyConnection`, `StopConsumer`) and are not
-errors. `RequestAborted`, `RequestTimeout` and `MessageTooLarge` are raised by nothing in this
-package; applications and channel layers import them.
+`AcceptConnection`, `DenyConnection` and `StopConsumer` are not errors: handlers raise them to control their consumer.
+This package never raises `RequestAborted`, `RequestTimeout` and `MessageTooLarge`. They exist for applications and
+channel layers that import them.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ __all__ = [
 
 
 class RequestAborted(Exception):
-    """The client went away while its request was still being received."""
+    """The client has gone before its request was complete."""
 
 
 class RequestTimeout(RequestAborted):
-    """The client did not finish its request in time."""
+    """The client has not completed its request in time."""
 
 
 class AcceptConnection(Exception):
-    """Raised in `connect()`, accepts the WebSocket."""
+    """Raised in `connect()` to accept the WebSocket."""
 
 
 class DenyConnection(Exception):
-    """Raised in `connect()`, rejects the WebSocket."""
+    """Raised in `connect()` to reject the WebSocket."""

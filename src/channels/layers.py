@@ -1,7 +1,7 @@
-"""Channel layers as applications import them: the registry of configured layers, and the names of the engine's own.
+"""The registry of configured channel layers, and the names that applications import.
 
-`get_channel_layer()` gives the layer that `CHANNEL_LAYERS` configures. The contract is `fairway.layers.contract`, the
-layer for one process `fairway.layers.memory`.
+`get_channel_layer()` returns a layer that `CHANNEL_LAYERS` configures. The contract of layers is in
+`fairway.layers.contract`, and the in-memory layer in `fairway.layers.memory`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ __all__ = [
 
 
 class InMemoryChannelLayer(MemoryChannelLayer):
-    """The layer for one process. It has the options of `MemoryChannelLayer`, and the attributes that tests of
-    applications look into.
+    """The layer for a single process, with the options of `MemoryChannelLayer`.
 
-    `channels` and `groups` are the hub's own, to be changed in place. A channel is a queue of `(expires_at, message)`.
+    It also has attributes that tests of applications read. `channels` and `groups` are the hub's own dicts, which may
+    be changed in place. A channel looks like a queue of `(expires_at, message)`.
     """
 
     @property
@@ -49,11 +49,11 @@ class InMemoryChannelLayer(MemoryChannelLayer):
 
     @property
     def groups(self) -> dict[str, dict[str, float]]:
-        """Group name -> {channel name -> time of joining}; a group without members does not exist."""
+        """Group name -> {channel name -> time of joining}. A group without members does not exist."""
         return self.hub.groups
 
     def _clean_expired(self) -> None:
-        """Drop messages and memberships that have expired, which also happens by itself."""
+        """Drop expired messages and memberships now. This also happens without a call."""
         self.hub.expire()
 
     def _remove_from_groups(self, channel: str) -> None:
@@ -62,13 +62,16 @@ class InMemoryChannelLayer(MemoryChannelLayer):
 
 
 class ChannelLayerManager:
-    """The layers of this process by alias, made when first asked for and remade when `CHANNEL_LAYERS` changes."""
+    """The layers of this process by alias. Any thread may use it.
+
+    A layer is made when it is first asked for. When `CHANNEL_LAYERS` changes, all layers are made anew.
+    """
 
     def __init__(self) -> None:
         self.backends: dict[str, BaseChannelLayer] = {}
         self.watchers: list[Callable[[str, BaseChannelLayer], object]] = []
-        """Each is called with the alias and the layer when one is made, or set."""
-        self._lock = threading.RLock()  # two threads that ask first must not get two layers
+        """Functions that are called with the alias and the layer whenever a layer is made or set."""
+        self._lock = threading.RLock()  # so that two threads cannot make one layer each
         setting_changed.connect(self._reset_backends)
 
     def _reset_backends(self, setting: str, **kwargs: Any) -> None:
@@ -76,22 +79,20 @@ class ChannelLayerManager:
             self.remake()
 
     def remake(self) -> None:
-        """Forget the layers, and let them disconnect: the next that is asked for is made anew."""
+        """Forget all layers, and let them disconnect. They are made anew when they are asked for."""
         replaced, self.backends = self.backends, {}
         for layer in replaced.values():
-            retire = getattr(layer, "retire", None)  # those have it that are connected to something
+            retire = getattr(layer, "retire", None)  # only layers with connections have it
             if retire is not None:
                 retire()
 
     @property
     def configs(self) -> dict[str, Any]:
-        """Return the setting, which is read anew each time; empty if there is none."""
+        """The setting `CHANNEL_LAYERS`, which is read anew each time. Empty if it is not set."""
         return getattr(settings, "CHANNEL_LAYERS", {})
 
     def make_backend(self, name: str) -> BaseChannelLayer:
-        """Make a layer from the `CONFIG` of an alias. Raises `InvalidChannelLayerError` if it is not configured
-        properly.
-        """
+        """Make a layer from the `CONFIG` of an alias. Raises `InvalidChannelLayerError` if the entry is invalid."""
         return self._make_backend(name, self.configs[name].get("CONFIG", {}))
 
     def make_test_backend(self, name: str) -> BaseChannelLayer:
@@ -106,9 +107,7 @@ class ChannelLayerManager:
         return self.backend_class(name)(**config)
 
     def backend_class(self, name: str) -> Callable[..., BaseChannelLayer]:
-        """Import and return what the `BACKEND` of an alias names. Raises `InvalidChannelLayerError` if there is no such
-        thing.
-        """
+        """Import the class that the `BACKEND` of an alias names. Raises `InvalidChannelLayerError` if that fails."""
         entry = self.configs[name]
         if not isinstance(entry, Mapping):
             raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}] must be a dictionary, not {entry!r}")
@@ -137,7 +136,7 @@ class ChannelLayerManager:
         return key in self.configs
 
     def set(self, key: str, layer: BaseChannelLayer) -> BaseChannelLayer | None:
-        """Put a layer in the place of an alias. Return the layer that was there, if one had been made."""
+        """Set the layer of an alias. Return the previous layer, if it had been made."""
         previous = self.backends.pop(key, None)
         self._put(key, layer)
         return previous
@@ -149,7 +148,7 @@ class ChannelLayerManager:
 
 
 def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> BaseChannelLayer | None:
-    """Return the configured layer of that alias, the same one on every call; None if the alias is not configured."""
+    """Return the layer of this alias, the same one on every call. None if `CHANNEL_LAYERS` does not have the alias."""
     layer = channel_layers.backends.get(alias)
     if layer is None and alias in channel_layers:
         return channel_layers[alias]
@@ -160,9 +159,9 @@ channel_layers = ChannelLayerManager()
 
 
 def _connect_early() -> None:
-    """Let this process be reachable from its start, over layers whose classes ask for that by `connects_early`."""
+    """Connect the layers whose class has `connects_early`: other processes must reach this one from its start."""
     for alias in channel_layers.configs:
-        with contextlib.suppress(InvalidChannelLayerError):  # the system checks say so
+        with contextlib.suppress(InvalidChannelLayerError):  # the system checks report it
             if getattr(channel_layers.backend_class(alias), "connects_early", False):
                 task = asyncio.get_running_loop().create_task(_connect(channel_layers[alias]))
                 _connecting.add(task)
@@ -170,7 +169,7 @@ def _connect_early() -> None:
 
 
 async def _connect(layer: BaseChannelLayer) -> None:
-    with contextlib.suppress(ConnectionError):  # it is logged, and tried again
+    with contextlib.suppress(ConnectionError):  # the layer logs it, and tries again
         await layer.new_channel()
 
 

@@ -1,4 +1,4 @@
-"""The base class of middlewares, and how an ASGI application enters the next one (`fairway.asgi.calling`)."""
+"""The base class of middlewares, and the helpers of `fairway.asgi.calling` that call the next application."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class BaseMiddleware:
-    """Wraps the application `inner`; one instance serves all connections, so it keeps no state of one.
+    """Wraps the application `inner`. One instance serves all connections, so it must not keep state of a connection.
 
     Subclasses override `__call__`, change a copy of the scope, and end with `super().__call__(...)`.
     """

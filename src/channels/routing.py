@@ -1,9 +1,9 @@
-"""From a connection's scope to the application that serves it.
+"""Routers, which choose the application that serves a connection.
 
-`ProtocolTypeRouter` goes by the kind of connection, `URLRouter` by its path with Django's own URL
-patterns, `ChannelNameRouter` by the name of a worker's channel. URL routers nest, directly, behind
-middlewares and through `include()`: an outer router hands on the rest of the path, and takes the next
-of its own routes when an inner one finds nothing.
+`ProtocolTypeRouter` chooses by the type of connection, `URLRouter` by the path, with Django's URL patterns, and
+`ChannelNameRouter` by the name of a worker's channel. URL routers can be nested: directly, inside middlewares, and with
+`include()`. An outer router passes on the rest of the path. If the inner router finds no route, the outer router tries
+its own next route.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Route: TypeAlias = URLPattern | URLResolver
 
 
 class NoRouteError(ValueError):
-    """No route of the outermost router leads to `path`; a server answers with `asgi_status`."""
+    """No route of the outermost router matches `path`. A server answers with `asgi_status`."""
 
     asgi_status = 404
 
     def __init__(self, path: str, neighbour: str | None = None) -> None:
-        """`neighbour`: a path that has a route, and differs by a slash."""
+        """`neighbour` is a path that has a route and differs only by a slash."""
         super().__init__(path)
         self.path = path
         self.neighbour = neighbour
@@ -44,7 +44,7 @@ class NoRouteError(ValueError):
 
 
 class NoApplicationError(ValueError):
-    """No application serves this kind of connection; a server answers with `asgi_status`."""
+    """No application serves this type of connection. A server answers with `asgi_status`."""
 
     asgi_status = 404
 
@@ -57,9 +57,9 @@ class NoApplicationError(ValueError):
 
 
 def get_default_application() -> Application:
-    """Import the application named by the setting `ASGI_APPLICATION`.
+    """Import the application that the setting `ASGI_APPLICATION` names.
 
-    Raises `ImproperlyConfigured` if the setting is missing, is no dotted path, or leads nowhere.
+    Raises `ImproperlyConfigured` if the setting is missing, is not a dotted path, or cannot be imported.
     """
     dotted_path = getattr(settings, "ASGI_APPLICATION", None)
     if not isinstance(dotted_path, str) or "." not in dotted_path:
@@ -78,7 +78,7 @@ def get_default_application() -> Application:
 class ProtocolTypeRouter(TailCall):
     """Routes by `scope["type"]`: `{"http": application, "websocket": application, ...}`.
 
-    A kind that is not listed raises a `ValueError`; for `lifespan` a server takes that as "not supported".
+    A type that is not listed raises a `ValueError`. For `lifespan`, a server takes this as "not supported".
     """
 
     def __init__(self, application_mapping: Mapping[str, Application]) -> None:
@@ -109,7 +109,7 @@ class ChannelNameRouter(TailCall):
 
 
 class _Match(NamedTuple):
-    """A route that fits the path: its application, the rest of the path, and what it captured."""
+    """A route that matches the path: its application, the rest of the path, and the captured arguments."""
 
     application: Application
     rest: str
@@ -120,29 +120,30 @@ class _Match(NamedTuple):
 class URLRouter(TailCall):
     """Routes by path, with a list of Django's `path()`, `re_path()` and `include()` routes.
 
-    The application gets a copy of the scope with `url_route` (`args` and `kwargs`, those of outer routers
-    included) and `path_remaining`. A route that leads to something else than an application, such as a consumer
-    class without `as_asgi()`, raises `ImproperlyConfigured` when it is taken. A path without a route raises
-    `NoRouteError`, a `ValueError`, from the outermost router and `Resolver404` from a nested one. `re_path()`
-    searches: without `^` it matches anywhere.
+    The application gets a copy of the scope with `path_remaining` and `url_route`. The latter has `args` and `kwargs`,
+    which include those of outer routers. Note that `re_path()` searches: without `^`, it matches anywhere in the path.
+
+    For a path without a route, the outermost router raises `NoRouteError`, a `ValueError`, and a nested router raises
+    `Resolver404`. A route to something that is not an application, such as a consumer class without `as_asgi()`, raises
+    `ImproperlyConfigured` when it is used.
     """
 
-    # Marks an application that goes on routing by `path_remaining`; other applications may set it, too.
+    # Marks an application that routes further by `path_remaining`. Other applications may set it, too.
     _path_routing = True
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = routes
-        # Only a client that comes to such a route is refused. What is never called may be anything; tests put fakes
-        # there.
+        # Only a connection that uses such a route is refused. Tests use fake applications that are never called.
         self._mistakes = {id(pattern.callback): text for pattern in leaves(routes) if (text := mistake_in(pattern))}
         for pattern in leaves(routes):
             if _routes_further(pattern.callback):
                 pattern.pattern = _open_ended(pattern.pattern)
 
     def reverse(self, viewname: Any, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None) -> str:
-        """The path of the route of that name, also in a nested router: `django.urls.reverse` for these routes.
+        """Return the path of a named route, like `django.urls.reverse`. The route may be in a nested router.
 
-        Raises `NoReverseMatch`. Nested routers do not know what lies before them: ask the outermost.
+        Raises `NoReverseMatch`. Call this on the outermost router, because nested routers do not know the beginning of
+        the path.
         """
         return django_reverse(viewname, urlconf=self._named_routes, args=args, kwargs=kwargs)  # type: ignore[arg-type]
 
@@ -155,7 +156,7 @@ class URLRouter(TailCall):
         match = next(matches, None)
         if match is None:
             raise self._no_route(scope)
-        # A consumer routes no further. Anything else may be a nested router, or hide one.
+        # A consumer does not route further. Any other application may be a nested router, or contain one.
         if hasattr(match.application, "consumer_class"):
             return enter_application(match.application, _routed_scope(scope, match), receive, send)
         if self._mistakes and id(match.application) in self._mistakes:
@@ -181,12 +182,12 @@ class URLRouter(TailCall):
         return NoRouteError(path, next(filter(self._leads_somewhere, others), None))
 
     def _leads_somewhere(self, path: str) -> bool:
-        # A nested router matches the beginning of a path, which says nothing about its end.
+        # A nested router matches only the beginning of the path, so it may have no route for the rest.
         return any(not _routes_further(match.application) for match in _matching(self.routes, path, (), {}))
 
 
 def _path_to_route(scope: Scope) -> str:
-    """Return what is left to match: Django's patterns begin after the leading slash."""
+    """Return the part of the path that is not matched yet, without leading slashes, as Django's patterns expect it."""
     path: str | None = scope["path_remaining"] if "path_remaining" in scope else scope.get("path")
     if path is None:
         raise ValueError("No 'path' key in connection scope, cannot route URLs")
@@ -214,15 +215,15 @@ _URL_ROUTE = template({"args": (), "kwargs": {}}, room=2)
 
 
 def _matching(routes: Sequence[Route], path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[_Match]:
-    """Yield the routes that fit `path`, in order, included ones in the place of their `include()`.
+    """Yield the routes that match `path`, in order. Included routes come in the place of their `include()`.
 
-    Within an `include()` positional captures count only if nothing was captured by name, as in Django.
+    As in Django, positional arguments of an `include()` count only if no argument was captured by name.
     """
     for route in routes:
         try:
             found = route.pattern.match(path)
         except Resolver404:
-            # A converter or pattern of the project may say no in this way.
+            # A project's own converter or pattern may raise this.
             continue
         if found is None:
             continue
@@ -246,7 +247,7 @@ def reverse(
     kwargs: Mapping[str, Any] | None = None,
     protocol: str = "websocket",
 ) -> str:
-    """The path of a named route of `ASGI_APPLICATION` for that kind of connection.
+    """Return the path of a named route of `ASGI_APPLICATION` for this type of connection.
 
     Raises `NoReverseMatch` if there is no such route, `ImproperlyConfigured` if there is no `URLRouter`.
     """
@@ -257,16 +258,16 @@ def reverse(
 
 
 def _router_in(application: Any, protocol: str) -> URLRouter | None:
-    """The outermost `URLRouter` of an application, behind middlewares and a `ProtocolTypeRouter`."""
+    """The outermost `URLRouter` of an application, inside middlewares and a `ProtocolTypeRouter`."""
     return next((one for one in _inwards(application, protocol) if isinstance(one, URLRouter)), None)
 
 
 _DEEPEST = 100
-"""The search goes this deep and no deeper: a mock has every attribute, and so has each of these."""
+"""How deep the search for inner applications goes. A mock has every attribute, so the search would not end."""
 
 
 def _inwards(application: Any, protocol: str = "") -> Iterator[Any]:
-    """Yield an application, the one to which it hands connections of that kind, the one after that, and so on."""
+    """Yield an application, then the application that it passes connections of this type to, and so on."""
     seen: set[int] = set()
     while application is not None and id(application) not in seen and len(seen) < _DEEPEST:
         yield application
@@ -279,7 +280,7 @@ def _inwards(application: Any, protocol: str = "") -> Iterator[Any]:
 
 
 class _NamedRoutes:
-    """Return the routes as a URLconf that Django can reverse. A nested router becomes what `include()` makes."""
+    """The routes as a URLconf that Django can reverse. A nested router becomes an `include()`."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.urlpatterns = [_reversible(route) for route in routes]
@@ -296,7 +297,7 @@ def _reversible(route: Route) -> Route:
 
 
 def leaves(routes: Sequence[Route]) -> Iterator[URLPattern]:
-    """Yield the routes that lead to an application. The routes of an `include()` stand in its place."""
+    """Yield the routes that lead to an application. The routes of an `include()` come in its place."""
     for route in routes:
         if isinstance(route, URLResolver):
             yield from leaves(route.url_patterns)
@@ -305,9 +306,7 @@ def leaves(routes: Sequence[Route]) -> Iterator[URLPattern]:
 
 
 def mistake_in(route: URLPattern) -> str | None:
-    """Say what is wrong with the application of a route, if it is one of the two things that people put there by
-    mistake.
-    """
+    """Return a sentence if the application of a route is a consumer class or a Django view, otherwise None."""
     callback: Any = route.callback
     name = getattr(callback, "__qualname__", type(callback).__qualname__)
     if isinstance(callback, type) and hasattr(callback, "as_asgi"):
@@ -325,18 +324,18 @@ def _takes_a_connection(callback: Any) -> bool:
     except TypeError:
         return False
     except ValueError:
-        # Some compiled callables have no signature. They are given the benefit of the doubt.
+        # Some compiled callables have no signature. Assume that they are applications.
         return True
     return True
 
 
 def _routes_further(application: Any) -> bool:
-    """Whether `application` is a router, or middlewares with a router inside."""
+    """Whether `application` is a router, or a middleware with a router inside."""
     return any(getattr(one, "_path_routing", False) is True for one in _inwards(application))
 
 
 def _open_ended(pattern: Any) -> RoutePattern | RegexPattern:
-    """Return `pattern` so that it also matches the beginning of a longer path."""
+    """Return a copy of `pattern` that also matches the beginning of a longer path."""
     if isinstance(pattern, RegexPattern):
         return RegexPattern(pattern._regex, pattern.name, is_endpoint=False)  # type: ignore[attr-defined]  # not in the stubs
     if isinstance(pattern, RoutePattern):

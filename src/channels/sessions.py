@@ -1,8 +1,8 @@
 """Cookies and Django's sessions for any kind of connection.
 
-`CookieMiddleware` puts the client's cookies into the scope, `SessionMiddleware` a session that reads
-its store on first use. A changed session is saved, and its cookie set, with the start of an HTTP
-response. No WebSocket message triggers a save: a consumer calls `scope["session"].save()` or `asave()`.
+`CookieMiddleware` adds the client's cookies to the scope. `SessionMiddleware` adds a session, which reads its store
+when it is first used. When an HTTP response starts, a changed session is saved, and its cookie is set. WebSocket
+messages never save a session: a consumer must call `scope["session"].save()` or `asave()`.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class CookieMiddleware(TailCall):
     ) -> None:
         """Add a Set-Cookie header to `message`, the start of a response or the acceptance of a WebSocket.
 
-        A datetime in `expires` is turned into the seconds of `max_age`; a naive one is in UTC. The list of
-        headers is replaced, not changed, since applications share such lists between responses.
+        A datetime in `expires` is converted to the seconds of `max_age`. A naive one is taken as UTC. The list of
+        headers is replaced, not changed, because applications may share it between responses.
         """
         if samesite and samesite.lower() not in ("strict", "lax", "none"):
             raise AssertionError("samesite must be 'strict', 'lax' or 'none'")
@@ -79,7 +79,7 @@ class CookieMiddleware(TailCall):
         if max_age is not None:
             morsel["max-age"] = int(max_age)
             expires = expires or http_date(time.time() + max_age)
-        # Attributes that are empty are not written.
+        # Empty attributes are not written.
         morsel["expires"] = expires or ""
         morsel["path"] = path or ""
         morsel["domain"] = domain or ""
@@ -100,7 +100,7 @@ class CookieMiddleware(TailCall):
         samesite: str | None = "lax",
     ) -> None:
         """Make the client forget a cookie that was set with the same path and domain."""
-        # Browsers ignore a deletion that lacks the Secure attribute where the cookie had to have it.
+        # Cookies of these kinds need the Secure attribute, and browsers ignore a deletion without it.
         secure = key.startswith(("__Secure-", "__Host-")) or (samesite or "").lower() == "none"
         cls.set_cookie(
             message, key, max_age=0, path=path, domain=domain, expires=_EPOCH, secure=secure, samesite=samesite
@@ -119,12 +119,12 @@ def _seconds_until(moment: datetime.datetime) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
     left = moment - datetime.datetime.now(tz=datetime.UTC)
-    # Round up: the fraction of a second that has passed already must not shorten what was asked for.
+    # Round up, so that the cookie does not expire before the requested time.
     return max(0, left.days * 86_400 + left.seconds + 1)
 
 
 class SmallLazyObject(LazyObject):  # type: ignore[type-arg]  # generic in the stubs only
-    """Keeps the object that it stands for without a `__dict__`, which would be as large as the rest."""
+    """A lazy object without a `__dict__`, which would double its size."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "_wrapped":
@@ -137,9 +137,10 @@ _MAX_SHARED_LENGTH = 128
 
 
 def shared(text: str) -> str:
-    """Return one object for all equal texts, unless they are long. Many connections have these texts in common.
-    `sys.intern` would not do: clients choose the names of cookies, and some versions of Python never forget what was
-    interned.
+    """Return the same object for equal texts, unless they are long, because many connections have the same texts.
+
+    `sys.intern` must not be used here: clients choose the names of cookies, and some versions of Python never free
+    interned strings.
     """
     return _shared(text) if len(text) <= _MAX_SHARED_LENGTH else text
 
@@ -149,21 +150,23 @@ def _shared(text: str) -> str:
     return text
 
 
-# The characters that Django makes keys of. A key with other characters is looked up alone: a database may refuse it, or
-# take the key of another session for the same.
+# The keys that Django makes. A key with other characters is looked up alone: a database may refuse it, or find it equal
+# to the key of another session.
 _KEY = re.compile("[a-z0-9]{8,40}")
 
 
 def load_session(session: Any) -> Generator[Row, Any, None]:
-    """Load a session of `django.contrib.sessions.backends.db` together with those of other calls, within a function of
-    `SharedQueries`. Any other session loads itself; so it is left as it is, and so is one that is loaded.
+    """Load a session of `django.contrib.sessions.backends.db` in one query with those of other calls.
+
+    This is a step of a `SharedQueries` function. Sessions of other kinds, and sessions that are loaded, are not
+    changed: they load themselves.
     """
     store = session._wrapped if type(session) is SmallLazyObject else session
     if type(store) is not SessionStore or _is_loaded(store) or not _KEY.fullmatch(store.session_key or ""):
         return
     database = shared_database(store.get_model_class().objects)
     found = None if database is None else (yield Row(_fetch_sessions, database, store.session_key))
-    # Another call may have the same session.
+    # Another call may have loaded the same session meanwhile.
     if found is not None and not _is_loaded(store):
         _fill(store, *found)
 
@@ -180,7 +183,7 @@ def _fill(store: Any, data: str | None = None) -> None:
 
 
 def _fetch_sessions(database: str, keys: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-    """Return for each key a tuple with the data of its session, or an empty one if there is none or it has expired."""
+    """Return for each key a tuple with the session's data. It is empty if there is no session or it has expired."""
     sessions = SessionStore.get_model_class().objects.using(database)
     current = sessions.filter(session_key__in=keys, expire_date__gt=timezone.now())
     found: dict[str, tuple[str, ...]] = dict.fromkeys(keys, ())
@@ -188,18 +191,18 @@ def _fetch_sessions(database: str, keys: Sequence[str]) -> Mapping[str, tuple[st
     return found
 
 
-# To find a module that is imported already takes 4 µs.
+# `import_module` takes 4 µs, even if the module is imported already.
 _session_engine = functools.cache(import_module)
 
 
 class InstanceSessionWrapper:
     """The session of one connection, and the `send` that saves it.
 
-    `scope` is the copy that the wrapped application gets. Where an outer middleware has put a session into
-    the scope already, this one does nothing: `activated` is false, and saving is left to the outer one.
+    `scope` is the copy that the wrapped application gets. If an outer middleware has already put a session into the
+    scope, this wrapper does nothing: `activated` is false, and the outer middleware saves the session.
     """
 
-    # The types of outgoing messages that save a changed session, and those that can carry its cookie.
+    # The types of outgoing messages that save a changed session, and the types that can carry its cookie.
     save_message_types: Sequence[str] = ["http.response.start"]
     cookie_response_message_types: Sequence[str] = ["http.response.start"]
 
@@ -215,7 +218,7 @@ class InstanceSessionWrapper:
         self.real_send = send
 
     async def resolve_session(self) -> None:
-        """Give the session in the scope its store. The store is read on first use, not here."""
+        """Give the session in the scope its store. The store is not read here, but on first use."""
         self._resolve()
 
     def _resolve(self) -> None:
@@ -224,10 +227,10 @@ class InstanceSessionWrapper:
             self.scope["session"]._wrapped = self.session_store(session_key)
 
     async def send(self, message: Message) -> None:
-        """Send `message`; save a changed session first, and set its cookie, where the message allows it.
+        """Send `message`. If its type allows it, first save a changed session, and set its cookie.
 
-        Responses with status 500 save nothing. Raises `SuspiciousOperation` if the session was deleted
-        while the request was being served; the message is not sent then.
+        Responses with status 500 do not save the session. Raises `SuspiciousOperation`, and does not send the message,
+        if the session was deleted while the request was served.
         """
         carries_cookie = message["type"] in self.cookie_response_message_types
         saves = carries_cookie or message["type"] in self.save_message_types
@@ -248,7 +251,7 @@ class InstanceSessionWrapper:
     async def _settle(self, message: Message, carries_cookie: bool) -> None:
         session = self.scope["session"]
         if settings.SESSION_SAVE_EVERY_REQUEST:
-            # Loading finds out whether the client's session still exists. One that does not must not be made anew.
+            # Load the session to find out whether it still exists. If it does not, it must not be created again.
             await session.akeys()
         elif not session.modified:
             return
@@ -284,9 +287,9 @@ class InstanceSessionWrapper:
 class SessionMiddleware(TailCall):
     """Adds `session`, Django's session object for the client's cookie, to a copy of the scope.
 
-    Belongs inside `CookieMiddleware`. For a WebSocket `send` is handed on as it came, unless the wrapper class
-    has a `send` of its own or lists a WebSocket message among those that save or carry the cookie: a server
-    can write to its socket directly only through its own `send`.
+    It must be inside `CookieMiddleware`. For a WebSocket, the application gets the original `send`, because the server
+    can only write to its socket directly if nothing wraps its `send`. It gets the wrapper's `send` if the wrapper class
+    overrides it, or lists a WebSocket message among the types that save the session or carry the cookie.
     """
 
     wrapper_class: type[InstanceSessionWrapper] = InstanceSessionWrapper
@@ -307,7 +310,7 @@ class SessionMiddleware(TailCall):
 
 
 def _send_of(wrapper: InstanceSessionWrapper) -> Send:
-    """Return the wrapper's `send` if it has something to do with this connection's messages."""
+    """Return the wrapper's `send` if it may have to act on a message of this connection, otherwise the original."""
     if type(wrapper).send is not InstanceSessionWrapper.send:
         return wrapper.send
     watched = (*wrapper.save_message_types, *wrapper.cookie_response_message_types)

@@ -1,7 +1,7 @@
 """Two functions that code written for Channels imports from here.
 
-`await_many_dispatch` is the plain consumer loop, for consumers that bring their own `__call__`;
-the consumers of this package wait on an inbox instead.
+`await_many_dispatch` is a simple consumer loop, for consumers that override `__call__`. The consumers of this package
+do not use it: they read from an inbox.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ async def await_many_dispatch(
 ) -> None:
     """Await `dispatch` for each message of several sources, one message at a time, until one raises.
 
-    Of sources that are ready together, each gives one message, in the order of `consumer_callables`.
-    A source is asked for its next message only after its last was dispatched. When this ends, pending
-    calls of sources are cancelled; a message that such a call had already taken is lost.
+    If several sources are ready, one message of each is dispatched, in the order of `consumer_callables`. A source is
+    asked for its next message only after its last one was dispatched. When this ends, it cancels the pending calls of
+    the sources. A message that such a call has already taken is lost.
     """
     pending = [_ask(source) for source in consumer_callables]
     try:
@@ -45,7 +45,7 @@ async def await_many_dispatch(
     finally:
         for answer in pending:
             answer.cancel()
-        # This collects their outcomes as well, so that asyncio does not report an error that was not raised as lost.
+        # This also retrieves their exceptions, so that asyncio does not report them as never retrieved.
         await asyncio.gather(*pending, return_exceptions=True)
 
 

@@ -1,9 +1,9 @@
-"""The worker: gives the messages of named channels to the application, in a process of its own.
+"""The worker: runs the application for the messages of named channels, in a process of its own.
 
-For each channel there is a listener, an `InputQueue` and one or more running instances of the application. The
-listener asks the layer for a message only when an instance waits for one, so whatever nobody can handle yet stays in
-the layer, where other workers find it, and where it outlives this process. An instance that fails is replaced, and
-the next message goes to the new one.
+For each channel there is a listener, an `InputQueue`, and one or more running instances of the application. The
+listener fetches a message from the layer only when an instance waits for one. So messages that nobody can handle yet
+stay in the layer, where other workers find them, and where they survive the end of this process. If an instance fails,
+it is replaced, and the next message goes to the new instance.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["InputQueue", "Worker"]
 logger = get_logger("django.channels.worker")
 
 _MISTAKES_AT_START = (*MISTAKES, ValueError, LookupError)
-"""An application that cannot be started raises this, such as a router without an entry for the channel."""
+"""Errors that mean that the application cannot be started, such as those of a router without the channel."""
 
 _LONGEST_DELAY = 30.0
 _CANCEL_TIMEOUT = 2.0
@@ -107,7 +107,7 @@ class Worker(StatelessServer):
                 await self._finish()
 
     def stop(self) -> None:
-        """End `run` as the first SIGTERM does. May be called from any thread, and before it runs."""
+        """End `run`, as the first SIGTERM does. Any thread may call this, even before `run`."""
         self._stop_is_asked = True
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has been closed
@@ -125,7 +125,7 @@ class Worker(StatelessServer):
             self._stopping.set()
 
     async def _finish(self) -> None:
-        """End every instance, and cancel those that do not end in time."""
+        """Let all instances end, and cancel those that do not end within `shutdown_timeout`."""
         queues = {scope_id: details["input_queue"] for scope_id, details in self.application_instances.items()}
         for queue in queues.values():
             queue.close()
@@ -147,14 +147,14 @@ class Worker(StatelessServer):
         self.application_instances.clear()
 
     def _names_of_tasks(self) -> list[str]:
-        """Name the channels whose instances still run, and where these are."""
+        """Describe the instances that still run: their channel, and the line that they are at."""
         tasks = [task for task in self._instances if not task.done()]
         return [f"{task.get_name()} in {of_task(task)}" for task in tasks[:_MOST_NAMED]]
 
     # Messages -------------------------------------------------------------------------------------------------
 
     async def handle(self) -> None:
-        """Listen to every channel until a listener fails, and raise its error."""
+        """Listen to all channels until a listener fails. Raises its error."""
         listeners = [asyncio.ensure_future(self.listener(channel)) for channel in dict.fromkeys(self.channels)]
         try:
             await asyncio.gather(*listeners)
@@ -162,7 +162,7 @@ class Worker(StatelessServer):
             await cancel(*listeners)
 
     async def listener(self, channel: str) -> None:
-        """Give the messages of one channel to its instances, for ever. ValueError at a message without a type."""
+        """Give the messages of one channel to its instances, without end. Raises ValueError if one has no type."""
         scope = {"type": "channel", "channel": channel}
         while True:
             await self.get_or_create_application_instance(channel, scope).wanted()
@@ -172,18 +172,18 @@ class Worker(StatelessServer):
             self.get_or_create_application_instance(channel, scope).put_nowait(message)
 
     async def _fetch(self, channel: str) -> Message:
-        """Receive from the layer, and try again while it fails. Errors that say it was used wrongly are raised."""
+        """Receive from the layer, and try again while it fails. Errors in `MISTAKES` are raised."""
         receive = functools.partial(self.channel_layer.receive, channel)
         return await receive_through(outage_of(self.channel_layer), receive, unless=MISTAKES)
 
     async def application_send(self, scope: Any, message: Any) -> None:
-        """The `send` of the application. Raises `NotImplementedError`: there is nobody at the other end."""
+        """The `send` of the application. Raises `NotImplementedError`, because there is no client."""
         raise NotImplementedError(_NO_CLIENT)
 
     # Instances ------------------------------------------------------------------------------------------------
 
     def get_or_create_application_instance(self, scope_id: Hashable, scope: Any) -> InputQueue:
-        """Return the queue of the instances for this scope. They are started if there are none."""
+        """Return the input queue of a scope. If the scope has no instances, they are started."""
         details = self.application_instances.get(scope_id)
         if details is None:
             if len(self.application_instances) >= self.max_applications:
@@ -194,7 +194,7 @@ class Worker(StatelessServer):
         return queue
 
     def delete_oldest_application_instance(self) -> None:
-        """End the instances of the scope that was used least recently, among those with nothing to do."""
+        """Of the scopes with nothing to do, end the instances of the one that was used least recently."""
         idle = {
             scope_id: details["last_used"]
             for scope_id, details in self.application_instances.items()
@@ -204,11 +204,11 @@ class Worker(StatelessServer):
             self.delete_application_instance(min(idle, key=idle.__getitem__))
 
     def delete_application_instance(self, scope_id: Hashable) -> None:
-        """End the instances of a scope, each when it has handled what it was given."""
+        """End the instances of a scope, once they have handled all messages in their queue."""
         self.application_instances.pop(scope_id)["input_queue"].close()
 
     async def application_exception(self, exception: BaseException, application_details: dict[str, Any]) -> None:
-        """Log an exception of the application, with its traceback if that says anything."""
+        """Log an exception of the application, with its traceback unless it has `asgi_fault`."""
         channel = application_details["scope"].get("channel")
         says_all = hasattr(exception, "asgi_fault")
         logger.error("A handler of channel %s failed: %s", channel, exception, exc_info=None if says_all else exception)
@@ -223,7 +223,7 @@ class Worker(StatelessServer):
         return details
 
     async def _keep_running(self, details: dict[str, Any]) -> None:
-        """Run one instance after the other until their queue is closed and empty."""
+        """Run one instance after another until the queue is closed and empty."""
         queue: InputQueue = details["input_queue"]
         failures = 0
         while not queue.closed or queue.qsize():
@@ -241,7 +241,7 @@ class Worker(StatelessServer):
         queue: InputQueue = details["input_queue"]
         queue.instances.add(instance)
         try:
-            # In a task of its own: what it leaves in context variables is not there for the next one.
+            # Each instance runs in a task of its own, so that it does not see the context variables of the one before.
             await self._in_a_task(instance, details["scope"])
             if not instance.has_asked:
                 logger.error("The application for %s ended without receiving a message", details["scope"])
@@ -257,7 +257,7 @@ class Worker(StatelessServer):
                 raise
             await self.application_exception(error, details)
         except BaseException as error:
-            # `SystemExit` counts as an error of the handler, too.
+            # `SystemExit` counts as an error of the handler as well.
             await self.application_exception(error, details)
         finally:
             queue.instances.discard(instance)
@@ -275,6 +275,6 @@ class Worker(StatelessServer):
 
 
 def _is_cancelled() -> bool:
-    """Whether it is this task that was cancelled, rather than something it awaited."""
+    """Whether the current task was cancelled, and not something that it awaits."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -1,1 +1,1 @@
-"""Consumers for WebSockets and for HTTP."""
+"""Generic consumers for WebSockets and HTTP."""

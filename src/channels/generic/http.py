@@ -20,7 +20,7 @@ logger = get_logger("django.channels.http")
 
 Headers = Mapping[bytes, bytes] | HeadersLike
 
-# Smaller pieces of a body are joined as they come: each would cost as much again to keep.
+# Smaller pieces of a body are joined at once, because each object needs memory of its own.
 _MIN_PIECE_BYTES = 4096
 _MAX_LOGGED_PATH = 200
 
@@ -28,20 +28,21 @@ _MAX_LOGGED_PATH = 200
 class AsyncHttpConsumer(AsyncConsumer):
     """An asynchronous consumer of one HTTP request: override `handle`.
 
-    If `handle` returns while the response is still open (its last body had `more_body=True`), the consumer lives
-    on and may complete the response later, from a layer event. `disconnect()` is called once, at the end.
+    If `handle` returns while the response is open, because its last body had `more_body=True`, the consumer continues,
+    and may complete the response later, in a handler of a layer event. `disconnect()` is called once, at the end.
 
-    `handle` runs in a task of its own, so that layer events are handled meanwhile, and `disconnect()` is called as soon
-    as the client has left; after that `handle` has `disconnect_grace` seconds to end before it is cancelled.
+    `handle` runs in a task of its own, so that layer events are handled meanwhile. When the client leaves,
+    `disconnect()` is called at once. After that, `handle` has `disconnect_grace` seconds to end before it is cancelled.
 
-    The body is collected for `handle`, up to `max_body_bytes`. To stream it instead, override `http_request`, which is
-    awaited for each piece before the next is read, and pass the message on without its body:
+    The body is collected for `handle`, up to `max_body_bytes`. To stream it instead, override `http_request`. It is
+    awaited for each piece before the next one is read. Pass the message on without its body:
     `await super().http_request({**message, "body": b""})`.
     """
 
     max_body_bytes: int | None = 16 * 1024 * 1024
-    """The longest body that is collected; a longer one is answered with 413 (RFC 9110 section 15.5.14), before it is
-    read if its Content-Length says so. None for no limit.
+    """The longest body that is collected, in bytes. None for no limit.
+
+    A longer body is answered with 413 (RFC 9110 section 15.5.14). If its Content-Length is too large, it is not read.
     """
 
     _fairway_response_open = False
@@ -53,7 +54,7 @@ class AsyncHttpConsumer(AsyncConsumer):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        # A subclass that overrides `http_request` may want to stream what is too long to be collected.
+        # A subclass that overrides `http_request` may stream bodies that are too long to be collected.
         collects = "http_request" not in Overrides.of(type(self)).names
         if collects and self._fairway_exceeds(_content_length(scope)):
             self.scope = scope
@@ -79,15 +80,15 @@ class AsyncHttpConsumer(AsyncConsumer):
         return self.max_concurrency == 1 or super()._fairway_in_turn(item)
 
     async def send_headers(self, *, status: int = 200, headers: Headers | None = None) -> None:
-        """Send status and headers; servers may hold them back until the first body.
+        """Send status and headers. Servers may hold them back until the first piece of the body.
 
-        As in `send_body`, nothing happens, but for a count, when the client has gone.
+        If the client has gone, the message is counted and dropped, as in `send_body`.
         """
         pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers or [])
         await self._fairway_answer({"type": "http.response.start", "status": status, "headers": pairs})
 
     async def send_body(self, body: bytes, *, more_body: bool = False) -> None:
-        """Send a piece of the body; the last one has `more_body=False`."""
+        """Send a piece of the body. The last piece has `more_body=False`."""
         assert isinstance(body, bytes), "Body is not bytes"
         self._fairway_response_open = more_body
         await self._fairway_answer({"type": "http.response.body", "body": body, "more_body": more_body})
@@ -97,11 +98,11 @@ class AsyncHttpConsumer(AsyncConsumer):
             await self.send(event)
         except OSError as error:
             self._fairway_came_too_late(event, error)
-            # Nothing slows down a handler that goes on sending. Others must have their turn, and so must its own end.
+            # Without this, a handler that sends without end would never let other tasks run, or be cancelled.
             await asyncio.sleep(0)
 
     async def send_response(self, status: int, body: bytes, **kwargs: Any) -> None:
-        """Send a complete response; keyword arguments go to `send_headers`."""
+        """Send a complete response. Keyword arguments are passed to `send_headers`."""
         await self.send_headers(status=status, **kwargs)
         await self.send_body(body)
 
@@ -113,7 +114,7 @@ class AsyncHttpConsumer(AsyncConsumer):
         """Clean up: the response is complete, or the client has gone."""
 
     async def http_request(self, message: Any) -> None:
-        """Collect the body; call `handle()` when it is complete."""
+        """Collect the body, and call `handle()` when it is complete."""
         self._fairway_body_bytes += len(message.get("body", b""))
         if self._fairway_exceeds(self._fairway_body_bytes):
             self.body = []
@@ -160,7 +161,7 @@ class AsyncHttpConsumer(AsyncConsumer):
             await self.disconnect()
 
     async def http_disconnect(self, message: Any) -> None:
-        """Call `disconnect()`: the exchange is over."""
+        """Call `disconnect()`, because the client has gone or the response is complete."""
         await self._fairway_disconnect()
         if connections_need_closing():
             await aclose_old_connections()
@@ -171,7 +172,7 @@ note_own(AsyncHttpConsumer, "__call__", "http_request")
 
 
 def _content_length(scope: Scope) -> int:
-    """Return the length that the request announces for its body; 0 if it announces none."""
-    # Servers have checked the digits. If the header is there twice, either will do.
+    """Return the Content-Length of the request, or 0 if it has none."""
+    # The server has checked the field.
     lengths = [value for name, value in scope.get("headers", ()) if name.lower() == b"content-length"]
     return max((int(value) for value in lengths if value.isdigit() and len(value) <= 18), default=0)

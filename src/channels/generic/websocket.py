@@ -1,7 +1,7 @@
 """Consumers for WebSockets: synchronous and asynchronous, plain and JSON.
 
-The twins are the same method for method; which messages they send and what their errors say is decided once, by the
-functions at the top of the module.
+The synchronous and the asynchronous classes have the same methods. The functions at the top of this module make the
+events and errors for both.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from fairway.consumers.overrides import note_own
 from fairway.delivery import Message, Payload
 from fairway.layers.outage import MISTAKES, outage_of
 
-# Overriding methods annotate these in more than one way: an event as `dict` or as one of asgiref's `TypedDict`s, and
-# `close`, which is True or a code, as `bool` or `bool | int`.
+# Subclasses annotate these in several ways: an event as `dict` or as one of asgiref's `TypedDict`s, and `close`, which
+# is True or a code, as `bool` or `bool | int`.
 Event: TypeAlias = Any
 Close: TypeAlias = Any
 
@@ -53,7 +53,7 @@ def close_event(code: int | bool | None, reason: str | None) -> Message:
 
 
 def received(message: Message) -> dict[str, Any]:
-    """Return the keyword arguments of `receive()`: the text if there is one, although servers may name both."""
+    """Return the keyword arguments of `receive()`. Servers may send both keys, with None for one of them."""
     if message.get("text") is not None:
         return {"text_data": message["text"]}
     return {"bytes_data": message["bytes"]}
@@ -69,7 +69,7 @@ _UNREADABLE = (ValueError, RecursionError)
 
 
 def blame_client(error: Exception) -> None:
-    """Have the server log one line about this error. A traceback would say nothing about the application."""
+    """Let the server log this error in one line, without a traceback, because it is no fault of the application."""
     error.asgi_fault = "the client sent what cannot be read"  # type: ignore[attr-defined]  # for whoever catches it
 
 
@@ -89,7 +89,7 @@ def layer_for_groups(consumer: AsyncConsumer, method: str) -> Any:
 
 
 async def leave_groups(consumer: AsyncConsumer, groups: Iterable[str]) -> None:
-    """Leave these groups. A layer that cannot be reached is no error here: its memberships expire by themselves."""
+    """Leave these groups. An error of the layer is only logged, because memberships also expire by themselves."""
     for group in groups:
         group_discard = layer_for_groups(consumer, "group_discard").group_discard
         try:
@@ -103,7 +103,7 @@ async def leave_groups(consumer: AsyncConsumer, groups: Iterable[str]) -> None:
 class WebsocketConsumer(SyncConsumer):
     """A synchronous WebSocket consumer: override `connect`, `receive` and `disconnect`.
 
-    `groups`: names of groups that each connection joins before `connect()`, and leaves at its end.
+    `groups` names groups that each connection joins before `connect()`, and leaves at its end.
     """
 
     groups: list[str] = None  # type: ignore[assignment]  # a list when there is an instance
@@ -115,7 +115,7 @@ class WebsocketConsumer(SyncConsumer):
         await cast(Any, self.dispatch)(payload.as_message())
 
     def fairway_broadcast(self, message: Message) -> None:
-        """Handle a broadcast that could not be written straight to the socket."""
+        """Handle a broadcast that could not be written to the socket directly."""
         if self.channel_name not in message.get("exclude", ()):
             self.send(text_data=message.get("text"), bytes_data=message.get("bytes"))
 
@@ -127,11 +127,10 @@ class WebsocketConsumer(SyncConsumer):
         *,
         exclude: str | Iterable[str] = (),
     ) -> None:
-        """Send one message to every member of a group, made once; no handler of theirs runs.
+        """Send the same message to every member of a group. It is encoded once, and no handler of the members runs.
 
-        For a message that is the same for all. It takes its place among a member's other messages, its own included.
-        `exclude`: channel names that are left out, for example `self.channel_name`. A member whose inbox is full
-        misses it, as with `group_send`.
+        The message keeps its order among the other messages of a member. `exclude` names channels that do not get it,
+        for example `self.channel_name`. As with `group_send`, a member whose inbox is full misses the message.
         """
         async_to_sync(broadcast)(self.channel_layer, group, text_data, bytes_data, exclude=exclude)
 
@@ -147,7 +146,7 @@ class WebsocketConsumer(SyncConsumer):
             self.close()
 
     def connect(self) -> None:
-        """Accept or close the connection; accepts unless overridden."""
+        """Accept or close the connection. By default, it is accepted."""
         self.accept()
 
     def accept(self, subprotocol: str | None = None, headers: HeadersLike | None = None) -> None:
@@ -164,9 +163,9 @@ class WebsocketConsumer(SyncConsumer):
     def send(  # type: ignore[override]  # the public signature of this class
         self, text_data: str | None = None, bytes_data: bytes | None = None, close: Close = False
     ) -> None:
-        """Send a message; with `close`, close the connection after it (a number is the code).
+        """Send a message. If `close` is true or a close code, close the connection after it.
 
-        Nothing happens, but for a count, when the client has gone.
+        If the client has gone, the message is counted and dropped.
         """
         self._fairway_send_event(send_event(text_data, bytes_data))
         if close:
@@ -182,12 +181,12 @@ class WebsocketConsumer(SyncConsumer):
             self._fairway_came_too_late(event, error)
 
     def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
-        """Close the connection, or reject it if it is not accepted yet."""
+        """Close the connection, or reject it if it has not been accepted yet."""
         self._fairway_send_event(close_event(code, reason))
         self._fairway_closed = True
 
     def websocket_disconnect(self, message: Event) -> None:
-        """Leave the groups and call `disconnect()`: the connection has ended."""
+        """The connection has ended: leave the groups, and call `disconnect()`."""
         try:
             if self.groups:
                 async_to_sync(leave_groups)(self, self.groups)
@@ -196,7 +195,7 @@ class WebsocketConsumer(SyncConsumer):
         raise StopConsumer
 
     def disconnect(self, code: int) -> None:
-        """Clean up; called once, whoever ended the connection. Some servers give None for `code`."""
+        """Clean up. Called once, whichever side has ended the connection. With some servers, `code` is None."""
 
 
 note_own(WebsocketConsumer, "send", "websocket_receive")
@@ -221,7 +220,7 @@ class JsonWebsocketConsumer(WebsocketConsumer):
         super().send(text_data=self.encode_json(content), close=close)
 
     def group_broadcast_json(self, group: str, content: Any, *, exclude: str | Iterable[str] = ()) -> None:
-        """`group_broadcast` of `content`, encoded once, by `encode_json`."""
+        """Encode `content` with `encode_json`, and send it with `group_broadcast`."""
         self.group_broadcast(group, self.encode_json(content), exclude=exclude)
 
     @classmethod
@@ -236,7 +235,7 @@ class JsonWebsocketConsumer(WebsocketConsumer):
 class AsyncWebsocketConsumer(AsyncConsumer):
     """An asynchronous WebSocket consumer: override `connect`, `receive` and `disconnect`.
 
-    `groups`: names of groups that each connection joins before `connect()`, and leaves at its end.
+    `groups` names groups that each connection joins before `connect()`, and leaves at its end.
     """
 
     groups: list[str] = None  # type: ignore[assignment]  # a list when there is an instance
@@ -255,7 +254,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
         await self.send(text_data=payload.text, bytes_data=payload.data)
 
     async def fairway_broadcast(self, message: Message) -> None:
-        """Handle a broadcast that could not be written straight to the socket."""
+        """Handle a broadcast that could not be written to the socket directly."""
         if self.channel_name not in message.get("exclude", ()):
             await self.send(text_data=message.get("text"), bytes_data=message.get("bytes"))
 
@@ -267,11 +266,10 @@ class AsyncWebsocketConsumer(AsyncConsumer):
         *,
         exclude: str | Iterable[str] = (),
     ) -> None:
-        """Send one message to every member of a group, made once; no handler of theirs runs.
+        """Send the same message to every member of a group. It is encoded once, and no handler of the members runs.
 
-        For a message that is the same for all. It takes its place among a member's other messages, its own included.
-        `exclude`: channel names that are left out, for example `self.channel_name`. A member whose inbox is full
-        misses it, as with `group_send`.
+        The message keeps its order among the other messages of a member. `exclude` names channels that do not get it,
+        for example `self.channel_name`. As with `group_send`, a member whose inbox is full misses the message.
         """
         await broadcast(self.channel_layer, group, text_data, bytes_data, exclude=exclude)
 
@@ -287,7 +285,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
             await self.close()
 
     async def connect(self) -> None:
-        """Accept or close the connection; accepts unless overridden."""
+        """Accept or close the connection. By default, it is accepted."""
         await self.accept()
 
     async def accept(self, subprotocol: str | None = None, headers: HeadersLike | None = None) -> None:
@@ -304,9 +302,9 @@ class AsyncWebsocketConsumer(AsyncConsumer):
     async def send(  # type: ignore[override]  # the public signature of this class
         self, text_data: str | None = None, bytes_data: bytes | None = None, close: Close = False
     ) -> None:
-        """Send a message; with `close`, close the connection after it (a number is the code).
+        """Send a message. If `close` is true or a close code, close the connection after it.
 
-        Returns when the server takes more. Nothing happens, but for a count, when the client has gone.
+        Returns once the server accepts more data. If the client has gone, the message is counted and dropped.
         """
         connection = self._fairway_connection
         if (
@@ -332,16 +330,16 @@ class AsyncWebsocketConsumer(AsyncConsumer):
             await super().send(event)
         except OSError as error:
             self._fairway_came_too_late(event, error)
-            # Nothing slows down a handler that goes on sending, and others must have their turn.
+            # Without this, a handler that sends without end would never let other tasks run.
             await asyncio.sleep(0)
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
-        """Close the connection, or reject it if it is not accepted yet."""
+        """Close the connection, or reject it if it has not been accepted yet."""
         await self._fairway_send_event(close_event(code, reason))
         self._fairway_closed = True
 
     async def websocket_disconnect(self, message: Event) -> None:
-        """Leave the groups and call `disconnect()`: the connection has ended."""
+        """The connection has ended: leave the groups, and call `disconnect()`."""
         try:
             if self.groups:
                 await leave_groups(self, self.groups)
@@ -352,7 +350,7 @@ class AsyncWebsocketConsumer(AsyncConsumer):
         raise StopConsumer
 
     async def disconnect(self, code: int) -> None:
-        """Clean up; called once, whoever ended the connection. Some servers give None for `code`."""
+        """Clean up. Called once, whichever side has ended the connection. With some servers, `code` is None."""
 
 
 note_own(AsyncWebsocketConsumer, "send", "websocket_receive")
@@ -377,7 +375,7 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
         await super().send(text_data=await self.encode_json(content), close=close)
 
     async def group_broadcast_json(self, group: str, content: Any, *, exclude: str | Iterable[str] = ()) -> None:
-        """`group_broadcast` of `content`, encoded once, by `encode_json`."""
+        """Encode `content` with `encode_json`, and send it with `group_broadcast`."""
         await self.group_broadcast(group, await self.encode_json(content), exclude=exclude)
 
     @classmethod
