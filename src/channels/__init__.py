@@ -1,14 +1,14 @@
 """Real time for Django: consumers, routing, sessions, authentication and channel layers over ASGI.
 
-The import surface of Django Channels 4.x. `__version__` is therefore the version of that interface,
-which third-party packages compare against; the version of the distribution is `fairway.__version__`.
+This package has the interface of Django Channels 4.x. `__version__` is the version of that interface, because
+third-party packages compare it. The version of the distribution is `fairway.__version__`.
 """
 
 from __future__ import annotations
 
 __version__ = "4.3.2"
 
-# Says whose files these are. Another distribution of the same import package lacks it; `fairway` looks when it starts.
+# Marks these files as ours. `fairway` checks this at its start, in case another distribution has replaced the package.
 __distribution__ = "fairway"
 
 DEFAULT_CHANNEL_LAYER = "default"

@@ -1,9 +1,8 @@
 """System checks, run by `manage.py check` and before most other commands, tagged `channels`.
 
-They import the application that `ASGI_APPLICATION` names, and walk through it without calling it. Django's own checks
-import the URLconf in the same way, and only the application itself can say whether its middlewares fit together.
-It is imported when the checks run, never while apps are being loaded; an application that is just being imported,
-and runs a command from there, is left alone.
+The checks import the application that `ASGI_APPLICATION` names, as Django's own checks import the URLconf. They examine
+its routers and middlewares without calling them. The application is imported when the checks run, never while apps are
+loaded. If the application is being imported at that time, because it runs a command itself, it is not checked.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ TAG = "channels"
 OLDEST_DJANGO = (5, 2)
 
 _DEEPEST = 20
-"""The checks look at this many applications inside each other, and no deeper."""
+"""How many nested applications the checks examine."""
 
 _LAYER_HINT = 'Write it as CHANNEL_LAYERS = {"default": {"BACKEND": "dotted.path.of.the.Layer", "CONFIG": {...}}}.'
 
@@ -67,7 +66,7 @@ def register_checks() -> None:
 
 
 def check_django_version(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E001: Django is older than what this package is tested with."""
+    """E001: Django is older than the oldest version that works."""
     if django.VERSION[:2] >= OLDEST_DJANGO:
         return []
     oldest = ".".join(map(str, OLDEST_DJANGO))
@@ -76,11 +75,11 @@ def check_django_version(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def check_asgi_application(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Check what `ASGI_APPLICATION` leads to.
+    """Check the application that `ASGI_APPLICATION` names.
 
-    W001: not set. E002: no dotted path. E003: not importable; W002 if that is because a database is not ready, as
-    before the first `migrate`. E004: no application there. E005: a middleware in it lacks the one around it that
-    puts into the scope what it reads. E008: it is a WSGI application. W006: a route that leads to no application.
+    W001: not set. E002: not a dotted path. E003: cannot be imported; W002 if that is because a database is not ready,
+    as before the first `migrate`. E004: no application there. E005: a middleware needs another middleware around it,
+    which is missing. E008: it is a WSGI application. W006: a route does not lead to an application.
     """
     application, messages = _find_application()
     if is_wsgi(application):
@@ -101,10 +100,10 @@ def check_asgi_application(app_configs: Any, **kwargs: Any) -> list[CheckMessage
 
 
 def check_routes(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Check the routers of `ASGI_APPLICATION` for what cannot work.
+    """Check the routers of `ASGI_APPLICATION` for mistakes.
 
-    W007: a kind of connection that no server knows. W008: a consumer with `groups`, and no channel layer. W009: a
-    route that begins with a slash. W011: nothing for pages.
+    W007: a type of connection that no server has. W008: a consumer with `groups`, but no channel layer. W009: a route
+    that begins with a slash. W011: no application for HTTP.
     """
     application, _ = _find_application()
     # An application that stands in several places is named once.
@@ -127,12 +126,12 @@ def check_channel_layers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def check_workers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W003: several processes are to serve the site, and a layer is in memory."""
+    """W003: several processes serve the site, and a layer is in memory."""
     return [Warning(text, hint=DIVIDED_HINT, id="channels.W003") for text in divided_layers()]
 
 
 def check_deployed_layers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W004, with `--deploy`: a layer is in memory, where no second process reaches it."""
+    """W004, with `--deploy`: a layer is in memory, so no other process reaches it."""
     return [
         Warning(
             f"The layer CHANNEL_LAYERS[{alias!r}] is in memory: what a second worker, a management command or a task "
@@ -146,10 +145,10 @@ def check_deployed_layers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]
 
 
 def check_that_layers_work(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """E009, with `--deploy` and `--database`: a layer was tried, and does not work.
+    """E009, with `--deploy` and `--database`: a layer does not work when it is tried.
 
-    As Django's own check of databases does, it asks services only when it is told to by `--database`: a setup is also
-    checked where there are none.
+    Like Django's check of databases, this connects to services only with `--database`, because checks must also work
+    where the services do not run.
     """
     if databases is None:
         return []
@@ -165,7 +164,7 @@ def check_that_layers_work(app_configs: Any, databases: Any = None, **kwargs: An
 
 
 def tried_layers() -> Iterator[tuple[str, Outcome]]:
-    """Try each layer that is configured: make it, send, receive, and close it."""
+    """Try each configured layer: make it, send, receive, and close it."""
     for alias in channel_layers.configs:
         try:
             layer_class = channel_layers.backend_class(alias)
@@ -176,14 +175,14 @@ def tried_layers() -> Iterator[tuple[str, Outcome]]:
 
 
 def check_limits(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E007: `FAIRWAY` has an unknown key or an impossible value, with which the server would not start."""
+    """E007: `FAIRWAY` has an unknown key or an invalid value, so the server would not start."""
     problem = limits_problem()
     hint = "The keys of FAIRWAY, with their units and defaults, are listed in docs/ref/settings.md."
     return [] if problem is None else [_error("E007", problem, hint)]
 
 
 def check_settings_of_daphne(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W005: a setting that only Daphne reads, in a project that does not have it."""
+    """W005: the project has a setting of Daphne, but Daphne is not installed."""
     if apps.is_installed("daphne"):
         return []
     return [
@@ -198,11 +197,11 @@ def check_settings_of_daphne(app_configs: Any, **kwargs: Any) -> list[CheckMessa
 
 
 def check_installation(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W010: another distribution has files in `channels/`, too."""
+    """W010: another distribution also has files in `channels/`."""
     return [Warning(text, hint=CONFLICT_HINT, id="channels.W010") for text in conflicts()]
 
 
-# The application that is configured, as far as it can be had.
+# Finding the configured application.
 
 
 def _find_application() -> tuple[Any, list[CheckMessage]]:
@@ -231,14 +230,14 @@ def _not_set() -> CheckMessage:
 
 
 def _path_hint() -> str:
-    # The settings module of a project is nearly always next to its asgi module.
+    # The settings module of a project is nearly always beside its asgi module.
     package = (getattr(settings, "SETTINGS_MODULE", None) or "mysite.settings").split(".")[0]
     return f'Name the application of the project, such as ASGI_APPLICATION = "{package}.asgi.application".'
 
 
 def _is_being_imported(name: str) -> bool:
     module = sys.modules.get(name)
-    # Python keeps this note for itself, to report circular imports.
+    # Python uses this private attribute to report circular imports.
     return getattr(getattr(module, "__spec__", None), "_initializing", False) is True
 
 
@@ -278,7 +277,7 @@ def _error(number: str, text: str, hint: str) -> CheckMessage:
     return Error(text, hint=hint, id=f"channels.{number}")
 
 
-# What middlewares read from the scope, and which one puts it there.
+# The keys that middlewares read from the scope, and the middleware that adds each.
 
 _GIVES: dict[type, str] = {CookieMiddleware: "cookies", SessionMiddleware: "session"}
 _NEEDS: dict[type, tuple[str, type, str]] = {

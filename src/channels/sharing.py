@@ -1,15 +1,15 @@
-"""Calls of many connections that come together: one visit to the database's thread, and one query for all.
+"""Combines calls of many connections that come at the same time into one visit to the database thread, and one query.
 
-`SharedVisit` takes a function of one argument, and calls it for each connection during one visit to the thread.
-`SharedQueries` also fetches together what the calls need. It takes a generator function, whose calls take turns:
+`SharedVisit` wraps a function of one argument, and calls it for many connections during one visit to the thread.
+`SharedQueries` also combines their queries. It wraps a generator function. Its calls run step by step:
 
-* A call yields a `Row`, which names the row that it needs, and waits for it.
-* When every call waits or has ended, one query fetches all rows of one kind from one database.
-* Each call is sent what was found for its own key, and nothing else, and goes on. Its return value is the result.
+* A call yields a `Row`, which names the row that it needs, and waits.
+* When each call waits or has ended, one query fetches all rows of one kind from one database.
+* Each call is sent the result for its own key, and continues. The return value of the generator is the result.
 
-A call is sent `None` where nothing was fetched: it is the only call, its key was not answered, or the query failed. It
-then asks for the row itself, in the general way, and gets its own error. So no call depends on another: sharing changes
-how often the database is asked, never what it answers.
+A call is sent None if nothing was fetched for it: it is the only call, the query has no answer for its key, or the
+query failed. Then the call fetches the row itself, and gets its own error. So no call depends on another one: sharing
+changes how many queries there are, and never their results.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ _T = TypeVar("_T")
 _Call: TypeAlias = tuple[Any, Context, "asyncio.Future[Any]"]
 _Outcome: TypeAlias = tuple[Any, BaseException | None]
 
-# Short of what anybody would notice, even if passes are long for another reason.
+# Few enough that nobody notices the delay, even if passes are long for another reason.
 MAX_PASSES = 8
 
 logger = logging.getLogger("channels.sharing")
 
 
-# Before 3.11.3, Python finds no type variable within the brackets of parameters: `Generic` names both.
+# `Generic` is needed before Python 3.11.3, which does not find the type variable in `[[_T], _R]`.
 class SharedVisit(DatabaseSyncToAsync[[_T], _R], Generic[_T, _R]):
     """`database_sync_to_async` for a function of one argument that many connections call at once.
 
-    Calls that come while the thread is busy share the next visit to it, and with that one look at the database's
-    connections: a hop, and a new connection where none is kept, cost more than most queries. Each call runs in the
-    context of its caller; what it raises is its own; cancelling one does not disturb the others.
+    Calls that come while the thread is busy share the next visit to it, and one check of the database connections. A
+    change of threads, and a new connection if none is kept, cost more than most queries. Each call runs in the context
+    of its caller, and raises its own errors. Cancelling one call does not affect the others.
     """
 
     max_calls_per_visit = 32
-    """Synchronous consumers, among others, wait for the same thread."""
+    """How many calls share one visit at most. Others, such as synchronous consumers, wait for the same thread."""
 
     def __init__(self, func: Callable[[_T], _R]) -> None:
         super().__init__(func)
@@ -60,7 +60,7 @@ class SharedVisit(DatabaseSyncToAsync[[_T], _R], Generic[_T, _R]):
 
     async def __call__(self, argument: _T) -> _R:
         if SyncToAsync.thread_sensitive_context.get(None) is not None:
-            # The thread belongs to this context.
+            # This context has a thread of its own.
             return await super().__call__(argument)
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
@@ -68,7 +68,7 @@ class SharedVisit(DatabaseSyncToAsync[[_T], _R], Generic[_T, _R]):
             self._enqueue(loop, (argument, copy_context(), answer))
             return await answer  # type: ignore[no-any-return]
         finally:
-            del answer  # it would be in a circle with its exception
+            del answer  # it would be in a reference cycle with its exception
 
     def _enqueue(self, loop: asyncio.AbstractEventLoop, call: _Call) -> None:
         waiting = self._waiting.get(loop)
@@ -76,7 +76,7 @@ class SharedVisit(DatabaseSyncToAsync[[_T], _R], Generic[_T, _R]):
             waiting.append(call)
             return
         self._waiting[loop] = deque([call])
-        # The visit has a task of its own, because it serves other calls when the first has long been cancelled.
+        # The visits have a task of their own, because they go on when the first call has been cancelled.
         loop.create_task(self._serve(loop), name="channels.sharing.SharedVisit")
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -92,9 +92,9 @@ class SharedVisit(DatabaseSyncToAsync[[_T], _R], Generic[_T, _R]):
                 answer.cancel()
 
     async def _gather(self, waiting: deque[_Call]) -> None:
-        """Wait while each pass of the loop brings more calls, some passes long, and until they fill a visit.
+        """Wait up to `MAX_PASSES` while each pass of the loop brings more calls, and until they fill a visit.
 
-        In a storm each pass brings a few connections, and a visit costs as much as the calls of many.
+        If many clients connect together, each pass brings a few, and a visit costs as much as many calls.
         """
         count = 0
         for _ in range(MAX_PASSES):
@@ -110,7 +110,7 @@ class SharedVisit(DatabaseSyncToAsync[[_T], _R], Generic[_T, _R]):
         try:
             await DatabaseSyncToAsync(self._fill)(outcomes, arguments, contexts)
         except Exception as error:
-            # The visit to the thread failed as a whole.
+            # The visit failed as a whole.
             untangle(error)
             outcomes[:] = [(None, error)] * len(calls)
         except BaseException:
@@ -124,8 +124,8 @@ class SharedVisit(DatabaseSyncToAsync[[_T], _R], Generic[_T, _R]):
                 answer.set_result(result)
             else:
                 answer.set_exception(failure)
-        # An error keeps the frames that it passed, and those keep their variables: this list is the only one of them
-        # that knows errors, and no one knows who is to get them.
+        # An error refers to the frames that it passed, and they refer to their variables. Of these, only this list
+        # refers to errors, so clear it to break the cycle.
         outcomes.clear()
 
     def _fill(self, outcomes: list[_Outcome], arguments: list[Any], contexts: list[Context]) -> None:
@@ -142,8 +142,8 @@ class SharedVisit(DatabaseSyncToAsync[[_T], _R], Generic[_T, _R]):
 class Row(NamedTuple):
     """The row that a call needs next.
 
-    `fetch` is called with the database and the keys of all calls that named the same `fetch` and `database`. It
-    returns what those calls are to be sent, by key. Keys that it leaves out are asked for by the calls themselves.
+    `fetch` is called with the database and the keys of all calls that have yielded the same `fetch` and `database`. It
+    returns, by key, what these calls are sent. A call whose key is missing is sent None, and fetches its row itself.
     """
 
     fetch: Callable[[str, Sequence[Any]], Mapping[Any, Any]]
@@ -155,15 +155,17 @@ _Steps: TypeAlias = Generator[Row, Any, _R]
 
 
 class SharedQueries(SharedVisit[_T, _R], Generic[_T, _R]):
-    """`SharedVisit` for a generator function that yields the `Row`s it needs: those of all calls are fetched at once.
+    """`SharedVisit` for a generator function that yields the `Row`s that it needs. Those of all calls are fetched
+    together.
 
-    To its callers it is an asynchronous function that returns what the generator returns. `func` is the synchronous
-    one, which fetches nothing together with others.
+    For callers, it is an asynchronous function that returns what the generator returns. `func` is the synchronous
+    version, which does not share queries.
     """
 
     max_calls_per_visit = 64
-    """A visit that shares its queries is shorter than one of 32 calls that do not share; if it cannot share, it is
-    twice as long. A query has this many variables; an old SQLite takes 999.
+    """A visit of this many calls that share queries is shorter than one of 32 calls that do not.
+
+    A query has this many variables. An old SQLite allows 999.
     """
 
     def __init__(self, steps: Callable[[_T], _Steps[_R]]) -> None:
@@ -205,9 +207,9 @@ def _together(outcomes: list[_Outcome], calls: Sequence[_Steps[Any]], contexts: 
 _UNDER_WAY: _Outcome = (None, None)
 
 
-# An error keeps this frame and those below it: no variable of theirs but `outcomes` may lead to it.
+# An error refers to this frame and the frames below it. So only `outcomes`, of their variables, may refer to errors.
 def _go_on(outcomes: list[_Outcome], index: int, steps: _Steps[Any], context: Context, answer: Any) -> Row | None:
-    """Let a call go on with `answer`. Return the row that it needs next, or note its outcome if it has ended."""
+    """Continue a call with `answer`. Return the row that it needs next, or note its outcome if it has ended."""
     try:
         return context.run(steps.send, answer)
     except StopIteration as end:
@@ -218,7 +220,7 @@ def _go_on(outcomes: list[_Outcome], index: int, steps: _Steps[Any], context: Co
 
 
 def _answers(rows: Sequence[Row]) -> list[Any]:
-    """Fetch rows, in one query for each kind and database; what each call is to be sent, in the same order."""
+    """Fetch rows with one query for each kind and database. Return what each call is sent, in the same order."""
     keys: dict[Any, dict[Hashable, None]] = {}
     for row in rows:
         keys.setdefault((row.fetch, row.database), {})[row.key] = None
@@ -230,16 +232,17 @@ def _fetched(fetch: Any, database: str, keys: list[Any]) -> Mapping[Any, Any]:
     try:
         return fetch(database, keys)  # type: ignore[no-any-return]
     except Exception:
-        # Each call now asks for itself, and the one at fault gets the error.
+        # Now each call fetches its row itself, and the one that has caused the error gets it.
         logger.debug("One query for %d rows failed; they are asked for one by one", len(keys), exc_info=True)
         return {}
 
 
 def shared_database(manager: Any) -> str | None:
-    """Return the database that `manager` would read from now, or `None` if a query of it is not to be shared.
+    """Return the database that `manager` reads from, or None if its queries must not be shared.
 
-    Shared are queries of managers that choose rows as Django's do, on backends of Django's own: another backend, and
-    code that is wrapped around queries, may depend on the caller's context, as those do that give tenants a schema.
+    Queries are shared only if the manager selects rows as Django's own does, and the database backend is one of
+    Django's. Other backends, and wrappers around queries, may depend on the caller's context, such as those that give
+    each tenant a schema.
     """
     kind = type(manager)
     if not (

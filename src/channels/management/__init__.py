@@ -1,1 +1,1 @@
-"""Django's management commands of the app, and what makes `runserver` one of them."""
+"""The management commands of the app, and the code that makes its `runserver` the one that runs."""

@@ -1,7 +1,7 @@
-"""Which app's `runserver` is run: Channels', wherever the app stands in `INSTALLED_APPS`.
+"""Makes `runserver` the command of this app, wherever the app is in `INSTALLED_APPS`.
 
-Django gives a command to the first app that has it, so `django.contrib.staticfiles` in front of `channels`, which is
-the order of many tutorials, would start a server without WebSocket and without a word about it.
+Django runs the command of the first app that has it. In many tutorials, `django.contrib.staticfiles` comes before
+`channels`. Without this module, its `runserver` would silently start a server without WebSockets.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ _REPLACED = frozenset({"django.core", "django.contrib.staticfiles"})
 
 
 def claim_runserver() -> None:
-    """Take `runserver` from Django's own apps. Call this when the app registry is ready. An app of the project that
-    overrides the command and comes first keeps it.
+    """Take over `runserver` from Django's own apps. Call this when the app registry is ready.
+
+    If another app comes first and has the command, it keeps it.
     """
-    # Django computes this dictionary once per process, and keeps it.
+    # Django computes this dictionary once for each process, and keeps it.
     commands = get_commands()
     if commands["runserver"] in _REPLACED:
         commands["runserver"] = "channels"

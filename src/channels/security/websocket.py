@@ -1,8 +1,7 @@
-"""Who may open a WebSocket, or ask an HTTP consumer: only pages of allowed origins.
+"""Lets only pages of allowed origins open WebSockets and send requests to HTTP consumers.
 
-A browser lets any page open a WebSocket to any site, or post to it, with the user's cookies. It names the page's
-origin, though, and `OriginValidator` goes by that. Other clients can name any origin, so this does not authenticate
-anybody.
+A browser lets any page open a WebSocket to any site, or post to it, with the user's cookies. But the browser also sends
+the page's origin, which `OriginValidator` checks. Other clients can send any origin, so this is no authentication.
 """
 
 from __future__ import annotations
@@ -23,24 +22,25 @@ from fairway.logs import FaultLog, get_logger
 logger = get_logger("django.channels.security")
 _refusals = FaultLog(logger, per_second=50)
 
-# Long enough for every origin a browser sends, short enough that log lines stay lines.
+# Long enough for every origin of a browser, and short enough for one line of a log.
 _MAX_LOGGED_CHARACTERS = 200
 _DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
 
-# Without an origin a browser sends only these across sites, and they change nothing (RFC 9110 section 9.2.1).
+# Across sites, browsers send only these methods without an origin. They change nothing (RFC 9110 section 9.2.1).
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _KINDS = {"websocket": "WebSocket", "http": "HTTP request"}
 
 
 class OriginValidator(TailCall):
-    """Hands WebSockets on whose Origin header fits one of `allowed_origins`; rejects and logs the others.
+    """Passes on WebSockets whose Origin header matches one of `allowed_origins`. Rejects and logs all others.
 
-    Around HTTP consumers it does the same with requests, which are answered with 403; those of safe methods (GET, HEAD,
-    OPTIONS, TRACE) need no origin, since browsers leave it out within a site. More than one Origin header is none.
+    It does the same for HTTP requests, which are rejected with 403. Requests with a safe method (GET, HEAD, OPTIONS,
+    TRACE) need no origin, because browsers do not send it within a site. Several Origin headers count as no origin.
 
-    `"example.com"` allows that host with any scheme and port, `".example.com"` its subdomains as well,
-    `"https://example.com:8443"` exactly this, and `"*"` everything, connections without an origin included.
+    `"example.com"` allows this host with any scheme and port, and `".example.com"` also its subdomains.
+    `"https://example.com:8443"` allows exactly this origin. `"*"` allows everything, even connections without an
+    origin.
     """
 
     def __init__(self, application: Application, allowed_origins: Iterable[str]) -> None:
@@ -53,7 +53,7 @@ class OriginValidator(TailCall):
             raise ValueError(f"You cannot use OriginValidator on a {kind} connection: it is for websocket and http")
         origins = _origins(scope)
         needs_none = kind == "http" and not origins and scope["method"] in _SAFE_METHODS
-        # A client names one origin (RFC 6454 section 7.3). Nobody can say which of several it means.
+        # A client sends one origin (RFC 6454 section 7.3). Of several, nobody can tell the right one.
         if needs_none or self.valid_origin(_parsed(origins[0]) if len(origins) == 1 else None):
             return enter_application(self.application, scope, receive, send)
         _refusals.report(
@@ -67,24 +67,24 @@ class OriginValidator(TailCall):
         return _forbid(send) if kind == "http" else WebsocketDenier()(scope, receive, send)
 
     def valid_origin(self, parsed_origin: ParseResult | None) -> bool:
-        """Whether the connection may be opened; without an origin only if `"*"` is allowed."""
+        """Whether the connection may be opened. Without an origin, only if `"*"` is allowed."""
         if parsed_origin is None and "*" not in self.allowed_origins:
             return False
         return self.validate_origin(parsed_origin)
 
     def validate_origin(self, parsed_origin: ParseResult | None) -> bool:
-        """Whether one of the allowed origins fits."""
+        """Whether the origin matches one of the allowed origins."""
         for pattern in self.allowed_origins:
             if pattern == "*" or self.match_allowed_origin(parsed_origin, pattern):
                 return True
         return False
 
     def match_allowed_origin(self, parsed_origin: ParseResult | None, pattern: str) -> bool:
-        """Whether the origin fits this one allowed origin."""
+        """Whether the origin matches this allowed origin."""
         hostname = None if parsed_origin is None else parsed_origin.hostname
         if parsed_origin is None or hostname is None:
             return False
-        # A dot at the end says that the name is complete. Django removes it from the Host header, too.
+        # A dot at the end marks a complete name. Django also removes it from the Host header.
         hostname = hostname.removesuffix(".")
         parsed_pattern, host = _parsed_pattern(pattern)
         if not parsed_pattern.scheme:
@@ -100,12 +100,12 @@ class OriginValidator(TailCall):
             return False
 
     def get_origin_port(self, origin: ParseResult) -> int | None:
-        """Return the port of the origin, or the default one of its scheme; ValueError if it is none."""
+        """Return the port of the origin, or the default port of its scheme. Raises ValueError if it is not a number."""
         return origin.port if origin.port is not None else _DEFAULT_PORTS.get(origin.scheme)
 
 
 class _AllowedHostsValidator(OriginValidator):
-    """Reads the settings at every handshake, because tests change them long after the application was imported."""
+    """Reads the settings at each handshake, because tests change them after the application was imported."""
 
     def __init__(self, application: Application) -> None:
         self.application = application
@@ -138,10 +138,10 @@ def _origins(scope: Scope) -> list[str]:
     return [value.decode("latin1") for name, value in scope.get("headers", ()) if name == b"origin"]
 
 
-# These come from settings. Parsing them each time took a twentieth of a handshake.
+# Allowed origins are cached, because parsing them takes a twentieth of the time of a handshake.
 @functools.lru_cache(maxsize=256)
 def _parsed_pattern(pattern: str) -> tuple[ParseResult, str]:
-    """An allowed origin, and its host, with or without a scheme before it."""
+    """Parse an allowed origin, with or without a scheme. Return it with its host."""
     parsed = urlparse(pattern.lower())
     if parsed.scheme:
         return parsed, parsed.hostname or ""
@@ -151,7 +151,7 @@ def _parsed_pattern(pattern: str) -> tuple[ParseResult, str]:
 def _parsed(origin: str | None) -> ParseResult | None:
     if origin is None:
         return None
-    # A site is mostly opened from a few origins. Clients choose them, so long ones are not kept.
+    # Most connections come from a few origins, which are cached. Clients choose them, so long ones are not cached.
     return _kept_origin(origin) if len(origin) <= _MAX_LOGGED_CHARACTERS else _parsed_origin(origin)
 
 
@@ -167,7 +167,7 @@ _kept_origin = functools.lru_cache(maxsize=256)(_parsed_origin)
 
 
 def _loggable(text: str | None) -> str:
-    """Return what the client sent on one line: quoted, escaped, and cut."""
+    """Return a client's text for a log line: quoted, escaped and shortened."""
     if text is None:
         return "(none)"
     return ascii(text if len(text) <= _MAX_LOGGED_CHARACTERS else text[:_MAX_LOGGED_CHARACTERS] + "...")

@@ -1,7 +1,7 @@
-"""What tests of Channels applications use: communicators, which talk to an application without a server, and a test
-case with a server, for browsers.
+"""Tools for tests of applications: communicators, which talk to an application without a server, and a test case with a
+server, for browsers.
 
-Importing it starts and imports no server.
+Importing this package neither imports nor starts a server.
 """
 
 from __future__ import annotations

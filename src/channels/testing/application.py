@@ -1,4 +1,4 @@
-"""A client of any ASGI application, for tests: messages in, messages out, no server."""
+"""A client for tests of ASGI applications, which exchanges messages with an application without a server."""
 
 # ruff: noqa: ASYNC109  the time-outs are part of asgiref's interface
 
@@ -16,14 +16,14 @@ from fairway.delivery import Message
 
 
 def no_op() -> None:
-    """Do nothing. For tests that put it in the place of `channels.db.close_old_connections`."""
+    """Do nothing. Tests replace `channels.db.close_old_connections` by this."""
 
 
 class ApplicationCommunicator(AsgirefCommunicator):
-    """Runs `application` on `scope` in a task of its own, which starts with the first use.
+    """Runs `application` with `scope` in a task of its own, which starts with the first use.
 
-    The application gets the `scope` object itself, so it can be changed until then. While the application
-    runs no database connection is closed on account of age: that of a test would take its transaction along.
+    The application gets the `scope` object itself, so the test may change it before that. While the application runs,
+    no old database connection is closed, because this would end the transaction of the test.
     """
 
     def __init__(self, application: Application, scope: Scope) -> None:
@@ -35,19 +35,19 @@ class ApplicationCommunicator(AsgirefCommunicator):
 
         super().__init__(keep_connections_open, scope)  # type: ignore[no-untyped-call]
 
-    # asgiref's methods carry no annotations; these do, for the communicators built on this one.
+    # asgiref's methods have no annotations. These methods add them for the subclasses.
 
     async def send_input(self, message: Message) -> None:
-        """Give the application `message` to receive; CancelledError if it was cancelled by a time-out."""
+        """Let the application receive `message`. Raises CancelledError if a time-out has cancelled the application."""
         await super().send_input(message)  # type: ignore[no-untyped-call]
 
     async def receive_output(self, timeout: float = 1) -> Message:
-        """Return the next message that the application sends, or raise what it raised, as soon as it does.
+        """Return the next message that the application sends. If it raises an error, raise that at once.
 
-        After `timeout` seconds without one, cancels the application and raises `asyncio.TimeoutError`.
+        If no message comes within `timeout` seconds, cancel the application, and raise `asyncio.TimeoutError`.
         """
         if self.output_queue.empty() and not self.future.done():
-            # asgiref would notice a failure only when the time is up.
+            # asgiref would notice an error only after the time-out.
             message = asyncio.ensure_future(self.output_queue.get())
             try:
                 await asyncio.wait({message, self.future}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -61,13 +61,13 @@ class ApplicationCommunicator(AsgirefCommunicator):
         return cast(Message, await super().receive_output(timeout))  # type: ignore[no-untyped-call]
 
     async def receive_nothing(self, timeout: float = 0.1, interval: float = 0.01) -> bool:
-        """Whether the application sends nothing for `timeout` seconds; it is asked every `interval` seconds."""
+        """Whether the application sends nothing for `timeout` seconds. This is checked every `interval` seconds."""
         return cast(bool, await super().receive_nothing(timeout, interval))  # type: ignore[no-untyped-call]
 
     def stop(self, exceptions: bool = True) -> None:
-        """Cancel the application, or raise what it has raised; nothing is raised with `exceptions=False`."""
+        """Cancel the application. If it has raised an error, raise that, unless `exceptions` is false."""
         super().stop(exceptions)  # type: ignore[no-untyped-call]
 
     async def wait(self, timeout: float = 1) -> None:
-        """Wait until the application ends, raising what it raised; cancel it after `timeout` seconds."""
+        """Wait until the application ends, and raise its error. After `timeout` seconds, cancel it."""
         await super().wait(timeout)  # type: ignore[no-untyped-call]

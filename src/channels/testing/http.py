@@ -1,4 +1,4 @@
-"""A client that makes one HTTP request of an application, for tests."""
+"""A client for tests, which sends one HTTP request to an application."""
 
 # ruff: noqa: ASYNC109  the time-outs are part of asgiref's interface
 
@@ -13,7 +13,7 @@ from channels.testing.application import ApplicationCommunicator
 
 
 class HttpCommunicator(ApplicationCommunicator):
-    """Makes one request; `path` may carry a query string."""
+    """Sends one request. `path` may have a query string."""
 
     def __init__(
         self,
@@ -23,7 +23,7 @@ class HttpCommunicator(ApplicationCommunicator):
         body: bytes = b"",
         headers: Iterable[Sequence[bytes]] | None = None,
     ) -> None:
-        # First, since asgiref's finaliser fails on a communicator that its `__init__` has not seen.
+        # Call this first: asgiref's finaliser fails if its `__init__` has not run.
         scope: dict[str, Any] = {}
         super().__init__(application, scope)
         assert isinstance(body, bytes), "The body must be of type bytes"
@@ -41,9 +41,9 @@ class HttpCommunicator(ApplicationCommunicator):
         self.response: dict[str, Any] | None = None
 
     async def get_response(self, timeout: float = 1) -> dict[str, Any]:
-        """Send the request and return `status`, `headers` and the whole `body` of the response.
+        """Send the request, and return `status`, `headers` and the complete `body` of the response.
 
-        `timeout`, in seconds, counts for each message of the application. Asked again, returns the same.
+        `timeout` is in seconds, for each message of the application. Further calls return the same response.
         """
         if self.response is None:
             self.sent_request = True

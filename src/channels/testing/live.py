@@ -1,7 +1,7 @@
-"""Tests of a whole site in a real browser: the project's application, served by another process.
+"""A test case with a live server, for tests of a whole site in a browser.
 
-`ChannelsLiveServerTestCase` is what Django's `LiveServerTestCase` is for WSGI. The server has a process of its own, so
-that its event loop and the test do not wait for each other, and it uses the test databases.
+`ChannelsLiveServerTestCase` does for ASGI what Django's `LiveServerTestCase` does for WSGI. The server runs in a
+process of its own, so that its event loop and the test do not block each other. It uses the test databases.
 
 Under the start method "fork" that process is a copy of the tests' one. Under "spawn" and "forkserver" it begins empty
 and is brought to the same state by a `ServerEnvironment`: Django set up, settings as the test runner and
@@ -32,30 +32,30 @@ from channels.middleware import Application
 from channels.routing import get_default_application
 
 _START_TIMEOUT = 60.0
-"""Seconds until a server that says nothing counts as stuck, which is more than an application's start-up may take."""
+"""Seconds after which a server that is not ready counts as stuck. The start-up of an application may take less."""
 
 _POLL_INTERVAL = 0.1
-"""Seconds between two checks whether a server that is not ready has died."""
+"""Seconds between two checks whether a starting server has ended."""
 
 _STOP_TIMEOUT = 10.0
-"""Seconds that a server has to stop; then it is killed, because some thread of the application does not end."""
+"""Seconds that a server has to stop. After that it is killed, because some thread of the application does not end."""
 
 _RUNNER_SETTINGS = ("ALLOWED_HOSTS", "DEBUG")
-"""The settings that the test runner changes in place, where no override shows it."""
+"""Settings that the test runner changes in place, without an override."""
 
 _SWITCHED = ("NAME", "USER", "PASSWORD")
-"""The keys in which a test database differs from the one it stands for; for Oracle that is the user."""
+"""The keys of a database's settings that differ for its test database. For Oracle, these are user and password."""
 
-# Connections, and pools of them, that a fork has in common with its parent. Closing them would end the parent's
-# sessions at the database.
+# Connections and pools that a forked process shares with its parent. They must not be closed, because this would end
+# the parent's sessions at the database.
 _abandoned: list[object] = []
 
 
 class ServerProcess(Protocol):
-    """What `ProtocolServerProcess` makes: a `multiprocessing.Process`, or an object like it.
+    """The object that `ProtocolServerProcess` makes: a `multiprocessing.Process`, or an object like it.
 
-    `ready` is an event, set once connections are accepted at `port.value`; `errors` a queue of exceptions, each with
-    its traceback as text.
+    `ready` is an event, which is set when the server accepts connections at `port.value`. `errors` is a queue of
+    exceptions with the text of their tracebacks.
     """
 
     port: Any
@@ -76,11 +76,11 @@ class ServerProcess(Protocol):
 class ChannelsLiveServerTestCase(TransactionTestCase):
     """Serves the application of `ASGI_APPLICATION` at `live_server_url` while the tests of the class run.
 
-    `host` is where it listens, on a free port. `serve_static` puts `static_wrapper` around the application, which finds
-    static files as `runserver` does. `ProtocolServerProcess` makes the process; it is called with the host, a function
-    that returns the application, and a function `setup` for the new process to call first.
+    The server listens at `host`, on a free port. If `serve_static` is true, `static_wrapper` is put around the
+    application, and serves static files like `runserver`. `ProtocolServerProcess` makes the process. It is called with
+    the host, a function that returns the application, and a function `setup`, which the new process must call first.
 
-    A server that cannot start fails the class with a RuntimeError that has the server's own traceback in it.
+    If the server cannot start, the class fails with a RuntimeError that contains the server's traceback.
     """
 
     host: ClassVar[str] = "localhost"
@@ -92,7 +92,7 @@ class ChannelsLiveServerTestCase(TransactionTestCase):
 
     @classproperty
     def ProtocolServerProcess(cls) -> Callable[..., ServerProcess]:
-        """By default `fairway.testing.ServerProcess`; a subclass may set another."""
+        """By default `fairway.testing.ServerProcess`. A subclass may set another class."""
         return _server_process_class()
 
     @property
@@ -111,7 +111,7 @@ class ChannelsLiveServerTestCase(TransactionTestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        """Start the server; return when it accepts connections."""
+        """Start the server, and return when it accepts connections."""
         super().setUpClass()
         cls._refuse_databases_in_memory()
         cls.enterClassContext(modify_settings(ALLOWED_HOSTS={"append": cls.host}))
@@ -130,7 +130,7 @@ class ChannelsLiveServerTestCase(TransactionTestCase):
 
     @classmethod
     def _is_in_memory_db(cls, connection: Any) -> bool:
-        """Whether another process cannot see this database; projects that make it visible override this."""
+        """Whether other processes cannot see this database. Projects may override this if they make it visible."""
         return connection.vendor == "sqlite" and bool(connection.is_in_memory_db())
 
     @classmethod
@@ -144,14 +144,14 @@ class ChannelsLiveServerTestCase(TransactionTestCase):
 
 
 def _server_process_class() -> Callable[..., ServerProcess]:
-    # Imported when it is needed: whoever uses a communicator needs no server.
+    # Imported only when it is needed, because communicators need no server.
     from fairway.testing.process import ServerProcess
 
     return ServerProcess
 
 
 DaphneProcess: Callable[..., ServerProcess]
-"""Channels' name for it in this module, which fixtures import that start a server of their own."""
+"""The name of the class in Channels. Fixtures that start their own server import it from this module."""
 
 if not TYPE_CHECKING:
 
@@ -162,16 +162,16 @@ if not TYPE_CHECKING:
 
 
 def make_application(*, static_wrapper: Callable[[Any], Any] | None) -> Application:
-    """Return the application of `ASGI_APPLICATION`, in the wrapper if there is one."""
+    """Return the application of `ASGI_APPLICATION`, inside the wrapper if there is one."""
     application = get_default_application()
     return application if static_wrapper is None else cast(Application, static_wrapper(application))
 
 
 def set_database_connection(databases: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-    """Switch every configured database of this process to its test database, and leave inherited connections alone.
+    """Switch all configured databases of this process to their test databases. Inherited connections stay open.
 
-    `databases` says what differs for an alias, such as `{"default": {"NAME": "test_site_2"}}`. One that is not in it
-    gets the name that `TEST` gives it in `DATABASES`, or else the prefix of Django's test databases.
+    `databases` has the changed keys of each alias, such as `{"default": {"NAME": "test_site_2"}}`. An alias that is not
+    in it gets the name in its `TEST` settings, or otherwise its own name with the prefix of Django's test databases.
     """
     for connection in connections.all(initialized_only=True):
         pools: dict[str, object] = getattr(connection, "_connection_pools", {})
@@ -205,7 +205,7 @@ class ServerEnvironment:
 
     def __getstate__(self) -> dict[str, Any]:
         values, has_module = _overridden_settings()
-        # Pickled apart, since values may be of classes that cannot be imported before Django is set up.
+        # Pickled separately, because values may have classes that cannot be imported before Django is set up.
         return {**self.__dict__, "_has_settings_module": has_module, "_pickled_settings": _pickled(values)}
 
     def __call__(self) -> None:
@@ -222,7 +222,7 @@ class ServerEnvironment:
             values = pickle.loads(pickled_settings)
             settings.configure(**values)
             django.setup()
-        # As in the tests' process, so that this one sends no e-mails either.
+        # As in the tests' process, so that the server does not send e-mails.
         setup_test_environment(debug=values["DEBUG"])
         override_settings(**values).enable()
 

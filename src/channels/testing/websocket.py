@@ -1,4 +1,4 @@
-"""A WebSocket client of an application, for tests."""
+"""A client for tests, which opens a WebSocket to an application."""
 
 # ruff: noqa: ASYNC109  the time-outs are part of asgiref's interface
 
@@ -14,11 +14,11 @@ from channels.testing.application import ApplicationCommunicator
 
 
 class WebsocketCommunicator(ApplicationCommunicator):
-    """One WebSocket; `path` may be a full URL, and carry a query string.
+    """One WebSocket. `path` may be a full URL, and may have a query string.
 
-    `response_headers` are those of the acceptance. `denial_response` is what the application answered
-    in place of an acceptance, if it did so through the extension `websocket.http.response`, which a test
-    offers with `scope["extensions"] = {"websocket.http.response": {}}`: `status`, `headers`, `body`.
+    `response_headers` are the headers of the acceptance. `denial_response` is the application's response (`status`,
+    `headers`, `body`) if it rejects the WebSocket with the extension `websocket.http.response`. A test offers the
+    extension with `scope["extensions"] = {"websocket.http.response": {}}`.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class WebsocketCommunicator(ApplicationCommunicator):
         subprotocols: Iterable[str] | None = None,
         spec_version: str | None = None,
     ) -> None:
-        # First, since asgiref's finaliser fails on a communicator that its `__init__` has not seen.
+        # Call this first: asgiref's finaliser fails if its `__init__` has not run.
         scope: dict[str, Any] = {}
         super().__init__(application, scope)
         if not isinstance(path, str):
@@ -48,9 +48,9 @@ class WebsocketCommunicator(ApplicationCommunicator):
         self.denial_response: dict[str, Any] | None = None
 
     async def connect(self, timeout: float = 1) -> tuple[bool, Any]:
-        """Return `(True, subprotocol)`, or `(False, code)` if the application rejects the connection.
+        """Connect. Return `(True, subprotocol)`, or `(False, code)` if the application rejects the connection.
 
-        The code is that of its `websocket.close`, by default 1000, or the status of its denial response.
+        The code is that of `websocket.close`, by default 1000, or the status of the denial response.
         """
         await self.send_input({"type": "websocket.connect"})
         answer = await self.receive_output(timeout)
@@ -64,7 +64,7 @@ class WebsocketCommunicator(ApplicationCommunicator):
         return True, answer.get("subprotocol", None)
 
     async def send_to(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Send one message, of text or of bytes."""
+        """Send one message, either text or bytes."""
         assert bool(text_data) != bool(bytes_data) or (text_data is None) != (bytes_data is None), (
             "You must provide exactly one of text_data or bytes_data"
         )
@@ -80,7 +80,7 @@ class WebsocketCommunicator(ApplicationCommunicator):
         await self.send_to(text_data=json.dumps(data))
 
     async def receive_from(self, timeout: float = 1) -> str | bytes:
-        """Return the next message of the application; fail if it does anything else."""
+        """Return the next message of the application. Fails if the application does anything else."""
         message = await self.receive_output(timeout)
         _expect("websocket.send", message)
         text, data = message.get("text"), message.get("bytes")
@@ -98,7 +98,7 @@ class WebsocketCommunicator(ApplicationCommunicator):
         return json.loads(payload)
 
     async def disconnect(self, code: int | None = 1000, timeout: float = 1) -> None:
-        """Close the connection from the client's side, and wait for the application to end."""
+        """Close the connection from the client's side, and wait until the application ends."""
         await self.send_input({"type": "websocket.disconnect", "code": code})
         await self.wait(timeout)
 

@@ -1,7 +1,7 @@
 """`manage.py runworker CHANNEL ...`: handles the messages of named channels, in a process without a server.
 
-With `--reload` it is run as Django's `runserver` is: in a thread of a process that is started again when code has
-changed. Without, which is how it is run in production, it watches no files.
+With `--reload`, the worker runs in a thread, and the process is restarted when code changes, as for Django's
+`runserver`. Without it, as in production, no files are watched.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from fairway.logs import get_logger, set_up
 logger = get_logger("django.channels.worker")
 
 _RELOAD_TIMEOUT = 2.0
-"""Seconds that handlers have to finish before the reloader starts the process again."""
+"""Seconds that handlers have to end before the reloader restarts the process."""
 
 _STOP_TIMEOUT = 2 * _RELOAD_TIMEOUT + 1.0
-"""Seconds that the main thread waits for the worker's: the above, and as long for cancelling."""
+"""Seconds that the main thread waits for the worker's thread, including the time for cancelling."""
 
 _ALONE = (
     "The in-memory layer does not reach other processes: this worker gets only what its own consumers send. "
@@ -40,7 +40,7 @@ _ALONE = (
 
 
 class Command(BaseCommand):
-    """Makes a `worker_class` and runs it."""
+    """Makes a worker of `worker_class`, and runs it."""
 
     help = "Handles the messages of named channels, with the application that ASGI_APPLICATION names."
     leave_locale_alone = True
@@ -69,18 +69,18 @@ class Command(BaseCommand):
         parser.add_argument("channels", nargs="+", metavar="channel", help="Names of channels to listen to.")
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Run the command as the owner of the process, so that no handler keeps it from ending or reloading."""
+        """Run the command as the owner of the process, so that no handler can prevent its end or its restart."""
         with Departure().at_the_end():
             super().run_from_argv(argv)
 
     def get_check_kwargs(self, options: dict[str, Any]) -> Any:
-        """Under the reloader, do nothing yet: a mistake in the code must not end the process that waits for its
-        correction.
+        """With the reloader, skip the checks for now: the process must survive an error in the code, and wait for a
+        change.
         """
         return {"tags": set()} if options["reload"] else super().get_check_kwargs(options)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run until stopped by a signal. `CommandError` without a layer, or at a mistake."""
+        """Run until a signal comes. Raises `CommandError` if there is no layer, or if it is used wrongly."""
         self.verbosity = options.get("verbosity", 1)
         self.channel_layer = get_channel_layer(options["layer"])
         if self.channel_layer is None:
@@ -94,7 +94,7 @@ class Command(BaseCommand):
                 self.inner_run(options)
 
     def inner_run(self, options: dict[str, Any]) -> None:
-        """Make the worker and run it to its end."""
+        """Make the worker, and run it until it ends."""
         self.worker = self.make_worker(options)
         set_up()  # not earlier: importing the application has configured logging again
         logger.info("Worker listens to %s", ", ".join(self.worker.channels))
@@ -123,7 +123,7 @@ class Command(BaseCommand):
         try:
             autoreload.run_with_reloader(self._run_in_thread, options)
         finally:
-            # The worker's thread would be killed in the middle of a handler.
+            # Without this, the worker's thread would be killed in the middle of a handler.
             if self.worker is not None:
                 self.worker.stop()
             self._ended.wait(_STOP_TIMEOUT)
@@ -143,7 +143,7 @@ class Command(BaseCommand):
 
 
 def _import_application() -> None:
-    """Import the application, and let errors through: they tell the reloader which file to watch, although it was not
+    """Import the application. Errors are raised, so that the reloader knows which file to watch, even if it was not
     loaded.
     """
     try:
@@ -154,7 +154,7 @@ def _import_application() -> None:
 
 @contextmanager
 def _layer_of_consumers(alias: str) -> Iterator[None]:
-    """Within the block, consumer classes that choose no layer get this one."""
+    """Inside the block, this is the layer of all consumer classes that do not choose one."""
     before = AsyncConsumer.channel_layer_alias
     AsyncConsumer.channel_layer_alias = alias
     try:
