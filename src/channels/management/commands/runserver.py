@@ -1,8 +1,8 @@
 """`manage.py runserver`, served by Fairway: HTTP and WebSocket, with everything else as Django has it.
 
-It extends the command of `django.contrib.staticfiles` where that is installed, else Django's own, and replaces what
-those two leave open for it: the application (`get_handler`) and the server (`server_cls`). Banner, checks,
-autoreload, flags and error messages are Django's.
+It extends the command of `django.contrib.staticfiles` if that is installed, and otherwise Django's own. It replaces the
+two parts that these leave open: the application (`get_handler`) and the server (`server_cls`). The banner, the checks,
+the autoreloader, the flags and the error messages are Django's.
 
 The server is imported only when it is started.
 """
@@ -40,19 +40,19 @@ else:
     from django.core.management.commands.runserver import Command as RunserverCommand
 
 _SHUTDOWN_TIMEOUT = 1.0
-"""Seconds that open requests keep a development server from restarting, whatever the settings allow in production."""
+"""Seconds that open requests may delay a restart of the development server, even if the settings allow more."""
 
 _STOP_TIMEOUT = 4.0
-"""Seconds that the main thread waits for the server's thread: the above, disconnect handlers and lifespan included."""
+"""Seconds that the main thread waits for the server's thread, including disconnect handlers and the lifespan."""
 
 
 class Command(RunserverCommand):
-    """Django's command with another server in it."""
+    """Django's command, with another server."""
 
     help = "Starts a lightweight web server for development, with HTTP, WebSocket and static files."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add Daphne's options, as far as there is a limit behind them."""
+        """Add those of Daphne's options for which there is a limit, and an option for TLS."""
         super().add_arguments(parser)
         parser.add_argument(
             "--websocket_handshake_timeout",
@@ -81,7 +81,7 @@ class Command(RunserverCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Check what is ours to check while an error still ends the process, then go on as Django does."""
+        """Make our own checks first, while an error still ends the process. Then continue as Django does."""
         if not getattr(settings, "ASGI_APPLICATION", None):
             raise CommandError(_missing_application())
         self.limits = _limits(options)
@@ -91,15 +91,13 @@ class Command(RunserverCommand):
     departure: Departure | None = None
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Run the command as the owner of the process, so that nothing in the application keeps it from ending or
-        reloading.
-        """
+        """Run the command as the owner of the process, so that nothing in it can prevent its end or its restart."""
         self.departure = Departure()
         with self.departure.at_the_end():
             super().run_from_argv(argv)
 
     def run(self, **options: Any) -> None:
-        """Run until the process is to end, or to be started again by the autoreloader; then stop the server."""
+        """Run until the process must end, or the autoreloader restarts it. Then stop the server."""
         from fairway.server.process import StopEvent
 
         self.stop_event = StopEvent()
@@ -108,16 +106,16 @@ class Command(RunserverCommand):
         try:
             super().run(**options)
         finally:
-            # Under the autoreloader the server is in another thread, which would be killed in the middle: browsers
-            # would wait for a time-out instead of connecting again, and nobody's shutdown code would run.
+            # With the autoreloader, the server is in another thread. Without this, the thread would be killed: browsers
+            # would wait for a time-out before they connect again, and the application's shutdown would not run.
             self.stop_event.set()
             self.idle.wait(_STOP_TIMEOUT)
 
     def inner_run(self, *args: Any, **options: Any) -> None:
-        """Run the checks and the server, in the autoreloader's thread or in the main one."""
-        # Django has set it up in the main thread, which this is not: a relative STATIC_URL begins with it.
+        """Run the checks and the server, in the autoreloader's thread or in the main thread."""
+        # Django has set the script prefix in the main thread only. A relative STATIC_URL begins with it.
         set_script_prefix(settings.FORCE_SCRIPT_NAME or "/")
-        # Django makes the instance itself, from the address; all else has to be on the class.
+        # Django makes the instance, and passes only the address. So all other values must be in the class.
         attributes = {
             "limits": self.limits,
             "tls": self.tls,
@@ -134,14 +132,14 @@ class Command(RunserverCommand):
         return self.get_application(options)
 
     def get_application(self, options: Mapping[str, Any]) -> Any:
-        """Return the application of `ASGI_APPLICATION`, behind static files if these are to be served."""
+        """Return the application of `ASGI_APPLICATION`, inside a handler for static files if these must be served."""
         application = get_default_application()
         if options.get("use_static_handler") and (settings.DEBUG or options.get("insecure_serving")):
             return ASGIStaticFilesHandler(cast(Any, application))
         return application
 
     def on_bind(self, server_port: int) -> None:
-        """Print Django's banner, in which later versions name the protocol of their own server."""
+        """Print Django's banner. Later versions name the protocol of their own server in it, which is corrected."""
         stdout, self.stdout = self.stdout, OutputWrapper(io.StringIO())
         try:
             super().on_bind(server_port)
@@ -157,10 +155,10 @@ class Command(RunserverCommand):
 
 
 class DevelopmentServer:
-    """The server class that Django's `run()` expects: it is made with the address, given the application, and run for
-    ever.
+    """The server class that Django's `run()` expects. `run()` makes it, sets its application, and calls
+    `serve_forever`.
 
-    `run()` mixes `socketserver.ThreadingMixIn` into it, which finds nothing here to act upon.
+    `run()` also adds `socketserver.ThreadingMixIn` as a base class, which has no effect here.
     """
 
     limits: ClassVar[Limits]
@@ -171,7 +169,7 @@ class DevelopmentServer:
     departure: ClassVar[Departure | None]
 
     def __init__(self, server_address: tuple[str, int], handler_class: object, ipv6: bool = False) -> None:
-        """Listen. Raises the operating system's error, which Django's command has a message for."""
+        """Listen at the address. Errors of the operating system are raised, and Django's command reports them."""
         from fairway.server.config import Config
 
         host, port = server_address
@@ -181,14 +179,14 @@ class DevelopmentServer:
         self.server_port: int = self.sockets[0].getsockname()[1]
 
     def set_app(self, application: Any) -> None:
-        """Take what `get_handler` returned."""
+        """Set the application that `get_handler` has returned."""
         self.application = application
 
     def serve_forever(self) -> NoReturn:
-        """Serve until told to stop; then raise what ends the command, with its farewell if it has one."""
+        """Serve until the server is told to stop. Then raise the exception that ends the command."""
         from fairway.server.process import run
 
-        # Not earlier: importing the application has configured logging again.
+        # This must come after the import of the application, which has configured logging again.
         set_up(default="warning")
         self.idle.clear()
         try:
@@ -208,9 +206,9 @@ class DevelopmentServer:
 
 
 class DevelopmentLog:
-    """Lines in the manner of Channels' own `runserver`, in Django's colours, on `django.channels.server`.
+    """Log lines like those of `runserver` in Channels, in Django's colours, on the logger `django.channels.server`.
 
-    Only paths: queries may hold credentials.
+    They contain only paths, because queries may hold credentials.
     """
 
     def __init__(self, style: Any) -> None:
@@ -223,7 +221,7 @@ class DevelopmentLog:
 
     def http_finished(self, scope: Mapping[str, Any], status: int | None, size: int, seconds: float) -> None:
         """`HTTP GET /path 200 [0.01, 127.0.0.1:5123]`."""
-        # 499, as proxies write it: the client left before there was an answer.
+        # Proxies also write 499 if the client has left before there was an answer.
         code = status or 499
         text = f"HTTP {scope['method']} {self._path(scope)} {code} [{seconds:.2f}, {self._client(scope)}]"
         self._logger.info("%s", self._paint(code)(text), extra={"status_code": code})
@@ -284,7 +282,7 @@ def _tls(limits: Limits) -> TlsFiles | None:
 
 
 def _missing_application() -> str:
-    # The settings module of a project is nearly always next to its asgi module.
+    # The settings module of a project is nearly always beside its asgi module.
     module = getattr(settings, "SETTINGS_MODULE", None) or "mysite.settings"
     package = module.split(".")[0]
     return (
