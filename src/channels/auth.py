@@ -229,7 +229,7 @@ def _share_names(session: Any) -> None:
 
 
 def _get_user_session_key(session: Any) -> Any:
-    # The session stores the primary key in its serialised form. This name is that of Channels: middlewares that find
+    # The session stores the primary key in its serialised form. Channels has the same name: middlewares that find
     # users elsewhere, such as in a tenant's schema, import it.
     return get_user_model()._meta.pk.to_python(session[SESSION_KEY])
 

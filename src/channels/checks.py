@@ -287,9 +287,10 @@ _NEEDS: dict[type, tuple[str, type, str]] = {
 
 
 def _faults(application: Any, given: frozenset[str], around: tuple[int, ...]) -> Iterator[tuple[str, str, str]]:
-    """Yield the middlewares of this package that certainly miss something: their name, what they miss, the stack that
-    has both. Subclasses, and what is inside a middleware of somebody else, are not judged: they may find or put
-    anything in the scope.
+    """Yield the middlewares of this package that lack another one: their name, what is missing, and a stack with both.
+
+    Subclasses, and applications inside other projects' middlewares, are not checked, because they may add any key to
+    the scope.
     """
     kind = type(application)
     if kind.__module__.partition(".")[0] != "channels" or id(application) in around:
@@ -305,7 +306,7 @@ def _faults(application: Any, given: frozenset[str], around: tuple[int, ...]) ->
 
 
 def _mistakes(application: Any, around: tuple[int, ...]) -> Iterator[str]:
-    """Yield what is wrong with the routes in an application, including those behind middlewares of somebody else."""
+    """Yield what is wrong with the routes of an application, also inside other projects' middlewares."""
     if id(application) in around or len(around) > _DEEPEST:
         return
     if isinstance(application, URLRouter):
@@ -315,8 +316,9 @@ def _mistakes(application: Any, around: tuple[int, ...]) -> Iterator[str]:
 
 
 def _all_inside(application: Any, around: tuple[int, ...]) -> Iterator[Any]:
-    """Yield the application and those inside it, as long as they belong to this package. One that is reached in two
-    ways comes twice.
+    """Yield the application and all applications inside it. Do not look into classes of other packages.
+
+    An application that is reached in two ways is yielded twice.
     """
     if application is None or id(application) in around:
         return
@@ -330,7 +332,7 @@ _KINDS = ("http", "websocket", "lifespan", "channel")
 
 
 def _oddities(application: Any) -> Iterator[tuple[str, str, str]]:
-    """Yield number, sentence and hint for each thing that is odd about one application."""
+    """Yield the number, sentence and hint of each warning about one application."""
     if isinstance(application, ProtocolTypeRouter):
         for kind in application.application_mapping:
             near = get_close_matches(kind, _KINDS, n=1) if isinstance(kind, str) else []
@@ -351,9 +353,7 @@ def _oddities(application: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def _inside(application: Any) -> Iterator[Any]:
-    """Yield the applications that this one hands connections on to. They are found by the attributes in which routers
-    and middlewares keep them.
-    """
+    """Yield the applications that this one passes connections to: the values of its attributes with known names."""
     mapping = getattr(application, "application_mapping", None)
     if isinstance(mapping, Mapping):
         yield from mapping.values()
@@ -385,7 +385,7 @@ def _layer_problem(alias: str) -> str | None:
 
 
 def _arguments(backend: Any) -> list[str]:
-    """The names of the arguments that a layer's class is made with; none if it may take any."""
+    """The names of the constructor arguments of a layer's class. Empty if it may accept any name."""
     known: list[str] = []
     for one in getattr(backend, "__mro__", ()):
         if "__init__" in one.__dict__:
@@ -393,7 +393,7 @@ def _arguments(backend: Any) -> list[str]:
             known += [each.name for each in parameters if each.kind in _NAMED and each.name != "self"]
             if not any(each.kind is Parameter.VAR_KEYWORD for each in parameters):
                 return known
-            # Our own classes pass on to the next one what they do not know. Others may do anything with it.
+            # Our own classes pass unknown arguments to the next class. Other classes may do anything with them.
             if one.__module__.partition(".")[0] not in ("channels", "fairway"):
                 return []
     return []

@@ -50,24 +50,25 @@ _MOST_NAMED = 5
 
 
 class Worker(StatelessServer):
-    """Runs the application for named channels, whose messages it takes from a channel layer.
+    """Runs the application for named channels, and takes their messages from a channel layer.
 
-    Each channel has one instance of the application, or `concurrency` of them, from the start to the end. A handler
-    that raises is logged, its instance is replaced, and no other message is affected. A layer that fails is tried
-    again until it works.
+    Each channel has `concurrency` instances of the application, by default one, until the worker ends. If a handler
+    raises, the error is logged, the instance is replaced, and no other message is affected. If the layer fails, the
+    worker tries again until it works.
     """
 
     concurrency: int = 1
-    """How many instances each channel has. One handles the channel's messages in order; several do not wait for each
-    other."""
+    """How many instances each channel has. A single instance handles the messages in order. Several instances do not
+    wait for each other.
+    """
 
     shutdown_timeout: float = 10.0
-    """Seconds that handlers have to finish when the worker is stopped; then they are cancelled."""
+    """Seconds that handlers have to end when the worker stops. After that, they are cancelled."""
 
     def __init__(
         self, application: Any, channels: Iterable[str], channel_layer: Any, max_applications: int = 1000
     ) -> None:
-        """`max_applications`: with more channels than that, the instances of those that are idle longest are ended."""
+        """With more channels than `max_applications`, the instances of channels that are idle longest are ended."""
         super().__init__(application, max_applications)  # type: ignore[no-untyped-call]
         if channel_layer is None:
             raise ValueError("a worker needs a channel layer: configure one in CHANNEL_LAYERS")
@@ -81,7 +82,7 @@ class Worker(StatelessServer):
     # Life -----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Run in an event loop of its own until stopped: by `stop`, or in the main thread by SIGINT or SIGTERM.
+        """Run in a new event loop until `stop` is called. In the main thread, SIGINT and SIGTERM stop it, too.
 
         A second signal cancels the handlers that still run. Raises the error of a listener.
         """
@@ -89,7 +90,7 @@ class Worker(StatelessServer):
             run(self.arun())
 
     async def arun(self) -> None:
-        """As `run`, in the running event loop. Cancelling it cancels the handlers."""
+        """Like `run`, but in the running event loop. Cancelling it cancels the handlers."""
         self._stopping, self._aborting = asyncio.Event(), asyncio.Event()
         self._loop = asyncio.get_running_loop()
         if self._stop_is_asked:

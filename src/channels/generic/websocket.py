@@ -70,7 +70,7 @@ _UNREADABLE = (ValueError, RecursionError)
 
 def blame_client(error: Exception) -> None:
     """Let the server log this error in one line, without a traceback, because it is no fault of the application."""
-    error.asgi_fault = "the client sent what cannot be read"  # type: ignore[attr-defined]  # for whoever catches it
+    error.asgi_fault = "the client sent what cannot be read"  # type: ignore[attr-defined]  # the server reads it
 
 
 def layer_for_groups(consumer: AsyncConsumer, method: str) -> Any:

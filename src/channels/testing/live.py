@@ -3,9 +3,9 @@
 `ChannelsLiveServerTestCase` does for ASGI what Django's `LiveServerTestCase` does for WSGI. The server runs in a
 process of its own, so that its event loop and the test do not block each other. It uses the test databases.
 
-Under the start method "fork" that process is a copy of the tests' one. Under "spawn" and "forkserver" it begins empty
-and is brought to the same state by a `ServerEnvironment`: Django set up, settings as the test runner and
-`override_settings` have them, every database switched to its test database.
+With the start method "fork", the server's process is a copy of the tests' process. With "spawn" and "forkserver" it
+begins empty, and a `ServerEnvironment` gives it the same state: Django is set up, the settings are those of the test
+runner and of `override_settings`, and every database is switched to its test database.
 """
 
 from __future__ import annotations
@@ -192,10 +192,10 @@ def _test_name(alias: str) -> Any:
 
 
 class ServerEnvironment:
-    """What the server's process takes over from the tests' one; called in the former, it makes it so.
+    """The state that the server's process takes over from the tests' process. Calling it there applies the state.
 
-    Of the databases only those that the test may use are taken over as they are. A test database of the others may not
-    exist, and a server in a test must never find the real one.
+    Only the databases that the test may use are taken over as they are. The others may not have a test database, and a
+    server in a test must never use the real database.
     """
 
     def __init__(self, databases: Iterable[str]) -> None:
@@ -209,7 +209,7 @@ class ServerEnvironment:
         return {**self.__dict__, "_has_settings_module": has_module, "_pickled_settings": _pickled(values)}
 
     def __call__(self) -> None:
-        """Set up Django and the settings, if the process has begun empty; then the databases."""
+        """Set up Django and the settings if the process has begun empty. Then switch the databases."""
         if self._pickled_settings is not None:
             self._set_up_django(self._pickled_settings)
         set_database_connection(self._databases)
@@ -232,7 +232,7 @@ def _differences(connection: BaseDatabaseWrapper) -> dict[str, Any]:
 
 
 def _overridden_settings() -> tuple[dict[str, Any], bool]:
-    """The settings that are not what the settings module says, with their values; and whether there is a module."""
+    """The settings that differ from the settings module, with their values, and whether there is such a module."""
     found: dict[str, Any] = {}
     holder = settings._wrapped
     while isinstance(holder, UserSettingsHolder):

@@ -97,13 +97,13 @@ _lock = threading.Lock()
 
 
 def register_source(kind: str, source: StatisticsSource) -> None:
-    """Ask the source for its numbers from now on, as long as it exists."""
+    """Ask the source for its numbers from now on, until it is freed."""
     with _lock:
         _sources[source] = kind
 
 
 def register_probe(name: str, probe: Probe) -> None:
-    """Ask the probe for its state from now on, as long as it exists."""
+    """Ask the probe for its state from now on, until it is freed."""
     with _lock:
         _probes[probe] = name
 

@@ -106,13 +106,13 @@ def _lacks(what: str, who_has: str) -> NoReturn:
 
 
 class Followers:
-    """Queues that follow groups: whoever sends to a group also pushes to its followers. The service keeps the list.
+    """Queues that follow groups: a sender to a group also pushes to its followers. The service keeps the list.
 
     The list is short: every process that sends knows all of it.
     """
 
     async def add(self, group: str, queue: str, expiry: float) -> None:
-        """Let a queue follow a group for so many seconds from now."""
+        """Let a queue follow a group for this number of seconds from now."""
         self._lack()
 
     async def remove(self, group: str, queue: str) -> None:
@@ -137,7 +137,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Keep:
-    """How much of a subject's history is kept: so many messages, for so many seconds."""
+    """How much of a subject's history is kept: the number of messages, and the seconds for which they are kept."""
 
     size: int
     seconds: float
@@ -187,7 +187,7 @@ class Departed:
 
 
 class Presence:
-    """Who is there: entries of processes under subjects. An entry lives as long as its process renews its lease."""
+    """Presence: entries of processes under subjects. An entry exists while its process renews its lease."""
 
     async def enter(self, subject: str, entries: Mapping[str, bytes]) -> None:
         """Add or change entries of this process."""
@@ -206,7 +206,7 @@ class Presence:
         self._lack()
 
     async def renew(self, ttl: float) -> Sequence[Departed]:
-        """Live for so many more seconds. Each process that has died is reported to exactly one caller."""
+        """Renew the lease for this number of seconds. Each process that has died is reported to exactly one caller."""
         self._lack()
 
     def _lack(self) -> NoReturn:

@@ -20,7 +20,7 @@ class ChannelQueue:
     """The messages of a channel without a consumer, with their times of expiry. Any thread may use it.
 
     It looks like the queue of Channels' in-memory layer: items are pairs `(expires_at, message)`. Inside, it holds a
-    function that returns the message: a message for many channels is kept once and copied for whoever takes it. Only
+    function that returns the message: a message for many channels is kept once and copied for each reader. Only
     one thread at a time puts items in; the hub sees to that.
 
     The lock guards only the waiters. `put` looks for waiters after it has added its item, and `_wait` looks for items

@@ -48,7 +48,7 @@ _PURPOSE = b"fairway channel layer 1"
 class Encryption:
     """Encrypts with the first key, and decrypts with any of them. Any thread may call it.
 
-    `context` is authenticated with every message, as its place is. `random` returns so many random bytes.
+    `context` is authenticated with every message, as its place is. `random` returns this number of random bytes.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Which queues follow which groups, as far as one process knows. Pure; times are in seconds, of one monotonic clock.
 
 A group's members are channels of consumers, and those live in processes. A queue, such as the channel of a worker,
-lives in the service. So it is not a member of a group but *follows* it: whoever sends to the group also pushes to the
+lives in the service. So it is not a member of a group but *follows* it: a sender to the group also pushes to the
 queue. The backplane keeps the list of followers. Every process hears of changes, and reads the whole list after it has
 been away. Until it has read the list, it does not *know* the followers.
 

@@ -47,12 +47,12 @@ class Home:
         return session is None or session.is_closed or session.backplane.is_up
 
     def problem(self) -> BackplaneError | None:
-        """Why it is not, if it is known; None if it is up, or has not been used."""
+        """Why the service is not up, if that is known. None if it is up, or if the layer has not been used."""
         session = self.session
         return None if session is None or session.is_closed else session.backplane.problem()
 
     def lag(self) -> float | None:
-        """Seconds that a message takes over the backplane; None if it is not known. (`fairway.delivery.Probe`)"""
+        """Seconds that a message takes over the backplane. None if that is not known. (`fairway.delivery.Probe`)"""
         session = self.session
         return None if session is None or session.is_closed else session.lag.seconds(time.monotonic())
 

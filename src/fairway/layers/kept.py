@@ -3,10 +3,10 @@
 The service is *up* from the moment a new link is ready, subscriptions included, until that link is lost. While it is
 down, a task keeps trying to connect, with pauses that grow and are randomised. Callers wait for the link in `standing`,
 but no longer than `outage_wait` after the loss, or `answer_timeout` after the start. After that they fail at once, so
-that nobody queues up behind a service that is away. If the service refuses the connection (a wrong password, say),
-callers fail at once too, and the task keeps trying all the same.
+that calls do not pile up while the service is away. If the service refuses the connection (a wrong password, say),
+callers fail at once too, but the task keeps trying.
 
-A link that has been silent for five seconds is asked for a sign of life. It is cut if it is still silent after ten.
+If a link has been silent for five seconds, it sends a PING. If it is still silent after ten seconds, it is closed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who is in which group, and until when."""
+"""Which channels are in which group, and until when."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Memberships:
                 self._watchers.clear()
 
     def roster(self, group: str) -> Roster | None:
-        """Who gets a message that is sent to the group now. None if nobody does."""
+        """The receivers of a message that is sent to the group now. None if there are none."""
         joined = self.groups.get(group)
         if not joined:
             if self._watchers is not None:

@@ -142,7 +142,7 @@ async def receive_through(outage: Outage, receive: _Fetch, unless: tuple[type[Ex
         if isinstance(error, unless) or not _is_failure(error):
             raise
         outage.begin(error)
-    # Outside the `except` block: in it, the traceback would live as long as the wait.
+    # Wait outside of the `except` block, so that the traceback is not kept during the wait.
     return await outage.receive(receive, unless)
 
 

@@ -164,7 +164,7 @@ class Receiver:
         if task is self._reading:
             self._reading = None
         if not task.cancelled():
-            task.exception()  # mark it as retrieved: whoever needs the list tries again, and gets the error
+            task.exception()  # mark it as retrieved: code that needs the list tries again, and gets the error
 
     async def _read_followers(self, session: Session) -> None:
         await session.stand(CONTROL)  # changes from now on arrive as messages

@@ -160,7 +160,7 @@ class Session:
                 waiter.set_result(None)
             else:
                 waiter.set_exception(error)
-                waiter.exception()  # mark it as retrieved: whoever waited may have gone
+                waiter.exception()  # mark it as retrieved: the waiting call may have been cancelled
 
     def _unsubscribe(self) -> None:
         self._sweep = None

@@ -101,7 +101,7 @@ class Broker:
                 peer.transport.abort()
 
     def stop(self) -> None:
-        """End now: whoever needs a broker starts another."""
+        """End now. A process that needs a broker starts another one."""
         self._end.set()
 
     # What peers tell (`Owner`) --------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ MOST_SUBJECTS = 500_000
 MOST_READERS = 10_000
 MOST_FOLLOWERS = 10_000
 MOST_WAITING_BYTES = 32 * 1024 * 1024
-"""Bounds for one peer; that of followers is for one prefix. A peer with more waiting bytes is cut off."""
+"""Bounds for one peer. The bound of followers is for one prefix. A peer with more waiting bytes is disconnected."""
 
 PUT_BACK_EXPIRY = 60.0
 

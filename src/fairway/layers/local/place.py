@@ -45,12 +45,12 @@ class Place:
 
     @property
     def lock(self) -> str:
-        """The file that a broker locks for as long as it lives."""
+        """The file that a broker locks until its process ends."""
         return f"{self.path}.lock"
 
     @property
     def starting(self) -> str:
-        """The file that is locked by whoever starts a broker."""
+        """The file that a process locks while it starts a broker."""
         return f"{self.path}.starting"
 
     def prepare(self) -> None:

@@ -115,7 +115,7 @@ class ProtocolError(Exception):
 
 
 class Role(enum.IntEnum):
-    """Who says hello: a process that wants to talk, or a newer broker that wants to take over."""
+    """The sender of a hello: a process that wants to connect, or a newer broker that wants to take over."""
 
     PROCESS = 0
     SUCCESSOR = 1
@@ -286,7 +286,7 @@ def posted(count: int, unheard: int) -> bytes:
 
 
 def queued(queue: str, seconds: float, data: bytes) -> bytes:
-    """A message that is kept for so many seconds more."""
+    """A message, and the number of seconds for which it is still kept."""
     return frame(Answer.QUEUED, queue, _SECONDS.pack(max(seconds, 0.0)) + data)
 
 

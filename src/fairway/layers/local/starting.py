@@ -38,7 +38,7 @@ async def start(place: Place) -> None:
 
 
 def start_process(place: Place) -> None:
-    """`start`, for callers that may block. Returns when the broker listens, whoever has started it."""
+    """`start`, for callers that may block. Returns when a broker listens, even if another process has started it."""
     place.prepare()
     lock = _open(place.starting, place)
     try:

@@ -278,7 +278,7 @@ class Link(asyncio.Protocol):
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
-        future.exception()  # mark it as retrieved: whoever waited may have gone
+        future.exception()  # mark it as retrieved: the waiting call may have been cancelled
 
 
 async def greet(link: Caller, username: str | None, password: str | None, db: int, name: str) -> None:
