@@ -3,7 +3,7 @@
 Theory of operation. Each connection has one task, which runs `ConsumerLoop.__call__`. Its steps are:
 
 * *Enter.* The consumer gets a channel from the layer. With our own server, its inbox is the connection's inbox. With
-  our own layers, the hub puts events into that inbox. For any other server or layer, a `Pump` fills the inbox.
+  our own layers, the hub puts events into the consumer's inbox. For any other server or layer, a `Pump` does.
 * *Handle.* The loop takes the next item from the inbox, or waits for it, and calls a handler. Handlers run one after
   another, or several at a time if the consumer allows it (`HandlerGroup`). Items are `str` and `bytes` for the client's
   messages, dicts for events, and `Payload`s for broadcasts that could not be written to the socket directly.

@@ -26,13 +26,13 @@ class Subscriber(Protocol):
 
 
 class Reader(Protocol):
-    """Somebody who is waiting for one message of a queue."""
+    """A call that waits for one message of a queue."""
 
     def take(self, data: bytes) -> None: ...
 
 
 class Engine:
-    """The subjects and queues of one prefix. All queues together hold at most `max_bytes`; then each is full."""
+    """The subjects and queues of one prefix. All queues together hold at most `max_bytes`. Then every queue is full."""
 
     __slots__ = ("_followers", "_max_bytes", "_queues", "_readers", "_subscribers", "size")
 
@@ -50,7 +50,7 @@ class Engine:
         self._subscribers.setdefault(subject, {})[subscriber] = None
 
     def unsubscribe(self, subscriber: Subscriber, subject: str) -> None:
-        """Does nothing if it has not subscribed."""
+        """End a subscription. Does nothing if the subscriber has none for this subject."""
         subscribers = self._subscribers.get(subject)
         if subscribers is not None:
             subscribers.pop(subscriber, None)
@@ -89,7 +89,7 @@ class Engine:
         self.size += len(data) + OVERHEAD
 
     def push_back(self, queue: str, data: bytes, expires_at: float) -> None:
-        """Put a message that nobody took after all back at the front of its queue."""
+        """Put a message back at the front of its queue, because its reader has gone."""
         readers = self._readers.get(queue)
         if readers:
             reader = next(iter(readers))
@@ -123,7 +123,7 @@ class Engine:
         return len(self._queues.get(queue, ()))
 
     def flush(self) -> None:
-        """Empty all queues, and make them follow no group. Readers go on waiting."""
+        """Empty all queues, and take them out of all groups. Readers continue to wait."""
         self._queues.clear()
         self._followers.clear()
         self.size = 0
@@ -141,7 +141,7 @@ class Engine:
             self._followers.pop(group, None)
 
     def following(self, now: float, group: str | None = None) -> list[tuple[str, str, float]]:
-        """Each group, or this one, with a queue that follows it, and for how many more seconds it does."""
+        """Each group, or only this one, with a queue that follows it, and the seconds for which it still does."""
         groups = self._followers if group is None else {group: self._followers.get(group, {})}
         return [
             (name, queue, until - now)
@@ -154,11 +154,11 @@ class Engine:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody is subscribed or waiting, and nothing is kept."""
+        """Whether there are no subscribers, no readers and no messages."""
         return not (self._subscribers or self._queues or self._readers or self._followers)
 
     def expire(self, now: float) -> None:
-        """Drop what has expired, also in queues that nobody uses."""
+        """Drop expired messages, also in queues that nobody uses."""
         for queue in list(self._queues):
             self._expire(queue, now)
         for group, queues in list(self._followers.items()):

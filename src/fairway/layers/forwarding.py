@@ -157,7 +157,7 @@ class _Channel:
                 self._readers[index] = loop.create_task(layer.receive(name))
 
     def _collect(self) -> None:
-        """Take the messages of readers that are done. If one failed, raise its error; the other goes on."""
+        """Take the messages of readers that are done. If one has failed, raise its error. The other one continues."""
         for index, reader in list(self._readers.items()):
             if reader.done():
                 del self._readers[index]
@@ -184,7 +184,7 @@ class _Channel:
             self._forgetting = task.get_loop().call_later(LINGER, self._layer.forget, self.name)
 
     def _keep(self, reader: asyncio.Task[Message]) -> None:
-        """A cancelled reader has ended. It may have had a message all the same."""
+        """A cancelled reader has ended. It may still have received a message."""
         if not reader.cancelled() and reader.exception() is None:
             self._waiting.append(reader.result())
 

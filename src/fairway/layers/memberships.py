@@ -138,7 +138,7 @@ class Memberships:
         return roster
 
     def forget_rosters(self) -> None:
-        """Something else stands behind a channel now. It may be in any group, so every roster goes."""
+        """The object behind a channel has changed. The channel may be in any group, so drop all rosters."""
         self._rosters.clear()
         self.has_unattended = False
 
@@ -163,7 +163,7 @@ class Memberships:
             self._watchers.add(watcher, self.groups)
 
     def unwatch(self, watcher: GroupWatcher) -> None:
-        """Tell the watcher nothing more. Does nothing if it does not watch."""
+        """From now on, tell the watcher nothing. Does nothing if it does not watch."""
         with self.lock:
             if self._watchers is not None:
                 self._watchers.remove(watcher)
@@ -171,7 +171,7 @@ class Memberships:
                     self._watchers = None
 
     def _tell_of(self, group: str) -> None:
-        """Tell the watchers what somebody has changed in `groups` directly."""
+        """Tell the watchers of changes that code has made to `groups` directly."""
         with self.lock:
             if self._watchers is not None:
                 self._watchers.compare(group, self.groups.get(group, {}))

@@ -81,7 +81,7 @@ class Broker:
         self._end = asyncio.Event()
 
     async def serve(self, listening: socket.socket) -> None:
-        """Serve until nobody is there any more, or another broker takes over; or until cancelled."""
+        """Serve until there are no peers and no messages, another broker takes over, or this is cancelled."""
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(lambda: Peer(self), sock=listening)
         if self._expected:
@@ -226,7 +226,7 @@ class Broker:
 
 
 class _Patience:
-    """How much a peer has taken, and since when it has taken nothing more."""
+    """How many bytes a peer has taken, and since when it has taken no more."""
 
     def __init__(self, now: float, taken: int) -> None:
         self._arrived = self._since = now

@@ -56,7 +56,7 @@ class Owner(Protocol):
 
 
 class _Reader:
-    """One message of a queue that a peer waits for. (`fairway.layers.engine.Reader`)"""
+    """A peer's wait for one message of a queue. (`fairway.layers.engine.Reader`)"""
 
     __slots__ = ("_queue", "_readers")
 
@@ -162,7 +162,7 @@ class Peer(asyncio.Protocol):
         return self.bytes_written - self.waiting_bytes
 
     def refuse(self, sentence: str) -> None:
-        """Say why not, and close the connection."""
+        """Send the reason, and close the connection."""
         if not self.transport.is_closing():
             self.transport.write(protocol.refused(sentence))
             self.transport.close()

@@ -1,4 +1,4 @@
-"""This process's readers, who wait for messages of queues."""
+"""The readers of this process that wait for messages of queues."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def start_process(place: Place) -> None:
 
 @contextlib.contextmanager
 def broker_for_a_while(place: Place) -> Iterator[Place]:
-    """A broker in the same folder, which nobody else finds, started as one at the place would be."""
+    """A broker in the same folder that nobody else finds. It is started in the same way as the one at the place."""
     folder = os.path.dirname(place.path)
     beside = Place(f"{folder}/trial-{os.urandom(4).hex()}.sock", place.is_ours, place.group)
     start_process(beside)
@@ -161,13 +161,13 @@ def claim(place: Place, version: int = protocol.VERSION) -> Claim | None:
 
 
 def answers(place: Place) -> bool:
-    """Whether a broker listens there, or somebody else does."""
+    """Whether a broker, or any other process, listens there."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         return connection.connect_ex(place.path) == 0
 
 
 def _inherit(place: Place, version: int, heritage: Heritage) -> bool:
-    """Take over what the broker hands over. False if it does not, because it is gone, or is not older."""
+    """Take over the state of the running broker. False if it hands over nothing: it is gone, or is not older."""
     decoder = Decoder(Answer)
     engine = Engine(QUEUE_BYTES)
     now = time.monotonic()
@@ -209,7 +209,7 @@ def _open(path: str, place: Place) -> int:
 
 
 def _is_locked(lock: int) -> bool:
-    """Try to lock the file. False if somebody else has."""
+    """Try to lock the file. False if another process has locked it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -22,7 +22,7 @@ from fairway.layers.errors import InvalidChannelLayerError
 from fairway.layers.redis.link import Link, Owner, ReplyError, greet, judged
 
 USER_TIMEOUT_MS = 10_000
-"""When the kernel gives up on data that the other side does not acknowledge."""
+"""Time after which the kernel gives up on data that the other side does not acknowledge."""
 
 _PLACE = {"host", "port", "path", "db", "username", "password", "client_name", "credential_provider"}
 _TLS = {
@@ -68,7 +68,7 @@ _CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": 
 
 
 class Address(Protocol):
-    """Where one shard is."""
+    """The address of one shard."""
 
     @property
     def db(self) -> int: ...
@@ -107,7 +107,7 @@ class Server:
         return link
 
     async def connect(self, owner: Owner) -> Link:
-        """Make a link that has not said anything yet."""
+        """Make a link over which nothing has been sent yet."""
         loop = asyncio.get_running_loop()
         if self.path is not None:
             _, link = await loop.create_unix_connection(lambda: Link(owner), self.path)

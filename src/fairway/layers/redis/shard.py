@@ -88,7 +88,7 @@ class Shard:
             raise self.refusal(error) from None
 
     async def subscribe(self, takers: Mapping[bytes, Take]) -> None:
-        """Give messages for these names to their takers from now on, over every link. If this raises, nothing is."""
+        """Give messages for these names to their takers from now on, over every link. If this raises, none are."""
         link = await self.kept.standing()
         self._takers.update(takers)
         try:
@@ -108,7 +108,7 @@ class Shard:
             raise
 
     async def unsubscribe(self, names: Sequence[bytes]) -> None:
-        """Stop taking messages for these names."""
+        """Stop giving messages for these names to their takers."""
         for name in names:
             self._takers.pop(name, None)
         if self.kept.link is not None:
