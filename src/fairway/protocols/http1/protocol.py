@@ -299,10 +299,10 @@ class Http1Protocol:
         """Return the head of the final response, and choose its framing.
 
         A Content-Length in `headers` is kept. Without one, the content is chunked, or for an HTTP/1.0 peer ends with
-        the connection. A Transfer-Encoding in `headers` is ignored. The Connection field is corrected if the connection
-        will be closed or kept. `default_headers` is a block of complete lines. Its Date and Server are left out if
-        `headers` has them. 101 is allowed if the request asks for an upgrade. If the request's content is not complete
-        by now, the connection is closed after the response: RFC 9112 section 9.3.
+        the connection. A Transfer-Encoding in `headers` is ignored. The options of a Connection field are merged with
+        those that are true, such as `close`. `default_headers` is a block of complete lines. Its Date and Server are
+        left out if `headers` has them. 101 is allowed if the request asks for an upgrade. If the request's content is
+        not complete by now, the connection is closed after the response: RFC 9112 section 9.3.
         """
         if status == 101 and self._state is not _ENDED:
             raise LocalProtocolError("the upgraded request is not complete; read its content before sending 101")
