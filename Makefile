@@ -11,7 +11,8 @@ TESTERS ?= 3
 PYTEST := $(BIN)/python -m pytest
 # What fails beside others runs once more by itself, and is named.
 TESTS := $(BIN)/python -m tests.again
-SHARED := -n $(TESTERS) --dist loadfile
+# In the order of the folders: by default those with few tests come last, and these are the ones that take minutes.
+SHARED := -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 # How long each protocol is fuzzed.
 SECONDS ?= 60
 HOST ?= 127.0.0.1
