@@ -20,7 +20,7 @@ from typing import Any
 import django
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError
 
 from channels.auth import AuthMiddleware
@@ -34,6 +34,7 @@ from fairway.layers.trial import Outcome, tried
 from fairway.settings import DIVIDED_HINT, divided_layers, in_memory_aliases, limits_problem
 
 TAG = "channels"
+SERVICES_TAG = "channels_layers"
 
 OLDEST_DJANGO = (5, 2)
 
@@ -62,7 +63,9 @@ def register_checks() -> None:
     ):
         register(check, TAG)
     register(check_deployed_layers, TAG, deploy=True)
-    register(check_that_layers_work, TAG, deploy=True)
+    # Django leaves out what has the tag of databases unless `--database` or a tag asks for it. With `TAG` as well,
+    # Django 6.1 would let `--tag channels` connect, because it then passes all databases.
+    register(check_that_layers_work, Tags.database, SERVICES_TAG, deploy=True)
 
 
 def check_django_version(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:

@@ -10,7 +10,7 @@ import re
 import sys
 import textwrap
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from django.urls import include, path, re_path
 
 import channels.checks
 from channels.auth import AuthMiddleware, AuthMiddlewareStack
-from channels.checks import OLDEST_DJANGO, TAG
+from channels.checks import OLDEST_DJANGO, SERVICES_TAG, TAG
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.layers import InMemoryChannelLayer
 from channels.middleware import BaseMiddleware
@@ -48,10 +48,12 @@ def say(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Say:
     settings.ASGI_APPLICATION = f"{__name__}.application"
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
 
-    def run(*, deploy: bool = False, databases: list[str] | None = None, **changes: Any) -> list[checks.CheckMessage]:
+    def run(
+        *, deploy: bool = False, databases: list[str] | None = None, tags: Sequence[str] | None = (TAG,), **changes: Any
+    ) -> list[checks.CheckMessage]:
         for name, value in changes.items():
             setattr(settings, name, value)
-        return checks.run_checks(tags=[TAG], include_deployment_checks=deploy, databases=databases)
+        return checks.run_checks(tags=tags, include_deployment_checks=deploy, databases=databases)
 
     return run
 
@@ -354,9 +356,13 @@ def test_a_layer_is_tried_only_when_services_are_asked(say: Say):
             "CONFIG": {"hosts": [("127.0.0.1", port)]},
         }
     }
-    assert say(CHANNEL_LAYERS=layers) == say(deploy=True) == say(databases=["default"]) == []
+    everything = say(CHANNEL_LAYERS=layers, deploy=True, tags=None)
+    assert "channels.E009" not in [message.id for message in everything]
+    assert say() == say(deploy=True) == say(deploy=True, databases=["default"]) == []
+    assert say(databases=["default"], tags=[SERVICES_TAG]) == []
 
-    message = only(say(deploy=True, databases=["default"]), "E009")
+    message = only(say(deploy=True, databases=["default"], tags=[SERVICES_TAG]), "E009")
+    assert message in say(deploy=True, databases=["default"], tags=[checks.Tags.database])
 
     assert re.fullmatch(
         rf"The layer CHANNEL_LAYERS\['default'\] does not work: Redis at 127\.0\.0\.1:{port} is away: .*Connect call "
@@ -368,7 +374,7 @@ def test_a_layer_is_tried_only_when_services_are_asked(say: Say):
 
 def test_a_layer_that_works_is_nothing_to_speak_of(say: Say):
     layers = {"default": {"BACKEND": "tests.contracts.foreign.QueueLayer"}}
-    assert say(CHANNEL_LAYERS=layers, deploy=True, databases=["default"]) == []
+    assert say(CHANNEL_LAYERS=layers, deploy=True, databases=["default"], tags=[SERVICES_TAG]) == []
 
 
 def test_deployment_with_a_layer_in_memory(say: Say):
