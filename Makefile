@@ -48,7 +48,7 @@ types: $(VENV)/.installed-dev ## Check types
 fast: $(VENV)/.installed-dev ## Run the tests that take a minute or two together
 	$(PYTEST) $(SHARED) -m "not slow and not browser" --hypothesis-profile fast
 
-matrix: $(VENV)/.installed-dev ## Run the fast tests, and those of processes, with the other versions of Python and Django that are here
+matrix: $(VENV)/.installed-dev ## Run the fast tests with the other versions of Python and Django that are here
 	@$(BIN)/python tests/matrix.py
 
 fuzz: $(VENV)/.installed-dev ## Look for input that breaks a protocol, SECONDS=60 for each (needs atheris: CPython on Linux)

@@ -1,4 +1,4 @@
-"""Run the fast tests, and those of processes, with other versions of Python and Django: `make matrix`.
+"""Run the fast tests with other versions of Python and Django, and those of processes with the newest: `make matrix`.
 
 The cells are the supported pairs for which this machine has an interpreter, on PATH or installed by pyenv. Of each
 version of Python the oldest release is taken, because that is what a system's own Python is: what works there works
@@ -28,7 +28,8 @@ ENVIRONMENTS = ROOT / ".cache" / "matrix"
 ELSEWHERE = ["--ignore=tests/compat", "--ignore=tests/docs", "--ignore=tests/demo"]
 SHARED = ["-q", "--hypothesis-profile", "fast", "-n", "3", "--dist", "loadfile"]
 FAST = ["-m", "not slow and not browser", *ELSEWHERE]
-# How Python starts, forks and ends processes, and what Django's commands do, differs most from version to version.
+# How Python starts, forks and ends processes, and what Django's commands do, differs most from version to version. They
+# run with the newest one, and with that of `make test`.
 PROCESSES = [
     *("-m", "slow and not browser", "tests/fairway/server", "tests/fairway/testing"),
     *("tests/channels/management", "tests/channels/testing"),
@@ -141,16 +142,14 @@ def with_redis() -> dict[str, str]:
     return {**os.environ, "PATH": os.pathsep.join([os.environ["PATH"], str(Path(spec.origin).parent / "bin")])}
 
 
-def run(cell: Cell) -> bool:
+def run(cell: Cell, runs: Iterable[list[str]]) -> bool:
     started = time.monotonic()
     print(f"== {cell}", flush=True)
     try:
         python = prepare(cell)
         command = [str(python), "-m", "tests.again", *SHARED]
-        # How processes start and end differs between versions of Python: `make test` has seen this one's.
-        chosen = (FAST,) if cell.python.version == "{}.{}".format(*sys.version_info) else (FAST, PROCESSES)
-        runs = [subprocess.run([*command, *tests], cwd=ROOT, env=with_redis()) for tests in chosen]
-        outcome = all(run.returncode == 0 for run in runs)
+        outcomes = [subprocess.run([*command, *tests], cwd=ROOT, env=with_redis()) for tests in runs]
+        outcome = all(one.returncode == 0 for one in outcomes)
     except subprocess.CalledProcessError as error:
         print(f"cannot set up {cell}: {error}", flush=True)
         outcome = False
@@ -176,7 +175,8 @@ def main() -> int:
         return 0
     if not cells:
         print("no other pair can be run on this machine")
-    outcomes = {cell: run(cell) for cell in cells}
+    newest = max((cell.python.numbers for cell in cells), default=())
+    outcomes = {cell: run(cell, (FAST, PROCESSES) if cell.python.numbers == newest else (FAST,)) for cell in cells}
     print(*(f"{'passed' if passed else 'FAILED'}  {cell}" for cell, passed in outcomes.items()), sep="\n")
     return 0 if all(outcomes.values()) else 1
 
