@@ -56,3 +56,13 @@ class Recorder:
     async def seen(self) -> Any:
         async with asyncio.timeout(DEADLINE):
             return await self._seen.get()
+
+
+async def answer(connection: Connection, tell: Any) -> None:
+    """Answer a request, or accept a WebSocket and stay until its client has left. For a `Recorder`."""
+    if connection.scope["type"] == "websocket":
+        await connection.accept()
+        while (await connection.receive())["type"] == "websocket.receive":
+            pass
+    else:
+        await connection.respond(200, b"fine")

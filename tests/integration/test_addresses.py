@@ -14,22 +14,13 @@ from fairway.server.listener import Server
 from fairway.server.tls.files import files_of
 from tests.fairway.server.tls import certificates
 from tests.integration import http2
-from tests.integration.applications import Connection, Recorder
+from tests.integration.applications import Recorder, answer
 from tests.integration.conftest import Start, in_clear_and_over_tls
 from tests.integration.raw import DEADLINE, HANDSHAKE, Client, Served, next_pass
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 TOLD = "127.0.0.1:%d -: more than 2 connections of this address: %s"
-
-
-async def answer(connection: Connection, tell: Any) -> None:
-    if connection.scope["type"] == "websocket":
-        await connection.accept()
-        while (await connection.receive())["type"] == "websocket.receive":
-            pass
-    else:
-        await connection.respond(200, b"fine")
 
 
 def name_of(client: Client) -> int:

@@ -18,20 +18,11 @@ from fairway.asgi.lifespan import LifespanFailed
 from fairway.server.config import Config
 from fairway.server.limits import Limits
 from fairway.server.listener import Server
-from tests.integration.applications import Connection, Recorder
+from tests.integration.applications import Connection, Recorder, answer
 from tests.integration.conftest import Start
 from tests.integration.raw import DEADLINE, HANDSHAKE, Client, next_pass, serve
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-async def answer(connection: Connection, tell: Any) -> None:
-    if connection.scope["type"] == "websocket":
-        await connection.accept()
-        while (await connection.receive())["type"] == "websocket.receive":
-            pass
-    else:
-        await connection.respond(200, b"fine")
 
 
 class Held:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -77,3 +77,12 @@ def serving(directory: Path, source: str, *arguments: str, **options: Any) -> It
         yield process
     finally:
         process.kill()
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """Wait until the condition holds, and return its value."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.02)
+    return value

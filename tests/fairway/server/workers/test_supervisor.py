@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fairway.server.site_process import PATIENCE, SiteProcess
+from tests.fairway.server.site_process import PATIENCE, SiteProcess, until
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -66,14 +66,6 @@ class Workers(SiteProcess):
     def deploy(self, old: str, new: str) -> None:
         path = self.directory / "site_under_test.py"
         path.write_text(path.read_text().replace(old, new))
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.02)
-    return value
 
 
 def lives(pid: int) -> bool:

@@ -10,14 +10,13 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.fairway.server.site_process import PATIENCE, SiteProcess
+from tests.fairway.server.site_process import PATIENCE, SiteProcess, until
 from websockets.sync.client import connect
 
 from fairway.server.management.address import Address
@@ -78,14 +77,6 @@ class Seen(SiteProcess):
             for sample in family.samples:
                 sums[sample.name] = sums.get(sample.name, 0) + sample.value
         return sums
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.05)
-    return value
 
 
 @pytest.fixture
