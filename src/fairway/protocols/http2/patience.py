@@ -34,7 +34,12 @@ _MOST_FREE_UPDATES = 1000
 class Budget:
     """The tokens of one connection, never more than `most`."""
 
-    __slots__ = ("_free_updates", "_seen", "_since", "most", "now", "tokens")
+    __slots__ = ("_free_updates", "_seen", "_since", "departed", "most", "now", "tokens")
+
+    departed: int
+    """How many streams with an owner were reset in the data being processed: their applications may run on, and are
+    not counted as such yet.
+    """
 
     now: float
     """The time at which the data being processed was received. The caller sets it."""
@@ -42,6 +47,7 @@ class Budget:
     def __init__(self, most: int, now: float) -> None:
         self.most = most
         self.tokens: float = most
+        self.departed = 0
         self.now = self._since = now
         self._seen = DEFAULT_WINDOW
         self._free_updates = 0

@@ -57,7 +57,9 @@ class Http2Protocol(ConnectionState):
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
         """Take bytes from the peer. Never raises, whatever they are. `now` is in seconds, of any clock."""
-        self.budget.now = now
+        budget = self.budget
+        budget.now = now
+        budget.departed = 0
         events: list[Event] = []
         held = self._held
         if held is not None:

@@ -293,7 +293,7 @@ def on_rst_stream(
             raise ConnectionFault(_PROTOCOL_ERROR, "RST_STREAM on an idle stream: RFC 9113 section 6.4")
         state.spend(TRIFLE)
         return
-    state.out += state.forget(stream, False)
+    state.out += state.lose(stream, False)
     events.append(StreamReset(stream, int.from_bytes(data[start:stop], "big"), ""))
     state.spend(RESET)
 

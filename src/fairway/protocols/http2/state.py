@@ -92,10 +92,11 @@ class ConnectionState:
 
         A client may open its next stream as soon as another has ended, while that one's application is still finishing.
         So applications that outlive their streams do not count as streams, but together they have a bound of their own.
+        The same read may reset streams and open others: the applications of the former count as running.
         """
         count = len(self.streams)
         most = self.limits.max_streams
-        return count >= most or count + self.lingering >= 2 * most
+        return count >= most or count + self.lingering + self.budget.departed >= 2 * most
 
     def take_prefix(self) -> bytes:
         prefix, self.prefix = self.prefix, b""
@@ -140,6 +141,12 @@ class ConnectionState:
             [stream.reset(ErrorCode.NO_ERROR) for stream in list(self.streams.values()) if self.is_late(stream, now)]
         )
 
+    def lose(self, stream: Stream, was_reset: bool) -> bytes:
+        """The stream has been reset in this read: `forget` it, and count what may run on for it."""
+        if stream.owner is not None:
+            self.budget.departed += 1
+        return self.forget(stream, was_reset)
+
     def fail_stream(self, number: int, fault: StreamFault, events: list[Event]) -> None:
         """Reset a stream because of what the peer did (RFC 9113 section 5.4.2)."""
         if number > self.numbers.highest:
@@ -148,7 +155,7 @@ class ConnectionState:
         stream = self.streams.get(number)
         self.out += rst_stream_frame(number, fault.code)
         if stream is not None:
-            self.out += self.forget(stream, True)
+            self.out += self.lose(stream, True)
             events.append(StreamReset(stream, fault.code, fault.reason))
         self.spend(FAULT)
 

@@ -382,6 +382,28 @@ def test_applications_that_outlive_their_streams_count_when_they_are_many():
     assert protocol.receive_data(headers(7), 0) == [StreamRefused(7)]
 
 
+def test_applications_of_streams_that_are_reset_in_the_same_read_count_as_running():
+    protocol = started(max_streams=2)
+    for event in protocol.receive_data(headers(1) + headers(3), 0):
+        event.stream.owner = object()
+    protocol.lingering = 1
+
+    events = protocol.receive_data(rst_stream(1) + rst_stream(3) + headers(5) + headers(7), 0)
+    kinds = [type(event).__name__ for event in events]
+    assert kinds == ["StreamReset", "StreamReset", "RequestReceived", "StreamRefused"]
+
+    # The server has counted them by the next read. Here they have ended.
+    protocol.lingering = 0
+    assert [type(event).__name__ for event in protocol.receive_data(headers(9), 0)] == ["RequestReceived"]
+
+
+def test_a_stream_that_begins_and_is_reset_in_one_read_runs_no_application():
+    protocol = started(max_streams=2)
+    begun_in_vain = b"".join(headers(number) + rst_stream(number) for number in (1, 3, 5, 7))
+    events = protocol.receive_data(begun_in_vain + headers(9) + headers(11), 0)
+    assert [type(event).__name__ for event in events[-2:]] == ["RequestReceived", "RequestReceived"]
+
+
 # Content and padding
 
 
