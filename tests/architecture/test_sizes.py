@@ -29,7 +29,7 @@ LARGE_CLASSES: dict[str, tuple[int, int]] = {
     "fairway.asgi.http.HttpExchange": (28, 23),
     "fairway.asgi.websocket.WebSocketExchange": (35, 10),
     "fairway.generic.sse.ServerSentEventsConsumer": (49, 31),
-    "fairway.server.context.ServerContext": (25, 31),
+    "fairway.server.context.ServerContext": (23, 29),
     "fairway.server.http1.connection.Http1Connection": (42, 15),
     "fairway.server.http2.stream.StreamExchange": (28, 24),
     "fairway.server.limits.Limits": (4, 65),

@@ -29,9 +29,9 @@ def name_of(client: Client) -> int:
 
 
 async def places_are_free(served: Served) -> None:
-    assert served.context.addresses is not None
+    assert served.context.admission.addresses is not None
     async with asyncio.timeout(DEADLINE):
-        while len(served.context.addresses):
+        while len(served.context.admission.addresses):
             await next_pass()
 
 
@@ -59,7 +59,7 @@ async def test_one_too_many_is_answered_429_and_as_many_again_are_closed(start: 
     # One goes, and another may come, although those that were refused have not left.
     await second.close()
     async with asyncio.timeout(DEADLINE):
-        while len(served.context.connections) - served.context.refusing > 1:
+        while len(served.context.connections) - served.context.admission.refusing > 1:
             await next_pass()
     client = await served.connect()
     await client.send(GET)
@@ -67,7 +67,7 @@ async def test_one_too_many_is_answered_429_and_as_many_again_are_closed(start: 
     for client in served.clients:
         await client.close()
     await served.idle()
-    assert served.context.refusing == 0
+    assert served.context.admission.refusing == 0
     await places_are_free(served)
 
 
@@ -130,7 +130,7 @@ async def test_over_tls_a_handshake_that_fails_gives_its_place_back(tmp_path: Pa
     client = await served.connect()
     await client.send(GET)
     assert (await client.response()).status == 200
-    assert len(server.context.addresses or ()) == 1
+    assert len(server.context.admission.addresses or ()) == 1
     await served.stop()
     await places_are_free(served)
 

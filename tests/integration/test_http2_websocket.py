@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import h2.settings
@@ -10,7 +11,7 @@ from fairway.asgi.errors import ConnectionClosed
 from tests.integration import http2
 from tests.integration.applications import Connection, Recorder
 from tests.integration.conftest import Start
-from tests.integration.raw import TEXT, frame
+from tests.integration.raw import DEADLINE, TEXT, frame, next_pass
 
 VERSION = (b"sec-websocket-version", b"13")
 
@@ -50,14 +51,37 @@ async def test_a_handshake_that_ends_its_side_is_400(start: Start) -> None:
     assert b"the client has ended its side with the handshake" in answer.body
 
 
-async def test_a_websocket_counts_as_a_connection(start: Start) -> None:
+async def test_websockets_of_one_socket_count_as_connections_and_the_first_one_with_its_socket(start: Start) -> None:
     served = await start(Recorder(accepting), max_connections=2)
     client = await http2.connect(served)
-    number = await ask(client, VERSION)
-    await client.until(lambda: client.answers[number].status == 200)
+    for _ in range(2):
+        number = await ask(client, VERSION)
+        await client.until(lambda number=number: client.answers[number].status == 200)  # type: ignore[misc]
     answer = await refused(client, VERSION)
     assert (answer.status, answer.fields["retry-after"]) == (503, "10")
-    assert served.context.counters.refused == 1
+    assert (served.context.counters.refused, served.context.admission.count) == (1, 2)
+    assert served.log[-1].endswith("/chat: too many connections; answered with 503")
+
+    await client.reset(number)
+    async with asyncio.timeout(DEADLINE):
+        while len(served.websockets) > 1:
+            await next_pass()
+    assert served.context.admission.count == 1
+    number = await ask(client, VERSION)
+    await client.until(lambda: client.answers[number].status == 200)
+    await client.close()
+    await served.idle()
+    assert served.context.admission.count == 0
+
+
+async def test_a_socket_at_the_bound_carries_one_websocket_after_the_other(start: Start) -> None:
+    served = await start(Recorder(accepting), max_connections=1)
+    client = await http2.connect(served)
+    for _ in range(3):
+        number = await ask(client, VERSION)
+        await client.until(lambda number=number: client.answers[number].status == 200)  # type: ignore[misc]
+        await client.reset(number)
+    assert (served.context.counters.refused, served.log) == (0, [])
 
 
 async def test_where_they_are_switched_off_none_is_offered(start: Start) -> None:

@@ -168,7 +168,7 @@ async def test_beyond_the_limit_a_connection_is_answered_503(start: Start) -> No
 
     # Those that are being refused do not count: as soon as one has gone, there is room for one.
     second.reset()
-    while len(served.context.connections) - served.context.refusing > 1:
+    while len(served.context.connections) - served.context.admission.refusing > 1:
         await next_pass()
     client = await served.connect()
     await client.send(GET)
@@ -178,7 +178,7 @@ async def test_beyond_the_limit_a_connection_is_answered_503(start: Start) -> No
     for client in served.clients:
         await client.close()
     await served.idle()
-    assert served.context.refusing == 0
+    assert served.context.admission.refusing == 0
 
 
 SPENDTHRIFT = """

@@ -1,8 +1,7 @@
 """An accepted socket that is not a connection yet, because something has to happen first.
 
 For the bound of connections, and for a server that stops, it counts as a connection from the beginning. It has
-`request_head_timeout` to become one. A socket that is refused (`Refusal`) never does; it is read until the client has
-seen its answer.
+`request_head_timeout` to become one. A socket that is refused (`fairway.server.refusal`) never does.
 """
 
 from __future__ import annotations
@@ -12,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fairway.server.context import ServerContext
-
-_MOST_DISCARDED = 1 << 16
 
 
 class Arrival:
@@ -100,45 +97,3 @@ class Arrival:
 
     def abort(self) -> None:
         self._end()
-
-
-class Refusal(Arrival):
-    """A client that gets a refusal in clear text. Closing a socket with unread data would reset the connection, and the
-    client would never see the answer. So the socket is read first, but only for a limited time and number of bytes.
-    """
-
-    __slots__ = ("_answer", "_left")
-
-    def __init__(self, context: ServerContext, accepted: socket.socket, answer: bytes) -> None:
-        super().__init__(context, accepted)
-        self._answer = answer
-        self._left = _MOST_DISCARDED
-
-    def begin(self) -> None:
-        """Answer, end our side, and wait for the client to end its own."""
-        self.context.refusing += 1
-        super().begin()
-        try:
-            self.endpoint.send(self._answer)  # a fresh socket takes it whole
-            self.endpoint.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._end()
-
-    @property
-    def patience(self) -> float:
-        return self.context.linger_seconds
-
-    def step(self) -> None:
-        try:
-            size = len(self.endpoint.recv(_MOST_DISCARDED))
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            size = 0
-        self._left -= size
-        if not size or self._left <= 0:
-            self._end()
-
-    def _leave(self) -> None:
-        self.context.refusing -= 1
-        super()._leave()

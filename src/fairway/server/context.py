@@ -18,9 +18,8 @@ from fairway.asgi.types import Application, Scope
 from fairway.delivery import CounterSet, Record, register_source
 from fairway.logs import ErrorLog, FaultLog, get_logger
 from fairway.protocols.websocket.frames import GOING_AWAY
-from fairway.server import descriptors
 from fairway.server.access import EventLog, client_text, target_text
-from fairway.server.addresses import Addresses
+from fairway.server.admission import Admission
 from fairway.server.backlog import Backlog
 from fairway.server.collector import Collector
 from fairway.server.config import Config
@@ -116,10 +115,7 @@ class ServerContext(Clock):
         register_source("server", self.counters)
         self.collector: Collector | None = None
         self.state: dict[str, Any] | None = None
-        self.max_connections = limits.max_connections or descriptors.for_connections()
-        self.refusing = 0
-        most = limits.max_connections_per_address
-        self.addresses = Addresses(most, config.proxies) if most else None
+        self.admission = Admission(self.connections, limits, config.proxies, self.counters, self.fault)
         self.draining = False
         self.farewell = (GOING_AWAY, "server is shutting down")
         self.random = random.Random()
@@ -229,22 +225,11 @@ class ServerContext(Clock):
         seconds = self.limits.close_timeout
         return min(seconds, DRAINED_LINGER_SECONDS) if self.draining else seconds
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there are more connections than allowed, not counting those that are being refused."""
-        return self.max_connections < len(self.connections) - self.refusing
-
-    def has_no_place(self, coming: int) -> bool:
-        """Whether a new connection has to be closed without an answer, because the remaining descriptors are for the
-        application. `coming` is the number of accepted connections that are not in `connections` yet.
-        """
-        return len(self.connections) + coming >= self.max_connections + descriptors.reserve() // 4
-
     def remove(self, connection: Drainable) -> None:
         """The connection's transport is gone."""
         self.connections.discard(connection)
-        if self.addresses is not None:
-            self.addresses.release(connection)
+        if self.admission.addresses is not None:
+            self.admission.addresses.release(connection)
         if not self.connections:
             self._idle.set()
 

@@ -20,15 +20,6 @@ application that waits should not wait for them."""
 MAX_JOINED_BYTES = 16384
 """Content up to this size is copied behind its head. Larger content is sent as a piece of its own."""
 
-TOO_MANY: tuple[int, str, Headers] = (503, "too many connections", [(b"retry-after", b"10")])
-"""The answer to a client beyond the bound of connections."""
-
-TOO_MANY_OF_ADDRESS: tuple[int, str, Headers] = (429, "too many connections of this address", [(b"retry-after", b"10")])
-"""The answer to a client whose address has too many. It is not 503: a balancer would think that the server is ill."""
-
-SHORT_OF_MEMORY: tuple[int, str, Headers] = (503, "server is short of memory", [(b"retry-after", b"10")])
-"""The answer while all clients together hold too much memory (`fairway.server.memory`)."""
-
 BODY_TOO_SLOW = "request body stopped arriving, or arrives too slowly: RFC 9110 section 15.5.9"
 """Why a request is answered 408 (`fairway.server.pace`)."""
 

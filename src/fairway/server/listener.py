@@ -24,17 +24,17 @@ from fairway.protocols.proxy import ProxyHeader
 from fairway.protocols.websocket.frames import SERVICE_RESTART
 from fairway.server.accepting import AcceptPace
 from fairway.server.access import AccessLog, EventLog
-from fairway.server.admission import answer, note_refusal, turn_away_for_memory
-from fairway.server.arrival import Refusal
+from fairway.server.addresses import UNBOUNDED
+from fairway.server.admission import SHORT_OF_MEMORY, TOO_MANY, TOO_MANY_OF_ADDRESS, Answer
 from fairway.server.config import Config
 from fairway.server.context import ServerContext
-from fairway.server.exchanges import TOO_MANY, TOO_MANY_OF_ADDRESS
 from fairway.server.http1.connection import Http1Connection
 from fairway.server.introduction import Introduction
 from fairway.server.memory import ClientMemory
 from fairway.server.negotiation import connection_for
 from fairway.server.output.lanes import SOCKETS, TlsSocket
 from fairway.server.proxy import Network, is_within
+from fairway.server.refusal import Refusal, in_bytes
 from fairway.server.tls.handshake import NOTHING, Handshakes
 
 logger = get_logger("fairway.server")
@@ -124,7 +124,6 @@ class Server:
         self._pauses = 0
         self._pauses_told_at = -inf
         self._handshakes: Handshakes | None = None
-        self._memory: ClientMemory | None = None
         self.context: ServerContext
 
     async def start(self, sockets: list[socket.socket]) -> None:
@@ -144,7 +143,7 @@ class Server:
         if self.config.tls is not None:
             self._handshakes = Handshakes(self.context, self.config.tls, self._connect_over_tls)
         if self.config.limits.max_client_memory:
-            self._memory = ClientMemory(self.context)
+            ClientMemory(self.context)  # the wheel keeps it
         for listening in sockets:
             listening.setblocking(False)
             if listening.family in (socket.AF_INET, socket.AF_INET6) and sys.platform == "linux":
@@ -172,7 +171,8 @@ class Server:
             if not most:
                 self._rest(listening, _TURN_SECONDS)  # it is another worker's turn
                 return
-        kind = _Accepted if self.context.addresses is None else _Counted
+        admission = self.context.admission
+        kind = _Accepted if admission.addresses is None else _Counted
         for _ in range(most):
             try:
                 accepted, peer = _accept(listening, kind)
@@ -183,11 +183,11 @@ class Server:
                 return
             accepted.setblocking(False)
             # Not `_connecting`: its futures are done a pass after their connections have been counted.
-            if self.context.has_no_place(self._accepted - self.context.counters.connections):
+            if not admission.has_descriptor(self._accepted - self.context.counters.connections):
                 self._turn_away(accepted)
                 continue
-            if self._memory is not None and self._memory.is_over:
-                turn_away_for_memory(self.context, accepted, self._handshakes is not None)
+            if not admission.has_memory():
+                self._refuse(accepted, SHORT_OF_MEMORY)
                 continue
             if self.config.introducers is not None and _is_trusted(accepted, self.config.introducers):
                 Introduction(self.context, accepted, self._introduced).begin()
@@ -201,36 +201,32 @@ class Server:
         pace.more_wait()
 
     def _has_place(self, accepted: socket.socket, peer: Any) -> bool:
-        """Whether the client's address may have this connection too. If not, the connection is refused. The answer is
-        429, or nothing if there are too many refusals, or over TLS, where a handshake costs a thousand times as much.
-        """
-        addresses = self.context.addresses
-        if addresses is None or not isinstance(peer, tuple):
+        """Whether the client's address may have this connection too. If not, the connection is refused."""
+        admission = self.context.admission
+        if admission.addresses is None or not isinstance(peer, tuple):
             return True
-        place = addresses.take(peer[0])
-        if place is not None:
+        place = admission.place_of_socket(peer[:2], self._handshakes is None)
+        if place is None:
+            accepted.close()
+            return False
+        if place is not UNBOUNDED:
             accepted.on_close = place.give_back  # type: ignore[attr-defined]  # it is `_Counted`
-            if not place.is_beyond:
-                return True
-        client = {"client": peer[:2], "path": "-"}
-        if place is None or self._handshakes is not None:
-            note_refusal(self.context, client, "closed")
+        if place.is_beyond:
+            self._refuse(accepted, TOO_MANY_OF_ADDRESS)
+        return not place.is_beyond
+
+    def _refuse(self, accepted: socket.socket, answer: Answer) -> None:
+        # Over TLS, an answer would need a handshake first.
+        if self._handshakes is not None:
             accepted.close()
         else:
-            note_refusal(self.context, client, "429")
-            Refusal(self.context, accepted, answer(self.context, *TOO_MANY_OF_ADDRESS)).begin()
-        return False
+            Refusal(self.context, accepted, answer).begin()
 
     def _turn_away(self, accepted: socket.socket) -> None:
         # One write, and then close: a client that has sent its request already may see a reset instead.
-        context = self.context
-        context.counters.refused += 1
-        context.fault("connection limit", None, f"more than {context.max_connections} connections: 503")
-        if self._handshakes is not None:
-            accepted.close()  # without TLS there is no way to tell the client
-            return
         with accepted, contextlib.suppress(OSError):
-            accepted.send(answer(context, *TOO_MANY))
+            if self._handshakes is None:  # without TLS there is no way to tell the client
+                accepted.send(in_bytes(self.context, TOO_MANY))
 
     def _introduced(self, accepted: socket.socket, header: ProxyHeader) -> None:
         """A proxy has introduced the client. If it names no source, the connection is the proxy's own."""

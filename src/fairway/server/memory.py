@@ -2,8 +2,8 @@
 
 Each client has bounds of its own, but there may be many clients. With `max_client_memory`, the server adds up about
 once a second how much they hold, in steps of a millisecond. If the sum exceeds the bound, the connections that hold
-most are dropped until the rest is well below it, and new connections are answered 503 until the next sum. Without that
-setting, nothing here runs.
+most are dropped until the rest is well below it, and new connections are answered 503 until the next sum
+(`Admission.has_memory`). Without that setting, nothing here runs.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ class ClientMemory:
 
     def __init__(self, context: ServerContext) -> None:
         self.wheel_slot: int | None = None
-        self.is_over = False
         self.total = 0
         """The latest sum, in bytes."""
         self._context = context
@@ -75,7 +74,7 @@ class ClientMemory:
     def _judge(self, held: list[tuple[int, Drainable]]) -> None:
         context, bound = self._context, self._context.limits.max_client_memory
         self.total = sum(size for size, _ in held)
-        self.is_over = self.total > bound
+        context.admission.short_of_memory = self.total > bound
         victims = largest(held, bound)
         if victims:
             context.counters.memory_drops += len(victims)

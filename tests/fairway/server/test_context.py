@@ -97,17 +97,6 @@ async def test_waiting_for_the_last_connection() -> None:
     await asyncio.wait_for(waiting, 20.0)
 
 
-@pytest.mark.parametrize(
-    ("limit", "count", "refusing", "full"), [(0, 9, 0, False), (2, 2, 0, False), (2, 3, 0, True), (2, 4, 2, False)]
-)
-async def test_when_there_are_too_many_connections(limit: int, count: int, refusing: int, full: bool) -> None:
-    context = context_of(max_connections=limit)
-    for _ in range(count):
-        context.add(Connection())
-    context.refusing = refusing
-    assert context.is_full is full
-
-
 async def test_what_responses_have_in_common_is_made_once_a_second(context: ServerContext) -> None:
     defaults = context.defaults()
     assert defaults.lines.startswith(b"server: fairway\r\ndate: ")

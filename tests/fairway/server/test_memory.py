@@ -64,9 +64,9 @@ async def test_thousands_are_added_up_some_at_a_time(caplog: Any) -> None:
     now = context.touch() + 10.0
     assert memory.handle_deadline(now) == now
     assert memory.handle_deadline(now + 0.25) == now + 0.25
-    assert not memory.is_over
+    assert context.admission.has_memory()
     assert memory.handle_deadline(now + 0.5) == now + 1.0
-    assert (memory.total, memory.is_over) == (13_000, True)
+    assert (memory.total, context.admission.short_of_memory) == (13_000, True)
     assert [one for one in connections if one.is_dropped] == [connections[-1]]
     assert context.counters.memory_drops == 1
     (line,) = [record.getMessage() for record in caplog.records]
@@ -74,4 +74,4 @@ async def test_thousands_are_added_up_some_at_a_time(caplog: Any) -> None:
     context.remove(connections[-1])
     for turn in range(2):
         memory.handle_deadline(now + 2 + turn / 4)
-    assert (memory.total, memory.is_over) == (4_000, False)
+    assert (memory.total, context.admission.short_of_memory) == (4_000, False)

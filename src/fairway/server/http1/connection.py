@@ -28,12 +28,10 @@ from fairway.protocols.http1 import (
     RequestHead,
 )
 from fairway.protocols.websocket import handshake
-from fairway.server.admission import place_for_websocket
+from fairway.server.admission import TOO_MANY, TOO_MANY_OF_ADDRESS
 from fairway.server.exchanges import (
     BODY_TOO_SLOW,
     MAX_JOINED_BYTES,
-    TOO_MANY,
-    TOO_MANY_OF_ADDRESS,
     begin,
     expect_end,
     open_exchange,
@@ -115,11 +113,8 @@ class Http1Connection(asyncio.Protocol):
         context.counters.connections += 1
         context.add(self)
         self._set_deadline(context.touch() + context.limits.request_head_timeout)
-        if context.is_full:
+        if not context.admission.keeps("503"):
             self._refused = True
-            context.refusing += 1
-            context.counters.refused += 1
-            context.fault("connection limit", None, f"more than {context.max_connections} connections: 503")
             self._refuse(*TOO_MANY)
 
     def data_received(self, data: bytes) -> None:
@@ -169,7 +164,7 @@ class Http1Connection(asyncio.Protocol):
             self._exchange = None
             exchange.lost()
         if self._refused:
-            context.refusing -= 1
+            context.admission.refusing -= 1
         context.remove(self)
         if self._application is not None:
             self._set_deadline(context.touch() + context.limits.disconnect_timeout)
@@ -258,15 +253,15 @@ class Http1Connection(asyncio.Protocol):
         scope = websocket_scope(
             head, offer.subprotocols, context.config.root_path, self._client, self._entrance, context.state
         )
-        place = place_for_websocket(context, scope, False)
+        place = context.admission.place_of_websocket(scope, False)
         if place is None:
             self._refuse(*TOO_MANY_OF_ADDRESS)
             context.access.websocket_rejected(scope, TOO_MANY_OF_ADDRESS[0])
             return
         opening = UpgradeHandshake(context, self, offer, wire, self._http)
         websocket = websocket_kind(context.limits)(context, wire, opening, scope)
-        if context.addresses is not None:
-            context.addresses.keep(websocket, place)
+        if context.admission.addresses is not None:
+            context.admission.addresses.keep(websocket, place)
         # The handshake's deadline is usually later than the one in the wheel, so the wheel's entry can stay as it is.
         context.wheel.hand_over(self, websocket)
         self._closing = True

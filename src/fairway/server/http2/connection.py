@@ -41,7 +41,7 @@ from fairway.protocols.http2 import (
     Terminated,
     WindowOpened,
 )
-from fairway.server.exchanges import TOO_MANY
+from fairway.server.admission import TOO_MANY
 from fairway.server.http2.leaving import Leaving
 from fairway.server.http2.output import StreamWriter
 from fairway.server.http2.stream import RequestStream, StreamOwner
@@ -71,6 +71,7 @@ class Http2Connection(asyncio.Protocol):
         "outbox",
         "protocol",
         "watch",
+        "websockets",
         "wheel_slot",
         "writer",
     )
@@ -80,6 +81,8 @@ class Http2Connection(asyncio.Protocol):
     outbox: Wire
     protocol: Http2Protocol
     watch: Watch
+    websockets: int
+    """How many of the streams carry a WebSocket."""
     writer: StreamWriter
 
     def __init__(self, context: ServerContext, endpoint: socket.socket | None = None) -> None:
@@ -87,6 +90,7 @@ class Http2Connection(asyncio.Protocol):
         self.leaving = Leaving(context)
         self.wheel_slot: int | None = None
         self._endpoint = endpoint
+        self.websockets = 0
         self._due = 0.0  # the deadline that the wheel knows of
         self._is_going = self._is_closing = self._refused = False
 
@@ -98,11 +102,8 @@ class Http2Connection(asyncio.Protocol):
         endpoint, self._endpoint = self._endpoint, None
         context.counters.connections += 1
         self._begin(Wire(transport, context, self, endpoint))
-        if context.is_full:
+        if not context.admission.keeps("GOAWAY"):
             self._refused = True
-            context.refusing += 1
-            context.counters.refused += 1
-            context.fault("connection limit", None, f"more than {context.max_connections} connections: GOAWAY")
             self.terminate(ErrorCode.NO_ERROR, TOO_MANY[1])
 
     def take_over(self, wire: Wire, client: Address, entrance: Entrance, data: bytes) -> None:
@@ -186,7 +187,7 @@ class Http2Connection(asyncio.Protocol):
         self.outbox.lost()
         context.wheel.cancel(self)
         if self._refused:
-            context.refusing -= 1
+            context.admission.refusing -= 1
         context.remove(self)
         _tell(owners)
         self.writer.waiting.clear()

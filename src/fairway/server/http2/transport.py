@@ -40,6 +40,7 @@ class Carrying(Protocol):
     context: ServerContext
     outbox: Wire
     protocol: Http2Protocol
+    websockets: int
     writer: StreamWriter
 
     def stream_ended(self) -> None:
@@ -104,6 +105,9 @@ class StreamTransport:
         self._writer.write(stream.take_all())  # content that came with the handshake will be delivered too
 
     def set_protocol(self, protocol: asyncio.BaseProtocol, /) -> None:
+        if self._protocol is None:
+            self._connection.websockets += 1
+            self._connection.context.admission.websocket_joined(self._connection.websockets)
         self._protocol = cast(StreamProtocol, protocol)
         if self._reading and not self._is_closing:
             self._writer.write(self._stream.take_all(protocol))
@@ -263,7 +267,10 @@ class StreamTransport:
         self._writer.waiting.pop(self, None)
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
-            self._connection.context.loop.call_soon(protocol.connection_lost, None)
+            connection = self._connection
+            connection.websockets -= 1
+            connection.context.admission.websocket_left(connection.websockets)
+            connection.context.loop.call_soon(protocol.connection_lost, None)
 
     # For the connection (`fairway.server.http2.stream.StreamOwner`) --------------------------------------------
 

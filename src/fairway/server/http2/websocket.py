@@ -11,8 +11,7 @@ from typing import Protocol
 from fairway.asgi.scope import Address, Entrance, websocket_scope
 from fairway.protocols.http2 import RequestHead, Stream
 from fairway.protocols.websocket import handshake
-from fairway.server.admission import place_for_websocket
-from fairway.server.exchanges import TOO_MANY_OF_ADDRESS
+from fairway.server.admission import TOO_MANY, TOO_MANY_OF_ADDRESS
 from fairway.server.http2.handshake import Answer, ConnectHandshake
 from fairway.server.http2.transport import Carrying, StreamTransport
 from fairway.server.websocket.metered import websocket_kind
@@ -33,9 +32,8 @@ def open_websocket(connection: Entered, stream: Stream, head: RequestHead, ended
     offer = handshake.check_connect(head.headers, limits.deflate, limits.max_subprotocols)
     if ended:
         offer = handshake.Refusal(400, "the client has ended its side with the handshake (RFC 8441 section 5)")
-    elif len(context.connections) - context.refusing >= context.max_connections:
-        context.counters.refused += 1
-        offer = handshake.Refusal(503, "too many connections", [(b"retry-after", b"10")])
+    elif not context.admission.takes_websocket(connection.websockets):
+        offer = handshake.Refusal(*TOO_MANY)
     subprotocols = [] if isinstance(offer, handshake.Refusal) else offer.subprotocols
     root_path = context.config.root_path
     scope = websocket_scope(head, subprotocols, root_path, connection.client, connection.entrance, context.state)
@@ -44,7 +42,7 @@ def open_websocket(connection: Entered, stream: Stream, head: RequestHead, ended
         context.fault("handshake", scope, f"{offer.reason}; answered with {offer.status}")
         context.access.websocket_rejected(scope, offer.status)
         return
-    place = place_for_websocket(context, scope, _carries_websockets(connection))
+    place = context.admission.place_of_websocket(scope, connection.websockets > 0)
     if place is None:
         _refuse(connection, stream, handshake.Refusal(*TOO_MANY_OF_ADDRESS))
         context.access.websocket_rejected(scope, TOO_MANY_OF_ADDRESS[0])
@@ -53,16 +51,10 @@ def open_websocket(connection: Entered, stream: Stream, head: RequestHead, ended
     wire = Wire(transport, context, None, transport)
     opening = ConnectHandshake(context, Answer(context, connection.writer, stream, wire), offer)
     websocket = websocket_kind(context.limits)(context, wire, opening, scope)
-    if context.addresses is not None:
-        context.addresses.keep(websocket, place)
+    if context.admission.addresses is not None:
+        context.admission.addresses.keep(websocket, place)
     transport.set_protocol(websocket)
     websocket.start(scope)
-
-
-def _carries_websockets(connection: Entered) -> bool:
-    if connection.context.addresses is None:
-        return False  # does not matter without a bound
-    return any(isinstance(stream.owner, StreamTransport) for stream in connection.protocol.streams.values())
 
 
 def _refuse(connection: Entered, stream: Stream, refusal: handshake.Refusal) -> None:

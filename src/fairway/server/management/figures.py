@@ -38,7 +38,7 @@ def figures_of(context: ServerContext, lateness: Lateness) -> Figures:
         connections[_KINDS.get(each, ARRIVING)] += count
     return {
         "connections": connections,
-        "connections_limit": context.max_connections,
+        "connections_limit": context.admission.max_connections,
         "tasks": len(context.tasks),
         "delivered": context.batch.fanout.delivered,
         "counters": {kind: dict(record) for kind, record in statistics.counters.items()},

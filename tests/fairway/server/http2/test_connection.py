@@ -86,11 +86,11 @@ async def test_an_idle_connection_is_warned_and_told_the_last_stream(connect: Co
 async def test_one_connection_too_many_is_told_to_go(connect: Connect) -> None:
     line = connect(hello, max_connections=1)
     other = Line(hello, context=line.context)
-    assert (line.context.counters.refused, line.context.refusing) == (1, 1)
+    assert (line.context.counters.refused, line.context.admission.refusing) == (1, 1)
     assert [kind for kind, _, _, _ in other.greeting][-1] == GOAWAY
     assert other.transport.ended
     other.transport.end()
     async with asyncio.timeout(5.0):
-        while line.context.refusing:  # noqa: ASYNC110  # what comes too late is read slowly
+        while line.context.admission.refusing:  # noqa: ASYNC110  # what comes too late is read slowly
             await asyncio.sleep(0)
     assert (other.transport.gone, len(line.context.connections)) == (True, 1)

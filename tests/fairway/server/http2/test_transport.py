@@ -28,8 +28,11 @@ from tests.fairway.protocols.http2.wire import (
 
 from fairway.delivery import NEXT_PASS
 from fairway.protocols.http2 import DataReceived, ErrorCode, RequestReceived, StreamReset, WindowOpened
+from fairway.server.admission import Admission
+from fairway.server.context import Counters
 from fairway.server.http2.output import FRAME_BYTES, StreamWriter
 from fairway.server.http2.transport import StreamTransport
+from fairway.server.limits import Limits
 from fairway.server.output.batch import Batch
 from fairway.server.output.lanes import STREAMS, lane_of
 from fairway.server.output.outbox import Outbox
@@ -105,7 +108,11 @@ class Line:
     def __init__(self, window: int | None = None) -> None:
         self.now = 100.0
         loop = asyncio.get_running_loop()
-        self.context: Any = SimpleNamespace(loop=loop, touch=lambda: self.now, linger_seconds=LINGER)
+        self.websockets = 0
+        self.admission = Admission((), Limits(), (), Counters(), self.fault)
+        self.context: Any = SimpleNamespace(
+            loop=loop, touch=lambda: self.now, linger_seconds=LINGER, admission=self.admission
+        )
         self.socket = Socket()
         batch = Batch(loop)
         self.outbox: Any = Outbox(self.socket, batch, 65536, 1 << 22)
@@ -118,6 +125,9 @@ class Line:
         if window is not None:
             self.receive(settings((INITIAL_WINDOW_SIZE, window)))
             self.said()
+
+    def fault(self, kind: str, scope: object, text: str) -> None:
+        raise AssertionError("nobody is refused")
 
     def stream_ended(self) -> None:
         self.ended += 1
