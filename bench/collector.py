@@ -96,7 +96,10 @@ class Site:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         arguments = {
-            "fairway": ["-m", "fairway", "--no-access-log", "--port", str(self.port), "leaving_app:application"],
+            "fairway": [
+                *("-m", "fairway", "leaving_app:application", "--port", str(self.port)),
+                *("--no-access-log", "--max-connections", str(resource.getrlimit(resource.RLIMIT_NOFILE)[1])),
+            ],
             "runserver": [str(HERE / "apps/leaving_app.py"), "runserver", "--noreload", str(self.port)],
         }[command]
         environment = {
