@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from fairway.layers.redis.backplane import RedisBackplane
 from fairway.testing.backplane_contract import BackplaneContract, OutageContract
 from fairway.testing.fault_proxy import FaultProxy
 from fairway.testing.in_process import InProcessBackplane
+from fairway.testing.presence_contract import PresenceContract
 from tests.services.local import broker_process
 from tests.services.redis import RedisServer, find_valkey, redis_server
 
@@ -32,6 +34,11 @@ class InProcessService:
         self._backplanes.append(backplane)
         return backplane
 
+    async def forget(self) -> None:
+        for engine in self._engines.values():
+            engine.flush()
+            engine.leases.clear()
+
     async def lose(self) -> None:
         self._is_lost = True
         for backplane in self._backplanes:
@@ -46,12 +53,18 @@ class InProcessService:
 class RedisService:
     """`outage_wait` is short: what is tested is that it is kept."""
 
-    def __init__(self, *hosts: str, proxies: tuple[FaultProxy, ...] = ()) -> None:
+    def __init__(self, *hosts: str, proxies: tuple[FaultProxy, ...] = (), server: RedisServer | None = None) -> None:
         self._hosts = list(hosts)
         self._proxies = proxies
+        self._server = server
 
     def backplane(self, prefix: str = "suite") -> Backplane:
         return RedisBackplane(addresses(self._hosts), prefix, answer_timeout=2.0, outage_wait=0.3)
+
+    async def forget(self) -> None:
+        assert self._server is not None
+        with self._server.client() as client:
+            client.flushall()
 
     async def lose(self) -> None:
         for proxy in self._proxies:
@@ -86,6 +99,10 @@ class LocalService:
     def backplane(self, prefix: str = "suite") -> Backplane:
         return LocalBackplane(self._place, prefix, answer_timeout=2.0, outage_wait=0.3)
 
+    async def forget(self) -> None:
+        await self.lose()
+        await self.recover()
+
     async def lose(self) -> None:
         if self._broker is not None:
             self._broker.kill()
@@ -113,7 +130,31 @@ class TestLocal(BackplaneContract, OutageContract):
         return local_service
 
 
-class TestEngine(BackplaneContract, OutageContract):
+class SharedLocalService(LocalService):
+    """One broker for all tests, in which each has prefixes of its own."""
+
+    test = ""
+
+    def backplane(self, prefix: str = "suite") -> Backplane:
+        return super().backplane(f"{self.test} {prefix}")
+
+
+@pytest.fixture(scope="module")
+def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedLocalService]:
+    service = SharedLocalService(tmp_path_factory.mktemp("local"))
+    asyncio.run(service.recover())
+    yield service
+    asyncio.run(service.lose())
+
+
+class TestLocalPresence(PresenceContract):
+    @pytest.fixture
+    def service(self, shared_broker: SharedLocalService, request: pytest.FixtureRequest) -> LocalService:
+        shared_broker.test = request.node.name
+        return shared_broker
+
+
+class TestEngine(BackplaneContract, OutageContract, PresenceContract):
     @pytest.fixture
     def service(self) -> InProcessService:
         return InProcessService()
@@ -125,6 +166,12 @@ class TestRedis(BackplaneContract):
     @pytest.fixture
     def service(self, clean: RedisServer) -> RedisService:
         return RedisService(clean.url)
+
+
+class TestRedisPresence(PresenceContract):
+    @pytest.fixture
+    def service(self, clean: RedisServer) -> RedisService:
+        return RedisService(clean.url, server=clean)
 
 
 @pytest.mark.slow

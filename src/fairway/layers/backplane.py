@@ -178,35 +178,74 @@ class Streams:
 
 
 @dataclass(frozen=True)
-class Departed:
-    """A process whose lease has ended, with the subjects of its entries. `term` fences off anything it still says."""
+class Present:
+    """The entries of one process under one subject, in one of its terms."""
 
     process: str
-    subjects: Sequence[str]
+    term: int
+    entries: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Departed:
+    """A term of a process that has ended, because the process has not renewed its lease."""
+
+    process: str
     term: int
 
 
+@dataclass(frozen=True)
+class Renewal:
+    """The answer to `Presence.renew`: this process's term, and the processes that the caller has to see to."""
+
+    term: int
+    departed: Sequence[Departed] = ()
+
+
+NOTE = ""
+"""The key of an entry that a process keeps for itself: it is listed with the others, but not counted."""
+
+
 class Presence:
-    """Presence: entries of processes under subjects. An entry exists while its process renews its lease."""
+    """Presence: entries of processes under subjects. A process has entries while it renews its lease.
 
-    async def enter(self, subject: str, entries: Mapping[str, bytes]) -> None:
-        """Add or change entries of this process."""
+    Leases are measured with the service's clock. A lease that has ended does not come back: the next `renew` begins
+    another *term*, in which the process has no entries until it enters them again. So whatever is still said about an
+    earlier term, or in it, can be told apart. Terms of a process grow. Keys are names, as those of subjects are.
+    """
+
+    process: str = ""
+    """The name under which others see the entries of this process. No two backplanes have the same."""
+
+    swept_within: float = 10.0
+    """Seconds that this process has to sweep one that it was told of."""
+
+    async def enter(self, subject: str, entries: Mapping[str, bytes], term: int) -> None:
+        """Add or change entries of this process. They are listed while it has a lease in this term."""
         self._lack()
 
-    async def leave(self, subject: str, keys: Collection[str]) -> None:
-        """Remove entries of this process."""
+    async def leave(self, subject: str, keys: Collection[str], term: int) -> None:
+        """Remove entries of this process in this term. If only its `NOTE` is left, that goes too."""
         self._lack()
 
-    async def present(self, subject: str) -> Mapping[str, Mapping[str, bytes]]:
-        """The entries of each process."""
+    async def present(self, subject: str) -> Sequence[Present]:
+        """The entries of each process that has a lease."""
         self._lack()
 
     async def count(self, subject: str) -> int:
-        """How many entries all processes have together."""
+        """How many entries all these processes have together."""
         self._lack()
 
-    async def renew(self, ttl: float) -> Sequence[Departed]:
-        """Renew the lease for this number of seconds. Each process that has died is reported to exactly one caller."""
+    async def renew(self, ttl: float, judges: bool = True) -> Renewal:
+        """Renew the lease for this number of seconds from now.
+
+        If `judges`, this process will see to the processes that it is told of: say that they have departed, then
+        `sweep`. Each is named to one caller. If it has not been swept after `swept_within` seconds, it is named again.
+        """
+        self._lack()
+
+    async def sweep(self, departed: Departed) -> None:
+        """Remove what is left of a process whose lease has ended. Its later terms are not touched."""
         self._lack()
 
     def _lack(self) -> NoReturn:

@@ -1,5 +1,5 @@
-"""The reference backplane, in memory: subjects with subscribers, and queues with capacity and expiry, some of which
-follow groups. Pure.
+"""The reference backplane, in memory: subjects with subscribers, queues with capacity and expiry, some of which follow
+groups, and presence (`leases.py`). Pure.
 
 It defines what a service between processes has to do, without being one. Tests of layers run over it, every other
 backplane is compared with it, and the local broker is a shell around it. Time is an argument, in seconds of any clock.
@@ -14,6 +14,10 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from fairway.layers.backplane import QueueFull
+from fairway.layers.leases import Leases
+
+DEAD_FOR = 60.0
+"""Seconds after which an ended lease is forgotten, if nobody was there to see to it."""
 
 OVERHEAD = 100
 """Bytes that each message in a queue counts for, in addition to its own."""
@@ -32,12 +36,16 @@ class Reader(Protocol):
 
 
 class Engine:
-    """The subjects and queues of one prefix. All queues together hold at most `max_bytes`. Then every queue is full."""
+    """The subjects and queues of one prefix. All queues together hold at most `max_bytes`. Then every queue is full.
 
-    __slots__ = ("_followers", "_max_bytes", "_queues", "_readers", "_subscribers", "size")
+    `leases` are the entries of its processes, which also have at most `max_bytes`.
+    """
+
+    __slots__ = ("_followers", "_max_bytes", "_queues", "_readers", "_subscribers", "leases", "size")
 
     def __init__(self, max_bytes: float = math.inf) -> None:
         self.size = 0  # bytes in all queues; 0 only if all are empty
+        self.leases = Leases(max_bytes)
         self._max_bytes = max_bytes
         self._subscribers: dict[str, dict[Subscriber, None]] = {}
         self._queues: dict[str, deque[tuple[float, bytes]]] = {}
@@ -154,11 +162,12 @@ class Engine:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there are no subscribers, no readers and no messages."""
-        return not (self._subscribers or self._queues or self._readers or self._followers)
+        """Whether there are no subscribers, no readers, no messages and no leases."""
+        return not (self._subscribers or self._queues or self._readers or self._followers or self.leases)
 
     def expire(self, now: float) -> None:
-        """Drop expired messages, also in queues that nobody uses."""
+        """Drop expired messages, also in queues that nobody uses, and leases that ended long ago."""
+        self.leases.expire(now, DEAD_FOR)
         for queue in list(self._queues):
             self._expire(queue, now)
         for group, queues in list(self._followers.items()):

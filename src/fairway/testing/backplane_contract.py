@@ -374,7 +374,7 @@ class BackplaneContract:
             calls: dict[str, Callable[[], Awaitable[Any]]] = {
                 FOLLOWERS: lambda: backplane.followers.all(),
                 STREAMS: lambda: backplane.streams.append("g.room", b"", Keep(10, 60)),
-                PRESENCE: lambda: backplane.presence.enter("g.room", {"me": b""}),
+                PRESENCE: lambda: backplane.presence.enter("g.room", {"me": b""}, 1),
             }
             for ability, call in calls.items():
                 if ability not in backplane.abilities:

@@ -10,12 +10,25 @@ These layers behave like the layers of two processes, which share nothing but th
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-from fairway.layers.backplane import Backplane, BackplaneStatistics, Events, Followers, Unavailable
+from fairway.layers.backplane import (
+    Backplane,
+    BackplaneStatistics,
+    Departed,
+    Events,
+    Followers,
+    Presence,
+    Present,
+    Renewal,
+    Unavailable,
+)
 from fairway.layers.engine import Engine
+
+_numbers = itertools.count(1)
 
 
 class InProcessBackplane(Backplane):
@@ -25,6 +38,7 @@ class InProcessBackplane(Backplane):
         """If `is_lost` is true, the backplane begins in an outage."""
         self.statistics = BackplaneStatistics()
         self.followers = _Followers(engine, self._check)
+        self.presence = _Presence(engine, self._check)
         self._engine = engine
         self._events: Events
         self._subjects: dict[str, None] = {}
@@ -158,6 +172,42 @@ class _Followers(Followers):
     async def all(self) -> Sequence[tuple[str, str, float]]:
         self._check()
         return self._engine.following(time.monotonic())
+
+
+class _Presence(Presence):
+    def __init__(self, engine: Engine, check: Callable[[], None]) -> None:
+        self.process = f"process-{next(_numbers)}"
+        self._leases = engine.leases
+        self._check = check
+        self._term = 0
+
+    async def enter(self, subject: str, entries: Mapping[str, bytes], term: int) -> None:
+        self._check()
+        self._leases.enter(self.process, term, subject, entries)
+
+    async def leave(self, subject: str, keys: Collection[str], term: int) -> None:
+        self._check()
+        self._leases.leave(self.process, term, subject, keys)
+
+    async def present(self, subject: str) -> Sequence[Present]:
+        self._check()
+        return self._leases.present(subject, time.monotonic())
+
+    async def count(self, subject: str) -> int:
+        self._check()
+        return self._leases.count(subject, time.monotonic())
+
+    async def renew(self, ttl: float, judges: bool = True) -> Renewal:
+        self._check()
+        now = time.monotonic()
+        if not self._leases.renew(self.process, self._term, now + ttl, now):
+            self._term += 1
+            self._leases.begin(self.process, self._term, now + ttl)
+        return Renewal(self._term, self._leases.departed(now, self.swept_within) if judges else ())
+
+    async def sweep(self, departed: Departed) -> None:
+        self._check()
+        self._leases.sweep(departed.process, departed.term, time.monotonic())
 
 
 class _Reader:
