@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from fairway.layers.backplane import (
     FOLLOWERS,
+    PRESENCE,
     Backplane,
     BackplaneError,
     BackplaneStatistics,
@@ -21,6 +22,7 @@ from fairway.layers.local import protocol
 from fairway.layers.local.connecting import connect
 from fairway.layers.local.link import Frame, Link
 from fairway.layers.local.place import Place
+from fairway.layers.local.presence import LocalPresence
 from fairway.layers.local.protocol import Answer, Ask
 from fairway.layers.local.readers import Readers
 
@@ -31,7 +33,7 @@ LONGEST_PAUSE = 1.0
 class LocalBackplane(Backplane):
     """If no broker listens, `start_broker` is called, unless it is None. Times are in seconds."""
 
-    abilities = frozenset({FOLLOWERS})
+    abilities = frozenset({FOLLOWERS, PRESENCE})
 
     def __init__(
         self,
@@ -40,9 +42,11 @@ class LocalBackplane(Backplane):
         start_broker: Callable[[], Awaitable[None]] | None = None,
         answer_timeout: float = 5.0,
         outage_wait: float = 2.0,
+        linger: float = 3.0,
     ) -> None:
         self.statistics = BackplaneStatistics()
         self.followers = _Followers(self)
+        self.presence = LocalPresence(self.call, linger)
         self._place = place
         self._prefix = prefix
         self._start_broker = start_broker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 
-from fairway.layers.backplane import QueueFull, Refused, Unavailable
+from fairway.layers.backplane import Present, QueueFull, Refused, Unavailable
 from fairway.layers.blocking import Pool, remaining, send_all
 from fairway.layers.interests import subject_of
 from fairway.layers.local import protocol
@@ -14,7 +14,7 @@ from fairway.layers.local.place import Misplaced, Place
 from fairway.layers.local.protocol import Answer, Ask, Decoder, ProtocolError
 
 # The answers that arrive in the order of the questions.
-_ANSWERS = frozenset({Answer.DONE, Answer.FULL, Answer.FOLLOWERS, Answer.REFUSED, Answer.WELCOME})
+_ANSWERS = frozenset({Answer.DONE, Answer.FULL, Answer.FOLLOWERS, Answer.LISTED, Answer.REFUSED, Answer.WELCOME})
 
 Frame = tuple[Answer, str, bytes]
 
@@ -68,6 +68,14 @@ class BlockingLocal:
         ((answer, _, _),) = self._ask(protocol.push(queue, data, capacity, expiry), 1, deadline)
         if answer is Answer.FULL:
             raise QueueFull(f"the queue {queue} holds {capacity} messages")
+
+    def present(self, subject: str, deadline: float) -> Sequence[Present]:
+        ((_, _, body),) = self._ask(protocol.frame(Ask.PRESENT, subject), 1, deadline)
+        return protocol.read_listed(body)
+
+    def count(self, subject: str, deadline: float) -> int:
+        ((_, _, body),) = self._ask(protocol.frame(Ask.COUNT, subject), 1, deadline)
+        return protocol.number(body)
 
     def close(self) -> None:
         self._pool.close()

@@ -39,6 +39,7 @@ class LocalChannelLayer(BackplaneLayer):
         answer_timeout: float = 5.0,
         outage_wait: float = 2.0,
         max_message_size: int = MAX_MESSAGE_SIZE,
+        linger: float = 3.0,
         **options: Any,
     ) -> None:
         if max_message_size > protocol.MAX_MESSAGE:
@@ -53,11 +54,11 @@ class LocalChannelLayer(BackplaneLayer):
         def make_backplane() -> LocalBackplane:
             starts = start_broker and is_serving()
             return LocalBackplane(
-                place, prefix, (lambda: start(place)) if starts else None, answer_timeout, outage_wait
+                place, prefix, (lambda: start(place)) if starts else None, answer_timeout, outage_wait, linger
             )
 
         blocking = BlockingLocal(place, prefix)
-        super().__init__(make_backplane, max_message_size, prefix=prefix, blocking=blocking, **options)
+        super().__init__(make_backplane, max_message_size, prefix=prefix, blocking=blocking, linger=linger, **options)
 
 
 @contextlib.contextmanager

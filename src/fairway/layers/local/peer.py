@@ -14,6 +14,7 @@ from typing import Protocol, cast
 
 from fairway.layers.backplane import QueueFull
 from fairway.layers.engine import Engine
+from fairway.layers.leases import TooMuch
 from fairway.layers.local import protocol
 from fairway.layers.local.place import Misplaced
 from fairway.layers.local.protocol import Ask, Decoder, ProtocolError
@@ -25,6 +26,8 @@ MOST_WAITING_BYTES = 32 * 1024 * 1024
 """Bounds for one peer. The bound of followers is for one prefix. A peer with more waiting bytes is disconnected."""
 
 PUT_BACK_EXPIRY = 60.0
+
+TOO_MANY = "too many are present in it to be listed"
 
 
 class Phase(enum.Enum):
@@ -106,6 +109,59 @@ class _Readers:
                 self._engine.stop_waiting(queue, reader)
 
 
+class _Holder:
+    """The lease of one peer, once it has renewed one."""
+
+    def __init__(self, engine: Engine, tell: Callable[[bytes], None]) -> None:
+        self._leases = engine.leases
+        self._tell = tell
+        self._process = ""
+        self._term = 0
+        self._linger = 0.0
+
+    def renew(self, process: str, body: bytes) -> None:
+        term, ttl, self._linger, swept_within, begins, judges = protocol.read_renew(body)
+        now = time.monotonic()
+        if begins:
+            self._leases.begin(process, term, now + ttl)
+        stands = begins or self._leases.renew(process, term, now + ttl, now)
+        if stands:
+            self._process, self._term = process, term
+        departed = self._leases.departed(now, swept_within) if judges and stands else ()
+        self._tell(protocol.renewed(stands, departed))
+
+    def enter(self, subject: str, body: bytes) -> None:
+        term, entries = protocol.read_enter(body)
+        try:
+            self._leases.enter(self._process, term, subject, entries)
+        except TooMuch as error:
+            self._tell(protocol.refused(str(error)))
+        else:
+            self._tell(protocol.done())
+
+    def depart(self, subject: str, body: bytes) -> None:
+        term, keys = protocol.read_depart(body)
+        self._leases.leave(self._process, term, subject, keys)
+        self._tell(protocol.done())
+
+    def list(self, subject: str) -> None:
+        try:
+            self._tell(protocol.listed(self._leases.present(subject, time.monotonic())))
+        except ValueError:
+            self._tell(protocol.refused(TOO_MANY))
+
+    def count(self, subject: str) -> None:
+        self._tell(protocol.done(self._leases.count(subject, time.monotonic())))
+
+    def sweep(self, process: str, body: bytes) -> None:
+        self._leases.sweep(process, protocol.read_sweep(body), time.monotonic())
+        self._tell(protocol.done())
+
+    def end(self) -> None:
+        """The connection has ended, and with it the process, as far as one can see."""
+        self._leases.shorten(self._process, self._term, time.monotonic() + self._linger)
+
+
 class Peer(asyncio.Protocol):
     """A connection, from `connection_made` to `connection_lost`. (`fairway.layers.engine.Subscriber`)"""
 
@@ -124,6 +180,7 @@ class Peer(asyncio.Protocol):
     def _serve(self, engine: Engine) -> None:
         self._engine = engine
         self._readers = _Readers(engine, self.tell)
+        self._holder = _Holder(engine, self.tell)
 
     # Being told -----------------------------------------------------------------------------------------------
 
@@ -210,6 +267,7 @@ class Peer(asyncio.Protocol):
         for subject in self.subjects:
             self._engine.unsubscribe(self, subject)
         self._readers.end()
+        self._holder.end()
         self.phase = Phase.LEFT
         self._owner.gone(self)
 
@@ -296,6 +354,12 @@ _HANDLERS: Mapping[Ask, Callable[[Peer, str, bytes], None]] = {
     Ask.FOLLOW: Peer._follow,
     Ask.UNFOLLOW: Peer._unfollow,
     Ask.FOLLOWING: Peer._following,
+    Ask.RENEW: lambda peer, name, body: peer._holder.renew(name, body),
+    Ask.ENTER: lambda peer, name, body: peer._holder.enter(name, body),
+    Ask.DEPART: lambda peer, name, body: peer._holder.depart(name, body),
+    Ask.PRESENT: lambda peer, name, body: peer._holder.list(name),
+    Ask.COUNT: lambda peer, name, body: peer._holder.count(name),
+    Ask.SWEEP: lambda peer, name, body: peer._holder.sweep(name, body),
     Ask.PING: lambda peer, name, body: peer.tell(protocol.done()),
     Ask.LEAVE: Peer._leave,
 }

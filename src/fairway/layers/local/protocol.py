@@ -12,15 +12,22 @@ brings a sentence for people instead, and the end. Afterwards:
 | `SUBSCRIBE` `UNSUBSCRIBE` `FLUSH` `FOLLOW` `UNFOLLOW` `PING` | `DONE` |
 | `PUSH`: add to a queue | `DONE`, or `FULL` |
 | `FOLLOWING`: ask who follows what, or the group of that name; brokers of older releases tell all | `FOLLOWERS` |
+| `RENEW`: renew the lease of a process | `RENEWED`: whether it stood, and who has departed |
+| `ENTER` `DEPART`: who is present under a subject | `DONE` |
+| `PRESENT` `COUNT`: ask who is, or how many are | `LISTED`, `DONE` |
+| `SWEEP`: remove what a process has left | `DONE` |
 | `PULL`: one message of a queue is wanted, now or later | `ITEM`, when there is one |
 | `STOP`: one message fewer is wanted; an `ITEM` may be on its way | none |
 | `PUT_BACK`: nobody took an item | none |
 | `LEAVE`: the last frame of this process | the end, when every other process has left too |
 
-`DONE`, `FULL`, `FOLLOWERS` and `REFUSED` arrive in the order of what they answer. `REFUSED` in place of another answer
-says that a limit has been reached. In between come `MESSAGE`, to subscribers, `ITEM`, `POSTED` and, at most once,
-`GOING`: another broker takes over. A process that gets `GOING` sends `LEAVE` and nothing more, reads on to the end, and
-connects again. A process that was subscribed before may send its `SUBSCRIBE`s together with `hello`.
+`DONE`, `FULL`, `FOLLOWERS`, `RENEWED`, `LISTED` and `REFUSED` arrive in the order of what they answer. `REFUSED` in
+place of another answer says that a limit has been reached. In between come `MESSAGE`, to subscribers, `ITEM`, `POSTED`
+and, at most once, `GOING`: another broker takes over. A process that gets `GOING` sends `LEAVE` and nothing more, reads
+on to the end, and connects again. A process that was subscribed before may send its `SUBSCRIBE`s together with `hello`.
+
+A process is present from its first `RENEW` on. When its connection ends, so does its lease, after the seconds that it
+has asked for. A broker that takes over knows no leases: everybody enters again.
 
 A broker of a newer version says hello as a `SUCCESSOR`. When all others have left, it is sent everything kept: for each
 prefix a `PREFIX`, its messages as `QUEUED`, and `FOLLOWERS`; then `DONE`, with the number of former subscribers.
@@ -37,10 +44,12 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-VERSION = 1
+from fairway.layers.backplane import Departed, Present
+
+VERSION = 2
 OLDEST = 1
 """This version of the protocol, and the oldest that a broker of this version still speaks."""
 
@@ -66,6 +75,8 @@ _NUMBER = struct.Struct("!I")
 _POSTED = struct.Struct("!II")
 _PUSH = struct.Struct("!Id")
 _SECONDS = struct.Struct("!d")
+_RENEW = struct.Struct("!Iddd??")
+_TERM = struct.Struct("!I")
 
 
 class Ask(enum.IntEnum):
@@ -86,6 +97,12 @@ class Ask(enum.IntEnum):
     FOLLOWING = 13
     PING = 14
     LEAVE = 15
+    RENEW = 24
+    ENTER = 25
+    DEPART = 26
+    PRESENT = 27
+    COUNT = 28
+    SWEEP = 29
 
 
 class Answer(enum.IntEnum):
@@ -102,6 +119,8 @@ class Answer(enum.IntEnum):
     GOING = 39
     PREFIX = 40
     QUEUED = 41
+    RENEWED = 48
+    LISTED = 49
 
 
 _MESSAGE = int(Ask.MESSAGE)
@@ -269,6 +288,50 @@ def followers(rows: Iterable[tuple[str, str, float]]) -> bytes:
     return frame(Answer.FOLLOWERS, body=bytes(body))
 
 
+def renew(process: str, term: int, ttl: float, linger: float, swept_within: float, begins: bool, judges: bool) -> bytes:
+    """Renew the lease of a term, or begin one. If the connection ends, the lease does so `linger` seconds later.
+
+    Who `judges` is told of processes that have departed, and sweeps each within some seconds.
+    """
+    return frame(Ask.RENEW, process, _RENEW.pack(term, ttl, linger, swept_within, begins, judges))
+
+
+def renewed(stood: bool, departed: Iterable[Departed]) -> bytes:
+    rows = (_pascal(one.process) + _TERM.pack(one.term) for one in departed)
+    return frame(Answer.RENEWED, body=bytes([stood]) + b"".join(rows))
+
+
+def enter(subject: str, term: int, entries: Mapping[str, bytes]) -> bytes:
+    """Raises ValueError if that is too much for one frame."""
+    return frame(Ask.ENTER, subject, _TERM.pack(term) + _entries(entries))
+
+
+def depart(subject: str, term: int, keys: Iterable[str]) -> bytes:
+    return frame(Ask.DEPART, subject, _TERM.pack(term) + b"".join(map(_pascal, keys)))
+
+
+def sweep(process: str, term: int) -> bytes:
+    return frame(Ask.SWEEP, process, _TERM.pack(term))
+
+
+def listed(present: Iterable[Present]) -> bytes:
+    """Raises ValueError if that is too much for one frame."""
+    rows = []
+    for one in present:
+        entries = _entries(one.entries)
+        rows.append(_pascal(one.process) + _TERM.pack(one.term) + _NUMBER.pack(len(entries)) + entries)
+    return frame(Answer.LISTED, body=b"".join(rows))
+
+
+def _entries(entries: Mapping[str, bytes]) -> bytes:
+    return b"".join(_pascal(key) + _NUMBER.pack(len(data)) + data for key, data in entries.items())
+
+
+def _pascal(name: str) -> bytes:
+    encoded = name.encode("ascii")
+    return bytes([len(encoded)]) + encoded
+
+
 def welcome(version: int, process_id: int) -> bytes:
     return frame(Answer.WELCOME, body=_WELCOME.pack(version, process_id))
 
@@ -365,6 +428,73 @@ def read_followers(body: bytes) -> list[tuple[str, str, float]]:
         rows.append((group, queue, _plausible(_unpack(_SECONDS, body[position : position + _SECONDS.size])[0])))
         position += _SECONDS.size
     return rows
+
+
+def read_renew(body: bytes) -> tuple[int, float, float, float, bool, bool]:
+    """Term, duration, linger, the time to sweep others; whether the term begins, and whether it judges others."""
+    term, ttl, linger, swept_within, begins, judges = _unpack(_RENEW, body, whole=True)
+    return term, _plausible(ttl), _plausible(linger), _plausible(swept_within), begins, judges
+
+
+def read_renewed(body: bytes) -> tuple[bool, list[Departed]]:
+    """Whether the lease stood, and who has departed."""
+    if not body:
+        raise ProtocolError("an empty body")
+    departed, position = [], 1
+    while position < len(body):
+        process, position = _name(body, position)
+        (term,) = _unpack(_TERM, body[position : position + _TERM.size])
+        departed.append(Departed(process, term))
+        position += _TERM.size
+    return bool(body[0]), departed
+
+
+def read_enter(body: bytes) -> tuple[int, dict[str, bytes]]:
+    """The term, and who is present."""
+    return _unpack(_TERM, body)[0], _read_entries(body, _TERM.size, len(body))
+
+
+def read_depart(body: bytes) -> tuple[int, list[str]]:
+    """The term, and who is not present any more."""
+    keys, position = [], _TERM.size
+    while position < len(body):
+        key, position = _name(body, position)
+        keys.append(key)
+    return _unpack(_TERM, body)[0], keys
+
+
+def read_sweep(body: bytes) -> int:
+    """The term to sweep."""
+    term: int = _unpack(_TERM, body, whole=True)[0]
+    return term
+
+
+def read_listed(body: bytes) -> list[Present]:
+    """Who is present in which process."""
+    found, position = [], 0
+    while position < len(body):
+        process, position = _name(body, position)
+        (term,) = _unpack(_TERM, body[position : position + _TERM.size])
+        (length,) = _unpack(_NUMBER, body[position + _TERM.size : position + _TERM.size + _NUMBER.size])
+        begin = position + _TERM.size + _NUMBER.size
+        position = begin + length
+        found.append(Present(process, term, _read_entries(body, begin, position)))
+    return found
+
+
+def _read_entries(body: bytes, position: int, end: int) -> dict[str, bytes]:
+    if end > len(body):
+        raise ProtocolError("entries that are cut off")
+    entries = {}
+    while position < end:
+        key, position = _name(body, position)
+        (length,) = _unpack(_NUMBER, body[position : position + _NUMBER.size])
+        position += _NUMBER.size
+        if position + length > end:
+            raise ProtocolError("an entry that is cut off")
+        entries[key] = body[position : position + length]
+        position += length
+    return entries
 
 
 def _name(body: bytes, position: int) -> tuple[str, int]:

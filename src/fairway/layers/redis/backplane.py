@@ -15,6 +15,7 @@ from fairway.layers.backplane import Backplane, BackplaneError, BackplaneStatist
 from fairway.layers.redis.address import Address
 from fairway.layers.redis.followers import RedisFollowers
 from fairway.layers.redis.names import Names
+from fairway.layers.redis.presence import RedisPresence
 from fairway.layers.redis.queues import MOST_AT_ONCE, Queue
 from fairway.layers.redis.scripts import PUSH
 from fairway.layers.redis.shard import Shard, Take
@@ -44,6 +45,7 @@ class RedisBackplane(Backplane):
         self._queues: dict[str, Queue] = {}
         self._events: Events
         self.followers = RedisFollowers(self._followers_shard, self._names.followers)
+        self.presence = self._presence = RedisPresence(lambda: self._shards, self._shard, self._names)
 
     @property
     def is_up(self) -> bool:
@@ -76,6 +78,7 @@ class RedisBackplane(Backplane):
         if error is not None:
             self._events.down(error)
             return
+        self._presence.forget()
         if self.is_up:
             self._events.up()  # only when the last shard is up, with all its subscriptions
         for queue in self._queues.values():

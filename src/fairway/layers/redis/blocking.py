@@ -12,13 +12,14 @@ from typing import Any, Final, TypeVar
 import hiredis
 
 from fairway.layers.background import finished
-from fairway.layers.backplane import QueueFull, Refused, Unavailable
+from fairway.layers.backplane import Present, QueueFull, Refused, Unavailable
 from fairway.layers.blocking import Pool, remaining, send_all
 from fairway.layers.interests import subject_of
 from fairway.layers.redis.address import Address, Master, Server, credentials
 from fairway.layers.redis.followers import parts
 from fairway.layers.redis.link import Reply, ReplyError, greet, judged
 from fairway.layers.redis.names import Names
+from fairway.layers.redis.presence import count, present
 from fairway.layers.redis.scripts import FOLLOWING, PUSH, run
 
 _NOTHING: Final = object()
@@ -41,6 +42,10 @@ class BlockingLink:
         if isinstance(reply, ReplyError):
             raise reply
         return reply
+
+    async def run(self, script: str, key: bytes, arguments: Sequence[bytes | int]) -> Reply:
+        """The answer of a script over one key."""
+        return await run(self, script, key, arguments)
 
     def answers(self, *commands: Sequence[bytes | str | int | float]) -> list[Reply]:
         """Send commands together, with a message last, and return the replies, errors included."""
@@ -97,6 +102,18 @@ class BlockingRedis:
         key = self._names.queue(queue)
         if not self._ask(index, lambda link: finished(run(link, PUSH, key, arguments)), deadline):
             raise QueueFull(f"the queue {queue} holds {capacity} messages")
+
+    def present(self, subject: str, deadline: float) -> Sequence[Present]:
+        index = self._names.index_of(subject)
+        found: Sequence[Present] = self._ask(
+            index, lambda link: finished(present(link, self._names, subject)), deadline
+        )
+        return found
+
+    def count(self, subject: str, deadline: float) -> int:
+        index = self._names.index_of(subject)
+        found: int = self._ask(index, lambda link: finished(count(link, self._names, subject)), deadline)
+        return found
 
     def close(self) -> None:
         for pool in self._pools:

@@ -115,6 +115,18 @@ class Link(asyncio.Protocol):
         self._expected.append(future)
         return await future
 
+    async def call_all(self, commands: Sequence[Sequence[bytes | str | int]]) -> list[Reply]:
+        """Send commands together and return their replies. Raises what `call` raises, when all are answered."""
+        self._check()
+        futures: list[asyncio.Future[Reply]] = [self._loop.create_future() for _ in commands]
+        self._write(b"".join(hiredis.pack_command(tuple(command)) for command in commands))
+        self._expected.extend(futures)
+        await asyncio.wait(futures)
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        if errors:
+            raise errors[0]
+        return [future.result() for future in futures]
+
     async def acknowledged(self, command: bytes, names: Sequence[bytes]) -> None:
         """Send SUBSCRIBE or UNSUBSCRIBE, and wait until every name is acknowledged. Raises what `call` raises."""
         self._check()

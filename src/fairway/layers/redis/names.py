@@ -3,6 +3,9 @@
 * `<prefix>:<db>:<subject>` for a subject: Pub/Sub knows no databases.
 * `<prefix>:q:<queue>` for a queue.
 * `<prefix>:f` for the queues that follow groups.
+* `<prefix>:l` for the leases of processes. A process in one of its terms is a *holder*, `<process>.<term>`.
+* `<prefix>:e:<holder>:<subject>` for its entries under a subject, `<prefix>:h:<subject>` for the holders that have any,
+  `<prefix>:o:<holder>` for the subjects under which it has any, and `<prefix>:d:<holder>` while somebody sees to it.
 
 Colons in the prefix are escaped, so that names of different prefixes never collide.
 
@@ -29,6 +32,7 @@ class Names:
     def __init__(self, places: Sequence[str], prefix: str) -> None:
         self._prefix = prefix.replace("%", "%25").replace(":", "%3A")
         self.followers = f"{self._prefix}:f".encode()
+        self.leases = f"{self._prefix}:l".encode()
         self.pattern_of_queues = re.sub(r"([*?\[\]\\^-])", r"\\\1", self._prefix) + ":q:*"
         is_one = len(places) == 1
         self.index_of = _first if is_one else lru_cache(_REMEMBERED)(lambda name: _rendezvous(places, name))
@@ -44,6 +48,36 @@ class Names:
     def queue(self, queue: str) -> bytes:
         """The list of a queue."""
         return f"{self._prefix}:q:{queue}".encode()
+
+    @property
+    def all_entries(self) -> bytes:
+        """What the names of all hashes of entries begin with."""
+        return f"{self._prefix}:e:".encode()
+
+    def entries(self, holder: str, subject: str) -> bytes:
+        """The hash of a holder's entries under a subject."""
+        return f"{self._prefix}:e:{holder}:{subject}".encode()
+
+    def entries_of(self, holder: str) -> bytes:
+        """What the names of all hashes of a holder begin with."""
+        return self.entries(holder, "")
+
+    def holders(self, subject: str) -> bytes:
+        """The hash whose fields are the holders that have entries under a subject."""
+        return self.holders_of + subject.encode()
+
+    @property
+    def holders_of(self) -> bytes:
+        """What the names of all these hashes begin with."""
+        return f"{self._prefix}:h:".encode()
+
+    def subjects(self, holder: str) -> bytes:
+        """The set of subjects under which a holder has entries."""
+        return f"{self._prefix}:o:{holder}".encode()
+
+    def claim(self, holder: str) -> bytes:
+        """The key that exists while somebody sees to a holder whose lease has ended."""
+        return f"{self._prefix}:d:{holder}".encode()
 
 
 def _first(name: str) -> int:

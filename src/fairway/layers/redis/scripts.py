@@ -1,4 +1,4 @@
-"""Scripts that run inside Redis, and so atomically: pushing to a queue, taking from it, and following a group.
+"""Scripts that run inside Redis, and so atomically: pushing to a queue, taking from it, following a group, presence.
 
 A queue is a list. Each item begins with its time of expiry: 13 digits, in milliseconds of Redis' clock. A push also
 publishes an empty message under the queue's name, to wake the readers.
@@ -67,7 +67,82 @@ return rows
 STAMP = 13
 """How many digits precede the data of an item."""
 
-_SCRIPTS = (PUSH, POP, PUSH_BACK, FOLLOW, FOLLOWING)
+# Presence. A holder is a process in one of its terms. All times are in ms.
+
+# KEYS: leases. ARGV: holder, duration, the name of its claim. Returns 0 if its lease has ended.
+RENEW = f"""{_NOW}
+local till = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not till or tonumber(till) <= now or redis.call('EXISTS', ARGV[3]) == 1 then return 0 end
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+return 1
+"""
+
+# KEYS: leases. ARGV: holder, duration, how long the leases are kept.
+BEGIN = f"""{_NOW}
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+"""
+
+# KEYS: leases. ARGV: what the names of claims begin with, how long a claim lasts, how many holders at most.
+# Returns holders whose lease has ended, and that nobody else sees to.
+CLAIM = f"""{_NOW}
+local claimed = {{}}
+for _, holder in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
+  if #claimed >= tonumber(ARGV[3]) then break end
+  if redis.call('SET', ARGV[1] .. holder, '1', 'NX', 'PX', ARGV[2]) then claimed[#claimed + 1] = holder end
+end
+return claimed
+"""
+
+# KEYS: leases. ARGV: the holders under a subject. Returns those whose lease has not ended.
+STANDING = f"""{_NOW}
+local found = {{}}
+for _, holder in ipairs(redis.call('HKEYS', ARGV[1])) do
+  local till = redis.call('ZSCORE', KEYS[1], holder)
+  if till and tonumber(till) > now then found[#found + 1] = holder end
+end
+return found
+"""
+
+# KEYS: leases. ARGV: holders under the subject, what the names of entries begin with, the subject. Notes do not count.
+COUNT = f"""{_NOW}
+local count = 0
+for _, holder in ipairs(redis.call('HKEYS', ARGV[1])) do
+  local till = redis.call('ZSCORE', KEYS[1], holder)
+  if till and tonumber(till) > now then
+    local key = ARGV[2] .. holder .. ':' .. ARGV[3]
+    count = count + redis.call('HLEN', key) - redis.call('HEXISTS', key, '')
+  end
+end
+return count
+"""
+
+# KEYS: entries. ARGV: holders under the subject, the holder, its subjects, the subject, ids.
+DEPART = """redis.call('HDEL', KEYS[1], unpack(ARGV, 5))
+if redis.call('HLEN', KEYS[1]) > redis.call('HEXISTS', KEYS[1], '') then return end
+redis.call('UNLINK', KEYS[1])
+redis.call('HDEL', ARGV[1], ARGV[2])
+redis.call('SREM', ARGV[3], ARGV[4])
+"""
+
+# KEYS: subjects of a holder. ARGV: holder, leases, its claim, what the names of holders under subjects begin with, what
+# those of its entries begin with, how many subjects at once. Returns how many subjects are left.
+SWEEP = f"""{_NOW}
+local till = redis.call('ZSCORE', ARGV[2], ARGV[1])
+if till and tonumber(till) > now then return 0 end
+for _, subject in ipairs(redis.call('SPOP', KEYS[1], ARGV[6])) do
+  redis.call('UNLINK', ARGV[5] .. subject)
+  redis.call('HDEL', ARGV[4] .. subject, ARGV[1])
+end
+local left = redis.call('SCARD', KEYS[1])
+if left == 0 then
+  redis.call('ZREM', ARGV[2], ARGV[1])
+  redis.call('UNLINK', ARGV[3])
+end
+return left
+"""
+
+_SCRIPTS = (PUSH, POP, PUSH_BACK, FOLLOW, FOLLOWING, RENEW, BEGIN, CLAIM, STANDING, COUNT, DEPART, SWEEP)
 _DIGESTS = {script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in _SCRIPTS}
 
 

@@ -73,6 +73,11 @@ class Shard:
         """Send a command and return the reply, within `answer_timeout`. Raises `Refused` and `Unavailable`."""
         return await self._answer(lambda link: link.call(*command))
 
+    async def call_all(self, commands: Sequence[Sequence[bytes | str | int]]) -> list[Reply]:
+        """Send commands together and return their replies. Otherwise like `call`."""
+        replies: list[Reply] = await self._answer(lambda link: link.call_all(commands))
+        return replies
+
     async def run(self, script: str, key: bytes, arguments: Sequence[bytes | int]) -> Reply:
         """Run a script over one key. Otherwise like `call`."""
         return await self._answer(lambda link: run(link, script, key, arguments))
