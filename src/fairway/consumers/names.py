@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable
 from types import MethodType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from fairway.consumers.errors import NoHandler, Unhandled
 from fairway.delivery import Message
@@ -38,6 +38,39 @@ _MAX_CACHED_LENGTH = 128
 _cached_name_for = functools.lru_cache(maxsize=1024)(_name_for)
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Helper:
+    """A method bound to its consumer. It is called like any other, but no message is handled by it."""
+
+    __slots__ = ("__wrapped__", "_consumer")
+
+    def __init__(self, function: Callable[..., Any], consumer: object) -> None:
+        self.__wrapped__ = function
+        self._consumer = consumer
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__wrapped__(self._consumer, *args, **kwargs)
+
+
+class _HelperMethod:
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        functools.update_wrapper(cast(Any, self), function)
+
+    def __get__(self, consumer: object, owner: type) -> Any:
+        return self._function if consumer is None else _Helper(self._function, consumer)
+
+
+def not_a_handler(method: F) -> F:
+    """Decorator for a method of a mixin: no message is handled by it, whatever the type of the message.
+
+    The names of the base classes are reserved (`reserve`), but a mixin may not reserve names in all consumers.
+    """
+    return cast(F, _HelperMethod(method))
+
+
 def get_handler_name(message: Message) -> str:
     """The name of the method that handles a message: its type, with underscores in place of dots.
 
@@ -58,6 +91,6 @@ def handler_of(consumer: object, message: Message) -> Callable[[Message], Awaita
     # An annotation, not cast(): evaluating the type for each message would take longer than finding the handler.
     handler: Any = getattr(consumer, get_handler_name(message), None)
     # Nearly always it is a method, and the other checks are not needed.
-    if type(handler) is not MethodType and (not callable(handler) or isinstance(handler, type)):
+    if type(handler) is not MethodType and (not callable(handler) or isinstance(handler, type | _Helper)):
         raise NoHandler(message["type"])
     return handler

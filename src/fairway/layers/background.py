@@ -30,9 +30,9 @@ class BackgroundLoop:
         self._process = os.getpid()
 
     def run(
-        self, function: Callable[..., Coroutine[Any, Any, None]], /, *args: Any, timeout: float | None, **kwargs: Any
-    ) -> None:
-        """Run a coroutine function in the loop, and wait for its end.
+        self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, timeout: float | None, **kwargs: Any
+    ) -> T:
+        """Run a coroutine function in the loop, wait for its end, and return its result.
 
         An exception in the waiting thread, such as KeyboardInterrupt, cancels it; so does the time-out, which raises
         TimeoutError.
@@ -45,7 +45,7 @@ class BackgroundLoop:
         if unfinished:
             name = getattr(function, "__qualname__", repr(function))
             raise TimeoutError(f"{name} did not finish within {timeout:g} s: is the channel layer's service up?")
-        future.result()
+        return future.result()
 
     def stop(self) -> None:
         """Cancel whatever runs, and close the event loop. A later call starts a new one."""

@@ -249,7 +249,7 @@ class Presence:
         self._lack()
 
     def _lack(self) -> NoReturn:
-        _lacks("keeps no presence", "none of this release does")
+        _lacks("keeps no presence", "that of fairway.layers.redis.RedisChannelLayer does")
 
 
 class Backplane(abc.ABC):

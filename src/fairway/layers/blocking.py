@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from fairway.delivery import Message, Payload
-from fairway.layers.backplane import BackplaneStatistics, QueueFull, Refused, Unavailable
+from fairway.layers.backplane import BackplaneStatistics, Present, QueueFull, Refused, Unavailable
 from fairway.layers.codec import Codec, Kind, place_of_queue
 from fairway.layers.errors import ChannelFull
 from fairway.layers.hub import Hub
@@ -49,6 +49,12 @@ class BlockingBackplane(Protocol):
 
     def push(self, queue: str, data: bytes, capacity: int, expiry: float, deadline: float) -> None:
         """Add to a queue, for `expiry` seconds. Raises `QueueFull` if the queue holds `capacity` messages."""
+
+    def present(self, subject: str, deadline: float) -> Sequence[Present]:
+        """The entries of each process under a subject: `fairway.layers.backplane.Presence`."""
+
+    def count(self, subject: str, deadline: float) -> int:
+        """How many entries there are under a subject."""
 
     def close(self) -> None:
         """Close the idle connections. A later call opens new ones."""
@@ -103,6 +109,16 @@ class Sender:
         body = [payload.text, payload.data, excluded]
         self._to_group(group, Kind.BROADCAST, body, payload.as_message(), excluded, deadline)
 
+    def present(self, subject: str, deadline: float) -> Sequence[Present]:
+        """The entries of each process under a subject."""
+        with self._counted(0):
+            return self._backplane.present(subject, deadline)
+
+    def count(self, subject: str, deadline: float) -> int:
+        """How many entries there are under a subject."""
+        with self._counted(0):
+            return self._backplane.count(subject, deadline)
+
     def close(self) -> None:
         """Close the idle connections. A later call connects again."""
         self._backplane.close()
@@ -131,7 +147,7 @@ class Sender:
             raise ChannelFull(queue) from None
 
     @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self, published: int = 1) -> Iterator[None]:
         try:
             yield
         except (Unavailable, TimeoutError):
@@ -140,7 +156,7 @@ class Sender:
         except Refused:
             self._statistics.refused += 1
             raise
-        self._statistics.published += 1
+        self._statistics.published += published
 
 
 class Unsent(ConnectionError):

@@ -52,6 +52,12 @@ class Kind(enum.IntEnum):
     """[group, queue]"""
     ROUND = 9
     """[number]: goes from a process to itself, to measure how long that takes."""
+    PRESENCE = 12
+    """[process, term, since, number, {id: [person, data]}, [id]]: changes of who is present in a group."""
+    DEPARTED = 13
+    """[process, term]: nobody of this process is present any more."""
+    ENTRY = 14
+    """[person, data]: one who is present, in the store."""
 
 
 EVENT: Final = Kind.EVENT
@@ -132,6 +138,14 @@ class Codec:
         """The message as it would arrive in another process."""
         decoded: dict[str, Any] = _unpack(self._within_bounds(_pack(Kind.EVENT, message)))[1]
         return decoded
+
+    def freeze(self, value: Any) -> bytes:
+        """The bytes of a value that travels inside a message. Raises TypeError if it cannot be sent."""
+        return _pack(Kind.ENTRY, value)
+
+    def thaw(self, data: bytes) -> Any:
+        """The value again. Raises `Undecodable` for anything that `freeze` did not make."""
+        return _unpack(data)[1]
 
 
 def _pack(kind: Kind, body: Any) -> bytes:

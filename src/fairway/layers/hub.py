@@ -48,6 +48,8 @@ class Hub:
     `expiry_ends_memberships` is false. A membership ends `group_expiry` seconds after the last `group_add`.
     `capacity_of` returns how many messages a channel holds.
 
+    `endings` has what is called, once, with the name of a channel when its consumer ends.
+
     `channels` and `groups` have the shapes that applications' tests look into: name -> queue, and group -> {name ->
     time of joining}.
     """
@@ -67,6 +69,7 @@ class Hub:
         self.expiry_ends_memberships = True
         self.gaps = Gaps()
         self.drops = Drops()
+        self.endings: dict[str, Callable[[str], None]] = {}
         self._pace = Pace(self.drops)
         self.capacity_of = capacity_of
         self._clock = clock
@@ -100,6 +103,8 @@ class Hub:
         member.close()
         if self.gaps:
             self.gaps.discard(member)
+        if member.name in self.endings:
+            self.endings.pop(member.name)(member.name)
         with self._lock:
             target = self.channels.get(member.name)
             if target is member:

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from fairway.delivery import Payload, SlowPolicy
+from fairway.layers.attendance import Attendance
 from fairway.layers.contract import BaseChannelLayer, ChannelCapacity, names_in
 from fairway.layers.errors import InvalidChannelLayerError
 from fairway.layers.hub import Hub
 
 LayerClass = TypeVar("LayerClass", bound=type)
-
-Broadcast: TypeAlias = Callable[[str, Payload, Iterable[str]], Awaitable[object] | None]
-"""Brings a payload to a group, except to some of its channels. Await the result, if any, before sending more."""
 
 _DELIVERING = ("send", "receive", "new_channel", "group_add", "group_discard", "group_send")
 _native: set[type] = set()
@@ -48,6 +46,8 @@ class HubLayer(BaseChannelLayer):
     `group_expiry` is in seconds, counted from the last `group_add`. `slow_consumers` says what happens to broadcasts
     for clients that are too slow: a mapping from globs of group names to `close` (the default), `drop-oldest` or
     `keep-latest`. The first glob that matches counts.
+
+    `presence` knows who is present in which group. Whoever leaves is missed after `linger` seconds.
     """
 
     extensions = ["groups", "flush"]  # noqa: RUF012
@@ -59,11 +59,12 @@ class HubLayer(BaseChannelLayer):
         capacity: int = 100,
         channel_capacity: ChannelCapacity | None = None,
         slow_consumers: Mapping[str, str] | None = None,
+        linger: float = 3.0,
         **kwargs: Any,
     ) -> None:
-        self._slow_policies = _slow_policies(slow_consumers or {})
+        self._slow_policy = _SlowPolicies(slow_consumers or {})
         self.hub = Hub(self.get_capacity, expiry, group_expiry)
-        self._broadcast: Broadcast = self.hub.group_broadcast
+        self.presence = Attendance(self.hub, self.require_valid_group_name, linger)
         super().__init__(expiry=expiry, capacity=capacity, channel_capacity=channel_capacity, **kwargs)
         self.channel_capacity = self.compile_capacities(self.channel_capacity)
 
@@ -96,23 +97,31 @@ class HubLayer(BaseChannelLayer):
             return
         self.require_valid_group_name(group)
         excluded = names_in(exclude)
-        policy = self._slow_policy(group) if self._slow_policies else SlowPolicy.CLOSE
-        sent = self._broadcast(group, Payload(text_data, bytes_data, policy, group), excluded)
+        sent = self._broadcast(group, Payload(text_data, bytes_data, self._slow_policy(group), group), excluded)
         if sent is not None:
             await sent
 
-    def _slow_policy(self, group: str) -> SlowPolicy:
-        for pattern, policy in self._slow_policies:
+    def _broadcast(self, group: str, payload: Payload, excluded: Iterable[str]) -> Awaitable[object] | None:
+        """Bring a payload to a group, except to some channels. Await the result, if any, before sending more."""
+        return self.hub.group_broadcast(group, payload, excluded)
+
+
+class _SlowPolicies:
+    """The policy for slow clients of each group, by globs of names. The first glob that matches counts."""
+
+    __slots__ = ("_policies",)
+
+    def __init__(self, by_glob: Mapping[str, str]) -> None:
+        known = {policy.value: policy for policy in SlowPolicy}
+        for glob, name in by_glob.items():
+            if name not in known:
+                raise InvalidChannelLayerError(
+                    f"slow_consumers[{glob!r}] is {name!r}: use one of {', '.join(known)} (CHANNEL_LAYERS, CONFIG)"
+                )
+        self._policies = [(re.compile(fnmatch.translate(glob)), known[name]) for glob, name in by_glob.items()]
+
+    def __call__(self, group: str) -> SlowPolicy:
+        for pattern, policy in self._policies:
             if pattern.match(group):
                 return policy
         return SlowPolicy.CLOSE
-
-
-def _slow_policies(by_glob: Mapping[str, str]) -> list[tuple[re.Pattern[str], SlowPolicy]]:
-    known = {policy.value: policy for policy in SlowPolicy}
-    for glob, name in by_glob.items():
-        if name not in known:
-            raise InvalidChannelLayerError(
-                f"slow_consumers[{glob!r}] is {name!r}: use one of {', '.join(known)} (CHANNEL_LAYERS, CONFIG)"
-            )
-    return [(re.compile(fnmatch.translate(glob)), known[name]) for glob, name in by_glob.items()]

@@ -79,6 +79,12 @@ class Interests:
             self._subscriptions.open(subject)
             self._tell()
 
+    def unwant(self, subject: str) -> None:
+        """Take back an `ask`."""
+        with self._lock:
+            self._subscriptions.close(subject, time.monotonic())
+            self._tell()
+
     def ask_again(self) -> None:
         """Ask once more for everything that the service could not subscribe to."""
         with self._lock:

@@ -8,10 +8,10 @@ messages in one order, and a message that could not be sent has reached nobody.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-from fairway.delivery import Message
+from fairway.delivery import Message, Payload
 from fairway.layers.backplane import Backplane
 from fairway.layers.blocking import BlockingBackplane, Sender
 from fairway.layers.codec import Codec, Kind
@@ -20,7 +20,9 @@ from fairway.layers.encryption import Encryption
 from fairway.layers.errors import ChannelFull
 from fairway.layers.hub_layer import HubLayer, delivers_through_hub
 from fairway.layers.node import Node
+from fairway.layers.presence_codec import PresenceCodec
 from fairway.layers.receiver import Receiver, process_of
+from fairway.layers.shared_reach import SharedReach
 
 MAX_MESSAGE_SIZE = 1024 * 1024
 
@@ -32,7 +34,8 @@ class BackplaneLayer(HubLayer):
     `max_message_size` is in bytes, on the wire. With `confirm`, every send waits until the service has the message. The
     first of the `symmetric_encryption_keys` encrypts all messages, and each of them decrypts. `prefix` separates sites
     that share a service, and is authenticated with every message. `blocking` is the same service for code without an
-    event loop. The other options are those of `HubLayer`.
+    event loop. Who is present in a process that dies is missed after `lease` seconds. The other options are those of
+    `HubLayer`.
 
     Channels with an exclamation mark in their name belong to one process. Plain names are queues, for workers.
     """
@@ -45,6 +48,7 @@ class BackplaneLayer(HubLayer):
         prefix: str = "",
         symmetric_encryption_keys: Sequence[str | bytes] | None = None,
         blocking: BlockingBackplane | None = None,
+        lease: float = 5.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -53,7 +57,9 @@ class BackplaneLayer(HubLayer):
         codec = Codec(max_message_size, encryption)
         receiver = Receiver(self.hub, codec, self._slow_policy)
         self.node = Node(type(self).__name__, self.hub, codec, receiver, make_backplane, confirm)
-        self._broadcast = self.node.broadcast
+        entries = PresenceCodec(codec, receiver.undecodable)
+        reach = SharedReach(self.presence, self.node.home, entries, lease)
+        receiver.presence = self.presence.reach = reach
         if blocking is not None:
             self.node.sender = Sender(lambda: self.node.name, codec, self.hub, blocking, self.node.statistics)
 
@@ -116,6 +122,9 @@ class BackplaneLayer(HubLayer):
         self.require_valid_group_name(group)
         self.require_valid_channel_name(channel)
         await self.node.leave(group, channel)
+
+    def _broadcast(self, group: str, payload: Payload, excluded: Iterable[str]) -> Awaitable[object] | None:
+        return self.node.broadcast(group, payload, excluded)
 
     async def group_send(self, group: str, message: Message) -> None:
         check_message(message)

@@ -11,7 +11,7 @@ import itertools
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from fairway.delivery import Payload, SlowPolicy
 from fairway.layers.backplane import BackplaneError, BackplaneStatistics, NotAble, Refused, Unavailable
@@ -51,6 +51,22 @@ def process_of(channel: str) -> str | None:
     return head.rpartition(".")[2] if mark else None
 
 
+class PresenceKeeper(Protocol):
+    """What is told of who is present. Bodies come from anybody: a TypeError or ValueError refuses them."""
+
+    def heard(self, session: Session, subject: str, body: Any) -> None:
+        """Another process, or this one, has published a difference."""
+
+    def departed(self, body: Any) -> None:
+        """A process has died."""
+
+    def up(self, session: Session) -> None:
+        """The session is connected, for the first time or again."""
+
+    async def closing(self, session: Session) -> None:
+        """The session is about to disconnect."""
+
+
 class Receiver:
     """Delivers through the hub what other processes, and this one, have sent.
 
@@ -68,6 +84,7 @@ class Receiver:
         self._asked: dict[int, asyncio.Future[None]] = {}
         self._requests: set[asyncio.Task[None]] = set()
         self.followers = FollowerTable()
+        self.presence: PresenceKeeper | None = None
         self._reading: asyncio.Task[None] | None = None
 
     def message(self, session: Session, subject: str, data: bytes) -> Awaitable[None] | None:
@@ -113,6 +130,10 @@ class Receiver:
         elif kind is Kind.ROUND:
             (number,) = body
             session.lag.came(number, time.monotonic())
+        elif kind is Kind.PRESENCE and self.presence is not None:
+            self.presence.heard(session, subject, body)
+        elif kind is Kind.DEPARTED and self.presence is not None:
+            self.presence.departed(body)
         elif kind is Kind.FLUSH:
             self._hub.flush()
             self.followers.replace(())
@@ -141,6 +162,13 @@ class Receiver:
         self._read(session)
         if again:
             self._hub.gaps.tell("outage")
+        if self.presence is not None:
+            self.presence.up(session)
+
+    async def closing(self, session: Session) -> None:
+        """The session is about to disconnect."""
+        if self.presence is not None:
+            await self.presence.closing(session)
 
     def forget_followers(self) -> None:
         """The list of followers is no longer known."""

@@ -29,6 +29,9 @@ class Receiver(Protocol):
     def up(self, session: Session, again: bool) -> None:
         """All subscriptions stand. `again`: there was an outage, and messages may have been missed in it."""
 
+    async def closing(self, session: Session) -> None:
+        """The session is about to disconnect. Do not wait for long."""
+
 
 class Session:
     """Lives from a layer's first use in an event loop until that loop ends, another loop takes over, or `close`.
@@ -93,6 +96,7 @@ class Session:
         for task in self._asking:
             task.cancel()
         self._answer(list(self._waiters), Unavailable("the channel layer has been closed"))
+        await self._receiver.closing(self)
         await self.backplane.close(DRAIN)
 
     def retire(self) -> None:
@@ -120,6 +124,10 @@ class Session:
         else:
             waiters.append(waiter)
         await waiter
+
+    def unwant(self, subject: str) -> None:
+        """Nobody needs this subject after all."""
+        self._interests.unwant(subject)
 
     def _notice(self) -> None:
         """The interests have changed. Called from any thread, under their lock."""

@@ -1,8 +1,8 @@
 """The channel layer for synchronous code: views, signals, management commands, Celery tasks.
 
-    from fairway.layers.sync import group_send, group_send_on_commit
+    from fairway.layers.sync import group_send, group_send_on_commit, presence
 
-These are plain functions. Each returns when the layer has accepted the message. How the message is sent depends on the
+These are plain functions. Those that send return when the layer has accepted the message. How it is sent depends on the
 layer:
 
 * *Layers between processes.* The calling thread or greenlet sends over a blocking socket, and keeps the connection for
@@ -30,6 +30,7 @@ from channels import DEFAULT_CHANNEL_LAYER
 from channels.layers import get_channel_layer
 from fairway.delivery import Message, Payload, running_loop_or_none
 from fairway.layers.background import background as _background
+from fairway.layers.background import finished as _finished
 from fairway.layers.contract import BaseChannelLayer, broadcast, names_in
 from fairway.layers.copying import copied
 from fairway.layers.errors import InvalidChannelLayerError
@@ -37,7 +38,15 @@ from fairway.layers.hub_layer import hub_of
 from fairway.layers.memory import MemoryChannelLayer
 from fairway.layers.memory_sender import MemorySender
 
-__all__ = ["group_broadcast", "group_broadcast_json", "group_send", "group_send_on_commit", "send"]
+__all__ = [
+    "group_broadcast",
+    "group_broadcast_json",
+    "group_send",
+    "group_send_on_commit",
+    "presence",
+    "presence_count",
+    "send",
+]
 
 _FOR_EVER = 1e7  # seconds; sockets do not accept infinity as a timeout
 
@@ -137,6 +146,46 @@ def group_send_on_commit(
         _group_send(backend, group, own, timeout)
 
     transaction.on_commit(send_after_commit, using=using, robust=robust)
+
+
+def presence(
+    group: str, *, layer: str = DEFAULT_CHANNEL_LAYER, timeout: float | None = TIMEOUT
+) -> dict[str, list[Any]]:
+    """Who is present in a group: the keys of all persons, each with the different data of its connections.
+
+    For the other arguments and the errors, see `send`. Raises `InvalidChannelLayerError` for a layer without presence.
+    """
+    attendance, sender = _attendance("presence.members", layer, group)
+    found: dict[str, list[Any]]
+    if isinstance(sender, MemorySender):
+        found = _finished(attendance.members(group))
+    elif sender is not None:
+        found = attendance.reach.members_by(sender, group, _deadline(timeout))
+    else:
+        found = _background.run(attendance.members, group, timeout=timeout)
+    return found
+
+
+def presence_count(group: str, *, layer: str = DEFAULT_CHANNEL_LAYER, timeout: float | None = TIMEOUT) -> int:
+    """How many connections are present in a group. That is quicker than `presence`, but a person may have several."""
+    attendance, sender = _attendance("presence.count", layer, group)
+    found: int
+    if isinstance(sender, MemorySender):
+        found = _finished(attendance.count(group))
+    elif sender is not None:
+        found = attendance.reach.count_by(sender, group, _deadline(timeout))
+    else:
+        found = _background.run(attendance.count, group, timeout=timeout)
+    return found
+
+
+def _attendance(method: str, alias: str, group: str) -> tuple[Any, Any]:
+    """What knows who is present, and what asks the service without an event loop, if anything does."""
+    backend = _layer_for(method, alias, group)
+    attendance = getattr(backend, "presence", None)
+    if attendance is None:
+        raise InvalidChannelLayerError(f"{type(backend).__name__} has no presence: use one of Fairway's channel layers")
+    return attendance, _sender_of(backend)
 
 
 def _group_send(backend: Any, group: str, message: Message, timeout: float | None) -> None:

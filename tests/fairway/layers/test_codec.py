@@ -170,7 +170,7 @@ def test_the_first_byte_says_the_version() -> None:
     [
         (b"", "^the message is of version 0, and this release of Fairway reads 1$"),
         (b"\x20\x80", "^the message is of version 2, and this release of Fairway reads 1$"),
-        (b"\x1e\x80", "version 1"),
+        (b"\x1b\x80", "version 1"),
         (b"\x1f\x80", "^it is encrypted, and this process has no symmetric_encryption_keys$"),
         (b"\x10", "^the message cannot be read: "),
         (b"\x10\x93\x01", "cannot be read"),

@@ -45,6 +45,8 @@ class Nobody:
 
     def up(self, session: Session, again: bool) -> None: ...
 
+    async def closing(self, session: Session) -> None: ...
+
 
 def begun(interests: Interests) -> tuple[Session, NotingBackplane]:
     backplane = NotingBackplane()

@@ -1,0 +1,354 @@
+"""Keeps the store, and the other processes, in step with the entries of this process. One for each session.
+
+A `Registrar` lives in the event loop of its session. It renews the lease of this process, and sees to processes whose
+lease has ended. It stores entries at once, and publishes the differences of each group at most ten times a second. If
+the store may have lost something, because the connection was lost or the lease has ended, it enters everything again,
+spread over some time. For views, it reads the store.
+
+A process that could not renew its lease for as long as the lease lasts does not judge others by their leases for as
+long again: they may have been cut off in the same way, and be on their way back.
+
+Nobody waits for an outage to end. The truth is in the process, and the store is told afterwards.
+
+*Order.* What is stored and told about one group takes turns. When the store gets a note of a number, it has all changes
+up to that number. A difference is published after its changes were stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from fairway.layers.backplane import BackplaneError, Departed, Unavailable
+from fairway.layers.presence import Batch, Entry, OwnEntries, Reading
+from fairway.layers.presence_codec import PresenceCodec, subject_of_presence
+from fairway.layers.receiver import CONTROL
+from fairway.layers.session import Session
+from fairway.logs import FaultLog, get_logger
+
+logger = get_logger("fairway.layers")
+
+SPREAD, PER_SECOND = 2.0, 1000.0
+"""Entering or reading many groups again takes a second for so many, but at most `SPREAD` seconds for all."""
+
+PER_COMMAND = 500
+"""Entries in one command to the store."""
+
+AT_ONCE = 100
+"""How many groups are stored, told of or read at the same time."""
+
+READ_AGAIN = 1.0
+"""Seconds between two readings of one group."""
+
+RENEWALS = 5
+"""How often a lease is renewed while it lasts."""
+
+FAREWELL = 0.3
+"""Seconds that the service has to answer when a session ends."""
+
+T = TypeVar("T")
+
+
+class Views(Protocol):
+    """What the channels of this process see."""
+
+    def heard_groups(self) -> Collection[str]:
+        """The groups that have a view."""
+
+    def begin_reading(self, group: str) -> None:
+        """The store is about to be read."""
+
+    def have_read(self, group: str, readings: Sequence[Reading], is_complete: bool) -> bool:
+        """The store has been read. Returns whether it has to be read again."""
+
+
+class Registrar:
+    """Call everything in the session's event loop. `own` is used under the lock. `lease` and `linger` are in seconds.
+
+    `tell_later` is called for a group that others do not know: it makes `tell` be called for it.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        own: OwnEntries,
+        lock: threading.RLock,
+        views: Views,
+        codec: PresenceCodec,
+        lease: float,
+        tell_later: Callable[[str], None],
+    ) -> None:
+        self.session = session
+        self._own = own
+        self._lock = lock
+        self._views = views
+        self._codec = codec
+        self._tell_later = tell_later
+        self._lease = _Lease(lease)
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._turns: dict[str, asyncio.Future[None]] = {}
+        self._telling: set[str] = set()
+        self._unsure: dict[str, None] = {}  # groups of which the store or others may not know everything
+        self._was_away = False
+        self._readings: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._faults = FaultLog(logger, per_second=1)
+        self._do(self._keep())
+
+    async def close(self) -> None:
+        """The session ends. Its lease ends soon, but not at once: those who have left may come back elsewhere."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+        if self._lease.term:
+            with contextlib.suppress(BackplaneError, TimeoutError):
+                async with asyncio.timeout(FAREWELL):
+                    await self.session.backplane.presence.renew(max(self._own.linger, 0.001), judges=False)
+
+    # The lease ------------------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self._renew()
+            except Unavailable:
+                pass  # the log has said so
+            except BackplaneError as error:
+                self._complain(error)
+            self._lease.was_tried.set()
+            await asyncio.sleep(self._lease.seconds / RENEWALS * random.uniform(0.8, 1.2))
+
+    async def _renew(self) -> None:
+        lease, now = self._lease, self.session.loop.time()
+        judges = lease.judges(now)
+        renewal = await self.session.backplane.presence.renew(lease.seconds, judges)
+        goes_on = lease.renewed(renewal.term, now)
+        if not goes_on:
+            with self._lock:
+                self._own.begin_term()
+            self._do_again(is_untold=lambda group: True)
+        elif self._was_away:
+            with self._lock:
+                self._own.store_again()
+            self._do_again(is_untold=set(self._unsure).__contains__)
+        self._was_away = False
+        for departed in renewal.departed:
+            self._do(self._see_to(departed))
+
+    async def _see_to(self, departed: Departed) -> None:
+        """A process has died: tell everybody, and then remove what it has left."""
+        message = self._codec.departed(CONTROL, departed.process, departed.term)
+        with contextlib.suppress(BackplaneError):  # it will be named again, to this process or another
+            await self.session.backplane.publish(CONTROL, message)
+            await self.session.backplane.presence.sweep(departed)
+
+    def up(self) -> None:
+        """The connection is there again. What was stored, told or heard may have been lost."""
+        if self._lease.term:
+            self._was_away = True
+            self._do(self._come_back())
+            groups = self._views.heard_groups()
+            for group in list(groups):
+                self.read(group, random.uniform(0.0, _spread(len(groups))))
+
+    async def _come_back(self) -> None:
+        with contextlib.suppress(BackplaneError):  # `_keep` goes on trying
+            await self._renew()
+
+    def _do_again(self, is_untold: Callable[[str], bool]) -> None:
+        """Store everything again, and tell others what they do not know."""
+        with self._lock:
+            groups = list(dict.fromkeys([*self._own.groups, *self._unsure]))
+        self._unsure.clear()
+        if groups:
+            self._do(self._store_again(groups, is_untold))
+
+    async def _store_again(self, groups: Sequence[str], is_untold: Callable[[str], bool]) -> None:
+        pause = _spread(len(groups)) * AT_ONCE / len(groups)
+        for part in _parts(groups, AT_ONCE):
+            await asyncio.gather(*(self.store(group) for group in part))
+            for group in filter(is_untold, part):
+                self._tell_later(group)
+            if len(groups) > AT_ONCE:
+                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+
+    # Own entries ----------------------------------------------------------------------------------------------
+
+    async def store(self, group: str) -> None:
+        """Store what has changed in a group. In an outage, this returns soon, and it is stored afterwards."""
+        await self._lease.was_tried.wait()
+        if not self._lease.term:
+            self._unsure[group] = None
+            return
+        async with self._turn(group):
+            with self._lock:
+                batch = self._own.store(group)
+            await self._safely(group, self._store(group, self._lease.term, batch))
+
+    def tell(self, group: str) -> None:
+        """Store what has changed in a group, and tell others, soon."""
+        if group not in self._telling:
+            self._telling.add(group)
+            self._do(self._tell(group))
+
+    async def _tell(self, group: str) -> None:
+        await self._lease.was_tried.wait()
+        async with self._room, self._turn(group):
+            self._telling.discard(group)
+            if not self._lease.term:
+                self._unsure[group] = None
+                return
+            with self._lock:
+                batch = self._own.take(group)
+            await self._safely(group, self._publish(group, self._lease.term, batch))
+
+    async def _publish(self, group: str, term: int, batch: Batch) -> None:
+        await self._store(group, term, batch)
+        subject, backplane = subject_of_presence(group), self.session.backplane
+        for difference in batch.differences:
+            message = self._codec.difference(subject, backplane.presence.process, term, difference)
+            await backplane.publish(subject, message)
+
+    async def _store(self, group: str, term: int, batch: Batch) -> None:
+        subject, presence = subject_of_presence(group), self.session.backplane.presence
+        try:
+            for keys in _parts(batch.left, PER_COMMAND):
+                await presence.leave(subject, keys, term)
+            if batch.number is not None and (batch.left or batch.entries):
+                *some, rest = [*_parts(list(batch.entries), PER_COMMAND)] or [[]]
+                for ids in some:
+                    await presence.enter(subject, self._codec.stored(subject, _only(batch.entries, ids)), term)
+                await presence.enter(
+                    subject, self._codec.stored(subject, _only(batch.entries, rest), batch.number), term
+                )
+        except BaseException:
+            with self._lock:
+                self._own.was_not_stored(group, batch)
+            raise
+
+    async def _safely(self, group: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except BackplaneError as error:
+            self._unsure[group] = None
+            if not isinstance(error, Unavailable):
+                self._complain(error)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, group: str) -> AsyncIterator[None]:
+        """What is done about one group is done one after the other."""
+        while group in self._turns:
+            await asyncio.wait([self._turns[group]])
+        turn = self._turns[group] = self.session.loop.create_future()
+        try:
+            yield
+        finally:
+            del self._turns[group]
+            turn.set_result(None)
+
+    # Views ----------------------------------------------------------------------------------------------------
+
+    def read(self, group: str, delay: float = 0.0) -> None:
+        """Read who is present in a group, for its view, after some seconds. There is one reading at a time."""
+        if group not in self._readings:
+            self._readings[group] = self._do(self._read(group, delay))
+
+    def read_again(self, group: str) -> None:
+        """Something is missing in a view."""
+        self.read(group, READ_AGAIN)
+
+    def stop_reading(self, group: str) -> None:
+        """Nobody needs the view any more."""
+        task = self._readings.pop(group, None)
+        if task is not None:
+            task.cancel()
+        self.session.unwant(subject_of_presence(group))
+
+    async def _read(self, group: str, delay: float) -> None:
+        try:
+            pause: float | None = delay
+            while pause is not None:
+                await asyncio.sleep(pause)
+                pause = await self._read_once(group)
+        finally:
+            if self._readings.get(group) is asyncio.current_task():
+                del self._readings[group]
+
+    async def _read_once(self, group: str) -> float | None:
+        """Returns the seconds after which the store has to be read again, if it has to."""
+        subject, presence = subject_of_presence(group), self.session.backplane.presence
+        try:
+            async with self._room:
+                await self.session.stand(subject)
+                self._views.begin_reading(group)
+                present = await presence.present(subject)
+        except Unavailable:
+            return None  # `up` reads again
+        except BackplaneError as error:
+            self._complain(error)
+            return None
+        readings = [self._codec.reading(subject, one) for one in present if one.process != presence.process]
+        patience = self._lease.judges_from - self.session.loop.time()
+        if self._views.have_read(group, readings, is_complete=patience <= 0):
+            return max(READ_AGAIN, patience)
+        return None
+
+    # Tasks ----------------------------------------------------------------------------------------------------
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self.session.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("Presence has failed", exc_info=error)
+
+    def _complain(self, error: BackplaneError) -> None:
+        self._faults.report(time.monotonic(), "presence", "Who is present could not be told: %s", error)
+
+
+class _Lease:
+    """The lease of this process. `judges_from`: when it may judge others by theirs."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.term = 0
+        self.judges_from = 0.0
+        self.was_tried = asyncio.Event()
+        self._renewed_at = 0.0
+
+    def judges(self, now: float) -> bool:
+        """Whether this process may judge others now, when it renews the lease."""
+        if now - self._renewed_at > self.seconds:
+            self.judges_from = now + self.seconds
+        return now >= self.judges_from
+
+    def renewed(self, term: int, now: float) -> bool:
+        """The lease was renewed, as it was asked at this time. Returns whether the same term goes on."""
+        self._renewed_at = now
+        goes_on = term == self.term
+        if not goes_on:
+            self.term = term
+            self.judges_from = now + self.seconds
+        return goes_on
+
+
+def _only(entries: Mapping[str, Entry], ids: Sequence[str]) -> dict[str, Entry]:
+    return {id_: entries[id_] for id_ in ids}
+
+
+def _spread(count: int) -> float:
+    return min(SPREAD, count / PER_SECOND)
+
+
+def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[begin : begin + size] for begin in range(0, len(items), size))
