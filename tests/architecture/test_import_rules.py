@@ -59,12 +59,13 @@ def test_the_server_knows_no_framework() -> None:
     ground = ("fairway.whereabouts", "fairway.running", "fairway.departure", "fairway.logs", "fairway.json_lines")
     engine = ("fairway.protocols", "fairway.delivery", "fairway.asgi", "fairway.timing", "fairway.server")
 
-    # An extra: whoever wants certificates for localhost has it.
-    development = SRC / "fairway/server/tls/dev.py"
-    others = [path for path in modules("fairway/server") if path != development]
+    # Extras for development, each in its one place.
+    certificates, reloading = SRC / "fairway/server/tls/dev.py", SRC / "fairway/server/workers/reloading.py"
+    others = [path for path in modules("fairway/server") if path not in (certificates, reloading)]
 
     assert offences(others, (*engine, *ground, "uvloop")) == []
-    assert offences([development], (*engine, *ground, "trustme")) == []
+    assert offences([certificates], (*engine, *ground, "trustme")) == []
+    assert offences([reloading], (*engine, *ground, "watchfiles")) == []
 
 
 def test_the_asgi_conversation_knows_no_server() -> None:

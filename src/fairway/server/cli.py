@@ -31,8 +31,10 @@ from fairway.server.tls.files import files_of
 from fairway.server.tls.options import TlsOptions
 from fairway.server.workers import WORKERS_VARIABLE
 from fairway.server.workers.board import Board
+from fairway.server.workers.interpreters import command_of
 from fairway.server.workers.nursery import Inheritance, inheritance, tend
-from fairway.server.workers.supervisor import MOST_WORKERS, Supervisor, command_of
+from fairway.server.workers.reloading import Reloader
+from fairway.server.workers.supervisor import MOST_WORKERS, Supervisor
 from fairway.server.workers.watch import supervision_of
 from fairway.server.workers.worker import Worker
 
@@ -48,6 +50,8 @@ _DESCRIPTION = """\
 Serve an ASGI application over HTTP/1.1, HTTP/2 and WebSocket. Made for Django
 with Channels."""
 
+_RELOAD_DRAIN_SECONDS = 0.2
+
 _EXAMPLES = """\
 examples:
   fairway mysite.asgi:application
@@ -55,6 +59,7 @@ examples:
   fairway --host 0.0.0.0 --port 443 \\
       --certfile fullchain.pem --keyfile privkey.pem mysite.asgi:application
   fairway --uds /run/mysite.sock --no-access-log mysite.asgi:application
+  fairway --reload mysite.asgi:application
 
 other commands:
   fairway config mysite.asgi:application
@@ -95,7 +100,7 @@ def main(
     if departure is not None and WORKERS_VARIABLE in os.environ:
         os.environ[WORKERS_VARIABLE] = str(options.workers)  # a flag overrides it, and checks read it
     try:
-        if inherited is None and options.workers > 1 and not shows_config:
+        if inherited is None and not shows_config and (options.workers > 1 or _reloads(options)):
             return _supervise(arguments, options)
         app = _behind_proxies(load_app(options.app), options)
         limits = limits_source().overridden(_given(options), flag_name)
@@ -119,11 +124,19 @@ def main(
         return _complain(error)
 
 
+def _reloads(options: argparse.Namespace) -> bool:
+    if (options.reload_dir or options.reload_include) and not options.reload:
+        raise ConfigurationError("--reload-dir and --reload-include say what --reload watches: add --reload")
+    return bool(options.reload)
+
+
 def _supervise(arguments: list[str], options: argparse.Namespace) -> int:
     if sys.platform == "win32":
         raise ConfigurationError(
-            "--workers needs fork and Unix sockets, which Windows does not have: write --workers 1"
+            "--workers and --reload need fork and Unix sockets, which Windows does not have: write --workers 1, "
+            "and use python manage.py runserver, which reloads"
         )
+    reloader = Reloader(options.reload_dir, options.reload_include) if _reloads(options) else None
     # The limits of the application's settings are not known before it has been loaded (`Supervision`). But the command
     # line alone says where to listen.
     limits = Limits().with_environment(os.environ).overridden(_given(options), flag_name)
@@ -132,7 +145,7 @@ def _supervise(arguments: list[str], options: argparse.Namespace) -> int:
     place = Config(host=options.host, port=options.port, uds=options.uds)
     sockets = _inherited_sockets(options.fd) if options.fd else place.bind()
     try:
-        return Supervisor(command_of(arguments), sockets, options.workers, _ready).run()
+        return Supervisor(command_of(arguments), sockets, options.workers, _ready, reloader).run()
     finally:
         place.unlink_unix_socket()
         for listening in sockets:
@@ -148,6 +161,9 @@ def _tend(
     departure: Departure | None,
 ) -> int:
     """Be a nursery, and then a worker in each process that has become one."""
+    if _reloads(options):
+        # All clients of one developer may come back together.
+        config = replace(config, limits=replace(config.limits, drain_seconds=_RELOAD_DRAIN_SECONDS))
     limits, stop = config.limits, StopEvent()
     assignment = tend(inherited, before_fork(), asdict(supervision_of(limits)))
     if assignment is None:
@@ -261,6 +277,18 @@ def _parser(version: str) -> argparse.ArgumentParser:
         help=f"processes that share the sockets; auto: one for each processor (default: ${WORKERS_VARIABLE}, or 1)",
     )  # fmt: skip
     how.add_argument(
+        "--reload", action="store_true",
+        help="load the application anew when its Python files or templates change; for development, needs watchfiles",
+    )  # fmt: skip
+    how.add_argument(
+        "--reload-dir", action="append", default=[], metavar="PATH",
+        help="a folder to watch, instead of the current one; may be given again",
+    )  # fmt: skip
+    how.add_argument(
+        "--reload-include", action="append", default=[], metavar="PATTERN",
+        help="names of further files to watch, such as '*.toml'; may be given again",
+    )  # fmt: skip
+    how.add_argument(
         "--loop", choices=("auto", "uvloop", "asyncio"), default="auto",
         help="event loop (default: %(default)s, uvloop where it is installed)",
     )  # fmt: skip
@@ -369,7 +397,7 @@ class _Parser(argparse.ArgumentParser):
 _ELSEWHERE = {
     "-w": "write --workers",
     "--threads -k --worker-class": "each worker is one event loop; write --workers for more of them",
-    "--reload --reload-dir --use-reloader": "for development there is python manage.py runserver, which reloads",
+    "--use-reloader": "write --reload",
     "-e --endpoint": "write --host and --port, or --uds; for TLS --certfile and --keyfile",
     "--ssl-certfile": "write --certfile",
     "--ssl-keyfile": "write --keyfile",

@@ -416,7 +416,7 @@ def test_bad_limit_is_one_sentence(site: Path, capsys: pytest.CaptureFixture[str
             "--worker-class x a:b",
             "there is no option --worker-class: each worker is one event loop; write --workers for more",
         ),
-        ("--reload a:b", "there is no option --reload: for development there is python manage.py runserver"),
+        ("--use-reloader a:b", "there is no option --use-reloader: write --reload"),
         ("--ssl-keyfile=k.pem a:b", "there is no option --ssl-keyfile: write --keyfile"),
         ("-p 8001 a:b", "there is no option -p: write --port"),
         ("--bind 0.0.0.0:80 a:b", "there is no option --bind: write --host and --port"),

@@ -288,6 +288,47 @@ def test_a_module_that_starts_threads_is_not_forked(start: Callable[..., Workers
     assert server.end(PATIENCE) == 0
 
 
+def test_changed_files_are_loaded_and_broken_ones_change_nothing(start: Callable[..., Workers]):
+    pytest.importorskip("watchfiles")
+    server = start(SITE, "--reload", workers=1)
+    [before] = server.pids(1)
+    server.deploy('"first"', '"second"')
+    server.wait_for("site_under_test.py changed: loading the application anew")
+    until(lambda: server.answer()[1] == "second")
+    until(lambda: not lives(before))
+
+    server.deploy('"second"', '"third')
+    server.wait_for("SyntaxError")
+    server.wait_for("the application could not be loaded anew: the workers stay as they are")
+    assert server.answer()[1] == "second"
+
+    server.deploy('"third', '"third"')
+    until(lambda: server.answer()[1] == "third")
+
+
+def test_an_application_that_does_not_load_is_tried_again_when_its_files_change(tmp_path: Path):
+    """With a module that must not be forked, as everywhere on macOS."""
+    pytest.importorskip("watchfiles")
+    site, path, log = tmp_path / "mended_site.py", tmp_path / "socket", tmp_path / "log"
+    site.write_text("1 / 0\n")
+    command = [sys.executable, "-m", "fairway", "--uds", str(path), "--reload", "mended_site:application"]
+    with log.open("w") as out:
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=out)
+    try:
+        until(lambda: "could not be loaded: it is tried again when its files change" in log.read_text())
+        assert "ZeroDivisionError" in log.read_text()
+        thread = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        site.write_text(thread + SITE)
+        until(lambda: "all 1 workers are ready" in log.read_text())
+        assert "workers are not forked" in log.read_text()
+        assert unix_answer(path) == "first"
+        site.write_text(thread + SITE.replace('"first"', '"second"'))
+        until(lambda: unix_answer(path) == "second")
+    finally:
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+
+
 def test_a_module_with_the_name_of_one_of_pythons_keeps_no_worker_from_starting(tmp_path: Path):
     (tmp_path / "queue.py").write_text("raise RuntimeError('not the one that was meant')\n")
     (tmp_path / "plain_site.py").write_text(SITE)
