@@ -20,6 +20,7 @@ from channels import DEFAULT_CHANNEL_LAYER
 from channels.exceptions import ChannelFull, InvalidChannelLayerError, MessageTooLarge
 from fairway.delivery import when_serving
 from fairway.layers.contract import BaseChannelLayer, broadcast
+from fairway.layers.hub_layer import HubLayer
 from fairway.layers.memory import MemoryChannelLayer
 
 __all__ = [
@@ -159,11 +160,17 @@ channel_layers = ChannelLayerManager()
 
 
 def _connect_early() -> None:
-    """Connect the layers whose class has `connects_early`: other processes must reach this one from its start."""
+    """Make the layers that are ours, so that the server shows their state before they are used. Connect those whose
+    class has `connects_early`: other processes must reach this one from its start.
+    """
     for alias in channel_layers.configs:
         with contextlib.suppress(InvalidChannelLayerError):  # the system checks report it
-            if getattr(channel_layers.backend_class(alias), "connects_early", False):
-                task = asyncio.get_running_loop().create_task(_connect(channel_layers[alias]))
+            backend = channel_layers.backend_class(alias)
+            if not (isinstance(backend, type) and issubclass(backend, HubLayer)):
+                continue
+            layer = channel_layers[alias]
+            if getattr(backend, "connects_early", False):
+                task = asyncio.get_running_loop().create_task(_connect(layer))
                 _connecting.add(task)
                 task.add_done_callback(_connecting.discard)
 

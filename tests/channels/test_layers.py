@@ -24,6 +24,7 @@ from channels.layers import (
     channel_layers,
     get_channel_layer,
 )
+from fairway.delivery import process_statistics, serving
 from fairway.layers import errors, memory
 from fairway.layers.hub_layer import hub_of
 from tests.fairway.layers.doubles import Clock
@@ -102,6 +103,20 @@ def test_layers_that_are_replaced_let_go_of_what_they_have() -> None:
         channel_layers.set("other", object())  # type: ignore[arg-type]  # a layer of others has no such method
         assert let_go == []
     assert let_go == [layer]
+
+
+@override_settings(
+    CHANNEL_LAYERS={
+        "default": {"BACKEND": "fairway.layers.redis.RedisChannelLayer", "CONFIG": {"hosts": ["redis://127.0.0.1:1"]}},
+        "theirs": {"BACKEND": f"{__name__}.RaisesKeyError"},
+        "missing": {"BACKEND": "no.such.Layer"},
+    }
+)
+async def test_when_a_server_starts_our_layers_are_made_so_that_their_state_shows() -> None:
+    with serving():
+        assert set(channel_layers.backends) == {"default"}
+        statistics = process_statistics()
+        assert "channel layer RedisChannelLayer" in statistics.up
 
 
 def test_changing_another_setting_keeps_them() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol, TypeAlias
@@ -35,8 +35,8 @@ class StatisticsSource(Protocol):
 class Probe(Protocol):
     """Something that a part of the process needs in order to work, such as a service.
 
-    It may also have a method `lag`, which returns the last measured delay in seconds, or None if it is not known. Both
-    methods are called from any thread.
+    It may also have a method `lag`, which returns the last measured delay in seconds, or None if it is not known, and a
+    method `is_used`, which says whether anything uses it at all. All of them are called from any thread.
     """
 
     def is_up(self) -> bool:
@@ -89,6 +89,8 @@ class ProcessStatistics:
     up: Mapping[str, bool]
     lag: Mapping[str, float]
     """Delays in seconds, by name of probe, for the probes that have measured one."""
+    unused: Collection[str] = ()
+    """Names of probes that nothing uses so far."""
 
 
 _sources: WeakKeyDictionary[StatisticsSource, str] = WeakKeyDictionary()
@@ -117,7 +119,11 @@ def process_statistics() -> ProcessStatistics:
         counters.setdefault(kind, Counter()).update(source.statistics())
     up: dict[str, bool] = {}
     lag: dict[str, float] = {}
+    used: set[str] = set()
     for probe, name in probes:
+        is_used = getattr(probe, "is_used", None)
+        if is_used is None or is_used():
+            used.add(name)
         up[name] = up.get(name, True) and probe.is_up()
         measured = getattr(probe, "lag", None)
         seconds = None if measured is None else measured()
@@ -128,6 +134,7 @@ def process_statistics() -> ProcessStatistics:
         MappingProxyType(dict(statistics.detours)),
         MappingProxyType(up),
         MappingProxyType(lag),
+        up.keys() - used,
     )
 
 

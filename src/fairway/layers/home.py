@@ -46,6 +46,10 @@ class Home:
         session = self.session
         return session is None or session.is_closed or session.backplane.is_up
 
+    def is_used(self) -> bool:
+        """Whether anybody uses the layer. (`fairway.delivery.Probe`)"""
+        return self.session is not None
+
     def problem(self) -> BackplaneError | None:
         """Why the service is not up, if that is known. None if it is up, or if the layer has not been used."""
         session = self.session

@@ -34,6 +34,7 @@ from fairway.server.management.endpoint import Endpoint, listen
 from fairway.server.management.figures import figures_of
 from fairway.server.management.one_process import OneProcess
 from fairway.server.management.views import pages_of
+from fairway.server.management.waiting import Waiting
 from fairway.server.tls import files
 from fairway.server.watchdog import watching
 from fairway.server.workers.board import BEAT_SECONDS
@@ -207,10 +208,12 @@ class _Life:
                 if on_ready is not None:
                     on_ready(self._server.addresses)
                 if self._worker is not None:
+                    context = self._server.context
+                    waiting = Waiting(lambda: context.connections)
                     self._worker.begin(
                         self._server.addresses,
                         lambda: self._server.held,
-                        lambda lateness: figures_of(self._server.context, lateness),
+                        lambda lateness: figures_of(context, lateness, waiting),
                     )
                 if self._looking is not None:
                     serving.enter_context(_seen_by(self._looking, self._server.context))

@@ -139,3 +139,21 @@ def test_a_lag_is_told_where_it_is_measured_and_the_longest_of_a_name() -> None:
     lag = process_statistics().lag
     assert lag["ferry"] == 0.5
     assert not {"canoe", "raft"} & lag.keys()
+
+
+def test_a_name_is_unused_if_none_of_its_probes_is_used() -> None:
+    class Lazy(Service):
+        def __init__(self, used: bool) -> None:
+            super().__init__(True)
+            self.used = used
+
+        def is_used(self) -> bool:
+            return self.used
+
+    probes = [Lazy(False), Lazy(True), Lazy(False), Service(True)]
+    for name, probe in zip(("sloop", "sloop", "yawl", "ketch"), probes, strict=True):
+        register_probe(name, probe)
+    found = process_statistics()
+    assert {"sloop", "yawl", "ketch"} <= found.up.keys()
+    assert "yawl" in found.unused
+    assert not {"sloop", "ketch"} & set(found.unused)

@@ -118,7 +118,9 @@ async def test_an_error_of_the_home_is_raised_where_it_was_called() -> None:
 async def test_it_is_up_until_it_is_known_not_to_be() -> None:
     homes = Homes()
     assert homes.home.is_up()
+    assert not homes.home.is_used()
     await homes.home.call(loop_of, receives=True)
+    assert homes.home.is_used()
     backplane = homes.sessions[0].backplane
     assert isinstance(backplane, InProcessBackplane)
     backplane.lose(ConnectionError("lost"))

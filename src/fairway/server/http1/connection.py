@@ -123,6 +123,7 @@ class Http1Connection(asyncio.Protocol):
             self.outbox.discard()
             return
         http = self._http
+        self._context.batch.received += len(data)
         events = http.receive_data(data)
         if events:
             self._handle(events)

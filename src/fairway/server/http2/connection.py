@@ -138,6 +138,7 @@ class Http2Connection(asyncio.Protocol):
             return
         protocol = self.protocol
         self.watch.heard_at = now = self.context.now
+        self.context.batch.carriers.received += len(data)
         begin, end = 0, len(data)
         while begin < end:
             message = protocol.receive_message(data, begin, now)

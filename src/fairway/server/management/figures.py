@@ -16,21 +16,28 @@ from fairway.server.context import ServerContext
 from fairway.server.http1.connection import Http1Connection
 from fairway.server.http2.connection import Http2Connection
 from fairway.server.lateness import Lateness
+from fairway.server.management.waiting import Waiting
 from fairway.server.websocket.connection import WebSocketConnection
 
 Figures: TypeAlias = dict[str, Any]
 """Numbers by name, and dictionaries of numbers: see `figures_of`."""
 
-_KINDS: dict[type, str] = {Http1Connection: "http1", Http2Connection: "http2", WebSocketConnection: "websocket"}
+HTTP1, HTTP2 = "http1", "http2"
+"""Where bytes are counted: on HTTP/1.1 connections and WebSockets, and on HTTP/2 connections. What a WebSocket over
+HTTP/2 receives and sends is counted in both.
+"""
+
+_KINDS: dict[type, str] = {Http1Connection: HTTP1, Http2Connection: HTTP2, WebSocketConnection: "websocket"}
 ARRIVING = "arriving"
 """The kind of sockets in a TLS handshake, or in the header of the PROXY protocol: not connections yet."""
 
 KINDS = (*_KINDS.values(), ARRIVING)
 
 
-def figures_of(context: ServerContext, lateness: Lateness) -> Figures:
+def figures_of(context: ServerContext, lateness: Lateness, waiting: Waiting) -> Figures:
     """The figures of this process. May be called from any thread, but by one caller: it resets the longest lag."""
     statistics = process_statistics()
+    batch = context.batch
     # `list` copies in one step, while the loop may add and remove connections.
     types = Counter(map(type, list(context.connections)))
     connections = dict.fromkeys(KINDS, 0)
@@ -40,9 +47,13 @@ def figures_of(context: ServerContext, lateness: Lateness) -> Figures:
         "connections": connections,
         "connections_limit": context.admission.max_connections,
         "tasks": len(context.tasks),
-        "delivered": context.batch.fanout.delivered,
+        "delivered": batch.fanout.delivered,
+        "received_bytes": {HTTP1: batch.received, HTTP2: batch.carriers.received},
+        "sent_bytes": {HTTP1: batch.written + batch.fanout.written, HTTP2: batch.carriers.written},
+        "waiting": waiting.look(),
         "counters": {kind: dict(record) for kind, record in statistics.counters.items()},
         "up": dict(statistics.up),
+        "unused": sorted(statistics.unused),
         "lag": {name: round(seconds, 6) for name, seconds in statistics.lag.items()},
         "loop_lag": round(lateness.take(time.monotonic()), 4),
         "loop_late": round(lateness.total, 4),

@@ -110,6 +110,30 @@ METRICS: tuple[Metric, ...] = (
         "fairway_memory_drops_total", "counter", "Clients that were dropped because all together held too much.",
         _counter("server", "memory_drops"),
     ),
+    Metric(
+        "fairway_received_bytes_total", "counter", "Bytes of clients, after TLS; http1: WebSockets too.",
+        lambda figures: figures["received_bytes"], "over",
+    ),
+    Metric(
+        "fairway_sent_bytes_total", "counter", "Bytes to clients, before TLS; http1: WebSockets too.",
+        lambda figures: figures["sent_bytes"], "over",
+    ),
+    Metric(
+        "fairway_inbox_messages", "gauge", "Messages that consumers have not taken yet.",
+        lambda figures: figures["waiting"]["messages"],
+    ),
+    Metric(
+        "fairway_inbox_messages_largest", "gauge", "The most of them that wait for one consumer.",
+        lambda figures: figures["waiting"]["most_messages"],
+    ),
+    Metric(
+        "fairway_outbox_bytes", "gauge", "Bytes that clients have not taken yet.",
+        lambda figures: figures["waiting"]["bytes"],
+    ),
+    Metric(
+        "fairway_outbox_bytes_largest", "gauge", "The most of them that wait for one client.",
+        lambda figures: figures["waiting"]["most_bytes"],
+    ),
     Metric("fairway_faults_total", "counter", "Bad input, and faults of peers.", _counter("server", "faults")),
     Metric(
         "fairway_application_errors_total", "counter", "Exceptions of the application.", _counter("server", "errors")

@@ -72,7 +72,13 @@ _COUNTED = {
 def _totals(figures: Mapping[str, Any]) -> dict[str, float]:
     counters = figures["counters"]
     totals = {name: counters.get(kind, {}).get(counter, 0) for name, (kind, counter) in _COUNTED.items()}
-    return {**totals, "broadcasts": figures["delivered"], "cpu": figures["cpu"]}
+    return {
+        **totals,
+        "in": sum(figures["received_bytes"].values()),
+        "out": sum(figures["sent_bytes"].values()),
+        "broadcasts": figures["delivered"],
+        "cpu": figures["cpu"],
+    }
 
 
 def _rates(figures: Mapping[str, Any], before: Mapping[str, Any] | None, seconds: float) -> dict[str, float] | None:
@@ -94,10 +100,6 @@ def _summary(status: Status, rates: Sequence[Mapping[str, float] | None]) -> lis
     def rate(name: str) -> str:
         return f"{number(sum(one[name] for one in told))}/s" if told else "-"
 
-    layers: dict[str, bool] = {}
-    for figures in known:
-        for name, is_up in figures["up"].items():
-            layers[name] = layers.get(name, True) and is_up
     return [
         f"fairway {printable(str(status['version']))}   {state}, {ready} of {status['wanted']}"
         f"   up {duration(status['uptime'])}   restarts {number(status['restarts'])}",
@@ -106,12 +108,33 @@ def _summary(status: Status, rates: Sequence[Mapping[str, float] | None]) -> lis
         f"   errors {rate('errors')}",
         f"dropped: frames {rate('frames')}, by layers {rate('unheard')}, slow clients {rate('slow')}"
         f"   refused {rate('refused')}   faults {rate('faults')}",
-        *(_layers(layers) if layers else ["no channel layer was used so far"]),
+        f"bytes: in {rate('in')}   out {rate('out')}",
+        _waiting([figures["waiting"] for figures in known]),
+        *(_layers(known) or ["no channel layer was used so far"]),
     ]
 
 
-def _layers(layers: Mapping[str, bool]) -> list[str]:
-    return [f"{printable(name, 40)}: {'up' if is_up else 'DOWN'}" for name, is_up in sorted(layers.items())[:4]]
+def _waiting(waiting: Sequence[Mapping[str, int]]) -> str:
+    """What waits, and the most that waits for one consumer or client."""
+
+    def told(name: str) -> str:
+        most = max((one[f"most_{name}"] for one in waiting), default=0)
+        return f"{name} {number(sum(one[name] for one in waiting))} (largest {number(most)})"
+
+    return f"waiting: {told('messages')}   {told('bytes')}"
+
+
+def _layers(known: Sequence[Mapping[str, Any]]) -> list[str]:
+    states: dict[str, set[str]] = {}
+    for figures in known:
+        for name, is_up in figures["up"].items():
+            state = "DOWN" if not is_up else "not used yet" if name in figures["unused"] else "up"
+            states.setdefault(name, set()).add(state)
+    order = ("DOWN", "up", "not used yet")  # the first that any process says
+    return [
+        f"{printable(name, 40)}: {next(state for state in order if state in said)}"
+        for name, said in sorted(states.items())[:4]
+    ]
 
 
 def _row(one: Mapping[str, Any], rates: Mapping[str, float] | None) -> str:

@@ -67,10 +67,15 @@ class Batch:
         "carriers",
         "fanout",
         "is_filling",
+        "received",
+        "written",
     )
 
     is_filling: bool
     """Whether the outboxes of the first stage are being flushed, perhaps into those of the second stage."""
+
+    received: int
+    """How many bytes the connections of the first stage have read. They count this themselves."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -82,6 +87,7 @@ class Batch:
         self._long = _Turns(LONG_PER_PASS)
         self._writes = FIRST_WRITES
         self._scheduled = self.is_filling = False
+        self.received = self.written = 0
         # How many consumers were woken and have not parked yet: since the last end of a pass, and before it. `parked`
         # does not say which consumer it is, so the older ones are assumed to park first.
         self._awake = 0
@@ -210,7 +216,7 @@ class Batch:
 class SecondStage:
     """The scheduler of outboxes into which others are flushed. (`fairway.server.output.scheduler.Scheduler`)"""
 
-    __slots__ = ("_batch", "carriers", "dirty", "fanout")
+    __slots__ = ("_batch", "carriers", "dirty", "fanout", "received", "written")
 
     dirty: list[Flushable]
     """Read-only for others."""
@@ -220,6 +226,7 @@ class SecondStage:
         self.fanout = batch.fanout
         self.carriers = self
         self.dirty = []
+        self.received = self.written = 0
 
     def add(self, outbox: Flushable) -> None:
         """Remember an outbox that has become dirty."""

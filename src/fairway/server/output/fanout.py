@@ -39,7 +39,7 @@ class Fanout:
     `wake` is called when `is_busy` becomes true. After that, `write` must be called in each pass while it is true.
     """
 
-    __slots__ = ("_wake", "delivered", "indirect", "is_busy", "loop", "outboxes", "sweep")
+    __slots__ = ("_wake", "delivered", "indirect", "is_busy", "loop", "outboxes", "sweep", "written")
 
     delivered: int
     """How many times a broadcast has gone to a recipient without its consumer, summed over all broadcasts."""
@@ -56,9 +56,12 @@ class Fanout:
     sweep: Sweep | None
     """The sweep under way. There is at most one."""
 
+    written: int
+    """How many bytes sweeps have written past the outboxes."""
+
     def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
         self.loop = loop
-        self.delivered = 0
+        self.delivered = self.written = 0
         self.is_busy = False
         self.indirect = set()
         self.sweep = None
@@ -182,6 +185,8 @@ class Fanout:
             count -= 1
         while sweep is not None and count > 0:
             count -= sweep.run(count)
+            self.written += sweep.written
+            sweep.written = 0
             if not sweep.under_way:
                 sweep = self.sweep = None
         self.is_busy = self.sweep is not None or bool(outboxes)

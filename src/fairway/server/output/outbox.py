@@ -188,9 +188,10 @@ class Outbox:
         frames = self.frames
         if frames is None:
             pass
-        elif self.size <= CHUNK_BYTES:
+        elif (size := self.size) <= CHUNK_BYTES:
             self.frames = None
             self.size = 0
+            self.scheduler.written += size
             data = frames if type(frames) is bytes else self._joined(frames)  # type: ignore[arg-type]
             # Bypass the transport, which would do the same after a dozen checks. Nothing is overtaken: the transport
             # holds nothing, or the outbox would be blocked.
@@ -203,7 +204,9 @@ class Outbox:
         else:
             frames = self.frames = self._pieces
             while frames and not self.blocked:
-                transport.write(self._next_chunk(frames))
+                chunk = self._next_chunk(frames)
+                self.scheduler.written += len(chunk)
+                transport.write(chunk)
             if not frames:
                 self.frames = None
         if self._waiters is not None and not self.blocked:

@@ -34,6 +34,9 @@ class Fanout(delivery.Fanout, Protocol):
 class Scheduler(Protocol):
     """Decides when the outboxes of one event loop are flushed. (`fairway.server.output.batch.Batch`)"""
 
+    written: int
+    """How many bytes its outboxes have written. They count this themselves."""
+
     @property
     def fanout(self) -> Fanout: ...
 

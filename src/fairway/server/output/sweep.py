@@ -52,7 +52,7 @@ class Broadcast:
 
 class Sweep:
     """`under_way` are the broadcasts, oldest first, which is also the order in which they complete. `weight` is the sum
-    of their weights.
+    of their weights. `written` counts the bytes that were written past the outboxes, until the fanout takes them over.
 
     `indirect` and `dirty` belong to the fanout, which changes them: outboxes that nothing may bypass even when they are
     empty, and outboxes into which other broadcasts have put something.
@@ -68,13 +68,14 @@ class Sweep:
         "recipients",
         "under_way",
         "weight",
+        "written",
     )
 
     def __init__(self, recipients: Recipients, indirect: Collection[Outbox], dirty: Collection[object]) -> None:
         self.recipients = recipients
         self.under_way: deque[Broadcast] = deque()
         self.at = 0
-        self.weight = 0
+        self.weight = self.written = 0
         self._count = len(recipients.connections)
         self._indirect = indirect
         self._dirty = dirty
@@ -175,6 +176,7 @@ class Sweep:
         # Nearly always every socket takes all bytes, and one count shows that. What a socket does not take goes to its
         # transport. The transport reports that the socket is full, which makes the outbox indirect.
         size = len(data)
+        self.written += size * len(taken)
         if taken.count(size) < len(taken):
             for index, sent in enumerate(taken, begin):
                 if sent < size:

@@ -91,6 +91,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     def data_received(self, data: bytes) -> None:
         # This is called for every read, so frequent cases return early: the Pong of an idle client, then one message
         # that the consumer gets at once. What follows the loop matters only for reads that hold more.
+        self._context.batch.received += len(data)
         core = self._core
         if core is None:
             self._keep_early(data)

@@ -21,6 +21,9 @@ FIGURES: dict[str, Any] = {
     "connections_limit": 900,
     "tasks": 6,
     "delivered": 40,
+    "received_bytes": {"http1": 700, "http2": 30},
+    "sent_bytes": {"http1": 5000, "http2": 60},
+    "waiting": {"messages": 3, "most_messages": 2, "bytes": 900, "most_bytes": 800},
     "counters": {
         "server": {
             "address_refusals": 0, "connections": 9,
@@ -33,6 +36,7 @@ FIGURES: dict[str, Any] = {
         "delivery": {"detours": 0},
     },
     "up": {'channel layer "Own\\Layer\n"': True},
+    "unused": [],
     "lag": {'channel layer "Own\\Layer\n"': 0.75},
     "loop_lag": 0.25,
     "loop_late": 1.5,
@@ -64,6 +68,10 @@ def test_every_metric_is_there_for_every_process() -> None:
     assert ({"worker": "3", "kind": "websocket"}, 5) in found["fairway_connections"]
     assert ({"worker": "0", "class": "2xx"}, 3) in found["fairway_responses_total"]
     assert ({"worker": "0", "class": "none"}, 1) in found["fairway_responses_total"]
+    assert ({"worker": "3", "over": "http2"}, 30) in found["fairway_received_bytes_total"]
+    assert ({"worker": "0", "over": "http1"}, 5000) in found["fairway_sent_bytes_total"]
+    assert found["fairway_inbox_messages_largest"][0] == ({"worker": "0"}, 2)
+    assert found["fairway_outbox_bytes"][1] == ({"worker": "3"}, 900)
     assert found["fairway_layer_up"][0] == ({"worker": "0", "layer": '"Own\\Layer\n"'}, 1)
     assert found["fairway_layer_lag_seconds"][0] == ({"worker": "0", "layer": '"Own\\Layer\n"'}, 0.75)
 

@@ -76,6 +76,26 @@ def test_a_layer_that_is_away_shows_although_another_process_has_it() -> None:
     assert "channel layer Redis: DOWN" in lines(one, None, 0.0)
 
 
+def test_a_layer_that_nobody_uses_yet_shows_as_such() -> None:
+    one = status()
+    for process in one["processes"]:
+        process["figures"] |= {"up": {"channel layer Redis": True}, "unused": ["channel layer Redis"]}
+    assert "channel layer Redis: not used yet" in lines(one, None, 0.0)
+    one["processes"][1]["figures"]["unused"] = []
+    assert "channel layer Redis: up" in lines(one, None, 0.0)
+
+
+def test_bytes_and_what_waits_are_shown() -> None:
+    before = status()
+    after = later(before, 0, 0)
+    for one in after["processes"]:
+        one["figures"]["received_bytes"]["http1"] += 3_000_000
+        one["figures"]["sent_bytes"]["http2"] += 500
+    shown = lines(after, before, 1.0)
+    assert "bytes: in 6,000k/s   out 1,000/s" in shown
+    assert "waiting: messages 6 (largest 2)   bytes 1,800 (largest 800)" in shown
+
+
 def test_large_numbers_fit_80_columns_and_nothing_reaches_the_terminal_as_it_is() -> None:
     before = status(uptime=9e7, restarts=123_456)
     for one in before["processes"]:
@@ -84,6 +104,7 @@ def test_large_numbers_fit_80_columns_and_nothing_reaches_the_terminal_as_it_is(
             "connections": dict.fromkeys(("http1", "http2", "websocket", "arriving"), 99_999),
             "up": {f"channel layer \x1b[2J{'x' * 200}": True},
             "resident": 99_999_000_000,
+            "waiting": dict.fromkeys(("messages", "most_messages", "bytes", "most_bytes"), 99_999_999),
             "loop_lag": 1234.5,
         }
     shown = lines(later(before, 10**9, 10**10), before, 1.0)

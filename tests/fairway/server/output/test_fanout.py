@@ -213,6 +213,7 @@ async def test_a_message_is_written_in_parts(batch: Batch) -> None:
             await NEXT_PASS
             written.append(sum(one.got.endswith(frames(text)) for one in sockets))
         assert written == [16, 48, 112, 240, 300]
+    assert (batch.fanout.written, batch.written) == (300 * len(frames("a", "b")), 0)
 
 
 async def test_nothing_is_made_for_a_member(batch: Batch) -> None:

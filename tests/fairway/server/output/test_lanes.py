@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import trustme
@@ -294,6 +295,8 @@ class FakeCarrier:
         self.writes: list[bytes] = []
         self.left: list[bytes] = []
         self.appended: list[bytes] = []
+        self.scheduler: Any = self
+        self.written = 0
 
     def send(self, data: bytes) -> int:
         if not self.room:
@@ -332,6 +335,7 @@ def test_streams_of_one_connection_share_a_write() -> None:
     assert [lane_of(stream) for stream in streams] == [STREAMS] * 3
     assert STREAMS.write(streams, b"abc") == [3, 3, 3]
     assert (one.writes, other.writes) == ([b"1:abc2:abc"], [b"3:abc"])
+    assert (one.written, other.written) == (10, 5)
 
 
 def test_streams_of_the_same_number_are_sent_the_same_bytes() -> None:

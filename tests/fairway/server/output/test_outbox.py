@@ -75,6 +75,7 @@ async def test_frames_of_one_pass_are_one_write(batch: Batch) -> None:
     await next_pass()
     assert (transport.writes, outbox.size) == ([b"one two"], 0)
     assert outbox.is_empty
+    assert batch.written == 7
 
 
 async def test_a_lone_frame_is_handed_on_without_a_copy(batch: Batch) -> None:
@@ -337,7 +338,8 @@ async def _await(outbox: Outbox) -> None:
 def test_bytes_come_out_in_order_whatever_the_socket_takes(steps: list[int | str]) -> None:
     async def run() -> None:
         transport = Transport(room=CHUNK_BYTES)
-        outbox = outbox_of(Batch(asyncio.get_running_loop()), transport)
+        batch = Batch(asyncio.get_running_loop())
+        outbox = outbox_of(batch, transport)
         expected = []
         for number, step in enumerate(steps):
             if step == "take":
@@ -352,5 +354,6 @@ def test_bytes_come_out_in_order_whatever_the_socket_takes(steps: list[int | str
             await next_pass()
             transport.take()
         assert b"".join(transport.writes) == b"".join(expected)
+        assert batch.written == sum(map(len, expected))
 
     asyncio.run(run())

@@ -117,6 +117,10 @@ def test_what_happens_is_counted_and_can_be_read(start: Callable[..., Seen], wor
     until(lambda: (sums := server.sums()).get("fairway_responses_total") == 5 and not sums["fairway_connections"])
     sums = server.sums()
     assert sums["fairway_messages_received_total"] == 10
+    # Frames of 7 and 3 bytes, and what requests and responses have at least.
+    assert sums["fairway_received_bytes_total"] > 10 * 7 + 5 * len("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert sums["fairway_sent_bytes_total"] > 10 * 3 + 5 * len("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+    assert sums["fairway_outbox_bytes"] == sums["fairway_inbox_messages"] == 0
     assert sums["fairway_websockets_total"] == 1
     assert sums["fairway_requests_total"] == 5
     assert sums["fairway_application_errors_total"] == 1
@@ -194,6 +198,26 @@ def test_one_process_answers_while_its_loop_is_blocked(start: Callable[..., Seen
 def test_the_setting_of_a_project_opens_it_for_workers_too(start: Callable[..., Seen], tmp_path: Path) -> None:
     server = start("--workers", "2", limits={"MANAGEMENT": f"unix:{tmp_path / 'management'}"})
     until(lambda: server.page("/ready")[0] == 200)
+
+
+def test_the_socket_moves_with_the_setting_when_the_application_is_loaded_anew(
+    start: Callable[..., Seen], tmp_path: Path
+) -> None:
+    server = start("--workers", "2", limits={"MANAGEMENT": "unix:former"})
+    source, former = tmp_path / "site_under_test.py", tmp_path / "former"
+    until(former.exists)
+    source.write_text(source.read_text().replace("unix:former", f"unix:{tmp_path / 'management'}"))
+    server.signal(signal.SIGHUP)
+    until(lambda: Path(server.management.path).exists() and server.page("/ready")[0] == 200)
+    assert not former.exists()
+
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(str(tmp_path / "taken"))
+        taken.listen()
+        source.write_text(source.read_text().replace(server.management.path, str(tmp_path / "taken")))
+        server.signal(signal.SIGHUP)
+        server.wait_for("the management socket stays where it is")
+    assert server.page("/health")[0] == 200
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
