@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What was begun and failed is begun anew, not taken for finished.
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test lint types fast matrix fuzz micro bench bench-quick bench-soak bench-100k bench-stuck bench-http2 bench-attacks wheels clean
+.PHONY: help demo test lint types fast matrix fuzz micro bench bench-quick bench-soak bench-100k bench-soak-workers bench-workers bench-stuck bench-http2 bench-attacks wheels clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -66,6 +66,12 @@ bench-quick: $(VENV)/.installed ## See that every benchmark runs (15 minutes; th
 
 bench-soak: $(VENV)/.installed ## Connect and disconnect a million times, and look at the memory
 	@$(BIN)/python bench/soak.py
+
+bench-soak-workers: $(VENV)/.installed-dev ## Load four workers for half an hour, and kill one every minute
+	@$(BIN)/python bench/soak_workers.py
+
+bench-workers: $(VENV)/.installed ## Measure what workers and metrics cost (6 minutes, an idle machine)
+	@$(BIN)/python bench/workers.py
 
 bench-100k: $(VENV)/.installed ## Hold 100,000 connections for ten minutes, then broadcast
 	@$(BIN)/python bench/hundred_thousand.py

@@ -42,13 +42,18 @@ PLOTTING = ["matplotlib==3.11.2"]
 
 
 def prepare() -> None:
-    CACHE.mkdir(exist_ok=True)
-    compile_program(LOAD, "wsload.c", "-lz", *(("-DTLS", "-lssl", "-lcrypto") if has_openssl() else ()))
+    prepare_load()
     compile_program(FLOOR, "floor.c")
     make_environment(PYTHON.parents[1], PYTHON_PEERS)
     make_environment(PLOTTER.parents[1], PLOTTING)
     make_node()
     make_sessions()
+
+
+def prepare_load() -> None:
+    """The generator alone."""
+    CACHE.mkdir(exist_ok=True)
+    compile_program(LOAD, "wsload.c", "-lz", *(("-DTLS", "-lssl", "-lcrypto") if has_openssl() else ()))
 
 
 def compile_program(program: Path, source: str, *libraries: str) -> None:

@@ -30,6 +30,16 @@ def cpu_seconds(pid: int) -> float:
     return ticks / TICK
 
 
+def cpu_ns(pid: int) -> int:
+    """As `cpu_seconds`, in nanoseconds, of the processes and threads that live."""
+    total = 0
+    for one in tree(pid):
+        with suppress(OSError):
+            for task in Path(f"/proc/{one}/task").iterdir():
+                total += int((task / "schedstat").read_text().split()[0])
+    return total
+
+
 def write_calls(pid: int) -> int:
     """write() and its kin of the tree. send() is not among them: how much that is depends on the server."""
     return sum(_number(f"/proc/{one}/io", "syscw") for one in tree(pid))
@@ -42,7 +52,12 @@ def private_kb(pid: int) -> int:
 
 def written_kb(pid: int) -> int:
     """That of it which it has written to. Unlike `private_kb` it stays when another user of a library comes or goes."""
-    return sum(_number(f"/proc/{one}/smaps_rollup", "Private_Dirty") for one in tree(pid))
+    return sum(map(written_kb_of, tree(pid)))
+
+
+def written_kb_of(pid: int) -> int:
+    """As `written_kb`, of this process alone."""
+    return _number(f"/proc/{pid}/smaps_rollup", "Private_Dirty")
 
 
 def kernel_kb() -> int:
@@ -60,11 +75,21 @@ def segments_out() -> int:
 
 def descriptors(pid: int) -> int:
     """Open descriptors of the tree."""
-    count = 0
-    for one in tree(pid):
-        with suppress(OSError):
-            count += len(os.listdir(f"/proc/{one}/fd"))
-    return count
+    return sum(map(descriptors_of, tree(pid)))
+
+
+def descriptors_of(pid: int) -> int:
+    """Open descriptors of this process alone; 0 if it has ended."""
+    with suppress(OSError):
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    return 0
+
+
+def threads_of(pid: int) -> int:
+    """The threads of this process; 0 if it has ended."""
+    with suppress(OSError):
+        return len(os.listdir(f"/proc/{pid}/task"))
+    return 0
 
 
 def connections(port: int) -> int:

@@ -1,10 +1,13 @@
-"""How evenly workers share connections, and how much memory each has of its own.
+"""How evenly workers share connections, how much memory each has of its own, and what they and metrics cost.
 
-    python bench/workers.py [--workers 4] [--connections 2000]
+    python bench/workers.py [--parts spread memory metrics scaling] [--rounds 20] [--seconds 1.5]
+    python bench/workers.py --quick          # does everything run?
 
-Connections are opened 1.5 ms apart ("steady"), then as fast as one client can ("storm"), each kept and asked which
-process has it. Memory is that of the demo after sixty requests: of workers forked from a nursery, and of workers that
-load the application each for itself, because a thread was begun at its import. Written to `results/workers-DATE.json`.
+*Spread*: connections are opened 1.5 ms apart ("steady"), then as fast as one client can ("storm"), each kept and asked
+which process has it. *Memory* is that of the demo after sixty requests: of workers forked from a nursery, and of those
+that load the application each for itself, because a thread was begun at its import. *Metrics* and *scaling* are ratios
+of the CPU that a message costs: see `worker_costs.py`. Needs an idle machine, gcc and zlib1g-dev; takes 6 minutes.
+Written to `results/workers-DATE.json`. Exits with 1 unless every bound holds.
 """
 
 from __future__ import annotations
@@ -21,8 +24,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import peers
+import worker_costs
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -37,21 +45,44 @@ async def application(scope, receive, send):
 SPAWNED = """
 import threading
 threading.Thread(target=threading.Event().wait, daemon=True).start()
-from demo.asgi import application
+from {} import application
 """
+
+SPREAD, MEMORY, METRICS, SCALING = 1.05, 0.6, 1.03, 1.1
+"""What is asked: the most connections to the mean, memory to that of spawned workers, and CPU."""
+
+RATE = 4000
+"""Messages a second for each worker."""
+
+Verdict = tuple[bool, Any]
+"""Whether a bound holds, and the figures."""
 
 
 @contextlib.contextmanager
-def served(directory: Path, app: str, workers: int, *path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def served(
+    directory: Path,
+    app: str,
+    workers: int,
+    *path: Path,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A server of `app`, once all its workers are ready, and its port."""
     log = directory / "log"
     command = [sys.executable, "-m", "fairway", app, "--port", "0", "--workers", str(workers), "--no-access-log"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [ROOT / "src", *path]))}
+    python_path = os.pathsep.join(map(str, [ROOT / "src", *path]))
     with log.open("w") as out:
-        process = subprocess.Popen(command, cwd=directory, env=environment, stderr=out, stdout=out)
+        process = subprocess.Popen(
+            [*command, *arguments],
+            cwd=directory,
+            env={**os.environ, **environment, "PYTHONPATH": python_path},
+            stderr=out,
+            stdout=out,
+        )
     try:
         deadline = time.monotonic() + 60
-        while f"all {workers} workers are ready" not in log.read_text():
+        ready = f"all {workers} workers are ready" if workers > 1 else "listening on"
+        while ready not in log.read_text():
             if process.poll() is not None or time.monotonic() > deadline:
                 sys.exit(f"the server did not start:\n{log.read_text()}")
             time.sleep(0.05)
@@ -106,29 +137,113 @@ def _private(pid: int) -> float:
     return sum(map(int, re.findall(r"^Private_\w+:\s+(\d+)", rollup, re.M))) / 1024
 
 
-def main() -> None:
+def measure_spread(directory: Path, options: argparse.Namespace) -> dict[str, Verdict]:
+    (directory / "who.py").write_text(WHO)
+    found = {}
+    for app, start in (("who:application", "forked"), ("spawned_who:application", "spawned")):
+        (directory / "spawned_who.py").write_text(SPAWNED.format("who"))
+        for kind, pause in (("steady", 0.0015), ("storm", 0.0)):
+            with served(directory, app, options.workers) as (_, port):
+                counts = spread(port, options.connections, pause)
+            most = max(counts) * options.workers / sum(counts)
+            name = f"spread, {start}, {kind}"
+            found[name] = most <= SPREAD, counts
+            tell(name, found[name][0], f"{counts}: the most is {most:.3f} of the mean (at most {SPREAD} asked)")
+    return found
+
+
+def measure_memory(directory: Path, options: argparse.Namespace) -> dict[str, Verdict]:
+    (directory / "spawned_demo.py").write_text(SPAWNED.format("demo.asgi"))
+    megabytes = {}
+    for kind, app in (("forked", "demo.asgi:application"), ("spawned", "spawned_demo:application")):
+        with served(directory, app, options.workers, ROOT / "demo") as (process, port):
+            megabytes[kind] = private_memory(process, port)
+    share = max(megabytes["forked"]) / min(megabytes["spawned"])
+    told = "; ".join(f"{kind} {', '.join(f'{one:.1f}' for one in own)} MB" for kind, own in megabytes.items())
+    tell("memory of their own", share <= MEMORY, f"{share:.2f} (at most {MEMORY} asked): {told}")
+    return {"memory": (share <= MEMORY, megabytes)}
+
+
+def measure_metrics(directory: Path, options: argparse.Namespace) -> dict[str, Verdict]:
+    app, arguments = "site_app:application", ["--management", f"unix:{directory}/management"]
+    found = {}
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for name, more in (("on", arguments), ("off", [])):
+            (directory / name).mkdir(exist_ok=True)
+            place = directory / name
+            with_it = {"arguments": more, "environment": worker_costs.environment(place)}
+            servers.append(stack.enter_context(served(place, app, 1, peers.APPS, **with_it)))
+        (on, on_port), (off, off_port) = servers
+        for name, load in (
+            ("metrics, echo", [*worker_costs.ECHO, "-n", "50", "-R", "8000"]),
+            ("metrics, broadcast", [*worker_costs.BROADCAST, "-n", "200", "-R", "150"]),
+        ):
+            one = worker_costs.Loaded(on.pid, on_port, load, arguments[1])
+            other = worker_costs.Loaded(off.pid, off_port, load)
+            figures = worker_costs.compared(one, other, options.rounds, options.seconds)
+            found[name] = figures["ratio"] <= METRICS, figures
+            print(worker_costs.told(name, figures, METRICS), flush=True)
+    return found
+
+
+def measure_scaling(directory: Path, options: argparse.Namespace) -> dict[str, Verdict]:
+    """Two workers with twice the connections and twice the rate against one."""
+    loaded = []
+    with contextlib.ExitStack() as stack:
+        for workers in (2, 1):
+            place = directory / f"of-{workers}"
+            place.mkdir()
+            environment = worker_costs.environment(place)
+            process, port = stack.enter_context(
+                served(place, "site_app:application", workers, peers.APPS, environment=environment)
+            )
+            load = [*worker_costs.ECHO, "-n", str(50 * workers), "-R", str(RATE * workers)]
+            loaded.append(worker_costs.Loaded(process.pid, port, load))
+        figures = worker_costs.compared(*loaded, options.rounds, options.seconds)
+    print(worker_costs.told("two workers against one", figures, SCALING), flush=True)
+    return {"scaling": (figures["ratio"] <= SCALING, figures)}
+
+
+def tell(name: str, holds: bool, text: str) -> None:
+    print(f"{'ok  ' if holds else 'FAIL'} {name:<28} {text}", flush=True)
+
+
+PARTS = {
+    "spread": measure_spread,
+    "memory": measure_memory,
+    "metrics": measure_metrics,
+    "scaling": measure_scaling,
+}
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--connections", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each load")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--quick", action="store_true", help="does everything run? The figures mean little")
+    parser.add_argument("--out", default=time.strftime("workers-%Y-%m-%d"))
     options = parser.parse_args()
-    found: dict[str, object] = {**vars(options), "date": time.strftime("%Y-%m-%d %H:%M")}
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        (directory / "who.py").write_text(WHO)
-        (directory / "spawned.py").write_text(SPAWNED)
-        for kind, pause in (("steady", 0.0015), ("storm", 0.0)):
-            with served(directory, "who:application", options.workers) as (_, port):
-                counts = spread(port, options.connections, pause)
-            most = max(counts) * options.workers / options.connections
-            found[kind] = counts
-            print(f"{kind:<8} {counts}: the most is {most:.3f} of the mean (at most 1.05 asked)", flush=True)
-        for kind, app in (("forked", "demo.asgi:application"), ("spawned", "spawned:application")):
-            with served(directory, app, options.workers, ROOT / "demo") as (process, port):
-                found[kind] = private_memory(process, port)
-            print(f"{kind:<8} {', '.join(f'{one:.1f}' for one in found[kind])} MB of its own")  # type: ignore[attr-defined]
+    if options.quick:
+        options.rounds, options.seconds, options.connections = 2, 0.5, 400
+    if {"metrics", "scaling"} & set(options.parts):
+        peers.prepare_load()
+    found: dict[str, Verdict] = {}
+    for part in options.parts:
+        with tempfile.TemporaryDirectory() as name:
+            found |= PARTS[part](Path(name), options)
+    document = {**vars(options), "date": time.strftime("%Y-%m-%d %H:%M")}
+    document |= {name: {"holds": holds, "figures": figures} for name, (holds, figures) in found.items()}
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / time.strftime("workers-%Y-%m-%d.json")).write_text(json.dumps(found, indent=1))
+    path = RESULTS / f"{options.out}.json"
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    verdict = all(holds for holds, _ in found.values())
+    print(f"{'every bound holds' if verdict else 'NOT every bound holds'}\n{path}")
+    return 0 if verdict else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
