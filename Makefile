@@ -5,14 +5,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-# So many processes share the tests: one more than two cores, because tests wait for what they start. A file is not divided,
-# so that this is started once. Browsers come after them, two at a time, and have the machine for themselves.
-TESTERS ?= 3
-PYTEST := $(BIN)/python -m pytest
+# So many processes share the tests: two more than two cores, because tests wait for what they start, and one of them
+# drives browsers. A file is not divided, so that what its tests share is started once.
+TESTERS ?= 4
+PYTEST := $(BIN)/python -m pytest -p tests.testers
 # What fails beside others runs once more by itself, and is named.
 TESTS := $(BIN)/python -m tests.again
-# In the order of the folders: by default those with few tests come last, and these are the ones that take minutes.
-SHARED := -n $(TESTERS) --dist loadfile --no-loadscope-reorder
+SHARED := --testers $(TESTERS)
 # How long each protocol is fuzzed.
 SECONDS ?= 60
 HOST ?= 127.0.0.1
@@ -35,8 +34,7 @@ demo: $(VENV)/.installed ## Start the demo: chat, notifications, a game
 	@cd demo && exec $(abspath $(BIN))/fairway demo.asgi:application --host $(HOST) --port $(PORT)
 
 test: $(VENV)/.installed-dev lint types ## Run every check: lint, types, tests
-	$(TESTS) $(SHARED) -m "not browser"
-	$(TESTS) -n 2 --dist loadfile -m browser
+	$(TESTS) $(SHARED)
 
 lint: $(VENV)/.installed-dev ## Check style
 	$(BIN)/ruff check .

@@ -23,13 +23,14 @@ SOME_FAILED = 1
 
 def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="fairway-tests-") as folder:
-        command = [sys.executable, "-m", "pytest", "-o", f"cache_dir={folder}", *arguments]
+        command = [sys.executable, "-m", "pytest", "-p", "tests.testers", "-o", f"cache_dir={folder}", *arguments]
         status = subprocess.run(command).returncode
         failed = failures(Path(folder))
         if status != SOME_FAILED or not 0 < len(failed) <= FEW:
             return status
         print(f"\nOnce more, by themselves: {', '.join(failed)}", flush=True)
-        status = subprocess.run([*command, "-n", "0", "--last-failed", "--last-failed-no-failures", "none"]).returncode
+        alone = ["--testers", "0", "--last-failed", "--last-failed-no-failures", "none"]
+        status = subprocess.run([*command, *alone]).returncode
         unsteady = sorted(set(failed) - set(failures(Path(folder))))
     for name in unsteady:
         print(f"UNSTEADY {name}: it failed beside others and passed by itself, mend it", flush=True)

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = ROOT / ".cache" / "matrix"
 # Environments of their own, and pages: neither depends on the versions.
 ELSEWHERE = ["--ignore=tests/compat", "--ignore=tests/docs", "--ignore=tests/demo"]
-SHARED = ["-q", "--hypothesis-profile", "fast", "-n", "3", "--dist", "loadfile"]
+SHARED = ["-q", "--hypothesis-profile", "fast", "--testers", "3"]
 FAST = ["-m", "not slow and not browser", *ELSEWHERE]
 # How Python starts, forks and ends processes, and what Django's commands do, differs most from version to version. They
 # run with the newest one, and with that of `make test`.

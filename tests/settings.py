@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 import tempfile
 from pathlib import Path
 
-# Removed with the process. Several test runs may go on at once, so the name is never the same.
-_directory = tempfile.TemporaryDirectory(prefix="fairway-tests-")
-BASE_DIR = Path(_directory.name)
+# Several test runs may go on at once, so the name is never the same.
+BASE_DIR = Path(tempfile.mkdtemp(prefix="fairway-tests-"))
+
+
+@atexit.register
+def _remove(maker: int = os.getpid()) -> None:
+    """With the process that made it, not with a fork of it."""
+    if os.getpid() == maker:
+        shutil.rmtree(BASE_DIR, ignore_errors=True)
+
 
 SECRET_KEY = "not a secret: tests only"
 DEBUG = False

@@ -24,7 +24,7 @@ def outcome(folder: Path, source: str) -> tuple[int, str]:
         "-m",
         "tests.again",
         "-q",
-        "-n",
+        "--testers",
         "2",
         "-p",
         "no:django",

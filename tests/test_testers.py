@@ -1,0 +1,127 @@
+"""How testers share the tests, and what becomes of them: with tests that are made for it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.testers import units
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CONFTEST = """
+import pytest
+
+def pytest_configure(config):
+    for marker in ("browser", "slow", "timeout(seconds)"):
+        config.addinivalue_line("markers", marker)
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp()
+    yield folder
+    if (folder / "spoilt").exists():
+        raise RuntimeError("it does not end")
+"""
+
+
+def run(folder: Path, *options: str, **files: str) -> tuple[int, str]:
+    """The status and what is printed, if these are the tests, two processes share them, and no plugin is there."""
+    (folder / "conftest.py").write_text(CONFTEST)
+    for name, source in files.items():
+        (folder / f"test_{name}.py").write_text(f"import os, sys, warnings\nimport pytest\n{source}")
+    command = [sys.executable, "-m", "pytest", "-p", "tests.testers", "--testers=2", "-p", "no:cacheprovider"]
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "COLUMNS": "200"}
+    done = subprocess.run(
+        [*command, "-rA", f"--rootdir={folder}", "-c", os.devnull, f"--basetemp={folder / 'temporary'}", *options,
+         folder], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+@pytest.mark.slow
+def test_what_is_found_elsewhere_is_reported_here(tmp_path: Path):
+    status, printed = run(
+        tmp_path,
+        first="def test_good(): pass\ndef test_bad():\n    print('words of it')\n    assert 1 == 2",
+        second="def test_warns(): warnings.warn('take care')\n@pytest.mark.skip(reason='why')\ndef test_skipped(): ...",
+        third="@pytest.fixture\ndef broken():\n    yield\n    raise ValueError('at its end')\ndef test_it(broken): ...",
+    )
+
+    assert status == pytest.ExitCode.TESTS_FAILED
+    assert "1 failed, 3 passed, 1 skipped, 1 warning, 1 error in" in printed
+    for words in ("assert 1 == 2", "words of it", "UserWarning: take care", "why", "ValueError: at its end"):
+        assert words in printed
+    assert re.search(r"^ERROR \S*test_third.py::test_it - ValueError: at its end$", printed, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_one_that_dies_fails_its_test_and_another_does_the_rest(tmp_path: Path):
+    dies = "def test_before(): pass\ndef test_dies(): os._exit(7)\ndef test_after(): pass"
+    status, printed = run(tmp_path, dies=dies, other="def test_other(): pass")
+
+    assert status == pytest.ExitCode.TESTS_FAILED
+    assert "test_dies.py::test_dies - the tester ended with 7 in the middle of this test\n" in printed
+    assert "1 failed, 3 passed in" in printed
+
+
+@pytest.mark.slow
+def test_what_is_the_sessions_is_shared_by_files_and_its_end_is_that_of_the_last_test(tmp_path: Path):
+    uses = "def test_it(shared):\n    print('folder', shared, os.getpid())\n"
+    spoils = "def test_spoils(shared): (shared / 'spoilt').touch()"
+    status, printed = run(tmp_path, **{f"number_{number}": uses for number in range(8)}, spoils=spoils)
+
+    folders = dict(re.findall(r"^folder \S+/temporary/(\d) (\d+)$", printed, re.MULTILINE))
+    assert set(folders) <= {"1", "2"}
+    assert len(set(folders.values())) == len(folders)
+    assert status == pytest.ExitCode.TESTS_FAILED
+    assert "9 passed, 1 error in" in printed
+    assert "RuntimeError: it does not end" in printed
+
+
+@pytest.mark.slow
+def test_the_first_failure_may_end_it(tmp_path: Path):
+    bad = "def test_bad(): assert False\n"
+    status, printed = run(tmp_path, "-x", a=bad, b="".join(bad.replace("bad", f"bad_{n}") for n in range(50)))
+
+    assert status == pytest.ExitCode.TESTS_FAILED
+    assert "stopping after 1 failures" in printed
+    assert re.search(r"^=+ 1 failed in", printed, re.MULTILINE)
+
+
+class Marked(NamedTuple):
+    """As much of a test as its place among others depends on."""
+
+    nodeid: str
+    mark: pytest.Mark | None = None
+
+    def get_closest_marker(self, name: str) -> pytest.Mark | None:
+        return self.mark if self.mark and self.mark.name == name else None
+
+
+def test_browsers_come_first_then_who_asks_for_time_then_the_slow():
+    browser, slow = pytest.mark.browser.mark, pytest.mark.slow.mark
+    marks = {
+        "a.py::one": None, "b.py::one": slow, "c.py::one": pytest.mark.timeout(200).mark, "d.py::one": browser,
+        "a.py::two": None, "e.py::one": None, "f.py::A::one": pytest.mark.timeout(timeout=300).mark,
+        "g.py::one": browser, "f.py::B::one": None,
+    }  # fmt: skip
+
+    found = units([Marked(*named) for named in marks.items()])
+
+    names = list(marks)
+    assert [[names[number] for number in unit] for unit in found] == [
+        ["d.py::one", "g.py::one"],
+        ["f.py::A::one", "f.py::B::one"],
+        ["c.py::one"],
+        ["b.py::one"],
+        ["a.py::one", "a.py::two"],
+        ["e.py::one"],
+    ]
