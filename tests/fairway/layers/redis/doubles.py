@@ -30,6 +30,9 @@ class FakeTransport(asyncio.Transport):
     def abort(self) -> None:
         self.is_aborted = True
 
+    def is_closing(self) -> bool:
+        return self.is_aborted
+
 
 class FakeOwner:
     """Keeps what a link tells."""

@@ -17,10 +17,10 @@ from tests.services.redis import RedisServer, redis_server
 
 from fairway.layers import kept as kept_module
 from fairway.layers.backplane import Refused, Unavailable
+from fairway.layers.link import WINDOW_MESSAGES
 from fairway.layers.redis.address import addresses
 from fairway.layers.redis.backplane import RedisBackplane
 from fairway.layers.redis.blocking import BlockingRedis
-from fairway.layers.redis.link import WINDOW_MESSAGES
 from fairway.testing.backplane_contract import DEADLINE, Process
 from fairway.testing.fault_proxy import FaultProxy
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.fairway.layers.redis.doubles import acknowledgement, message, new_link
 from tests.fairway.loops import passes
 
 from fairway.layers.backplane import Refused, Unavailable
-from fairway.layers.redis.link import WINDOW_BYTES, WINDOW_MESSAGES, ReplyError, greet, judged
+from fairway.layers.link import WINDOW_BYTES, WINDOW_MESSAGES
+from fairway.layers.redis.link import ReplyError, greet, judged
 
 
 async def test_all_that_is_posted_in_a_pass_is_one_write() -> None:
@@ -153,6 +156,25 @@ async def test_a_push_that_nobody_knows_is_passed_over() -> None:
     assert not transport.is_aborted
 
 
+async def test_only_what_names_the_command_acknowledges_it() -> None:
+    link, transport, _ = new_link()
+    subscribing = asyncio.ensure_future(link.acknowledged(b"SUBSCRIBE", [b"one"]))
+    await passes()
+    link.data_received(b">2\r\n$10\r\ninvalidate\r\n_\r\n" + acknowledgement(b"unsubscribe", b"one", 0))
+    await passes()
+    assert not subscribing.done()
+    link.data_received(acknowledgement(b"subscribe", b"one", 1))
+    await subscribing
+
+    subscribing = asyncio.ensure_future(link.acknowledged(b"SUBSCRIBE", [b"one"]))
+    await passes()
+    link.data_received(b"+OK\r\n")
+    assert transport.is_aborted
+    link.connection_lost(None)
+    with pytest.raises(Unavailable, match="Redis answered what was not asked: b'OK'"):
+        await subscribing
+
+
 async def test_the_greeting_speaks_resp3_logs_in_and_chooses_the_database() -> None:
     link, transport, _ = new_link()
     greeting = asyncio.ensure_future(greet(link, "me", "secret", 3, "fairway"))
@@ -177,6 +199,7 @@ async def test_the_greeting_speaks_resp3_logs_in_and_chooses_the_database() -> N
         ("NOPROTO unsupported protocol version", Refused, "Redis 6.2 or later is needed"),
         ("ERR unknown command `HELLO`, with args", Refused, "Redis 6.2 or later is needed"),
         ("OOM command not allowed", Refused, "raise maxmemory"),
+        ("MOVED 3999 10.0.0.1:6379", Refused, "this is a node of a Redis Cluster, which this layer cannot use"),
         ("ERR something else", Refused, "Redis refuses: ERR something else"),
         ("LOADING Redis is loading the dataset", Unavailable, "Redis is not ready: LOADING"),
         ("READONLY You can't write", Unavailable, "Redis is not ready: READONLY"),
@@ -216,3 +239,52 @@ async def test_a_push_without_what_belongs_into_it_ends_the_connection(data: byt
     assert transport.is_aborted
     link.connection_lost(None)
     assert [str(error) for error in owner.losses] == ["what arrived is not what Redis sends"]
+
+
+TOKENS = [
+    b"*", b"%", b"~", b">", b"|", b"$", b"+", b"-", b":", b",", b"#", b"_", b"(", b"=", b"!", b"0", b"1", b"2", b"-1",
+    b"99999999999999999999", b"\r\n", b"\r\n", b"\r\n", b"t", b"message", b"subscribe", b"\xff", b"\0",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(TOKENS), max_size=30), st.integers(1, 50), st.booleans())
+def test_whatever_a_server_says_is_read_or_ends_the_connection(tokens: list[bytes], size: int, asks: bool) -> None:
+    async def read() -> None:
+        link, transport, owner = new_link()
+        if asks:
+            link.post(b"g", b"x")
+            link.ask_whether_alive()
+            link.forget(b"g")
+        said = b"".join(tokens)
+        for begin in range(0, len(said), size):
+            if not transport.is_aborted:
+                link.data_received(said[begin : begin + size])
+        link.connection_lost(None)
+        assert len(owner.losses) == 1
+        assert link.ended.done()
+
+    asyncio.run(read())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"%1\r\n*0\r\n:1\r\n",
+        b"$-2\r\n",
+        b":x\r\n",
+        b"$9223372036854775807\r\n",
+        b"*1\r\n" * 10_000,
+    ],
+    ids=["map", "length", "number", "bulk", "depth"],
+)
+async def test_replies_that_are_none_end_the_connection_or_wait(data: bytes) -> None:
+    link, transport, owner = new_link()
+    calling = asyncio.ensure_future(link.call(b"GET", b"a"))
+    await passes()
+    link.data_received(data)
+    if not transport.is_aborted:  # there may be more of it
+        assert not calling.done()
+    link.connection_lost(None)
+    with pytest.raises(Unavailable):
+        await calling
+    assert len(owner.losses) == 1
