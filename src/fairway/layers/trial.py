@@ -14,7 +14,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -42,6 +42,8 @@ _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "nothing answers there: look at the address, the port, TLS or not, and firewalls between"),
     (ImportError, "install what is missing"),
 )
+# Errors that waiting does not help against: the trial ends with the first of them, or when nothing listens.
+_FINAL = (FileNotFoundError, PermissionError, socket.gaierror, ssl.SSLError)
 _OF_BACKPLANES = "start the service, or correct where it is (CHANNEL_LAYERS, CONFIG)"
 _OF_OTHERS = "correct the settings of the layer, or start what it needs (CHANNEL_LAYERS, CONFIG)"
 
@@ -98,7 +100,7 @@ async def _try(layer: Any, patience: float) -> Outcome:
     trial = _Trial(layer, time.monotonic() + patience)
     try:
         async with asyncio.timeout(patience):
-            return await trial.run()
+            return await _unless_it_cannot_connect(layer, trial.run())
     except Exception as error:
         # Prefer the reason why the layer is not connected: the error seen here is most often its consequence.
         reason = _reason(layer)
@@ -111,6 +113,24 @@ async def _try(layer: Any, patience: float) -> Outcome:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(1.0):
                     await close()
+
+
+async def _unless_it_cannot_connect(layer: Any, trying: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """Run a trial, but end it as soon as it is known that nothing will come of it, and raise the reason.
+
+    The layer itself goes on trying, because in a running site the service may come up later.
+    """
+    task = asyncio.ensure_future(trying)
+    try:
+        while not task.done():
+            await asyncio.wait([task], timeout=_LOOK)  # layers do not notify anybody
+            reason = _reason(layer)
+            if reason is not None and any(_is_refused(one) or isinstance(one, _FINAL) for one in _chain(reason)):
+                raise reason
+        return task.result()
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 class _Trial:
@@ -203,12 +223,17 @@ def _failure(error: BaseException, reason: BaseException | None = None) -> Outco
 
 def _advice(error: BaseException) -> str:
     for one in _chain(error):
-        if "Connect call failed" in str(one):  # asyncio's text after it has tried several addresses
+        if _is_refused(one):
             return dict(_ADVICE)[ConnectionRefusedError]
         for kind, advice in _ADVICE:
             if isinstance(one, kind) and not isinstance(one, BackplaneError):
                 return advice
     return _OF_BACKPLANES if isinstance(error, BackplaneError) else _OF_OTHERS
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether nothing listens there. After several addresses, only asyncio's text says so."""
+    return isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

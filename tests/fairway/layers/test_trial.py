@@ -104,9 +104,13 @@ def over_redis(host: Any, patience: float = 1.0, **options: Any) -> Outcome:
     return tried(RedisChannelLayer, {"hosts": [host], **options}, patience)
 
 
+LONG = 10_000.0
+"""Seconds that a trial may take which ends at once."""
+
+
 def test_nothing_listens(caplog: pytest.LogCaptureFixture) -> None:
     port = free_port()
-    outcome = over_redis(("127.0.0.1", port))
+    outcome = over_redis(("127.0.0.1", port), LONG)
     assert outcome.problem.startswith(f"Redis at 127.0.0.1:{port} is away: ")
     assert "Connect call failed" in outcome.problem
     assert outcome.advice == "nothing listens there: start the service, or correct the address"
@@ -115,7 +119,7 @@ def test_nothing_listens(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_there_is_no_such_socket() -> None:
-    outcome = over_redis("unix:///nowhere/redis.sock")
+    outcome = over_redis("unix:///nowhere/redis.sock", LONG)
     assert outcome.problem == "Redis at /nowhere/redis.sock is away: [Errno 2] No such file or directory"
     assert outcome.advice == "there is no such file: start the service, or correct the path"
 
@@ -123,14 +127,14 @@ def test_there_is_no_such_socket() -> None:
 @pytest.mark.slow
 def test_one_of_several_hosts_is_away(redis: RedisServer) -> None:
     port = free_port()
-    outcome = tried(RedisChannelLayer, {"hosts": [redis.url, ("127.0.0.1", port)]}, 1.0)
+    outcome = tried(RedisChannelLayer, {"hosts": [redis.url, ("127.0.0.1", port)]}, LONG)
     assert outcome.problem.startswith(f"Redis at 127.0.0.1:{port} is away: ")
 
 
 @pytest.mark.slow
 def test_the_new_one_of_two_is_away() -> None:
     new = RedisChannelLayer([("127.0.0.1", free_port())])
-    outcome = tried(ForwardingChannelLayer, {"old": QueueLayer(), "new": new}, 1.0)
+    outcome = tried(ForwardingChannelLayer, {"old": QueueLayer(), "new": new}, LONG)
     assert outcome.problem.startswith("Redis at 127.0.0.1:")
 
 
@@ -250,7 +254,7 @@ def with_tls() -> Iterator[int]:
 
 
 def test_the_certificate_is_not_trusted(with_tls: int) -> None:
-    outcome = over_redis(f"rediss://127.0.0.1:{with_tls}")
+    outcome = over_redis(f"rediss://127.0.0.1:{with_tls}", LONG)
     assert "CERTIFICATE_VERIFY_FAILED" in outcome.problem
     assert outcome.advice == "give ssl_ca_certs the file of who has signed the certificate, or correct the name"
 
@@ -286,9 +290,9 @@ def test_the_settings_are_nonsense() -> None:
 
 def test_nobody_may_start_a_broker(tmp_path: Path) -> None:
     where = str(tmp_path / "broker.sock")
-    outcome = tried(LocalChannelLayer, {"socket": where, "start_broker": False}, 0.5)
+    outcome = tried(LocalChannelLayer, {"socket": where, "start_broker": False}, LONG)
     assert outcome.problem.startswith(f"The broker at {where} is away: no broker listens at {where}: it is started by")
-    assert outcome.advice == "start the service, or correct where it is (CHANNEL_LAYERS, CONFIG)"
+    assert outcome.advice == "there is no such file: start the service, or correct the path"
 
 
 def test_the_broker_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

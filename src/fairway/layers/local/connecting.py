@@ -33,25 +33,28 @@ async def connect(link: Link, place: Place, start_broker: Callable[[], Awaitable
 
 async def _reach(place: Place, start_broker: Callable[[], Awaitable[None]] | None) -> socket.socket:
     try:
-        return await _connected(place)
-    except (FileNotFoundError, ConnectionRefusedError):
+        return _connected(place)
+    except (FileNotFoundError, ConnectionRefusedError) as error:
         if start_broker is None:
-            raise Unavailable(NO_BROKER.format(place.path)) from None
+            raise Unavailable(NO_BROKER.format(place.path)) from error
     await start_broker()
     try:
-        return await _connected(place)
+        return _connected(place)
     except (FileNotFoundError, ConnectionRefusedError):
         raise Unavailable(f"the broker at {place.path} is being started") from None
 
 
-async def _connected(place: Place) -> socket.socket:
+def _connected(place: Place) -> socket.socket:
+    """A connection, which a Unix socket has at once or not at all."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.setblocking(False)
     try:
-        await asyncio.get_running_loop().sock_connect(connection, place.path)
-    except BaseException as error:
+        connection.connect(place.path)
+    except OSError as error:
         connection.close()
         if isinstance(error, PermissionError):
             raise Refused(f"{place.path} is not for this user: give both a group (CHANNEL_LAYERS, CONFIG)") from None
+        if isinstance(error, BlockingIOError):
+            raise Unavailable(f"the broker at {place.path} accepts no connections: it hangs, or has too many") from None
         raise
     return connection
