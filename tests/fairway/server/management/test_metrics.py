@@ -102,6 +102,7 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     asked = {name for query in queries for name in re.findall(r"fairway_\w+", query)}
     assert len(queries) >= 10
     assert asked - NAMES == set()
+    assert {"fairway_layer_up", "fairway_layer_lag_seconds"} <= asked
     for query in queries:  # a rate of what may fall, or a level of what only grows, says nothing
         for name in re.findall(r"fairway_\w+_total", query):
             assert re.search(rf"(rate|increase)\(\s*{name}", query), query
