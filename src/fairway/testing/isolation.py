@@ -34,13 +34,14 @@ def is_own_prefix(prefix: object) -> bool:
 
 
 @contextlib.contextmanager
-def own_prefixes() -> Iterator[str]:
+def own_prefixes(worker: str = "") -> Iterator[str]:
     """Inside the block, give every configured layer that takes a prefix a unique one.
 
     The new prefix is the configured prefix followed by a unique name, which the context manager returns. It is also
-    added when a test overrides `CHANNEL_LAYERS` inside the block.
+    added when a test overrides `CHANNEL_LAYERS` inside the block. `worker`: letters and digits that tell people which
+    process it is.
     """
-    name = f"test-{os.environ.get(WORKER_VARIABLE, 'main')}-{secrets.token_hex(4)}"
+    name = f"test-{worker or os.environ.get(WORKER_VARIABLE, 'main')}-{secrets.token_hex(4)}"
 
     def adapt(setting: str, **kwargs: Any) -> None:
         if setting == _SETTING and hasattr(settings, _SETTING):
