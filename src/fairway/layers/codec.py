@@ -16,6 +16,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
+import functools
 import sys
 import uuid
 from collections.abc import Callable, Mapping
@@ -93,6 +94,9 @@ _EXTENSIONS: tuple[tuple[int, type, Callable[[Any], str], Callable[[str], Any]],
 )
 _READERS = {number: read for number, _, _, read in _EXTENSIONS}
 _SET, _FROZENSET = 8, 9
+_DEEPEST = 3
+"""How many sets may be within each other. Each is read on its own, so ormsgpack's bound of the depth is not enough."""
+
 # Types whose subclasses are written as the type itself.
 _PLAIN = (float, bytes)
 
@@ -176,14 +180,15 @@ def _why_unknown(data: bytes) -> str:
     return f"the message is of version {version}, and this release of Fairway reads {VERSION}"
 
 
-def _extended(value: Any) -> Any:
+def _extended(value: Any, depth: int = 0) -> Any:
     """What to write for a value that MessagePack has no type for. (ormsgpack's `default`)"""
     for number, kind, write, _ in _EXTENSIONS:
         if isinstance(value, kind):
             return ormsgpack.Ext(number, write(value).encode())
-    if isinstance(value, set | frozenset):
+    if isinstance(value, set | frozenset) and depth < _DEEPEST:
         number = _SET if isinstance(value, set) else _FROZENSET
-        return ormsgpack.Ext(number, ormsgpack.packb(list(value), default=_extended, option=_OPTIONS))
+        default = functools.partial(_extended, depth=depth + 1)
+        return ormsgpack.Ext(number, ormsgpack.packb(list(value), default=default, option=_OPTIONS))
     if isinstance(value, tuple):
         return list(value)
     for plain in _PLAIN:
@@ -194,10 +199,10 @@ def _extended(value: Any) -> Any:
     raise TypeError(f"a {type(value).__qualname__} cannot be sent")
 
 
-def _restored(number: int, data: bytes) -> Any:
+def _restored(number: int, data: bytes, depth: int = 0) -> Any:
     """The value of an extension type. (ormsgpack's `ext_hook`)"""
-    if number in (_SET, _FROZENSET):
-        items = ormsgpack.unpackb(data, ext_hook=_restored, option=_READING)
+    if number in (_SET, _FROZENSET) and depth < _DEEPEST:
+        items = ormsgpack.unpackb(data, ext_hook=functools.partial(_restored, depth=depth + 1), option=_READING)
         return set(items) if number == _SET else frozenset(items)
     return _READERS[number](bytes(data).decode("ascii"))
 

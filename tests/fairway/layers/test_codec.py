@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import decimal
 import enum
+import struct
 import uuid
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
@@ -186,6 +187,35 @@ def test_the_first_byte_says_the_version() -> None:
 def test_what_is_no_message_is_undecodable(data: bytes, complaint: str) -> None:
     with pytest.raises(Undecodable, match=complaint):
         codec.decode(data, "g.a")
+
+
+def of_sets(count: int, depth: int) -> bytes:
+    """An event with so many sets within each other, each in lists that are so deep."""
+    value = b"\x91" * depth + b"\x01"
+    for _ in range(count):
+        value = b"\x91" * depth + b"\xc9" + struct.pack("!IB", len(value), 9) + value
+    return b"\x10\x81\xa1a" + value
+
+
+@pytest.mark.parametrize(("count", "depth"), [(3, 1), (4, 1), (3, 1000), (40, 1000), (900, 1000)])
+def test_sets_within_sets_do_not_exhaust_the_stack(count: int, depth: int) -> None:
+    data = of_sets(count, depth)
+    if (count, depth) == (3, 1):
+        assert codec.decode(data, "g.a")[1] == {"a": [frozenset([frozenset([frozenset([1])])])]}
+        return
+    with pytest.raises(Undecodable, match="cannot be read"):
+        codec.decode(data, "g.a")
+
+
+def test_who_sends_sets_within_sets_is_told_where_it_ends() -> None:
+    value: Any = 1
+    for _ in range(3):
+        value = frozenset([value])
+    assert codec.reopened({"a": value}) == {"a": value}
+    for _ in range(300):
+        value = frozenset([value])
+    with pytest.raises(TypeError, match="a frozenset cannot be sent"):
+        codec.reopened({"a": value})
 
 
 @given(st.binary(max_size=200))
