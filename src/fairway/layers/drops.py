@@ -1,10 +1,11 @@
-"""Counts the deliveries that are dropped because a channel is full, and logs few lines, however many there are."""
+"""Counts the deliveries that are dropped, and logs few lines, however many there are."""
 
 from __future__ import annotations
 
 import time
 
 from fairway.delivery import running_loop_or_none
+from fairway.layers.backplane import BackplaneStatistics
 from fairway.logs import get_logger
 
 logger = get_logger("fairway.layers")
@@ -43,3 +44,9 @@ class Drops:
         unsaid, self._unsaid = self._unsaid, 0
         if unsaid:
             logger.warning("%d more deliveries to channels over capacity in %g s, in all groups", unsaid, INTERVAL)
+
+
+def count_lost(statistics: BackplaneStatistics, queue: str, error: Exception) -> None:
+    """A message was taken from a queue for a reader that has gone, and could not be put back."""
+    statistics.lost += 1
+    logger.warning("a message of the queue %s is lost: its reader has gone, and %s", queue, error)

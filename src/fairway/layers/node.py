@@ -20,6 +20,7 @@ from fairway.layers.background import background
 from fairway.layers.backplane import Backplane, BackplaneError, QueueFull
 from fairway.layers.blocking import Sender
 from fairway.layers.codec import EVENT, Codec, Kind, place_of_queue
+from fairway.layers.drops import count_lost
 from fairway.layers.errors import ChannelFull, Undecodable
 from fairway.layers.followers import MOST_FOLLOWERS
 from fairway.layers.home import Home
@@ -27,9 +28,6 @@ from fairway.layers.hub import Hub
 from fairway.layers.interests import Interests, subject_of
 from fairway.layers.receiver import CONTROL, Receiver, join, process_of, subject_of_process
 from fairway.layers.session import Session
-from fairway.logs import get_logger
-
-logger = get_logger("fairway.layers")
 
 # For a message that goes back to its queue, because its reader has gone.
 _ANY_CAPACITY, _PUT_BACK_EXPIRY = 2**31, 60.0
@@ -300,8 +298,7 @@ async def put_back(session: Session, queue: str, data: bytes) -> None:
     try:
         await session.backplane.push(queue, data, _ANY_CAPACITY, _PUT_BACK_EXPIRY)
     except BackplaneError as error:
-        session.backplane.statistics.lost += 1
-        logger.warning("a message of the queue %s is lost: its reader has gone, and %s", queue, error)
+        count_lost(session.backplane.statistics, queue, error)
 
 
 def _new_name() -> str:

@@ -181,7 +181,7 @@ class Session:
             self._sweep = self.loop.call_later(self._interests.linger, self._unsubscribe)
 
     async def _leave(self, names: Sequence[str]) -> None:
-        with contextlib.suppress(ConnectionError):  # the next connection will not subscribe to them anyway
+        with contextlib.suppress(BackplaneError):  # the next connection will not subscribe to them anyway
             await self.backplane.unsubscribe(names)
 
     # Lag ------------------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -387,6 +389,54 @@ async def test_a_storm_of_joins_waits_together(new_layer: NewLayer) -> None:
         await there.group_send(f"user.{index}", {"type": "a", "number": index})
     for index, name in enumerate(names):
         assert (await received(here, name))["number"] == index % 150
+
+
+@pytest.mark.parametrize("which", ["engine", "redis"], indirect=True)
+async def test_who_joins_and_leaves_while_the_link_flaps_is_where_it_was_told(
+    new_layer: NewLayer, which: str, request: pytest.FixtureRequest
+) -> None:
+    """Calls that raise have changed nothing, and those that return hold, over ten losses of the link."""
+    here, there = new_layer(outage_wait=5.0) if which == "redis" else new_layer(), new_layer()
+    channels = [await here.new_channel() for _ in range(20)]
+    groups = [f"group.{number}" for number in range(50)]
+    chance = random.Random(14)
+    expected: dict[str, set[str]] = {channel: set() for channel in channels}
+
+    async def churn(channel: str) -> None:
+        for _ in range(60):
+            group = chance.choice(groups)
+            with contextlib.suppress(Unavailable):
+                if chance.random() < 0.6:
+                    await here.group_add(group, channel)
+                    expected[channel].add(group)
+                else:
+                    await here.group_discard(group, channel)
+                    expected[channel].discard(group)
+            await asyncio.sleep(0)
+
+    async def flap() -> None:
+        session = here.node.home.session
+        assert session is not None
+        for _ in range(10):
+            if isinstance(session.backplane, InProcessBackplane):
+                session.backplane.lose(Unavailable("flap"))
+                await asyncio.sleep(0)
+                session.backplane.recover()
+            else:
+                with request.getfixturevalue("redis").client() as client:
+                    client.client_kill_filter(_type="pubsub", skipme=True)
+            await asyncio.sleep(0.002)
+
+    await asyncio.gather(flap(), *map(churn, channels))
+    await until(lambda: here.is_up() and there.is_up())
+    for group in groups:
+        await there.group_send(group, {"type": "said", "group": group})
+    for channel in channels:
+        await there.send(channel, {"type": "end"})
+        heard = []
+        while (event := await received(here, channel))["type"] != "end":
+            heard.append(event["group"])
+        assert sorted(heard) == sorted(expected[channel])
 
 
 async def test_members_that_are_full_miss_what_the_others_get(new_layer: NewLayer) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
-from fairway.layers.backplane import Refused, Unavailable
+from fairway.layers.backplane import BackplaneError, BackplaneStatistics, Unavailable
+from fairway.layers.drops import count_lost
 from fairway.layers.local import protocol
 from fairway.layers.local.link import Link
 from fairway.layers.local.protocol import Ask
@@ -18,7 +18,13 @@ class Readers:
     `link` returns the current link, `standing` waits for one.
     """
 
-    def __init__(self, link: Callable[[], Link | None], standing: Callable[[], Awaitable[Link]]) -> None:
+    def __init__(
+        self,
+        statistics: BackplaneStatistics,
+        link: Callable[[], Link | None],
+        standing: Callable[[], Awaitable[Link]],
+    ) -> None:
+        self._statistics = statistics
         self._link = link
         self._standing = standing
         self._waiting: dict[str, dict[asyncio.Future[bytes], None]] = {}
@@ -74,14 +80,16 @@ class Readers:
             link.write(frame)
 
     def _put_back(self, queue: str, data: bytes) -> None:
-        frame = protocol.frame(Ask.PUT_BACK, queue, data)
-        if self._link() is not None:
-            self._say(frame)
+        link = self._link()
+        if link is not None:
+            link.write(protocol.frame(Ask.PUT_BACK, queue, data))
         else:
-            task = asyncio.get_running_loop().create_task(self._put_back_later(frame))
+            task = asyncio.get_running_loop().create_task(self._put_back_later(queue, data))
             self._putting_back.add(task)
             task.add_done_callback(self._putting_back.discard)
 
-    async def _put_back_later(self, frame: bytes) -> None:
-        with suppress(Unavailable, Refused):
-            (await self._standing()).write(frame)
+    async def _put_back_later(self, queue: str, data: bytes) -> None:
+        try:
+            (await self._standing()).write(protocol.frame(Ask.PUT_BACK, queue, data))
+        except BackplaneError as error:
+            count_lost(self._statistics, queue, error)

@@ -22,6 +22,9 @@ from fairway.layers.redis.names import Names
 from fairway.layers.redis.presence import count, present
 from fairway.layers.redis.scripts import FOLLOWING, PUSH, run
 
+LONGEST_REPLY = 16 * 1024 * 1024
+"""Bytes of one reply at which a connection is given up. The longest is the list of all queues that follow groups."""
+
 _NOTHING: Final = object()
 T = TypeVar("T")
 
@@ -54,11 +57,15 @@ class BlockingLink:
         return [self._answer() for _ in commands]
 
     def _answer(self) -> Reply:
+        unread = 0
         while (reply := self._reader.gets()) is _NOTHING:
             self.socket.settimeout(remaining(self.deadline))
             data = self.socket.recv(65536)
             if not data:
                 raise ConnectionError("Redis has closed the connection")
+            unread += len(data)
+            if unread > LONGEST_REPLY:
+                raise ConnectionError(f"a reply takes more than {LONGEST_REPLY:,} bytes")
             self._reader.feed(data)
         return reply
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from fairway.layers.backplane import Unavailable
+from fairway.layers.backplane import BackplaneError, Unavailable
+from fairway.layers.drops import count_lost
 from fairway.layers.redis.link import ReplyError
 from fairway.layers.redis.scripts import POP, PUSH_BACK, STAMP, run
 from fairway.layers.redis.shard import Shard
@@ -36,6 +37,7 @@ class Queue:
         self._has_news = True
         self._fetching: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
+        self._putting_back: set[asyncio.Task[None]] = set()
 
     async def pull(self) -> bytes:
         """Wait for a message. Cancelling loses nothing."""
@@ -46,7 +48,9 @@ class Queue:
             return (await reader)[STAMP:]
         except asyncio.CancelledError:
             if reader.done() and not reader.cancelled() and reader.exception() is None:
-                self._loop.create_task(self._put_back(reader.result()))
+                task = self._loop.create_task(self._put_back(reader.result()))
+                self._putting_back.add(task)
+                task.add_done_callback(self._putting_back.discard)
             raise
         finally:
             self._readers.pop(reader, None)
@@ -112,8 +116,11 @@ class Queue:
                 del self._readers[reader]
 
     async def _put_back(self, item: bytes) -> None:
-        link = await self._shard.kept.standing(patiently=True)
-        await run(link, PUSH_BACK, self._key, [self._wake_up, item, PUSHED_BACK_FOR])
+        try:
+            link = await self._shard.kept.standing(patiently=True)
+            await run(link, PUSH_BACK, self._key, [self._wake_up, item, PUSHED_BACK_FOR])
+        except (BackplaneError, ReplyError) as error:
+            count_lost(self._shard.statistics, self._key.decode(), error)
 
     def _end(self) -> None:
         self._linger = None

@@ -21,8 +21,8 @@ logger = get_logger("fairway.layers")
 
 NAMES_PER_COMMAND = 1000
 _LONGEST_PAUSE = 5.0
-# Replies of a server that is not, or no longer, the one to talk to.
-_WRONG_SERVER = frozenset({"READONLY", "MASTERDOWN", "LOADING"})
+# Replies of a server that is not, or no longer, the one to talk to, or that does not know this connection's user.
+_TO_LEAVE = frozenset({"READONLY", "MASTERDOWN", "LOADING", "NOAUTH"})
 
 Take = Callable[[bytes], Awaitable[None] | None]
 
@@ -116,9 +116,13 @@ class Shard:
         """Stop giving messages for these names to their takers."""
         for name in names:
             self._takers.pop(name, None)
-        if self.kept.link is not None:
-            for part in _parts(names):
-                await self.kept.link.acknowledged(b"UNSUBSCRIBE", part)
+        link = self.kept.link
+        if link is not None:
+            try:
+                for part in _parts(names):
+                    await link.acknowledged(b"UNSUBSCRIBE", part)
+            except ReplyError as error:
+                raise self.refusal(error) from None
 
     def forget(self, name: bytes) -> None:
         """`unsubscribe` from one name, without waiting."""
@@ -131,9 +135,9 @@ class Shard:
         return name in self._takers
 
     def refusal(self, error: ReplyError) -> Refused | Unavailable:
-        """The exception to raise for an error from Redis. If this is the wrong server, its link is cut."""
+        """The exception to raise for an error from Redis. If only a new link can help, this one is cut."""
         self.statistics.refused += 1
-        if error.code in _WRONG_SERVER and self.kept.link is not None:
+        if error.code in _TO_LEAVE and self.kept.link is not None:
             self.kept.link.abort(ConnectionError(str(error)))
         return judged(error)
 

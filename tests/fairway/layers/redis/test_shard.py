@@ -13,6 +13,7 @@ from fairway.layers import kept as kept_module
 from fairway.layers.backplane import BackplaneStatistics, Refused, Unavailable
 from fairway.layers.redis import shard as shard_module
 from fairway.layers.redis.link import Link, Owner
+from fairway.layers.redis.queues import Queue
 from fairway.layers.redis.shard import Shard
 
 DEADLINE = 10.0
@@ -200,3 +201,60 @@ async def test_a_subscription_that_is_not_acknowledged_is_none(shard: Shard, ser
     with pytest.raises(Unavailable, match=r"^Redis at there:6379 has not answered within 0\.2 s$"):
         await shard.subscribe({b"a": lambda data: None})
     assert not shard.has_taker(b"a")
+
+
+async def test_a_server_that_has_forgotten_who_we_are_is_logged_in_to_anew(shard: Shard, server: FakeServer) -> None:
+    first = await standing(shard)
+    calling = asyncio.ensure_future(shard.call(b"PUBLISH", b"g", b""))
+    await passes()
+    first.data_received(b"-NOAUTH Authentication required.\r\n")
+    with pytest.raises(Refused, match="NOAUTH"):
+        await calling
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.wait([first.ended])
+
+    second = await standing(shard)
+    assert shard.post(b"g", b"") is None
+    second.data_received(b"-NOAUTH Authentication required.\r\n")
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.wait([second.ended])
+    third = await standing(shard)
+    assert shard.post(b"g", b"") is None, "the complaint is about the other link"
+    third.data_received(b":1\r\n")
+
+
+async def test_leaving_that_is_refused_is_said_in_our_words(shard: Shard, server: FakeServer) -> None:
+    await shard.subscribe({b"a": lambda data: None})
+    server.prompt = False
+    leaving = asyncio.ensure_future(shard.unsubscribe([b"a"]))
+    await passes()
+    server.links[0].data_received(b"-NOPERM this user has no permissions\r\n")
+    with pytest.raises(Refused, match="NOPERM"):
+        await leaving
+
+
+async def test_an_item_whose_reader_has_gone_and_that_cannot_be_put_back_is_counted(
+    shard: Shard, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = Queue(shard, b"fairway:q:work", b"fairway:0:work", lambda: None)
+    pulling = asyncio.ensure_future(queue.pull())
+    link = await standing(shard)
+    transport = link.transport
+    assert isinstance(transport, FakeTransport)
+    async with asyncio.timeout(DEADLINE):
+        while b"EVALSHA" not in b"".join(transport.written):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        link.data_received(b"*1\r\n$14\r\n9999999999999x\r\n")
+        await asyncio.sleep(0)  # the item is the reader's now, who has not run yet
+        pulling.cancel()
+        await asyncio.wait([pulling])
+        assert pulling.cancelled()
+        while len(transport.written) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        link.data_received(b"-OOM command not allowed\r\n")
+        while not shard.statistics.lost:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    queue.close()
+
+    assert shard.statistics.lost == 1
+    assert "a message of the queue fairway:q:work is lost: its reader has gone, and OOM command not" in caplog.text
