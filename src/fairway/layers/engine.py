@@ -41,10 +41,11 @@ class Engine:
     `leases` are the entries of its processes, which also have at most `max_bytes`.
     """
 
-    __slots__ = ("_followers", "_max_bytes", "_queues", "_readers", "_subscribers", "leases", "size")
+    __slots__ = ("_followers", "_max_bytes", "_queues", "_readers", "_subscribers", "follower_count", "leases", "size")
 
     def __init__(self, max_bytes: float = math.inf) -> None:
         self.size = 0  # bytes in all queues; 0 only if all are empty
+        self.follower_count = 0  # those that have expired are counted until `expire` drops them
         self.leases = Leases(max_bytes)
         self._max_bytes = max_bytes
         self._subscribers: dict[str, dict[Subscriber, None]] = {}
@@ -97,15 +98,20 @@ class Engine:
         self.size += len(data) + OVERHEAD
 
     def push_back(self, queue: str, data: bytes, expires_at: float) -> None:
-        """Put a message back at the front of its queue, because its reader has gone."""
+        """Put a message back at the front of its queue, because its reader has gone.
+
+        A full queue takes it as well. Raises `QueueFull` if all queues hold twice what they may.
+        """
         readers = self._readers.get(queue)
         if readers:
             reader = next(iter(readers))
             self.stop_waiting(queue, reader)
             reader.take(data)
-        else:
-            self._queues.setdefault(queue, deque()).appendleft((expires_at, data))
-            self.size += len(data) + OVERHEAD
+            return
+        if self.size + len(data) + OVERHEAD > 2 * self._max_bytes:
+            raise QueueFull(f"all queues together hold {self.size} bytes")
+        self._queues.setdefault(queue, deque()).appendleft((expires_at, data))
+        self.size += len(data) + OVERHEAD
 
     def pull(self, queue: str, reader: Reader, now: float) -> None:
         """Hand the oldest message to the reader, now or as soon as there is one. `stop_waiting` ends the wait."""
@@ -134,17 +140,19 @@ class Engine:
         """Empty all queues, and take them out of all groups. Readers continue to wait."""
         self._queues.clear()
         self._followers.clear()
-        self.size = 0
+        self.size = self.follower_count = 0
 
     # Queues that follow groups --------------------------------------------------------------------------------
 
     def follow(self, group: str, queue: str, expiry: float, now: float) -> None:
-        self._followers.setdefault(group, {})[queue] = now + expiry
+        queues = self._followers.setdefault(group, {})
+        self.follower_count += queue not in queues
+        queues[queue] = now + expiry
 
     def unfollow(self, group: str, queue: str) -> None:
         """Does nothing if the queue does not follow the group."""
         queues = self._followers.get(group, {})
-        queues.pop(queue, None)
+        self.follower_count -= queues.pop(queue, None) is not None
         if not queues:
             self._followers.pop(group, None)
 

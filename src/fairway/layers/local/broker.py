@@ -21,6 +21,7 @@ import time
 
 from fairway.layers.engine import Engine
 from fairway.layers.local import protocol
+from fairway.layers.local.listening import Listening
 from fairway.layers.local.peer import Peer, Phase
 from fairway.layers.local.place import Place
 from fairway.layers.local.protocol import Answer, Role
@@ -83,20 +84,19 @@ class Broker:
     async def serve(self, listening: socket.socket) -> None:
         """Serve until there are no peers and no messages, another broker takes over, or this is cancelled."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_unix_server(lambda: Peer(self), sock=listening)
+        there = Listening(self._place, lambda: Peer(self))
+        await there.begin(listening)
         if self._expected:
             loop.call_later(SETTLING, self._settle)
-        ticking = loop.create_task(self._tick())
+        ticking = loop.create_task(self._tick(there))
         try:
             await self._end.wait()
             if self._successor is not None:
-                server.close()
+                there.close()
                 await self._hand_over(self._successor)
         finally:
             ticking.cancel()
-            with contextlib.suppress(OSError):
-                os.unlink(self._place.path)
-            server.close()
+            there.end()
             for peer in list(self._peers):
                 peer.transport.abort()
 
@@ -168,7 +168,7 @@ class Broker:
             self._expected = 0
             self._flush()
 
-    async def _tick(self) -> None:
+    async def _tick(self, there: Listening) -> None:
         alone_since: float | None = None
         while True:
             await asyncio.sleep(_TICK)
@@ -176,10 +176,11 @@ class Broker:
             for peer, patience in list(self._peers.items()):
                 if patience.is_over(peer, now, self._stalled):
                     peer.transport.abort()
-            for prefix, engine in list(self._engines.items()):
+            if self._successor is None and not await there.stands():
+                self._end.set()
+            for engine in self._engines.values():
                 engine.expire(now)
-                if engine.is_empty:
-                    self._forget(prefix)
+            self._forget_prefixes()
             if self._peers or any(engine.size for engine in self._engines.values()):
                 alone_since = None
             elif alone_since is None:
@@ -187,9 +188,12 @@ class Broker:
             elif now - alone_since >= self._idle - _TICK:
                 self._end.set()
 
-    def _forget(self, prefix: str) -> None:
-        if not any(peer.phase is Phase.TALKING for peer in self._peers):
-            del self._engines[prefix]
+    def _forget_prefixes(self) -> None:
+        """Forget the engines that are empty, unless a process has said hello with their prefix."""
+        used = {peer.prefix for peer in self._peers}
+        for prefix, engine in list(self._engines.items()):
+            if engine.is_empty and prefix not in used:
+                del self._engines[prefix]
 
     # Another broker takes over --------------------------------------------------------------------------------
 

@@ -168,6 +168,7 @@ class Peer(asyncio.Protocol):
     def __init__(self, owner: Owner) -> None:
         self.transport: asyncio.Transport
         self.phase = Phase.GREETING
+        self.prefix: str | None = None  # after its hello
         self.subjects: set[str] = set()
         self.bytes_written = 0
         self.may_wait = MOST_WAITING_BYTES
@@ -274,8 +275,10 @@ class Peer(asyncio.Protocol):
     # Operations -----------------------------------------------------------------------------------------------
 
     def _hello(self, body: bytes) -> None:
-        engine = self._owner.greeted(self, *protocol.read_hello(body))
+        version, role, prefix = protocol.read_hello(body)
+        engine = self._owner.greeted(self, version, role, prefix)
         if engine is not None:
+            self.prefix = prefix
             self._serve(engine)
             self.phase = Phase.TALKING
 
@@ -315,7 +318,10 @@ class Peer(asyncio.Protocol):
         self._readers.stop(name)
 
     def _put_back(self, name: str, body: bytes) -> None:
-        self._engine.push_back(name, body, time.monotonic() + PUT_BACK_EXPIRY)
+        try:
+            self._engine.push_back(name, protocol.read_put_back(body), time.monotonic() + PUT_BACK_EXPIRY)
+        except QueueFull as error:  # it could not have taken so much
+            raise ProtocolError(str(error)) from None
 
     def _empty(self, name: str, body: bytes) -> None:
         self._engine.flush()
@@ -324,7 +330,7 @@ class Peer(asyncio.Protocol):
     def _follow(self, name: str, body: bytes) -> None:
         seconds, queue = protocol.read_follow(body)
         now = time.monotonic()
-        if len(self._engine.following(now)) >= MOST_FOLLOWERS:
+        if self._engine.follower_count >= MOST_FOLLOWERS:
             self.tell(protocol.refused(f"{MOST_FOLLOWERS} queues can be in groups, and no more"))
         else:
             self._engine.follow(name, queue, seconds, now)

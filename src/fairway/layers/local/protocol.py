@@ -58,6 +58,7 @@ MAX_BODY = 17 * 1024 * 1024
 """Bytes. A message of a layer has at most 16 MiB."""
 
 MAX_MESSAGE = 16 * 1024 * 1024
+"""Most bytes in a message that queues hold, so that every frame with it stays within `MAX_BODY`."""
 
 MAX_PREFIX = 1000
 
@@ -401,12 +402,20 @@ def read_names(body: bytes) -> list[str]:
 def read_push(body: bytes) -> tuple[int, float, bytes]:
     """Capacity, expiry and data."""
     capacity, expiry = _unpack(_PUSH, body)
-    return capacity, _plausible(expiry), body[_PUSH.size :]
+    return capacity, _plausible(expiry), _message(body[_PUSH.size :])
+
+
+def read_put_back(body: bytes) -> bytes:
+    """The message that nobody took."""
+    return _message(body)
 
 
 def read_follow(body: bytes) -> tuple[float, str]:
     """For how many seconds which queue follows."""
-    return _plausible(_unpack(_SECONDS, body)[0]), _ascii(body[_SECONDS.size :])
+    seconds, queue = _unpack(_SECONDS, body)[0], _ascii(body[_SECONDS.size :])
+    if len(queue) > MAX_NAME:  # it could not be told to anybody
+        raise ProtocolError(f"a name of {len(queue)} letters")
+    return _plausible(seconds), queue
 
 
 def read_queued(body: bytes) -> tuple[float, bytes]:
@@ -514,6 +523,12 @@ def _plausible(seconds: float) -> float:
     if not 0 <= seconds < 1e10:  # neither does a NaN
         raise ProtocolError(f"a time of {seconds} s")
     return seconds
+
+
+def _message(data: bytes) -> bytes:
+    if len(data) > MAX_MESSAGE:
+        raise ProtocolError(f"a message of {len(data)} bytes")
+    return data
 
 
 def _ascii(raw: bytes) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -22,14 +23,14 @@ from fairway.layers.backplane import Unavailable
 from fairway.layers.engine import Engine
 from fairway.layers.local import protocol
 from fairway.layers.local.broker import QUEUE_BYTES, Heritage
+from fairway.layers.local.listening import listen
 from fairway.layers.local.place import Misplaced, Place
-from fairway.layers.local.protocol import Answer, Decoder, Role
+from fairway.layers.local.protocol import Answer, Decoder, ProtocolError, Role
 
 PATIENCE = 15.0
 """Seconds that an ending broker has to free its place."""
 
 _START_TIMEOUT = 30.0
-_BACKLOG = 1024
 
 
 async def start(place: Place) -> None:
@@ -123,20 +124,7 @@ class Claim:
 
     def listen(self) -> socket.socket:
         """Make the listening socket. An old file at its path is removed."""
-        path, group = self._place.path, self._place.group
-        if os.path.lexists(path):
-            os.unlink(path)
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o177 if group is None else 0o117)
-        try:
-            listening.bind(path)
-            if group is not None:
-                os.chown(path, -1, group)
-        finally:
-            os.umask(before)
-        listening.listen(_BACKLOG)
-        listening.setblocking(False)
-        return listening
+        return listen(self._place)
 
 
 def claim(place: Place, version: int = protocol.VERSION) -> Claim | None:
@@ -148,7 +136,8 @@ def claim(place: Place, version: int = protocol.VERSION) -> Claim | None:
     lock = _open(place.lock, place)
     heritage = Heritage()
     gives_up_at = time.monotonic() + PATIENCE
-    while not _is_locked(lock):
+    # One that answers although nobody has the lock is a broker, too: its lock file was removed, and this one is new.
+    while not _is_locked(lock) or answers(place):
         if _inherit(place, version, heritage):
             continue
         if answers(place):
@@ -161,9 +150,10 @@ def claim(place: Place, version: int = protocol.VERSION) -> Claim | None:
 
 
 def answers(place: Place) -> bool:
-    """Whether a broker, or any other process, listens there."""
+    """Whether a broker, or any other process, listens there, even if it hangs."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        return connection.connect_ex(place.path) == 0
+        connection.setblocking(False)
+        return connection.connect_ex(place.path) in (0, errno.EAGAIN)  # EAGAIN: too many wait for it already
 
 
 def _inherit(place: Place, version: int, heritage: Heritage) -> bool:
@@ -192,7 +182,7 @@ def _inherit(place: Place, version: int, heritage: Heritage) -> bool:
                         return True
                     else:
                         return False
-        except OSError:
+        except (OSError, ProtocolError):
             return False
     return False
 

@@ -14,7 +14,7 @@ from fairway.layers.local import broker as broker_module
 from fairway.layers.local import protocol
 from fairway.layers.local.backplane import LocalBackplane
 from fairway.layers.local.place import Misplaced, Place, given_place
-from fairway.layers.local.protocol import Ask
+from fairway.layers.local.protocol import Answer, Ask
 from fairway.layers.local.starting import claim
 from fairway.testing.backplane_contract import DEADLINE, Process
 
@@ -77,6 +77,28 @@ async def test_too_many_prefixes_are_refused(place: Place, monkeypatch: pytest.M
         await one.greeted("a")
         await two.says(protocol.hello("b"))
         assert await two.refusal() == "the broker serves 1 prefixes, and no more"
+
+
+async def test_a_prefix_that_nobody_uses_any_more_makes_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run of a project's tests has its own, beside processes that stay."""
+    monkeypatch.setattr(broker_module, "MOST_PREFIXES", 2)
+    monkeypatch.setattr(broker_module, "_TICK", 0.01)
+    async with running(place), client(place) as stays, asyncio.timeout(DEADLINE):
+        await stays.greeted("site")
+        for number in range(5):
+            while True:
+                async with client(place) as one:
+                    await one.says(protocol.hello(f"run-{number}"))
+                    heard = await one.hears()
+                    if heard is not None and heard[0] is Answer.WELCOME:
+                        break
+                await asyncio.sleep(0.01)
+        await stays.says(*protocol.names(Ask.SUBSCRIBE, ["g.room"]))
+        assert await stays.hears() == (Answer.DONE, "", b"\0\0\0\0")
+        async with client(place) as other:
+            await other.greeted("site")
+            await other.says(protocol.publish("g.room", b""))
+            assert await other.hears() == (Answer.DONE, "", b"\0\0\0\1"), "its prefix was not forgotten"
 
 
 # Its end ----------------------------------------------------------------------------------------------------------

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import struct
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.fairway.layers.local.brokers import client, running
 
+from fairway.layers.engine import Engine
 from fairway.layers.local import broker as broker_module
 from fairway.layers.local import peer as peer_module
 from fairway.layers.local import protocol
+from fairway.layers.local.peer import Peer
 from fairway.layers.local.place import Place, given_place
-from fairway.layers.local.protocol import Answer, Ask
-
-pytestmark = pytest.mark.asyncio
+from fairway.layers.local.protocol import Answer, Ask, Decoder
 
 
 @pytest.fixture
@@ -123,3 +127,108 @@ async def test_who_follows_one_group_can_be_asked_without_the_others(place: Plac
             [],
             [("room", "work"), ("hall", "log")],
         ]
+
+
+# Whatever is said -------------------------------------------------------------------------------------------------
+
+
+class Nobody:
+    """Lets everybody in, and keeps nothing."""
+
+    def __init__(self) -> None:
+        self.engine = Engine(1000)
+
+    def greeted(self, peer: Peer, version: int, role: protocol.Role, prefix: str) -> Engine:
+        return self.engine
+
+    def arrived(self, peer: Peer) -> None: ...
+
+    def has_news(self, peer: Peer) -> None: ...
+
+    def has_subscribed(self, peer: Peer) -> None: ...
+
+    def left(self, peer: Peer) -> None: ...
+
+    def gone(self, peer: Peer) -> None: ...
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.is_ended = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return self.is_ended
+
+    def close(self) -> None:
+        self.is_ended = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+NAMES = st.sampled_from(["", "g.a", "work", "x" * protocol.MAX_NAME])
+BODIES = st.binary(max_size=40) | st.sampled_from(
+    [
+        protocol.follow("g", "work", 60)[8:],
+        b"\x03g.a",
+        b"\0" * 12,
+        b"\0" * 8 + b"x" * 400,
+        b"x" * 1500,
+        protocol.hello("suite")[6:],
+    ]
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(Ask)), NAMES, BODIES), max_size=12), st.booleans())
+def test_whatever_a_process_says_harms_nobody(frames: list[tuple[Ask, str, bytes]], greets: bool) -> None:
+    """It is carried out, or refused in a sentence; another process is served as ever, and memory is bounded."""
+    owner = Nobody()
+    peers = [Peer(owner) for _ in range(2)]
+    wires = [Wire() for _ in peers]
+    for peer, wire in zip(peers, wires, strict=True):
+        peer.connection_made(wire)
+    if greets:
+        peers[0].data_received(protocol.hello("suite"))
+    peers[0].data_received(b"".join(protocol.frame(*frame) for frame in frames))
+    peers[0].flush()
+
+    peers[1].data_received(protocol.hello("suite") + protocol.frame(Ask.FOLLOWING) + protocol.frame(Ask.PING))
+    peers[1].flush()
+
+    for peer in peers:
+        peer.connection_lost(None)
+    Decoder(Answer).feed(wires[0].written)
+    heard = Decoder(Answer).feed(wires[1].written)
+    assert [op for op, _, _ in heard if op in (Answer.FOLLOWERS, Answer.DONE)] == [Answer.FOLLOWERS, Answer.DONE]
+    assert owner.engine.size <= 2 * 1000
+    owner.engine.flush()
+    assert owner.engine.is_empty
+
+
+async def test_a_follower_with_a_name_that_cannot_be_told_is_refused(place: Place) -> None:
+    async with running(place), client(place) as one, client(place) as other:
+        await one.greeted()
+        await other.greeted()
+        await one.says(protocol.frame(Ask.FOLLOW, "room", struct.pack("!d", 60.0) + b"x" * 256))
+        assert "a name of 256 letters" in await one.refusal()
+        await other.says(protocol.frame(Ask.FOLLOWING))
+        assert await other.hears() == (Answer.FOLLOWERS, "", b"")
+
+
+async def test_more_than_could_be_taken_is_not_put_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_module, "QUEUE_BYTES", 1000)
+    async with running(place), client(place) as one, client(place) as other:
+        await one.greeted()
+        await other.greeted()
+        await one.says(*[protocol.frame(Ask.PUT_BACK, "work", b"x" * 400)] * 5)
+        assert "all queues together hold 2000 bytes" in await one.refusal()
+        await one.close()
+        await other.says(protocol.frame(Ask.FLUSH), protocol.frame(Ask.PING))
+        assert [await other.hears() for _ in range(2)] == [(Answer.DONE, "", b"\0\0\0\0")] * 2

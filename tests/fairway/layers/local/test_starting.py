@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 import signal
+import socket
 import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from tests.services.local import broker_id, end_broker
 
 from fairway.layers.backplane import Unavailable
 from fairway.layers.local import starting
+from fairway.layers.local.__main__ import main as command
 from fairway.layers.local.backplane import LocalBackplane
+from fairway.layers.local.connecting import connect
 from fairway.layers.local.place import Misplaced, Place, given_place
-from fairway.layers.local.starting import claim, start, start_process
+from fairway.layers.local.starting import answers, claim, start, start_process
 from fairway.testing.backplane_contract import DEADLINE, Process
 
 
@@ -105,6 +111,83 @@ def test_a_lock_that_somebody_else_holds_is_said(place: Place, monkeypatch: pyte
 def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(Misplaced, match=r"broker\.sock\.starting cannot be opened: No such file or directory"):
         start_process(given_place(str(tmp_path / "nowhere" / "broker.sock")))
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.ENOSPC, "No space left on device"), (errno.EROFS, "Read-only file system")]
+)
+def test_a_full_or_read_only_disk_is_said(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, said: str
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        with pytest.raises(Misplaced, match=rf"broker\.sock\.starting cannot be opened: {said}"):
+            start_process(place)
+        assert command(["--socket", place.path]) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "bind", fail)
+        assert command(["--socket", place.path]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == ["python -m fairway.layers.local"] * 2
+    assert all(said in line for line in lines)
+
+
+@pytest.mark.parametrize("which", ["lock", "starting"])
+def test_a_lock_that_is_a_link_is_not_followed(place: Place, tmp_path: Path, which: str) -> None:
+    os.symlink(tmp_path / "precious", getattr(place, which))
+
+    with pytest.raises((Misplaced, Unavailable), match="cannot be opened: Too many levels of symbolic links"):
+        start_process(place)
+    assert not (tmp_path / "precious").exists()
+
+
+def test_a_socket_that_is_a_link_is_replaced_and_not_followed(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("here")
+    os.symlink(tmp_path / "precious", place.path)
+    claimed = claim(place)
+    assert claimed is not None
+    claimed.listen().close()
+    claimed.release()
+
+    assert stat.S_ISSOCK(os.lstat(place.path).st_mode)
+    assert (tmp_path / "precious").read_text() == "here"
+
+
+def test_a_program_that_listens_there_and_is_no_broker_is_left_alone(place: Place) -> None:
+    def babble() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(place.path)
+        listening.listen()
+        thread = threading.Thread(target=babble)
+        thread.start()
+        assert claim(place) is None
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(DEADLINE)
+
+
+def test_a_stopped_broker_that_accepts_nobody_is_not_waited_for(place: Place) -> None:
+    with socket.socket(socket.AF_UNIX) as stopped, contextlib.ExitStack() as waiting:
+        stopped.bind(place.path)
+        stopped.listen(0)
+        for _ in range(8):
+            one = waiting.enter_context(socket.socket(socket.AF_UNIX))
+            one.setblocking(False)
+            if one.connect_ex(place.path):
+                break
+        assert answers(place), "it is there, though it hangs"
+        with pytest.raises(Unavailable, match="accepts no connections: it hangs, or has too many"):
+            asyncio.run(connect(cast(Any, None), place, None))
 
 
 def test_what_its_process_says_is_said(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
