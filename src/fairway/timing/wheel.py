@@ -17,6 +17,10 @@ is still unread in the sockets, so a deadline that passed meanwhile proves nothi
 of more than two ticks, the entries that are due are put off to the next call of `advance`, once. In between, the event
 loop reads from the sockets.
 
+Thousands of entries may become due in one tick: clients that came together and are all silent. Whatever else its loop
+has to do would wait for all of their handlers. So the owner says how many one call of `advance` may call, and calls
+again, in the next pass of the loop, while there are more.
+
 The default tick is a quarter of a second. This is a twentieth of the shortest default limit (5 seconds), and four
 wake-ups a second cost nothing noticeable. 512 slots cover 128 seconds, more than the longest usual limit (75 seconds),
 so that few entries are placed twice.
@@ -63,6 +67,7 @@ class Wheel:
 
     __slots__ = (
         "_awake",
+        "_behind",
         "_count",
         "_current",
         "_origin",
@@ -83,6 +88,7 @@ class Wheel:
         self._ring: list[dict[Entry, None]] = [_slot() for _ in range(slots)]
         self._current = 0  # the last tick that was advanced over
         self._count = 0
+        self._behind = False  # whether the last call left entries for the next one because they were too many
         self._awake = False
         self._unplaced: dict[Entry, float] = {}
         self._postponed: dict[Entry, None] = {}
@@ -151,10 +157,11 @@ class Wheel:
             del self._ring[slot][entry]
             self._ring[slot][successor] = None
 
-    def advance(self, now: float) -> None:
-        """Call all entries that are due, in the order of their ticks, and place each at its next deadline.
+    def advance(self, now: float, most: int | None = None) -> None:
+        """Call the entries that are due, in the order of their ticks, and place each at its next deadline.
 
-        After a standstill, the entries that became due in it are left for the next call. An entry that raises is
+        After `most` entries, the others are left for the next call, which `next_tick` then wants at once. After a
+        standstill, the entries that became due in it are left for the next call, too. An entry that raises is
         removed, and the others are still called. Then the errors are raised as an `ExceptionGroup`.
         """
         target = self._tick_begun(now)
@@ -162,18 +169,20 @@ class Wheel:
             self._wake(target)
         stalled = target - self._current > STALL_TICKS
         calling, due = list(self._postponed), self._collect(target)
-        if stalled:
-            self._postponed = dict.fromkeys(due)
-        else:
-            self._postponed = {}
+        if not stalled:
             calling += due
-        self._call(calling, now)
+            due = []
+        left = [] if most is None else calling[most:]
+        self._behind = bool(left)
+        self._postponed = dict.fromkeys(left + due)
+        self._call(calling[:most], now)
 
     def next_tick(self, now: float) -> float | None:
         """When to call `advance` next. None if nothing is scheduled.
 
-        This is always the next tick, even if it has no entry. So the owner need not move its timer for an earlier
-        deadline, and the wheel can tell a standstill from a time without entries.
+        This is `now` if the last call has left entries, and otherwise the next tick, even if it has no entry. So the
+        owner need not move its timer for an earlier deadline, and the wheel can tell a standstill from a time without
+        entries.
         """
         if not self._count:
             if self._awake:
@@ -182,6 +191,8 @@ class Wheel:
             return None
         if not self._awake:
             self._wake(self._tick_begun(now))
+        if self._behind:
+            return now
         return self._time_of(self._current + 1)
 
     def _wake(self, begun: int) -> None:

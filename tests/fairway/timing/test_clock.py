@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from fairway.timing.clock import Clock
+from fairway.timing.clock import CALLS_PER_PASS, Clock
+from fairway.timing.wheel import Wheel
 
 
 class Entry:
@@ -56,6 +57,27 @@ async def test_a_handler_that_raises_stops_neither_the_others_nor_the_clock(cloc
     async with asyncio.timeout(5.0):
         await later.called.wait()
     assert len(reported) == 1
+
+
+async def test_many_deadlines_of_one_tick_leave_room_for_others(clock: Clock) -> None:
+    called: list[int] = []
+
+    class Noting(Entry):
+        def handle_deadline(self, now: float) -> float | None:
+            called[-1] += 1
+            return super().handle_deadline(now)
+
+    clock.wheel = Wheel(clock.now, tick=0.001)
+    entries = [Noting() for _ in range(10 * CALLS_PER_PASS)]
+    deadline = clock.touch()
+    for entry in entries:
+        clock.schedule(entry, deadline)
+    async with asyncio.timeout(5.0):
+        while len(clock.wheel):
+            called.append(0)
+            await asyncio.sleep(0)
+    assert max(called) == CALLS_PER_PASS
+    assert sum(called) == len(entries)
 
 
 async def test_a_clock_that_was_stopped_calls_nobody(clock: Clock) -> None:

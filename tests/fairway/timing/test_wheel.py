@@ -278,6 +278,56 @@ def test_entries_of_one_tick_come_in_the_order_of_scheduling():
     assert order == list(range(100))
 
 
+def test_many_that_are_due_together_are_called_some_at_a_time_and_all_before_later_ones():
+    wheel, called = Wheel(START, tick=0.5), []
+    entries = []
+    for number in range(8):
+        entries.append(Deadline(START + 1 + number // 4 * 0.5, lambda now, number=number: called.append(number)))
+        wheel.schedule(entries[-1], entries[-1].at)
+    wheel.next_tick(START)
+    wheel.advance(START + 0.5, 3)
+    assert wheel.next_tick(START + 0.5) == START + 1
+
+    wheel.advance(START + 1, 3)
+    assert (called, wheel.next_tick(START + 1.1)) == ([0, 1, 2], START + 1.1)
+    wheel.cancel(entries[3])
+    wheel.advance(START + 1.5, 3)
+    assert (called, wheel.next_tick(START + 1.6)) == ([0, 1, 2, 4, 5, 6], START + 1.6)
+    wheel.advance(START + 1.7, 3)
+    assert (called, wheel.next_tick(START + 1.7)) == ([0, 1, 2, 4, 5, 6, 7], None)
+
+
+def test_those_that_a_stall_puts_off_wait_behind_those_that_were_too_many():
+    wheel, called = Wheel(START, tick=0.5), []
+    for number, at in enumerate([1.0, 1.0, 1.0, 4.0, 4.0]):
+        entry = Deadline(START + at, lambda now, number=number: called.append(number))
+        wheel.schedule(entry, entry.at)
+    wheel.next_tick(START)
+    wheel.advance(START + 1, 1)
+    wheel.advance(START + 5, 1)
+    assert (called, wheel.next_tick(START + 5)) == ([0, 1], START + 5)
+    wheel.advance(START + 5, 10)
+    assert called == [0, 1, 2, 3, 4]
+
+
+@given(st.lists(st.floats(0, 20), max_size=60), st.integers(1, 7))
+def test_with_a_bound_all_are_called_once_and_not_early(delays: list[float], most: int):
+    wheel, now = Wheel(START, tick=0.5), START
+    entries = [Deadline(START + delay) for delay in delays]
+    for entry in entries:
+        wheel.schedule(entry, entry.at)
+    calls = 0
+    while (tick := wheel.next_tick(now)) is not None:
+        now = tick
+        before = sum(len(one.asked) for one in entries)
+        wheel.advance(now, most)
+        assert sum(len(one.asked) for one in entries) <= before + most
+        calls += 1
+        assert calls < 1000
+    assert [one.fired for one in entries] == [one.asked for one in entries]
+    assert all(one.at <= one.fired[0] <= one.at + 0.5 + 1e-9 and len(one.fired) == 1 for one in entries)
+
+
 def test_after_a_stall_the_loop_reads_before_the_wheel_judges():
     wheel, entry = Wheel(START, tick=0.5), Deadline(START + 2)
     wheel.schedule(entry, entry.at)
