@@ -21,7 +21,7 @@ from fairway.delivery import Payload
 from fairway.server.output.outbox import Outbox
 from fairway.server.output.recipients import Recipient, Recipients, in_order
 from fairway.server.output.scheduler import Flushable
-from fairway.server.output.sweep import Sweep
+from fairway.server.output.sweep import BYTES_PER_WRITE, Sweep
 
 # For fewer a sweep is not worth setting up.
 FEW = 32
@@ -177,12 +177,19 @@ class Fanout:
             self._wake()
 
     def write(self, count: int) -> None:
-        """Write to about `count` sockets. A quarter of them is for the sweep, however many outboxes wait."""
+        """Write to about `count` sockets, or fewer if there is much for each.
+
+        A quarter of them is for the sweep, however many outboxes wait.
+        """
         outboxes = self.outboxes
         sweep = self.sweep
-        for _ in range(min(len(outboxes), count if sweep is None else count - count // 4)):
-            outboxes.popleft().flush()
-            count -= 1
+        most = count if sweep is None else count - count // 4
+        cost = 0
+        while outboxes and cost < most:
+            outbox = outboxes.popleft()
+            cost += 1 + outbox.size // BYTES_PER_WRITE
+            outbox.flush()
+        count -= min(cost, most)
         while sweep is not None and count > 0:
             count -= sweep.run(count)
             self.written += sweep.written

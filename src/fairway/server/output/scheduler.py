@@ -10,6 +10,10 @@ from fairway import delivery
 class Flushable(Protocol):
     """The part of an outbox that its schedulers use."""
 
+    @property
+    def size(self) -> int:
+        """How many bytes wait."""
+
     def flush(self) -> None:
         """Write the frames until the socket is full."""
 
