@@ -45,6 +45,12 @@ ENDINGS_PER_PASS = 16
 # such as a megabyte in ten milliseconds, is the only one of its pass.
 LONG_PER_PASS = 1 << 17
 
+# After such a message, others have the loop for themselves before the next long one: for so many seconds for each byte,
+# 3 ms for a megabyte. Whoever needs several passes, such as a view that goes to a thread and back a few times, would
+# otherwise wait for a long message in each of them. A shorter rest than that is none.
+LONG_REST = 3e-9
+SHORTEST_REST = 0.001
+
 # How many other consumers are woken in each pass, however many are woken by their clients.
 FEWEST_WAKES = WAKES_PER_PASS // 4
 
@@ -84,7 +90,7 @@ class Batch:
         self.carriers = SecondStage(self)
         self._sleepers: deque[Inbox] = deque()
         self._leavers = _Turns(ENDINGS_PER_PASS)
-        self._long = _Turns(LONG_PER_PASS)
+        self._long = _Turns(LONG_PER_PASS, LONG_REST)
         self._writes = FIRST_WRITES
         self._scheduled = self.is_filling = False
         self.received = self.written = 0
@@ -162,12 +168,19 @@ class Batch:
         if sleepers:
             _wake(sleepers, max(WAKES_PER_PASS - self._late, FEWEST_WAKES))
         endings, long = self._leavers.next_pass(), self._long.next_pass()
+        if self._long.rest:
+            self._loop.call_later(self._long.rest, self._end_rest)
+            self._long.rest = 0.0
         self.flush()
         left = self._dirty or self.carriers.dirty or self.fanout.is_busy
         if left or self._late or self._awake or sleepers or endings or long:
             self._loop.call_soon(self._end_of_pass)
         else:
             self._scheduled = False
+
+    def _end_rest(self) -> None:
+        self._long.is_resting = False
+        self.schedule()
 
     def flush(self) -> None:
         """Write everything for single sockets, and a part of the fanout."""
@@ -252,18 +265,30 @@ class SecondStage:
 
 
 class _Turns:
-    """Sleepers with weights. Each pass wakes some, until their weights reach `most`. The last one may exceed it."""
+    """Sleepers with weights. Each pass wakes some, until their weights reach `most`. The last one may exceed it.
 
-    __slots__ = ("_most", "_waiting", "_weight")
+    While others wait, a pass that was heavy is followed by a rest: `resting` seconds for each unit of its weight.
+    """
 
-    def __init__(self, most: int) -> None:
+    __slots__ = ("_most", "_resting", "_waiting", "_weight", "is_resting", "rest")
+
+    rest: float
+    """Seconds of the rest that `next_pass` has begun; 0 if it has not. The batch ends it, and sets both back."""
+
+    is_resting: bool
+    """Whether nobody has a turn now."""
+
+    def __init__(self, most: int, resting: float = 0.0) -> None:
         self._most = most
+        self._resting = resting
         self._waiting: deque[tuple[Sleeper, int]] = deque()
         self._weight = 0
+        self.rest = 0.0
+        self.is_resting = False
 
     def take(self, weight: int) -> bool:
         """Take a turn in this pass, for a consumer that is awake. False if none is left, or if others wait for one."""
-        if self._weight >= self._most or self._waiting:
+        if self._weight >= self._most or self._waiting or self.is_resting:
             return False
         self._weight += weight
         return True
@@ -277,7 +302,14 @@ class _Turns:
 
     def next_pass(self) -> bool:
         """Begin a pass: wake those whose turn it is. True if there were any."""
+        if self.is_resting:
+            return False
+        rest = self._weight * self._resting
         self._weight = 0
+        if self._waiting and rest >= SHORTEST_REST:
+            self.rest = rest
+            self.is_resting = True
+            return False
         while self._waiting and self._weight < self._most:
             sleeper, weight = self._waiting.popleft()
             self._weight += weight

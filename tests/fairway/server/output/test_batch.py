@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from fairway.asgi.websocket import WebSocketExchange
 from fairway.delivery import LONG_MESSAGE, NEXT_PASS, WAKES_PER_PASS, Inbox, Payload
 from fairway.protocols.websocket.frames import PLAIN
-from fairway.server.output.batch import ENDINGS_PER_PASS, FEWEST_WAKES, FIRST_WRITES, LONG_PER_PASS, MAX_DIRTY, Batch
+from fairway.server.output.batch import (
+    ENDINGS_PER_PASS,
+    FEWEST_WAKES,
+    FIRST_WRITES,
+    LONG_PER_PASS,
+    LONG_REST,
+    MAX_DIRTY,
+    Batch,
+)
 from fairway.server.output.outbox import Outbox
 
 DEADLINE = 10
@@ -49,15 +57,19 @@ class Socket(WebSocketExchange):
 
 
 class CountingLoop:
-    """The event loop; counts what is called soon."""
+    """The event loop; counts what is called soon, and keeps what is called later."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.calls = 0
+        self.later: list[tuple[float, Callable[[], object]]] = []
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         self.calls += 1
         self._loop.call_soon(callback)
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> None:
+        self.later.append((seconds, callback))
 
 
 @pytest.fixture
@@ -409,6 +421,33 @@ async def test_consumers_with_long_messages_are_woken_over_several_passes(
     await NEXT_PASS
     (late,), (waiter,) = waiting(batch, 1)
     late.put_long(message)
+    assert waiter.done()
+
+
+async def test_after_a_very_long_message_others_have_the_loop_before_the_next_one(
+    batch: Batch, loop: CountingLoop
+) -> None:
+    inboxes, waiters = waiting(batch, 3)
+    huge = "x" * (1 << 20)
+    for inbox in inboxes:
+        inbox.put_long(huge)
+    for count in (1, 2):
+        for _ in range(5):
+            await NEXT_PASS
+        assert (woken(waiters), len(loop.later)) == (count, count)
+        (late,), (waiter,) = waiting(batch, 1)
+        late.put_client("short")
+        assert waiter.done()
+        seconds, end = loop.later[-1]
+        assert seconds == pytest.approx(LONG_REST * len(huge))
+        end()
+    for _ in range(5):
+        await NEXT_PASS
+    assert (woken(waiters), len(loop.later)) == (3, 2)
+
+    # Nobody waits any more, so nobody rests.
+    (alone,), (waiter,) = waiting(batch, 1)
+    alone.put_long(huge)
     assert waiter.done()
 
 
