@@ -58,7 +58,7 @@ WALKED = 5_000
 for those of the newest connections that are not frozen yet. Fewer would mean more freezes.
 """
 
-FIRST, FEWEST, MANY = 200, 100, 500
+FIRST, FEWEST, MANY = 64, 32, 500
 """New connections until the first freeze, which shows how many objects there are for each, and the bounds for the next
 ones. An idle connection has 26, one that is in a consumer behind Django's middleware can have several hundred.
 """
