@@ -36,6 +36,7 @@ from fairway.server.management.one_process import OneProcess
 from fairway.server.management.views import pages_of
 from fairway.server.management.waiting import Waiting
 from fairway.server.tls import files
+from fairway.server.tls.guard import guarding
 from fairway.server.watchdog import watching
 from fairway.server.workers.board import BEAT_SECONDS
 from fairway.server.workers.worker import Worker
@@ -205,6 +206,7 @@ class _Life:
                 if self._config.tls is not None:
                     interval = self._config.limits.certificate_check_interval
                     serving.enter_context(files.watching(self._config.tls, asyncio.get_running_loop(), interval))
+                    serving.enter_context(guarding(self._server.context))
                 if on_ready is not None:
                     on_ready(self._server.addresses)
                 if self._worker is not None:

@@ -51,8 +51,12 @@ class Recorder:
 class Peer:
     """A client over memory, and its socket. `wire` is everything that has come over it."""
 
-    def __init__(self, raw: socket.socket, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
+    def __init__(
+        self, raw: socket.socket, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, secrets: Path | None = None
+    ) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if secrets is not None:
+            context.keylog_filename = str(secrets)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         context.maximum_version = version
@@ -115,15 +119,22 @@ class Peer:
         self.pump()
 
 
-def pair(folder: Path, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, buffer: int = 0) -> tuple[TlsSocket, Peer]:
-    """A server's TLS socket after its handshake, and the peer. `buffer`: bytes that the kernel keeps between them."""
+def pair(
+    folder: Path,
+    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+    buffer: int = 0,
+    secrets: Path | None = None,
+) -> tuple[TlsSocket, Peer]:
+    """A server's TLS socket after its handshake, and the peer. `buffer`: bytes that the kernel keeps between them.
+    `secrets`: the file for the peer's secrets.
+    """
     ours, theirs = socket.socketpair() if buffer else _tcp_pair()
     for end in (ours, theirs):
         end.setblocking(False)
         if buffer:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     endpoint = Credentials(limits(folder)).wrap(ours)
-    peer = Peer(theirs, version)
+    peer = Peer(theirs, version, secrets)
     peer.handshake()
     for _ in range(4):
         with contextlib.suppress(ssl.SSLWantReadError):
