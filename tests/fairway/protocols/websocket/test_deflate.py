@@ -11,6 +11,7 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 from websockets.frames import Frame, Opcode
 
 from fairway.protocols.websocket.deflate import (
+    MAX_DEFLATED_BYTES,
     WINDOW_BITS,
     DeflateEncoder,
     InflateError,
@@ -170,6 +171,16 @@ def test_messages_from_the_least_size_on_are_compressed() -> None:
 def test_the_least_size_counts_bytes_and_not_characters() -> None:
     first, _ = split(encoder(1, 1024).encode_text("é" * 512))
     assert first & RSV1
+
+
+def test_long_messages_stay_plain() -> None:
+    """Compressing one would stop everybody else for as long as that takes."""
+    ours = encoder(1, 0)
+    longest = b"x" * MAX_DEFLATED_BYTES
+    assert split(ours.encode_bytes(longest))[0] & RSV1
+    assert split(ours.encode_text(longest.decode()))[0] & RSV1
+    assert ours.encode_bytes(longest + b"x") == binary_frame(longest + b"x")
+    assert ours.encode_text(longest.decode() + "x") == text_frame(longest + b"x")
 
 
 def test_what_compression_does_not_shorten_stays_plain() -> None:
