@@ -21,14 +21,13 @@ from fairway.protocols.http2.events import (
     Terminated,
     WindowOpened,
 )
-from fairway.protocols.http2.frames import HEAD_SIZE, PREFACE, data_head
+from fairway.protocols.http2.frames import PREFACE, data_head
 from fairway.protocols.http2.limits import Http2Limits
 from fairway.protocols.http2.protocol import Http2Protocol
 from fairway.protocols.http2.response import PlainBlocks
 from fairway.protocols.http2.streams import Stream
 
 __all__ = [
-    "HEAD_SIZE",
     "PREFACE",
     "DataReceived",
     "ErrorCode",

@@ -43,6 +43,9 @@ _HEAD = struct.Struct(">IBI")
 unpack_head = _HEAD.unpack_from
 """Yields length and type in one number, the flags, and the stream with the reserved bit."""
 
+unpack_short_head = struct.Struct(">BHHI").unpack_from
+"""Yields the first byte of the length, its other two, type and flags in one number, and the stream."""
+
 pack_head = _HEAD.pack
 """`pack_head(length << 8 | type, flags, stream)`"""
 

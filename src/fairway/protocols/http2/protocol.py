@@ -17,8 +17,6 @@ connection window.
 
 from __future__ import annotations
 
-from typing import Any
-
 from fairway.protocols.http2.errors import ConnectionFault, ErrorCode, StreamFault
 from fairway.protocols.http2.events import Event
 from fairway.protocols.http2.frames import (
@@ -32,6 +30,7 @@ from fairway.protocols.http2.frames import (
     goaway_frame,
     ping_frame,
     unpack_head,
+    unpack_short_head,
 )
 from fairway.protocols.http2.limits import Http2Limits
 from fairway.protocols.http2.receiving import HANDLERS
@@ -51,7 +50,8 @@ class Http2Protocol(ConnectionState):
 
     def __init__(self, limits: Http2Limits, now: float) -> None:
         super().__init__(limits, now)
-        self._held: bytearray | None = None  # the beginning of a frame, or of the preface
+        # The beginning of a frame, or of the preface. None between two frames, unless a field block is incomplete.
+        self._held: bytearray | None = None
 
     # -- what the peer sends
 
@@ -77,31 +77,31 @@ class Http2Protocol(ConnectionState):
             self.fail(fault, events)
         return events
 
-    def receive_message(self, data: bytes, begin: int, now: float) -> tuple[Any, int] | None:
-        """Take what most frames of a WebSocket are: a whole DATA frame for a tunnel whose content is taken as it comes.
-        Return the reader of its stream, and where it ends; its content is all that follows its head. None for all else,
-        and where something is due: then nothing has changed, and what begins there is for `receive_data`.
+    def receive_messages(self, data: bytes) -> bytes:
+        """Take the messages at the beginning of a read: whole DATA frames of tunnels whose content is taken as it
+        comes. Each goes to the reader of its stream (`Stream.take_all`). Return the rest, which is for `receive_data`.
+        It begins with anything else, or with a frame after which a WINDOW_UPDATE is due.
         """
-        start = begin + HEAD_SIZE
-        # The kind of the frame first: a connection that carries requests only pays for no more than that.
-        if start > len(data) or data[begin + 3] != DATA or self._held is not None or self.heads.partial is not None:
-            return None
-        first, flags, number = unpack_head(data, begin)
-        size = first >> 8
-        stop = start + size
-        if flags or stop > len(data) or not size or size > LARGEST_FRAME:
-            return None
-        stream = self.streams.get(number)
-        if stream is None or stream.reader is None:
-            return None
-        inbound = self.inbound - size
-        left = stream.inbound - size
-        if inbound * 2 <= self.limits.connection_window or left * 2 <= stream.target:
-            return None
-        self.budget.now = now
-        self.inbound = inbound
-        stream.inbound = left
-        return stream.reader, stop
+        if self._held is not None:
+            return data
+        begin, end = 0, len(data)
+        while (start := begin + HEAD_SIZE) < end:
+            high, size, kind_and_flags, number = unpack_short_head(data, begin)
+            stop = start + size
+            stream = self.streams.get(number)
+            if kind_and_flags or high or not size or stop > end or stream is None or stream.reader is None:
+                break  # DATA without flags is 0
+            inbound = self.inbound - size
+            left = stream.inbound - size
+            if inbound * 2 <= self.limits.connection_window or left * 2 <= stream.target or size > LARGEST_FRAME:
+                break
+            self.inbound = inbound
+            stream.inbound = left
+            stream.reader.data_received(data[start:stop])
+            if stop == end:
+                return b""
+            begin = stop
+        return data[begin:]
 
     def _take_frames(self, data: bytes, events: list[Event]) -> None:
         position = 0
@@ -127,7 +127,7 @@ class Http2Protocol(ConnectionState):
             except StreamFault as fault:
                 self.fail_stream(number, fault, events)
             position = stop
-        if position < end:
+        if position < end or self.heads.partial is not None:
             self._held = bytearray(data[position:])
 
     def _take_preface(self, data: bytes) -> bytes:

@@ -66,7 +66,7 @@ CLOSED_WINDOW = -(1 << 62)
 """The window of a stream that takes nothing any more: too small for anything."""
 
 # What is known of the exchange.
-_IS_HEAD, _TAKES_TRAILERS, _IS_TUNNEL, _WITHOUT_CONTENT, _WANTS_TRAILERS, IS_TAKEN = 1, 2, 4, 8, 16, 32
+_IS_HEAD, _TAKES_TRAILERS, IS_TUNNEL, _WITHOUT_CONTENT, _WANTS_TRAILERS, IS_TAKEN = 1, 2, 4, 8, 16, 32
 
 
 class StreamHost(Protocol):
@@ -101,6 +101,13 @@ class StreamHost(Protocol):
     """What the next field block has to begin with, if anything."""
 
 
+class Reader(Protocol):
+    """Takes the content of a tunnel."""
+
+    def data_received(self, data: bytes, /) -> None:
+        """Content has arrived. It must not pass bytes from the peer to the protocol before it returns."""
+
+
 class Stream:
     """The server's side of one stream. Calls return bytes; send them in the order of the calls."""
 
@@ -124,7 +131,7 @@ class Stream:
     owner: Any
     """The server's own object for this stream. The server sets it, and finds it in events."""
 
-    reader: Any
+    reader: Reader | None
     """Who gets the content of a tunnel as it arrives; None while more than the windows has to be looked at. Set by
     `take_all`.
     """
@@ -173,7 +180,7 @@ class Stream:
         """Note what the request means for its response. (For the connection.)"""
         self.flags = (
             (_IS_HEAD if method == "HEAD" else 0)
-            | (_IS_TUNNEL if is_tunnel else 0)
+            | (IS_TUNNEL if is_tunnel else 0)
             | (_TAKES_TRAILERS if takes_trailers else 0)
         )
 
@@ -226,7 +233,7 @@ class Stream:
         return head + pack_head(size << 8 | DATA, END_STREAM, number) + content + self._after_end()
 
     def _is_plain(self, size: int) -> bool:
-        return not self.flags & _IS_TUNNEL and (size > 0 or not self.flags & _IS_HEAD)
+        return not self.flags & IS_TUNNEL and (size > 0 or not self.flags & _IS_HEAD)
 
     def send_informational(self, status: int, headers: Iterable[Header]) -> bytes:
         """Return an interim response: 100, 103, ... (RFC 9110 section 15.2)."""
@@ -260,7 +267,7 @@ class Stream:
         if trailers:
             self.flags |= _WANTS_TRAILERS
         if status > 299:
-            self.flags &= ~_IS_TUNNEL  # the tunnel is refused: this is an ordinary response
+            self.flags &= ~IS_TUNNEL  # the tunnel is refused: this is an ordinary response
             self.reader = None
         self._state = _CONTENT
         return block
@@ -344,7 +351,7 @@ class Stream:
             budget.earn()
         if self.has_ended:
             return protocol.forget(self, False)
-        if self.flags & _IS_TUNNEL:
+        if self.flags & IS_TUNNEL:
             return b""
         self.discarding_since = budget.now
         protocol.unread -= self.unread
@@ -416,14 +423,14 @@ class Stream:
             due += protocol.credit_due()
         return due
 
-    def take_all(self, reader: Any = None) -> bytes:
+    def take_all(self, reader: Reader | None = None) -> bytes:
         """From now on, until `hold`, content counts as taken when it arrives, and needs no `credit`. What has arrived
         counts as taken as well. Return the WINDOW_UPDATEs that are due.
 
-        `Http2Protocol.receive_message` returns `reader` for frames of a tunnel.
+        If the stream is a tunnel, `reader` gets it from `Http2Protocol.receive_messages`, which makes no events.
         """
         self.flags |= IS_TAKEN
-        is_plain = self.flags & _IS_TUNNEL and not self.has_ended and self.expected == UNKNOWN
+        is_plain = self.flags & IS_TUNNEL and not self.has_ended and self.expected == UNKNOWN
         self.reader = reader if is_plain else None
         return self.credit(self.unread)
 

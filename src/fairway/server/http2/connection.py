@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 
 from fairway.asgi.scope import Address, Entrance, origin
 from fairway.protocols.http2 import (
-    HEAD_SIZE,
     DataReceived,
     ErrorCode,
     GoingAway,
@@ -139,15 +138,9 @@ class Http2Connection(asyncio.Protocol):
         protocol = self.protocol
         self.watch.heard_at = now = self.context.now
         self.context.batch.carriers.received += len(data)
-        begin, end = 0, len(data)
-        while begin < end:
-            message = protocol.receive_message(data, begin, now)
-            if message is None:
-                self._receive(protocol, data[begin:], now)
-                break
-            reader, stop = message
-            reader.data_received(data[begin + HEAD_SIZE : stop])
-            begin = stop
+        rest = protocol.receive_messages(data)
+        if rest:
+            self._receive(protocol, rest, now)
         if outbox.blocked and outbox.size >= outbox.high_water:
             outbox.pause_reading()  # a client that takes no answers is not read: `resume_writing` resumes
 

@@ -110,7 +110,7 @@ class StreamTransport:
             self._connection.context.admission.websocket_joined(self._connection.websockets)
         self._protocol = cast(StreamProtocol, protocol)
         if self._reading and not self._is_closing:
-            self._writer.write(self._stream.take_all(protocol))
+            self._writer.write(self._stream.take_all(self._protocol))
 
     def get_extra_info(self, name: str, default: Any = None, /) -> Any:
         return self._writer.stalled_since(self._stream, 0.0) if name == "moved_at" else default

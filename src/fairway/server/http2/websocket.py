@@ -14,8 +14,8 @@ from fairway.protocols.websocket import handshake
 from fairway.server.admission import TOO_MANY, TOO_MANY_OF_ADDRESS
 from fairway.server.http2.handshake import Answer, ConnectHandshake
 from fairway.server.http2.transport import Carrying, StreamTransport
+from fairway.server.http2.wire import StreamWire
 from fairway.server.websocket.metered import websocket_kind
-from fairway.server.wire import Wire
 
 
 class Entered(Carrying, Protocol):
@@ -48,7 +48,7 @@ def open_websocket(connection: Entered, stream: Stream, head: RequestHead, ended
         context.access.websocket_rejected(scope, TOO_MANY_OF_ADDRESS[0])
         return
     transport = StreamTransport(connection, stream)
-    wire = Wire(transport, context, None, transport)
+    wire = StreamWire(transport, context, None, transport)
     opening = ConnectHandshake(context, Answer(context, connection.writer, stream, wire), offer)
     websocket = websocket_kind(context.limits)(context, wire, opening, scope)
     if context.admission.addresses is not None:

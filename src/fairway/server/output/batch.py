@@ -67,18 +67,21 @@ class Batch:
         "_leavers",
         "_long",
         "_loop",
-        "_scheduled",
         "_sleepers",
         "_writes",
         "carriers",
         "fanout",
         "is_filling",
+        "is_scheduled",
         "received",
         "written",
     )
 
     is_filling: bool
     """Whether the outboxes of the first stage are being flushed, perhaps into those of the second stage."""
+
+    is_scheduled: bool
+    """Whether something will be written at the end of this pass. Read-only for others."""
 
     received: int
     """How many bytes the connections of the first stage have read. They count this themselves."""
@@ -92,7 +95,7 @@ class Batch:
         self._leavers = _Turns(ENDINGS_PER_PASS)
         self._long = _Turns(LONG_PER_PASS, LONG_REST)
         self._writes = FIRST_WRITES
-        self._scheduled = self.is_filling = False
+        self.is_scheduled = self.is_filling = False
         self.received = self.written = 0
         # How many consumers were woken and have not parked yet: since the last end of a pass, and before it. `parked`
         # does not say which consumer it is, so the older ones are assumed to park first.
@@ -103,7 +106,7 @@ class Batch:
         """Remember an outbox that has become dirty."""
         dirty = self._dirty
         dirty.append(outbox)
-        if not self._scheduled:
+        if not self.is_scheduled:
             self._schedule()
         elif len(dirty) >= MAX_DIRTY:
             # Flushing in between is harmless: an outbox that is appended to again is added again.
@@ -111,7 +114,7 @@ class Batch:
 
     def woken(self) -> None:
         self._awake += 1
-        if not self._scheduled:
+        if not self.is_scheduled:
             self._schedule()
 
     def may_wake(self) -> bool:
@@ -149,11 +152,11 @@ class Batch:
 
     def schedule(self) -> None:
         """Flush at the end of this pass."""
-        if not self._scheduled:
+        if not self.is_scheduled:
             self._schedule()
 
     def _schedule(self) -> None:
-        self._scheduled = True
+        self.is_scheduled = True
         self._loop.call_soon(self._end_of_pass)
 
     def _end_of_pass(self) -> None:
@@ -176,7 +179,7 @@ class Batch:
         if left or self._late or self._awake or sleepers or endings or long:
             self._loop.call_soon(self._end_of_pass)
         else:
-            self._scheduled = False
+            self.is_scheduled = False
 
     def _end_rest(self) -> None:
         self._long.is_resting = False
@@ -243,11 +246,12 @@ class SecondStage:
 
     def add(self, outbox: Flushable) -> None:
         """Remember an outbox that has become dirty."""
-        self.dirty.append(outbox)
-        if len(self.dirty) >= MAX_DIRTY and not self._batch.is_filling:
-            self._batch.flush_dirty()
-        else:
-            self._batch.schedule()
+        dirty, batch = self.dirty, self._batch
+        dirty.append(outbox)
+        if not batch.is_scheduled:
+            batch.schedule()
+        elif len(dirty) >= MAX_DIRTY and not batch.is_filling:
+            batch.flush_dirty()
 
     def flush(self) -> None:
         """Flush all dirty outboxes."""

@@ -126,14 +126,15 @@ class Outbox:
         if self.scheduler.fanout.sweep is not None:
             self.scheduler.fanout.bring_forward(self)
         frames = self.frames
-        size = self.size = self.size + len(frame)
         if frames is None:
+            self.size = len(frame)
             self.frames = frame if type(frame) is bytes else [frame]
             if is_broadcast:
                 self.scheduler.fanout.add(self)
             else:
                 self.scheduler.add(self)
             return False
+        size = self.size = self.size + len(frame)
         if type(frames) is list:
             frames.append(frame)
         else:

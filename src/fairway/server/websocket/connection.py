@@ -91,17 +91,18 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     def data_received(self, data: bytes) -> None:
         # This is called for every read, so frequent cases return early: the Pong of an idle client, then one message
         # that the consumer gets at once. What follows the loop matters only for reads that hold more.
-        self._context.batch.received += len(data)
+        size = len(data)
+        self._context.batch.received += size
         core = self._core
         if core is None:
             self._keep_early(data)
             return
-        if len(data) == 6 and core.receive_pong(data, self._context.now):
+        if size == 6 and core.receive_pong(data, self._context.now):
             return
         if core.decoder.pending:
             core.keep(data, self._context.now)  # the transport had read it before reading stopped
             return
-        if len(data) >= LARGE_READ and not core.decoder.is_finished and not self._context.backlog.may_decode(len(data)):
+        if size >= LARGE_READ and not core.decoder.is_finished and not self._context.backlog.may_decode(size):
             core.keep(data, self._context.now)
             self._pause_reading()
             return

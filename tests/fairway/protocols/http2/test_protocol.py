@@ -479,18 +479,46 @@ class Recording:
 # The straight line of a WebSocket's messages
 
 
-def test_messages_of_a_tunnel_are_taken_without_an_event():
+class Reader:
+    """Of one tunnel: notes what it gets."""
+
+    def __init__(self, notes, name=""):
+        self._notes = notes
+        self._name = name
+
+    def data_received(self, data):
+        self._notes.append((self._name, data))
+
+
+def test_messages_of_tunnels_are_taken_without_an_event():
     protocol, stream = opened(headers(1, WEBSOCKET, END_HEADERS))
-    stream.take_all("reader")
+    protocol.receive_data(headers(3, WEBSOCKET, END_HEADERS), 0.0)
+    got = []
+    stream.take_all(Reader(got, "first"))
+    protocol.streams[3].take_all(Reader(got, "second"))
     before = protocol.inbound, stream.inbound
 
-    read = data(1, b"message") + data(1, b"another")
-    assert protocol.receive_message(read, 0, 5.0) == ("reader", 16)
-    assert (protocol.inbound, stream.inbound) == (before[0] - 7, before[1] - 7)
-    assert protocol.receive_message(read, 16, 5.0) == ("reader", 32)
-    assert protocol.receive_message(read, 32, 5.0) is None
-    assert (protocol.inbound, stream.inbound) == (before[0] - 14, before[1] - 14)
-    assert (protocol.unread, stream.unread, protocol.out, protocol.budget.now) == (0, 0, b"", 5.0)
+    read = data(1, b"message") + data(3, b"x") + data(1, b"another")
+    ping = frame(6, 0, 0, b"12345678")
+    assert protocol.receive_messages(read + ping) == ping
+    assert got == [("first", b"message"), ("second", b"x"), ("first", b"another")]
+    assert (protocol.inbound, stream.inbound) == (before[0] - 15, before[1] - 14)
+    assert (protocol.unread, stream.unread, protocol.out) == (0, 0, b"")
+
+
+def test_a_reader_may_end_the_connection():
+    protocol, stream = opened(headers(1, WEBSOCKET, END_HEADERS))
+    got = []
+
+    class Ending(Reader):
+        def data_received(self, data):
+            super().data_received(data)
+            protocol.terminate(ErrorCode.NO_ERROR, "")
+
+    stream.take_all(Ending(got))
+    assert protocol.receive_messages(FRAME * 2) == FRAME
+    assert got == [("", b"message")]
+    assert protocol.receive_data(FRAME, 0.0) == []
 
 
 FRAME = data(1, b"message")
@@ -516,14 +544,15 @@ FRAME = data(1, b"message")
 )
 def test_what_is_not_one_message_of_a_tunnel_is_for_receive_data(sample):
     protocol, stream = opened(headers(1, WEBSOCKET, END_HEADERS))
-    stream.take_all("reader")
+    got = []
+    stream.take_all(Reader(got))
     protocol.receive_data(post(3) + headers(5, (*WEBSOCKET, (b"content-length", b"7")), END_HEADERS), 0.0)
-    protocol.streams[3].take_all("reader")
-    protocol.streams[5].take_all("reader")
+    protocol.streams[3].take_all(Reader(got))
+    protocol.streams[5].take_all(Reader(got))
     before = protocol.inbound, stream.inbound
 
-    assert protocol.receive_message(sample, 0, 5.0) is None
-    assert (protocol.inbound, stream.inbound, protocol.budget.now) == (*before, 0.0)
+    assert protocol.receive_messages(sample) == sample
+    assert (got, protocol.inbound, stream.inbound) == ([], *before)
 
 
 @pytest.mark.parametrize(
@@ -531,7 +560,8 @@ def test_what_is_not_one_message_of_a_tunnel_is_for_receive_data(sample):
 )
 def test_no_message_is_taken_while_there_is_something_to_be_looked_at(state):
     protocol, stream = opened(headers(1, WEBSOCKET, END_HEADERS))
-    stream.take_all("reader")
+    got = []
+    stream.take_all(Reader(got))
     if state == "held":
         stream.hold()
     elif state == "unread":
@@ -542,7 +572,7 @@ def test_no_message_is_taken_while_there_is_something_to_be_looked_at(state):
         stream.reset(ErrorCode.CANCEL)
     elif state == "ended":
         protocol.receive_data(data(1, b"", 1), 0.0)
-        stream.take_all("reader")
+        stream.take_all(Reader(got))
     elif state == "block":
         protocol.receive_data(headers(3, GET, 1), 0.0)
     elif state == "frame":
@@ -552,7 +582,7 @@ def test_no_message_is_taken_while_there_is_something_to_be_looked_at(state):
     else:
         protocol.terminate(ErrorCode.NO_ERROR, "")
 
-    assert protocol.receive_message(FRAME, 0, 0.0) is None
+    assert (protocol.receive_messages(FRAME), got) == (FRAME, [])
 
 
 reads = st.one_of(
@@ -568,24 +598,23 @@ reads = st.one_of(
 
 @given(st.lists(st.tuples(st.sampled_from(["", "", "", "hold", "take"]), reads), max_size=30))
 def test_with_the_straight_line_everything_is_as_without_it(steps):
-    """`receive_message` before `receive_data`, and `receive_data` alone: the same content, and the same answers."""
+    """`receive_messages` before `receive_data`, and `receive_data` alone: the same content, and the same answers."""
 
     def run(is_straight):
         protocol, first = opened(headers(1, WEBSOCKET, END_HEADERS))
         protocol.receive_data(headers(3, WEBSOCKET, END_HEADERS), 0.0)
-        seen = [protocol.data_to_send(), first.take_all(1), protocol.streams[3].take_all(3)]
+        seen = []
+        readers = Reader(seen, 1), Reader(seen, 3)
+        seen += [protocol.data_to_send(), first.take_all(readers[0]), protocol.streams[3].take_all(readers[1])]
         for step, read in steps:
             if step and 1 in protocol.streams:
-                seen.append(protocol.streams[1].hold() if step == "hold" else protocol.streams[1].take_all(1))
-            begin = 0
-            while is_straight and (message := protocol.receive_message(read, begin, 1.0)) is not None:
-                reader, stop = message
-                seen.append(("DataReceived", reader, read[begin + 9 : stop], False))
-                begin = stop
-            if begin < len(read):
-                seen += map(described, protocol.receive_data(read[begin:], 1.0))
+                seen.append(protocol.streams[1].hold() if step == "hold" else protocol.streams[1].take_all(readers[0]))
+            rest = protocol.receive_messages(read) if is_straight else read
+            if rest:
+                events = [described(event) for event in protocol.receive_data(rest, 1.0)]
+                seen += [one[1:3] if one[0] == "DataReceived" and not one[3] else one for one in events]
             windows = [(one.inbound, one.unread, one.target) for one in protocol.streams.values()]
-            seen += [protocol.data_to_send(), protocol.inbound, protocol.unread, windows, protocol.budget.now]
+            seen += [protocol.data_to_send(), protocol.inbound, protocol.unread, windows]
         return [one for one in seen if one != b""]
 
     assert run(True) == run(False)

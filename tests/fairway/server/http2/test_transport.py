@@ -114,7 +114,7 @@ class Line:
             loop=loop, touch=lambda: self.now, linger_seconds=LINGER, admission=self.admission
         )
         self.socket = Socket()
-        batch = Batch(loop)
+        self.batch = batch = Batch(loop)
         self.outbox: Any = Outbox(self.socket, batch, 65536, 1 << 22)
         self.outbox.scheduler = batch.carriers
         self.socket.outbox = self.outbox
