@@ -63,7 +63,9 @@ SETTINGS_ACK = pack_head(SETTINGS, ACK, 0)
 
 
 def parse_settings(payload: bytes) -> dict[int, int]:
-    """Check all settings, and return the last value of each (RFC 9113 section 6.5.2): earlier ones have no effect."""
+    """Check all settings, and return the last value of each (RFC 9113 section 6.5.2): earlier ones have no effect. Only
+    of the size of the table it is the smallest, because our next field block has to say that (RFC 7541 section 4.2).
+    """
     if len(payload) % 6:
         raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS that are not pairs: RFC 9113 section 6.5")
     settings: dict[int, int] = {}
@@ -78,7 +80,7 @@ def parse_settings(payload: bytes) -> dict[int, int]:
             raise ConnectionFault(
                 ErrorCode.PROTOCOL_ERROR, "SETTINGS_MAX_FRAME_SIZE out of its range: RFC 9113 section 6.5.2"
             )
-        settings[name] = value
+        settings[name] = min(value, settings.get(name, value)) if name == HEADER_TABLE_SIZE else value
     return settings
 
 

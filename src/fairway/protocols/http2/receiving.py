@@ -40,7 +40,7 @@ from fairway.protocols.http2.hpack.encoder import SHRINK
 from fairway.protocols.http2.patience import BYTES_PER_TOKEN, RESET, SETTINGS, TRIFLE
 from fairway.protocols.http2.request import Refused
 from fairway.protocols.http2.state import ConnectionState
-from fairway.protocols.http2.streams import IS_TAKEN, UNKNOWN, Stream
+from fairway.protocols.http2.streams import IS_TAKEN, IS_TUNNEL, UNKNOWN, Stream
 
 _END_STREAM = frames.END_STREAM
 _PADDED = frames.PADDED
@@ -72,7 +72,6 @@ def on_data(
         state.spend(0 if size else TRIFLE)
         return
     if stream.has_ended:
-        state.out += state.credit_due()
         raise StreamFault(_STREAM_CLOSED, "DATA behind END_STREAM: RFC 9113 section 5.1")
     stream.inbound = left = stream.inbound - size
     if flags & _PADDED:
@@ -189,7 +188,7 @@ def _on_block(
 ) -> None:
     if number > state.numbers.highest:
         if state.numbers.last is not None:
-            state.heads.skip(block)
+            _skip(state, block)
         elif state.is_full:
             _refuse(state, number, block, events)
         else:
@@ -200,11 +199,17 @@ def _on_block(
         _on_trailers(state, stream, ended, block, events)
         return
     if state.numbers.is_ignored(number):
-        state.heads.skip(block)
+        _skip(state, block)
     elif state.numbers.has_gaps:
         raise ConnectionFault(_PROTOCOL_ERROR, "HEADERS on a stream that was left out: RFC 9113 section 5.1.1")
     else:
         raise ConnectionFault(_STREAM_CLOSED, "HEADERS on a closed stream: RFC 9113 section 5.1")
+
+
+def _skip(state: ConnectionState, block: bytes) -> None:
+    """Decode a block that nobody needs, at the peer's cost."""
+    state.heads.skip(block)
+    state.spend(TRIFLE + len(block) // BYTES_PER_TOKEN)
 
 
 def _begin(
@@ -242,17 +247,19 @@ def _begin(
 
 def _refuse(state: ConnectionState, number: int, block: bytes, events: list[Event]) -> None:
     state.numbers.open(number)
-    state.heads.skip(block)
     state.numbers.remember(number)
     state.out += frames.rst_stream_frame(number, ErrorCode.REFUSED_STREAM)
     events.append(StreamRefused(number))
-    state.spend(TRIFLE)
+    _skip(state, block)
 
 
 def _on_trailers(state: ConnectionState, stream: Stream, ended: bool, block: bytes, events: list[Event]) -> None:
     if stream.has_ended:
         state.heads.skip(block)
         raise StreamFault(_STREAM_CLOSED, "HEADERS behind END_STREAM: RFC 9113 section 5.1")
+    if stream.flags & IS_TUNNEL:
+        state.heads.skip(block)
+        raise StreamFault(_PROTOCOL_ERROR, "HEADERS in a tunnel: RFC 9113 section 8.5")
     state.heads.check_trailers(block)
     if not ended:
         raise StreamFault(_PROTOCOL_ERROR, "trailers without END_STREAM: RFC 9113 section 8.1")

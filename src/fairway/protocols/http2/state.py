@@ -157,6 +157,7 @@ class ConnectionState:
         if stream is not None:
             self.out += self.lose(stream, True)
             events.append(StreamReset(stream, fault.code, fault.reason))
+        self.out += self.credit_due()  # if the frame was DATA: the windows of other streams must not shrink
         self.spend(FAULT)
 
     def fail(self, fault: ConnectionFault, events: list[Event]) -> None:

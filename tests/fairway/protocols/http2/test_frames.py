@@ -78,6 +78,10 @@ def test_6_5_2_of_settings_the_last_values_hold():
     assert frames.parse_settings(b"") == {}
 
 
+def test_7541_4_2_of_the_sizes_of_the_table_the_smallest_counts():
+    assert frames.parse_settings(b"\0\1\0\0\1\0\0\1\0\0\0\7\0\1\0\0\x10\0") == {1: 7}
+
+
 @pytest.mark.parametrize(
     ("payload", "code"),
     [

@@ -75,6 +75,7 @@ ATTACKS = {
     "RST_STREAM of a stream that is gone": lambda: itertools.chain(
         [headers(1, GET[1:])], itertools.repeat(rst_stream(1))
     ),
+    "HEADERS for a stream that is gone": lambda: itertools.chain([headers(1, GET[1:])], itertools.repeat(headers(1))),
     "empty CONTINUATION (CVE-2024-28182)": lambda: itertools.chain(
         [frame(HEADERS, 0, 1, BLOCK)], itertools.repeat(frame(CONTINUATION, 0, 1))
     ),
@@ -113,6 +114,20 @@ def test_each_flood_ends_with_calm(name):
     assert frames(said)[-1][3][4:8] == struct.pack(">I", ErrorCode.ENHANCE_YOUR_CALM)
     assert peak < 3_000_000
     assert protocol.streams == {}
+
+
+def test_requests_behind_our_goaway_have_an_end():
+    protocol = started()
+    protocol.shut_down()
+    count = 0
+    while not protocol.is_closed:
+        assert count < 1000
+        events = protocol.receive_data(headers(2 * count + 1), 0.0)
+        count += 1
+
+    assert isinstance(events[-1], Terminated)
+    assert events[-1].code is ErrorCode.ENHANCE_YOUR_CALM
+    assert count > 100, "as many as may be on their way"
 
 
 def test_who_has_its_requests_answered_may_reset_some():

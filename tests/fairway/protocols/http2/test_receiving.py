@@ -21,6 +21,7 @@ from tests.fairway.protocols.http2.wire import (
     PUSH_PROMISE,
     RST_STREAM,
     SETTINGS,
+    WEBSOCKET,
     WINDOW_UPDATE,
     content,
     data,
@@ -266,6 +267,9 @@ STREAM_FAULTS = {
     "8.1 a pseudo-header field in trailers": (
         post(1) + headers(1, [(b":path", b"/")]), PROTOCOL, "pseudo-header field in trailers: RFC 9113 section 8.1",
     ),
+    "8.5 HEADERS in a tunnel": (
+        headers(1, WEBSOCKET, 4) + headers(1, [(b"x", b"y")]), PROTOCOL, "HEADERS in a tunnel: RFC 9113 section 8.5",
+    ),
     "8.2 a malformed trailer": (
         post(1) + headers(1, [(b"X", b"y")]), PROTOCOL, "field name is not in lower case: RFC 9113 section 8.2.1",
     ),
@@ -336,6 +340,16 @@ def test_5_1_what_comes_for_a_stream_that_we_have_reset_is_ignored_and_credited(
     assert protocol.receive_data(data(1, b"x" * 16384) * 2 + block + data(1, b"", 1), 0) == []
     assert frames(protocol.data_to_send()) == [(WINDOW_UPDATE, 0, 0, struct.pack(">I", 32768))]
     assert protocol.unread == 0
+
+
+@pytest.mark.parametrize("flags", [0, END_STREAM, PADDED])
+def test_6_9_1_content_that_is_a_fault_is_credited_to_the_connection(flags):
+    protocol = started(connection_window=65535)
+    for number in range(1, 17, 2):
+        assert protocol.inbound >= 16384, "the peer can send nothing more"
+        protocol.receive_data(post(number, (b"content-length", b"1")), 0)
+        (event,) = protocol.receive_data(data(number, bytes(16384), flags), 0)
+        assert (event.stream.number, event.code) == (number, PROTOCOL)
 
 
 def test_4_3_blocks_for_streams_that_we_have_reset_change_the_table():

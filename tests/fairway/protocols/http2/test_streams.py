@@ -676,7 +676,7 @@ def test_7541_4_2_after_a_smaller_table_the_next_block_begins_with_that():
 
 def test_the_same_for_a_whole_response():
     protocol, stream = opened(headers(1))
-    protocol.receive_data(settings((1, 100)), 0)
+    protocol.receive_data(settings((1, 100), (1, 4096)), 0)
     ((_, _, _, block),) = frames(stream.send_whole(200, (), b"", BLOCKS))
 
     assert block[:1] == b"\x20"
