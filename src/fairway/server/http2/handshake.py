@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class Answer:
-    """The answer to an extended CONNECT. Its head is a frame of its own; its content goes over the stream's wire.
+    """The answer to an extended CONNECT. Its head is a frame of its own; its content goes over the stream's wire. If
+    the stream was reset, nothing is sent. The application is told in the next pass of the loop, and makes no mistake.
 
     (`fairway.server.websocket.handshake.Carrier`)
     """
@@ -31,6 +32,8 @@ class Answer:
         self._wire = wire
 
     def send_start(self, status: int, headers: Headers, trailers: bool) -> None:
+        if not self._stream.is_open:
+            return
         defaults = self._context.defaults().fields
         try:
             frame = self._stream.send_response(status, headers, default_headers=defaults)
@@ -39,6 +42,8 @@ class Answer:
         self._writer.write(frame)
 
     def send_body(self, data: bytes, more: bool) -> bool:
+        if not self._stream.is_open:
+            return False
         try:
             is_wanted = self._stream.admit(len(data), more)
         except LocalProtocolError as error:
