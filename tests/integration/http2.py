@@ -66,6 +66,7 @@ class Http2Client:
         self._unparsed = b""
         self._by_hand: set[int] = set()
         self.resets: dict[int, int] = {}
+        """Of each stream that the server has reset the code, even if its answer was complete before."""
         self.raw_heads: dict[int, dict[bytes, bytes]] = {}
 
     @property
@@ -142,7 +143,7 @@ class Http2Client:
         await self.flush()
 
     def reserve(self) -> int:
-        """The number of a stream that is spoken on by hand: `resets` and `raw_heads` say what came of it."""
+        """The number of a stream that is spoken on by hand: `resets` and `raw_heads` say what comes of it."""
         number: int = self.h2.get_next_available_stream_id()
         # The library's next one is behind it.
         self.h2.highest_outbound_stream_id = number
@@ -229,8 +230,10 @@ class Http2Client:
             answer.trailers = list(event.headers)
         elif isinstance(event, h2.events.StreamEnded):
             answer.ended = True
-        elif isinstance(event, h2.events.StreamReset) and not answer.ended:
-            answer.reset = int(event.error_code)
+        elif isinstance(event, h2.events.StreamReset):
+            self.resets[event.stream_id] = int(event.error_code)
+            if not answer.ended:
+                answer.reset = int(event.error_code)
         elif isinstance(event, h2.events.PingReceived):
             self.pings += 1
 

@@ -424,8 +424,26 @@ async def test_what_comes_behind_the_response_is_dropped_up_to_a_bound(start: St
     await client.until(lambda: client.answers[number].ended)
     assert client.h2.local_flow_control_window(number) == 100_000
     await client.content(number, bytes(90_000))
-    assert client.answers[number].reset is None
     assert (await client.request()).body == b"enough"
+    assert client.resets == {}
+
+
+async def test_what_comes_beyond_that_bound_resets_the_stream(start: Start) -> None:
+    async def early(connection: Connection, tell: Any) -> None:
+        await connection.respond(200, b"enough")
+
+    served = await start(Recorder(early), http2_discarded_bytes=100_000)
+    client = await connect(served)
+    number = await client.ask(b"POST", ended=False)
+    assert (await client.answer(number)).body == b"enough"
+    await client.content(number, bytes(99_999), ended=False)
+    assert (await client.request()).body == b"enough"
+    assert client.resets == {}
+    await client.content(number, b"x", ended=False)
+    await client.until(lambda: number in client.resets)
+    assert client.resets == {number: ErrorCodes.NO_ERROR}
+    assert (await client.request()).body == b"enough"
+    assert served.log == []
 
 
 async def test_the_table_of_fields_is_as_large_as_it_is_set(start: Start) -> None:

@@ -316,7 +316,9 @@ class RequestStream:
         connection, exchange, output = self._connection, self._exchange, self._output
         self._stream.owner = None
         if self._stream.discarding_since is not None:
-            connection.schedule(connection.context.touch() + connection.context.limits.close_timeout)
+            # The protocol knows the time of the latest input only, and that may be long ago.
+            self._stream.discarding_since = now = connection.context.touch()
+            connection.schedule(now + connection.context.limits.close_timeout)
         if output is not None:
             output.lost()
             self._output = None

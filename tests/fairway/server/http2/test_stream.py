@@ -221,3 +221,22 @@ async def test_a_stream_whose_own_window_is_closed_is_judged_by_itself(connect: 
     line.connection.handle_deadline(begun + 31.0)
     line.context.batch.flush_dirty()
     assert (RST_STREAM, 1) in [(kind, stream) for kind, _, stream, _ in line.take()]
+
+
+async def test_content_behind_the_response_has_its_time_from_the_end_of_the_response(connect: Connect) -> None:
+    app = App(b"enough")
+    app.go_on.clear()
+    line = connect(app)
+    line.send(ask(1, b"POST", ended=False))
+    await passes()
+    line.connection.protocol.budget.now -= 60  # as if it had come a minute ago
+    app.go_on.set()
+    await passes()
+    assert [kind for kind, _, _, _ in line.take()] == [HEADERS, DATA, WINDOW_UPDATE]
+    line.send(frame(DATA, 0, 1, b"late"))
+    await passes()
+    assert line.take() == []
+    assert list(line.connection.protocol.streams) == [1]
+    line.connection.handle_deadline(line.context.touch() + line.context.limits.close_timeout)
+    await passes()
+    assert line.take() == [(RST_STREAM, 0, 1, bytes(4))]
