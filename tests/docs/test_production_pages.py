@@ -44,7 +44,7 @@ FOREIGN_LINES = (
     "connect() to unix:",
     "worker_connections are",
     "start operation",
-    "systemctl restart",
+    "systemctl ",
 )
 
 
