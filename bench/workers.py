@@ -240,8 +240,9 @@ def main() -> int:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{options.out}.json"
     path.write_text(json.dumps(document, indent=1) + "\n")
-    verdict = all(holds for holds, _ in found.values())
-    print(f"{'every bound holds' if verdict else 'NOT every bound holds'}\n{path}")
+    verdict = options.quick or all(holds for holds, _ in found.values())
+    said = "everything runs" if options.quick else "every bound holds" if verdict else "NOT every bound holds"
+    print(f"{said}\n{path}")
     return 0 if verdict else 1
 
 
