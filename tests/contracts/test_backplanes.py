@@ -19,6 +19,7 @@ from fairway.testing.backplane_contract import BackplaneContract, OutageContract
 from fairway.testing.fault_proxy import FaultProxy
 from fairway.testing.in_process import InProcessBackplane
 from fairway.testing.presence_contract import PresenceContract
+from fairway.testing.streams_contract import FallibleStreamsContract, StreamsContract
 from tests.services.local import broker_process
 from tests.services.redis import RedisServer, find_valkey, redis_server
 
@@ -216,3 +217,56 @@ class TestSeveralRedis(BackplaneContract):
             with server.client() as client:
                 client.flushall()
         return RedisService(*(server.url for server in shards))
+
+
+# Histories ----------------------------------------------------------------------------------------------------------
+
+
+class TestEngineStreams(StreamsContract, FallibleStreamsContract):
+    @pytest.fixture
+    def service(self) -> InProcessService:
+        return InProcessService()
+
+
+class TestRedisStreams(StreamsContract):
+    """With scripts, as the server of the wheel is of version 6."""
+
+    @pytest.fixture
+    def service(self, clean: RedisServer) -> RedisService:
+        return RedisService(clean.url)
+
+
+@pytest.mark.slow
+class TestRedisStreamsThroughAFaultyNetwork(FallibleStreamsContract):
+    @pytest.fixture
+    async def service(self, clean: RedisServer) -> AsyncIterator[RedisService]:
+        async with FaultProxy(*clean.address) as proxy:
+            yield RedisService(f"redis://{proxy.host}:{proxy.port}", proxies=(proxy,))
+
+
+@pytest.mark.slow
+class TestValkeyStreams(StreamsContract):
+    """With functions."""
+
+    @pytest.fixture
+    def service(self, valkey: RedisServer) -> RedisService:
+        with valkey.client() as client:
+            client.flushall()
+        return RedisService(valkey.url)
+
+
+@pytest.mark.slow
+class TestStreamsOfSeveralRedis(StreamsContract):
+    @pytest.fixture
+    def service(self, shards: list[RedisServer]) -> RedisService:
+        for server in shards:
+            with server.client() as client:
+                client.flushall()
+        return RedisService(*(server.url for server in shards))
+
+
+class TestLocalStreams(StreamsContract):
+    @pytest.fixture
+    def service(self, shared_broker: SharedLocalService, request: pytest.FixtureRequest) -> LocalService:
+        shared_broker.test = request.node.name
+        return shared_broker

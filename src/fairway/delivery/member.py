@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 from fairway.delivery.connection import Connection
 from fairway.delivery.inbox import Inbox
 from fairway.delivery.loops import running_loop_or_none
 from fairway.delivery.payload import Message, Payload
+
+_ANY_CAPACITY: Final = 2**31
 
 
 class MemberOwner(Protocol):
@@ -85,6 +88,21 @@ class Member:
             return True
         self.dropped += 1
         return False
+
+    def catch_up(self, items: Sequence[Any]) -> None:
+        """Put events and payloads that the consumer has missed into the inbox, in order and past its capacity."""
+        if self.loop is running_loop_or_none():
+            self._put_all(items)
+        elif not self.closed:
+            try:
+                self.loop.call_soon_threadsafe(self._put_all, items)
+            except RuntimeError:  # the loop is closed, so its members are too
+                self.closed = True
+
+    def _put_all(self, items: Sequence[Any]) -> None:
+        if not self.closed:
+            for item in items:
+                self.inbox.put_layer(item, _ANY_CAPACITY)
 
     def detour(self) -> None:
         """From now on, put broadcasts into the inbox, and do not write them to the connection directly."""

@@ -32,10 +32,11 @@ class Payload:
     """A message for many clients: text or bytes, encoded at most once for each encoder.
 
     `policy` says what happens to the message if a client is slow. With `KEEP_LATEST`, it replaces waiting messages of
-    the same `group`. Raises ValueError unless exactly one of `text` and `data` is given.
+    the same `group`. `position` is its place in the group's history, if it has one. Raises ValueError unless exactly
+    one of `text` and `data` is given.
     """
 
-    __slots__ = ("data", "forms", "group", "is_droppable", "policy", "text")
+    __slots__ = ("data", "forms", "group", "is_droppable", "policy", "position", "text")
 
     forms: dict[Encoder, bytes]
     """The encoded messages that `form` has made so far, by encoder. Callers must not change it."""
@@ -46,6 +47,7 @@ class Payload:
         data: bytes | None = None,
         policy: SlowPolicy = SlowPolicy.CLOSE,
         group: str = "",
+        position: str = "",
     ) -> None:
         if (text is None) == (data is None):
             raise ValueError("a payload has either text or bytes: pass one of them")
@@ -54,6 +56,7 @@ class Payload:
         self.policy = policy
         self.is_droppable = policy is not SlowPolicy.CLOSE
         self.group = group
+        self.position = position
         self.forms = {}
 
     def form(self, encoder: Encoder) -> bytes:

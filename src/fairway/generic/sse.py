@@ -74,6 +74,9 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
     last_event_id: str = ""
     """The id of the last event that this client has seen; empty if it comes for the first time. It is the client's
     word: take it as a position, not as a permission.
+
+    Broadcasts to a group with a history have their position as id. Events get it by `send_event(..., id=event[
+    "layer.position"])`. Then `join(group, since=self.since(group))` of `fairway.AsyncGroupsMixin` goes on from there.
     """
 
     _fairway_stage = _Stage.REQUESTED
@@ -251,9 +254,12 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
 
     async def _fairway_send_payload(self, payload: Payload) -> None:
         if "send_event" in self._fairway_overrides.names:
-            await self.send_event(payload.text or "")
-        else:
-            await self._fairway_write(payload.form(_EVENTS))
+            more: dict[str, Any] = {"id": payload.position} if payload.position else {}
+            await self.send_event(payload.text or "", **more)
+            return
+        if payload.position and payload.text is not None and _EVENTS not in payload.forms:
+            payload.forms[_EVENTS] = encode_event(payload.text, id=payload.position)
+        await self._fairway_write(payload.form(_EVENTS))
 
     async def _fairway_write(self, piece: bytes) -> None:
         if self._fairway_stage is _Stage.REQUESTED:

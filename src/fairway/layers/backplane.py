@@ -18,9 +18,10 @@ raise `NotAble` on a backplane that lacks the ability.
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import Generic, NoReturn, Protocol, TypeVar
 
 from fairway.delivery import CounterSet
 
@@ -127,15 +128,32 @@ class Followers:
         _lacks("cannot have queues in groups", "that of fairway.layers.redis.RedisChannelLayer can")
 
 
-@dataclass(frozen=True)
+D = TypeVar("D")
+
+_POSITION = re.compile(r"([0-9a-z]{1,40})-([0-9]{1,18})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a subject's history. Offsets grow, and can only be compared within one epoch."""
+    """A place in a subject's history. Offsets grow, and can only be compared within one epoch.
+
+    An epoch has digits and lower-case letters. As text, a position is opaque: clients hand it back as they got it.
+    """
 
     epoch: str
     offset: int
 
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.offset}"
 
-@dataclass(frozen=True)
+    @classmethod
+    def read(cls, text: str) -> Position | None:
+        """The position that was written out as this text. None if it is not one: it may come from anybody."""
+        found = _POSITION.fullmatch(text)
+        return cls(found[1], int(found[2])) if found is not None else None
+
+
+@dataclass(frozen=True, slots=True)
 class Keep:
     """How much of a subject's history is kept: the number of messages, and the seconds for which they are kept."""
 
@@ -143,34 +161,62 @@ class Keep:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Kept:
+@dataclass(frozen=True, slots=True)
+class Kept(Generic[D]):
     """A message from a subject's history. `at` is a time of the service's clock, `previous` the preceding offset."""
 
-    data: bytes
+    data: D
     position: Position
     at: float
-    previous: int | None
+    previous: int
 
 
-@dataclass(frozen=True)
-class Page:
-    """A part of a subject's history. `is_complete`: nothing is missing between `after` and the first message."""
+@dataclass(frozen=True, slots=True)
+class Page(Generic[D]):
+    """A part of a subject's history, the oldest message first. `top` is the position of the newest message.
 
-    messages: Sequence[Kept]
+    `is_complete`: nothing is missing between the position that was asked for and the first message. If something is
+    missing, the page begins with the oldest message that is kept. If the last message is not the newest one, the next
+    page begins after it. Messages with offsets up to `began` were kept in an earlier epoch: they were taken over from
+    another server, as far as it had passed them on.
+    """
+
+    messages: Sequence[Kept[D]]
     top: Position
     is_complete: bool
+    began: int = 0
 
 
 class Streams:
-    """Subjects whose last messages are kept."""
+    """Subjects whose last messages are kept: their *histories*. Each subject has its own epoch and offsets.
+
+    A message that is kept is also published. It arrives with a stamp in front of its data, which says where in the
+    history it is (`fairway.layers.stamps`). All messages to a subject arrive in one order, kept or not.
+
+    An epoch ends when messages may have been lost without a trace, such as when the service is replaced by a copy.
+    """
 
     async def append(self, subject: str, data: bytes, keep: Keep, key: str = "") -> Position:
-        """Publish a message and keep it. Of several with the same `key`, only the first counts."""
+        """Publish a message and keep it. Returns its position once the service has it.
+
+        Of several with the same `key` within five minutes, only the first is published and kept; the others return its
+        position.
+        """
         self._lack()
 
-    async def read(self, subject: str, after: Position | float | None, limit: int) -> Page:
-        """The history after a position, or after a time of the service's clock; all of it with None."""
+    async def read(self, subject: str, after: Position | float | None, limit: int) -> Page[bytes]:
+        """The history after a position, or after a time of the service's clock; all of it with None.
+
+        A page has at most `limit` messages, and about one MiB.
+        """
+        self._lack()
+
+    async def tops(self, subjects: Sequence[str]) -> Sequence[Position]:
+        """The position of each subject's newest message. A subject without messages has the offset 0."""
+        self._lack()
+
+    async def changes(self) -> str:
+        """A text that differs from an earlier one if anything was appended to any subject in between."""
         self._lack()
 
     def _lack(self) -> NoReturn:
@@ -327,4 +373,4 @@ class Backplane(abc.ABC):
 
     @abc.abstractmethod
     async def flush(self) -> None:
-        """Empty all queues, and make them follow no group."""
+        """Empty all queues, make them follow no group, and forget all histories."""

@@ -19,12 +19,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from fairway.delivery import Message, Payload
-from fairway.layers.backplane import BackplaneStatistics, Present, QueueFull, Refused, Unavailable
+from fairway.layers.backplane import BackplaneStatistics, Keep, Page, Present, QueueFull, Refused, Unavailable
 from fairway.layers.codec import Codec, Kind, place_of_queue
 from fairway.layers.errors import ChannelFull
+from fairway.layers.history_rules import HistoryRules, to_keep
 from fairway.layers.hub import Hub
 from fairway.layers.interests import subject_of
 from fairway.layers.receiver import process_of, subject_of_process
+from fairway.layers.recovery import History
+from fairway.layers.streaming import Deliverer, history_of
+from fairway.layers.tracks import Since
 
 MOST_IDLE = 16
 MOST_AT_ONCE = 128
@@ -46,6 +50,12 @@ class BlockingBackplane(Protocol):
 
     def publish_to_group(self, group: str, data: bytes, deadline: float) -> Sequence[str]:
         """Send to all processes with members of the group. Returns the queues that follow the group."""
+
+    def append_to_group(self, group: str, data: bytes, keep: Keep, key: str, deadline: float) -> Sequence[str]:
+        """Like `publish_to_group`, and keep the message: `fairway.layers.backplane.Streams`."""
+
+    def read(self, subject: str, after: Since, limit: int, deadline: float) -> Page[bytes]:
+        """A page of a subject's history."""
 
     def push(self, queue: str, data: bytes, capacity: int, expiry: float, deadline: float) -> None:
         """Add to a queue, for `expiry` seconds. Raises `QueueFull` if the queue holds `capacity` messages."""
@@ -73,8 +83,13 @@ class Sender:
         hub: Hub,
         backplane: BlockingBackplane,
         statistics: BackplaneStatistics,
+        rules: HistoryRules | None = None,
+        deliverer: Deliverer | None = None,
     ) -> None:
+        """`rules` say which groups have a history. `deliverer` reads the messages of histories."""
         self._name = name
+        self._rules = rules
+        self._deliverer = deliverer
         self._statistics = statistics
         self._codec = codec
         self._hub = hub
@@ -99,15 +114,35 @@ class Sender:
         with self._counted():
             self._backplane.publish(subject, data, deadline)
 
-    def group_send(self, group: str, message: Message, deadline: float) -> None:
-        """Send to all members of a group."""
-        self._to_group(group, Kind.EVENT, message, message, (), deadline)
+    def group_send(
+        self, group: str, message: Message, deadline: float, keep: bool | None = None, key: str = ""
+    ) -> None:
+        """Send to all members of a group. For `keep` and `key`, see the layer's method."""
+        self._to_group(group, Kind.EVENT, message, message, (), deadline, to_keep(self._rules, group, keep, key), key)
 
-    def broadcast(self, group: str, payload: Payload, exclude: Iterable[str], deadline: float) -> None:
-        """Send to the sockets of all members of a group."""
+    def broadcast(
+        self,
+        group: str,
+        payload: Payload,
+        exclude: Iterable[str],
+        deadline: float,
+        keep: bool | None = None,
+        is_object: bool = False,
+    ) -> None:
+        """Send to the sockets of all members of a group. `is_object`: the text is a JSON object."""
         excluded = list(exclude)
         body = [payload.text, payload.data, excluded]
-        self._to_group(group, Kind.BROADCAST, body, payload.as_message(), excluded, deadline)
+        found = to_keep(self._rules, group, keep)
+        kind = Kind.BROADCAST_JSON if is_object and found is not None else Kind.BROADCAST
+        self._to_group(group, kind, body, payload.as_message(), excluded, deadline, found)
+
+    def history(self, group: str, after: Since, limit: int, deadline: float) -> History:
+        """At most `limit` messages that were sent to a group with a history."""
+        assert self._deliverer is not None, "the group has a history"
+        subject = subject_of(group)
+        with self._counted(0):
+            page = self._backplane.read(subject, after, limit, deadline)
+        return history_of(self._deliverer, subject, page)
 
     def present(self, subject: str, deadline: float) -> Sequence[Present]:
         """The entries of each process under a subject."""
@@ -124,11 +159,22 @@ class Sender:
         self._backplane.close()
 
     def _to_group(
-        self, group: str, kind: Kind, body: Any, message: Message, excluded: Collection[str], deadline: float
+        self,
+        group: str,
+        kind: Kind,
+        body: Any,
+        message: Message,
+        excluded: Collection[str],
+        deadline: float,
+        keep: Keep | None,
+        key: str = "",
     ) -> None:
         data = self._codec.encode(kind, body, subject_of(group))
         with self._counted():
-            following = self._backplane.publish_to_group(group, data, deadline)
+            if keep is None:
+                following = self._backplane.publish_to_group(group, data, deadline)
+            else:
+                following = self._backplane.append_to_group(group, data, keep, key, deadline)
         followers = [queue for queue in following if queue not in excluded]
         full = 0
         for queue in followers:

@@ -45,13 +45,16 @@ class ChannelQueue:
 
     def put(self, parcel: Parcel) -> bool:
         """Add a message. Returns False at `maxsize`."""
-        items = self._items
-        if 0 < self.maxsize <= len(items):
+        if 0 < self.maxsize <= len(self._items):
             return False
-        items.append(parcel)
+        self.put_anyway(parcel)
+        return True
+
+    def put_anyway(self, parcel: Parcel) -> None:
+        """Add a message, even beyond `maxsize`."""
+        self._items.append(parcel)
         if self._waiters:
             self._wake_next()
-        return True
 
     def _wake_next(self) -> None:
         """Wake one reader, skipping those whose event loop has been closed."""

@@ -53,6 +53,8 @@ class Kind(enum.IntEnum):
     """[group, queue]"""
     ROUND = 9
     """[number]: goes from a process to itself, to measure how long that takes."""
+    BROADCAST_JSON = 10
+    """Like BROADCAST, with the text of a JSON object. If it is kept, its position is written into the text."""
     PRESENCE = 12
     """[process, term, since, number, {id: [person, data]}, [id]]: changes of who is present in a group."""
     DEPARTED = 13

@@ -1,5 +1,5 @@
-"""The reference backplane, in memory: subjects with subscribers, queues with capacity and expiry, some of which follow
-groups, and presence (`leases.py`). Pure.
+"""The reference backplane, in memory: subjects with subscribers, some of whose messages are kept (`histories.py`),
+queues with capacity and expiry, some of which follow groups, and presence (`leases.py`). Pure.
 
 It defines what a service between processes has to do, without being one. Tests of layers run over it, every other
 backplane is compared with it, and the local broker is a shell around it. Time is an argument, in seconds of any clock.
@@ -13,8 +13,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from fairway.layers.backplane import QueueFull
+from fairway.layers.backplane import Keep, Position, QueueFull
+from fairway.layers.histories import Histories
 from fairway.layers.leases import Leases
+from fairway.layers.stamps import stamped
 
 DEAD_FOR = 60.0
 """Seconds after which an ended lease is forgotten, if nobody was there to see to it."""
@@ -38,12 +40,24 @@ class Reader(Protocol):
 class Engine:
     """The subjects and queues of one prefix. All queues together hold at most `max_bytes`. Then every queue is full.
 
-    `leases` are the entries of its processes, which also have at most `max_bytes`.
+    `leases` are the entries of its processes, which also have at most `max_bytes`. `start` begins all epochs of
+    `histories`: digits and lower-case letters that no earlier engine has had.
     """
 
-    __slots__ = ("_followers", "_max_bytes", "_queues", "_readers", "_subscribers", "follower_count", "leases", "size")
+    __slots__ = (
+        "_followers",
+        "_max_bytes",
+        "_queues",
+        "_readers",
+        "_subscribers",
+        "follower_count",
+        "histories",
+        "leases",
+        "size",
+    )
 
-    def __init__(self, max_bytes: float = math.inf) -> None:
+    def __init__(self, max_bytes: float = math.inf, start: str = "0") -> None:
+        self.histories: Histories[bytes] = Histories(start)
         self.size = 0  # bytes in all queues; 0 only if all are empty
         self.follower_count = 0  # those that have expired are counted until `expire` drops them
         self.leases = Leases(max_bytes)
@@ -77,6 +91,16 @@ class Engine:
         for subscriber in subscribers:
             subscriber.take(subject, data)
         return len(subscribers)
+
+    def keep(
+        self, subject: str, data: bytes, keep: Keep, key: str, now: float, at: float
+    ) -> tuple[Position, bytes | None]:
+        """Keep a message. Returns its position, and what the caller must publish: nothing if the key was known.
+
+        `at` is the time of day.
+        """
+        position, kept = self.histories.append(subject, data, len(data), keep, now, at, key)
+        return position, None if kept is None else stamped(kept)
 
     # Queues ---------------------------------------------------------------------------------------------------
 
@@ -137,8 +161,9 @@ class Engine:
         return len(self._queues.get(queue, ()))
 
     def flush(self) -> None:
-        """Empty all queues, and take them out of all groups. Readers continue to wait."""
+        """Empty all queues, take them out of all groups, and forget all histories. Readers continue to wait."""
         self._queues.clear()
+        self.histories.clear()
         self._followers.clear()
         self.size = self.follower_count = 0
 
@@ -170,11 +195,13 @@ class Engine:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there are no subscribers, no readers, no messages and no leases."""
-        return not (self._subscribers or self._queues or self._readers or self._followers or self.leases)
+        """Whether there are no subscribers, no readers, no messages, no histories and no leases."""
+        waiting = self._subscribers or self._queues or self._readers or self._followers
+        return not (waiting or self.histories or self.leases)
 
     def expire(self, now: float) -> None:
         """Drop expired messages, also in queues that nobody uses, and leases that ended long ago."""
+        self.histories.expire(now)
         self.leases.expire(now, DEAD_FOR)
         for queue in list(self._queues):
             self._expire(queue, now)

@@ -234,9 +234,25 @@ class Hub:
 
     # Groups ---------------------------------------------------------------------------------------------------
 
-    def group_add(self, group: str, channel: str) -> None:
-        """Add a channel to a group, or renew its time of joining."""
+    def group_add(self, group: str, channel: str, missed: Sequence[Message | Payload] = ()) -> None:
+        """Add a channel to a group, or renew its time of joining.
+
+        What it has `missed` is delivered in order, past its capacity, and before anything that is sent later.
+        """
         self.memberships.add(group, channel, self._clock())
+        if not missed:
+            return
+        target = self.channels.get(channel)
+        if type(target) is Member:
+            target.catch_up(missed)
+            return
+        with self._lock:
+            queue = self.queue(channel)
+            expires_at = self._clock() + self.expiry
+            for item in missed:
+                message = item.as_message() if isinstance(item, Payload) else item
+                queue.put_anyway((expires_at, partial(copied, message)))
+            self._expiries.add((expires_at, (channel,)))
 
     def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group. Does nothing if the channel is not in it."""

@@ -18,10 +18,13 @@ from fairway.layers.codec import Codec, Kind
 from fairway.layers.contract import check_message
 from fairway.layers.encryption import Encryption
 from fairway.layers.errors import ChannelFull
+from fairway.layers.history_rules import HistoryOption, history_rules, to_keep
 from fairway.layers.hub_layer import HubLayer, delivers_through_hub
+from fairway.layers.keeping import Keeper
 from fairway.layers.node import Node
 from fairway.layers.presence_codec import PresenceCodec
 from fairway.layers.receiver import Receiver, process_of
+from fairway.layers.recovery import Moment, Recovery
 from fairway.layers.shared_reach import SharedReach
 
 MAX_MESSAGE_SIZE = 1024 * 1024
@@ -49,19 +52,25 @@ class BackplaneLayer(HubLayer):
         symmetric_encryption_keys: Sequence[str | bytes] | None = None,
         blocking: BlockingBackplane | None = None,
         lease: float = 5.0,
+        history: HistoryOption = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        rules = history_rules(history)
         self.hub.expiry_ends_memberships = False
         encryption = Encryption(symmetric_encryption_keys, prefix) if symmetric_encryption_keys else None
         codec = Codec(max_message_size, encryption)
-        receiver = Receiver(self.hub, codec, self._slow_policy)
+        receiver = Receiver(self.hub, codec, self._slow_policy, rules)
         self.node = Node(type(self).__name__, self.hub, codec, receiver, make_backplane, confirm)
         entries = PresenceCodec(codec, receiver.undecodable)
         reach = SharedReach(self.presence, self.node.home, entries, lease)
         receiver.presence = self.presence.reach = reach
+        if rules is not None and receiver.streaming is not None:
+            self.keeper = Keeper(self.node, codec, receiver.streaming, rules)
         if blocking is not None:
-            self.node.sender = Sender(lambda: self.node.name, codec, self.hub, blocking, self.node.statistics)
+            self.node.sender = Sender(
+                lambda: self.node.name, codec, self.hub, blocking, self.node.statistics, rules, receiver
+            )
 
     def is_up(self) -> bool:
         """Whether the service is there. A layer that nobody has used counts as up."""
@@ -118,6 +127,16 @@ class BackplaneLayer(HubLayer):
         self.require_valid_channel_name(channel)
         await self.node.join(group, channel)
 
+    async def group_join(
+        self, group: str, channel: str, since: str | Moment | None = None, not_before: Moment | None = None
+    ) -> Recovery:
+        if process_of(channel) != self.node.name:
+            if since is not None:
+                raise ValueError(f"{channel} belongs to another process, which alone can make it catch up")
+            await self.group_add(group, channel)
+            return Recovery(False, 0, "")
+        return await super().group_join(group, channel, since, not_before)
+
     async def group_discard(self, group: str, channel: str) -> None:
         self.require_valid_group_name(group)
         self.require_valid_channel_name(channel)
@@ -126,9 +145,19 @@ class BackplaneLayer(HubLayer):
     def _broadcast(self, group: str, payload: Payload, excluded: Iterable[str]) -> Awaitable[object] | None:
         return self.node.broadcast(group, payload, excluded)
 
-    async def group_send(self, group: str, message: Message) -> None:
+    async def group_send(self, group: str, message: Message, keep: bool | None = None, key: str = "") -> None:
+        """Send to every channel of a group. In a group with a history, the message is kept, unless `keep` is False.
+
+        A kept message with a `key` that another one has had in the last five minutes is not sent.
+        """
         check_message(message)
         self.require_valid_group_name(group)
+        keeper = self.keeper
+        if keeper is not None or keep or key:
+            kept = to_keep(None if keeper is None else keeper.rules, group, keep, key)
+            if kept is not None and keeper is not None:
+                await keeper.group_send(group, message, kept, key)
+                return
         sent = self.node.group_send(group, message)
         if sent is not None:
             await sent

@@ -20,7 +20,10 @@ from typing import Any
 
 from fairway.delivery import Member, Message, Payload
 from fairway.layers.background import finished
+from fairway.layers.hub_layer import ObjectText
 from fairway.layers.memory import MemoryChannelLayer
+from fairway.layers.recovery import History
+from fairway.layers.tracks import Since
 
 _LOOK_AGAIN = 0.1  # seconds between a waiting thread's checks that the event loop still runs
 
@@ -44,14 +47,32 @@ class MemorySender:
         members = [target] if type(target) is Member else []
         self._deliver(members, partial(self._layer.send, channel, message), deadline)
 
-    def group_send(self, group: str, message: Message, deadline: float) -> None:
-        """Send to all members of a group."""
-        self._deliver(self._members_of(group), partial(self._layer.group_send, group, message), deadline)
-
-    def broadcast(self, group: str, payload: Payload, exclude: Iterable[str], deadline: float) -> None:
-        """Send to the sockets of all members of a group."""
-        send = partial(self._layer.group_broadcast, group, payload.text, payload.data, exclude=exclude)
+    def group_send(
+        self, group: str, message: Message, deadline: float, keep: bool | None = None, key: str = ""
+    ) -> None:
+        """Send to all members of a group. For `keep` and `key`, see the layer's method."""
+        send = partial(self._layer.group_send, group, message, keep, key)
         self._deliver(self._members_of(group), send, deadline)
+
+    def broadcast(
+        self,
+        group: str,
+        payload: Payload,
+        exclude: Iterable[str],
+        deadline: float,
+        keep: bool | None = None,
+        is_object: bool = False,
+    ) -> None:
+        """Send to the sockets of all members of a group. `is_object`: the text is a JSON object."""
+        text = ObjectText(payload.text) if is_object and payload.text is not None else payload.text
+        send = partial(self._layer.group_broadcast, group, text, payload.data, exclude=exclude, keep=keep)
+        self._deliver(self._members_of(group), send, deadline)
+
+    def history(self, group: str, after: Since, limit: int, deadline: float) -> History:
+        """At most `limit` messages that were sent to a group with a history."""
+        keeper = self._layer.keeper
+        assert keeper is not None, "the group has a history"
+        return keeper.history_now(group, after, limit)
 
     def _members_of(self, group: str) -> Iterable[Member]:
         roster = self._hub.memberships.roster(group)

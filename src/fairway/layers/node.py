@@ -69,6 +69,8 @@ class Node:
         backplane.statistics = self.statistics
         session = Session(backplane, self._receiver, self._interests, self._round_trip)
         self._receiver.forget_followers()
+        if self._receiver.streaming is not None:
+            self._receiver.streaming.start(session)
         # In the background loop nobody would learn that a message could not be sent, so senders wait there.
         session.posts = not self._confirm and not background.is_its_own(session.loop)
         session.start()
@@ -122,7 +124,7 @@ class Node:
         """Send to every process with members. Await the result, if there is one, before sending more."""
         if self.followers.is_idle:
             return self._post(subject_of(group), EVENT, message)
-        return self._post_and_push(group, EVENT, message, message)
+        return self.send_and_push(group, lambda: self._post(subject_of(group), EVENT, message), message)
 
     def broadcast(self, group: str, payload: Payload, exclude: Iterable[str]) -> Awaitable[object] | None:
         """Like `group_send`. Each process applies its own policy for slow clients."""
@@ -130,15 +132,21 @@ class Node:
         body = [payload.text, payload.data, excluded]
         if self.followers.is_idle:
             return self._post(subject_of(group), Kind.BROADCAST, body)
-        return self._post_and_push(group, Kind.BROADCAST, body, payload.as_message(), excluded)
+        return self.send_and_push(
+            group, lambda: self._post(subject_of(group), Kind.BROADCAST, body), payload.as_message(), excluded
+        )
 
-    async def _post_and_push(
-        self, group: str, kind: Kind, body: Any, message: Message, excluded: Collection[str] = ()
+    async def send_and_push(
+        self,
+        group: str,
+        send: Callable[[], Awaitable[object] | None],
+        message: Message,
+        excluded: Collection[str] = (),
     ) -> None:
-        """Send to the group's members, and to the queues that follow it."""
+        """Call `send`, which sends to the group's members, and push the message to the queues that follow the group."""
         if not self.followers.is_known:
             await self.home.call(self._receiver.know_followers)
-        sent = self._post(subject_of(group), kind, body)
+        sent = send()
         if sent is not None:
             await sent
         queues = [queue for queue in self.followers.of(group, time.monotonic()) if queue not in excluded]

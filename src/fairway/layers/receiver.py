@@ -10,18 +10,23 @@ import asyncio
 import itertools
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from fairway.delivery import Payload, SlowPolicy
-from fairway.layers.backplane import BackplaneError, BackplaneStatistics, NotAble, Refused, Unavailable
+from fairway.delivery import Message, Payload, SlowPolicy
+from fairway.layers.backplane import BackplaneError, BackplaneStatistics, NotAble, Position, Refused, Unavailable
 from fairway.layers.codec import EVENT, Codec, Kind
 from fairway.layers.contract import BaseChannelLayer
+from fairway.layers.copying import copied
 from fairway.layers.errors import Undecodable
 from fairway.layers.followers import FollowerTable
+from fairway.layers.history_rules import HistoryRules
 from fairway.layers.hub import Hub
 from fairway.layers.interests import subject_of
+from fairway.layers.recovery import POSITION, spliced
 from fairway.layers.session import Session
+from fairway.layers.stamps import MARK, unstamped
+from fairway.layers.streaming import Streaming
 from fairway.logs import FaultLog, get_logger
 
 REQUEST_TIMEOUT = 5.0
@@ -70,11 +75,15 @@ class PresenceKeeper(Protocol):
 class Receiver:
     """Delivers through the hub what other processes, and this one, have sent.
 
-    `policy_of` returns a group's policy for slow clients. Call everything in the session's event loop.
+    `policy_of` returns a group's policy for slow clients, and `rules` say which groups have a history. Call everything
+    in the session's event loop.
     """
 
-    def __init__(self, hub: Hub, codec: Codec, policy_of: Callable[[str], SlowPolicy]) -> None:
+    def __init__(
+        self, hub: Hub, codec: Codec, policy_of: Callable[[str], SlowPolicy], rules: HistoryRules | None = None
+    ) -> None:
         self.statistics = BackplaneStatistics()
+        self.streaming = None if rules is None else Streaming(hub, self, rules.keep_of)
         self._hub = hub
         self._codec = codec
         self._policy_of = policy_of
@@ -89,16 +98,61 @@ class Receiver:
 
     def message(self, session: Session, subject: str, data: bytes) -> Awaitable[None] | None:
         """A message has arrived. Await the result, if there is one, before the next."""
+        if self.streaming is not None and data[:1] == MARK:
+            kept = unstamped(data)
+            if kept is not None:
+                return self.streaming.arrived(session, subject, kept)
         try:
             kind, body = self._codec.decode(data, subject)
             if kind is EVENT:
                 return self._hub.group_send(subject[2:], body)
             return self._deliver(session, subject, kind, body)
         except Undecodable as error:
+            # Other processes may keep messages of a group that has no history here.
+            kept = unstamped(data)
+            if kept is not None and kept.data[:1] != MARK:
+                return self.message(session, subject, kept.data)
             self.undecodable(subject, error)
         except (TypeError, ValueError) as error:
-            self.undecodable(subject, Undecodable(f"the message has not the form of its kind: {error}"))
+            self.undecodable(subject, _misshapen(error))
         return None
+
+    # Kept messages (`fairway.layers.streaming.Deliverer`) -----------------------------------------------------
+
+    def decoded(self, subject: str, data: bytes) -> tuple[Kind, Any] | None:
+        """The kind and body of a message to a group. None if it cannot be read; that is counted and logged."""
+        try:
+            kind, body = self._codec.decode(data, subject)
+            if kind is not EVENT:
+                _require(kind in (Kind.BROADCAST, Kind.BROADCAST_JSON), "it is not for a group")
+                _broadcast_of(body)
+        except Undecodable as error:
+            self.undecodable(subject, error)
+        except (TypeError, ValueError) as error:
+            self.undecodable(subject, _misshapen(error))
+        else:
+            return kind, body
+        return None
+
+    def deliver_kept(self, subject: str, kind: Kind, body: Any, position: Position) -> Awaitable[None] | None:
+        """Deliver a message with its position. Await the result, if there is one, before the next."""
+        group, item = subject[2:], self.item(subject, kind, body, position)
+        if isinstance(item, Payload):
+            return self._hub.group_broadcast(group, item, frozenset(body[2]))
+        return self._hub.group_send(group, item)
+
+    def item(self, subject: str, kind: Kind, body: Any, position: Position) -> Message | Payload:
+        """A message as one member gets it: an event, or a payload."""
+        text_of_position = str(position)
+        if kind is EVENT:
+            event: Message = copied(body)
+            event[POSITION] = text_of_position
+            return event
+        text, data, _ = _broadcast_of(body)
+        if kind is Kind.BROADCAST_JSON and text is not None:
+            text = spliced(text, text_of_position)
+        group = subject[2:]
+        return Payload(text, data, self._policy_of(group), group, text_of_position)
 
     def undecodable(self, subject: str, error: Undecodable) -> None:
         """Drop a message that cannot be read. One line is logged for each sender and reason."""
@@ -110,10 +164,8 @@ class Receiver:
             self._faults.write("Dropped a message for %s: %s", subject, error)
 
     def _deliver(self, session: Session, subject: str, kind: Kind, body: Any) -> Awaitable[None] | None:
-        if kind is Kind.BROADCAST:
-            text, data, excluded = body
-            _require(text is None or type(text) is str, "its text is none")
-            _require(data is None or type(data) is bytes, "its bytes are none")
+        if kind is Kind.BROADCAST or kind is Kind.BROADCAST_JSON:
+            text, data, excluded = _broadcast_of(body)
             group = subject[2:]
             payload = Payload(text, data, self._policy_of(group), group)
             return self._hub.group_broadcast(group, payload, frozenset(excluded))
@@ -157,13 +209,28 @@ class Receiver:
     # Queues that follow groups --------------------------------------------------------------------------------
 
     def up(self, session: Session, again: bool) -> None:
-        """Read the list of followers. If there was an outage (`again`), tell the consumers that listen for gaps."""
+        """Read the list of followers. After an outage (`again`), read what was missed, or tell of gaps."""
         self.forget_followers()
         self._read(session)
-        if again:
-            self._hub.gaps.tell("outage")
         if self.presence is not None:
             self.presence.up(session)
+        if not again:
+            return
+        if self.streaming is None:
+            self._hub.gaps.tell("outage")
+        else:
+            self._hub.gaps.tell("outage", self.streaming.has_history)
+            self.streaming.up(session)
+
+    def subscribed(self, session: Session, subjects: Sequence[str]) -> None:
+        """These subjects are subscribed to now."""
+        if self.streaming is not None:
+            self.streaming.subscribed(session, subjects)
+
+    def unsubscribed(self, subjects: Sequence[str]) -> None:
+        """These subjects are not subscribed to any more."""
+        if self.streaming is not None:
+            self.streaming.unsubscribed(subjects)
 
     async def closing(self, session: Session) -> None:
         """The session is about to disconnect."""
@@ -249,6 +316,20 @@ def _require(is_so: bool, complaint: str) -> None:
     """Raise a ValueError unless a message has the form of this release's messages: it may come from anybody."""
     if not is_so:
         raise ValueError(complaint)
+
+
+def _misshapen(error: Exception) -> Undecodable:
+    return Undecodable(f"the message has not the form of its kind: {error}")
+
+
+def _broadcast_of(body: Any) -> tuple[str | None, bytes | None, list[str]]:
+    """Text, bytes and excluded channels of a broadcast."""
+    text, data, excluded = body
+    _require(text is None or type(text) is str, "its text is none")
+    _require(data is None or type(data) is bytes, "its bytes are none")
+    _require((text is None) != (data is None), "it has not either text or bytes")
+    _require(type(excluded) is list, "its excluded channels are none")
+    return text, data, excluded
 
 
 def _require_names(*names: Any) -> None:

@@ -29,6 +29,12 @@ class Receiver(Protocol):
     def up(self, session: Session, again: bool) -> None:
         """All subscriptions stand. `again`: there was an outage, and messages may have been missed in it."""
 
+    def subscribed(self, session: Session, subjects: Sequence[str]) -> None:
+        """These subjects are subscribed to now."""
+
+    def unsubscribed(self, subjects: Sequence[str]) -> None:
+        """These subjects are not subscribed to any more."""
+
     async def closing(self, session: Session) -> None:
         """The session is about to disconnect. Do not wait for long."""
 
@@ -125,6 +131,10 @@ class Session:
             waiters.append(waiter)
         await waiter
 
+    def is_standing(self, subject: str) -> bool:
+        """Whether the subject is subscribed to."""
+        return self._interests.is_standing(subject)
+
     def unwant(self, subject: str) -> None:
         """Nobody needs this subject after all."""
         self._interests.unwant(subject)
@@ -158,6 +168,7 @@ class Session:
             self._answer(names, error)
         else:
             self._interests.answered(request, names, is_standing=True)
+            self._receiver.subscribed(self, names)
             self._answer(names, None)
 
     def _answer(self, names: Sequence[str], error: Exception | None) -> None:
@@ -174,6 +185,7 @@ class Session:
         self._sweep = None
         names = self._interests.take_left()
         if names:
+            self._receiver.unsubscribed(names)
             task = self.loop.create_task(self._leave(names))
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)

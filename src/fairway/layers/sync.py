@@ -34,15 +34,19 @@ from fairway.layers.background import finished as _finished
 from fairway.layers.contract import BaseChannelLayer, broadcast, names_in
 from fairway.layers.copying import copied
 from fairway.layers.errors import InvalidChannelLayerError
+from fairway.layers.history_rules import no_history
 from fairway.layers.hub_layer import hub_of
 from fairway.layers.memory import MemoryChannelLayer
 from fairway.layers.memory_sender import MemorySender
+from fairway.layers.recovery import History, Moment, since_of
 
 __all__ = [
+    "History",
     "group_broadcast",
     "group_broadcast_json",
     "group_send",
     "group_send_on_commit",
+    "history",
     "presence",
     "presence_count",
     "send",
@@ -78,15 +82,23 @@ def send(
 
 
 def group_send(
-    group: str, message: Message, *, layer: str = DEFAULT_CHANNEL_LAYER, timeout: float | None = TIMEOUT
+    group: str,
+    message: Message,
+    *,
+    keep: bool | None = None,
+    key: str = "",
+    layer: str = DEFAULT_CHANNEL_LAYER,
+    timeout: float | None = TIMEOUT,
 ) -> None:
-    """Send a message to every channel of a group. For the arguments and errors, see `send`.
+    """Send a message to every channel of a group. For the other arguments and the errors, see `send`.
 
-    Messages that one thread sends arrive in the order of its calls.
+    In a group with a history, the message is kept, unless `keep` is False. A kept message with a `key` that another one
+    has had in the last five minutes is not sent: a task may be tried again. Messages that one thread sends arrive in
+    the order of its calls.
     """
     backend = _layer_for("group_send", layer, group)
     _require_message(message)
-    _group_send(backend, group, message, timeout)
+    _group_send(backend, group, message, timeout, keep, key)
 
 
 def group_broadcast(
@@ -95,15 +107,17 @@ def group_broadcast(
     bytes_data: bytes | None = None,
     *,
     exclude: str | Iterable[str] = (),
+    keep: bool | None = None,
     layer: str = DEFAULT_CHANNEL_LAYER,
     timeout: float | None = TIMEOUT,
 ) -> None:
     """Send one WebSocket message, text or bytes, to every member of a group. No handler of the consumers runs.
 
-    `exclude` names channels that do not get the message. For the other arguments and the errors, see `send`.
+    `exclude` names channels that do not get the message. For `keep`, see `group_send`; for the other arguments and the
+    errors, see `send`.
     """
     backend = _layer_for("group_broadcast", layer, group)
-    _broadcast(backend, group, text_data, bytes_data, exclude, timeout)
+    _broadcast(backend, group, Payload(text_data, bytes_data), exclude, timeout, keep)
 
 
 def group_broadcast_json(
@@ -111,12 +125,38 @@ def group_broadcast_json(
     content: Any,
     *,
     exclude: str | Iterable[str] = (),
+    keep: bool | None = None,
     layer: str = DEFAULT_CHANNEL_LAYER,
     timeout: float | None = TIMEOUT,
 ) -> None:
-    """Encode `content` as JSON, and send the text with `group_broadcast`."""
+    """Encode `content` as JSON, and send the text with `group_broadcast`.
+
+    If it is an object and kept, its position is added under the key "layer.position".
+    """
     backend = _layer_for("group_broadcast_json", layer, group)
-    _broadcast(backend, group, json.dumps(content), None, exclude, timeout)
+    _broadcast(backend, group, Payload(json.dumps(content)), exclude, timeout, keep, isinstance(content, dict))
+
+
+def history(
+    group: str,
+    after: str | Moment = "",
+    limit: int = 100,
+    *,
+    layer: str = DEFAULT_CHANNEL_LAYER,
+    timeout: float | None = TIMEOUT,
+) -> History:
+    """At most `limit` kept messages of a group, as events, the oldest first. `after` is a position or a time.
+
+    Raises `InvalidChannelLayerError` if the group has no history. For the other arguments and the errors, see `send`.
+    """
+    backend = _layer_for("history", layer, group)
+    sender = _sender_of(backend)
+    keeper = getattr(backend, "keeper", None)
+    if sender is None or keeper is None or keeper.rules.keep_of(group) is None:
+        raise InvalidChannelLayerError(no_history(group))
+    since = None if after == "" else since_of(after)
+    found: History = sender.history(group, since, max(1, limit), _deadline(timeout))
+    return found
 
 
 def group_send_on_commit(
@@ -127,6 +167,8 @@ def group_send_on_commit(
     layer: str = DEFAULT_CHANNEL_LAYER,
     timeout: float | None = TIMEOUT,
     robust: bool = False,
+    keep: bool | None = None,
+    key: str = "",
 ) -> None:
     """Call `group_send` once the open transaction of this thread's database connection `using` is committed.
 
@@ -143,7 +185,7 @@ def group_send_on_commit(
     own = copied(message)
 
     def send_after_commit() -> None:
-        _group_send(backend, group, own, timeout)
+        _group_send(backend, group, own, timeout, keep, key)
 
     transaction.on_commit(send_after_commit, using=using, robust=robust)
 
@@ -188,10 +230,14 @@ def _attendance(method: str, alias: str, group: str) -> tuple[Any, Any]:
     return attendance, _sender_of(backend)
 
 
-def _group_send(backend: Any, group: str, message: Message, timeout: float | None) -> None:
+def _group_send(
+    backend: Any, group: str, message: Message, timeout: float | None, keep: bool | None = None, key: str = ""
+) -> None:
     sender = _sender_of(backend)
     if sender is not None:
-        sender.group_send(group, message, _deadline(timeout))
+        sender.group_send(group, message, _deadline(timeout), keep, key)
+    elif keep or key:
+        raise ValueError(f"{type(backend).__name__} keeps no histories: leave out keep and key")
     else:
         _background.run(backend.group_send, group, message, timeout=timeout)
 
@@ -199,16 +245,19 @@ def _group_send(backend: Any, group: str, message: Message, timeout: float | Non
 def _broadcast(
     backend: Any,
     group: str,
-    text_data: str | None,
-    bytes_data: bytes | None,
+    payload: Payload,
     exclude: str | Iterable[str],
     timeout: float | None,
+    keep: bool | None,
+    is_object: bool = False,
 ) -> None:
     sender = _sender_of(backend)
     if sender is not None:
-        sender.broadcast(group, Payload(text_data, bytes_data), names_in(exclude), _deadline(timeout))
+        sender.broadcast(group, payload, names_in(exclude), _deadline(timeout), keep, is_object)
+    elif keep:
+        raise ValueError(f"{type(backend).__name__} keeps no histories: leave out keep")
     else:
-        _background.run(broadcast, backend, group, text_data, bytes_data, exclude=exclude, timeout=timeout)
+        _background.run(broadcast, backend, group, payload.text, payload.data, exclude=exclude, timeout=timeout)
 
 
 def _sender_of(backend: Any) -> Any:

@@ -21,9 +21,13 @@ from fairway.layers.backplane import (
     Departed,
     Events,
     Followers,
+    Keep,
+    Page,
+    Position,
     Presence,
     Present,
     Renewal,
+    Streams,
     Unavailable,
 )
 from fairway.layers.engine import Engine
@@ -39,6 +43,7 @@ class InProcessBackplane(Backplane):
         self.statistics = BackplaneStatistics()
         self.followers = _Followers(engine, self._check)
         self.presence = _Presence(engine, self._check)
+        self.streams = _Streams(self, engine, self._check)
         self._engine = engine
         self._events: Events
         self._subjects: dict[str, None] = {}
@@ -208,6 +213,34 @@ class _Presence(Presence):
     async def sweep(self, departed: Departed) -> None:
         self._check()
         self._leases.sweep(departed.process, departed.term, time.monotonic())
+
+
+class _Streams(Streams):
+    def __init__(self, backplane: InProcessBackplane, engine: Engine, check: Callable[[], None]) -> None:
+        self._backplane = backplane
+        self._engine = engine
+        self._check = check
+
+    async def append(self, subject: str, data: bytes, keep: Keep, key: str = "") -> Position:
+        self._check()
+        position, message = self._engine.keep(subject, data, keep, key, time.monotonic(), time.time())
+        if message is not None:
+            statistics = self._backplane.statistics
+            statistics.published += 1
+            statistics.unheard += not self._engine.publish(subject, message)
+        return position
+
+    async def read(self, subject: str, after: Position | float | None, limit: int) -> Page[bytes]:
+        self._check()
+        return self._engine.histories.read(subject, after, limit, time.monotonic())
+
+    async def tops(self, subjects: Sequence[str]) -> Sequence[Position]:
+        self._check()
+        return [self._engine.histories.top(subject, time.monotonic()) for subject in subjects]
+
+    async def changes(self) -> str:
+        self._check()
+        return str(self._engine.histories.changes)
 
 
 class _Reader:

@@ -47,6 +47,10 @@ class Nobody:
 
     async def closing(self, session: Session) -> None: ...
 
+    def subscribed(self, session: Session, subjects: Sequence[str]) -> None: ...
+
+    def unsubscribed(self, subjects: Sequence[str]) -> None: ...
+
 
 def begun(interests: Interests) -> tuple[Session, NotingBackplane]:
     backplane = NotingBackplane()

@@ -6,15 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from fairway.layers.backplane import (
-    FOLLOWERS,
-    PRESENCE,
     Backplane,
     BackplaneError,
     BackplaneStatistics,
     Events,
     Followers,
+    Keep,
+    Page,
+    Position,
     QueueFull,
     Refused,
+    Streams,
     Unavailable,
 )
 from fairway.layers.kept import Kept
@@ -33,8 +35,6 @@ LONGEST_PAUSE = 1.0
 class LocalBackplane(Backplane):
     """If no broker listens, `start_broker` is called, unless it is None. Times are in seconds."""
 
-    abilities = frozenset({FOLLOWERS, PRESENCE})
-
     def __init__(
         self,
         place: Place,
@@ -47,6 +47,7 @@ class LocalBackplane(Backplane):
         self.statistics = BackplaneStatistics()
         self.followers = _Followers(self)
         self.presence = LocalPresence(self.call, linger)
+        self.streams = _Streams(self)
         self._place = place
         self._prefix = prefix
         self._start_broker = start_broker
@@ -239,3 +240,28 @@ class _Followers(Followers):
     async def all(self) -> Sequence[tuple[str, str, float]]:
         _, _, body = await self._backplane.call(protocol.frame(Ask.FOLLOWING))
         return protocol.read_followers(body)
+
+
+class _Streams(Streams):
+    def __init__(self, backplane: LocalBackplane) -> None:
+        self._backplane = backplane
+
+    async def append(self, subject: str, data: bytes, keep: Keep, key: str = "") -> Position:
+        _, _, body = await self._backplane.call(protocol.append(subject, data, keep, key))
+        self._backplane.statistics.published += 1
+        return protocol.read_position(body)
+
+    async def read(self, subject: str, after: Position | float | None, limit: int) -> Page[bytes]:
+        _, _, body = await self._backplane.call(protocol.read(subject, after, limit))
+        return protocol.read_page(body)
+
+    async def tops(self, subjects: Sequence[str]) -> Sequence[Position]:
+        found: list[Position] = []
+        for frame in protocol.names(Ask.TOPS, subjects):
+            _, _, body = await self._backplane.call(frame)
+            found += protocol.read_positions(body)
+        return found
+
+    async def changes(self) -> str:
+        _, _, body = await self._backplane.call(protocol.frame(Ask.CHANGES))
+        return str(protocol.number(body))

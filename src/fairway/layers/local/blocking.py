@@ -5,16 +5,28 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 
-from fairway.layers.backplane import Present, QueueFull, Refused, Unavailable
+from fairway.layers.backplane import Keep, Page, Present, QueueFull, Refused, Unavailable
 from fairway.layers.blocking import Pool, remaining, send_all
 from fairway.layers.interests import subject_of
 from fairway.layers.local import protocol
 from fairway.layers.local.connecting import NO_BROKER
 from fairway.layers.local.place import Misplaced, Place
 from fairway.layers.local.protocol import Answer, Ask, Decoder, ProtocolError
+from fairway.layers.tracks import Since
 
 # The answers that arrive in the order of the questions.
-_ANSWERS = frozenset({Answer.DONE, Answer.FULL, Answer.FOLLOWERS, Answer.LISTED, Answer.REFUSED, Answer.WELCOME})
+_ANSWERS = frozenset(
+    {
+        Answer.DONE,
+        Answer.FULL,
+        Answer.FOLLOWERS,
+        Answer.LISTED,
+        Answer.POSITION,
+        Answer.PAGE,
+        Answer.REFUSED,
+        Answer.WELCOME,
+    }
+)
 
 Frame = tuple[Answer, str, bytes]
 
@@ -63,6 +75,15 @@ class BlockingLocal:
         questions = protocol.frame(Ask.FOLLOWING, group) + protocol.publish(subject_of(group), data)
         (_, _, rows), _ = self._ask(questions, 2, deadline)
         return [queue for following, queue, _ in protocol.read_followers(rows) if following == group]
+
+    def append_to_group(self, group: str, data: bytes, keep: Keep, key: str, deadline: float) -> Sequence[str]:
+        questions = protocol.frame(Ask.FOLLOWING, group) + protocol.append(subject_of(group), data, keep, key)
+        (_, _, rows), _ = self._ask(questions, 2, deadline)
+        return [queue for following, queue, _ in protocol.read_followers(rows) if following == group]
+
+    def read(self, subject: str, after: Since, limit: int, deadline: float) -> Page[bytes]:
+        ((_, _, body),) = self._ask(protocol.read(subject, after, limit), 1, deadline)
+        return protocol.read_page(body)
 
     def push(self, queue: str, data: bytes, capacity: int, expiry: float, deadline: float) -> None:
         ((answer, _, _),) = self._ask(protocol.push(queue, data, capacity, expiry), 1, deadline)

@@ -6,7 +6,7 @@ takes nothing for five seconds, or lets 32 MiB wait, is cut off.
 
 A broker speaks its own version of the protocol and some older ones. When a newer broker takes over, nothing is lost.
 The old broker stops listening and asks all peers to leave. They finish sending, and read what is still coming, until
-all have left. Then the old broker passes the contents of its queues to the successor, and ends. The successor answers
+all have left. Then the old broker passes its queues and histories to the successor, and ends. The successor answers
 nobody until as many peers have subscribed as before, or until a second has passed, so that no message is published
 while its subscribers are still on their way.
 """
@@ -18,6 +18,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Iterator
 
 from fairway.layers.engine import Engine
 from fairway.layers.local import protocol
@@ -46,7 +47,7 @@ _TICK = 1.0
 
 
 class Heritage:
-    """What a broker takes over from its predecessor: the queues, and the number of processes that had subscribed."""
+    """What a broker takes over from its predecessor: queues, histories, and how many processes had subscribed."""
 
     def __init__(self) -> None:
         self.engines: dict[str, Engine] = {}
@@ -135,7 +136,7 @@ class Broker:
             peer.transport.abort()  # the successor is where it listens
         else:
             peer.tell(protocol.welcome(self._version, os.getpid()))
-            return self._engines.setdefault(prefix, Engine(QUEUE_BYTES))
+            return self._engines.setdefault(prefix, Engine(QUEUE_BYTES, os.urandom(4).hex()))
         return None
 
     def has_news(self, peer: Peer) -> None:
@@ -207,13 +208,15 @@ class Broker:
             async with asyncio.timeout(HANDOVER):
                 await self._everybody_has_left.wait()
         self._flush()
-        successor.may_wait = MOST_PREFIXES * QUEUE_BYTES
+        successor.may_wait = 2 * MOST_PREFIXES * QUEUE_BYTES
         now = time.monotonic()
         for prefix, engine in self._engines.items():
             successor.tell(protocol.frame(Answer.PREFIX, body=prefix.encode()))
             for queue, until, data in engine.waiting():
                 successor.tell(protocol.queued(queue, until - now, data))
             successor.tell(protocol.followers(engine.following(now)))
+            for frame in _histories(engine, now):
+                successor.tell(frame)
         successor.tell(protocol.done(subscribed))
         self._flush()
         # `close` still writes what waits, so the process must live until that is done.
@@ -227,6 +230,17 @@ class Broker:
     def _look_whether_all_have_left(self) -> None:
         if self._successor is not None and all(peer.phase is not Phase.TALKING for peer in self._peers):
             self._everybody_has_left.set()
+
+
+def _histories(engine: Engine, now: float) -> Iterator[bytes]:
+    """The frames that hand over an engine's histories."""
+    histories = engine.histories
+    for subject, top, ends_at in histories.epochs():
+        yield protocol.epoch(subject, top, ends_at - now)
+    for subject, expires_at, message in histories.messages():
+        yield protocol.kept(subject, expires_at - now, message)
+    for subject, key, until, place in histories.remembered():
+        yield protocol.key(subject, key, until - now, place)
 
 
 class _Patience:

@@ -162,6 +162,34 @@ class _Holder:
         self._leases.shorten(self._process, self._term, time.monotonic() + self._linger)
 
 
+class _Histories:
+    """What one peer asks of histories."""
+
+    __slots__ = ("_engine", "_tell")
+
+    def __init__(self, engine: Engine, tell: Callable[[bytes], None]) -> None:
+        self._engine = engine
+        self._tell = tell
+
+    def append(self, name: str, body: bytes) -> None:
+        data, keep, key = protocol.read_append(body)
+        place, message = self._engine.keep(name, data, keep, key, time.monotonic(), time.time())
+        if message is not None:
+            self._engine.publish(name, protocol.post(name, message))
+        self._tell(protocol.position(place))
+
+    def read(self, name: str, body: bytes) -> None:
+        after, limit = protocol.read_read(body)
+        self._tell(protocol.page(self._engine.histories.read(name, after, limit, time.monotonic())))
+
+    def tops(self, body: bytes) -> None:
+        now, histories = time.monotonic(), self._engine.histories
+        self._tell(protocol.positions(histories.top(subject, now) for subject in protocol.read_names(body)))
+
+    def changes(self) -> None:
+        self._tell(protocol.done(self._engine.histories.changes % 2**32))
+
+
 class Peer(asyncio.Protocol):
     """A connection, from `connection_made` to `connection_lost`. (`fairway.layers.engine.Subscriber`)"""
 
@@ -182,6 +210,7 @@ class Peer(asyncio.Protocol):
         self._engine = engine
         self._readers = _Readers(engine, self.tell)
         self._holder = _Holder(engine, self.tell)
+        self.histories = _Histories(engine, self.tell)
 
     # Being told -----------------------------------------------------------------------------------------------
 
@@ -367,5 +396,9 @@ _HANDLERS: Mapping[Ask, Callable[[Peer, str, bytes], None]] = {
     Ask.COUNT: lambda peer, name, body: peer._holder.count(name),
     Ask.SWEEP: lambda peer, name, body: peer._holder.sweep(name, body),
     Ask.PING: lambda peer, name, body: peer.tell(protocol.done()),
+    Ask.APPEND: lambda peer, name, body: peer.histories.append(name, body),
+    Ask.READ: lambda peer, name, body: peer.histories.read(name, body),
+    Ask.TOPS: lambda peer, name, body: peer.histories.tops(body),
+    Ask.CHANGES: lambda peer, name, body: peer.histories.changes(),
     Ask.LEAVE: Peer._leave,
 }

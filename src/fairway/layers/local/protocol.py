@@ -16,21 +16,27 @@ brings a sentence for people instead, and the end. Afterwards:
 | `ENTER` `DEPART`: who is present under a subject | `DONE` |
 | `PRESENT` `COUNT`: ask who is, or how many are | `LISTED`, `DONE` |
 | `SWEEP`: remove what a process has left | `DONE` |
+| `APPEND`: the same as `PUBLISH`, and keep it | `POSITION` |
+| `READ`: a page of a subject's history | `PAGE` |
+| `TOPS`: the newest positions of these subjects | `POSITIONS` |
+| `CHANGES`: a number that changes with every `APPEND` of anybody | `DONE`, with it |
 | `PULL`: one message of a queue is wanted, now or later | `ITEM`, when there is one |
 | `STOP`: one message fewer is wanted; an `ITEM` may be on its way | none |
 | `PUT_BACK`: nobody took an item | none |
 | `LEAVE`: the last frame of this process | the end, when every other process has left too |
 
-`DONE`, `FULL`, `FOLLOWERS`, `RENEWED`, `LISTED` and `REFUSED` arrive in the order of what they answer. `REFUSED` in
-place of another answer says that a limit has been reached. In between come `MESSAGE`, to subscribers, `ITEM`, `POSTED`
-and, at most once, `GOING`: another broker takes over. A process that gets `GOING` sends `LEAVE` and nothing more, reads
-on to the end, and connects again. A process that was subscribed before may send its `SUBSCRIBE`s together with `hello`.
+`DONE`, `FULL`, `FOLLOWERS`, `RENEWED`, `LISTED`, `POSITION`, `PAGE`, `POSITIONS` and `REFUSED` arrive in the order of
+what they answer. `REFUSED` in place of another answer says that a limit has been reached. In between come `MESSAGE`, to
+subscribers, `ITEM`, `POSTED` and, at most once, `GOING`: another broker takes over. A process that gets `GOING` sends
+`LEAVE` and nothing more, reads on to the end, and connects again. A process that was subscribed before may send its
+`SUBSCRIBE`s together with `hello`. Version 1 has neither presence nor histories.
 
 A process is present from its first `RENEW` on. When its connection ends, so does its lease, after the seconds that it
 has asked for. A broker that takes over knows no leases: everybody enters again.
 
 A broker of a newer version says hello as a `SUCCESSOR`. When all others have left, it is sent everything kept: for each
-prefix a `PREFIX`, its messages as `QUEUED`, and `FOLLOWERS`; then `DONE`, with the number of former subscribers.
+prefix a `PREFIX`, its messages as `QUEUED`, and `FOLLOWERS`, and its histories: `EPOCH` for each, its messages as
+`KEPT`, and each `KEY`; then `DONE`, with the number of former subscribers.
 
 A process that only publishes, and blocks, connects to `Place.path`, lets `Place.check_peer` look at the socket, sends
 `hello(prefix)`, and feeds whatever arrives to a `Decoder(Answer)` until `WELCOME`. For each message it sends
@@ -47,7 +53,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from fairway.layers.backplane import Departed, Present
+from fairway.layers.backplane import Departed, Keep, Kept, Page, Position, Present
 
 VERSION = 2
 OLDEST = 1
@@ -78,6 +84,13 @@ _PUSH = struct.Struct("!Id")
 _SECONDS = struct.Struct("!d")
 _RENEW = struct.Struct("!Iddd??")
 _TERM = struct.Struct("!I")
+_APPEND = struct.Struct("!IdH")
+_READ = struct.Struct("!BIdQ")
+_PAGE = struct.Struct("!BQQB")
+_KEPT = struct.Struct("!QdQI")
+_HANDED_OVER = struct.Struct("!dQdQ")
+_UNTIL = struct.Struct("!dB")
+_ALL, _TIME, _POSITION = range(3)
 
 
 class Ask(enum.IntEnum):
@@ -98,6 +111,10 @@ class Ask(enum.IntEnum):
     FOLLOWING = 13
     PING = 14
     LEAVE = 15
+    APPEND = 16
+    READ = 17
+    TOPS = 18
+    CHANGES = 19
     RENEW = 24
     ENTER = 25
     DEPART = 26
@@ -120,6 +137,12 @@ class Answer(enum.IntEnum):
     GOING = 39
     PREFIX = 40
     QUEUED = 41
+    POSITION = 42
+    PAGE = 43
+    POSITIONS = 44
+    EPOCH = 45
+    KEPT = 46
+    KEY = 47
     RENEWED = 48
     LISTED = 49
 
@@ -333,6 +356,57 @@ def _pascal(name: str) -> bytes:
     return bytes([len(encoded)]) + encoded
 
 
+def append(subject: str, data: bytes, keep: Keep, key: str) -> bytes:
+    """Publish and keep a message, once for each key that is not empty."""
+    encoded = key.encode()
+    return frame(Ask.APPEND, subject, _APPEND.pack(keep.size, keep.seconds, len(encoded)) + encoded + data)
+
+
+def read(subject: str, after: Position | float | None, limit: int) -> bytes:
+    """Ask for at most `limit` messages after a position, after a time, or all that are kept."""
+    kind, time, offset, epoch = _ALL, 0.0, 0, ""
+    if isinstance(after, Position):
+        kind, offset, epoch = _POSITION, after.offset, after.epoch
+    elif after is not None:
+        kind, time = _TIME, after
+    return frame(Ask.READ, subject, _READ.pack(kind, min(limit, 2**32 - 1), time, offset) + epoch.encode("ascii"))
+
+
+def position(place: Position) -> bytes:
+    return frame(Answer.POSITION, body=str(place).encode("ascii"))
+
+
+def positions(places: Iterable[Position]) -> bytes:
+    texts = (str(place).encode("ascii") for place in places)
+    return frame(Answer.POSITIONS, body=b"".join(bytes([len(text)]) + text for text in texts))
+
+
+def page(found: Page[bytes]) -> bytes:
+    """A part of a history."""
+    epoch = found.top.epoch.encode("ascii")
+    parts = [_PAGE.pack(found.is_complete, found.began, found.top.offset, len(epoch)), epoch]
+    for kept in found.messages:
+        parts += (_KEPT.pack(kept.position.offset, kept.at, kept.previous, len(kept.data)), kept.data)
+    return frame(Answer.PAGE, body=b"".join(parts))
+
+
+def epoch(subject: str, top: Position, seconds: float) -> bytes:
+    """A history, and the number of seconds for which its epoch is still kept."""
+    return frame(Answer.EPOCH, subject, _SECONDS.pack(max(seconds, 0.0)) + str(top).encode("ascii"))
+
+
+def kept(subject: str, seconds: float, message: Kept[bytes]) -> bytes:
+    """A message of a history, and the number of seconds for which it is still kept."""
+    place = _HANDED_OVER.pack(max(seconds, 0.0), message.position.offset, message.at, message.previous)
+    return frame(Answer.KEPT, subject, place + message.data)
+
+
+def key(subject: str, text: str, seconds: float, place: Position) -> bytes:
+    """A key, the number of seconds for which it is still remembered, and the position of its message."""
+    position = str(place).encode("ascii")
+    return frame(Answer.KEY, subject, _UNTIL.pack(max(seconds, 0.0), len(position)) + position + text.encode())
+
+
 def welcome(version: int, process_id: int) -> bytes:
     return frame(Answer.WELCOME, body=_WELCOME.pack(version, process_id))
 
@@ -416,6 +490,76 @@ def read_follow(body: bytes) -> tuple[float, str]:
     if len(queue) > MAX_NAME:  # it could not be told to anybody
         raise ProtocolError(f"a name of {len(queue)} letters")
     return _plausible(seconds), queue
+
+
+def read_append(body: bytes) -> tuple[bytes, Keep, str]:
+    """Data, how much is kept, and the key."""
+    size, seconds, length = _unpack(_APPEND, body)
+    begin = _APPEND.size + length
+    if not size or begin > len(body):
+        raise ProtocolError("a message that is kept in no way")
+    return body[begin:], Keep(size, _plausible(seconds)), _text(body[_APPEND.size : begin])
+
+
+def read_read(body: bytes) -> tuple[Position | float | None, int]:
+    """After what to read, and how many messages at most."""
+    kind, limit, time, offset = _unpack(_READ, body)
+    if kind == _ALL:
+        return None, limit
+    if kind == _TIME:
+        return _plausible(time), limit
+    return Position(_ascii(body[_READ.size :]), offset), limit
+
+
+def read_position(body: bytes) -> Position:
+    """A position."""
+    place = Position.read(_ascii(body))
+    if place is None:
+        raise ProtocolError("a position that is none")
+    return place
+
+
+def read_positions(body: bytes) -> list[Position]:
+    """Positions."""
+    found, at = [], 0
+    while at < len(body):
+        text, at = _name(body, at)
+        found.append(read_position(text.encode("ascii")))
+    return found
+
+
+def read_page(body: bytes) -> Page[bytes]:
+    """A part of a history."""
+    is_complete, began, top, length = _unpack(_PAGE, body)
+    at = _PAGE.size + length
+    epoch = _ascii(body[_PAGE.size : at])
+    messages = []
+    while at < len(body):
+        offset, time, previous, size = _unpack(_KEPT, body[at : at + _KEPT.size])
+        at += _KEPT.size
+        if at + size > len(body):
+            raise ProtocolError("a message that is cut off")
+        messages.append(Kept(body[at : at + size], Position(epoch, offset), time, previous))
+        at += size
+    return Page(messages, Position(epoch, top), bool(is_complete), began)
+
+
+def read_epoch(body: bytes) -> tuple[float, Position]:
+    """For how many seconds an epoch is kept, and its newest position."""
+    return _plausible(_unpack(_SECONDS, body)[0]), read_position(body[_SECONDS.size :])
+
+
+def read_kept(body: bytes, epoch: str) -> tuple[float, Kept[bytes]]:
+    """For how many seconds a message of this epoch is kept, and the message."""
+    seconds, offset, at, previous = _unpack(_HANDED_OVER, body)
+    return _plausible(seconds), Kept(body[_HANDED_OVER.size :], Position(epoch, offset), at, previous)
+
+
+def read_key(body: bytes) -> tuple[float, Position, str]:
+    """For how many seconds a key is remembered, the position of its message, and the key."""
+    seconds, length = _unpack(_UNTIL, body)
+    begin = _UNTIL.size + length
+    return _plausible(seconds), read_position(body[_UNTIL.size : begin]), _text(body[begin:])
 
 
 def read_queued(body: bytes) -> tuple[float, bytes]:

@@ -170,13 +170,17 @@ def _inherit(place: Place, version: int, heritage: Heritage) -> bool:
             while data := connection.recv(2**18):
                 for op, name, body in decoder.feed(data):
                     if op is Answer.PREFIX:
-                        engine = heritage.engines.setdefault(protocol.read_prefix(body), Engine(QUEUE_BYTES))
+                        engine = heritage.engines.setdefault(
+                            protocol.read_prefix(body), Engine(QUEUE_BYTES, os.urandom(4).hex())
+                        )
                     elif op is Answer.QUEUED:
                         seconds, message = protocol.read_queued(body)
                         engine.restore(name, now + seconds, message)
                     elif op is Answer.FOLLOWERS:
                         for group, queue, seconds in protocol.read_followers(body):
                             engine.follow(group, queue, seconds, now)
+                    elif op in _OF_HISTORIES:
+                        _continue(engine, op, name, body, now)
                     elif op is Answer.DONE:
                         heritage.subscribed = protocol.number(body)
                         return True
@@ -185,6 +189,23 @@ def _inherit(place: Place, version: int, heritage: Heritage) -> bool:
         except (OSError, ProtocolError):
             return False
     return False
+
+
+_OF_HISTORIES = frozenset({Answer.EPOCH, Answer.KEPT, Answer.KEY})
+
+
+def _continue(engine: Engine, op: Answer, subject: str, body: bytes, now: float) -> None:
+    """Take over a part of the predecessor's histories."""
+    histories = engine.histories
+    if op is Answer.EPOCH:
+        seconds, top = protocol.read_epoch(body)
+        histories.restore_epoch(subject, top, now + seconds)
+    elif op is Answer.KEPT:
+        seconds, kept = protocol.read_kept(body, histories.top(subject, now).epoch)
+        histories.restore_message(subject, now + seconds, kept, len(kept.data))
+    else:
+        seconds, place, key = protocol.read_key(body)
+        histories.restore_key(subject, key, now + seconds, place)
 
 
 def _open(path: str, place: Place) -> int:

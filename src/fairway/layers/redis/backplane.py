@@ -19,13 +19,16 @@ from fairway.layers.redis.presence import RedisPresence
 from fairway.layers.redis.queues import MOST_AT_ONCE, Queue
 from fairway.layers.redis.scripts import PUSH
 from fairway.layers.redis.shard import Shard, Take
+from fairway.layers.redis.streams import RedisStreams
 
 # How many messages of the largest size must fit into one reply: as many as are taken from a queue at once, and spare.
 _PER_REPLY = 2 * MOST_AT_ONCE
 
 
 class RedisBackplane(Backplane):
-    """`prefix` separates sites that share a Redis. Times are in seconds."""
+    """`prefix` separates sites that share a Redis. Times are in seconds. With `trust_failover`, a server that takes
+    over is taken to have all messages: histories continue as if nothing had happened.
+    """
 
     def __init__(
         self,
@@ -34,6 +37,7 @@ class RedisBackplane(Backplane):
         answer_timeout: float = 5.0,
         outage_wait: float = 2.0,
         max_message_size: int = 1024 * 1024,
+        trust_failover: bool = False,
     ) -> None:
         self.statistics = BackplaneStatistics()
         self._addresses = addresses
@@ -46,6 +50,7 @@ class RedisBackplane(Backplane):
         self._events: Events
         self.followers = RedisFollowers(self._followers_shard, self._names.followers)
         self.presence = self._presence = RedisPresence(lambda: self._shards, self._shard, self._names)
+        self.streams: RedisStreams = RedisStreams(self._names, lambda: self._shards, trust_failover)
 
     @property
     def is_up(self) -> bool:
@@ -72,6 +77,7 @@ class RedisBackplane(Backplane):
         for queue in self._queues.values():
             queue.close()
         self._queues.clear()
+        await self.streams.close()
         await asyncio.gather(*(shard.kept.close(drain) for shard in self._shards))
 
     def _told(self, error: Exception | None) -> None:
@@ -142,7 +148,7 @@ class RedisBackplane(Backplane):
             while True:
                 cursor, keys = cast(
                     tuple[bytes, list[bytes]],
-                    await shard.call("SCAN", cursor, "MATCH", self._names.pattern_of_queues, "COUNT", 1000),
+                    await shard.call("SCAN", cursor, "MATCH", self._names.pattern_to_flush, "COUNT", 1000),
                 )
                 if keys:
                     await shard.call("UNLINK", *keys)

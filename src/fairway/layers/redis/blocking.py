@@ -12,15 +12,18 @@ from typing import Any, Final, TypeVar
 import hiredis
 
 from fairway.layers.background import finished
-from fairway.layers.backplane import Present, QueueFull, Refused, Unavailable
+from fairway.layers.backplane import Keep, Page, Present, QueueFull, Refused, Unavailable
 from fairway.layers.blocking import Pool, remaining, send_all
 from fairway.layers.interests import subject_of
 from fairway.layers.redis.address import Address, Master, Server, credentials
 from fairway.layers.redis.followers import parts
+from fairway.layers.redis.functions import APPEND, READ, Functions
 from fairway.layers.redis.link import Reply, ReplyError, greet, judged
 from fairway.layers.redis.names import Names
 from fairway.layers.redis.presence import count, present
 from fairway.layers.redis.scripts import FOLLOWING, PUSH, run
+from fairway.layers.redis.streams import append_arguments, page_of, read_arguments
+from fairway.layers.tracks import Since
 
 LONGEST_REPLY = 16 * 1024 * 1024
 """Bytes of one reply at which a connection is given up. The longest is the list of all queues that follow groups."""
@@ -76,8 +79,9 @@ class BlockingLink:
 class BlockingRedis:
     """The sending side of `RedisBackplane`, with the same names."""
 
-    def __init__(self, addresses: Sequence[Address], prefix: str) -> None:
+    def __init__(self, addresses: Sequence[Address], prefix: str, trust_failover: bool = False) -> None:
         self._addresses = addresses
+        self._functions = Functions(trust_failover)
         self._names = Names([str(address) for address in addresses], prefix)
         self._pools = [Pool(partial(_dial, address)) for address in addresses]
 
@@ -101,6 +105,24 @@ class BlockingRedis:
             return ()
         rows = self._ask(followers_index, lambda link: finished(run(link, FOLLOWING, key, [])), deadline)
         return [queue for following, queue in map(parts, rows[::2]) if following == group]
+
+    def append_to_group(self, group: str, data: bytes, keep: Keep, key: str, deadline: float) -> Sequence[str]:
+        subject = subject_of(group)
+        index = self._names.index_of(subject)
+        keys, arguments = append_arguments(self._names, self._addresses[index].db, subject, data, keep, key)
+        followers_index = self._names.index_of(self._names.FOLLOWERS)
+        self._ask(index, lambda link: finished(self._functions.call(link, APPEND, keys, *arguments)), deadline)
+        rows = self._ask(
+            followers_index, lambda link: finished(run(link, FOLLOWING, self._names.followers, [])), deadline
+        )
+        return [queue for following, queue in map(parts, rows[::2]) if following == group]
+
+    def read(self, subject: str, after: Since, limit: int, deadline: float) -> Page[bytes]:
+        keys, arguments = read_arguments(self._names, subject, after, limit)
+        index = self._names.index_of(subject)
+        return page_of(
+            self._ask(index, lambda link: finished(self._functions.call(link, READ, keys, *arguments)), deadline)
+        )
 
     def push(self, queue: str, data: bytes, capacity: int, expiry: float, deadline: float) -> None:
         index = self._names.index_of(queue)

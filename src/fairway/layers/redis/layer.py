@@ -24,8 +24,8 @@ class RedisChannelLayer(BackplaneLayer):
 
     `hosts` are URLs, pairs of host and port, or dictionaries of redis-py's options; several are shards. `prefix`
     separates sites that share a Redis. Redis has `answer_timeout` seconds to answer. For `outage_wait` seconds after
-    the connection is lost, calls wait for the next one; later calls fail at once. Other options are those of
-    `BackplaneLayer`.
+    the connection is lost, calls wait for the next one; later calls fail at once. `trust_failover` says that a server
+    that takes over has all messages, so that histories go on. Other options are those of `BackplaneLayer`.
     """
 
     close_pools = BackplaneLayer.close  # channels_redis' name for it
@@ -38,6 +38,7 @@ class RedisChannelLayer(BackplaneLayer):
         outage_wait: float = 2.0,
         random_prefix_length: int = 0,
         max_message_size: int = MAX_MESSAGE_SIZE,
+        trust_failover: bool = False,
         **options: Any,
     ) -> None:
         """`random_prefix_length` is an option of channels_redis, and ignored: it keeps equal messages apart there."""
@@ -47,9 +48,9 @@ class RedisChannelLayer(BackplaneLayer):
                 raise InvalidChannelLayerError(f"CHANNEL_LAYERS, CONFIG: {name} is not supported: {reason}")
         places = addresses(hosts)
         super().__init__(
-            lambda: RedisBackplane(places, prefix, answer_timeout, outage_wait, max_message_size),
+            lambda: RedisBackplane(places, prefix, answer_timeout, outage_wait, max_message_size, trust_failover),
             max_message_size=max_message_size,
             prefix=prefix,
-            blocking=BlockingRedis(places, prefix),
+            blocking=BlockingRedis(places, prefix, trust_failover),
             **options,
         )

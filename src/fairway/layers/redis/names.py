@@ -6,6 +6,8 @@
 * `<prefix>:l` for the leases of processes. A process in one of its terms is a *holder*, `<process>.<term>`.
 * `<prefix>:e:<holder>:<subject>` for its entries under a subject, `<prefix>:h:<subject>` for the holders that have any,
   `<prefix>:o:<holder>` for the subjects under which it has any, and `<prefix>:d:<holder>` while somebody sees to it.
+* `<prefix>:m:<subject>` and `<prefix>:s:<subject>` for a subject's history: its place, and its messages.
+* `<prefix>:i:<subject>:<key>` for the key of a message that is sent once; `<prefix>:m::changes` counts all messages.
 
 Colons in the prefix are escaped, so that names of different prefixes never collide.
 
@@ -33,7 +35,8 @@ class Names:
         self._prefix = prefix.replace("%", "%25").replace(":", "%3A")
         self.followers = f"{self._prefix}:f".encode()
         self.leases = f"{self._prefix}:l".encode()
-        self.pattern_of_queues = re.sub(r"([*?\[\]\\^-])", r"\\\1", self._prefix) + ":q:*"
+        self.changes = f"{self._prefix}:m::changes".encode()
+        self.pattern_to_flush = re.sub(r"([*?\[\]\\^-])", r"\\\1", self._prefix) + ":[imqs]:*"
         is_one = len(places) == 1
         self.index_of = _first if is_one else lru_cache(_REMEMBERED)(lambda name: _rendezvous(places, name))
 
@@ -78,6 +81,14 @@ class Names:
     def claim(self, holder: str) -> bytes:
         """The key that exists while somebody sees to a holder whose lease has ended."""
         return f"{self._prefix}:d:{holder}".encode()
+
+    def history(self, subject: str) -> tuple[bytes, bytes]:
+        """The hash and the stream of a subject's history."""
+        return f"{self._prefix}:m:{subject}".encode(), f"{self._prefix}:s:{subject}".encode()
+
+    def key(self, subject: str, key: str) -> bytes:
+        """What remembers that a message with this key was sent to a subject."""
+        return f"{self._prefix}:i:{subject}:{key}".encode()
 
 
 def _first(name: str) -> int:

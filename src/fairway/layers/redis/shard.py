@@ -71,18 +71,19 @@ class Shard:
 
     async def call(self, *command: bytes | str | int) -> Reply:
         """Send a command and return the reply, within `answer_timeout`. Raises `Refused` and `Unavailable`."""
-        return await self._answer(lambda link: link.call(*command))
+        return await self.ask(lambda link: link.call(*command))
 
     async def call_all(self, commands: Sequence[Sequence[bytes | str | int]]) -> list[Reply]:
         """Send commands together and return their replies. Otherwise like `call`."""
-        replies: list[Reply] = await self._answer(lambda link: link.call_all(commands))
+        replies: list[Reply] = await self.ask(lambda link: link.call_all(commands))
         return replies
 
     async def run(self, script: str, key: bytes, arguments: Sequence[bytes | int]) -> Reply:
         """Run a script over one key. Otherwise like `call`."""
-        return await self._answer(lambda link: run(link, script, key, arguments))
+        return await self.ask(lambda link: run(link, script, key, arguments))
 
-    async def _answer(self, asked: Callable[[Link], Awaitable[Reply]]) -> Reply:
+    async def ask(self, asked: Callable[[Link], Awaitable[Reply]]) -> Reply:
+        """The reply to a command that `asked` sends. Otherwise like `call`."""
         link = await self.kept.standing()
         try:
             async with asyncio.timeout(self.kept.answer_timeout):

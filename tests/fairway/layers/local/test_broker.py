@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.fairway.layers.local.brokers import client, running
 
+from fairway.layers.backplane import Keep, Position
 from fairway.layers.local import broker as broker_module
 from fairway.layers.local import protocol
 from fairway.layers.local.backplane import LocalBackplane
@@ -136,6 +137,10 @@ async def test_a_newer_broker_takes_over_and_nothing_is_lost(place: Place) -> No
             await process.backplane.subscribe(["g.room"])
         await senders[0].backplane.push("work", b"kept", 10, 60)
         await senders[0].backplane.followers.add("room", "work", 60)
+        positions = [
+            await senders[0].backplane.streams.append("g.past", data, Keep(10, 60), key)
+            for data, key in ((b"1", ""), (b"2", ""), (b"3", "key"))
+        ]
         reading = asyncio.ensure_future(receivers[0].backplane.pull("more"))
         sent: list[list[bytes]] = [[], []]
         is_over = False
@@ -163,6 +168,11 @@ async def test_a_newer_broker_takes_over_and_nothing_is_lost(place: Place) -> No
             orders = [process.events.messages for process in receivers]
             assert orders[0] == orders[1]
             assert await receivers[1].backplane.pull("work") == b"kept"
+            streams = senders[1].backplane.streams
+            page = await streams.read("g.past", None, 10)
+            assert ([kept.position for kept in page.messages], page.top) == (positions, positions[-1])
+            assert await streams.append("g.past", b"again", Keep(10, 60), "key") == positions[-1]
+            assert await streams.append("g.past", b"more", Keep(10, 60)) == Position(positions[0].epoch, 4)
             assert [row[:2] for row in await senders[1].backplane.followers.all()] == [("room", "work")]
             await senders[1].backplane.push("more", b"for who waited", 10, 60)
             async with asyncio.timeout(DEADLINE):

@@ -1,0 +1,225 @@
+"""What Redis does with histories, each in one step: functions from version 7 on, and scripts before that.
+
+A history is a hash and a stream. The hash has its epoch (`e`), its newest offset (`n`), the offset at which the epoch
+began (`b`), how much is kept (`s` messages, `l` milliseconds), and when the times of expiry were last renewed (`x`).
+The stream has the messages, with their offsets as ids, their times (`t`) and data (`d`). Both expire. Their times of
+expiry are renewed only now and then, so a stream may hold more than is kept. Reading leaves that out.
+
+An epoch begins with a *mark* of the server that began it: eight digits and letters made of its `run_id`. A server that
+has not begun the epoch, because it took over or was restarted, may lack messages that were sent before. So it begins
+another epoch. It keeps the messages that it has.
+
+The functions are a library whose name has a version. So processes of different releases can share a server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from fairway.layers.redis.link import Caller, Reply, ReplyError
+from fairway.logs import get_logger
+
+logger = get_logger("fairway.layers")
+
+LIBRARY: Final = "fairway_streams_1"
+
+_LUA: Final = """
+local function now_of()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- The epoch of a history whose epoch was this one, or false. Begins another one if the mark is not this server's.
+local function epoch_of(meta, stream, known, mark, fresh, life)
+  if known and string.sub(known, 1, 8) == mark then return known end
+  redis.call('HSET', meta, 'e', mark .. fresh, 'b', redis.call('HGET', meta, 'n') or '0')
+  if not known then
+    redis.call('PEXPIRE', meta, life)
+    redis.call('UNLINK', stream)
+  end
+  return mark .. fresh
+end
+
+-- keys: hash, stream, counter of changes, key (if there is one)
+-- args: mark, new epoch, life of the hash, subject's channel, data, messages, ms, life of the key
+-- Returns the position.
+local function append(keys, args)
+  local meta, stream = keys[1], keys[2]
+  if keys[4] then
+    local first = redis.call('GET', keys[4])
+    if first then return first end
+  end
+  local now = now_of()
+  local known = redis.call('HMGET', meta, 'e', 'x', 's', 'l')
+  local epoch = epoch_of(meta, stream, known[1], args[1], args[2], args[3])
+  local offset = redis.call('HINCRBY', meta, 'n', 1)
+  local size, ms = tonumber(args[6]), tonumber(args[7])
+  redis.call('XADD', stream, 'MAXLEN', size < 100 and '=' or '~', size, string.format('%d-0', offset),
+    't', string.format('%d', now), 'd', args[5])
+  redis.call('INCR', keys[3])
+  local renewed = tonumber(known[2] or 0)
+  if now < renewed or now - renewed > ms / 2 or known[3] ~= args[6] or known[4] ~= args[7] then
+    redis.call('HSET', meta, 'x', string.format('%d', now), 's', args[6], 'l', args[7])
+    redis.call('PEXPIRE', meta, args[3])
+    redis.call('PEXPIRE', stream, string.format('%d', 2 * ms))
+    redis.call('PEXPIRE', keys[3], args[3])
+  end
+  local position = string.format('%s-%d', epoch, offset)
+  redis.call('PUBLISH', args[4], string.format('\\0%s %d %d\\n', position, offset - 1, now) .. args[5])
+  if keys[4] then redis.call('SET', keys[4], position, 'PX', args[8]) end
+  return position
+end
+
+-- keys: hash, stream
+-- args: mark, new epoch, life of the hash, what to read after ('all', 'time' or 'position'), epoch or '', ms or offset,
+--   messages, bytes. Returns epoch, newest offset, where the epoch began, 1 if complete, then offset, ms, data of each.
+local function read(keys, args)
+  local meta, stream, kind, after = keys[1], keys[2], args[4], tonumber(args[6])
+  local known = redis.call('HMGET', meta, 'e', 'n', 's', 'l', 'b')
+  local epoch = epoch_of(meta, stream, known[1], args[1], args[2], args[3])
+  local top = tonumber(known[2] or 0)
+  local oldest = now_of() - tonumber(known[4] or 0)
+  local first = math.max(top - tonumber(known[3] or 0) + 1, 1)
+  local is_known = kind == 'position' and args[5] == epoch and after <= top
+  local complete = kind == 'all' or (is_known and after == top) or top == 0
+  local has_earlier = false
+  local answer = {epoch, top, epoch == known[1] and tonumber(known[5] or 0) or top, 0}
+  if kind == 'position' and not is_known then complete = false end
+  local count, bytes, limit, most = 0, 0, tonumber(args[7]), tonumber(args[8])
+  local from, chunk, is_full = is_known and math.max(after + 1, first) or first, 16, top == 0
+  while not is_full do
+    local rows = redis.call('XRANGE', stream, string.format('%d-0', from), '+', 'COUNT', chunk)
+    for _, row in ipairs(rows) do
+      local offset, at, data = tonumber(string.match(row[1], '^%d+')), tonumber(row[2][2]), row[2][4]
+      from = offset + 1
+      if at > oldest then
+        if kind == 'time' and (at <= after or (count == 0 and offset == 1)) then has_earlier = true end
+        if kind ~= 'time' or at > after then
+          if is_known and count == 0 then complete = offset == after + 1 end
+          if count > 0 and (count >= limit or bytes + #data > most) then is_full = true break end
+          count, bytes = count + 1, bytes + #data
+          answer[#answer + 1] = string.format('%d', offset)
+          answer[#answer + 1] = string.format('%d', at)
+          answer[#answer + 1] = data
+        end
+      end
+    end
+    if #rows < chunk then is_full = true end
+    if bytes < 8192 * count or count == 0 then chunk = 128 else chunk = 16 end
+  end
+  if complete or has_earlier then answer[4] = 1 end
+  return answer
+end
+
+-- keys: hash and stream of each subject. args: mark, new epoch, life of the hash. Returns epoch and offset of each.
+local function tops(keys, args)
+  local answer = {}
+  for index = 1, #keys, 2 do
+    local known = redis.call('HMGET', keys[index], 'e', 'n')
+    local fresh = string.format('%s%d', args[2], index)
+    answer[index] = epoch_of(keys[index], keys[index + 1], known[1], args[1], fresh, args[3])
+    answer[index + 1] = tonumber(known[2] or 0)
+  end
+  return answer
+end
+"""
+
+APPEND, READ, TOPS = "append", "read", "tops"
+_NAMES: Final = (APPEND, READ, TOPS)
+_SCRIPTS: Final = {name: f"{_LUA}\nreturn {name}(KEYS, ARGV)" for name in _NAMES}
+_DIGESTS: Final = {
+    name: hashlib.sha1(code.encode(), usedforsecurity=False).hexdigest() for name, code in _SCRIPTS.items()
+}
+_FUNCTIONS: Final = f"#!lua name={LIBRARY}\n{_LUA}" + "".join(
+    f"redis.register_function('{LIBRARY}_{name}', {name})\n" for name in _NAMES
+)
+
+NO_MARK: Final = "00000000"
+"""The mark of every server, where servers cannot be told apart or need not be."""
+
+_QUIET = 60.0
+_said_at = -_QUIET
+
+
+class _Server:
+    """What is known of the server behind one connection."""
+
+    __slots__ = ("has_functions", "mark")
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+        self.has_functions = True  # until it says that it has none
+
+
+class Functions:
+    """Calls the functions over connections. With `trusts`, a server that takes over continues the epochs."""
+
+    def __init__(self, trusts: bool) -> None:
+        self._trusts = trusts
+        self._servers: WeakKeyDictionary[Caller, _Server] = WeakKeyDictionary()
+
+    async def mark_of(self, link: Caller) -> str:
+        """The mark of the server at the other end."""
+        return (await self._server(link)).mark
+
+    async def call(self, link: Caller, name: str, keys: Sequence[bytes], *arguments: bytes | str | int) -> Reply:
+        """Call a function with the mark of the server and a new epoch as its first arguments."""
+        server = await self._server(link)
+        rest = (len(keys), *keys, server.mark, os.urandom(5).hex(), *arguments)
+        if server.has_functions:
+            try:
+                return await _call_function(link, name, rest)
+            except ReplyError as error:
+                if not _has_no_functions(error):
+                    raise
+                server.has_functions = False
+        try:
+            return await link.call(b"EVALSHA", _DIGESTS[name], *rest)
+        except ReplyError as error:
+            if error.code != "NOSCRIPT":
+                raise
+        return await link.call(b"EVAL", _SCRIPTS[name], *rest)
+
+    async def _server(self, link: Caller) -> _Server:
+        server = self._servers.get(link)
+        if server is None:
+            mark = NO_MARK if self._trusts else await _mark(link)
+            server = self._servers[link] = _Server(mark)
+        return server
+
+
+async def _call_function(link: Caller, name: str, arguments: Sequence[bytes | str | int]) -> Reply:
+    function = f"{LIBRARY}_{name}"
+    try:
+        return await link.call(b"FCALL", function, *arguments)
+    except ReplyError as error:
+        if "Function not found" not in str(error):
+            raise
+    await link.call(b"FUNCTION", b"LOAD", b"REPLACE", _FUNCTIONS)
+    return await link.call(b"FCALL", function, *arguments)
+
+
+def _has_no_functions(error: ReplyError) -> bool:
+    return error.code == "NOPERM" or "unknown command" in str(error).lower()
+
+
+async def _mark(link: Caller) -> str:
+    global _said_at
+    try:
+        answer: bytes = await link.call(b"INFO", b"server")
+    except ReplyError as error:
+        if time.monotonic() - _said_at > _QUIET:
+            _said_at = time.monotonic()
+            logger.warning(
+                "Redis does not say which server it is (%s). If it fails over and loses messages, clients are not "
+                "told: allow INFO, or set trust_failover to say that this is known",
+                error,
+            )
+        return NO_MARK
+    run_id = next((line[7:] for line in answer.splitlines() if line.startswith(b"run_id:")), b"")
+    return hashlib.sha256(run_id).hexdigest()[:8] if run_id else NO_MARK

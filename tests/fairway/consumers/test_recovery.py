@@ -1,0 +1,172 @@
+"""The mixins for consumers that come back: what they get, and what no event can reach."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import fairway
+from channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer
+from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.testing import HttpCommunicator, WebsocketCommunicator
+from fairway import AsyncGroupsMixin, GroupsMixin
+from fairway.consumers.errors import NoHandler
+from fairway.consumers.names import handler_of
+from fairway.generic.sse import ServerSentEventsConsumer
+from fairway.layers.errors import InvalidChannelLayerError
+from fairway.layers.recovery import Recovery
+
+
+class Chat(AsyncGroupsMixin, AsyncJsonWebsocketConsumer):
+    async def connect(self) -> None:
+        await self.accept()
+        recovery = await self.join("chat.lobby", since=self.since("chat.lobby"))
+        await self.send_json({"recovered": recovery.recovered, "position": recovery.position})
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        await self.leave("chat.lobby")
+        await self.send_json("left")
+
+    async def chat_said(self, event: dict[str, Any]) -> None:
+        await self.send_json([event["text"], event["layer.position"]])
+
+
+class SyncChat(GroupsMixin, JsonWebsocketConsumer):
+    def connect(self) -> None:
+        self.accept()
+        recovery = self.join("chat.lobby", since=self.since("chat.lobby"))
+        self.send_json({"recovered": recovery.recovered, "position": recovery.position})
+
+    def receive_json(self, content: Any, **kwargs: Any) -> None:
+        self.leave("chat.lobby")
+        self.send_json("left")
+
+    def chat_said(self, event: dict[str, Any]) -> None:
+        self.send_json([event["text"], event["layer.position"]])
+
+
+@pytest.fixture
+def layer() -> InMemoryChannelLayer:
+    layer = InMemoryChannelLayer(history={"chat.*": {}})
+    channel_layers.set("default", layer)
+    return layer
+
+
+@pytest.mark.parametrize("consumer", [Chat, SyncChat])
+async def test_a_client_that_comes_back_gets_what_it_missed(layer: InMemoryChannelLayer, consumer: Any) -> None:
+    client = WebsocketCommunicator(consumer.as_asgi(), "/chat/")
+    await client.connect()
+    first = await client.receive_json_from()
+    assert not first["recovered"]
+    await layer.group_send("chat.lobby", {"type": "chat.said", "text": "one"})
+    assert (await client.receive_json_from())[0] == "one"
+    await client.disconnect()
+    for text in ("two", "three"):
+        await layer.group_send("chat.lobby", {"type": "chat.said", "text": text})
+
+    for query, texts in (
+        (f"since={first['position']}", ["one", "two", "three"]),
+        ("since.chat.lobby=all", ["one", "two", "three"]),
+    ):
+        client = WebsocketCommunicator(consumer.as_asgi(), f"/chat/?{query}")
+        await client.connect()
+        again = await client.receive_json_from()
+        received = [await client.receive_json_from() for _ in texts]
+        assert again == {"recovered": True, "position": received[-1][1]}
+        assert [text for text, _ in received] == texts
+        await client.send_json_to("leave")
+        assert await client.receive_json_from() == "left"
+        assert layer.groups == {}
+        await client.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        (b"", "default"),
+        (b"since=p-1", "p-1"),
+        (b"since=p-1&since=p-2", "p-2"),
+        (b"since=p-1&since.chat.lobby=p-3&since.other=p-4", "p-3"),
+        (b"since=", "default"),
+        (b"since=%00" + b"x" * 1000, "\0" + "x" * 99),
+        (b"since=\xff", "\u00ff"),
+    ],
+)
+def test_the_position_is_in_the_query(query: bytes, found: str) -> None:
+    consumer = Chat()
+    consumer.scope = {"query_string": query}
+
+    assert consumer.since("chat.lobby", "default") == found
+
+
+@pytest.mark.parametrize("consumer", [Chat, SyncChat])
+def test_no_event_reaches_the_methods(consumer: Any) -> None:
+    instance = consumer()
+    for name in ("since", "join", "leave"):
+        assert callable(getattr(instance, name))
+        with pytest.raises(NoHandler):
+            handler_of(instance, {"type": name})
+    assert handler_of(instance, {"type": "chat.said"}) == instance.chat_said
+
+
+def test_a_consumer_may_have_handlers_with_these_names() -> None:
+    class Own(AsyncJsonWebsocketConsumer):
+        async def join(self, event: dict[str, Any]) -> None: ...
+
+    own = Own()
+    assert handler_of(own, {"type": "join"}) == own.join
+
+
+def test_the_methods_document_themselves() -> None:
+    assert "Join a group" in (AsyncGroupsMixin.join.__doc__ or "")
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        fairway.nothing  # noqa: B018
+
+
+async def test_without_a_layer_of_ours_there_is_nothing_to_recover() -> None:
+    class Foreign:
+        def __init__(self) -> None:
+            self.added: list[tuple[str, str]] = []
+
+        async def group_add(self, group: str, channel: str) -> None:
+            self.added.append((group, channel))
+
+    consumer = Chat()
+    consumer.channel_name = "me"
+    with pytest.raises(InvalidChannelLayerError, match="Chat needs a channel layer to join a group"):
+        await consumer.join("chat.lobby")
+    consumer.channel_layer = Foreign()
+    assert await consumer.join("chat.lobby") == Recovery(False, 0, "")
+    assert consumer.channel_layer.added == [("chat.lobby", "me")]
+    with pytest.raises(InvalidChannelLayerError, match="Foreign keeps no histories"):
+        await consumer.join("chat.lobby", since="all")
+
+
+class Stream(AsyncGroupsMixin, ServerSentEventsConsumer):
+    async def connect(self) -> None:
+        await self.join("chat.lobby", since=self.since("chat.lobby", "all"))
+
+    async def chat_said(self, event: dict[str, Any]) -> None:
+        await self.send_event(event["text"], id=event["layer.position"])
+
+    async def chat_end(self, event: dict[str, Any]) -> None:
+        await self.close()
+
+
+async def test_an_event_stream_goes_on_after_the_last_event_id(layer: InMemoryChannelLayer) -> None:
+    await layer.group_send("chat.lobby", {"type": "chat.said", "text": "one"})
+    await layer.group_broadcast_json("chat.lobby", {"text": "two"})
+    await layer.group_send("chat.lobby", {"type": "chat.end"})
+    position = (await layer.history("chat.lobby")).messages[0]["layer.position"]
+    epoch = position.rpartition("-")[0]
+    two = f'id: {epoch}-2\ndata: {{"layer.position": "{epoch}-2", "text": "two"}}\n\n'
+    for headers, expected in (
+        ([], f"id: {epoch}-1\ndata: one\n\n{two}"),
+        ([(b"last-event-id", position.encode())], two),
+    ):
+        client = HttpCommunicator(Stream.as_asgi(), "GET", "/stream/", headers=headers)
+        async with asyncio.timeout(20):
+            response = await client.get_response()
+        assert response["body"].decode().replace(":\n\n", "") == expected

@@ -1,0 +1,221 @@
+"""Histories in Redis: another server takes over, rights are missing, and what Redis holds and does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from tests.fairway.layers.doubles import new_member, waiting
+from tests.services.redis import RedisServer, find_valkey, redis_server
+
+from fairway.delivery import Member
+from fairway.layers.backplane import Keep, Position, Refused
+from fairway.layers.redis import RedisChannelLayer, functions
+from fairway.layers.redis.address import addresses
+from fairway.layers.redis.backplane import RedisBackplane
+from fairway.testing.backplane_contract import Process
+from fairway.testing.fault_proxy import FaultProxy
+
+DEADLINE = 20.0
+LEAST = (
+    "resetchannels &mysite:0:* ~mysite:q:* ~mysite:f +hello +auth +select +client|setname +ping +subscribe +unsubscribe"
+    " +publish +evalsha +eval +time +lindex +llen +lpop +rpush +lpush +pttl +pexpire +zadd +zrem +zrange"
+    " +zremrangebyscore ~mysite:m:* ~mysite:s:* ~mysite:i:* +hget +hmget +hset +hincrby +xadd +xrange +incr +get +set"
+    " +unlink"
+)
+"""The least rights of docs/howto/choose-a-layer.md, with those for histories, but without INFO and functions."""
+
+HISTORY = {"*": {"size": 1000, "seconds": 600}}
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def pair(redis: RedisServer, other: RedisServer) -> Iterator[tuple[RedisServer, RedisServer]]:
+    """A master, and a server that copies it."""
+    with redis.client() as master, other.client() as replica:
+        master.flushall()
+        replica.replicaof(redis.host, redis.port)
+        until(lambda: replica.info("replication")["master_link_status"] == "up")
+        yield redis, other
+        replica.replicaof("NO", "ONE")
+        replica.flushall()
+
+
+def until(condition: Any) -> None:
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+async def collected(member: Member, count: int) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = []
+    async with asyncio.timeout(DEADLINE):
+        while len(items) < count:
+            items += waiting(member)
+            await asyncio.sleep(0.005)
+    return items
+
+
+@pytest.fixture
+async def proxy(pair: tuple[RedisServer, RedisServer]) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(*pair[0].address) as proxy:
+        yield proxy
+
+
+def said(number: int) -> dict[str, Any]:
+    return {"type": "said", "number": number}
+
+
+async def failed_over(
+    pair: tuple[RedisServer, RedisServer], proxy: FaultProxy, trusts: bool, lost: int
+) -> tuple[RedisChannelLayer, Member, str]:
+    """A layer after a failover in which the new master missed this many messages that members had got."""
+    _, replica = pair
+    layer = RedisChannelLayer(hosts=[f"redis://{proxy.host}:{proxy.port}"], history=HISTORY, trust_failover=trusts)
+    member = new_member(layer.hub, await layer.new_channel())
+    layer.hub.gaps.add(member)
+    await layer.group_join("room", member.name)
+    for number in range(10):
+        await layer.group_send("room", said(number))
+    with replica.client() as client:
+        until(lambda: client.get("fairway:m::changes") == "10")
+        client.replicaof("NO", "ONE")
+    for number in range(10, 10 + lost):
+        await layer.group_send("room", said(number))
+    items = await collected(member, 10 + lost)
+    proxy.target = replica.address
+    proxy.cut()
+    async with asyncio.timeout(DEADLINE):
+        while not (layer.node.statistics.outages and layer.is_up()):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    return layer, member, items[-1]["layer.position"]
+
+
+async def test_a_failover_that_lost_messages_is_said(pair: tuple[RedisServer, RedisServer], proxy: FaultProxy) -> None:
+    layer, member, position = await failed_over(pair, proxy, trusts=False, lost=5)
+    for number in range(100, 107):
+        await layer.group_send("room", said(number))
+    items = await collected(member, 8)
+
+    assert [item.get("reason", item.get("number")) for item in items] == ["epoch", *range(100, 107)]
+    late = new_member(layer.hub, await layer.new_channel())
+    recovery = await layer.group_join("room", late.name, position)
+    assert (recovery.recovered, recovery.count) == (False, 17)
+    assert [item["number"] for item in await collected(late, 17)] == [*range(10), *range(100, 107)]
+    await layer.close()
+
+
+async def test_a_failover_that_is_trusted_goes_on(pair: tuple[RedisServer, RedisServer], proxy: FaultProxy) -> None:
+    layer, member, position = await failed_over(pair, proxy, trusts=True, lost=0)
+    await layer.group_send("room", said(10))
+    assert [item["number"] for item in await collected(member, 1)] == [10]
+    late = new_member(layer.hub, await layer.new_channel())
+    assert (await layer.group_join("room", late.name, position)).recovered
+    assert [item["number"] for item in await collected(late, 1)] == [10]
+    await layer.close()
+
+
+async def test_positions_do_not_name_the_server(redis: RedisServer) -> None:
+    layer = RedisChannelLayer(hosts=[redis.url], history=HISTORY)
+    await layer.group_send("room", said(0))
+    position = Position.read((await layer.history("room")).position)
+    await layer.close()
+    with redis.client() as client:
+        run_id = client.info("server")["run_id"]
+
+    assert position is not None
+    assert len(position.epoch) == 18
+    assert position.epoch[:8] not in run_id
+
+
+async def test_without_the_right_to_ask_which_server_it_is_there_is_a_warning(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(functions, "_said_at", -1000.0)
+    with redis.client() as client:
+        client.execute_command("ACL", "SETUSER", "plain", "reset", "on", ">secret", *LEAST.split())
+    layer = RedisChannelLayer(
+        hosts=[f"redis://plain:secret@{redis.host}:{redis.port}"], prefix="mysite", history=HISTORY
+    )
+    with caplog.at_level(logging.WARNING):
+        await layer.group_send("room", said(0))
+        history = await layer.history("room")
+    await layer.close()
+
+    assert [event["number"] for event in history.messages] == [0]
+    assert history.position.startswith(functions.NO_MARK)
+    assert [line.getMessage()[:47] for line in caplog.records] == ["Redis does not say which server it is (NOPERM t"]
+
+
+async def test_a_user_who_may_not_run_scripts_is_told_so(redis: RedisServer) -> None:
+    with redis.client() as client:
+        client.execute_command("ACL", "SETUSER", "meek", "on", ">secret", "~*", "&*", "+@all", "-@scripting")
+    layer = RedisChannelLayer(hosts=[f"redis://meek:secret@{redis.host}:{redis.port}"], history=HISTORY)
+    with pytest.raises(Refused, match="give the user the commands"):
+        await layer.group_send("room", said(0))
+    await layer.close()
+
+
+async def test_everything_expires_and_little_is_renewed(redis: RedisServer) -> None:
+    with redis.client() as client:
+        client.flushall()
+        client.config_resetstat()
+        process = Process(RedisBackplane(addresses([redis.url]), "p"))
+        streams = process.backplane.streams
+        for _ in range(50):
+            await streams.append("g.room", b"", Keep(1000, 300), "key" + str(_))
+        await streams.read("g.room", None, 10)
+        await streams.tops(["g.hall"])
+        keys = client.keys("*")
+        lives = {key: client.pttl(key) / 1000 for key in keys}
+        calls = client.info("commandstats")["cmdstat_pexpire"]["calls"]
+        await process.backplane.close()
+
+    assert all(life > 0 for life in lives.values()), lives
+    assert 550 < lives["p:s:g.room"] <= 600
+    assert 86000 < lives["p:m:g.room"] <= 86400
+    assert lives["p:i:g.room:key0"] <= 300
+    assert {"p:m::changes", "p:m:g.hall"} <= lives.keys()
+    assert calls < 10
+
+
+@pytest.mark.slow
+async def test_functions_are_loaded_once_and_used() -> None:
+    with redis_server(find_valkey()) as server, server.client() as client:
+        process = Process(RedisBackplane(addresses([server.url]), "p"))
+        for _ in range(20):
+            await process.backplane.streams.append("g.room", b"", Keep(10, 60))
+        stats = client.info("commandstats")
+        assert stats["cmdstat_fcall"]["calls"] == 21  # the first time, it is not there yet
+        assert "cmdstat_evalsha" not in stats
+        client.execute_command("FUNCTION", "FLUSH")
+        await process.backplane.streams.append("g.room", b"", Keep(10, 60))
+        libraries = client.execute_command("FUNCTION", "LIST")
+        assert functions.LIBRARY in str(libraries)
+        await process.backplane.close()
+
+
+async def test_reading_has_a_connection_of_its_own_that_comes_back(redis: RedisServer) -> None:
+    async with FaultProxy(*redis.address) as proxy:
+        process = Process(RedisBackplane(addresses([f"redis://{proxy.host}:{proxy.port}"]), "reading", outage_wait=5.0))
+        streams = process.backplane.streams
+        await streams.append("g.room", b"1", Keep(10, 60))
+        assert proxy.accepted == 1
+        for _ in range(3):
+            await streams.read("g.room", None, 10)
+        assert proxy.accepted == 2
+        proxy.cut()
+        await process.events.until(lambda: process.events.downs)
+        page = await streams.read("g.room", None, 10)
+        assert [kept.data for kept in page.messages] == [b"1"]
+        await process.backplane.close()
