@@ -25,7 +25,7 @@ from fairway.server.output.batch import Batch
 from fairway.server.output.fanout import FEW, LEFT_OUT_BYTES, MESSAGE_BYTES, UNDER_WAY_BYTES, Fanout
 from fairway.server.output.outbox import Outbox
 from fairway.server.output.recipients import Recipients
-from fairway.server.output.sweep import Sweep
+from fairway.server.output.sweep import BYTES_PER_WRITE, Sweep
 
 
 class Encoder:
@@ -298,6 +298,27 @@ async def test_a_sweep_goes_on_beside_outboxes_that_are_always_full(batch: Batch
         batch.fanout.write(4)
     assert {one.got for one in swept} == {frames("a")}
     await until_written(batch)
+
+
+class Waiting:
+    """An outbox with so much in it."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def flush(self) -> None:
+        self.size = 0
+
+
+async def test_outboxes_with_much_in_them_count_more_than_others(batch: Batch) -> None:
+    outboxes = [Waiting(size) for size in (3 * BYTES_PER_WRITE, 10, 2 * BYTES_PER_WRITE, 10, 10)]
+    for outbox in outboxes:
+        batch.fanout.add(outbox)
+    written = []
+    while batch.fanout.is_busy:
+        batch.fanout.write(6)
+        written.append(sum(not outbox.size for outbox in outboxes))
+    assert written == [3, 5]
 
 
 async def test_other_recipients_wait_for_nothing_and_keep_the_order(batch: Batch) -> None:

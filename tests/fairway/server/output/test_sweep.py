@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fairway.delivery import Payload
 from fairway.server.output.recipients import Part
-from fairway.server.output.sweep import INDIRECT_COST, Sweep
+from fairway.server.output.sweep import BYTES_PER_WRITE, INDIRECT_COST, Sweep
 
 
 class TextEncoder:
@@ -118,6 +118,17 @@ def test_visits_that_go_through_outboxes_count_more_than_others() -> None:
     while sweep.under_way:
         assert sweep.run(64) <= 2 * 64
     assert {one.outbox.got for one in recipients.connections} == {b"hello"}
+
+
+def test_visits_that_write_much_count_more_than_others() -> None:
+    recipients: Any = FakeRecipients(100, 0)
+    sweep = Sweep(recipients, set(), ())
+    add(sweep, "x" * (3 * BYTES_PER_WRITE), set())
+    assert (sweep.run(64), sweep.at) == (64, 16)
+    assert (sweep.run(2), sweep.at) == (4, 17), "one at least"
+    while sweep.under_way:
+        sweep.run(64)
+    assert {len(one.outbox.got) for one in recipients.connections} == {3 * BYTES_PER_WRITE}
 
 
 def test_one_write_brings_everything_that_has_joined_since_the_last_visit() -> None:
