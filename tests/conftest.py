@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -18,6 +19,19 @@ from tests.services.redis import redis  # noqa: F401  # the fixture
 hypothesis.settings.register_profile("fast", max_examples=20, deadline=None)
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.load_profile("default")
+
+
+HERE = Path(__file__).parent
+# Where processes are started, forked and ended, by Python and by Django's commands.
+PROCESSES = [
+    HERE / folder for folder in ("fairway/server", "fairway/testing", "channels/management", "channels/testing")
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in PROCESSES):
+            item.add_marker(pytest.mark.processes)
 
 
 @pytest.hookimpl(wrapper=True)

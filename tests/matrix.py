@@ -27,13 +27,10 @@ ENVIRONMENTS = ROOT / ".cache" / "matrix"
 # Environments of their own, and pages: neither depends on the versions.
 ELSEWHERE = ["--ignore=tests/compat", "--ignore=tests/docs", "--ignore=tests/demo"]
 SHARED = ["-q", "--hypothesis-profile", "fast", "--testers", "3"]
-FAST = ["-m", "not slow and not browser", *ELSEWHERE]
-# How Python starts, forks and ends processes, and what Django's commands do, differs most from version to version. They
-# run with the newest one, and with that of `make test`.
-PROCESSES = [
-    *("-m", "slow and not browser", "tests/fairway/server", "tests/fairway/testing"),
-    *("tests/channels/management", "tests/channels/testing"),
-]
+FAST = ["-m", "not browser and not slow", *ELSEWHERE]
+# How Python starts, forks and ends processes, and what Django's commands do, differs most from version to version. The
+# slow tests of that run with the newest one, too, and with that of `make test`.
+WITH_PROCESSES = ["-m", "not browser and (not slow or processes)", *ELSEWHERE]
 
 # Django -> the versions of Python that it supports (https://docs.djangoproject.com/en/dev/faq/install/).
 SUPPORTED = {
@@ -142,14 +139,13 @@ def with_redis() -> dict[str, str]:
     return {**os.environ, "PATH": os.pathsep.join([os.environ["PATH"], str(Path(spec.origin).parent / "bin")])}
 
 
-def run(cell: Cell, runs: Iterable[list[str]]) -> bool:
+def run(cell: Cell, tests: list[str]) -> bool:
     started = time.monotonic()
     print(f"== {cell}", flush=True)
     try:
         python = prepare(cell)
-        command = [str(python), "-m", "tests.again", *SHARED]
-        outcomes = [subprocess.run([*command, *tests], cwd=ROOT, env=with_redis()) for tests in runs]
-        outcome = all(one.returncode == 0 for one in outcomes)
+        command = [str(python), "-m", "tests.again", *SHARED, *tests]
+        outcome = subprocess.run(command, cwd=ROOT, env=with_redis()).returncode == 0
     except subprocess.CalledProcessError as error:
         print(f"cannot set up {cell}: {error}", flush=True)
         outcome = False
@@ -176,7 +172,7 @@ def main() -> int:
     if not cells:
         print("no other pair can be run on this machine")
     newest = max((cell.python.numbers for cell in cells), default=())
-    outcomes = {cell: run(cell, (FAST, PROCESSES) if cell.python.numbers == newest else (FAST,)) for cell in cells}
+    outcomes = {cell: run(cell, WITH_PROCESSES if cell.python.numbers == newest else FAST) for cell in cells}
     print(*(f"{'passed' if passed else 'FAILED'}  {cell}" for cell, passed in outcomes.items()), sep="\n")
     return 0 if all(outcomes.values()) else 1
 
