@@ -67,9 +67,11 @@ class SharedReach:
         return None if registrar is None else registrar.session.loop
 
     async def _get_ready(self, session: Session) -> None:
-        if PRESENCE not in session.backplane.abilities:
-            await session.backplane.presence.count("")  # raises, and says why
-        self._registrar_of(session)
+        registrar = self._registrar
+        if registrar is None or registrar.session is not session:
+            if PRESENCE not in session.backplane.abilities:
+                await session.backplane.presence.count("")  # raises, and says why
+            self._registrar_of(session)
 
     def _registrar_of(self, session: Session) -> Registrar:
         with self._attendance.lock:

@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -30,6 +32,7 @@ from django.db import connection, connections, transaction
 from django.test import TestCase
 from django.urls import path
 from django.utils import timezone
+from tests.services.local import broker_process
 from tests.services.postgres import database_alias
 from tests.services.site import served
 from websockets.sync.client import ClientConnection, connect
@@ -40,6 +43,9 @@ from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from channels.layers import BaseChannelLayer, InMemoryChannelLayer, channel_layers, get_channel_layer
 from channels.routing import URLRouter
 from fairway.layers import sync
+from fairway.layers.local import LocalChannelLayer
+from fairway.layers.local.place import given_place
+from fairway.layers.redis import RedisChannelLayer
 from fairway.layers.sync import group_broadcast, group_broadcast_json, group_send, group_send_on_commit, send
 
 DEADLINE = 30.0
@@ -781,3 +787,61 @@ class TestsOfAnApplication(TestCase):
         place_order("default", "one")
         assert connection.in_atomic_block
         assert self.sent() == []
+
+
+# Presence -----------------------------------------------------------------------------------------------------------
+
+
+def test_code_without_an_event_loop_sees_who_is_present(layer: InMemoryChannelLayer) -> None:
+    asyncio.run(layer.presence.track("room", "one", {"name": "Mira"}, key="1"))
+    asyncio.run(layer.presence.track("room", "two", {"name": "Mira"}, key="1"))
+
+    assert sync.presence("room") == {"1": [{"name": "Mira"}]}
+    assert sync.presence_count("room") == 2
+    assert sync.presence("nobody") == {}
+
+
+@pytest.mark.parametrize("service", ["redis", "local"])
+def test_it_sees_over_a_blocking_socket_who_is_present(
+    service: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    prefix = os.urandom(4).hex()
+    with ExitStack() as stack:
+        if service == "redis":
+            url = request.getfixturevalue("redis").url
+            make = partial(RedisChannelLayer, [url], prefix=prefix)
+        else:
+            place = given_place(str(tmp_path / "broker.sock"))
+            stack.callback(ended, broker_process(place))
+            make = partial(LocalChannelLayer, socket=place.path, prefix=prefix)
+        reader = make(symmetric_encryption_keys=["a key"])
+        stack.callback(reader.retire)
+        monkeypatch.setitem(channel_layers.backends, "default", reader)
+
+        async def attend() -> None:
+            server = make(symmetric_encryption_keys=["a key"])
+            await server.presence.track("room", "one", {"name": "Mira"}, key="1")
+            await server.presence.track("room", "two", "Tom", key="2")
+            assert await asyncio.to_thread(sync.presence, "room") == {"1": [{"name": "Mira"}], "2": ["Tom"]}
+            assert await asyncio.to_thread(sync.presence_count, "room") == 2
+            assert await asyncio.to_thread(sync.presence_count, "nobody") == 0
+            await server.close()
+
+        asyncio.run(attend())
+        assert reader.node.home.session is None, "no event loop was needed"
+
+
+def ended(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait(DEADLINE)
+
+
+def test_presence_raises_inside_an_event_loop_and_for_other_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask() -> None:
+        sync.presence("room")
+
+    with pytest.raises(SynchronousOnlyOperation, match=r"await get_channel_layer\(\)\.presence\.members\("):
+        asyncio.run(ask())
+    monkeypatch.setitem(channel_layers.backends, "default", BaseChannelLayer())
+    with pytest.raises(InvalidChannelLayerError, match="BaseChannelLayer has no presence"):
+        sync.presence_count("room")

@@ -4,13 +4,14 @@ A process in one of its terms is a *holder*. Entering somebody is one plain HSET
 the holder is also noted among those of the subject, and the subject among those of the holder. Leases are renewed and
 judged by scripts, with the clock of Redis. With several shards, a process has a lease in each.
 
-Everything expires after a day, in case that nobody is left to remove it. The names of a holder that lives are given
-another day in time.
+What exists for a minute expires after a day, in case that nobody is left to remove it. As long as its holder lives, it
+is given another day in time. Whatever is younger is removed like all that a dead holder has left.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import os
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
@@ -23,7 +24,10 @@ from fairway.layers.redis.scripts import BEGIN, CLAIM, COUNT, DEPART, RENEW, STA
 from fairway.layers.redis.shard import Shard
 
 DAY = 86_400_000
-"""Milliseconds for which names are kept. Every quarter of that, a process that lives asks for it again."""
+"""Milliseconds for which names are kept."""
+
+FIRST, THEN = 60.0, DAY / 4000
+"""Seconds after which a process asks for another day: for the first time, and then again and again."""
 
 MOST_CLAIMED = 10
 SUBJECTS_AT_ONCE = 500
@@ -49,7 +53,9 @@ class RedisPresence(Presence):
         self._shard_of = shard_of
         self._names = names
         self._term = 0
-        self._noted: dict[str, float] = {}  # subjects that Redis knows for this term, and since when
+        # Subjects that Redis knows for this term, and when to ask for another day; and the same as a heap.
+        self._noted: dict[str, float] = {}
+        self._due: list[tuple[float, str]] = []
 
     async def enter(self, subject: str, entries: Mapping[str, bytes], term: int) -> None:
         if not entries:
@@ -61,14 +67,13 @@ class RedisPresence(Presence):
             await shard.call(b"HSET", key, *fields)
             return
         if term == self._term:
-            self._noted[subject] = time.monotonic()
+            self._note(subject, time.monotonic() + FIRST)
         try:
             await shard.call_all(
                 [
                     (b"HSET", key, *fields),
                     (b"HSET", self._names.holders(subject), holder, b""),
                     (b"SADD", self._names.subjects(holder), subject),
-                    *self._keep(holder, subject),
                 ]
             )
         except BaseException:
@@ -101,7 +106,7 @@ class RedisPresence(Presence):
         shards, milliseconds = self._shards(), max(1, int(ttl * 1000))
         if not self._term or not all(await _all([self._renew(shard, milliseconds) for shard in shards])):
             self._term += 1
-            self._noted.clear()
+            self.forget()
             holder = _holder(self.process, self._term).encode()
             begin: list[bytes | int] = [holder, milliseconds, DAY]
             await _all([shard.run(BEGIN, self._names.leases, begin) for shard in shards])
@@ -127,31 +132,31 @@ class RedisPresence(Presence):
         holder = _holder(self.process, self._term)
         return await shard.run(RENEW, self._names.leases, [holder.encode(), milliseconds, self._names.claim(holder)])
 
+    def _note(self, subject: str, due: float) -> None:
+        self._noted[subject] = due
+        heapq.heappush(self._due, (due, subject))
+
     async def _refresh(self) -> None:
         """Let the oldest names live for another day."""
         now = time.monotonic()
-        due: list[str] = []
-        for subject, since in self._noted.items():  # in the order of these times
-            if now - since < DAY / 4000 or len(due) == REFRESHED_AT_ONCE:
-                break
-            due.append(subject)
-        holder = _holder(self.process, self._term)
-        for subject in due:
-            del self._noted[subject]
-            self._noted[subject] = now
-            await self._shard_of(subject).call_all(self._keep(holder, subject))
-        if due:
-            for shard in self._shards():
-                await shard.call(b"PEXPIRE", self._names.leases, DAY)
-
-    def _keep(self, holder: str, subject: str) -> list[Sequence[bytes | int]]:
-        names = self._names
-        keys = names.entries(holder, subject), names.holders(subject), names.subjects(holder)
-        return [(b"PEXPIRE", key, DAY) for key in keys]
+        subjects: list[str] = []
+        while self._due and self._due[0][0] <= now and len(subjects) < REFRESHED_AT_ONCE:
+            due, subject = heapq.heappop(self._due)
+            if self._noted.get(subject) == due:  # else it was noted again since
+                self._note(subject, now + THEN)
+                subjects.append(subject)
+        names, holder = self._names, _holder(self.process, self._term)
+        keys: dict[Shard, list[bytes]] = {}
+        for subject in subjects:
+            of_shard = keys.setdefault(self._shard_of(subject), [names.leases, names.subjects(holder)])
+            of_shard += (names.entries(holder, subject), names.holders(subject))
+        for shard, found in keys.items():
+            await shard.call_all([(b"PEXPIRE", key, DAY) for key in found])
 
     def forget(self) -> None:
         """Redis may have lost something: note every subject again."""
         self._noted.clear()
+        self._due.clear()
 
 
 async def present(redis: Asked, names: Names, subject: str) -> list[Present]:
