@@ -1,7 +1,7 @@
 """The chat consumer: one connection is one person in one room.
 
-From the browser: ``message`` (text, ref) and ``typing``. To the browser: ``welcome`` (history and people), ``message``,
-``joined``, ``left``, ``typing``, and ``notice`` (a code that the page knows a sentence for).
+From the browser: ``message`` (text, ref) and ``typing``. To the browser: ``welcome`` (history), ``message``, ``people``
+(everybody who is here), ``joined``, ``left``, ``typing``, and ``notice`` (a code that the page knows a sentence for).
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ from typing import Any
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from fairway import AsyncGroupsMixin
 
 from chat.models import MAX_MESSAGE_LENGTH, REF_MAX_LENGTH, Message, Room
 from chat.ratelimit import RateLimit
 from people.identity import person_of_scope
 from people.models import Person
-from people.roster import Roster
-
-roster = Roster()
 
 
-class ChatConsumer(AsyncJsonWebsocketConsumer):
+class ChatConsumer(AsyncGroupsMixin, AsyncJsonWebsocketConsumer):
     person: Person | None = None
 
     async def connect(self) -> None:
@@ -34,24 +32,18 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
         self.messages = RateLimit(burst=5, per_second=1)
         self.typings = RateLimit(burst=3, per_second=1)
         self.person = person
-        news = roster.join(self.room_id, person.pk, person.name)
 
         # Join first and read the history afterwards: a message in between arrives twice, and the page drops the
         # second one by its id; the other order could lose it.
         await self.channel_layer.group_add(self.group, self.channel_name)
         await self.accept()
-        await self.send_json(
-            {"type": "welcome", "people": roster.people(self.room_id), "messages": await self.history()}
-        )
-        if news:
-            await self.tell_room({"type": "joined", "id": person.pk, "name": person.name})
+        await self.send_json({"type": "welcome", "messages": await self.history()})
+        # Several tabs of a person are one, in whichever process they are.
+        await self.track(self.group, {"id": person.pk, "name": person.name}, key=str(person.pk))
 
     async def disconnect(self, code: int) -> None:
-        if self.person is None:
-            return
-        await self.channel_layer.group_discard(self.group, self.channel_name)
-        if roster.leave(self.room_id, self.person.pk):
-            await self.tell_room({"type": "left", "id": self.person.pk})
+        if self.person is not None:
+            await self.channel_layer.group_discard(self.group, self.channel_name)
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         match content:
@@ -81,6 +73,17 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
 
     async def tell_room(self, content: dict[str, Any]) -> None:
         await self.channel_layer.group_send(self.group, {"type": "chat.event", "content": content})
+
+    async def presence_state(self, event: dict[str, Any]) -> None:
+        people = [data[-1] for data in event.get("members", {}).values()]
+        await self.send_json({"type": "people", "people": people})
+
+    async def presence_diff(self, event: dict[str, Any]) -> None:
+        # Of very many at once, only the numbers would be told.
+        for data in (event.get("joined", {}) | event.get("changed", {})).values():
+            await self.send_json({"type": "joined", **data[-1]})
+        for data in event.get("left", {}).values():
+            await self.send_json({"type": "left", "id": data[-1]["id"]})
 
     async def chat_event(self, event: dict[str, Any]) -> None:
         await self.send_json(event["content"])

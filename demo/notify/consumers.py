@@ -18,17 +18,18 @@ from asgiref.sync import async_to_sync
 from channels.db import database_sync_to_async
 from channels.generic.http import AsyncHttpConsumer
 from channels.generic.websocket import JsonWebsocketConsumer
+from fairway import AsyncGroupsMixin, GroupsMixin
 from fairway.generic.sse import ServerSentEventsConsumer
 
 from notify.actions import perform, send_limit
-from notify.presence import arrive, depart, depart_later
+from notify.presence import SITE, about, changes
 from notify.sending import EVERYONE, group_of
 from notify.state import news_for, position_of, since, version_of
 from people.identity import person_of_scope
 from people.models import Person
 
 
-class NotifyConsumer(JsonWebsocketConsumer):
+class NotifyConsumer(GroupsMixin, JsonWebsocketConsumer):
     """WebSocket, both ways. Synchronous, so it uses the ORM and every other part of Django directly."""
 
     groups = [EVERYONE]
@@ -42,7 +43,7 @@ class NotifyConsumer(JsonWebsocketConsumer):
         self.person = person
         self.sends = send_limit()
         async_to_sync(self.channel_layer.group_add)(group_of(person), self.channel_name)
-        async_to_sync(arrive)(person)
+        self.track(SITE, about(person), key=str(person.pk))
         self.accept()
         news = news_for(person, position_of(query_of(self.scope, "after")))
         self.position = news[-1]["newest"]
@@ -50,10 +51,12 @@ class NotifyConsumer(JsonWebsocketConsumer):
             self.send_json(content)
 
     def disconnect(self, code: int) -> None:
-        if self.person is None:
-            return
-        async_to_sync(self.channel_layer.group_discard)(group_of(self.person), self.channel_name)
-        async_to_sync(depart)(self.person)
+        if self.person is not None:
+            async_to_sync(self.channel_layer.group_discard)(group_of(self.person), self.channel_name)
+
+    def presence_diff(self, event: dict[str, Any]) -> None:
+        for content in changes(event):
+            self.send_json(content)
 
     def receive_json(self, content: Any, **kwargs: Any) -> None:
         answer = perform(self.person, content, self.sends)
@@ -67,7 +70,7 @@ class NotifyConsumer(JsonWebsocketConsumer):
             self.send_json(content)
 
 
-class NotifyEvents(ServerSentEventsConsumer):
+class NotifyEvents(AsyncGroupsMixin, ServerSentEventsConsumer):
     """Server-Sent Events. A page that comes back gets first what it has missed, each notification once."""
 
     groups = [EVERYONE]
@@ -83,14 +86,17 @@ class NotifyEvents(ServerSentEventsConsumer):
         self.retry = random.randint(1000, 3000)
         # In this order: what is sent from now on waits in the inbox while the past is read.
         await self.channel_layer.group_add(group_of(person), self.channel_name)
-        await arrive(person)
+        await self.track(SITE, about(person), key=str(person.pk))
         for content in await database_sync_to_async(news_for)(person, position_of(self.last_event_id)):
             await self.pass_on(content)
 
     async def disconnect(self) -> None:
         if self.person is not None:
             await self.channel_layer.group_discard(group_of(self.person), self.channel_name)
-            await depart(self.person)
+
+    async def presence_diff(self, event: dict[str, Any]) -> None:
+        for content in changes(event):
+            await self.send_event_json(content)
 
     async def notify_event(self, event: dict[str, Any]) -> None:
         content = event["content"]
@@ -106,15 +112,15 @@ class NotifyEvents(ServerSentEventsConsumer):
         await self.send_event_json(content, id=self.position)
 
 
-class NotifyPoll(AsyncHttpConsumer):
+class NotifyPoll(AsyncGroupsMixin, AsyncHttpConsumer):
     """Long-polling: the answer waits until there is something to say, or is empty after a while.
 
     The page says how far it is: ``after``, the last notification it knows, and ``version``, that of the state it shows.
-    So nothing is missed between two requests. With ``wait=0`` the answer comes at once.
+    So nothing is missed between two requests. With ``wait=0`` the answer comes at once. Whoever is between two requests
+    is still present: presence lingers.
     """
 
     longest = 25.0  # seconds; shorter than proxies wait for an answer
-    linger = 10.0  # seconds without a request after which somebody counts as gone
     person: Person | None = None
 
     def __init__(self, **kwargs: Any) -> None:
@@ -129,7 +135,7 @@ class NotifyPoll(AsyncHttpConsumer):
             return
         self.person = person
         groups = (EVERYONE, group_of(person))
-        await arrive(person)
+        await self.track(SITE, about(person), key=str(person.pk))
         try:
             for group in groups:
                 await self.channel_layer.group_add(group, self.channel_name)
@@ -137,13 +143,15 @@ class NotifyPoll(AsyncHttpConsumer):
             headers = {b"content-type": b"application/json", b"cache-control": b"no-store"}
             await self.send_response(200, answer, headers=headers)
         finally:
-            depart_later(person, self.linger)
             for group in groups:
                 await self.channel_layer.group_discard(group, self.channel_name)
 
     async def disconnect(self) -> None:
         # Runs beside `handle` when the page has gone, which then has nothing more to wait for.
         self.has_left = True
+        self.stirred.set()
+
+    async def presence_diff(self, event: dict[str, Any]) -> None:
         self.stirred.set()
 
     async def notify_event(self, event: dict[str, Any]) -> None:

@@ -1,45 +1,31 @@
-"""Who is on the site, however their page is connected; everybody is told when somebody comes or goes."""
+"""Who is on the site, however their page is connected, and in whichever process."""
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
-from channels.layers import get_channel_layer
+from fairway.layers.sync import presence
 
-from notify.sending import EVERYONE
 from people.models import Person
-from people.roster import Roster
 
-SITE = "site"
-
-roster = Roster()
-_departing: set[asyncio.Task[None]] = set()
+SITE = "notify.site"
+"""The group in which everybody is present who has a page open."""
 
 
-async def arrive(person: Person) -> None:
-    if roster.join(SITE, person.pk, person.name):
-        await _tell(person, True)
+def about(person: Person) -> dict[str, Any]:
+    """What others are told about somebody."""
+    return {"id": person.pk, "name": person.name, "account": person.user_id is not None}
 
 
-async def depart(person: Person) -> None:
-    if roster.leave(SITE, person.pk):
-        await _tell(person, False)
+def people_online() -> list[dict[str, Any]]:
+    """Everybody on the site. For synchronous code."""
+    return [{"id": data[-1]["id"], "name": data[-1]["name"]} for data in presence(SITE).values()]
 
 
-def depart_later(person: Person, seconds: float) -> None:
-    """For pages that come back again and again: one that is back by then has not been away."""
-    asyncio.get_running_loop().call_later(seconds, partial(_depart_now, person))
-
-
-def _depart_now(person: Person) -> None:
-    task = asyncio.get_running_loop().create_task(depart(person))
-    _departing.add(task)
-    task.add_done_callback(_departing.discard)
-
-
-async def _tell(person: Person, online: bool) -> None:
-    about = {"id": person.pk, "name": person.name, "account": person.user_id is not None}
-    content: dict[str, Any] = {"type": "online", "online": online, **about}
-    await get_channel_layer().group_send(EVERYONE, {"type": "notify.event", "content": content})
+def changes(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What pages are told when people come and go (``presence.diff``)."""
+    for online, lists in ((True, ("joined", "changed")), (False, ("left",))):
+        for name in lists:
+            for data in event.get(name, {}).values():
+                yield {"type": "online", "online": online, **data[-1]}

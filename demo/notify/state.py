@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from notify.models import Notification
-from notify.presence import SITE, roster
+from notify.presence import people_online
 from people.models import Person
 
 SHOWN = 30
@@ -57,7 +57,7 @@ def version_of(state: dict[str, Any]) -> str:
 
 def recipients() -> list[dict[str, Any]]:
     """Whom one can write to: who is online, and who has an account."""
-    online = roster.people(SITE)[:MAX_RECIPIENTS]
+    online = people_online()[:MAX_RECIPIENTS]
     seen = {person["id"] for person in online}
     accounts = Person.objects.exclude(user=None).exclude(pk__in=seen).order_by("name")[:MAX_RECIPIENTS]
     away = [{"id": person.pk, "name": person.name, "online": False} for person in accounts]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from channels.testing import HttpCommunicator, WebsocketCommunicator
+from django.conf import settings
 from django.test import Client
 
 from demo.asgi import application
@@ -35,6 +36,10 @@ def bare_socket(
     path: str, origin: str = "http://localhost", headers: list[tuple[bytes, bytes]] | None = None
 ) -> WebsocketCommunicator:
     return WebsocketCommunicator(application, path, headers=[(b"origin", origin.encode()), *(headers or [])])
+
+
+# Whoever leaves is missed at once, and not only after the seconds that a page may take to load again.
+AT_ONCE = {"default": settings.CHANNEL_LAYERS["default"] | {"CONFIG": {"linger": 0.01}}}
 
 
 async def receive_type(socket: WebsocketCommunicator, wanted: str) -> dict[str, Any]:

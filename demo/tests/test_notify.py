@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
 from channels.testing import HttpCommunicator
-from django.test import Client, TestCase, TransactionTestCase
+from django.test import Client, TestCase, TransactionTestCase, override_settings
 
 from chat.models import Room
 from demo.asgi import application
@@ -19,12 +19,13 @@ from notify.consumers import NotifyPoll
 from notify.models import MAX_TEXT_LENGTH, Notification
 from notify.sending import send_notification
 from people.models import Person
-from tests.sockets import Visitor, bare_socket, receive_type
+from tests.sockets import AT_ONCE, Visitor, bare_socket, receive_type
 
 PATH = "/ws/notifications/"
 NOTE = Notification.Kind.NOTE
 
 
+@override_settings(CHANNEL_LAYERS=AT_ONCE)
 class DeliveryTests(TransactionTestCase):
     def setUp(self) -> None:
         self.mira = Visitor("Mira")
@@ -101,7 +102,7 @@ class DeliveryTests(TransactionTestCase):
     async def test_people_who_come_online_can_be_written_to(self) -> None:
         mira, tom = self.mira.socket(PATH), self.tom.socket(PATH)
         await mira.connect()
-        await receive_type(mira, "online")
+        await receive_type(mira, "state")
 
         await tom.connect()
         came = await receive_type(mira, "online")
@@ -170,6 +171,7 @@ async def tell_of(pk: int) -> None:
     await get_channel_layer().group_send("notify.everyone", {"type": "notify.event", "content": content})
 
 
+@override_settings(CHANNEL_LAYERS=AT_ONCE)
 class EventStreamTests(TransactionTestCase):
     def setUp(self) -> None:
         self.mira = Visitor("Mira")
@@ -220,7 +222,7 @@ class EventStreamTests(TransactionTestCase):
     async def test_others_see_who_comes_and_goes(self) -> None:
         stream, other = Stream(self.mira), (await sync_to_async(Visitor)("Tom")).socket(PATH)
         await other.connect()
-        await receive_type(other, "online")
+        await receive_type(other, "state")
         await stream.open()
         came = await receive_type(other, "online")
         await stream.leave()
@@ -234,6 +236,7 @@ class EventStreamTests(TransactionTestCase):
             self.assertEqual(response["status"], 403)
 
 
+@override_settings(CHANNEL_LAYERS=AT_ONCE)
 class LongPollTests(TransactionTestCase):
     def setUp(self) -> None:
         self.mira = Visitor("Mira")
@@ -317,19 +320,16 @@ class LongPollTests(TransactionTestCase):
     async def test_a_page_that_goes_away_ends_its_request_and_is_missed_later(self) -> None:
         other = (await sync_to_async(Visitor)("Tom")).socket(PATH)
         await other.connect()
-        await receive_type(other, "online")
-        with patch.object(NotifyPoll, "linger", 0):
-            known = await self.quiet()
-            self.assertTrue((await receive_type(other, "online"))["online"])
-            self.assertFalse((await receive_type(other, "online"))["online"])
-            request = self.mira.request("/notifications/poll/?" + urlencode(known))
-            await request.send_input({"type": "http.request"})
-            self.assertTrue((await receive_type(other, "online"))["online"])
+        await receive_type(other, "state")
+        known = await self.quiet()
+        request = self.mira.request("/notifications/poll/?" + urlencode(known))
+        await request.send_input({"type": "http.request"})
+        self.assertTrue((await receive_type(other, "online"))["online"])
 
-            await request.send_input({"type": "http.disconnect"})
+        await request.send_input({"type": "http.disconnect"})
 
-            await request.wait(5)
-            self.assertFalse((await receive_type(other, "online"))["online"])
+        await request.wait(5)
+        self.assertFalse((await receive_type(other, "online"))["online"])
         await other.disconnect()
 
 

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 from django.contrib.auth import get_user_model
-from django.test import Client, SimpleTestCase, TestCase
+from django.test import Client, TestCase
 
 from people.models import Person
-from people.roster import Roster
 
 PASSWORD = "deep-water-7"
 
@@ -89,30 +88,3 @@ class AccountTests(TestCase):
 
         self.assertNotContains(response, "too short")
         self.assertContains(response, "你的密码必须包含至少 8 个字符。")
-
-
-class RosterTests(SimpleTestCase):
-    def test_several_tabs_of_one_person_count_once(self) -> None:
-        roster = Roster()
-
-        news = [roster.join("room", 1, "Mira"), roster.join("room", 1, "Mira"), roster.join("room", 2, "Tom")]
-
-        self.assertEqual(news, [True, False, True])
-        self.assertEqual(roster.people("room"), [{"id": 1, "name": "Mira"}, {"id": 2, "name": "Tom"}])
-
-    def test_the_last_tab_takes_the_person_away(self) -> None:
-        roster = Roster()
-        roster.join("room", 1, "Mira")
-        roster.join("room", 1, "Mira")
-
-        news = [roster.leave("room", 1), roster.leave("room", 1)]
-
-        self.assertEqual(news, [False, True])
-        self.assertEqual(roster.people("room"), [])
-
-    def test_a_new_name_is_news(self) -> None:
-        roster = Roster()
-        roster.join("room", 1, "Heron 12")
-
-        self.assertTrue(roster.join("room", 1, "Mira"))
-        self.assertEqual(roster.people("room"), [{"id": 1, "name": "Mira"}])

@@ -94,10 +94,7 @@ function showTyping() {
 // What the server says
 
 const handlers = {
-  welcome({ messages, people: everybody }) {
-    people.clear();
-    for (const { id, name } of everybody) people.set(id, name);
-    showPeople();
+  welcome({ messages }) {
     messages.forEach(show);
     for (const ref of [...pending.keys()]) takeBack(ref, strings.unsent);
     if (!log.children.length) log.append(element("li", { class: "empty" }, strings.emptyRoom));
@@ -105,6 +102,11 @@ const handlers = {
     log.setAttribute("aria-busy", "false");
   },
   message: show,
+  people({ people: everybody }) {
+    people.clear();
+    for (const { id, name } of everybody) people.set(id, name);
+    showPeople();
+  },
   joined({ id, name }) {
     people.set(id, name);
     showPeople();
