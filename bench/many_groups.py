@@ -21,16 +21,17 @@ from pathlib import Path
 
 from layers import LAYERS, ROOT, Broker, Node, Redis
 
-# What is shown, its unit, and the bound. The service's memory is Redis' own count, and the broker's resident memory.
+# What is shown, its unit, and the bound, which holds on a busy machine, too. The memory of a process is resident: of what
+# the storm has taken, the allocator keeps about three quarters for the next one. Redis counts its own.
 BOUNDS = (
-    ("join_seconds", "s for all to join at once", 5.0),
-    ("join_cpu", "µs of the process for each", 150.0),
+    ("join_seconds", "s for all to join at once", 15.0),
+    ("join_cpu", "µs of the process for each", 250.0),
     ("join_service_cpu", "µs of the service for each", 25.0),
-    ("memory", "bytes of the process for each group and its channel", 2000.0),
+    ("memory", "bytes of the process for each group, the storm included", 5000.0),
     ("service_memory", "bytes of the service for each group", 500.0),
     ("idle_cpu", "ms of the process in an idle minute", 300.0),
     ("idle_service_cpu", "ms of the service in an idle minute", 300.0),
-    ("send_cpu", "µs of the process to send to and hear each", 100.0),
+    ("send_cpu", "µs of the process to send to and hear each", 300.0),
     ("send_service_cpu", "µs of the service for each message", 30.0),
     ("missing", "messages that did not arrive", 0.0),
     ("again_seconds", "s until all groups stand again", 2.0),
