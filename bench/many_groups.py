@@ -21,8 +21,8 @@ from pathlib import Path
 
 from layers import LAYERS, ROOT, Broker, Node, Redis
 
-# What is shown, its unit, and the bound, which holds on a busy machine, too. The memory of a process is resident: of what
-# the storm has taken, the allocator keeps about three quarters for the next one. Redis counts its own.
+# What is shown, its unit, and the bound, which holds on a busy machine, too. The memory of a process is resident: of
+# what the storm has taken, the allocator keeps about three quarters for the next one. Redis counts its own.
 BOUNDS = (
     ("join_seconds", "s for all to join at once", 15.0),
     ("join_cpu", "µs of the process for each", 250.0),
