@@ -72,7 +72,7 @@ class Site:
                     f"ws://127.0.0.1:{self.port}{path}", compression=None, ping_interval=None, close_timeout=PATIENCE
                 )
             async with connection:
-                pid = int(await asyncio.wait_for(connection.recv(), PATIENCE))
+                pid = int(await received(connection))
                 self.counts["sockets"] += 1
                 yield connection, pid
         except _LOST as error:
@@ -192,9 +192,15 @@ async def come_and_go(site: Site) -> None:
     await site.pause(1.0)
 
 
+async def received(connection: ClientConnection) -> str:
+    # Not `wait_for`: in Python 3.11 it loses a cancellation that comes together with the message.
+    async with asyncio.timeout(PATIENCE):
+        return await connection.recv()
+
+
 async def exchange(site: Site, connection: ClientConnection, text: str) -> None:
     await connection.send(text)
-    answer = await asyncio.wait_for(connection.recv(), PATIENCE)
+    answer = await received(connection)
     site.counts["echoes"] += 1
     if answer != text:
         site.fault(f"an echo is wrong: {answer[:40]!r} instead of {text[:40]!r}")
