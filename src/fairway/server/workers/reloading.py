@@ -111,7 +111,5 @@ def _watchfiles() -> Watch:
     try:
         import watchfiles
     except ImportError:
-        raise ConfigurationError(
-            "--reload needs watchfiles: pip install 'django-fairway[reload]', or watchfiles itself"
-        ) from None
+        raise ConfigurationError("--reload needs watchfiles: pip install watchfiles") from None
     return watchfiles.watch
