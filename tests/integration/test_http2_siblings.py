@@ -295,6 +295,7 @@ class Trickle:
         await asyncio.to_thread(self._thread.join)
 
 
+@pytest.mark.timeout(SLOW_SECONDS + 120)
 @pytest.mark.parametrize("start", ["tls"], indirect=True)
 async def test_a_slow_client_over_tls_is_kept_and_slows_nobody(
     start: Start, app: Application, caplog: pytest.LogCaptureFixture
