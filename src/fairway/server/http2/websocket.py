@@ -49,6 +49,7 @@ def open_websocket(connection: Entered, stream: Stream, head: RequestHead, ended
         return
     transport = StreamTransport(connection, stream)
     wire = StreamWire(transport, context, None, transport)
+    wire.scheduler = context.batch.streams
     opening = ConnectHandshake(context, Answer(context, connection.writer, stream, wire), offer)
     websocket = websocket_kind(context.limits)(context, wire, opening, scope)
     if context.admission.addresses is not None:

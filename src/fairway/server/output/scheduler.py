@@ -38,6 +38,9 @@ class Fanout(delivery.Fanout, Protocol):
 class Scheduler(Protocol):
     """Decides when the outboxes of one event loop are flushed. (`fairway.server.output.batch.Batch`)"""
 
+    received: int
+    """How many bytes the connections of its outboxes have read. They count this themselves."""
+
     written: int
     """How many bytes its outboxes have written. They count this themselves."""
 

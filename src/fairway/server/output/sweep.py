@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 
 from fairway.delivery import Payload
+from fairway.server.output.lanes import STREAMS
 from fairway.server.output.outbox import Outbox
 from fairway.server.output.recipients import Part, Recipients
 
@@ -181,7 +182,8 @@ class Sweep:
         # Nearly always every socket takes all bytes, and one count shows that. What a socket does not take goes to its
         # transport. The transport reports that the socket is full, which makes the outbox indirect.
         size = len(data)
-        self.written += size * len(taken)
+        if part.lane is not STREAMS:  # it counts what it writes to connections
+            self.written += size * len(taken)
         if taken.count(size) < len(taken):
             for index, sent in enumerate(taken, begin):
                 if sent < size:

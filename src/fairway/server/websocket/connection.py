@@ -92,7 +92,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         # This is called for every read, so frequent cases return early: the Pong of an idle client, then one message
         # that the consumer gets at once. What follows the loop matters only for reads that hold more.
         size = len(data)
-        self._context.batch.received += size
+        self.outbox.scheduler.received += size
         core = self._core
         if core is None:
             self._keep_early(data)

@@ -25,7 +25,9 @@ from tests.fairway.server.http2.line import (
     window,
 )
 
+from fairway.delivery import Payload
 from fairway.protocols.http2 import ErrorCode
+from fairway.server.websocket.connection import WebSocketConnection
 
 PADDED = 8
 TEXT, CLOSE = 0x81, 0x88
@@ -249,3 +251,30 @@ async def test_windows_become_negative_and_positive_again_while_data_waits(app: 
         sent += b"".join(one[3] for one in await said(line) if one[0] == DATA)
         assert sent == (whole + HELLO)[:expected]
     assert await still_served(line, 1)
+
+
+# What is counted --------------------------------------------------------------------------------------------------
+
+
+async def test_bytes_are_counted_once_with_those_of_the_connection(line: Line) -> None:
+    batch = line.context.batch
+    received, written = batch.carriers.received, batch.carriers.written
+    sample = data(1, message()) + data(3, message())
+    line.send(sample)
+    await said(line)
+    assert batch.carriers.received - received == len(sample)
+    assert batch.carriers.written - written == 2 * (9 + len(HELLO))
+    assert (batch.received, batch.written) == (0, 0)
+
+
+async def test_bytes_of_a_broadcast_to_many_are_counted_once(app: Echo, connect: Connect) -> None:
+    line = connect(app)
+    line.send(b"".join(handshake(stream) for stream in range(1, 81, 2)))
+    await said(line)
+    batch = line.context.batch
+    written = batch.carriers.written
+    sockets: Any = [one for one in line.context.connections if isinstance(one, WebSocketConnection)]
+    assert batch.fanout.broadcast(batch.fanout.recipients_of(sockets), Payload("hello")) == []
+    assert sorted(await said(line)) == [(DATA, 0, stream, HELLO) for stream in range(1, 81, 2)]
+    assert batch.carriers.written - written == 40 * (9 + len(HELLO))
+    assert (batch.written, batch.fanout.written) == (0, 0)
