@@ -24,7 +24,7 @@ Figures: TypeAlias = dict[str, Any]
 
 HTTP1, HTTP2 = "http1", "http2"
 """Where bytes are counted: on HTTP/1.1 connections and WebSockets, and on HTTP/2 connections. What a WebSocket over
-HTTP/2 receives and sends is counted in both.
+HTTP/2 receives is counted in both, and so is what its outbox sends, instead of passing it on at once.
 """
 
 _KINDS: dict[type, str] = {Http1Connection: HTTP1, Http2Connection: HTTP2, WebSocketConnection: "websocket"}
