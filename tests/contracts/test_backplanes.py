@@ -210,6 +210,15 @@ class TestValkey(BackplaneContract):
 
 
 @pytest.mark.slow
+class TestValkeyPresence(PresenceContract):
+    @pytest.fixture
+    def service(self, valkey: RedisServer) -> RedisService:
+        with valkey.client() as client:
+            client.flushall()
+        return RedisService(valkey.url, server=valkey)
+
+
+@pytest.mark.slow
 class TestSeveralRedis(BackplaneContract):
     @pytest.fixture
     def service(self, shards: list[RedisServer]) -> RedisService:
