@@ -82,6 +82,19 @@ def test_after_a_hole_everything_waits_for_the_service() -> None:
     assert arrive(tracks, 7, 8) == [Step.DROP, Step.DELIVER]
 
 
+def test_what_arrives_while_a_page_is_delivered_is_read_afterwards() -> None:
+    tracks = tracks_at(4)
+    arrive(tracks, 6)
+    progress = tracks.page(S, page(5, 6, top=6))
+    assert progress.is_level
+    assert arrive(tracks, 7) == [Step.READ]
+    deliver(tracks, list(progress.messages))
+
+    assert not tracks.is_level(S)
+    assert deliver(tracks, list(tracks.page(S, page(7, top=7)).messages)) == ["e7"]
+    assert tracks.is_level(S)
+
+
 def test_pages_follow_each_other() -> None:
     tracks = tracks_at(0)
     arrive(tracks, 4)
