@@ -40,6 +40,14 @@ def test_positions_grow_by_one_and_name_the_one_before() -> None:
     assert histories.changes == 4
 
 
+def test_a_position_of_another_epoch_is_answered_with_all_there_is() -> None:
+    histories = new()
+    append(histories, "x")
+    page = histories.read("s", Position("abc9", 1), 9, 0)
+
+    assert (data_of(page), page.is_complete) == (["x"], False)
+
+
 def test_an_epoch_outlives_its_messages() -> None:
     histories = new()
     top = append(histories, "x", Keep(10, 5), now=0)

@@ -274,6 +274,7 @@ def test_a_ring_says_nothing_about_another_epoch() -> None:
     arrive(tracks, 1, 2)
     tracks.compare(S, at(1, "f"))
     progress = tracks.page(S, page(1, top=1, epoch="f", is_complete=False))
+    assert tracks.size == 0
     deliver(tracks, list(progress.messages))
 
     assert data_of(tracks.missed(S, at(0, "f"))) == (["f1"], True)
