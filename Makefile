@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What was begun and failed is begun anew, not taken for finished.
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test lint types fast matrix fuzz micro bench bench-quick bench-soak bench-100k bench-soak-workers bench-workers bench-stuck bench-http2 bench-attacks wheels clean
+.PHONY: help demo test lint types fast matrix fuzz micro bench bench-quick bench-soak bench-100k bench-soak-workers bench-workers bench-stuck bench-http2 bench-attacks docs wheels clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -82,6 +82,13 @@ bench-http2: $(VENV)/.installed ## Measure HTTP/2, WebSockets over it and TLS (1
 
 bench-attacks: $(VENV)/.installed ## Attack the server in 25 ways, and look at its memory, its log and a neighbour's latency
 	@$(BIN)/python bench/attacks.py
+
+docs: $(VENV)/.installed ## Make the documentation site, in build/site, in both languages (a minute)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
+	@rm -rf build/site && mkdir -p build/site && cp docs/site/front.html build/site/index.html
+	@for site in en:en zh_CN:zh; do $(BIN)/python -m sphinx -q -W --keep-going -c docs/site -D language=$${site%:*} \
+		-d build/doctrees/$${site#*:} . build/site/$${site#*:} || exit 1; done
+	@echo "Open build/site/index.html"
 
 wheels: | $(BIN)/python ## Build Fairway and the distributions of compat/ into dist/
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist \

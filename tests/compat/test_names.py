@@ -56,7 +56,7 @@ class Entry(NamedTuple):
 
 def entries() -> Iterator[Entry]:
     """The rows of the page, one entry for each name; `.attribute` belongs to the class before it."""
-    for section in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]:
+    for section in re.split(r"^### ", PAGE, flags=re.MULTILINE)[1:]:
         heading, _, text = section.partition("\n")
         owner = ""
         for cell, status, note in re.findall(r"^\| (`.+?) \| (\w+) \|(.*)\|$", text, re.MULTILINE):
@@ -90,7 +90,7 @@ def test_every_status_is_one_of_four_and_explained_where_it_has_to_be():
 
 
 def test_every_defect_is_on_the_page():
-    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", PAGE.partition("# Defects of Channels")[2], re.MULTILINE)
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", PAGE.partition("## Defects of Channels")[2], re.MULTILINE)
 
     assert [defect for defect, _ in rows[2:]] == list(NAMES["Defects"])
 

@@ -1,4 +1,4 @@
-"""The suite that every backplane has to pass, for pytest with pytest-asyncio.
+"""The suite that every backplane has to pass, for pytest with pytest-asyncio::
 
     class TestMyBackplane(BackplaneContract):
         @pytest.fixture
