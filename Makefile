@@ -111,7 +111,8 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
+# Modules are compiled when something uses them, not all of them beforehand.
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Installing Fairway and the tools for its tests ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable . --group dev
 	@touch $(VENV)/.installed $@

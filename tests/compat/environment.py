@@ -1,7 +1,7 @@
 """The environment that packages of others are installed into, as a project that switches has it: packages that were
 written for Channels, and servers for synchronous code.
 
-pip puts them there, with what they depend on, next to the wheels of this checkout: `fairway`, and the distribution
+uv puts them there, with what they depend on, next to the wheels of this checkout: `fairway`, and the distribution
 that is called `channels` and contains no modules, which is what their requirements find.
 
 It is made once for each set of requirements and kept in `.cache/compat`; when only our sources have changed, only our
@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import django
+from uv import find_uv_bin
 
 ROOT = Path(__file__).resolve().parents[2]
 LABEL = ROOT / "compat" / "channels"
@@ -74,10 +75,15 @@ class Environment:
         shutil.rmtree(self.directory, ignore_errors=True)
         venv.create(self.directory, symlinks=True)
         with wheels() as ours:
-            self.pip("install", "--quiet", *ours, DJANGO, "--requirement", str(REQUIREMENTS))
+            self._install(*ours, DJANGO, "--requirement", str(REQUIREMENTS))
         for requirement in OPTIONAL:
             with suppress(AssertionError):
-                self.pip("install", "--quiet", "--only-binary", ":all:", requirement)
+                self._install("--only-binary", ":all:", requirement)
+
+    def _install(self, *arguments: str) -> None:
+        """With uv: it takes seconds, and pip a minute."""
+        install = [find_uv_bin(), "--quiet", "--system-certs", "pip", "install", "--python", str(self.python)]
+        run([*install, *arguments])
 
 
 @contextmanager
