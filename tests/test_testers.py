@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,25 @@ def test_one_that_dies_fails_its_test_and_another_does_the_rest(tmp_path: Path):
     assert status == pytest.ExitCode.TESTS_FAILED
     assert "test_dies.py::test_dies - the tester ended with 7 in the middle of this test\n" in printed
     assert "1 failed, 3 passed in" in printed
+
+
+@pytest.mark.slow
+def test_what_a_test_has_left_running_holds_up_nobody(tmp_path: Path):
+    leaves = (
+        "import multiprocessing, time\n"
+        "def linger():\n"
+        "    os.closerange(0, 1000)\n"
+        "    time.sleep(100)\n"
+        "def test_it():\n"
+        "    child = multiprocessing.get_context('fork').Process(target=linger)\n"
+        "    child.start()\n"
+        "    print('child', child.pid)"
+    )
+    status, printed = run(tmp_path, leaves=leaves, other="def test_other(): pass")
+    os.kill(int(re.findall(r"^child (\d+)$", printed, re.MULTILINE)[0]), signal.SIGKILL)
+
+    assert status == pytest.ExitCode.OK
+    assert "2 passed in" in printed
 
 
 @pytest.mark.slow

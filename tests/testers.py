@@ -5,8 +5,9 @@ To load ten thousand tests takes ten seconds, so it is done once, by the process
 file, so that what these share is started once; all that drive a browser are one unit, so that one browser runs at a
 time, beside tests without one. What a tester finds comes over a pipe, and is reported as if it had been found here.
 
-A tester is pytest itself, which goes on behind the tests as it always does: fixtures end, exit functions run. What it
-prints, a test's output apart, is not shown. One that dies fails the test that it was at, and another takes its place.
+A tester is pytest itself, which ends fixtures and plugins as it always does. Then it is gone at once, as a process of
+pytest-xdist is: what a failed test has left running would hold up an interpreter that ends. What it prints, a test's
+output apart, is not shown. One that dies fails the test that it was at, and another takes its place.
 """
 
 from __future__ import annotations
@@ -141,6 +142,8 @@ class Crew:
                 tester.unit = self.units.popleft() if self.units else []
                 with suppress(ConnectionError):  # the end is noticed in a moment
                     tester.line.send(tester.unit)
+            case "leaves":
+                self.part_with(tester)
             case "begins":
                 tester.test = what
             case "has found":
@@ -188,6 +191,16 @@ class Findings:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.found: list[tuple[str, Any]] = []
+        self.ending = int(pytest.ExitCode.INTERNAL_ERROR)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        self.ending = int(exitstatus)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self) -> None:
+        sys.stderr.flush()
+        os._exit(self.ending)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
@@ -251,6 +264,8 @@ def work(session: pytest.Session, line: Connection) -> None:
             line.send(("begins", number))
             end_of_session(session, session.items[number])
             line.send(("has found", findings.taken()))
+        # Who listens does not wait for the end of the line, which a fork of a test's may hold.
+        line.send(("leaves", None))
 
 
 def ask(line: Connection) -> list[int]:
