@@ -20,6 +20,7 @@ from fairway.testing.fault_proxy import FaultProxy
 from fairway.testing.in_process import InProcessBackplane
 from fairway.testing.presence_contract import PresenceContract
 from fairway.testing.streams_contract import FallibleStreamsContract, StreamsContract
+from tests.fairway.layers.redis.rights import documented, user
 from tests.services.local import broker_process
 from tests.services.redis import RedisServer, find_valkey, redis_server
 
@@ -88,6 +89,27 @@ def clean(redis: RedisServer) -> RedisServer:
 def shards() -> Iterator[list[RedisServer]]:
     with redis_server() as one, redis_server() as two, redis_server() as three:
         yield [one, two, three]
+
+
+class RightfulService(RedisService):
+    """Each prefix has a user with its least rights, as the pages show them, and with those for `flush`."""
+
+    def __init__(self, server: RedisServer, *parts: str) -> None:
+        super().__init__(server=server)
+        self._parts = parts
+        self._urls: dict[str, str] = {}
+
+    def backplane(self, prefix: str = "suite") -> Backplane:
+        if prefix not in self._urls:
+            self._urls[prefix] = self._new_user(prefix)
+        self._hosts = [self._urls[prefix]]
+        return super().backplane(prefix)
+
+    def _new_user(self, prefix: str) -> str:
+        assert self._server is not None
+        rights = documented(prefix.replace("%", "%25").replace(":", "%3A"))
+        granted = [right for part in ("messages", *self._parts) for right in getattr(rights, part)]
+        return user(self._server, f"suite{len(self._urls)}", [*granted, "+scan", "+unlink"])
 
 
 class LocalService:
@@ -165,14 +187,14 @@ class TestRedis(BackplaneContract):
     on_each_loop = True
 
     @pytest.fixture
-    def service(self, clean: RedisServer) -> RedisService:
-        return RedisService(clean.url)
+    def service(self, clean: RedisServer) -> RightfulService:
+        return RightfulService(clean)
 
 
 class TestRedisPresence(PresenceContract):
     @pytest.fixture
-    def service(self, clean: RedisServer) -> RedisService:
-        return RedisService(clean.url, server=clean)
+    def service(self, clean: RedisServer) -> RightfulService:
+        return RightfulService(clean, "presence")
 
 
 @pytest.mark.slow
@@ -241,8 +263,8 @@ class TestRedisStreams(StreamsContract):
     """With scripts, as the server of the wheel is of version 6."""
 
     @pytest.fixture
-    def service(self, clean: RedisServer) -> RedisService:
-        return RedisService(clean.url)
+    def service(self, clean: RedisServer) -> RightfulService:
+        return RightfulService(clean, "histories")
 
 
 @pytest.mark.slow

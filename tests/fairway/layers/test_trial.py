@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import trustme
 from tests.contracts.foreign import QueueLayer
+from tests.fairway.layers.redis.rights import documented
 from tests.services.local import broker_process
 from tests.services.redis import RedisServer, free_port, redis_server
 
@@ -31,11 +32,6 @@ from fairway.layers.redis import RedisChannelLayer
 from fairway.layers.trial import Outcome, tried
 
 DEADLINE = 30.0
-RIGHTS = (
-    "resetchannels &mysite:0:* ~mysite:q:* ~mysite:f +hello +auth +select +client|setname +ping +subscribe +unsubscribe"
-    " +publish +evalsha +eval +time +lindex +llen +lpop +rpush +lpush +pttl +pexpire +zadd +zrem +zrange"
-    " +zremrangebyscore"
-)
 
 
 def works(outcome: Outcome) -> bool:
@@ -144,7 +140,7 @@ def guarded() -> Iterator[RedisServer]:
     with redis_server() as redis:
         with redis.client() as client:
             client.acl_setuser("mysite", enabled=True, passwords=["+right"])
-            client.execute_command("ACL", "SETUSER", "mysite", *RIGHTS.split())
+            client.execute_command("ACL", "SETUSER", "mysite", *documented("mysite").messages)
         yield redis
 
 

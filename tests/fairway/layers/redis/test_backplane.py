@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fairway.layers.redis.rights import documented
 from tests.services.redis import RedisServer, redis_server
 
 from fairway.layers import kept as kept_module
@@ -23,8 +22,6 @@ from fairway.layers.redis.backplane import RedisBackplane
 from fairway.layers.redis.blocking import BlockingRedis
 from fairway.testing.backplane_contract import DEADLINE, Process
 from fairway.testing.fault_proxy import FaultProxy
-
-ROOT = Path(__file__).resolve().parents[4]
 
 
 class Processes:
@@ -251,21 +248,9 @@ async def test_a_wrong_password_is_one_sentence(own_redis: RedisServer, processe
     assert not any("guess" in line or "secret" in line for line in caplog.messages)
 
 
-def documented_rights() -> list[str]:
-    """Those that both pages show, for the prefix of the suite."""
-    pages = [ROOT / f"docs/howto/choose-a-layer{language}.md" for language in ("", ".zh-CN")]
-    found = [
-        re.search(r"^ACL SETUSER mysite on >PASSWORD (.*?)^```", page.read_text("utf-8"), re.M | re.S) for page in pages
-    ]
-    rights = [match[1].replace("mysite", "suite").split() for match in found if match is not None]
-    assert len(rights) == 2
-    assert rights[0] == rights[1]
-    return rights[0]
-
-
 async def test_the_least_rights_are_enough(own_redis: RedisServer, processes: Processes) -> None:
     with own_redis.client() as client:
-        client.execute_command("ACL", "SETUSER", "app", "reset", "on", ">secret", *documented_rights())
+        client.execute_command("ACL", "SETUSER", "app", "reset", "on", ">secret", *documented("suite").messages)
         client.execute_command(
             "ACL", "SETUSER", "less", "reset", "resetchannels", "on", ">secret", "+hello", "+publish", "&suite:0:g.*"
         )

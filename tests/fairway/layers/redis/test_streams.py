@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -21,14 +20,6 @@ from fairway.testing.backplane_contract import Process
 from fairway.testing.fault_proxy import FaultProxy
 
 DEADLINE = 20.0
-LEAST = (
-    "resetchannels &mysite:0:* ~mysite:q:* ~mysite:f +hello +auth +select +client|setname +ping +subscribe +unsubscribe"
-    " +publish +evalsha +eval +time +lindex +llen +lpop +rpush +lpush +pttl +pexpire +zadd +zrem +zrange"
-    " +zremrangebyscore ~mysite:m:* ~mysite:s:* ~mysite:i:* +hget +hmget +hset +hincrby +xadd +xrange +incr +get +set"
-    " +unlink"
-)
-"""The least rights of docs/howto/choose-a-layer.md, with those for histories, but without INFO and functions."""
-
 HISTORY = {"*": {"size": 1000, "seconds": 600}}
 
 
@@ -136,25 +127,6 @@ async def test_positions_do_not_name_the_server(redis: RedisServer) -> None:
     assert position is not None
     assert len(position.epoch) == 18
     assert position.epoch[:8] not in run_id
-
-
-async def test_without_the_right_to_ask_which_server_it_is_there_is_a_warning(
-    redis: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(functions, "_said_at", -1000.0)
-    with redis.client() as client:
-        client.execute_command("ACL", "SETUSER", "plain", "reset", "on", ">secret", *LEAST.split())
-    layer = RedisChannelLayer(
-        hosts=[f"redis://plain:secret@{redis.host}:{redis.port}"], prefix="mysite", history=HISTORY
-    )
-    with caplog.at_level(logging.WARNING):
-        await layer.group_send("room", said(0))
-        history = await layer.history("room")
-    await layer.close()
-
-    assert [event["number"] for event in history.messages] == [0]
-    assert history.position.startswith(functions.NO_MARK)
-    assert [line.getMessage()[:47] for line in caplog.records] == ["Redis does not say which server it is (NOPERM t"]
 
 
 async def test_a_user_who_may_not_run_scripts_is_told_so(redis: RedisServer) -> None:
