@@ -47,6 +47,7 @@ def render_room(request: HttpRequest, room: Room | None, form: RoomForm) -> Http
             "typingMany": _("{names} are typing…"),
             "listSeparator": _(", "),
             "you": _("you"),
+            "markYou": _(" (you)"),
             "left": _("{count} characters left"),
             "sending": _("sending"),
             "unsent": _("The connection was lost before this was sent. It is back in the box."),

@@ -11,7 +11,7 @@ def play(request: HttpRequest) -> HttpResponse:
     strings = {
         "caught": _("You have a buoy. Your score is {score}."),
         "overtaken": _("{name} leads with {score}."),
-        "you": _("you"),
+        "markYou": _(" (you)"),
         "full": _("The water is full. You are watching; reload the page to try again."),
         "nearest": _("Nearest buoy: {distance} metres, {direction}. {water}"),
         "ahead": _("straight ahead"),

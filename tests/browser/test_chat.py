@@ -98,6 +98,8 @@ def test_who_is_here_and_who_is_typing(server: DemoServer, people: Open) -> None
     names = ada.locator("[data-people] li")
 
     expect(names).to_have_text(["Ada L. (you)", "Ben"])
+    expect(second_tab.locator("[data-people] li")).to_have_text(["Ada L.", "Ben (you)"])
+    expect(second_tab.get_by_role("heading", name="Here now")).to_have_text("Here now 2")
     second_tab.get_by_label("Your message").press_sequentially("He")
     expect(ada.locator("[data-typing]")).to_have_text("Ben is typing…")
     say(second_tab, "Hello")

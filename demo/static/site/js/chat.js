@@ -6,7 +6,7 @@
 import { forget, watch } from "./banner.js";
 import { element, find, say } from "./elements.js";
 import { LiveSocket } from "./socket.js";
-import { config, format, strings, timeElement } from "./strings.js";
+import { byName, config, format, strings, timeElement } from "./strings.js";
 
 const TYPING_EVERY = 2000; // how often typing is told, and
 const TYPING_FOR = 4000; // how long it is shown, in milliseconds
@@ -76,12 +76,14 @@ function takeBack(ref, reason) {
 // People
 
 function showPeople() {
-  const items = [...people].map(([id, name]) => {
-    const own = id === config.me ? element("span", { class: "muted" }, ` (${strings.you})`) : null;
-    return element("li", {}, element("span", { class: "dot", "aria-hidden": "true" }), name, own);
+  // The server tells who is here in no order. It is by name, so that nobody jumps when somebody loads the page again.
+  const inOrder = [...people].sort(([id, name], [otherId, other]) => byName(name, other) || id - otherId);
+  const items = inOrder.map(([id, name]) => {
+    const own = id === config.me ? element("span", { class: "muted" }, strings.markYou) : null;
+    return element("li", {}, element("span", { class: "dot", "aria-hidden": "true" }), element("span", {}, name, own));
   });
   peopleList.replaceChildren(...items);
-  find("here-count").textContent = people.size;
+  find("here-count").textContent = people.size || ""; // you are here yourself: 0 means not told yet
 }
 
 function showTyping() {

@@ -147,7 +147,7 @@ function showScores({ boats }) {
   shownScores = key;
   find("boats").textContent = boats.length;
   const items = ranked.map(({ id, name, score }) => {
-    const you = id === water.mine ? element("span", { class: "muted" }, ` (${strings.you})`) : null;
+    const you = id === water.mine ? element("span", { class: "muted" }, strings.markYou) : null;
     return element("li", { class: id === water.mine ? "mine" : "" }, element("span", {}, name, you), element("b", {}, String(score)));
   });
   scores.replaceChildren(...items);

@@ -14,6 +14,9 @@ export function format(text, values) {
 }
 
 const language = document.documentElement.lang;
+// The order of two names, for sorting.
+export const byName = new Intl.Collator(language).compare;
+
 const hour = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit" });
 const day = new Intl.DateTimeFormat(language, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
 
