@@ -21,7 +21,7 @@ from fairway.testing.in_process import InProcessBackplane
 from fairway.testing.presence_contract import PresenceContract
 from fairway.testing.streams_contract import FallibleStreamsContract, StreamsContract
 from tests.fairway.layers.redis.rights import documented, user
-from tests.services.local import broker_process
+from tests.services.local import broker_process, greeted
 from tests.services.redis import RedisServer, find_valkey, redis_server
 
 
@@ -116,11 +116,11 @@ class LocalService:
     """A broker in a process of its own, which `lose` kills and `recover` starts again."""
 
     def __init__(self, directory: Path) -> None:
-        self._place = given_place(str(directory / "broker.sock"))
+        self.place = given_place(str(directory / "broker.sock"))
         self._broker: subprocess.Popen[bytes] | None = None
 
     def backplane(self, prefix: str = "suite") -> Backplane:
-        return LocalBackplane(self._place, prefix, answer_timeout=2.0, outage_wait=0.3)
+        return LocalBackplane(self.place, prefix, answer_timeout=2.0, outage_wait=0.3)
 
     async def forget(self) -> None:
         await self.lose()
@@ -133,7 +133,7 @@ class LocalService:
             self._broker = None
 
     async def recover(self) -> None:
-        self._broker = broker_process(self._place)
+        self._broker = broker_process(self.place)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ class TestLocal(BackplaneContract, OutageContract):
 
 
 class SharedLocalService(LocalService):
-    """One broker for all tests, in which each has prefixes of its own."""
+    """One broker for all tests, in which each has prefixes of its own. Others may come between them, for a minute."""
 
     test = ""
 
@@ -166,7 +166,8 @@ class SharedLocalService(LocalService):
 def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedLocalService]:
     service = SharedLocalService(tmp_path_factory.mktemp("local"))
     asyncio.run(service.recover())
-    yield service
+    with greeted(service.place):
+        yield service
     asyncio.run(service.lose())
 
 

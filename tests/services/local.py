@@ -31,20 +31,21 @@ def broker_process(place: Place) -> subprocess.Popen[bytes]:
 
 def broker_id(place: Place) -> int:
     """The process of the broker that listens, as it says. OSError if none does."""
-    with _greeted(place) as (_, number):
+    with greeted(place) as (_, number):
         return number
 
 
 def end_broker(place: Place, how: signal.Signals = signal.SIGTERM) -> None:
     """End the broker that listens, if one does, and wait for it."""
-    with contextlib.suppress(OSError), _greeted(place) as (connection, number):
+    with contextlib.suppress(OSError), greeted(place) as (connection, number):
         os.kill(number, how)
         while connection.recv(4096):
             pass
 
 
 @contextlib.contextmanager
-def _greeted(place: Place) -> Iterator[tuple[socket.socket, int]]:
+def greeted(place: Place) -> Iterator[tuple[socket.socket, int]]:
+    """A connection to the broker that listens, which does not end meanwhile for want of somebody, and its process."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(DEADLINE)
         connection.connect(place.path)
