@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -154,20 +155,33 @@ class TestLocal(BackplaneContract, OutageContract):
 
 
 class SharedLocalService(LocalService):
-    """One broker for all tests, in which each has prefixes of its own. Others may come between them, for a minute."""
+    """One broker for all tests, in which each has prefixes of its own. Others may come between them, for a minute: so
+    somebody is always connected, also to a broker that takes the place of one that was killed.
+    """
 
     test = ""
 
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._guest = contextlib.ExitStack()
+
     def backplane(self, prefix: str = "suite") -> Backplane:
         return super().backplane(f"{self.test} {prefix}")
+
+    async def lose(self) -> None:
+        self._guest.close()
+        await super().lose()
+
+    async def recover(self) -> None:
+        await super().recover()
+        self._guest.enter_context(greeted(self.place))
 
 
 @pytest.fixture(scope="module")
 def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedLocalService]:
     service = SharedLocalService(tmp_path_factory.mktemp("local"))
     asyncio.run(service.recover())
-    with greeted(service.place):
-        yield service
+    yield service
     asyncio.run(service.lose())
 
 
