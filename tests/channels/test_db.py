@@ -383,7 +383,8 @@ async def test_connections_of_ended_threads_are_forgotten():
     thread.join()
     assert connections_need_closing() is False
     await aclose_old_connections()
-    assert thread.ident not in channels.db._watched
+    # The thread's number may be another one's by now.
+    assert None not in [noted() for those in channels.db._watched.values() for noted in those]
 
 
 # In a forked child
