@@ -54,8 +54,8 @@ QUIET_DELAY = 60.0
 """Seconds to the next collection if no task ends."""
 
 WALKED = 5_000
-"""Objects of new connections that one collection may walk before it freezes them: 3 ms, and as much again once a second
-for those of the newest connections that are not frozen yet. Fewer would mean more freezes.
+"""Objects of new connections that one collection may walk before it freezes them: 3 to 5 ms, and as much again once a
+second for those of the newest connections that are not frozen yet. Fewer would mean more freezes.
 """
 
 FIRST, FEWEST, MANY = 64, 32, 500
