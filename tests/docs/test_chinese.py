@@ -1,0 +1,70 @@
+"""The Chinese pages use one vocabulary, that of docs/internals/vocabulary.zh-CN.md, and Chinese punctuation."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.docs.pages import ROOT, split
+
+VOCABULARY = ROOT / "docs" / "internals" / "vocabulary.zh-CN.md"
+FOLDERS = ("docs", "demo", "examples", "compat", "bench", "src")
+CHINESE = sorted([*ROOT.glob("*.zh-CN.md"), *(page for folder in FOLDERS for page in ROOT.glob(f"{folder}/**/*.zh-CN.md"))])
+PAGES = [page for page in CHINESE if page != VOCABULARY]
+
+CODE = re.compile(r"(?P<ticks>`+).+?(?P=ticks)|<!--.*?-->|\]\([^)]*\)", re.DOTALL)
+HAN = "\u4e00-\u9fff"
+HALF_WIDTH = re.compile(rf"[{HAN}][,;:!?]|[,;!?](?=[{HAN}])|[{HAN}]\((?=[{HAN}])|(?<=[{HAN}])\)")
+
+
+def prose(page: Path) -> str:
+    """The text of a page without its code and the targets of its links."""
+    return CODE.sub(" ", split(page)[1])
+
+
+def rejected() -> list[str]:
+    """What the vocabulary says is not written: the third column of its table, and the sentences at its end."""
+    text = VOCABULARY.read_text(encoding="utf-8")
+    rows = re.findall(r"^\|[^|]+\|[^|]+\|(?P<words>[^|]+)\|$", text, re.MULTILINE)
+    return [word for part in (*rows, text.rsplit("\n\n", 1)[1]) for word in re.findall(r"`([^`]+)`", part)]
+
+
+REJECTED = rejected()
+
+
+def wrong_words(text: str) -> list[str]:
+    return [word for word in REJECTED if word in text]
+
+
+def half_width(text: str) -> list[str]:
+    return [text[max(0, found.start() - 10) : found.end() + 10] for found in HALF_WIDTH.finditer(text)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_chinese_page_uses_the_words_of_the_vocabulary(page: Path) -> None:
+    assert wrong_words(prose(page)) == []
+
+
+@pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_chinese_page_has_chinese_punctuation(page: Path) -> None:
+    assert half_width(prose(page)) == []
+
+
+def test_the_texts_of_the_demo_address_people_as_the_pages_do() -> None:
+    catalogue = (ROOT / "demo/locale/zh_Hans/LC_MESSAGES/django.po").read_text(encoding="utf-8")
+    assert "您" not in catalogue
+
+
+@pytest.mark.parametrize("text", ["您可以", "发给本地通道层", "抛出或引发", "相会的"])
+def test_a_rejected_word_is_found(text: str) -> None:
+    assert wrong_words(text)
+
+
+@pytest.mark.parametrize("text", ["日志,并把它", "进程;别的", "注意:这里", "函数)和"])
+def test_half_width_punctuation_is_found(text: str) -> None:
+    assert half_width(text)
+
+
+def test_a_colon_of_code_and_an_address_is_left_alone() -> None:
+    assert half_width("见 http://127.0.0.1:8000/ 和 a, b；Python 3.11 (或更新)") == []
