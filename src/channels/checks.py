@@ -180,7 +180,7 @@ def tried_layers() -> Iterator[tuple[str, Outcome]]:
 def check_limits(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E007: `FAIRWAY` has an unknown key or an invalid value, so the server would not start."""
     problem = limits_problem()
-    hint = "The keys of FAIRWAY, with their units and defaults, are listed in docs/ref/settings.md."
+    hint = "`fairway --help` lists the keys of FAIRWAY, as flags, with their units and defaults."
     return [] if problem is None else [_error("E007", problem, hint)]
 
 

@@ -398,8 +398,7 @@ def test_limits_that_the_server_would_refuse(say: Say, value: Any, text: str):
     message = only(say(FAIRWAY=value), "E007")
 
     assert message.msg == text
-    assert "docs/ref/settings.md" in message.hint
-    assert (ROOT / "docs/ref/settings.md").is_file()
+    assert message.hint == "`fairway --help` lists the keys of FAIRWAY, as flags, with their units and defaults."
 
 
 def test_limits_that_are_right_hear_nothing(say: Say):

@@ -180,14 +180,14 @@ def test_the_user_may_not_use_a_command(guarded: RedisServer, command: str, pati
     outcome = over_redis(of_user(guarded), patience, prefix="mysite")
     assert "NOPERM" in outcome.problem
     assert f"'{command}'" in outcome.problem
-    assert "that docs/howto/choose-a-layer.md lists" in outcome.advice
+    assert "give the user that command, key or channel (ACL SETUSER)" in outcome.advice
 
 
 @pytest.mark.slow
 def test_the_user_has_another_prefix(guarded: RedisServer) -> None:
     outcome = over_redis(of_user(guarded), prefix="shop")
     assert "no permissions to access one of the channels" in outcome.problem
-    assert "that docs/howto/choose-a-layer.md lists" in outcome.advice
+    assert "give the user that command, key or channel (ACL SETUSER)" in outcome.advice
 
 
 @contextlib.contextmanager

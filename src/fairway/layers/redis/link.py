@@ -212,7 +212,7 @@ _NOT_READY = frozenset({"LOADING", "MASTERDOWN", "BUSY", "READONLY", "TRYAGAIN",
 _HINTS = {
     "WRONGPASS": "check user and password in hosts (redis-cli -u URL ping)",
     "NOAUTH": "Redis asks for a password: put it into hosts",
-    "NOPERM": "give the user the commands and channels that docs/howto/choose-a-layer.md lists (ACL SETUSER)",
+    "NOPERM": "give the user that command, key or channel (ACL SETUSER); `ACL LOG` says which were refused",
     "NOPROTO": "Redis 6.2 or later is needed",
     "MOVED": "this is a node of a Redis Cluster, which this layer cannot use: give it a Redis of its own",
     "OOM": "Redis is out of memory: raise maxmemory, or let it evict (maxmemory-policy)",
