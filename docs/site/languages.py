@@ -19,6 +19,7 @@ PAGES = (
     "README*.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
     "bench/README.md",
     "bench/results/*.md",
     "compat/**/README.md",
