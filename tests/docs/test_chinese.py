@@ -10,7 +10,9 @@ from tests.docs.pages import ROOT, split
 
 VOCABULARY = ROOT / "docs" / "internals" / "vocabulary.zh-CN.md"
 FOLDERS = ("docs", "demo", "examples", "compat", "bench", "src")
-CHINESE = sorted([*ROOT.glob("*.zh-CN.md"), *(page for folder in FOLDERS for page in ROOT.glob(f"{folder}/**/*.zh-CN.md"))])
+CHINESE = sorted(
+    [*ROOT.glob("*.zh-CN.md"), *(page for folder in FOLDERS for page in ROOT.glob(f"{folder}/**/*.zh-CN.md"))]
+)
 PAGES = [page for page in CHINESE if page != VOCABULARY]
 
 CODE = re.compile(r"(?P<ticks>`+).+?(?P=ticks)|<!--.*?-->|\]\([^)]*\)", re.DOTALL)

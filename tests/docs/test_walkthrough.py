@@ -68,8 +68,6 @@ class Reader:
         elif line in PROVIDED:
             self.env["PYTHONPATH"] = sysconfig.get_path("purelib")
         else:
-            if line.startswith("patch ") and shutil.which("patch") is None:
-                pytest.skip("the command `patch` is not installed")
             command(line, self.folder, **self.env)
 
     def activate(self, script: Path) -> None:
@@ -95,8 +93,9 @@ class TutorialReader(Reader):
     }
 
     def write(self, block: Block) -> None:
-        name = Path(block.path).relative_to("examples/tutorial")
-        self.copy(TUTORIAL / name, name)
+        source = Path(block.path).relative_to("examples/tutorial")
+        exercise, name = source.parts[:2], Path(*source.parts[2:])
+        self.copy(TUTORIAL / source, name if exercise[0] == "exercises" else source)
 
     def use(self, port: int) -> None:
         with connect(f"ws://127.0.0.1:{port}/ws/chat/", proxy=None) as chat:
@@ -163,6 +162,6 @@ def test_what_the_reader_has_before_the_exercises_is_the_example(tmp_path: Path)
     reader = TutorialReader(tmp_path)
     command("python manage.py startapp your_app", reader.project)
     for block in split(reader.page)[0]:
-        if block.path and not block.path.endswith(".diff"):
+        if block.path and "/exercises/" not in block.path:
             reader.write(block)
     assert written(reader.project) == written(TUTORIAL)

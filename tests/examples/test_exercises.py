@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import filecmp
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +47,53 @@ def test_a_diff_taken_back_leaves_the_printed_files(diff: str, tmp_path: Path) -
     assert filecmp.cmpfiles(project, TUTORIAL, names, shallow=False)[1] == names
     command(["git", "apply", "-R", str(EXERCISES / diff)], project)
     assert filecmp.cmpfiles(project, TUTORIAL, names, shallow=False)[0] == names
+
+
+# The changed files, which the pages show
+
+
+def changed_files(exercise: str) -> dict[str, str]:
+    """The files of an exercise, by their names in the project."""
+    folder = EXERCISES / exercise
+    files = (path for path in folder.rglob("*") if path.suffix in {".py", ".html"})
+    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in files}
+
+
+def added(before: str, after: str) -> list[str]:
+    """The lines that `after` has beyond those of `before`, whose lines it all has, in order."""
+    lines = list(difflib.ndiff(before.splitlines(), after.splitlines()))
+    assert [line for line in lines if line.startswith("- ")] == []
+    return [line[2:] for line in lines if line.startswith("+ ")]
+
+
+def test_the_files_of_the_first_exercise_are_what_its_diff_makes(tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project", ROOMS)
+    files = changed_files("1-rooms")
+    assert len(files) == 4
+    assert {name: (project / name).read_text(encoding="utf-8") for name in files} == files
+
+
+def test_the_second_exercise_adds_to_the_first_what_its_diff_adds_to_the_printed_files(tmp_path: Path) -> None:
+    alone = copy_project(tmp_path / "project", NOTIFICATIONS)
+    rooms, both = changed_files("1-rooms"), changed_files("2-notifications")
+    assert len(both) == 3
+    for name, text in both.items():
+        printed = (TUTORIAL / name).read_text(encoding="utf-8")
+        by_diff = added(printed, (alone / name).read_text(encoding="utf-8"))
+        assert sorted(added(rooms[name], text)) == sorted(by_diff), name
+
+
+def test_rooms_and_notifications_live_side_by_side(tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    for exercise in ("1-rooms", "2-notifications"):
+        shutil.copytree(EXERCISES / exercise, project, dirs_exist_ok=True)
+    with running(FAIRWAY, project) as server:
+        site = Site("", server.port())
+        with site.socket("/ws/chat/music/") as chat, site.socket("/ws/notifications/") as news:
+            say(news, notification="lunch")
+            assert heard(news) == {"notification": "lunch"}
+            say(chat, message="marker")
+            assert heard(chat) == {"message": "marker"}
 
 
 @pytest.mark.parametrize("diff", [ROOMS, NOTIFICATIONS])
