@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.docs.pages import ROOT, split
+from tests.docs.pages import ROOT, links, split
 
 VOCABULARY = ROOT / "docs" / "internals" / "vocabulary.zh-CN.md"
 FOLDERS = ("docs", "demo", "examples", "compat", "bench", "src")
@@ -69,4 +69,37 @@ def test_half_width_punctuation_is_found(text: str) -> None:
 
 
 def test_a_colon_of_code_and_an_address_is_left_alone() -> None:
-    assert half_width("见 http://127.0.0.1:8000/ 和 a, b；Python 3.11 (或更新)") == []
+    assert half_width("见 http://127.0.0.1:8000/ 和 a, b；Python 3.11 (CPython)") == []
+
+
+def twin(page: Path) -> Path | None:
+    """The same page in English."""
+    plain = page.name.removesuffix(".zh-CN.md")
+    return next(
+        (path for path in (page.with_name(f"{plain}{end}") for end in (".md", ".en.md")) if path.exists()), None
+    )
+
+
+TWINS = [(page, english) for page in CHINESE if (english := twin(page))]
+
+
+def test_all_but_the_vocabulary_have_an_english_twin() -> None:
+    assert [page for page in CHINESE if page not in {chinese for chinese, _ in TWINS}] == [VOCABULARY]
+
+
+@pytest.mark.parametrize(("chinese", "english"), TWINS, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_twins_lead_to_each_other_and_show_the_same_code(chinese: Path, english: Path) -> None:
+    assert english.name in links(chinese)
+    assert chinese.name in links(english)
+    code = [
+        [(block.kind, block.path, block.text) for block in split(page)[0] if block.kind] for page in (chinese, english)
+    ]
+    assert code[0] == code[1]
+
+
+@pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_chinese_page_leads_to_chinese_pages_where_there_are(page: Path) -> None:
+    known = {english.resolve(): chinese for chinese, english in TWINS}
+    own = twin(page)
+    targets = {target for link in links(page) if (target := (page.parent / link.partition("#")[0]).resolve()) in known}
+    assert targets <= ({own.resolve()} if own else set())

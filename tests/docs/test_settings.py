@@ -17,6 +17,7 @@ PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("demo/**/*.m
 KEYS = {field.name.upper() for field in fields(Limits)}
 
 PAGE = (ROOT / "docs/ref/settings.md").read_text(encoding="utf-8")
+CHINESE = ROOT / "docs/ref/settings.zh-CN.md"
 ROWS = re.findall(r'^\| `"?([A-Za-z0-9_]+)"?` \| `([^`]+)` \| ([a-z ]+) \| .+ \|$', PAGE, re.MULTILINE)
 
 
@@ -55,6 +56,16 @@ def test_every_option_of_the_layer_in_memory_is_on_the_page():
     options = [(option.name, str(option.default)) for option in parameters if option.kind is not option.VAR_KEYWORD]
 
     assert [row[:2] for row in ROWS if row[0].islower()] == options
+
+
+def test_the_chinese_page_has_the_same_keys_and_defaults_and_its_units_say_the_same():
+    row = re.compile(r'^\| `"?([A-Za-z0-9_]+)"?` \| `([^`]+)` \| ([^`|]+) \| .+ \|$', re.MULTILINE)
+    chinese = row.findall(CHINESE.read_text(encoding="utf-8"))
+
+    assert [found[:2] for found in chinese] == [found[:2] for found in ROWS]
+    assert len({(here[2], there[2]) for here, there in zip(chinese, ROWS, strict=True)}) == len(
+        {row[2] for row in ROWS}
+    )
 
 
 def test_the_example_is_valid():
