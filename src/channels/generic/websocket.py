@@ -225,10 +225,12 @@ class JsonWebsocketConsumer(WebsocketConsumer):
 
     @classmethod
     def decode_json(cls, text_data: str) -> Any:
+        """What a text of the client stands for. A ValueError is taken as the client's fault."""
         return json.loads(text_data)
 
     @classmethod
     def encode_json(cls, content: Any) -> str:
+        """The text that is sent for `content`. Override it for another encoder."""
         return json.dumps(content)
 
 
@@ -380,8 +382,10 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
 
     @classmethod
     async def decode_json(cls, text_data: str) -> Any:
+        """What a text of the client stands for. A ValueError is taken as the client's fault."""
         return json.loads(text_data)
 
     @classmethod
     async def encode_json(cls, content: Any) -> str:
+        """The text that is sent for `content`. Override it for another encoder."""
         return json.dumps(content)

@@ -72,6 +72,7 @@ class BaseChannelLayer:
         return self.capacity
 
     def match_type_and_length(self, name: object) -> bool:
+        """Whether this is a `str` that is shorter than `MAX_NAME_LENGTH`."""
         return isinstance(name, str) and len(name) < self.MAX_NAME_LENGTH
 
     def require_valid_channel_name(self, name: str, receive: bool = False) -> bool:
@@ -100,10 +101,12 @@ class BaseChannelLayer:
         return head + mark
 
     def valid_group_name(self, group_name: str) -> bool:
+        """The deprecated name of `require_valid_group_name`."""
         warnings.warn("valid_group_name is deprecated: call require_valid_group_name", DeprecationWarning, stacklevel=2)
         return self.require_valid_group_name(group_name)
 
     def valid_channel_name(self, channel_name: str, receive: bool = False) -> bool:
+        """The deprecated name of `require_valid_channel_name`."""
         warnings.warn(
             "valid_channel_name is deprecated: call require_valid_channel_name",
             DeprecationWarning,
