@@ -104,8 +104,9 @@ def run(
     """Serve until told to stop, and return the exit code.
 
     *Signals*, in the main thread. SIGINT, SIGTERM and SIGQUIT stop the server, gracefully the first time and at once
-    the second. SIGHUP reopens the log files and reloads the certificate; at a terminal it stops the server. SIGUSR1 and
-    SIGUSR2 are ignored. In any other thread, only `stop_event` stops it.
+    the second; a `worker` gracefully each time, because its supervisor says when to end at once. SIGHUP reopens the log
+    files and reloads the certificate; at a terminal it stops the server. SIGUSR1 and SIGUSR2 are ignored. In any other
+    thread, only `stop_event` stops it.
 
     `sockets` are taken over, and closed at the end. Without them, those of the config are opened, which may raise
     `BindError`. `on_ready` is called in the loop, with the addresses, once connections are accepted.
@@ -216,6 +217,7 @@ class _Life:
                         self._server.addresses,
                         lambda: self._server.held,
                         lambda lateness: figures_of(context, lateness, waiting),
+                        self._abort_now,
                     )
                 if self._looking is not None:
                     serving.enter_context(_seen_by(self._looking, self._server.context))
@@ -303,11 +305,20 @@ class _Life:
         if self._config.tls is not None:
             self._config.tls.reload()
 
+    def _abort_now(self) -> None:
+        self._abort.set()
+        if self._departure is not None:
+            self._departure.by(time.monotonic() + _MARGIN)
+
     def _on_stop_signal(self, loop: asyncio.AbstractEventLoop, stop: StopEvent) -> None:
         self._signals_seen += 1
         if self._signals_seen == 1:
             stop.set()
             seconds = self._config.limits.shutdown_timeout + _MARGIN
+        elif self._worker is not None:
+            # Systemd sends SIGTERM to all processes of a service, and the supervisor sends it to the same workers. Only
+            # the supervisor knows the second time from the first, and says so over its channel.
+            return
         elif self._signals_seen == 2:
             loop.call_soon_threadsafe(self._abort.set)
             seconds = _MARGIN

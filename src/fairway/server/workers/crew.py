@@ -67,6 +67,13 @@ class Leave:
 
 
 @dataclass(frozen=True)
+class Abort:
+    """Have a member end at once, without finishing its work, because of a second `stop`."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class Kill:
     """Kill a member that has not left in time, or because of a third `stop`."""
 
@@ -94,7 +101,7 @@ class Exit:
     code: int
 
 
-Action = Start | Leave | Kill | Abandon | Retire | Exit
+Action = Start | Leave | Abort | Kill | Abandon | Retire | Exit
 
 
 class Crew:
@@ -266,10 +273,10 @@ class Crew:
             return [Kill(number) for number in self.members]
         if self._stops == 2:
             chosen = [one for one in self.members.values() if one.until > now + MARGIN]
-            return [self._leave_now(one, now) for one in chosen]
+            return [self._abort(one, now) for one in chosen]
         return [self._leave(one, now, replaced=False) for one in self.of(State.STARTING, State.READY)]
 
-    def _leave_now(self, member: Member, now: float) -> Leave:
+    def _abort(self, member: Member, now: float) -> Abort:
         member.state = State.LEAVING
         member.until = now + MARGIN
-        return Leave(member.number, replaced=False)
+        return Abort(member.number)

@@ -14,6 +14,7 @@ descriptors.
 | supervisor | worker | `tell` | report your figures |
 | worker | supervisor | `figures` | the worker's `figures`: see `fairway.server.management` |
 | supervisor | worker | `leave` | end, because another worker takes your place; ask your clients to reconnect |
+| supervisor | worker | `abort` | end at once, and finish nothing |
 
 A process that ends closes its sockets, so each side notices when the other is gone.
 """

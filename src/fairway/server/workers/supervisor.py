@@ -285,6 +285,8 @@ class Supervisor:
                     self._start(number)
                 case crew.Leave(number, is_replaced):
                     self._ask_to_leave(self._workers[number], is_replaced)
+                case crew.Abort(number):
+                    self._abort(self._workers[number])
                 case crew.Kill(number):
                     self._workers[number].signal(signal.SIGKILL)
                     logger.error("worker %s did not end in time: killed", self._workers[number].pid)
@@ -314,6 +316,13 @@ class Supervisor:
             worker.channel.send("leave")
         else:
             worker.signal(signal.SIGTERM)
+
+    def _abort(self, worker: Worker) -> None:
+        if worker.channel is None:
+            self._ended(worker, None)
+        else:
+            # No second SIGTERM, which some send to all processes of a server.
+            worker.channel.send("abort")
 
     def _end_hanging(self, worker: Worker) -> None:
         logger.error("worker %s hangs, and its event loop does not turn: killed", worker.pid)

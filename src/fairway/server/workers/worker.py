@@ -30,6 +30,7 @@ class Worker:
         self._leave = leave
         self._held: Callable[[], int] = int
         self._figures: Callable[[Lateness], Figures] = lambda _: {}
+        self._abort: Callable[[], object] = leave
         self._beating: asyncio.TimerHandle | None = None
         self.is_replaced = False
         """Whether another worker takes this one's place, so that clients may reconnect at once."""
@@ -40,11 +41,18 @@ class Worker:
         self._board.tell(self._slot, connections, now)
         return self._board.room(self._slot, connections, now)
 
-    def begin(self, addresses: list[str], held: Callable[[], int], figures: Callable[[Lateness], Figures]) -> None:
-        """The server accepts connections. `held` returns how many it has, `figures` returns its figures. Call this in
-        the server's event loop.
+    def begin(
+        self,
+        addresses: list[str],
+        held: Callable[[], int],
+        figures: Callable[[Lateness], Figures],
+        abort: Callable[[], object],
+    ) -> None:
+        """The server accepts connections. `held` returns how many it has, `figures` returns its figures, and `abort`
+        ends it at once. Call this in the server's event loop.
         """
         self._held = held
+        self._abort = abort
         self._figures = figures
         self._lateness = Lateness(BEAT_SECONDS, time.monotonic() - BEAT_SECONDS)
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._listen)
@@ -77,5 +85,7 @@ class Worker:
             if message["kind"] == "leave":
                 self.is_replaced = True
                 self._leave()
+            elif message["kind"] == "abort":
+                self._abort()
             elif message["kind"] == "tell":
                 self._channel.send("figures", figures=self._figures(self._lateness))

@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairway.server.workers.crew import MARGIN, NEVER_READY, Abandon, Crew, Exit, Kill, Leave, Retire, Start, State
+from fairway.server.workers.crew import (
+    MARGIN,
+    NEVER_READY,
+    Abandon,
+    Abort,
+    Crew,
+    Exit,
+    Kill,
+    Leave,
+    Retire,
+    Start,
+    State,
+)
 
 
 @pytest.fixture
@@ -119,7 +131,7 @@ def test_the_second_time_they_have_little_time_and_the_third_none(crew: Crew) ->
     crew.stop()
     crew.decide(1.0)
     crew.stop()
-    assert crew.decide(1.0) == [Leave(number, replaced=False) for number in (1, 2, 3)]
+    assert crew.decide(1.0) == [Abort(number) for number in (1, 2, 3)]
     assert crew.decide(1.5) == []
     assert crew.next_deadline() == 1.0 + MARGIN
     crew.stop()

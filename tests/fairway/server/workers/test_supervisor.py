@@ -155,6 +155,70 @@ def test_sigterm_ends_all_of_them(start: Callable[..., Workers]):
         server.connect()
 
 
+WAITING = SITE.replace(
+    '    if scope["type"] == "http":\n',
+    '    if scope["type"] == "http":\n'
+    "        import asyncio, pathlib\n"
+    '        print("waiting", file=__import__("sys").stderr, flush=True)\n'
+    '        while scope["path"] == "/slow" and not pathlib.Path("go").exists():\n'
+    "            await asyncio.sleep(0.02)\n",
+)
+"""A request for /slow is answered when there is a file `go`."""
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(found for child in children for found in family(int(child)))]
+
+
+def ask_slowly(server: Workers) -> socket.socket:
+    client = server.connect()
+    client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    server.wait_for("waiting")
+    return client
+
+
+def refuses(server: Workers) -> bool:
+    try:
+        server.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_sigterm_to_all_processes_at_once_is_graceful_too(start: Callable[..., Workers], tmp_path: Path):
+    """As systemd sends it by default (`KillMode=control-group`), before and after the supervisor does."""
+    server = start(WAITING)
+    with ask_slowly(server) as client:
+        pids = family(server.popen.pid)
+        assert len(pids) == 4  # supervisor, nursery, two workers
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+        until(lambda: refuses(server))
+        for pid in pids[2:]:
+            os.kill(pid, signal.SIGTERM)
+        (tmp_path / "go").touch()
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answer.endswith(b" first")
+    assert server.end(PATIENCE) == 0
+    until(lambda: not any(map(lives, pids)))  # their nursery was not there to wait for them
+    assert server.log.count("stopping; once more to stop at once") == 1
+
+
+def test_the_second_time_they_stop_at_once(start: Callable[..., Workers]):
+    server = start(WAITING, limits={"SHUTDOWN_TIMEOUT": 600})
+    with ask_slowly(server) as client:
+        pids = family(server.popen.pid)
+        server.signal(signal.SIGTERM)
+        until(lambda: refuses(server))
+        server.signal(signal.SIGTERM)
+        assert server.end(PATIENCE) == 0
+        assert not client.recv(65536).endswith(b" first")
+    assert not any(map(lives, pids))
+    assert "killed" not in server.log
+
+
 def test_without_their_supervisor_workers_stop(start: Callable[..., Workers]):
     server = start()
     pids = server.pids(2)
