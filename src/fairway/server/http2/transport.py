@@ -117,25 +117,27 @@ class StreamTransport:
 
     # Out ------------------------------------------------------------------------------------------------------
 
-    def claim(self, size: int) -> bytes:
+    def claim(self, size: int) -> int:
         stream = self._stream
         protocol = stream.protocol
         # The window of a stream that has ended is below 0.
-        if size > stream.window or size > protocol.window or size > FRAME_BYTES or self.carrier.blocked:
-            return b""
-        stream.window -= size
-        protocol.window -= size
-        return data_head(stream.number, size)
+        left, room = stream.window - size, protocol.window - size
+        if left < 0 or room < 0 or size > FRAME_BYTES or self.carrier.blocked:
+            return 0
+        stream.window = left
+        protocol.window = room
+        return stream.number
 
     def send(self, data: bytes, /) -> int:
         size = len(data)
-        head = self.claim(size)
-        if not head:
+        number = self.claim(size)
+        if not number:
             return 0
+        frame = data_head(number, size) + data
         if len(self._stream.protocol.streams) == 1:
-            send_now(self.carrier, head + data)
+            send_now(self.carrier, frame)
         else:
-            self.carrier.append(head + data)
+            self.carrier.append(frame)
         return size
 
     def write(self, data: bytes | memoryview, /) -> None:

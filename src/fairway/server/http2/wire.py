@@ -7,6 +7,7 @@ the loop in any case, so nothing is gained by noting, and then flushing, the out
 
 from __future__ import annotations
 
+from fairway.protocols.http2 import data_head
 from fairway.server.output.lanes import Carried
 from fairway.server.output.outbox import Droppable
 from fairway.server.wire import Wire
@@ -28,7 +29,8 @@ class StreamWire(Wire):
             and endpoint is not None
             and self.scheduler.fanout.sweep is None  # otherwise it may owe something that comes first
         ):
-            head = endpoint.claim(len(frame))
-            if head:
-                return endpoint.carrier.append(head + frame)  # type: ignore[operator]  # a `Droppable` is a broadcast
+            size = len(frame)
+            number = endpoint.claim(size)
+            if number:
+                return endpoint.carrier.append(data_head(number, size) + frame)  # type: ignore[operator]  # a `Droppable` is a broadcast
         return super().append(frame, is_broadcast)

@@ -196,12 +196,12 @@ async def test_what_fits_is_one_frame_of_the_connection(line: Line) -> None:
 async def test_what_many_get_is_claimed_from_both_windows() -> None:
     line = Line(window=10)
     one, other = line.open(), line.open()
-    assert one.transport.claim(7) == bytes((0, 0, 7, 0, 0, 0, 0, 0, 1))
-    assert other.transport.claim(7) == bytes((0, 0, 7, 0, 0, 0, 0, 0, 3))
+    assert one.transport.claim(7) == 1
+    assert other.transport.claim(7) == 3
     assert line.protocol.window == 65535 - 14
-    assert one.transport.claim(4) == b"", "of the stream's window 3 are left"
-    assert one.transport.claim(3) == bytes((0, 0, 3, 0, 0, 0, 0, 0, 1))
-    assert (one.transport.claim(1), line.protocol.window) == (b"", 65535 - 17)
+    assert one.transport.claim(4) == 0, "of the stream's window 3 are left"
+    assert one.transport.claim(3) == 1
+    assert (one.transport.claim(1), line.protocol.window) == (0, 65535 - 17)
 
 
 async def test_what_does_not_fit_into_a_frame_or_a_window_is_for_write(line: Line) -> None:
@@ -276,7 +276,7 @@ async def test_a_socket_that_is_full_makes_streams_wait_for_their_turn(line: Lin
     one.transport.write(b"x")
     line.outbox.flush()
     assert line.outbox.blocked
-    assert (one.transport.claim(1), other.transport.claim(1)) == (b"", b"")
+    assert (one.transport.claim(1), other.transport.claim(1)) == (0, 0)
     one.transport.write(bytes(60_000))
     other.transport.write(bytes(5_535))
     assert other.told == ["pause"], "the window of the connection is used up"
@@ -436,7 +436,7 @@ async def test_a_reset_of_the_peer_is_told_once_and_everything_is_harmless_after
     one.transport.write_eof()
     one.transport.close()
     one.transport.abort()
-    assert (one.transport.send(b"x"), one.transport.claim(1)) == (0, b"")
+    assert (one.transport.send(b"x"), one.transport.claim(1)) == (0, 0)
     await NEXT_PASS
     await NEXT_PASS
     assert (one.told, one.got) == (["pause", "lost"], b"")

@@ -16,7 +16,17 @@ from fairway.delivery import NEXT_PASS, Inbox, Payload
 from fairway.protocols.websocket.frames import PLAIN
 from fairway.server.output.batch import Batch
 from fairway.server.output.fanout import FEW
-from fairway.server.output.lanes import CHUNK_BYTES, RECORD_BYTES, SOCKETS, STREAMS, TlsSocket, lane_of, send_now
+from fairway.server.output.lanes import (
+    CHUNK_BYTES,
+    RECORD_BYTES,
+    SOCKETS,
+    STREAMS,
+    Sockets,
+    TlsSocket,
+    lane_of,
+    send_all,
+    send_now,
+)
 from fairway.server.output.outbox import Outbox
 
 SECRET = b"attack at dawn"
@@ -108,6 +118,16 @@ def test_each_socket_takes_what_it_can(pair: tuple[socket.socket, socket.socket]
         assert SOCKETS.write([one, full, one], b"abc") == [3, 0, 3]
     assert other.recv(100) == b"abcabc"
     assert SOCKETS.write([full, one], b"closed") == [0, 6]
+
+
+def test_each_socket_can_get_a_piece_of_its_own(pair: tuple[socket.socket, socket.socket]) -> None:
+    one, other = pair
+    closed = socket.socket()
+    closed.close()
+    lane = lane_of(one)
+    assert isinstance(lane, Sockets)
+    assert lane.write_each([one, closed, other, one], [b"ab", b"lost", b"cde", b"f"]) == [2, 0, 3, 1]
+    assert (other.recv(100), one.recv(100)) == (b"abf", b"cde")
 
 
 def test_the_lane_is_that_of_the_kind(line: Line) -> None:
@@ -283,26 +303,50 @@ async def test_a_sweep_encrypts_what_it_writes_to_tls_sockets(authority: trustme
 # Streams ------------------------------------------------------------------------------------------------------------
 
 
+class FakeSocket:
+    """Takes `room` bytes at a time."""
+
+    lane: Sockets
+
+    def __init__(self, room: int, log: list[FakeSocket]) -> None:
+        self.room = room
+        self.writes: list[bytes] = []
+        self._log = log
+
+    def send(self, data: bytes) -> int:
+        self._log.append(self)
+        if not self.room:
+            raise BlockingIOError
+        self.writes.append(data[: self.room])
+        return len(self.writes[-1])
+
+
+class OtherSocket(FakeSocket):
+    """Of another kind, as a TLS socket is."""
+
+
+FakeSocket.lane = Sockets(FakeSocket.send)
+OtherSocket.lane = Sockets(OtherSocket.send)
+
+
 class FakeCarrier:
-    """The outbox of a connection with nothing in it, whose socket takes `room` bytes."""
+    """The outbox of a connection with nothing in it. `log` gets the socket at each write, and None at each claim."""
 
     frames = None
 
-    def __init__(self, room: int = 1 << 20) -> None:
-        self.room = room
+    def __init__(self, room: int = 1 << 20, kind: type[FakeSocket] = FakeSocket, log: Any = None) -> None:
         self.blocked = False
-        self.endpoint: FakeCarrier | None = self
-        self.writes: list[bytes] = []
+        self.log = [] if log is None else log
+        self.socket = kind(room, self.log)
+        self.endpoint: FakeSocket | None = self.socket
         self.left: list[bytes] = []
         self.appended: list[bytes] = []
         self.scheduler: Any = self
         self.written = 0
 
-    def send(self, data: bytes) -> int:
-        if not self.room:
-            raise BlockingIOError
-        self.writes.append(data[: self.room])
-        return len(self.writes[-1])
+    @property
+    def writes(self) -> list[bytes]:
+        return self.socket.writes
 
     def write_rest(self, data: bytes, sent: int) -> None:
         self.left.append(data[sent:])
@@ -319,58 +363,92 @@ class FakeStream:
 
     def __init__(self, carrier: FakeCarrier, number: int, window: int = 100) -> None:
         self.carrier = carrier
-        self._head = b"%d:" % number
+        self._number = number
         self._window = window
 
-    def claim(self, size: int) -> bytes:
+    def claim(self, size: int) -> int:
+        self.carrier.log.append(None)
         if size > self._window:
-            return b""
+            return 0
         self._window -= size
-        return self._head
+        return self._number
+
+
+def frame(number: int, data: bytes = b"abc") -> bytes:
+    return bytes((0, 0, len(data), 0, 0, 0, 0, 0, number)) + data
 
 
 def test_streams_of_one_connection_share_a_write() -> None:
     one, other = FakeCarrier(), FakeCarrier()
-    streams = [FakeStream(one, 1), FakeStream(one, 2), FakeStream(other, 3)]
+    streams = [FakeStream(one, 1), FakeStream(one, 3), FakeStream(other, 5)]
     assert [lane_of(stream) for stream in streams] == [STREAMS] * 3
     assert STREAMS.write(streams, b"abc") == [3, 3, 3]
-    assert (one.writes, other.writes) == ([b"1:abc2:abc"], [b"3:abc"])
-    assert (one.written, other.written) == (10, 5)
+    assert (one.writes, other.writes) == ([frame(1) + frame(3)], [frame(5)])
+    assert one.written == 36, "the connections of a loop have one scheduler"
+
+
+def test_streams_of_one_connection_share_a_write_even_if_they_are_no_neighbours() -> None:
+    one, other = FakeCarrier(room=20), FakeCarrier()
+    assert STREAMS.write([FakeStream(one, 1), FakeStream(other, 1), FakeStream(one, 3)], b"abc") == [3, 3, 3]
+    assert (one.writes, one.left) == ([(frame(1) + frame(3))[:20]], [frame(3)[-4:]])
+    assert (other.writes, other.left) == ([frame(1)], [])
 
 
 def test_streams_of_the_same_number_are_sent_the_same_bytes() -> None:
     carriers = [FakeCarrier() for _ in range(4)]
     streams = [FakeStream(carrier, number) for carrier, number in zip(carriers, (1, 3, 1, 3), strict=True)]
     assert STREAMS.write(streams, b"abc") == [3] * 4
-    assert [carrier.writes for carrier in carriers] == [[b"1:abc"], [b"3:abc"]] * 2
+    assert [carrier.writes for carrier in carriers] == [[frame(1)], [frame(3)]] * 2
     assert carriers[0].writes[0] is carriers[2].writes[0], "they were joined twice"
+
+
+def test_nothing_is_sent_before_all_streams_were_looked_at() -> None:
+    log: list[FakeSocket | None] = []
+    carriers = [FakeCarrier(log=log) for _ in range(3)]
+    STREAMS.write([FakeStream(carrier, 1) for carrier in carriers], b"abc")
+    assert log == [None, None, None, *[carrier.socket for carrier in carriers]]
 
 
 def test_a_stream_with_a_small_window_takes_nothing_and_holds_up_nobody() -> None:
     carrier, other = FakeCarrier(), FakeCarrier()
-    streams = [FakeStream(carrier, 1), FakeStream(carrier, 2, window=2), FakeStream(other, 3, window=0)]
+    streams = [FakeStream(carrier, 1), FakeStream(carrier, 3, window=2), FakeStream(other, 3, window=0)]
     assert STREAMS.write(streams, b"abc") == [3, 0, 0]
-    assert (carrier.writes, other.writes) == ([b"1:abc"], [])
+    assert (carrier.writes, other.writes) == ([frame(1)], [])
+    assert STREAMS.write(streams[1:], b"abc") == [0, 0]
 
 
 def test_what_the_connection_does_not_take_at_once_is_its_transports() -> None:
-    narrow, full = FakeCarrier(room=4), FakeCarrier(room=0)
-    assert STREAMS.write([FakeStream(narrow, 1), FakeStream(full, 2)], b"abc") == [3, 3]
-    assert (narrow.writes, narrow.left) == ([b"1:ab"], [b"c"])
-    assert (full.writes, full.left) == ([], [b"2:abc"])
+    narrow, full, wide = FakeCarrier(room=10), FakeCarrier(room=0), FakeCarrier()
+    assert STREAMS.write([FakeStream(narrow, 1), FakeStream(full, 3), FakeStream(wide, 5)], b"abc") == [3, 3, 3]
+    assert (narrow.writes, narrow.left) == ([frame(1)[:10]], [b"bc"])
+    assert (full.writes, full.left) == ([], [frame(3)])
+    assert (wide.writes, wide.left) == ([frame(5)], [])
+
+
+def test_connections_of_several_kinds_are_written_to_as_each_kind_is() -> None:
+    plain, other, last = FakeCarrier(room=10), FakeCarrier(room=11, kind=OtherSocket), FakeCarrier()
+    assert STREAMS.write([FakeStream(one, 1) for one in (plain, other, last)], b"abc") == [3, 3, 3]
+    assert [one.writes for one in (plain, other, last)] == [[frame(1)[:10]], [frame(1)[:11]], [frame(1)]]
+    assert [one.left for one in (plain, other, last)] == [[b"bc"], [b"c"], []]
+    assert [one.written for one in (plain, other, last)] == [12, 12, 12]
 
 
 @pytest.mark.parametrize("change", [{"frames": b"before"}, {"blocked": True}, {"endpoint": None}])
 def test_nothing_passes_by_a_connection_that_has_something_to_send(change: dict[str, object]) -> None:
-    carrier = FakeCarrier()
+    carrier, other = FakeCarrier(), FakeCarrier()
     for name, value in change.items():
         setattr(carrier, name, value)
     assert STREAMS.write([FakeStream(carrier, 1)], b"abc") == [3]
-    assert (carrier.writes, carrier.appended) == ([], [b"1:abc"])
+    assert (carrier.writes, carrier.appended) == ([], [frame(1)])
+    assert STREAMS.write([FakeStream(other, 1), FakeStream(carrier, 3)], b"abc") == [3, 3]
+    assert (carrier.writes, carrier.appended) == ([], [frame(1), frame(3)])
+    assert (other.writes, other.appended) == ([frame(1)], [])
 
 
 def test_no_more_than_a_chunk_is_sent_at_once() -> None:
-    carrier = FakeCarrier()
+    carrier, other = FakeCarrier(), FakeCarrier()
     send_now(carrier, bytes(CHUNK_BYTES))
     send_now(carrier, bytes(CHUNK_BYTES + 1))
     assert ([len(data) for data in carrier.writes], carrier.appended) == ([CHUNK_BYTES], [bytes(CHUNK_BYTES + 1)])
+    send_all([carrier, other], [bytes(CHUNK_BYTES + 1), b"x"])
+    assert (len(carrier.writes), len(carrier.appended), other.writes) == (1, 2, [b"x"])
