@@ -64,7 +64,7 @@ def by_dirty_sockets(loop: asyncio.AbstractEventLoop, pairs: list[tuple[socket.s
         outboxes = [Outbox(transport, batch, 65536, 1 << 20) for transport in transports]
         best = first = float("inf")
         for _ in range(15):
-            batch._scheduled = True  # the loop does not run here: the end of the pass is below
+            batch.is_scheduled = True  # the loop does not run here: the end of the pass is below
             began = time.perf_counter()
             for outbox in outboxes:
                 outbox.append(FRAME)
@@ -99,7 +99,7 @@ def by_chunk(pair: tuple[socket.socket, socket.socket]) -> None:
 def python_alone(loop: asyncio.AbstractEventLoop) -> None:
     print("Outbox and Batch without a kernel")
     batch = Batch(loop)
-    batch._scheduled = True
+    batch.is_scheduled = True
     batches.MAX_DIRTY = 64
     outbox = Outbox(SocketTransport(None), batch, 65536, 1 << 20)
 
