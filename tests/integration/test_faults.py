@@ -13,7 +13,7 @@ import pytest
 from channels.consumer import AsyncConsumer, StopConsumer
 from channels.routing import ProtocolTypeRouter
 from fairway.asgi.errors import ConnectionClosed
-from tests.integration.conftest import Start
+from tests.integration.conftest import Start, over_http2_too
 from tests.integration.raw import (
     BINARY,
     CLOSE,
@@ -220,6 +220,7 @@ FRAMES: dict[str, tuple[bytes, int, str]] = {
 }
 
 
+@over_http2_too
 @pytest.mark.parametrize(("data", "code", "reason"), FRAMES.values(), ids=FRAMES)
 async def test_bad_frames(start: Start, app: Application, data: bytes, code: int, reason: str) -> None:
     served = await start(app, max_frame_bytes=1000, max_message_bytes=1500)
@@ -239,6 +240,7 @@ async def test_bad_frames(start: Start, app: Application, data: bytes, code: int
     await has_logged(served, containing=reason)
 
 
+@over_http2_too
 async def test_no_route_is_404_and_one_line(start: Start, app: Application) -> None:
     served = await start(app)
     async with bystander(served):
@@ -250,6 +252,7 @@ async def test_no_route_is_404_and_one_line(start: Start, app: Application) -> N
     await has_logged(served, containing="no route for /unknown; answered with 404")
 
 
+@over_http2_too
 async def test_exception_before_accept_is_500_and_one_traceback(start: Start, app: Application) -> None:
     served = await start(app)
     async with bystander(served):
@@ -262,6 +265,7 @@ async def test_exception_before_accept_is_500_and_one_traceback(start: Start, ap
     await has_logged(served, containing="exception in application for WebSocket /raises-before", tracebacks=1)
 
 
+@over_http2_too
 async def test_exception_after_accept_is_1011_and_one_traceback(start: Start, app: Application) -> None:
     served = await start(app)
     async with bystander(served):
@@ -276,6 +280,7 @@ async def test_exception_after_accept_is_1011_and_one_traceback(start: Start, ap
     await has_logged(served, containing="exception in application for WebSocket /chat", tracebacks=1)
 
 
+@over_http2_too
 @pytest.mark.parametrize("how", ["reset", "close"])
 async def test_client_gone_in_the_middle_of_a_send(start: Start, how: str) -> None:
     """The application is blocked in `send`, because nobody reads, when the client vanishes."""
@@ -327,6 +332,7 @@ async def has_logged_nothing(served: Served) -> None:
     assert served.tracebacks == 0
 
 
+@over_http2_too
 async def test_a_client_that_vanishes_is_1006(start: Start, app: Application) -> None:
     served = await start(app)
     client = await served.connect()
@@ -441,6 +447,7 @@ async def test_a_peer_that_answers_no_ping_is_given_up(start: Start, app: Applic
     assert await client.at_end()
 
 
+@over_http2_too
 async def test_pings_are_answered_in_order_with_messages(start: Start, app: Application) -> None:
     served = await start(app)
     client = await served.connect()
@@ -502,6 +509,7 @@ async def test_answer_of_the_server_is_logged_with_its_size(start: Start, caplog
     assert f'"GET /x HTTP/1.1" 500 {len(body)} ' in line
 
 
+@over_http2_too
 async def test_errors_that_a_client_repeats_have_one_traceback(start: Start) -> None:
     served = await start(Application())
     for _ in range(5):
@@ -529,6 +537,7 @@ async def test_handshake_without_upgrade_names_the_proxy(start: Start) -> None:
     await has_logged(served, containing="/ws/: a WebSocket handshake without Upgrade: the proxy in front drops it")
 
 
+@over_http2_too
 async def test_error_that_the_client_has_caused_is_a_line(start: Start) -> None:
     async def strict(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
