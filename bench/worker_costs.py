@@ -34,13 +34,15 @@ class Loaded:
     port: int
     load: list[str]
     management: str = ""
+    core: tuple[str, ...] = ()
+    """What puts the generator on a core of its own, before its command."""
 
 
 def cost(one: Loaded, seconds: float) -> float:
     """Nanoseconds of CPU for each message received."""
     begin = end = 0
     with scraped(one.management):
-        command = [str(peers.LOAD), *one.load, "-p", str(one.port), "-t", str(seconds), "-W", "200"]
+        command = [*one.core, str(peers.LOAD), *one.load, "-p", str(one.port), "-t", str(seconds), "-W", "200"]
         load = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert load.stdout is not None
         last = ""

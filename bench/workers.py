@@ -31,6 +31,7 @@ from typing import Any
 
 import peers
 import worker_costs
+from servers import LOAD_CORE, SERVER_CORE, on_core
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -66,10 +67,11 @@ def served(
     *path: Path,
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] = MappingProxyType({}),
+    core: Sequence[str] = (),
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A server of `app`, once all its workers are ready, and its port."""
+    """A server of `app`, once all its workers are ready, and its port. `core` puts it on a core of its own."""
     log = directory / "log"
-    command = [sys.executable, "-m", "fairway", app, "--port", "0", "--workers", str(workers), "--no-access-log"]
+    command = [*core, sys.executable, "-m", "fairway", app, "--port", "0", "--workers", str(workers), "--no-access-log"]
     python_path = os.pathsep.join(map(str, [ROOT / "src", *path]))
     with log.open("w") as out:
         process = subprocess.Popen(
@@ -165,25 +167,30 @@ def measure_memory(directory: Path, options: argparse.Namespace) -> dict[str, Ve
 
 
 def measure_metrics(directory: Path, options: argparse.Namespace) -> dict[str, Verdict]:
+    """On against off, and off against another server that has them off: what the machine's noise alone makes."""
     app, arguments = "site_app:application", ["--management", f"unix:{directory}/management"]
-    found = {}
+    found: dict[str, Verdict] = {}
     with contextlib.ExitStack() as stack:
         servers = []
-        for name, more in (("on", arguments), ("off", [])):
-            (directory / name).mkdir(exist_ok=True)
+        for name, more in (("on", arguments), ("off", []), ("off again", [])):
             place = directory / name
+            place.mkdir()
             with_it = {"arguments": more, "environment": worker_costs.environment(place)}
-            servers.append(stack.enter_context(served(place, app, 1, peers.APPS, **with_it)))
-        (on, on_port), (off, off_port) = servers
+            process, port = stack.enter_context(served(place, app, 1, peers.APPS, **with_it, core=on_core(SERVER_CORE)))
+            servers.append((process.pid, port, more[1] if more else ""))
         for name, load in (
             ("metrics, echo", [*worker_costs.ECHO, "-n", "50", "-R", "8000"]),
             ("metrics, broadcast", [*worker_costs.BROADCAST, "-n", "200", "-R", "150"]),
         ):
-            one = worker_costs.Loaded(on.pid, on_port, load, arguments[1])
-            other = worker_costs.Loaded(off.pid, off_port, load)
-            figures = worker_costs.compared(one, other, options.rounds, options.seconds)
-            found[name] = figures["ratio"] <= METRICS, figures
+            on, off, again = (
+                worker_costs.Loaded(pid, port, load, management, tuple(on_core(LOAD_CORE)))
+                for pid, port, management in servers
+            )
+            noise = worker_costs.compared(again, off, options.rounds, options.seconds)
+            figures = worker_costs.compared(on, off, options.rounds, options.seconds)
+            found[name] = figures["ratio"] <= METRICS, figures | {"off against off": noise}
             print(worker_costs.told(name, figures, METRICS), flush=True)
+            print(f"     off against off: {noise['ratio']:.3f} ×", flush=True)
     return found
 
 
