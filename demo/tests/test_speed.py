@@ -1,0 +1,78 @@
+"""The page about speed, without a crowd: that needs a server that listens (tests/browser/test_speed.py)."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+from django.test import TransactionTestCase, override_settings
+
+from speed.consumers import crowds_of, pulses
+from speed.crowd import is_ticket, ticket
+from tests.sockets import Visitor, bare_socket, receive_type
+
+PATH = "/ws/speed/"
+
+
+class PanelTests(TransactionTestCase):
+    def setUp(self) -> None:
+        crowds_of.cache_clear()
+        pulses.__init__(burst=60, per_second=60)
+        self.mira = Visitor("Mira")
+        self.tom = Visitor("Tom")
+
+    async def test_a_pulse_reaches_everybody(self) -> None:
+        mira, tom = self.mira.socket(PATH), self.tom.socket(PATH)
+        await mira.connect()
+        await tom.connect()
+        page = (await receive_type(mira, "hello"))["page"]
+        visitor = bare_socket(f"/ws/speed/visitor/?ticket={ticket()}")
+        self.assertTrue((await visitor.connect())[0])
+
+        await mira.send_json_to({"type": "pulse", "id": 7})
+
+        for socket in (mira, tom, visitor):
+            self.assertEqual(await receive_type(socket, "pulse"), {"type": "pulse", "page": page, "id": 7})
+        for socket in (mira, tom, visitor):
+            await socket.disconnect()
+
+    async def test_figures_come_by_themselves(self) -> None:
+        socket = self.mira.socket(PATH)
+        await socket.connect()
+        hello, figures = await receive_type(socket, "hello"), await receive_type(socket, "figures")
+
+        self.assertEqual((hello["http"], hello["tls"]), ("1.1", False))
+        self.assertEqual((figures["sockets"] > 0, figures["dropped"]), (True, 0))
+        await socket.disconnect()
+
+    async def test_more_pulses_than_allowed_are_left_out(self) -> None:
+        socket = self.mira.socket(PATH)
+        await socket.connect()
+        with patch("speed.consumers.pulses.allow", side_effect=[True, False, True]):
+            for number in range(3):
+                await socket.send_json_to({"type": "pulse", "id": number})
+            arrived = [(await receive_type(socket, "pulse"))["id"] for _ in range(2)]
+
+        self.assertEqual(arrived, [0, 2])
+        await socket.disconnect()
+
+    async def test_nonsense_and_what_is_switched_off_are_answered(self) -> None:
+        socket = self.mira.socket(PATH)
+        await socket.connect()
+        for content in ([], {"type": "pulse", "id": -1}, {"type": "pulse", "id": 2**31}, {"type": "pulse", "id": "1"}):
+            await socket.send_json_to(content)
+            self.assertEqual((await receive_type(socket, "notice"))["code"], "unknown")
+        with override_settings(SPEED_VISITORS=0):
+            await socket.send_json_to({"type": "bring"})
+            self.assertEqual((await receive_type(socket, "notice"))["code"], "noCrowd")
+        await socket.disconnect()
+
+    async def test_strangers_are_not_let_in(self) -> None:
+        for path in (PATH, "/ws/speed/visitor/", "/ws/speed/visitor/?ticket=crowd:forged:forged"):
+            self.assertFalse((await bare_socket(path).connect())[0])
+
+    def test_a_ticket_does_not_last(self) -> None:
+        with patch("django.core.signing.time.time", return_value=0):
+            old = ticket()
+
+        self.assertFalse(is_ticket(old))
+        self.assertTrue(is_ticket(ticket()))
