@@ -30,7 +30,6 @@ help: ## Say what can be made
 
 demo: $(VENV)/.installed ## Start the demo: chat, notifications, a game
 	@$(BIN)/python demo/manage.py migrate --verbosity 0
-	@echo "Point your browser at http://$(HOST):$(PORT)/ (Ctrl-C stops the demo)"
 	@cd demo && exec $(abspath $(BIN))/fairway demo.asgi:application --host $(HOST) --port $(PORT)
 
 test: $(VENV)/.installed-dev lint types ## Run every check: lint, types, tests

@@ -13,7 +13,7 @@ from chat.models import MAX_ROOMS, ROOM_NAME_MAX_LENGTH, Room, clean_room_name
 
 class RoomForm(forms.ModelForm):
     name = forms.CharField(
-        label=gettext_lazy("Name of the new room"),
+        label=gettext_lazy("Room name"),
         max_length=ROOM_NAME_MAX_LENGTH,
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
@@ -26,7 +26,7 @@ class RoomForm(forms.ModelForm):
         name = clean_room_name(self.cleaned_data["name"])
         self.instance.slug = slugify(name, allow_unicode=True)
         if Room.objects.filter(slug=self.instance.slug).exists():
-            raise ValidationError(_("There is a room of this name already."))
+            raise ValidationError(_("A room with this name already exists."))
         if Room.objects.count() >= MAX_ROOMS:
-            raise ValidationError(_("There are enough rooms. Join one of them."))
+            raise ValidationError(_("There are enough rooms already. Please join one of them."))
         return name

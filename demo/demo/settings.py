@@ -2,7 +2,8 @@
 
 They suit a machine you trust, not a public address. Environment variables change them: ``DEMO_LAYER`` (how several
 processes talk: ``local``, or the URL of a Redis), ``DEMO_DATABASE`` (path of the SQLite file), ``DEMO_ALLOWED_HOSTS``
-(further hosts, separated by commas), ``DEMO_SECRET_KEY``, and ``DEMO_DEBUG=1`` (Django's debug pages).
+(further hosts, separated by commas), ``DEMO_VISITORS`` (how many visitors the page about speed may simulate; 0 switches
+that off), ``DEMO_SECRET_KEY``, and ``DEMO_DEBUG=1`` (Django's debug pages).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ INSTALLED_APPS = [
     "chat",
     "notify",
     "game",
+    "speed",
+    "source",
     "channels",
 ]
 
@@ -64,6 +67,9 @@ TEMPLATES = [
     },
 ]
 
+# The page about speed lets so many simulated visitors connect for some seconds. 0 on a public address.
+SPEED_VISITORS = int(os.environ.get("DEMO_VISITORS", "300"))
+
 # Pages that wait for the next event hold a request open. Ctrl-C waits for such requests for so many seconds.
 FAIRWAY = {"SHUTDOWN_TIMEOUT": 2}
 
@@ -71,12 +77,15 @@ DATABASE = os.environ.get("DEMO_DATABASE", BASE_DIR / "db.sqlite3")
 
 LAYER = os.environ.get("DEMO_LAYER", "memory")
 PREFIX = f"demo {DATABASE}"  # with another database it is another site
+# What was said in a room in the last ten minutes: a page that comes back in time gets it from there, in order and once.
+CONFIG = {"history": {"chat.room.*": {"size": 200, "seconds": 600}}}
 if LAYER == "memory":
-    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": CONFIG}}
 elif LAYER == "local":
-    CHANNEL_LAYERS = {"default": {"BACKEND": "fairway.layers.local.LocalChannelLayer", "CONFIG": {"prefix": PREFIX}}}
+    CONFIG |= {"prefix": PREFIX}
+    CHANNEL_LAYERS = {"default": {"BACKEND": "fairway.layers.local.LocalChannelLayer", "CONFIG": CONFIG}}
 elif "://" in LAYER:
-    CONFIG = {"hosts": [LAYER], "prefix": PREFIX}
+    CONFIG |= {"hosts": [LAYER], "prefix": PREFIX}
     CHANNEL_LAYERS = {"default": {"BACKEND": "fairway.layers.redis.RedisChannelLayer", "CONFIG": CONFIG}}
 else:
     raise ImproperlyConfigured(f"DEMO_LAYER is {LAYER!r}: memory, local, or the URL of a Redis (redis://localhost)")

@@ -11,5 +11,7 @@ urlpatterns = [
     path("notifications/", include("notify.urls")),
     path("game/", include("game.urls")),
     path("you/", include("people.urls")),
+    path("speed/", include("speed.urls")),
+    path("source/", include("source.urls")),
     path("i18n/", include("django.conf.urls.i18n")),
 ]

@@ -1,8 +1,8 @@
 """Three ways by which the same messages reach a page. The page chooses; every page of the demo holds one connection.
 
 To the browser: ``state`` (everything, on connecting), ``notification``, ``read`` (ids, and how many are left),
-``online``, and, in answer to what it did, ``sent`` and ``notice``. What a page can do is in ``notify.actions``: over a
-WebSocket it says so there, beside the other two by a POST request to ``notify.views.act``.
+``online``, ``renamed``, and, in answer to what it did, ``sent`` and ``notice``. What a page can do is in
+``notify.actions``: over a WebSocket it says so there, beside the other two by a POST request to ``notify.views.act``.
 """
 
 from __future__ import annotations
@@ -65,6 +65,9 @@ class NotifyConsumer(GroupsMixin, JsonWebsocketConsumer):
 
     def notify_event(self, event: dict[str, Any]) -> None:
         content = event["content"]
+        if content["type"] == "renamed":
+            self.person.name = content["name"]
+            self.track(SITE, about(self.person), key=str(self.person.pk))
         # One that was sent between joining the group and reading the state is in the state.
         if content["type"] != "notification" or content["notification"]["id"] > self.position:
             self.send_json(content)
@@ -100,6 +103,9 @@ class NotifyEvents(AsyncGroupsMixin, ServerSentEventsConsumer):
 
     async def notify_event(self, event: dict[str, Any]) -> None:
         content = event["content"]
+        if content["type"] == "renamed":
+            self.person.name = content["name"]
+            await self.track(SITE, about(self.person), key=str(self.person.pk))
         if content["type"] != "notification":
             await self.send_event_json(content)
         elif content["notification"]["id"] > self.position:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Case, Exists, OuterRef, Q, When
 
 from people.models import Person
 
@@ -12,10 +12,15 @@ MAX_TEXT_LENGTH = 200
 
 class NotificationQuerySet(models.QuerySet["Notification"]):
     def visible_to(self, person: Person) -> NotificationQuerySet:
-        """Those sent to this person, and to everyone since this person came. Each knows whether it is `read`."""
+        """Those sent to this person, and to everyone since this person came. Each knows whether it is `read`.
+
+        What somebody sends to everyone is no news to the sender.
+        """
         for_everyone = Q(recipient=None, created_at__gte=person.created_at)
-        receipts = Notification.readers.through.objects.filter(notification=OuterRef("pk"), person=person)
-        return self.filter(Q(recipient=person) | for_everyone).annotate(read=Exists(receipts))
+        receipts = Notification.readers.through.objects.filter(notification=OuterRef("pk"), person=person.pk)
+        own = Q(recipient=None, sender=person.pk)
+        read = Case(When(own, then=True), default=Exists(receipts))
+        return self.filter(Q(recipient=person) | for_everyone).annotate(read=read)
 
     def unread_by(self, person: Person) -> NotificationQuerySet:
         return self.visible_to(person).filter(read=False)
@@ -51,6 +56,7 @@ class Notification(models.Model):
             "text": self.text,
             "url": self.url,
             "sender": self.sender.name if self.sender else None,
+            "sender_id": self.sender_id,
             "everyone": self.recipient_id is None,
             "created_at": self.created_at.isoformat(),
             "read": getattr(self, "read", False),

@@ -38,6 +38,7 @@ def state_of(person: Person) -> dict[str, Any]:
     return {
         "type": "state",
         "me": person.pk,
+        "name": person.name,
         "newest": shown[0].pk if shown else 0,
         "unread": Notification.objects.unread_by(person).count(),
         "notifications": [notification.as_json() for notification in shown],

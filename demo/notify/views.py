@@ -22,16 +22,14 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "me": request.person.pk,
         "strings": {
             "you": _("{name} (you)"),
-            "away": _("{name} (away)"),
+            "away": _("{name} (offline)"),
             "connected": _("Connected."),
             "connecting": _("Connecting…"),
         },
         "ways": {
             "websocket": _("One connection, open both ways."),
-            "sse": _(
-                "One answer that stays open; what you send goes in requests. After a loss the browser resumes it."
-            ),
-            "poll": _("A request that waits for news, then the next one. It passes every proxy."),
+            "sse": _("One response that stays open; what you send goes in requests. The browser resumes it by itself."),
+            "poll": _("A request that waits for news, then the next one. Works behind every proxy."),
         },
     }
     return render(request, "notify/inbox.html", {"config": config, "max_length": MAX_TEXT_LENGTH})

@@ -17,7 +17,7 @@ from people.names import NAME_MAX_LENGTH, clean_name, name_key
 def require_free_name(name: str, person: Person) -> None:
     """Raises ValidationError if somebody else has this name."""
     if Person.objects.filter(name_key=name_key(name)).exclude(pk=person.pk).exists():
-        raise ValidationError(_("Somebody else has this name. Choose another one."))
+        raise ValidationError(_("This name is taken. Please choose another one."))
 
 
 class NameForm(forms.Form):

@@ -29,11 +29,11 @@ def clean_name(text: str) -> str:
     """The name as it is stored: compatible characters unified, white space collapsed. Raises ValidationError."""
     name = " ".join(unicodedata.normalize("NFKC", text).split())
     if not name:
-        raise ValidationError(_("Choose a name."))
+        raise ValidationError(_("Please enter a name."))
     if len(name) > NAME_MAX_LENGTH:
-        raise ValidationError(_("A name has at most %(limit)d characters.") % {"limit": NAME_MAX_LENGTH})
+        raise ValidationError(_("A name can have at most %(limit)d characters.") % {"limit": NAME_MAX_LENGTH})
     if not _ALLOWED.fullmatch(name):
-        raise ValidationError(_("A name starts with a letter or digit and has no special characters."))
+        raise ValidationError(_("A name must start with a letter or digit and cannot contain special characters."))
     return name
 
 

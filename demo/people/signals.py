@@ -1,4 +1,4 @@
-"""A login changes who the session speaks for."""
+"""A login changes who the session speaks for; a person who takes another name is told of by `renamed`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.contrib.auth.signals import user_logged_in
-from django.dispatch import receiver
+from django.dispatch import Signal, receiver
 from django.http import HttpRequest
 
 from people.identity import SESSION_KEY
 from people.models import Person
+
+renamed = Signal()
+"""Sent with the `person`, who has another name from now on."""
 
 
 @receiver(user_logged_in)

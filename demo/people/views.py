@@ -10,6 +10,8 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
 from people.forms import NameForm, RegisterForm
+from people.models import Person
+from people.signals import renamed
 
 
 def you(request: HttpRequest) -> HttpResponse:
@@ -18,7 +20,8 @@ def you(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         person.name = form.cleaned_data["name"]
         person.save()
-        messages.success(request, _("You are %(name)s now.") % {"name": person.name})
+        renamed.send(Person, person=person)
+        messages.success(request, _("You are now %(name)s.") % {"name": person.name})
         return redirect("people:you")
     return render(request, "people/you.html", {"form": form})
 
@@ -34,6 +37,7 @@ def register(request: HttpRequest) -> HttpResponse:
             person.user = form.save()
             person.name = person.user.get_username()
             person.save()
+            renamed.send(Person, person=person)
         login(request, person.user)
         messages.success(request, _("Welcome aboard, %(name)s.") % {"name": person.name})
         return redirect("home")

@@ -39,7 +39,10 @@ def bare_socket(
 
 
 # Whoever leaves is missed at once, and not only after the seconds that a page may take to load again.
-AT_ONCE = {"default": settings.CHANNEL_LAYERS["default"] | {"CONFIG": {"linger": 0.01}}}
+AT_ONCE = {
+    "default": settings.CHANNEL_LAYERS["default"]
+    | {"CONFIG": settings.CHANNEL_LAYERS["default"]["CONFIG"] | {"linger": 0.01}}
+}
 
 
 async def receive_type(socket: WebsocketCommunicator, wanted: str) -> dict[str, Any]:

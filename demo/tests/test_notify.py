@@ -112,6 +112,21 @@ class DeliveryTests(TransactionTestCase):
         self.assertEqual((came["name"], came["online"], went["online"]), ("Tom", True, False))
         await mira.disconnect()
 
+    async def test_a_new_name_reaches_every_page_at_once(self) -> None:
+        mira, tom = self.mira.socket(PATH), self.tom.socket(PATH)
+        await tom.connect()
+        await receive_type(tom, "state")
+        await mira.connect()
+        await receive_type(tom, "online")
+
+        await sync_to_async(self.mira.client.post)("/you/", {"name": "Mira of the Sea"})
+
+        self.assertEqual(await receive_type(mira, "renamed"), {"type": "renamed", "name": "Mira of the Sea"})
+        online = await receive_type(tom, "online")
+        self.assertEqual((online["id"], online["name"]), (self.mira.person.pk, "Mira of the Sea"))
+        await mira.disconnect()
+        await tom.disconnect()
+
     async def test_limits_are_answered_with_a_notice(self) -> None:
         socket = self.mira.socket(PATH)
         await socket.connect()
@@ -341,7 +356,7 @@ class ActionTests(TransactionTestCase):
         return self.mira.client.post("/notifications/act/", content, content_type="application/json").json()
 
     def test_what_a_page_does_without_a_websocket(self) -> None:
-        self.assertEqual(self.act({"type": "send", "to": None, "text": "Ahoy"}), {"type": "sent"})
+        self.assertEqual(self.act({"type": "send", "to": self.mira.person.pk, "text": "Ahoy"}), {"type": "sent"})
         note = Notification.objects.unread_by(self.mira.person).get()
         self.assertEqual((note.text, note.sender), ("Ahoy", self.mira.person))
 
@@ -389,6 +404,15 @@ class RestOfDjangoTests(TransactionTestCase):
 
 
 class VisibilityTests(TestCase):
+    def test_ones_own_to_everyone_is_no_news_to_oneself(self) -> None:
+        mira, tom = Person.objects.create(name="Mira"), Person.objects.create(name="Tom")
+        send_notification(NOTE, "to all", sender=mira)
+        send_notification(NOTE, "a reminder to myself", sender=mira, recipient=mira)
+
+        self.assertEqual([n.text for n in Notification.objects.unread_by(mira)], ["a reminder to myself"])
+        self.assertEqual([n.text for n in Notification.objects.visible_to(mira)], ["a reminder to myself", "to all"])
+        self.assertEqual([n.text for n in Notification.objects.unread_by(tom)], ["to all"])
+
     def test_one_sees_what_is_for_oneself_and_for_everyone_since_one_came(self) -> None:
         early = send_notification(NOTE, "before")
         mira, tom = Person.objects.create(name="Mira"), Person.objects.create(name="Tom")

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.test import TestCase
 
 PAGES = ["/", "/chat/in/harbour/", "/notifications/", "/game/", "/you/", "/you/login/", "/you/register/"]
+PAGES += ["/speed/", "/source/", "/source/chat/", "/source/docs/"]
 
 
 class PageTests(TestCase):
@@ -21,6 +22,7 @@ class PageTests(TestCase):
         for path in PAGES:
             with self.subTest(path):
                 response = self.client.get(path)
+                self.assertContains(response, "<noscript>")
                 self.assertEqual(re.findall(r'(?:src|href|action)="(?:https?:)?//[^"]*', response.content.decode()), [])
                 self.assertIn("default-src 'self'", response.headers["Content-Security-Policy"])
 
@@ -44,7 +46,7 @@ class PageTests(TestCase):
         self.assertContains(self.client.get("/", headers={"accept-language": "en"}), "打开聊天")
 
     def test_an_unknown_page_is_a_styled_404_in_both_languages(self) -> None:
-        for header, words in [("en", "There is no water here."), ("zh-CN", "此处无水，船到不了。")]:
+        for header, words in [("en", "There is no water here:"), ("zh-CN", "此处无水，船到不了：")]:
             response = self.client.get("/nowhere/", headers={"accept-language": header})
             self.assertContains(response, words, status_code=404)
         self.assertNotIn("person", self.client.session)

@@ -32,12 +32,12 @@ class NameTests(TestCase):
 
         response = self.client.post("/you/", {"name": "ＭＩＲＡ"})
 
-        self.assertContains(response, "Somebody else has this name. Choose another one.")
+        self.assertContains(response, "This name is taken. Please choose another one.")
 
     def test_names_with_markup_are_refused(self) -> None:
         response = self.client.post("/you/", {"name": "<b>Mira</b>"})
 
-        self.assertContains(response, "A name starts with a letter or digit and has no special characters.")
+        self.assertContains(response, "A name must start with a letter or digit and cannot contain special characters.")
 
 
 class AccountTests(TestCase):

@@ -66,7 +66,7 @@ def own_server(browser: Any, tmp_path: Path) -> Iterator[DemoServer]:
 class Watch:
     """What went wrong in the pages of one person, but for console messages that contain an expected text."""
 
-    def __init__(self, context: Any, expected: list[str]) -> None:
+    def __init__(self, context: Any, expected: tuple[str, ...]) -> None:
         self.faults: list[str] = []
         self.expected = expected
         context.on("page", self._watch)
@@ -95,16 +95,18 @@ def people(browser: Any) -> Iterator[Open]:
     servers: set[DemoServer] = set()
     with ExitStack() as contexts:
 
-        def come(server: DemoServer, name: str | None = None, *, expected: str | None = None, **options: Any) -> Any:
+        def come(
+            server: DemoServer, name: str | None = None, *, expected: str | tuple[str, ...] = (), **options: Any
+        ) -> Any:
             servers.add(server)
             options = {"base_url": server.url, "locale": "en-GB", "reduced_motion": "reduce"} | options
             context = contexts.enter_context(browser.new_context(**options))
-            watches.append(Watch(context, [expected] if expected else []))
+            watches.append(Watch(context, (expected,) if isinstance(expected, str) else expected))
             page = context.new_page()
             if name is not None:
                 page.goto("/you/")
                 page.get_by_label("Your name").fill(name)
-                page.get_by_role("button", name="Use this name").click()
+                page.get_by_role("button", name="Save").click()
                 expect(page.locator("[data-my-name]")).to_have_text(name)
             return page
 

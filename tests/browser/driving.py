@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -112,6 +113,10 @@ class DemoServer:
             self._reader.join()
             self._process.stdout.close()
             self._process = None
+
+    def freeze(self) -> None:
+        """The process stands still, and its connections stay open."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """Ends the process in the middle of whatever it does."""

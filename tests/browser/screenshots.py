@@ -1,4 +1,4 @@
-"""Pictures of every page of the demo: phone and desktop, light and dark, English and Chinese.
+"""Pictures of every page of the demo in four sizes, light and dark, English and Chinese.
 
     python -m tests.browser.screenshots FOLDER [NAME]
 
@@ -24,6 +24,14 @@ SIZES = {
         "device_scale_factor": 2,
     },
     "desktop": {"viewport": {"width": 1440, "height": 900}},
+    "landscape": {
+        "viewport": {"width": 844, "height": 390},
+        "is_mobile": True,
+        "has_touch": True,
+        "device_scale_factor": 2,
+    },
+    # A window of 1280 by 900 whose page is enlarged to 200 %.
+    "zoom": {"viewport": {"width": 640, "height": 450}, "device_scale_factor": 2},
 }
 LOCALES = {"en": "en-GB", "zh": "zh-CN"}
 TALK = {
@@ -107,6 +115,12 @@ def game(page: Page, url: str) -> None:
     expect(page.locator("[data-announce]")).not_to_be_empty()
 
 
+def speed(page: Page, url: str) -> None:
+    page.goto(f"{url}/speed/")
+    page.locator("[data-bring]").click()
+    page.wait_for_function("document.querySelector('[data-spark]').getAttribute('points').split(' ').length > 4")
+
+
 def plain(path: str) -> Callable[[Page, str], None]:
     def visit(page: Page, url: str) -> None:
         page.goto(f"{url}{path}")
@@ -134,6 +148,10 @@ PAGES: dict[str, Callable[[Page, str], None]] = {
     "you": plain("/you/"),
     "login": plain("/you/login/"),
     "register": bad_register,
+    "speed": speed,
+    "source": plain("/source/"),
+    "source-file": plain("/source/chat/"),
+    "source-docs": plain("/source/docs/"),
     "404": plain("/nowhere/"),
 }
 

@@ -10,6 +10,7 @@ from tests.browser.conftest import MISSING, Open
 from tests.browser.driving import DemoServer
 
 PAGES = ["/", "/chat/in/harbour/", "/notifications/", "/game/", "/you/", "/you/login/", "/you/register/"]
+PAGES += ["/speed/", "/source/", "/source/chat/", "/source/docs/"]
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 DESKTOP = {"viewport": {"width": 1440, "height": 900}}
 INSPECTION = (Path(__file__).parent / "inspection.js").read_text(encoding="utf-8")
@@ -39,17 +40,17 @@ def test_pages_follow_the_browsers_language_and_can_be_switched(server: DemoServ
     page = people(server, locale="zh-CN")
     page.goto("/chat/in/lighthouse/")
     expect(page.locator("html")).to_have_attribute("lang", "zh-hans")
-    expect(page.get_by_label("房间", exact=True).locator("option:checked")).to_have_text("灯塔")
-    expect(page.locator(".log .empty")).to_have_text("这里还没有人说话，由你开始吧。")
+    expect(page.get_by_role("navigation", name="房间").locator("[aria-current]")).to_contain_text("灯塔")
+    expect(page.locator(".log .empty")).to_have_text("还没有消息，打个招呼吧。")
 
     page.get_by_role("button", name="English").click()
 
     expect(page).to_have_url(f"{server.url}/chat/in/lighthouse/")
     expect(page.locator("html")).to_have_attribute("lang", "en")
-    expect(page.locator(".log .empty")).to_have_text("Nothing has been said here yet. Begin.")
+    expect(page.locator(".log .empty")).to_have_text("No messages yet. Say hello.")
     page.goto("/game/")
     expect(page.get_by_role("heading", name="Scores")).to_be_visible()
-    page.get_by_role("button", name="简体中文").click()
+    page.get_by_role("button", name="简体").click()
     expect(page.get_by_role("heading", name="得分")).to_be_visible()
 
 
@@ -83,11 +84,20 @@ def test_the_keyboard_alone_is_enough(server: DemoServer, people: Open) -> None:
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
-    expect(page.get_by_label("Room", exact=True)).to_be_focused()
+    rooms = page.get_by_role("navigation", name="Rooms").get_by_role("link")
+    for room in rooms.all():
+        expect(room).to_be_focused()
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Room name")).to_be_visible()
     page.keyboard.press("Tab")
+    page.keyboard.type("#%")
     page.keyboard.press("Enter")
-    expect(page.get_by_label("Name of the new room")).to_be_visible()
-    page.keyboard.press("Enter")
+    expect(page.locator(".error")).to_be_visible()
+    expect(page.get_by_label("Room name")).to_be_focused()
+    page.go_back()
+    expect(page.locator("[data-people] li")).to_have_count(1)
+    page.get_by_text("New room", exact=True).focus()
     page.keyboard.press("Tab")
     expect(page.get_by_role("log", name="Messages")).to_be_focused()
     page.keyboard.press("Tab")
@@ -101,6 +111,6 @@ def test_an_unknown_page_is_one_of_ours(server: DemoServer, people: Open) -> Non
     page = people(server, expected=MISSING)
     page.goto("/nowhere/")
 
-    expect(page.get_by_role("heading", name="There is no water here.")).to_be_visible()
+    expect(page.get_by_role("heading", name="Page not found")).to_be_visible()
     page.get_by_role("link", name="Back to the start").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Real time for Django")

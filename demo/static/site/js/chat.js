@@ -1,177 +1,164 @@
-// The chat page: the room, its log, the people, and the box one writes in.
+// The chat page: it connects the log, the box, the people and the list of rooms with the server.
 //
-// A message is on its way from the moment it is sent until it comes back under its own ref. If the connection is lost in between, the history
-// on reconnecting tells whether it arrived; if not, its text goes back into the box. It is never sent again by itself.
+// A message is on its way from the moment it is sent until it comes back under its own ref. If the connection is lost in between, what
+// follows on reconnecting tells whether it arrived; if not, its text goes back into the box. It is never sent again by itself.
+//
+// The page remembers the position of the last message in the history of the room. When it comes back in time, exactly what it has missed
+// follows; otherwise the newest messages come from the database, and a mark says how many are missing before them.
 
 import { forget, watch } from "./banner.js";
-import { element, find, say } from "./elements.js";
+import { box } from "./chat-box.js";
+import { log } from "./chat-log.js";
+import { people } from "./chat-people.js";
+import { rooms } from "./chat-rooms.js";
 import { LiveSocket } from "./socket.js";
-import { byName, config, format, strings, timeElement } from "./strings.js";
+import { config, format, strings } from "./strings.js";
+import { setTitle } from "./title.js";
 
-const TYPING_EVERY = 2000; // how often typing is told, and
-const TYPING_FOR = 4000; // how long it is shown, in milliseconds
+const TYPING_EVERY = 2000; // how often typing is told, in milliseconds
+const READ_EVERY = 1500; // how often the server is told what was read
 const ANSWER_WITHIN = 8000; // a message not back by then means a dead connection
-const LEFT_FROM = 200; // characters left from which they are counted
 
-const rooms = find("rooms");
-const log = find("log");
-const text = find("text");
-const notice = find("notice");
-const peopleList = find("people");
-const people = new Map();
-const typing = new Map();
-const seen = new Set();
-const pending = new Map();
+const pending = new Map(); // words and timer, by ref
 let socket = null;
-let shownPath = location.pathname;
+let position = null;
+let following = 0; // so many missed messages are still to come
 let toldTyping = -Infinity;
-
-// The log
-
-function messageElement({ author, text: words, sent_at }) {
-  const mine = author.id === config.me;
-  const last = log.querySelector("li.message:last-child");
-  const follows = last?.dataset.author === String(author.id);
-  const kind = ["message", mine && "mine", follows && "follows"].filter(Boolean).join(" ");
-  return element(
-    "li",
-    { class: kind, "data-author": String(author.id) },
-    element("p", { class: "meta" }, element("b", {}, mine ? strings.you : author.name), " ", timeElement(sent_at)),
-    element("p", { class: "bubble" }, words),
-  );
-}
-
-function append(item) {
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
-  log.querySelector(".empty")?.remove();
-  log.append(item);
-  if (atEnd) log.scrollTop = log.scrollHeight;
-}
-
-function show(message) {
-  if (seen.has(message.id)) return;
-  seen.add(message.id);
-  typing.delete(message.author.id);
-  showTyping();
-  const waiting = message.author.id === config.me && pending.get(message.ref);
-  if (waiting) settle(message.ref);
-  append(messageElement(message));
-}
-
-function settle(ref) {
-  const { item, timer } = pending.get(ref);
-  clearTimeout(timer);
-  item.remove();
-  pending.delete(ref);
-}
-
-function takeBack(ref, reason) {
-  const { words } = pending.get(ref);
-  settle(ref);
-  text.value = text.value ? `${words}\n${text.value}` : words;
-  fit();
-  say(notice, reason);
-}
-
-// People
-
-function showPeople() {
-  // The server tells who is here in no order. It is by name, so that nobody jumps when somebody loads the page again.
-  const inOrder = [...people].sort(([id, name], [otherId, other]) => byName(name, other) || id - otherId);
-  const items = inOrder.map(([id, name]) => {
-    const own = id === config.me ? element("span", { class: "muted" }, strings.markYou) : null;
-    return element("li", {}, element("span", { class: "dot", "aria-hidden": "true" }), element("span", {}, name, own));
-  });
-  peopleList.replaceChildren(...items);
-  find("here-count").textContent = people.size || ""; // you are here yourself: 0 means not told yet
-}
-
-function showTyping() {
-  const names = [...typing.values()].map((each) => each.name).join(strings.listSeparator);
-  const sentence = typing.size > 1 ? strings.typingMany : strings.typingOne;
-  const line = typing.size ? format(sentence, { names }) : "";
-  if (find("typing").textContent !== line) find("typing").textContent = line;
-}
+let seen = 0; // the newest message that was seen, and
+let read = 0; // the newest of which the server was told so
+let telling = null;
 
 // What the server says
 
 const handlers = {
-  welcome({ messages }) {
-    messages.forEach(show);
-    for (const ref of [...pending.keys()]) takeBack(ref, strings.unsent);
-    if (!log.children.length) log.append(element("li", { class: "empty" }, strings.emptyRoom));
-    if (log.getAttribute("aria-busy") === "true") log.scrollTop = log.scrollHeight;
-    log.setAttribute("aria-busy", "false");
+  welcome(welcome) {
+    position = welcome.position || position;
+    following = welcome.follow;
+    take(welcome);
+    log.unfilled();
+    rooms.update(welcome.rooms);
+    box.connected();
+    caughtUp();
   },
-  message: show,
-  people({ people: everybody }) {
-    people.clear();
-    for (const { id, name } of everybody) people.set(id, name);
-    showPeople();
+  missed: take,
+  earlier: (earlier) => log.fill(earlier),
+  message(message) {
+    position = message.position || position;
+    people.wrote(message.author.id);
+    forgetPending(message.ref);
+    log.show(message);
+    if (following) {
+      following -= 1;
+      caughtUp();
+    }
   },
-  joined({ id, name }) {
-    people.set(id, name);
-    showPeople();
+  people: ({ people: everybody }) => people.all(everybody),
+  joined(person) {
+    people.joined(person);
+    log.rename(person.id, person.name);
   },
-  left({ id }) {
-    people.delete(id);
-    typing.delete(id);
-    showPeople();
-    showTyping();
-  },
-  typing({ id, name }) {
-    if (id === config.me) return;
-    clearTimeout(typing.get(id)?.timer);
-    const timer = setTimeout(() => typing.delete(id) && showTyping(), TYPING_FOR);
-    typing.set(id, { name, timer });
-    showTyping();
-  },
+  left: (person) => people.left(person),
+  typing: (person) => people.writes(person),
+  room: ({ room }) => rooms.add(room),
+  said: ({ room, author }) => author !== config.me && rooms.said(room),
+  read: ({ room }) => rooms.setUnread(room, 0),
   notice({ code, ref }) {
     const reason = strings[code] ?? strings.unknown;
-    if (pending.has(ref)) takeBack(ref, reason);
-    else say(notice, reason);
+    if (pending.has(ref)) takeBack([ref], reason);
+    else log.unfilled();
   },
 };
 
+// Messages from the database.
+function take(batch) {
+  for (const { ref } of batch.messages) forgetPending(ref);
+  log.take(batch);
+}
+
 function enter(roomId) {
   if (socket) {
+    tellRead();
     forget(socket);
     socket.close();
   }
-  for (const collection of [people, typing, seen]) collection.clear();
-  for (const ref of [...pending.keys()]) settle(ref);
-  log.replaceChildren();
-  log.setAttribute("aria-busy", "true");
-  showPeople();
-  showTyping();
-  socket = watch(new LiveSocket(`/ws/chat/${roomId}/`));
-  socket.addEventListener("message", ({ detail }) => handlers[detail.type]?.(detail));
-  socket.open();
+  for (const ref of [...pending.keys()]) forgetPending(ref);
+  position = null;
+  following = 0;
+  read = seen = 0;
+  log.clear();
+  people.clear();
+  box.open(roomId);
+  const live = new LiveSocket(`/ws/chat/${roomId}/`, { query: () => known() });
+  socket = watch(live);
+  live.addEventListener("message", ({ detail }) => live === socket && handlers[detail.type]?.(detail));
+  live.addEventListener("lost", () => people.lost(true));
+  live.open();
+}
+
+// How far the page is, for the server that it comes back to.
+function known() {
+  return { ...(position && { since: position }), ...(log.newest && { after: log.newest }) };
 }
 
 // What the person does
 
-function fit() {
-  text.style.height = "auto";
-  text.style.height = `${text.scrollHeight + 2}px`;
-  const left = config.maxLength - text.value.length;
-  say(find("left"), left < LEFT_FROM ? format(strings.left, { count: left }) : "");
+box.addEventListener("send", ({ detail: words }) => {
+  const ref = newRef();
+  if (!socket?.send({ type: "message", text: words, ref })) return box.unsent();
+  pending.set(ref, { words, timer: setTimeout(() => socket.renew(), ANSWER_WITHIN) });
+  log.pend(ref, words);
+  box.sent();
+});
+
+function forgetPending(ref) {
+  clearTimeout(pending.get(ref)?.timer);
+  pending.delete(ref);
 }
 
-function send() {
-  const words = text.value.trim();
-  if (!words) return say(notice, strings.empty);
-  const ref = newRef();
-  if (!socket.send({ type: "message", text: words, ref })) return say(notice, strings.notSent);
-  const bubble = element("p", { class: "bubble" }, words);
-  const item = element("li", { class: "message mine pending" }, element("p", { class: "meta" }, strings.sending), bubble);
-  pending.set(ref, { words, item, timer: setTimeout(() => socket.renew(), ANSWER_WITHIN) });
-  append(item);
-  log.scrollTop = log.scrollHeight;
-  text.value = "";
-  say(notice, "");
-  fit();
+// All that was missed is here. What was on its way and is not among it has not arrived.
+function caughtUp() {
+  if (following === 0) takeBack([...pending.keys()], strings.unsent);
 }
+
+function takeBack(refs, reason) {
+  for (const ref of refs) {
+    const { words } = pending.get(ref);
+    forgetPending(ref);
+    log.settle(ref);
+    box.takeBack(words, reason);
+  }
+  if (refs.length) box.offer(reason);
+}
+
+box.addEventListener("typing", () => {
+  const now = performance.now();
+  if (now - toldTyping < TYPING_EVERY) return;
+  toldTyping = now;
+  socket?.send({ type: "typing" });
+});
+
+log.addEventListener("earlier", ({ detail }) => {
+  if (!socket.send({ type: "earlier", ...detail })) log.unfilled();
+});
+
+// Not for each message: a busy room would write to the database for everybody who reads along.
+log.addEventListener("read", ({ detail: id }) => {
+  seen = id;
+  telling ??= setTimeout(tellRead, READ_EVERY);
+});
+
+function tellRead() {
+  clearTimeout(telling);
+  telling = null;
+  if (seen > read && socket.send({ type: "read", id: seen })) read = seen;
+}
+
+document.addEventListener("visibilitychange", () => document.hidden && socket && tellRead());
+
+rooms.addEventListener("enter", ({ detail: { id, name } }) => {
+  setTitle(format(strings.titleOf, { room: name }));
+  enter(id);
+});
 
 // crypto.randomUUID exists on secure origins only, and a demo is also opened from a phone over plain HTTP.
 function newRef() {
@@ -179,37 +166,4 @@ function newRef() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-text.addEventListener("input", () => {
-  fit();
-  const now = performance.now();
-  if (!text.value || now - toldTyping < TYPING_EVERY) return;
-  toldTyping = now;
-  socket.send({ type: "typing" });
-});
-
-text.addEventListener("keydown", (event) => {
-  // While an input method is composing, Enter belongs to it.
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  send();
-});
-
-find("composer").addEventListener("submit", (event) => {
-  event.preventDefault();
-  send();
-  text.focus();
-});
-
-rooms.addEventListener("change", () => {
-  const option = rooms.selectedOptions[0];
-  history.pushState({}, "", option.dataset.url);
-  shownPath = location.pathname;
-  document.title = format(strings.titleOf, { room: option.textContent });
-  enter(Number(rooms.value));
-});
-
-// The browser's back and forward buttons; a jump within the page changes no path.
-addEventListener("popstate", () => location.pathname !== shownPath && location.reload());
-
 if (config.room !== null) enter(config.room);
-fit();

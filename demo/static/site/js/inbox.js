@@ -1,7 +1,7 @@
 // The notifications page: the list, marking as read, and the form that sends one.
 
 import { element, find, say } from "./elements.js";
-import { body, socket } from "./notifications.js";
+import { body, isOwn, socket } from "./notifications.js";
 import { config, format, strings, timeElement } from "./strings.js";
 
 const SHOWN = 30;
@@ -20,7 +20,8 @@ const people = new Map();
 // The list
 
 function item(notification) {
-  const { id, read, everyone, created_at } = notification;
+  const { id, everyone, created_at } = notification;
+  const read = notification.read || isOwn(notification);
   const button = element("button", { type: "button", class: "button quiet small" }, strings.markRead);
   button.addEventListener("click", () => socket.send({ type: "read", id }));
   const about = element("p", { class: "note-about" }, timeElement(created_at), ` · ${everyone ? strings.everyone : strings.toYou}`);
@@ -116,7 +117,8 @@ const handlers = {
   },
   notification({ notification }) {
     add(notification);
-    say(unreadText, format(strings.unread, { count: refresh() }));
+    const unread = refresh();
+    say(unreadText, unread ? format(strings.unread, { count: unread }) : "");
   },
   read({ ids, unread }) {
     showRead(ids);

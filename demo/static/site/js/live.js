@@ -15,6 +15,7 @@ export class Live extends EventTarget {
     this.timer = null;
     this.wanted = false;
     this.lost = false;
+    this.retryAt = Infinity; // when the next attempt is, if one is planned (milliseconds, as Date.now())
 
     this.retryNow = () => this.timer !== null && this.connect();
     this.noticeOffline = () => this.connection && this.drop(this.connection);
@@ -47,6 +48,11 @@ export class Live extends EventTarget {
     if (this.connection) this.drop(this.connection);
   }
 
+  // The visitor does not want to wait for the next attempt.
+  retry() {
+    if (this.wanted && this.lost) this.connect();
+  }
+
   connect() {
     this.disconnect();
     this.connection = this.begin();
@@ -55,6 +61,7 @@ export class Live extends EventTarget {
   disconnect() {
     clearTimeout(this.timer);
     this.timer = null;
+    this.retryAt = Infinity;
     const connection = this.connection;
     this.connection = null;
     if (connection) this.end(connection);
@@ -78,7 +85,9 @@ export class Live extends EventTarget {
   drop(connection) {
     if (connection !== this.connection) return;
     this.disconnect();
-    this.timer = setTimeout(() => this.connect(), this.backoff.next());
+    const delay = this.backoff.next();
+    this.timer = setTimeout(() => this.connect(), delay);
+    this.retryAt = Date.now() + delay;
     this.notice();
   }
 

@@ -24,6 +24,7 @@ class Notifications extends EventTarget {
     this.way = chosen();
     this.live = null;
     this.newest = null;
+    this.me = null;
   }
 
   get known() {
@@ -44,7 +45,7 @@ class Notifications extends EventTarget {
   }
 
   took(content) {
-    if (content.type === "state") this.newest = content.newest;
+    if (content.type === "state") [this.newest, this.me] = [content.newest, content.me];
     if (content.type === "notification") this.newest = Math.max(this.newest, content.notification.id);
     this.dispatchEvent(new CustomEvent("message", { detail: content }));
   }
@@ -81,6 +82,9 @@ function remember(way) {
 }
 
 export const socket = new Notifications();
+
+// Sent to everyone by the visitor of this page.
+export const isOwn = ({ everyone, sender_id }) => everyone && sender_id !== null && sender_id === socket.me;
 
 export function headline({ kind, sender }) {
   const name = sender ?? strings.someone;

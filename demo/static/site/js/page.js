@@ -1,8 +1,9 @@
-// On every page: the notifications socket, toasts, and the count of what is unread.
+// On every page: the notifications socket, toasts, the count of what is unread, and one's own name at the top.
 
 import { element, find } from "./elements.js";
-import { body, socket } from "./notifications.js";
+import { body, isOwn, socket } from "./notifications.js";
 import { format, strings } from "./strings.js";
+import { setCount } from "./title.js";
 
 const TOAST_FOR = 8000; // milliseconds
 const TOASTS = 4;
@@ -18,7 +19,7 @@ function setUnread(count) {
     element("span", { "aria-hidden": "true" }, count > 99 ? "99+" : String(count)),
     element("span", { class: "hide-visually" }, format(strings.unread, { count })),
   );
-  document.title = count ? `(${count}) ${document.title.replace(/^\(\d+\) /, "")}` : document.title.replace(/^\(\d+\) /, "");
+  setCount("notifications", count);
 }
 
 function toast(notification) {
@@ -35,13 +36,23 @@ function toast(notification) {
   wait();
 }
 
+function setName(name) {
+  const shown = find("my-name");
+  if (shown.textContent !== name) shown.textContent = name;
+}
+
 socket.addEventListener("message", ({ detail }) => {
+  if (detail.type === "state") setName(detail.name);
+  if (detail.type === "renamed") setName(detail.name);
   if (detail.type === "state") setUnread(detail.unread);
   if (detail.type === "read") setUnread(detail.unread);
-  if (detail.type === "notification") {
+  // What one has sent to everyone oneself is no surprise.
+  if (detail.type === "notification" && !isOwn(detail.notification)) {
     setUnread(unread + 1);
     toast(detail.notification);
   }
 });
 // Every module of the page has run by then, so none misses the first message.
 addEventListener("DOMContentLoaded", () => socket.open());
+// A form that was refused: the first field to correct is where one goes on.
+document.querySelector("main [aria-invalid='true']")?.focus();

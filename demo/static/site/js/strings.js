@@ -14,18 +14,41 @@ export function format(text, values) {
 }
 
 const language = document.documentElement.lang;
+const rules = new Intl.PluralRules(language);
+
+// { one: "{count} new message", other: "{count} new messages" } and a number, as the language says it.
+export const counted = (forms, count) => format(forms[rules.select(count)] ?? forms.other, { count });
+
 // The order of two names, for sorting.
 export const byName = new Intl.Collator(language).compare;
 
-const hour = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit" });
-const day = new Intl.DateTimeFormat(language, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+const hour = new Intl.DateTimeFormat(language, { hour: "numeric", minute: "2-digit" });
+const full = new Intl.DateTimeFormat(language, { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" });
+const weekday = new Intl.DateTimeFormat(language, { weekday: "long", month: "long", day: "numeric" });
+const date = new Intl.DateTimeFormat(language, { year: "numeric", month: "long", day: "numeric" });
+const DAY = 24 * 60 * 60 * 1000;
 
-// A <time> element: the hour for today, the day as well for earlier ones.
-export function timeElement(iso) {
-  const when = new Date(iso);
-  const isToday = when.toDateString() === new Date().toDateString();
+function time(iso, text) {
   const element = document.createElement("time");
   element.dateTime = iso;
-  element.textContent = (isToday ? hour : day).format(when);
+  element.textContent = text;
   return element;
+}
+
+// A <time> element: the hour, with the day if that is not today.
+export function timeElement(iso) {
+  const when = new Date(iso);
+  return time(iso, (when.toDateString() === new Date().toDateString() ? hour : full).format(when));
+}
+
+// A <time> element with the hour alone, below a line that says the day.
+export const hourElement = (iso) => time(iso, hour.format(new Date(iso)));
+
+// "Today", "Yesterday", "Monday, 3 March", or with its year.
+export function dayName(iso) {
+  const when = new Date(iso);
+  const now = new Date();
+  if (when.toDateString() === now.toDateString()) return strings.today;
+  if (when.toDateString() === new Date(now - DAY).toDateString()) return strings.yesterday;
+  return (when.getFullYear() === now.getFullYear() ? weekday : date).format(when);
 }

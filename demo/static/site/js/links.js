@@ -1,0 +1,34 @@
+// Addresses in what people write become links; everything else stays text.
+
+import { element } from "./elements.js";
+
+const ADDRESS = /https?:\/\/[^\s<>"'“”‘’「」『』《》]+/gi;
+// What closes a sentence, or a bracket around the address, is not part of it.
+const TRAILING = /[.,;:!?)\]}，。；：！？）】、…]+$/u;
+
+// The text in pieces: strings, and links to the addresses in it.
+export function linked(text) {
+  const pieces = [];
+  let end = 0;
+  for (const { 0: found, index } of text.matchAll(ADDRESS)) {
+    const address = found.replace(TRAILING, "");
+    if (!isWeb(address)) continue;
+    pieces.push(text.slice(end, index), link(address));
+    end = index + address.length;
+  }
+  pieces.push(text.slice(end));
+  return pieces.filter((piece) => piece !== "");
+}
+
+function isWeb(address) {
+  try {
+    return ["http:", "https:"].includes(new URL(address).protocol);
+  } catch {
+    return false;
+  }
+}
+
+// The other site gets neither this window nor the address of this page.
+function link(address) {
+  return element("a", { href: address, target: "_blank", rel: "noopener noreferrer nofollow ugc" }, address);
+}
