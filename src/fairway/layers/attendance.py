@@ -18,7 +18,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
 
 from fairway.delivery import running_loop_or_none
@@ -31,6 +31,17 @@ from fairway.layers.presence import Entry, OwnEntries
 
 MOST_KEY = 200
 """Characters of a key."""
+
+
+class Standing(NamedTuple):
+    """For how long others are sure to see the entries of this process.
+
+    `term` names the time since when they have seen them without a break. `until` is in seconds of `time.monotonic`:
+    before that, no other process can have found this one dead.
+    """
+
+    term: str
+    until: float
 
 
 class Reach(Protocol):
@@ -68,6 +79,9 @@ class Reach(Protocol):
 
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop for timers."""
+
+    def standing(self) -> Standing:
+        """For how long others are sure to see the entries of this process."""
 
     def start_anew(self) -> None:
         """This is a forked child: the parent goes on with what it has begun."""
@@ -132,7 +146,7 @@ class Attendance:
             if hears and self.audiences.hear(group, channel, hears, self.reach.is_local):
                 self.reach.watch(group)
         if member_behind(self._hub.channels.get(channel)) is not None:
-            self._hub.endings[channel] = self._ended
+            self._hub.endings.add(channel, self._ended)
         self.arm()
         await self.reach.store(group)
 
@@ -157,10 +171,14 @@ class Attendance:
         self._check_group(group)
         return await self.reach.count(group)
 
+    def standing(self) -> Standing:
+        """For how long others are sure to see who is tracked in this process."""
+        return self.reach.standing()
+
     # What happens in this process -----------------------------------------------------------------------------
 
     def _ended(self, channel: str) -> None:
-        """The consumer of a channel has ended. (`Hub.endings`)"""
+        """The consumer of a channel has ended. (`Endings`)"""
         with self.lock:
             now = self._clock()
             for group in self.own.ended(channel, now):
@@ -243,6 +261,9 @@ class ThisProcess:
 
     def loop(self) -> asyncio.AbstractEventLoop | None:
         return running_loop_or_none()
+
+    def standing(self) -> Standing:
+        return Standing("", math.inf)
 
     def start_anew(self) -> None:
         """There is nothing to forget."""

@@ -31,6 +31,7 @@ from fairway.delivery import Member, Message, Payload, Record, register_source, 
 from fairway.layers.channel_queue import ChannelQueue, Target, member_behind
 from fairway.layers.copying import copied, is_flat
 from fairway.layers.drops import Drops
+from fairway.layers.endings import Endings
 from fairway.layers.expiry import ExpiryQueue
 from fairway.layers.gaps import Gaps
 from fairway.layers.memberships import Memberships
@@ -48,7 +49,7 @@ class Hub:
     `expiry_ends_memberships` is false. A membership ends `group_expiry` seconds after the last `group_add`.
     `capacity_of` returns how many messages a channel holds.
 
-    `endings` has what is called, once, with the name of a channel when its consumer ends.
+    `endings` are those who want to know when consumers end.
 
     `channels` and `groups` have the shapes that applications' tests look into: name -> queue, and group -> {name ->
     time of joining}.
@@ -69,7 +70,7 @@ class Hub:
         self.expiry_ends_memberships = True
         self.gaps = Gaps()
         self.drops = Drops()
-        self.endings: dict[str, Callable[[str], None]] = {}
+        self.endings = Endings()
         self._pace = Pace(self.drops)
         self.capacity_of = capacity_of
         self._clock = clock
@@ -103,8 +104,8 @@ class Hub:
         member.close()
         if self.gaps:
             self.gaps.discard(member)
-        if member.name in self.endings:
-            self.endings.pop(member.name)(member.name)
+        if self.endings:
+            self.endings.ended(member.name)
         with self._lock:
             target = self.channels.get(member.name)
             if target is member:

@@ -24,6 +24,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from fairway.layers.attendance import Standing
 from fairway.layers.backplane import BackplaneError, Departed, Unavailable
 from fairway.layers.presence import Batch, Entry, OwnEntries, Reading
 from fairway.layers.presence_codec import PresenceCodec, subject_of_presence
@@ -47,6 +48,9 @@ READ_AGAIN = 1.0
 
 RENEWALS = 5
 """How often a lease is renewed while it lasts."""
+
+LEAST_STANDING = 1.5
+"""Seconds for which a renewed lease counts, however short `linger` is: it is renewed more often than that."""
 
 FAREWELL = 0.3
 """Seconds that the service has to answer when a session ends."""
@@ -112,6 +116,17 @@ class Registrar:
                     await self.session.backplane.presence.renew(max(self._own.linger, 0.001), judges=False)
 
     # The lease ------------------------------------------------------------------------------------------------
+
+    def standing(self) -> Standing:
+        """The lease, as it was when it was last renewed. It counts from the moment at which that was asked for.
+
+        A service that loses the connection to this process may let the lease end earlier, `linger` seconds afterwards.
+        """
+        lease = self._lease
+        if not lease.term:
+            return Standing("", 0.0)
+        seconds = min(lease.seconds, max(self._own.linger, LEAST_STANDING))
+        return Standing(f"{self.session.backplane.presence.process} {lease.term}", lease.renewed_at + seconds)
 
     async def _keep(self) -> None:
         while True:
@@ -324,17 +339,17 @@ class _Lease:
         self.term = 0
         self.judges_from = 0.0
         self.was_tried = asyncio.Event()
-        self._renewed_at = 0.0
+        self.renewed_at = 0.0
 
     def judges(self, now: float) -> bool:
         """Whether this process may judge others now, when it renews the lease."""
-        if now - self._renewed_at > self.seconds:
+        if now - self.renewed_at > self.seconds:
             self.judges_from = now + self.seconds
         return now >= self.judges_from
 
     def renewed(self, term: int, now: float) -> bool:
         """The lease was renewed, as it was asked at this time. Returns whether the same term goes on."""
-        self._renewed_at = now
+        self.renewed_at = now
         goes_on = term == self.term
         if not goes_on:
             self.term = term

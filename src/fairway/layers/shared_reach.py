@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from fairway.layers.attendance import Attendance
+from fairway.layers.attendance import Attendance, Standing
 from fairway.layers.audiences import shown
 from fairway.layers.backplane import PRESENCE, Present
 from fairway.layers.blocking import Sender
@@ -65,6 +65,10 @@ class SharedReach:
     def loop(self) -> asyncio.AbstractEventLoop | None:
         registrar = self._registrar
         return None if registrar is None else registrar.session.loop
+
+    def standing(self) -> Standing:
+        registrar = self._registrar
+        return Standing("", 0.0) if registrar is None else registrar.standing()
 
     async def _get_ready(self, session: Session) -> None:
         registrar = self._registrar
