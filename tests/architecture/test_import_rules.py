@@ -110,6 +110,13 @@ def test_what_consumers_are_made_of_knows_no_framework_and_no_server() -> None:
     assert offences(modules("fairway/consumers"), (*own, "asgiref.sync"), ("fairway.layers.sync",)) == []
 
 
+def test_rooms_know_no_framework_and_no_server() -> None:
+    own = ("fairway.rooms", "fairway.consumers", "fairway.delivery", "fairway.layers", "fairway.logs")
+
+    assert offences(modules("fairway/rooms"), (*own, "asgiref.sync"), ("fairway.layers.sync",)) == []
+    assert offences([SRC / f"fairway/rooms/{name}.py" for name in ("steps", "election", "restarts")], ()) == []
+
+
 def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily() -> None:
     may_start = ("channels.management.commands.runserver", "channels.testing")
     # `fairway.settings` judges settings, `fairway.doctor` the installation, for the system checks; they start nothing.

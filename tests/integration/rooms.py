@@ -49,7 +49,9 @@ def application() -> Any:
 
 
 @contextmanager
-def two_servers(setup: Callable[[], object]) -> Iterator[list[ServerProcess]]:
+def two_servers(
+    setup: Callable[[], object], application: Callable[[], Any] = application
+) -> Iterator[list[ServerProcess]]:
     """Fresh interpreters that serve the application, which begin with `setup`."""
     before = multiprocessing.get_start_method()
     multiprocessing.set_start_method("spawn", force=True)

@@ -1,0 +1,237 @@
+"""The part of this process in one room: its visitors here and, if this is the process that runs it, the room.
+
+While a host has visitors it is a candidate for running the room (`contest.py`). It reads the list of candidates when it
+hears of a change, and every other second in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Collection
+from typing import Any
+
+from fairway.delivery import Message
+from fairway.layers.errors import ChannelFull
+from fairway.layers.hub_layer import HubLayer
+from fairway.logs import get_logger
+from fairway.rooms.contest import Contest
+from fairway.rooms.counters import counters
+from fairway.rooms.restarts import Restarts
+from fairway.rooms.room import Room
+from fairway.rooms.runner import AWAY, Outcome, Runner
+
+logger = get_logger("fairway.rooms")
+
+LOOK_EVERY = 2.0
+"""Seconds between two readings of the list of candidates, if nothing is heard of a change."""
+
+MOST_WAITING = 100
+"""Messages that wait in a process for somebody to run the room."""
+
+MOST_HOPS = 3
+"""How often a message is passed on, if the process that it was sent to does not run the room any more."""
+
+FAREWELL = 1.0
+"""Seconds that the service has to hear that a host leaves."""
+
+FAILED, ENDED = "room.failed", "room.ended"
+"""What visitors are told, if their consumers have handlers for it."""
+
+MESSAGE, SAVED, LOOK = "room.message", "room.saved", "room.look"
+"""What hosts tell each other, besides."""
+
+_running: set[asyncio.Task[None]] = set()  # an event loop itself keeps no task alive
+
+
+class Host:
+    """One room in one process, from its first visitor here to its last. It lives in the event loop of its visitors."""
+
+    def __init__(self, room_class: type[Room], name: str, layer: HubLayer) -> None:
+        self.room_class = room_class
+        self.name = name
+        self.layer = layer
+        self.loop = asyncio.get_running_loop()
+        self.has_ended = False
+        self._contest = Contest(layer, name)
+        self._restarts = Restarts()
+        self._runner: Runner | None = None
+        self._visitors: dict[str, Collection[str]] = {}
+        self._waiting: deque[tuple[Any, int]] = deque()
+        self._empty_since: float | None = None
+        self._woken = asyncio.Event()
+        self.task = self.loop.create_task(self._run())
+        _running.add(self.task)
+        self.task.add_done_callback(_running.discard)
+
+    # Visitors -------------------------------------------------------------------------------------------------
+
+    def add(self, channel: str, hears: Collection[str]) -> None:
+        """A consumer of this process enters. `hears` are the types of events that it wants: `FAILED`, `ENDED`."""
+        self._visitors[channel] = hears
+        self._empty_since = None
+
+    def remove(self, channel: str) -> None:
+        """A visitor has gone. Does nothing if it was none."""
+        if self._visitors.pop(channel, None) is not None and not self._visitors:
+            self._empty_since = self.loop.time()
+            self._woken.set()
+
+    async def send(self, message: Any, hops: int = 0) -> None:
+        """Bring a message to the room, in whichever process it runs."""
+        first = self._contest.first
+        if self._runner is not None:
+            self._runner.put(message)
+        elif first is None or first == self._contest.channel:
+            self._keep(message, hops)
+        elif hops < MOST_HOPS:
+            try:
+                await self.layer.send(first, {"type": MESSAGE, "message": message, "hops": hops + 1})
+            except ChannelFull:
+                counters.dropped_messages += 1
+        else:
+            counters.dropped_messages += 1
+
+    def _keep(self, message: Any, hops: int) -> None:
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.append((message, hops))
+        else:
+            counters.dropped_messages += 1
+
+    async def forget(self) -> None:
+        """The event loop of this host was closed before it could leave: another one does what is left."""
+        await self._contest.withdraw()
+
+    # The life of a host ---------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        listening: asyncio.Task[None] | None = None
+        try:
+            while not self._is_over():
+                self._woken.clear()
+                try:
+                    await self._contest.open()
+                    listening = listening or self.loop.create_task(self._listen())
+                    await self._look()
+                except AWAY:
+                    pass  # the layer's log says so, and it is tried again
+                await self._wait()
+        except Exception:
+            logger.exception("Room %s has lost its host", self.name)
+        finally:
+            self.has_ended = True
+            await self._leave()
+            if listening is not None:
+                listening.cancel()
+
+    def _is_over(self) -> bool:
+        if self.has_ended:
+            return True
+        # If there are visitors elsewhere, their process goes on with the room at once.
+        linger = self.room_class.linger if self._contest.is_alone else 0.0
+        return self._empty_since is not None and self.loop.time() >= self._empty_since + linger
+
+    async def _wait(self) -> None:
+        until = self.loop.time() + LOOK_EVERY
+        if self._empty_since is not None:
+            until = min(until, self._empty_since + self.room_class.linger)
+        alarm = self.loop.call_at(until, self._woken.set)
+        try:
+            await self._woken.wait()
+        finally:
+            alarm.cancel()
+
+    async def _look(self) -> None:
+        may_run = await self._contest.look()
+        if may_run and self._runner is None:
+            self._begin()
+        elif not may_run and self._runner is not None:
+            await self._stop()
+        waiting, self._waiting = self._waiting, deque()
+        for message, hops in waiting:
+            await self.send(message, hops)
+
+    def _begin(self) -> None:
+        runner = self._runner = Runner(
+            self.room_class(self.name, self.layer),
+            self._restarts,
+            self._contest.is_sure,
+            self._publish_save,
+            self._tell,
+        )
+        runner.task.add_done_callback(lambda task: self._has_stopped(runner, task))
+
+    async def _stop(self) -> bool:
+        """Stop the room, if it runs here. Returns whether it did."""
+        runner, self._runner = self._runner, None
+        if runner is None:
+            return False
+        await runner.stop()
+        return True
+
+    def _has_stopped(self, runner: Runner, task: asyncio.Task[Outcome]) -> None:
+        """The runner has stopped, by itself or because it was told to."""
+        if task.cancelled():
+            return
+        if self._runner is runner:
+            self._runner = None
+            self.has_ended |= task.result() is Outcome.ENDED
+            self._woken.set()
+
+    async def _leave(self) -> None:
+        ran = await self._stop()
+        with contextlib.suppress(TimeoutError, *AWAY):
+            async with asyncio.timeout(FAREWELL):
+                # In this order: whoever takes over has what was saved last.
+                if ran and not self._contest.is_alone:
+                    await self._publish(SAVED, saved=self._restarts.saved)
+                await self._contest.withdraw()
+                if not self._contest.is_alone:
+                    await self._publish(LOOK)
+
+    # Between hosts --------------------------------------------------------------------------------------------
+
+    async def _publish(self, kind: str, **content: Any) -> None:
+        await self.layer.group_send(self._contest.clock, {"type": kind, "from": self._contest.channel, **content})
+
+    async def _publish_save(self, saved: Any) -> None:
+        if not self._contest.is_alone:
+            await self._publish(SAVED, saved=saved)
+
+    async def _tell(self, pause: float | None) -> None:
+        """The room has failed and begins again after a pause, or it has ended: tell all visitors."""
+        kind, content = (ENDED, {}) if pause is None else (FAILED, {"again_in": pause})
+        self._tell_visitors({"type": kind, "group": self.name, **content})
+        if not self._contest.is_alone:
+            await self._publish(kind, **content)
+
+    def _tell_visitors(self, event: Message) -> None:
+        for channel, hears in list(self._visitors.items()):
+            if event["type"] in hears:
+                self.layer.hub.send(channel, event)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._hear(await self.layer.receive(self._contest.channel))
+            except AWAY:
+                await asyncio.sleep(LOOK_EVERY)
+
+    async def _hear(self, message: Message) -> None:
+        match message:
+            case {"type": "room.message", "message": content, "hops": int() as hops}:
+                await self.send(content, hops)
+            case {"from": str() as sender} if sender == self._contest.channel:
+                pass
+            case {"type": "room.saved", "saved": saved}:
+                if self._runner is None:
+                    self._restarts.save(saved)
+            case {"type": "presence.diff" | "room.look"}:
+                self._woken.set()
+            case {"type": "room.failed", "again_in": pause}:
+                self._tell_visitors({"type": FAILED, "group": self.name, "again_in": pause})
+            case {"type": "room.ended"}:
+                self._tell_visitors({"type": ENDED, "group": self.name})
+                self.has_ended = True
+                self._woken.set()

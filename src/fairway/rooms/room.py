@@ -1,0 +1,95 @@
+"""What a game writes: a room, with its state and its rules."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar, Literal
+
+from fairway.layers.contract import BaseChannelLayer
+
+
+class Room:
+    """Something that goes on by itself while somebody is there: a game, an auction, a simulation. Derive from it.
+
+        class Race(Room):
+            async def begin(self, saved):
+                self.places = saved or {}
+
+            async def receive(self, message):
+                self.places.setdefault(message["who"], 0)
+
+            async def tick(self, seconds):
+                for who in self.places:
+                    self.places[who] += 10 * seconds
+
+            async def publish(self):
+                await self.broadcast_json({"places": self.places})
+
+    A room runs in one process at a time, of all that share the channel layer: it begins when the first consumer enters
+    it (`AsyncRoomsMixin.enter`), and ends when the last one has gone. Its methods are called one after the other, never
+    two at the same time. So they need no locks. What they wait for, all visitors of the room wait for.
+
+    `name` is also that of the group that the visitors are in. A test may make a room by itself, without a layer.
+    """
+
+    step: ClassVar[float] = 1 / 20
+    """Seconds between two ticks."""
+
+    catch_up: ClassVar[int] = 5
+    """How many ticks a late room makes up for at once. More than that are left out, and counted."""
+
+    linger: ClassVar[float] = 0.0
+    """Seconds for which a room goes on without visitors. They may come back."""
+
+    save_every: ClassVar[float] = 1.0
+    """Seconds between two calls of `save`."""
+
+    on_error: ClassVar[Literal["restart", "end"]] = "restart"
+    """What becomes of the room when `begin`, `tick`, `publish` or `save` raises an exception."""
+
+    def __init__(self, name: str, layer: BaseChannelLayer | None = None) -> None:
+        self.name = name
+        self.layer = layer
+
+    async def begin(self, saved: Any) -> None:
+        """The room begins in this process.
+
+        `saved` is what `save` has returned, if the room has been going on in another process, or was restarted after an
+        error. Otherwise, it is None.
+        """
+
+    async def tick(self, seconds: float) -> None:
+        """Go on by one step. `seconds` is always the same: `step`."""
+
+    async def publish(self) -> None:
+        """Tell the visitors how things are. Called after each tick, or once after several that were late.
+
+        If the channel layer's service is away, the error that a send raises is logged, and the room goes on.
+        """
+
+    async def receive(self, message: Any) -> None:
+        """Somebody has sent a message into the room (`Visit.send`).
+
+        It comes from your consumers, and part of it perhaps from a browser: check it. An exception ends the message and
+        not the room: it is logged with its traceback, and counted.
+        """
+
+    def save(self) -> Any:
+        """What the next process needs to go on, as something that a channel layer carries, or None if it needs nothing.
+
+        The last one is lost if the process is killed: what has happened since then has not happened.
+        """
+        return None
+
+    async def end(self) -> None:
+        """The room ends in this process, because nobody is there, or because the server stops. Not after an error."""
+
+    async def broadcast_json(self, content: Any) -> None:
+        """Send one WebSocket message to all visitors, past their consumers, as `group_broadcast_json` does."""
+        if self.layer is not None:
+            await self.layer.group_broadcast(self.name, json.dumps(content))
+
+    async def send(self, event: dict[str, Any]) -> None:
+        """Send an event to the handlers of all visitors, as `group_send` does."""
+        if self.layer is not None:
+            await self.layer.group_send(self.name, event)

@@ -1,0 +1,134 @@
+"""How consumers enter rooms: the mixins `AsyncRoomsMixin` and `RoomsMixin`, and the `Visit` that they get."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from asgiref.sync import async_to_sync
+
+from fairway.consumers.names import not_a_handler
+from fairway.layers.errors import InvalidChannelLayerError
+from fairway.layers.hub_layer import HubLayer, hub_of
+from fairway.rooms.host import ENDED, FAILED, Host
+from fairway.rooms.room import Room
+
+_hosts: WeakKeyDictionary[HubLayer, dict[asyncio.AbstractEventLoop, dict[str, Host]]] = WeakKeyDictionary()
+# Those of each layer and event loop, by the names of their rooms.
+
+
+class Visit:
+    """A consumer's stay in a room. It ends with the consumer, or by `leave`."""
+
+    def __init__(self, host: Host, channel: str) -> None:
+        self._host = host
+        self._channel = channel
+
+    async def send(self, message: Any) -> None:
+        """Send a message into the room: to its `receive`, in whichever process it runs.
+
+        `message` is anything that the channel layer carries. Messages of one consumer arrive in their order. While
+        nobody runs the room (a process has just died), some messages wait. Of a room that is behind, messages are
+        dropped and counted. Raises ConnectionError while the layer's service is away.
+        """
+        await self._host.send(message)
+
+    async def leave(self) -> None:
+        """Leave the room, and its group."""
+        self._host.remove(self._channel)
+        await self._host.layer.group_discard(self._host.name, self._channel)
+
+
+class SyncVisit:
+    """The same for synchronous consumers."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+
+    def send(self, message: Any) -> None:
+        """See `Visit.send`."""
+        async_to_sync(self._visit.send)(message)
+
+    def leave(self) -> None:
+        """See `Visit.leave`."""
+        async_to_sync(self._visit.leave)()
+
+
+class AsyncRoomsMixin:
+    """For asynchronous consumers: `enter`.
+
+        class Player(AsyncRoomsMixin, AsyncJsonWebsocketConsumer):
+            async def connect(self):
+                self.race = await self.enter(Race, "race.1")
+                await self.accept()
+
+            async def receive_json(self, content):
+                await self.race.send({"who": self.scope["user"].pk, "turn": content["turn"]})
+
+    A consumer that has these handlers gets these events:
+
+    * `room_failed`: the room has raised an exception, and begins again after `event["again_in"]` seconds.
+    * `room_ended`: it has raised an exception, and has ended (`Room.on_error`). Whoever enters now begins a new one.
+    """
+
+    @not_a_handler
+    async def enter(self, room: type[Room], name: str) -> Visit:
+        """Enter a room, and join the group of its name. The room begins with its first visitor.
+
+        `name` is a name for groups, of at most 90 characters. Raises `InvalidChannelLayerError` if the channel layer is
+        not one of Fairway's own: others cannot say who runs a room.
+        """
+        return await enter(self, room, name)
+
+
+class RoomsMixin:
+    """For synchronous consumers: see `AsyncRoomsMixin`."""
+
+    @not_a_handler
+    def enter(self, room: type[Room], name: str) -> SyncVisit:
+        """See `AsyncRoomsMixin.enter`."""
+        return SyncVisit(async_to_sync(enter)(self, room, name))
+
+
+async def enter(consumer: Any, room: type[Room], name: str) -> Visit:
+    """Let a consumer enter a room. If it has ended meanwhile, it has left again."""
+    layer: HubLayer = consumer.channel_layer
+    hub = hub_of(layer)
+    if hub is None:
+        what = "no channel layer" if layer is None else f"the channel layer {type(layer).__name__}, which has none"
+        raise InvalidChannelLayerError(f"rooms need one of Fairway's own channel layers; this consumer has {what}")
+    layer.require_valid_group_name(f"{name}.clock")
+    channel: str = consumer.channel_name
+    host = await _host_of(layer, room, name)
+    visit = Visit(host, channel)
+    host.add(channel, [kind for kind in (FAILED, ENDED) if hasattr(consumer, kind.replace(".", "_"))])
+    hub.endings.add(channel, lambda channel: _remove(host, channel))
+    await layer.group_add(name, channel)
+    if consumer._fairway_member is None:  # it has ended meanwhile
+        await visit.leave()
+    return visit
+
+
+async def _host_of(layer: HubLayer, room: type[Room], name: str) -> Host:
+    loop = asyncio.get_running_loop()
+    loops = _hosts.setdefault(layer, {})
+    for closed in [each for each in loops if each.is_closed()]:
+        for host in loops.pop(closed).values():
+            await host.forget()
+    hosts = loops.setdefault(loop, {})
+    found = hosts.get(name)
+    if found is None or found.has_ended:
+        host = hosts[name] = Host(room, name, layer)
+        host.task.add_done_callback(lambda _: hosts.pop(name) if hosts.get(name) is host else None)
+        return host
+    if found.room_class is not room:
+        raise ValueError(f"{name} is a room of {found.room_class.__name__}, not of {room.__name__}")
+    return found
+
+
+def _remove(host: Host, channel: str) -> None:
+    """The consumer has ended, perhaps in another thread."""
+    with contextlib.suppress(RuntimeError):  # the loop was closed
+        host.loop.call_soon_threadsafe(host.remove, channel)

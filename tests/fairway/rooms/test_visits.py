@@ -1,0 +1,212 @@
+"""Consumers that enter rooms."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer
+from channels.layers import BaseChannelLayer, InMemoryChannelLayer, channel_layers
+from channels.testing import WebsocketCommunicator
+from fairway.layers.errors import InvalidChannelLayerError
+from fairway.rooms import AsyncRoomsMixin, Room, RoomsMixin
+from fairway.rooms.counters import counters
+
+DEADLINE = 20.0
+
+
+@pytest.fixture(autouse=True)
+async def layer() -> AsyncIterator[InMemoryChannelLayer]:
+    layer = InMemoryChannelLayer(linger=0.01)
+    previous = channel_layers.set("default", layer)
+    yield layer
+    channel_layers.set("default", previous)
+
+
+class Echo(Room):
+    """Says what it hears, with the number of its ticks."""
+
+    step = 0.01
+
+    async def begin(self, saved: Any) -> None:
+        self.ticks = 0
+
+    async def tick(self, seconds: float) -> None:
+        if self.ticks < 0:
+            raise ZeroDivisionError("less than nothing")
+        self.ticks += 1
+
+    async def receive(self, message: Any) -> None:
+        if message == "fail":
+            self.ticks = -1
+        elif message == "event":
+            await self.send({"type": "room.said", "text": "an event"})
+        else:
+            await self.broadcast_json({"said": message, "ticks": self.ticks})
+
+
+class Player(AsyncRoomsMixin, AsyncJsonWebsocketConsumer):
+    async def connect(self) -> None:
+        self.room = await self.enter(Echo, "echo")
+        await self.accept()
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        if content == "leave":
+            await self.room.leave()
+            await self.send_json("left")
+        elif content == "enter":
+            await self.send({"type": "enter"})  # no event may enter a room
+        else:
+            await self.room.send(content)
+
+    async def room_said(self, event: Any) -> None:
+        await self.send_json(event["text"])
+
+    async def room_failed(self, event: Any) -> None:
+        await self.send_json({"failed": event["again_in"]})
+
+
+class SyncPlayer(RoomsMixin, JsonWebsocketConsumer):
+    def connect(self) -> None:
+        self.room = self.enter(Echo, "echo")
+        self.accept()
+
+    def receive_json(self, content: Any, **kwargs: Any) -> None:
+        self.room.send(content)
+        if content == "leave":
+            self.room.leave()
+
+
+async def entered(consumer: type[Any] = Player) -> WebsocketCommunicator:
+    page = WebsocketCommunicator(consumer.as_asgi(), "/")
+    assert (await page.connect())[0]
+    return page
+
+
+async def room_has_ended() -> None:
+    async with asyncio.timeout(DEADLINE):
+        while counters.running:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
+async def test_two_consumers_are_in_one_room_until_both_have_left() -> None:
+    mira, tom = await entered(), await entered()
+    await mira.send_json_to("hello")
+    heard = [await page.receive_json_from() for page in (mira, tom)]
+    assert heard[0] == heard[1]
+    assert heard[0]["said"] == "hello"
+    await mira.disconnect()
+    assert counters.running == 1
+    await tom.send_json_to("event")
+    assert await tom.receive_json_from() == "an event"
+    await tom.disconnect()
+    await room_has_ended()
+
+
+async def test_a_synchronous_consumer_enters_too() -> None:
+    mira, tom = await entered(SyncPlayer), await entered()
+    await mira.send_json_to("hello")
+    assert (await tom.receive_json_from())["said"] == "hello"
+    await mira.send_json_to("leave")
+    assert (await tom.receive_json_from())["said"] == "leave"
+    await mira.disconnect()
+    await tom.disconnect()
+    await room_has_ended()
+
+
+async def test_who_leaves_hears_nothing_more() -> None:
+    mira, tom = await entered(), await entered()
+    await mira.send_json_to("leave")
+    assert await mira.receive_json_from() == "left"
+    await tom.send_json_to("hello")
+    assert (await tom.receive_json_from())["said"] == "hello"
+    assert await mira.receive_nothing(0.05)
+    await mira.disconnect()
+    await tom.disconnect()
+    await room_has_ended()
+
+
+async def test_visitors_are_told_that_a_room_has_failed() -> None:
+    mira = await entered()
+    await mira.send_json_to("fail")
+    assert await mira.receive_json_from() == {"failed": 0.5}
+    await mira.send_json_to("hello")
+    assert (await mira.receive_json_from())["said"] == "hello"
+    await mira.disconnect()
+    await room_has_ended()
+
+
+async def test_a_name_is_that_of_one_kind_of_room() -> None:
+    class Other(Room):
+        pass
+
+    class Stray(AsyncRoomsMixin, AsyncJsonWebsocketConsumer):
+        async def connect(self) -> None:
+            await self.enter(Other, "echo")
+
+    mira = await entered()
+    with pytest.raises(ValueError, match="echo is a room of Echo, not of Other"):
+        await WebsocketCommunicator(Stray.as_asgi(), "/").connect()
+    await mira.disconnect()
+    await room_has_ended()
+
+
+@pytest.mark.parametrize("name", ["not a name", "n" * 95])
+async def test_a_name_that_no_group_can_have_is_refused(name: str) -> None:
+    class Stray(AsyncRoomsMixin, AsyncJsonWebsocketConsumer):
+        async def connect(self) -> None:
+            await self.enter(Echo, name)
+
+    with pytest.raises(TypeError, match="Group name is not valid"):
+        await WebsocketCommunicator(Stray.as_asgi(), "/").connect()
+
+
+class Foreign(BaseChannelLayer):
+    async def new_channel(self) -> str:
+        return "a.name!x"
+
+    async def receive(self, channel: str) -> Any:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(("other", "what"), [(Foreign(), "the channel layer Foreign"), (None, "no channel layer")])
+async def test_a_layer_that_cannot_say_who_runs_a_room_is_refused(other: Any, what: str) -> None:
+    channel_layers.set("default", other)
+    with pytest.raises(InvalidChannelLayerError, match=f"one of Fairway's own channel layers; .* {what}"):
+        await WebsocketCommunicator(Player.as_asgi(), "/").connect()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of what was left in the loop
+def test_a_loop_that_was_closed_without_a_farewell_blocks_nobody(layer: InMemoryChannelLayer) -> None:
+    async def enter_and_vanish() -> None:
+        page = await entered()
+        await page.send_json_to("hello")
+        await page.receive_json_from()
+
+    async def enter() -> Any:
+        page = await entered()
+        await page.send_json_to("again")
+        heard = await page.receive_json_from(timeout=5)
+        await page.disconnect()
+        return heard["said"]
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(enter_and_vanish())
+    loop.close()
+    assert asyncio.run(enter()) == "again"
+    gc.collect()
+    counters.running = 0
+
+
+async def test_a_room_by_itself_needs_no_layer() -> None:
+    room = Echo("echo")
+    await room.begin(None)
+    await room.tick(0.01)
+    await room.receive("hello")
+    await room.publish()
+    await room.end()
+    assert (room.ticks, room.save()) == (1, None)
