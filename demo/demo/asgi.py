@@ -22,16 +22,17 @@ from channels.sessions import SessionMiddlewareStack  # noqa: E402
 from django.urls import path, re_path  # noqa: E402
 
 from chat.consumers import ChatConsumer  # noqa: E402
-from game.consumers import GameConsumer  # noqa: E402
+from game.consumers import GameConsumer, SpectatorConsumer  # noqa: E402
 from notify.consumers import NotifyConsumer, NotifyEvents, NotifyPoll  # noqa: E402
 from speed.consumers import SpeedConsumer, VisitorConsumer  # noqa: E402
 
 websocket_urlpatterns = [
     path("ws/chat/<int:room_id>/", ChatConsumer.as_asgi()),
     path("ws/notifications/", NotifyConsumer.as_asgi()),
-    path("ws/game/", GameConsumer.as_asgi()),
     path("ws/speed/", SpeedConsumer.as_asgi()),
     path("ws/speed/visitor/", VisitorConsumer.as_asgi()),
+    path("ws/game/<slug:room>/", GameConsumer.as_asgi()),
+    path("ws/game/<slug:room>/watch/", SpectatorConsumer.as_asgi()),
 ]
 
 # The last route is for everything else: pages, static files, and what is not found.

@@ -19,7 +19,11 @@ PATTERNS = {
     "home": ["demo/demo/*.py", "demo/templates/base.html", "demo/templates/home.html", "demo/static/site/site.css"],
     "chat": ["demo/chat/*.py", "demo/templates/chat/*.html", "demo/static/site/js/chat*.js"],
     "notify": ["demo/notify/*.py", "demo/templates/notify/*.html", "demo/static/site/js/*.js"],
-    "game": ["demo/game/*.py", "demo/templates/game/*.html", "demo/static/site/js/game*.js"],
+    "game": [
+        "demo/game/*.py",
+        "demo/templates/game/*.html",
+        *(f"demo/static/site/js/{name}.js" for name in ("game", "snapshots", "helm", "water")),
+    ],
     "people": ["demo/people/*.py", "demo/templates/people/*.html"],
     "speed": ["demo/speed/*.py", "demo/templates/speed/*.html", "demo/static/site/js/speed.js"],
     "source": ["demo/source/*.py", "demo/templates/source/*.html"],

@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import asyncio
+import json
 import math
 import random
+from typing import Any
 
-from django.test import SimpleTestCase, TransactionTestCase
+from channels.testing import WebsocketCommunicator
+from django.test import SimpleTestCase, TestCase, TransactionTestCase
 
-from game.harbour import MAX_BOATS, harbour
-from game.world import BUOYS, HEIGHT, SPEED_DEEP, SPEED_SHALLOW, WIDTH, World, channel_centre
+from game.race import BOT, GONE_AFTER, LAST_ROUNDS, MAX_BOATS, REST, ROUND, Race
+from game.water import Water
+from game.world import BUOYS, HEIGHT, MARGIN, SPEED_DEEP, SPEED_SHALLOW, WIDTH, World, channel_centre
 from tests.sockets import Visitor, bare_socket, receive_type
+
+STEP = Water.step
+HARBOUR = "/ws/game/harbour/"
 
 
 class WorldTests(SimpleTestCase):
@@ -16,11 +24,11 @@ class WorldTests(SimpleTestCase):
         self.boat = self.world.add_boat("key", "Mira")
 
     def sail(self, seconds: float) -> None:
-        for _ in range(round(seconds * 20)):
-            self.world.step(1 / 20)
+        for _ in range(round(seconds / STEP)):
+            self.world.step(STEP)
 
-    def test_a_boat_stays_where_it_is_until_it_is_steered(self) -> None:
-        before = (self.boat.x, self.boat.y)
+    def test_a_boat_that_nobody_steers_stays_where_it_is(self) -> None:
+        before = self.boat.x, self.boat.y
 
         self.sail(1)
 
@@ -28,20 +36,20 @@ class WorldTests(SimpleTestCase):
 
     def test_a_boat_is_fast_in_the_fairway_and_slow_beside_it(self) -> None:
         self.boat.steer(0, 1)
-        self.boat.x, self.boat.y = 0, channel_centre(0)
+        self.boat.x, self.boat.y = MARGIN, channel_centre(MARGIN)
         self.sail(1)
         deep = self.boat.speed
-        self.boat.x, self.boat.y = 0, HEIGHT
+        self.boat.x, self.boat.y = MARGIN, HEIGHT - MARGIN
         self.sail(1)
 
         self.assertEqual((deep, self.boat.speed), (SPEED_DEEP, SPEED_SHALLOW))
 
-    def test_a_boat_never_leaves_the_world(self) -> None:
+    def test_a_boat_never_sails_out_of_the_picture(self) -> None:
         self.boat.steer(0.1, 1)
 
         for _ in range(600):
-            self.world.step(1 / 20)
-            self.assertTrue(0 <= self.boat.x <= WIDTH and 0 <= self.boat.y <= HEIGHT)
+            self.world.step(STEP)
+            self.assertTrue(MARGIN <= self.boat.x <= WIDTH - MARGIN and MARGIN <= self.boat.y <= HEIGHT - MARGIN)
 
     def test_steering_is_limited_whatever_a_page_sends(self) -> None:
         self.boat.steer(1e300, -5)
@@ -63,60 +71,239 @@ class WorldTests(SimpleTestCase):
         self.assertEqual(len(self.world.buoys), BUOYS)
         self.assertNotEqual(self.world.buoys[0].id, buoy.id)
 
+    def test_every_buoy_is_within_reach(self) -> None:
+        for _ in range(500):
+            buoy = self.world.new_buoy()
+            self.assertTrue(MARGIN < buoy.x < WIDTH - MARGIN and MARGIN < buoy.y < HEIGHT - MARGIN)
+
+
+class RaceTests(SimpleTestCase):
+    def setUp(self) -> None:
+        self.race = Race(World(dice=random.Random(7)))
+
+    def play(self, seconds: float, *people: str) -> None:
+        """Time passes. These people are there, and say so."""
+        for number in range(round(seconds / STEP)):
+            if number % 20 == 0:
+                for who in people:
+                    self.race.hear(who, who)
+            self.race.step(STEP)
+
+    def test_a_round_lasts_a_minute_and_has_a_result(self) -> None:
+        self.play(ROUND - 1, "mira", "tom")
+        self.race.world.boats["tom"].score = 99
+        self.play(1.1, "mira", "tom")
+
+        self.assertTrue(self.race.rests)
+        self.assertEqual(self.race.crew()["results"][0]["ranking"][0], ("tom", "tom", 99))
+        self.play(REST, "mira", "tom")
+        self.assertEqual((self.race.rests, self.race.number, self.race.world.boats["tom"].score), (False, 2, 0))
+
+    def test_nothing_counts_between_two_rounds(self) -> None:
+        self.play(ROUND + 0.1, "mira", "tom")
+        boat, buoy = self.race.world.boats["mira"], self.race.world.buoys[0]
+        boat.x, boat.y = buoy.x, buoy.y
+        score = boat.score
+
+        self.race.step(STEP)
+
+        self.assertEqual(boat.score, score)
+
+    def test_only_the_last_rounds_are_kept(self) -> None:
+        for _ in range(LAST_ROUNDS + 2):
+            self.play(ROUND + REST, "mira", "tom")
+
+        self.assertEqual([result.number for result in self.race.results], [7, 6, 5, 4, 3])
+
+    def test_a_bot_comes_for_who_is_alone_and_goes_when_others_race(self) -> None:
+        self.play(1, "mira")
+        self.assertEqual(set(self.race.world.boats), {"mira", BOT})
+        self.play(1, "mira", "tom")
+        self.assertIn(BOT, self.race.world.boats)
+        self.play(ROUND + REST, "mira", "tom")
+        self.assertEqual(set(self.race.world.boats), {"mira", "tom"})
+
+    def test_the_bot_gets_buoys_but_not_too_many(self) -> None:
+        self.play(ROUND - 1, "mira")
+
+        self.assertTrue(8 <= self.race.world.boats[BOT].score <= 25, self.race.world.boats[BOT].score)
+
+    def test_a_seat_waits_for_its_person(self) -> None:
+        self.play(1, "mira", "tom")
+        self.race.world.boats["mira"].score = 7
+        self.race.steer("mira", 0, 1, 5)
+        self.play(10, "tom")
+        boat = self.race.world.boats["mira"]
+        self.assertTrue(self.race.is_away("mira"))
+        self.assertEqual((boat.speed, boat.score), (0, 7))
+        self.play(1, "mira", "tom")
+        self.assertFalse(self.race.is_away("mira"))
+        self.play(GONE_AFTER + 1, "tom")
+        self.assertNotIn("mira", self.race.world.boats)
+
+    def test_there_is_no_seventeenth_boat_and_a_bot_makes_room(self) -> None:
+        self.race.hear("0", "0")
+        self.race.step(STEP)
+        self.assertIn(BOT, self.race.world.boats)
+        for number in range(1, MAX_BOATS):
+            self.assertTrue(self.race.hear(str(number), str(number)))
+
+        self.assertFalse(self.race.hear("late", "late"))
+        self.assertEqual(len(self.race.world.boats), MAX_BOATS)
+        self.race.steer("late", 1, 1, 1)
+        self.assertNotIn("late", self.race.world.boats)
+
+    def test_what_is_saved_goes_on_elsewhere_after_a_trip_as_json(self) -> None:
+        self.play(ROUND + 5, "mira", "tom")
+        self.race.steer("mira", 0.5, 1, 17)
+
+        other = Race.of(json.loads(json.dumps(self.race.save())))
+
+        self.assertEqual(json.dumps(other.state()), json.dumps(self.race.state()))
+        self.assertEqual(json.dumps(other.crew()), json.dumps(self.race.crew()))
+        for _ in range(40):
+            self.race.step(STEP)
+            other.step(STEP)
+        self.assertEqual(json.dumps(other.state()["boats"]), json.dumps(self.race.state()["boats"]))
+
+    def test_a_state_of_sixteen_boats_is_short(self) -> None:
+        for number in range(MAX_BOATS):
+            self.race.hear(str(number), "A rather long name")
+        self.race.step(STEP)
+
+        self.assertLess(len(json.dumps(self.race.state())), 1000)
+
 
 class PlayTests(TransactionTestCase):
-    async def test_two_players_see_each_other_move(self) -> None:
-        mira, tom = self.mira.socket("/ws/game/"), self.tom.socket("/ws/game/")
-        await mira.connect()
-        await tom.connect()
-        boat = (await receive_type(mira, "welcome"))["boat"]
-
-        await mira.send_json_to({"type": "steer", "turn": 0.5, "throttle": 1})
-        places = set()
-        while len(places) < 3:
-            state = await receive_type(tom, "state")
-            places |= {each["x"] for each in state["boats"] if each["id"] == boat}
-
-        self.assertEqual({each["name"] for each in state["boats"]}, {"Mira", "Tom"})
-        await mira.disconnect()
-        await tom.disconnect()
-
-    async def test_the_clock_stands_still_while_nobody_plays(self) -> None:
-        socket = self.mira.socket("/ws/game/")
-        await socket.connect()
-        ticking = harbour._ticking
-
-        await socket.disconnect()
-
-        self.assertTrue(ticking.done())
-        self.assertEqual(harbour.world.boats, {})
-
-    async def test_nonsense_changes_nothing(self) -> None:
-        socket = self.mira.socket("/ws/game/")
-        await socket.connect()
-        for content in ([], {"type": "steer"}, {"type": "steer", "turn": "hard", "throttle": None}):
-            await socket.send_json_to(content)
-
-        await receive_type(socket, "state")
-        await socket.disconnect()
-
-    async def test_when_the_water_is_full_one_may_watch(self) -> None:
-        for number in range(MAX_BOATS):
-            harbour.enter(str(number), "Mira")
-        socket = self.tom.socket("/ws/game/")
-        await socket.connect()
-
-        self.assertIsNone((await receive_type(socket, "welcome"))["boat"])
-        self.assertEqual(len((await receive_type(socket, "state"))["boats"]), MAX_BOATS)
-        await socket.disconnect()
-        for number in range(MAX_BOATS):
-            await harbour.leave(str(number))
-
-    async def test_a_visitor_without_a_session_is_not_let_in(self) -> None:
-        connected, _ = await bare_socket("/ws/game/").connect()
-
-        self.assertFalse(connected)
-
     def setUp(self) -> None:
         self.mira = Visitor("Mira")
         self.tom = Visitor("Tom")
+
+    async def enter(self, person: Visitor, path: str = HARBOUR) -> tuple[WebsocketCommunicator, Any]:
+        socket = person.socket(path)
+        connected, _ = await socket.connect()
+        self.assertTrue(connected)
+        return socket, (await receive_type(socket, "welcome"))["me"]
+
+    async def crew_of(self, socket: WebsocketCommunicator, count: int) -> list[dict[str, Any]]:
+        """Everybody in the room, as soon as there are so many."""
+        while True:
+            boats: list[dict[str, Any]] = (await receive_type(socket, "crew"))["boats"]
+            if len(boats) == count:
+                return boats
+
+    async def test_two_players_see_each_other_move(self) -> None:
+        mira, boat = await self.enter(self.mira)
+        tom, _ = await self.enter(self.tom)
+
+        await mira.send_json_to({"type": "steer", "turn": 0.5, "throttle": 1, "seq": 9})
+        places = set()
+        seen = 0
+        while len(places) < 3 or seen != 9:
+            state = await receive_type(tom, "state")
+            for id, x, *_, seq in state["boats"]:
+                if id == boat:
+                    places.add(x)
+                    seen = seq
+
+        crew = await receive_type(tom, "crew")
+        self.assertEqual({each["name"] for each in crew["boats"] if each["id"] != BOT}, {"Mira", "Tom"})
+        await mira.disconnect()
+        await tom.disconnect()
+
+    async def test_a_reload_and_a_second_tab_are_the_same_boat(self) -> None:
+        first, boat = await self.enter(self.mira)
+        await self.crew_of(first, 2)
+        await first.disconnect()
+        again, same = await self.enter(self.mira)
+        tab, also = await self.enter(self.mira)
+
+        boats = await self.crew_of(tab, 2)
+
+        self.assertEqual([each["id"] for each in boats], [boat, BOT])
+        self.assertEqual({boat, same, also}, {str(self.mira.person.pk)})
+        await again.disconnect()
+        await tab.disconnect()
+
+    async def test_rooms_are_apart(self) -> None:
+        mira, _ = await self.enter(self.mira, "/ws/game/one/")
+        tom, _ = await self.enter(self.tom, "/ws/game/two/")
+
+        for socket, name in ((mira, "Mira"), (tom, "Tom")):
+            self.assertEqual({each["name"] for each in await self.crew_of(socket, 2)}, {name, ""})
+        await mira.disconnect()
+        await tom.disconnect()
+
+    async def test_a_spectator_sees_all_and_has_no_boat(self) -> None:
+        mira, _ = await self.enter(self.mira)
+        tom, me = await self.enter(self.tom, f"{HARBOUR}watch/")
+        await tom.send_json_to({"type": "steer", "turn": 0.5, "throttle": 1, "seq": 9})
+        await tom.send_json_to({"type": "here"})
+
+        boats = await self.crew_of(tom, 2)
+
+        self.assertIsNone(me)
+        self.assertEqual({each["name"] for each in boats}, {"Mira", ""})
+        await mira.disconnect()
+        await tom.disconnect()
+
+    async def test_nonsense_changes_nothing(self) -> None:
+        socket, me = await self.enter(self.mira)
+        for content in (
+            [],
+            {"type": "steer"},
+            {"type": "steer", "turn": "hard", "throttle": None, "seq": 1},
+            {"type": "steer", "turn": 1, "throttle": 1, "seq": -1},
+            {"type": "steer", "turn": 1, "throttle": 1, "seq": 2**40},
+            {"type": "steer", "turn": math.inf, "throttle": 1, "seq": 1},
+            {"who": "1", "name": "not I", "seq": 1},
+        ):
+            await socket.send_json_to(content)
+
+        state = await receive_type(socket, "state")
+
+        self.assertEqual([boat[4:] for boat in state["boats"] if boat[0] == me], [[0, 0]])
+        await socket.disconnect()
+
+    async def test_who_sends_faster_is_not_heard_more_often(self) -> None:
+        socket, me = await self.enter(self.mira)
+        for seq in range(1, 500):
+            await socket.send_json_to({"type": "steer", "turn": 0, "throttle": 1, "seq": seq})
+
+        async with asyncio.timeout(5):
+            while True:
+                state = await receive_type(socket, "state")
+                (seen,) = (boat[5] for boat in state["boats"] if boat[0] == me)
+                if seen:
+                    break
+
+        self.assertLess(seen, 100)
+        await socket.disconnect()
+
+    async def test_a_visitor_without_a_session_is_not_let_in(self) -> None:
+        connected, _ = await bare_socket(HARBOUR).connect()
+
+        self.assertFalse(connected)
+
+
+class PageTests(TestCase):
+    def test_a_new_room_is_one_that_nobody_knows(self) -> None:
+        links = {self.client.get("/game/new/").headers["Location"] for _ in range(5)}
+
+        self.assertEqual(len(links), 5)
+        for link in links:
+            self.assertRegex(link, r"^/game/in/[a-z]+-[a-z]+-[0-9a-f]{6}/$")
+            self.assertContains(self.client.get(link), f"/ws/game/{link.split('/')[3]}/")
+
+    def test_a_spectators_page_has_no_buttons_to_steer(self) -> None:
+        html = self.client.get("/game/in/harbour/watch/")
+
+        self.assertContains(html, "/ws/game/harbour/watch/")
+        self.assertContains(html, 'href="/game/in/harbour/"')
+        self.assertNotContains(html, "data-touch")
+
+    def test_a_room_with_an_endless_name_is_not_found(self) -> None:
+        self.assertEqual(self.client.get(f"/game/in/{'n' * 41}/").status_code, 404)
+
+    def test_without_javascript_the_page_says_so(self) -> None:
+        self.assertContains(self.client.get("/game/"), "<noscript>")

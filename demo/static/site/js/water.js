@@ -1,102 +1,87 @@
-// Drawing the game: the water, the channel, buoys and boats, from the server's states. Knows no socket and no key.
+// Drawing the game: the water, the channel, buoys and boats. Knows no socket, no key and no server: it draws what it is given.
+
+import { centre } from "./helm.js";
 
 const COLOURS = {
-  light: { shallow: "#bfe0e2", deep: "#5fb0c2", edge: "#4a9db1", text: "#0d2a33", halo: "#ffffffcc" },
-  dark: { shallow: "#12343d", deep: "#0b5468", edge: "#2a7d92", text: "#eaf6f8", halo: "#04141acc" },
+  light: { shallow: "#bfe0e2", deep: "#5fb0c2", edge: "#4a9db1", text: "#0d2a33", halo: "#ffffffd9" },
+  dark: { shallow: "#12343d", deep: "#0b5468", edge: "#2a7d92", text: "#eaf6f8", halo: "#04141ad9" },
 };
 const SAILS = ["#e05a43", "#f0b429", "#3fae78", "#8b6fd8", "#e27fb2", "#4f8fe0", "#c9702b", "#7d8f2b"];
+const BOT_SAIL = "#8d9aa0";
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
+function layer(width, height) {
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.ceil(width));
+  canvas.height = Math.max(1, Math.ceil(height));
+  return [canvas, canvas.getContext("2d")];
+}
+
 export class Water {
   constructor(canvas, world) {
     this.canvas = canvas;
-    this.pen = canvas.getContext("2d");
+    this.pen = canvas.getContext("2d", { alpha: false });
     this.world = world;
-    this.mine = world.boat;
-    this.before = null;
-    this.after = null;
-    this.arrived = 0;
-    this.gap = 50;
+    this.labels = new Map();
     new ResizeObserver(() => this.resize()).observe(canvas);
+    dark.addEventListener("change", () => this.resize());
     this.resize();
   }
 
+  // What does not move is painted once.
   resize() {
-    const width = Math.round(this.canvas.clientWidth * devicePixelRatio);
+    const width = Math.round(this.canvas.clientWidth * Math.min(2, devicePixelRatio));
+    if (!width) return;
     this.canvas.width = width;
     this.canvas.height = Math.round((width * this.world.height) / this.world.width);
-  }
-
-  // A new state: boats glide from where the last one had them to where this one has them.
-  update(state, now) {
-    if (this.after) this.gap = Math.min(200, Math.max(20, now - this.arrived));
-    this.before = this.after ?? state;
-    this.after = state;
-    this.arrived = now;
-  }
-
-  centre(x) {
-    return this.world.height / 2 + this.world.amplitude * Math.sin((2 * Math.PI * x) / this.world.width);
-  }
-
-  isDeep({ x, y }) {
-    return Math.abs(y - this.centre(x)) < this.world.halfWidth;
-  }
-
-  draw(now) {
-    const scale = this.canvas.width / this.world.width;
+    this.scale = width / this.world.width;
     this.colours = dark.matches ? COLOURS.dark : COLOURS.light;
-    this.pen.setTransform(scale, 0, 0, scale, 0, 0);
     // On a small canvas boats and names are drawn larger than the world's metres.
     this.zoom = Math.max(1, Math.min(1.8, 600 / this.canvas.clientWidth));
-    this.drawWater(still.matches ? 0 : now / 1000);
-    if (!this.after) return;
-    const part = still.matches ? 1 : Math.min(1, (now - this.arrived) / this.gap);
-    for (const buoy of this.after.buoys) this.drawBuoy(buoy, still.matches ? 0 : now / 1000);
-    for (const boat of this.after.boats) this.drawBoat(this.between(boat, part));
+    this.labels.clear();
+    const [ground, pen] = layer(this.canvas.width, this.canvas.height);
+    pen.scale(this.scale, this.scale);
+    this.paintGround(pen);
+    this.ground = ground;
+    this.buoy = this.paintBuoy();
   }
 
-  between(boat, part) {
-    const old = this.before.boats.find((each) => each.id === boat.id) ?? boat;
-    const turn = Math.atan2(Math.sin(boat.heading - old.heading), Math.cos(boat.heading - old.heading));
-    return {
-      ...boat,
-      x: old.x + (boat.x - old.x) * part,
-      y: old.y + (boat.y - old.y) * part,
-      heading: old.heading + turn * part,
-    };
+  // `boats` are to be drawn in this order; each has id, name, x, y, heading, speed, and mine, away or bot.
+  draw(now, boats, buoys) {
+    const { pen } = this;
+    const seconds = still.matches ? 0 : now / 1000;
+    pen.setTransform(1, 0, 0, 1, 0, 0);
+    pen.drawImage(this.ground, 0, 0);
+    pen.scale(this.scale, this.scale);
+    this.drawCurrents(seconds);
+    for (const [id, x, y] of buoys) this.stamp(this.buoy, x, y + Math.sin(seconds * 2 + id) * 2);
+    for (const boat of boats) this.drawBoat(boat);
+    for (const boat of boats) this.drawName(boat);
   }
 
-  drawWater(seconds) {
-    const { pen, world, colours } = this;
+  stamp({ image, width, height }, x, y) {
+    this.pen.drawImage(image, x - width / 2, y - height / 2, width, height);
+  }
+
+  paintGround(pen) {
+    const { world, colours } = this;
     pen.fillStyle = colours.shallow;
     pen.fillRect(0, 0, world.width, world.height);
     pen.beginPath();
-    for (let x = 0; x <= world.width; x += 20) pen.lineTo(x, this.centre(x) - world.halfWidth);
-    for (let x = world.width; x >= 0; x -= 20) pen.lineTo(x, this.centre(x) + world.halfWidth);
+    for (let x = 0; x <= world.width; x += 10) pen.lineTo(x, centre(x, world) - world.halfWidth);
+    for (let x = world.width; x >= 0; x -= 10) pen.lineTo(x, centre(x, world) + world.halfWidth);
     pen.fillStyle = colours.deep;
     pen.fill();
-    pen.strokeStyle = colours.edge;
-    pen.lineWidth = 2;
-    for (const lane of [-0.55, 0, 0.55]) {
-      pen.setLineDash([26, 60]);
-      pen.lineDashOffset = -seconds * 26 + lane * 90;
-      pen.beginPath();
-      for (let x = 0; x <= world.width; x += 20) pen.lineTo(x, this.centre(x) + lane * world.halfWidth);
-      pen.stroke();
-    }
-    pen.setLineDash([]);
     // Lateral marks, as on real charts: red cans on one side, green cones on the other.
     for (let x = 90; x < world.width; x += 205) {
-      this.drawMark(x, this.centre(x) - world.halfWidth, "#d8513b", false);
-      this.drawMark(x + 100, this.centre(x + 100) + world.halfWidth, "#2f9c69", true);
+      this.paintMark(pen, x, centre(x, world) - world.halfWidth, "#d8513b", false);
+      this.paintMark(pen, x + 100, centre(x + 100, world) + world.halfWidth, "#2f9c69", true);
     }
   }
 
-  drawMark(x, y, colour, cone) {
-    const { pen } = this;
+  paintMark(pen, x, y, colour, cone) {
     pen.fillStyle = colour;
     pen.beginPath();
     if (cone) {
@@ -107,11 +92,12 @@ export class Water {
     pen.fill();
   }
 
-  drawBuoy({ id, x, y }, seconds) {
-    const { pen, zoom } = this;
-    const radius = 13 * zoom;
-    pen.save();
-    pen.translate(x, y + Math.sin(seconds * 2 + id) * 2);
+  paintBuoy() {
+    const radius = 13 * this.zoom;
+    const size = 2 * (radius + 5);
+    const [image, pen] = layer(size * this.scale, size * this.scale);
+    pen.scale(this.scale, this.scale);
+    pen.translate(size / 2, size / 2);
     pen.beginPath();
     pen.arc(0, 0, radius + 4, 0, 7);
     pen.fillStyle = this.colours.halo;
@@ -123,22 +109,35 @@ export class Water {
       pen.strokeStyle = quarter % 2 ? "#ffffff" : "#e8542f";
       pen.stroke();
     }
-    pen.restore();
+    return { image, width: size, height: size };
   }
 
-  drawBoat({ id, name, x, y, heading, speed }) {
-    const { pen, zoom, colours } = this;
-    const mine = id === this.mine;
+  drawCurrents(seconds) {
+    const { pen, world } = this;
+    pen.strokeStyle = this.colours.edge;
+    pen.lineWidth = 2;
+    pen.setLineDash([26, 60]);
+    for (const lane of [-0.55, 0, 0.55]) {
+      pen.lineDashOffset = -seconds * 26 + lane * 90;
+      pen.beginPath();
+      for (let x = 0; x <= world.width; x += 25) pen.lineTo(x, centre(x, world) + lane * world.halfWidth);
+      pen.stroke();
+    }
+    pen.setLineDash([]);
+  }
+
+  drawBoat({ id, x, y, heading, speed, mine, away, bot }) {
+    const { pen, zoom } = this;
     pen.save();
+    pen.globalAlpha = away ? 0.45 : 1;
     pen.translate(x, y);
-    pen.save();
     pen.rotate(heading);
     pen.scale(zoom, zoom);
     if (speed > 20) this.drawWake(speed);
     if (mine) {
       pen.beginPath();
       pen.arc(0, 0, 33, 0, 7);
-      pen.strokeStyle = colours.text;
+      pen.strokeStyle = this.colours.text;
       pen.lineWidth = 2;
       pen.setLineDash([4, 7]);
       pen.stroke();
@@ -158,20 +157,48 @@ export class Water {
     pen.moveTo(9, 0);
     pen.quadraticCurveTo(-4, -16, -17, -3);
     pen.closePath();
-    pen.fillStyle = SAILS[id % SAILS.length];
+    pen.fillStyle = bot ? BOT_SAIL : SAILS[Number(id) % SAILS.length];
     pen.fill();
     pen.stroke();
     pen.restore();
-    pen.font = `${mine ? 700 : 500} ${15 * zoom}px system-ui, sans-serif`;
+  }
+
+  // Names stay inside the picture: above the boat at its lower edge, and never beyond a side.
+  drawName({ name, x, y, mine, away }) {
+    const { world, zoom } = this;
+    const label = this.label(name, mine);
+    const half = label.width / 2;
+    const beside = Math.max(half + 4, Math.min(world.width - half - 4, x));
+    this.pen.globalAlpha = away ? 0.6 : 1;
+    this.stamp(label, beside, y + (y > world.height - 64 * zoom ? -44 : 46) * zoom);
+    this.pen.globalAlpha = 1;
+  }
+
+  // A name's picture. Text with a halo takes longer to paint than a boat.
+  label(name, mine) {
+    const key = `${mine ? 1 : 0}${name}`;
+    const known = this.labels.get(key);
+    if (known) return known;
+    if (this.labels.size > 200) this.labels.clear();
+    const size = 15 * this.zoom;
+    const font = `${mine ? 700 : 500} ${size}px system-ui, "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", sans-serif`;
+    this.pen.font = font;
+    const width = this.pen.measureText(name).width + size;
+    const height = size * 1.8;
+    const [image, pen] = layer(width * this.scale, height * this.scale);
+    pen.scale(this.scale, this.scale);
+    pen.font = font;
     pen.textAlign = "center";
-    pen.lineWidth = 4 * zoom;
+    pen.textBaseline = "middle";
     pen.lineJoin = "round";
-    pen.strokeStyle = colours.halo;
-    pen.fillStyle = colours.text;
-    const below = y > this.world.height - 60 * zoom ? -40 * zoom : 50 * zoom;
-    pen.strokeText(name, 0, below);
-    pen.fillText(name, 0, below);
-    pen.restore();
+    pen.lineWidth = 4 * this.zoom;
+    pen.strokeStyle = this.colours.halo;
+    pen.fillStyle = this.colours.text;
+    pen.strokeText(name, width / 2, height / 2);
+    pen.fillText(name, width / 2, height / 2);
+    const label = { image, width, height };
+    this.labels.set(key, label);
+    return label;
   }
 
   drawWake(speed) {
