@@ -87,6 +87,7 @@ docs: $(VENV)/.installed ## Make the documentation site, in build/site, in both 
 	@rm -rf build/site && mkdir -p build/site && cp docs/site/front.html build/site/index.html
 	@for site in en:en zh_CN:zh; do $(BIN)/python -m sphinx -q -W --keep-going -c docs/site -D language=$${site%:*} \
 		-d build/doctrees/$${site#*:} . build/site/$${site#*:} || exit 1; done
+	@$(BIN)/python docs/site/dead_links.py build/site
 	@echo "Open build/site/index.html"
 
 wheels: | $(BIN)/python ## Build Fairway and the distributions of compat/ into dist/

@@ -29,10 +29,17 @@ suppress_warnings = ["misc.highlighting_failure"]  # Pygments does not know HAPr
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+viewcode_follow_imported_members = False
 myst_heading_anchors = 4
 myst_url_schemes = {"http": None, "https": None, "mailto": None, languages.SCHEME: "{{path}}#{{fragment}}"}
 html_theme = "furo"
-html_show_sphinx = html_copy_source = False
+html_show_sphinx = html_show_copyright = html_copy_source = False
+html_favicon = "../../demo/static/site/favicon.svg"
+html_search_scorer = str(HERE / "scorer.js")
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#0b5c73", "color-brand-content": "#0b5c73"},
+    "dark_css_variables": {"color-brand-primary": "#7cc6d6", "color-brand-content": "#7cc6d6"},
+}
 html_permalinks_icon = "#"
 
 

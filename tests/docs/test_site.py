@@ -20,6 +20,7 @@ FRONTS = {"en": SITE / "index.md", "zh_CN": SITE / "index.zh-CN.md"}
 
 sys.path.insert(0, str(SITE))
 languages = importlib.import_module("languages")
+dead_links = importlib.import_module("dead_links").dead_links
 
 EVERY = frozenset({"README", "README.zh-CN", "docs/a.en", "docs/a.zh-CN", "docs/b", "docs/more/c", "docs/more/README"})
 INTERNAL = {"apps", "checks", "management", "sharing", "utils"}
@@ -83,3 +84,11 @@ def test_the_reference_has_each_public_module_of_channels() -> None:
     named = set(re.findall(r"automodule:: (\S+)", reference))
     missing = {name for name in modules - named if name.rpartition(".")[0] not in named}
     assert missing == set()
+
+
+def test_a_link_of_the_built_site_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        '<p id="top"><a href="b.html#here">b</a> <a href="#top">a</a> <a href="c.html">c</a>'
+    )
+    (tmp_path / "b.html").write_text('<p id="there"><a href="https://example.com/x">x</a> <img src="a.html">')
+    assert sorted(dead_links(tmp_path)) == ["a.html: b.html#here: no such place", "a.html: c.html: no such file"]
