@@ -18,12 +18,14 @@ raise `NotAble` on a backplane that lacks the ability.
 from __future__ import annotations
 
 import abc
+import asyncio
 import re
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NoReturn, Protocol, TypeVar
 
 from fairway.delivery import CounterSet
+from fairway.layers.parts import parts
 
 
 class BackplaneError(Exception):
@@ -248,6 +250,18 @@ class Renewal:
     departed: Sequence[Departed] = ()
 
 
+@dataclass(frozen=True)
+class Change:
+    """What has changed in the entries of this process under one subject: keys to remove, and then entries."""
+
+    subject: str
+    left: Collection[str]
+    entries: Mapping[str, bytes]
+
+
+ENTRIES_AT_ONCE = 500
+"""Entries in one call of `enter` or `leave`, where there are many."""
+
 NOTE = ""
 """The key of an entry that a process keeps for itself: it is listed with the others, but not counted."""
 
@@ -273,6 +287,24 @@ class Presence:
     async def leave(self, subject: str, keys: Collection[str], term: int) -> None:
         """Remove entries of this process in this term. If only its `NOTE` is left, that goes too."""
         self._lack()
+
+    async def update(self, changes: Sequence[Change], term: int) -> Mapping[str, BackplaneError]:
+        """Make changes under different subjects, all at once. Returns the subjects where that has failed, and why."""
+        updates = [self._update(change, term) for change in changes]
+        results = await asyncio.gather(*updates, return_exceptions=True)
+        failed = {}
+        for change, result in zip(changes, results, strict=True):
+            if isinstance(result, BackplaneError):
+                failed[change.subject] = result
+            elif result is not None:
+                raise result
+        return failed
+
+    async def _update(self, change: Change, term: int) -> None:
+        for keys in parts(change.left, ENTRIES_AT_ONCE):
+            await self.leave(change.subject, keys, term)
+        for entries in parts(change.entries.items(), ENTRIES_AT_ONCE):
+            await self.enter(change.subject, dict(entries), term)
 
     async def present(self, subject: str) -> Sequence[Present]:
         """The entries of each process that has a lease."""
@@ -348,6 +380,13 @@ class Backplane(abc.ABC):
     @abc.abstractmethod
     async def publish(self, subject: str, data: bytes) -> int | None:
         """Send, and wait until the service has the message. Returns the number of receiving processes, if known."""
+
+    async def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Publish data to subjects, and wait until the service has all of it. Raises the first error."""
+        results = await asyncio.gather(*(self.publish(*message) for message in messages), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     @abc.abstractmethod
     async def subscribe(self, subjects: Sequence[str]) -> None:

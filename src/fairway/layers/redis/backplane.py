@@ -102,6 +102,14 @@ class RedisBackplane(Backplane):
         self.statistics.published += 1
         return heard
 
+    async def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        by_shard: dict[Shard, list[Sequence[bytes]]] = defaultdict(list)
+        for subject, data in messages:
+            shard = self._shard(subject)
+            by_shard[shard].append((b"PUBLISH", self._name(shard, subject), data))
+        await _all([shard.call_all(commands) for shard, commands in by_shard.items()])
+        self.statistics.published += len(messages)
+
     async def subscribe(self, subjects: Sequence[str]) -> None:
         by_shard: dict[Shard, dict[bytes, Take]] = defaultdict(dict)
         for subject in subjects:
@@ -171,7 +179,7 @@ class RedisBackplane(Backplane):
         return self._names.wake_up(shard.address.db, queue)
 
 
-async def _all(calls: Sequence[Awaitable[None]]) -> None:
+async def _all(calls: Sequence[Awaitable[object]]) -> None:
     """Await all calls, and then raise the first error."""
     if len(calls) == 1:
         await calls[0]

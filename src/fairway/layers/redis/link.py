@@ -1,8 +1,9 @@
 """One connection to Redis: commands in, replies and pushed messages out (RESP3).
 
 Redis answers in order, so one queue holds what is expected: for a posted message, whose answer nobody awaits, its
-number of bytes; for a command, a future; for a command that is answered by one push per name, an `_Acknowledgements`.
-An error instead of those pushes answers for all of them.
+number of bytes; for a command, a future; for commands that were sent together, the same `_Replies` once for each; for a
+command that is answered by one push per name, an `_Acknowledgements`. An error instead of those pushes answers for all
+of them.
 
 A link is ready for use at the end of `greet`.
 """
@@ -72,6 +73,29 @@ class _Acknowledgements:
         self.future = future
 
 
+class _Replies:
+    """Collects the replies to commands that were sent together."""
+
+    __slots__ = ("count", "error", "future", "replies")
+
+    def __init__(self, count: int, future: asyncio.Future[list[Reply]]) -> None:
+        self.count = count
+        self.future = future
+        self.replies: list[Reply] = []
+        self.error: ReplyError | None = None
+
+    def add(self, reply: Reply) -> None:
+        if self.error is None and isinstance(reply, ReplyError):
+            self.error = reply
+        self.replies.append(reply)
+        if len(self.replies) < self.count or self.future.done():
+            return
+        if self.error is not None:
+            fail(self.future, self.error)
+        else:
+            self.future.set_result(self.replies)
+
+
 class Link(ServiceLink):
     """A connection, from `connection_made` to `connection_lost`. Call everything in its event loop."""
 
@@ -81,7 +105,7 @@ class Link(ServiceLink):
     def __init__(self, owner: Owner) -> None:
         super().__init__(owner)
         self._reader = hiredis.Reader(protocolError=ConnectionError, replyError=ReplyError, notEnoughData=_NOTHING)
-        self._expected: deque[int | asyncio.Future[Reply] | _Acknowledgements] = deque()
+        self._expected: deque[int | asyncio.Future[Reply] | _Replies | _Acknowledgements] = deque()
         self._unread = 0  # bytes of an incomplete reply
 
     # Commands -------------------------------------------------------------------------------------------------
@@ -104,14 +128,12 @@ class Link(ServiceLink):
     async def call_all(self, commands: Sequence[Sequence[bytes | str | int]]) -> list[Reply]:
         """Send commands together and return their replies. Raises what `call` raises, when all are answered."""
         self._check()
-        futures: list[asyncio.Future[Reply]] = [self._loop.create_future() for _ in commands]
+        if not commands:
+            return []
+        replies = _Replies(len(commands), self._loop.create_future())
         self.write(b"".join(hiredis.pack_command(tuple(command)) for command in commands))
-        self._expected.extend(futures)
-        await asyncio.wait(futures)
-        errors = [error for future in futures if (error := future.exception()) is not None]
-        if errors:
-            raise errors[0]
-        return [future.result() for future in futures]
+        self._expected.extend([replies] * len(commands))
+        return await replies.future
 
     async def acknowledged(self, command: bytes, names: Sequence[bytes]) -> None:
         """Send SUBSCRIBE or UNSUBSCRIBE, and wait until every name is acknowledged. Raises what `call` raises."""
@@ -171,6 +193,9 @@ class Link(ServiceLink):
             elif reply == 0:
                 self._owner.statistics.unheard += 1
             return
+        if isinstance(expected, _Replies):
+            expected.add(reply)
+            return
         future: asyncio.Future[Any] = expected.future if isinstance(expected, _Acknowledgements) else expected  # type: ignore[assignment]
         if is_error:
             fail(future, reply)
@@ -189,7 +214,7 @@ class Link(ServiceLink):
 
     def _waiting(self) -> Iterator[asyncio.Future[Any]]:
         for expected in self._expected:
-            if isinstance(expected, _Acknowledgements):
+            if isinstance(expected, _Replies | _Acknowledgements):
                 yield expected.future
             elif not isinstance(expected, int):
                 yield expected

@@ -3,11 +3,13 @@
 * `<prefix>:<db>:<subject>` for a subject: Pub/Sub knows no databases.
 * `<prefix>:q:<queue>` for a queue.
 * `<prefix>:f` for the queues that follow groups.
-* `<prefix>:l` for the leases of processes. A process in one of its terms is a *holder*, `<process>.<term>`.
-* `<prefix>:e:<holder>:<subject>` for its entries under a subject, `<prefix>:h:<subject>` for the holders that have any,
-  `<prefix>:o:<holder>` for the subjects under which it has any, and `<prefix>:d:<holder>` while somebody sees to it.
-* `<prefix>:m:<subject>` and `<prefix>:s:<subject>` for a subject's history: its place, and its messages.
-* `<prefix>:i:<subject>:<key>` for the key of a message that is sent once; `<prefix>:m::changes` counts all messages.
+* `<prefix>:l2` for the leases of processes. A process in one of its terms is a *holder*, `<process>.<term>`.
+* `<prefix>:e2:<holder>` for its entries, by subject; `<prefix>:e2:<holder>:<subject>` for those under a subject that
+  has many, and `<prefix>:o2:<holder>` for these subjects; `<prefix>:d2:<holder>` while somebody sees to the holder.
+* `<prefix>:m2:<subject>` and `<prefix>:s2:<subject>` for a subject's history: its place, and its messages.
+* `<prefix>:i2:<subject>:<key>` for the key of a message that is sent once; `<prefix>:m2::changes` counts all messages.
+
+The digit is the version of what is there: releases that write it in another way have another one.
 
 Colons in the prefix are escaped, so that names of different prefixes never collide.
 
@@ -22,6 +24,8 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+HISTORY_VERSION = PRESENCE_VERSION = 2
+
 _REMEMBERED = 10_000
 
 
@@ -34,9 +38,9 @@ class Names:
     def __init__(self, places: Sequence[str], prefix: str) -> None:
         self._prefix = prefix.replace("%", "%25").replace(":", "%3A")
         self.followers = f"{self._prefix}:f".encode()
-        self.leases = f"{self._prefix}:l".encode()
-        self.changes = f"{self._prefix}:m::changes".encode()
-        self.pattern_to_flush = re.sub(r"([*?\[\]\\^-])", r"\\\1", self._prefix) + ":[imqs]:*"
+        self.leases = f"{self._prefix}:l{PRESENCE_VERSION}".encode()
+        self.changes = f"{self._prefix}:m{HISTORY_VERSION}::changes".encode()
+        self.pattern_to_flush = re.sub(r"([*?\[\]\\^-])", r"\\\1", self._prefix) + ":[imqs]*:*"
         is_one = len(places) == 1
         self.index_of = _first if is_one else lru_cache(_REMEMBERED)(lambda name: _rendezvous(places, name))
 
@@ -53,42 +57,34 @@ class Names:
         return f"{self._prefix}:q:{queue}".encode()
 
     @property
-    def all_entries(self) -> bytes:
+    def entries_of_all(self) -> bytes:
         """What the names of all hashes of entries begin with."""
-        return f"{self._prefix}:e:".encode()
+        return f"{self._prefix}:e{PRESENCE_VERSION}:".encode()
 
-    def entries(self, holder: str, subject: str) -> bytes:
-        """The hash of a holder's entries under a subject."""
-        return f"{self._prefix}:e:{holder}:{subject}".encode()
+    def entries(self, holder: str) -> bytes:
+        """The hash of a holder's entries, by subject."""
+        return self.entries_of_all + holder.encode()
 
-    def entries_of(self, holder: str) -> bytes:
-        """What the names of all hashes of a holder begin with."""
-        return self.entries(holder, "")
-
-    def holders(self, subject: str) -> bytes:
-        """The hash whose fields are the holders that have entries under a subject."""
-        return self.holders_of + subject.encode()
-
-    @property
-    def holders_of(self) -> bytes:
-        """What the names of all these hashes begin with."""
-        return f"{self._prefix}:h:".encode()
+    def many_entries(self, holder: str, subject: str) -> bytes:
+        """The hash of a holder's entries under a subject that has many."""
+        return self.entries(holder) + b":" + subject.encode()
 
     def subjects(self, holder: str) -> bytes:
-        """The set of subjects under which a holder has entries."""
-        return f"{self._prefix}:o:{holder}".encode()
+        """The set of subjects that have hashes of their own."""
+        return f"{self._prefix}:o{PRESENCE_VERSION}:{holder}".encode()
 
     def claim(self, holder: str) -> bytes:
         """The key that exists while somebody sees to a holder whose lease has ended."""
-        return f"{self._prefix}:d:{holder}".encode()
+        return f"{self._prefix}:d{PRESENCE_VERSION}:{holder}".encode()
 
     def history(self, subject: str) -> tuple[bytes, bytes]:
-        """The hash and the stream of a subject's history."""
-        return f"{self._prefix}:m:{subject}".encode(), f"{self._prefix}:s:{subject}".encode()
+        """The hash and the list of a subject's history."""
+        version = HISTORY_VERSION
+        return f"{self._prefix}:m{version}:{subject}".encode(), f"{self._prefix}:s{version}:{subject}".encode()
 
     def key(self, subject: str, key: str) -> bytes:
         """What remembers that a message with this key was sent to a subject."""
-        return f"{self._prefix}:i:{subject}:{key}".encode()
+        return f"{self._prefix}:i{HISTORY_VERSION}:{subject}:{key}".encode()
 
 
 def _first(name: str) -> int:

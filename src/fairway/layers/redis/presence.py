@@ -1,39 +1,30 @@
-"""Presence in Redis: a hash for the entries of each process under each subject, and a sorted set of leases.
+"""Presence in Redis: entries (`entries.py`), and a sorted set of leases.
 
-A process in one of its terms is a *holder*. Entering somebody is one plain HSET. With the first entry under a subject,
-the holder is also noted among those of the subject, and the subject among those of the holder. Leases are renewed and
-judged by scripts, with the clock of Redis. With several shards, a process has a lease in each.
+A process in one of its terms is a *holder*. Leases are renewed and judged by scripts, with the clock of Redis. With
+several shards, a process has a lease in each. Whoever wants to know who is present asks the hash of each holder that
+has a lease: there is no list of the holders under a subject that would have to be kept.
 
-What exists for a minute expires after a day, in case that nobody is left to remove it. As long as its holder lives, it
-is given another day in time. Whatever is younger is removed like all that a dead holder has left.
+Everything expires after a day, in case that nobody is left to remove it. As long as its holder renews its lease, it is
+given another day in time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import os
-import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, cast
 
-from fairway.layers.backplane import Departed, Presence, Present, Renewal
+from fairway.layers.backplane import BackplaneError, Change, Departed, Presence, Present, Renewal
+from fairway.layers.redis.entries import DAY, Entries, Parcel, entries_in
 from fairway.layers.redis.link import Reply
 from fairway.layers.redis.names import Names
-from fairway.layers.redis.scripts import BEGIN, CLAIM, COUNT, DEPART, RENEW, STANDING, SWEEP
+from fairway.layers.redis.scripts import BEGIN, CLAIM, COUNT, RENEW, STANDING, SWEEP
 from fairway.layers.redis.shard import Shard
-
-DAY = 86_400_000
-"""Milliseconds for which names are kept."""
-
-FIRST, THEN = 60.0, DAY / 4000
-"""Seconds after which a process asks for another day: for the first time, and then again and again."""
 
 MOST_CLAIMED = 10
 SUBJECTS_AT_ONCE = 500
 """How many processes one call of `renew` names, and how many subjects one script sweeps."""
-
-REFRESHED_AT_ONCE = 1000
 
 
 class Asked(Protocol):
@@ -53,48 +44,33 @@ class RedisPresence(Presence):
         self._shard_of = shard_of
         self._names = names
         self._term = 0
-        # Subjects that Redis knows for this term, and when to ask for another day; and the same as a heap.
-        self._noted: dict[str, float] = {}
-        self._due: list[tuple[float, str]] = []
+        self._entries: dict[Shard, Entries] = {}  # of this term
 
     async def enter(self, subject: str, entries: Mapping[str, bytes], term: int) -> None:
-        if not entries:
-            return
-        shard, holder = self._shard_of(subject), _holder(self.process, term)
-        key = self._names.entries(holder, subject)
-        fields = [part for id_, data in entries.items() for part in (id_.encode(), data)]
-        if term == self._term and subject in self._noted:
-            await shard.call(b"HSET", key, *fields)
-            return
-        if term == self._term:
-            self._note(subject, time.monotonic() + FIRST)
-        try:
-            await shard.call_all(
-                [
-                    (b"HSET", key, *fields),
-                    (b"HSET", self._names.holders(subject), holder, b""),
-                    (b"SADD", self._names.subjects(holder), subject),
-                ]
-            )
-        except BaseException:
-            self._noted.pop(subject, None)
-            raise
+        if entries and self._is_now(term):
+            await asyncio.shield(self._entries_for(subject).enter(subject, entries).sending)
 
     async def leave(self, subject: str, keys: Collection[str], term: int) -> None:
-        if not keys:
-            return
-        names, holder = self._names, _holder(self.process, term)
-        # If these were the last, the script forgets the subject. So whoever enters next notes it again.
-        self._noted.pop(subject, None)
-        arguments: list[bytes | int] = [
-            names.holders(subject),
-            holder.encode(),
-            names.subjects(holder),
-            subject.encode(),
-        ]
-        await self._shard_of(subject).run(
-            DEPART, names.entries(holder, subject), [*arguments, *(key.encode() for key in keys)]
-        )
+        if keys and self._is_now(term):
+            await asyncio.shield(self._entries_for(subject).leave(subject, keys).sending)
+
+    async def update(self, changes: Sequence[Change], term: int) -> Mapping[str, BackplaneError]:
+        if not self._is_now(term):
+            return {}
+        parcels: dict[Parcel, list[str]] = {}
+        for change in changes:
+            entries = self._entries_for(change.subject)
+            if change.left:
+                parcels.setdefault(entries.leave(change.subject, change.left), []).append(change.subject)
+            if change.entries:
+                parcels.setdefault(entries.enter(change.subject, change.entries), []).append(change.subject)
+        failed = {}
+        for parcel, subjects in parcels.items():
+            try:
+                await asyncio.shield(parcel.sending)
+            except BackplaneError as error:
+                failed.update(dict.fromkeys(subjects, error))
+        return failed
 
     async def present(self, subject: str) -> Sequence[Present]:
         return await present(self._shard_of(subject), self._names, subject)
@@ -106,12 +82,12 @@ class RedisPresence(Presence):
         shards, milliseconds = self._shards(), max(1, int(ttl * 1000))
         if not self._term or not all(await _all([self._renew(shard, milliseconds) for shard in shards])):
             self._term += 1
-            self.forget()
+            self._entries.clear()
             holder = _holder(self.process, self._term).encode()
             begin: list[bytes | int] = [holder, milliseconds, DAY]
             await _all([shard.run(BEGIN, self._names.leases, begin) for shard in shards])
         else:
-            await self._refresh()
+            await _all([entries.refresh() for entries in self._entries.values()])
         term = self._term
         if not judges:
             return Renewal(term)
@@ -122,57 +98,56 @@ class RedisPresence(Presence):
 
     async def sweep(self, departed: Departed) -> None:
         names, holder = self._names, _holder(departed.process, departed.term)
-        of_holder = [names.claim(holder), names.holders_of, names.entries_of(holder)]
+        of_holder = [names.claim(holder), names.entries(holder)]
         arguments: list[bytes | int] = [holder.encode(), names.leases, *of_holder, SUBJECTS_AT_ONCE]
         for shard in self._shards():
             while await shard.run(SWEEP, names.subjects(holder), arguments):
                 pass
 
+    def forget(self) -> None:
+        """Redis may have lost something. What is entered again will be there as before."""
+        for entries in self._entries.values():
+            entries.doubt()
+
+    def _is_now(self, term: int) -> bool:
+        """Whether this is the present term. What is said in another one is never listed."""
+        return 0 < term == self._term
+
+    def _entries_for(self, subject: str) -> Entries:
+        shard = self._shard_of(subject)
+        entries = self._entries.get(shard)
+        if entries is None:
+            entries = self._entries[shard] = Entries(shard, self._names, _holder(self.process, self._term))
+        return entries
+
     async def _renew(self, shard: Shard, milliseconds: int) -> Reply:
         holder = _holder(self.process, self._term)
-        return await shard.run(RENEW, self._names.leases, [holder.encode(), milliseconds, self._names.claim(holder)])
-
-    def _note(self, subject: str, due: float) -> None:
-        self._noted[subject] = due
-        heapq.heappush(self._due, (due, subject))
-
-    async def _refresh(self) -> None:
-        """Let the oldest names live for another day."""
-        now = time.monotonic()
-        subjects: list[str] = []
-        while self._due and self._due[0][0] <= now and len(subjects) < REFRESHED_AT_ONCE:
-            due, subject = heapq.heappop(self._due)
-            if self._noted.get(subject) == due:  # else it was noted again since
-                self._note(subject, now + THEN)
-                subjects.append(subject)
-        names, holder = self._names, _holder(self.process, self._term)
-        keys: dict[Shard, list[bytes]] = {}
-        for subject in subjects:
-            of_shard = keys.setdefault(self._shard_of(subject), [names.leases, names.subjects(holder)])
-            of_shard += (names.entries(holder, subject), names.holders(subject))
-        for shard, found in keys.items():
-            await shard.call_all([(b"PEXPIRE", key, DAY) for key in found])
-
-    def forget(self) -> None:
-        """Redis may have lost something: note every subject again."""
-        self._noted.clear()
-        self._due.clear()
+        entries = self._entries.get(shard)
+        keys = entries.keys if entries is not None else []
+        arguments: list[bytes | int] = [holder.encode(), milliseconds, self._names.claim(holder), DAY, *keys]
+        return await shard.run(RENEW, self._names.leases, arguments)
 
 
 async def present(redis: Asked, names: Names, subject: str) -> list[Present]:
     """The entries of each holder that has a lease."""
-    holders = await redis.run(STANDING, names.leases, [names.holders(subject)])
+    standing = await redis.run(STANDING, names.leases, [names.entries_of_all, subject.encode()])
     found = []
-    for holder in map(bytes.decode, cast(list[bytes], holders)):
-        entries = cast(dict[bytes, bytes], await redis.call(b"HGETALL", names.entries(holder, subject)))
-        found.append(Present(*_parts(holder), {id_.decode("ascii", "replace"): data for id_, data in entries.items()}))
+    for name, text in zip(standing[::2], standing[1::2], strict=True):
+        holder = name.decode()
+        entries = entries_in(text) if text else await _many(redis, names.many_entries(holder, subject))
+        if entries:
+            found.append(Present(*_parts(holder), entries))
     return found
+
+
+async def _many(redis: Asked, key: bytes) -> dict[str, bytes]:
+    entries = cast(dict[bytes, bytes], await redis.call(b"HGETALL", key))
+    return {id_.decode("ascii", "replace"): data for id_, data in entries.items()}
 
 
 async def count(redis: Asked, names: Names, subject: str) -> int:
     """How many entries they have together."""
-    arguments = [names.holders(subject), names.all_entries, subject.encode()]
-    return cast(int, await redis.run(COUNT, names.leases, arguments))
+    return cast(int, await redis.run(COUNT, names.leases, [names.entries_of_all, subject.encode()]))
 
 
 def _holder(process: str, term: int) -> str:

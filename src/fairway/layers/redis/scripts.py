@@ -67,13 +67,17 @@ return rows
 STAMP = 13
 """How many digits precede the data of an item."""
 
-# Presence. A holder is a process in one of its terms. All times are in ms.
+# Presence. A holder is a process in one of its terms. Its entries under a subject are a text (`entries.py`), or, if the
+# text is empty, a hash of their own. All times are in ms.
 
-# KEYS: leases. ARGV: holder, duration, the name of its claim. Returns 0 if its lease has ended.
+# KEYS: leases. ARGV: holder, duration, the name of its claim, how long everything is kept, and then its other keys.
+# Returns 0 if its lease has ended.
 RENEW = f"""{_NOW}
 local till = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not till or tonumber(till) <= now or redis.call('EXISTS', ARGV[3]) == 1 then return 0 end
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+for index = 5, #ARGV do redis.call('PEXPIRE', ARGV[index], ARGV[4]) end
 return 1
 """
 
@@ -94,55 +98,63 @@ end
 return claimed
 """
 
-# KEYS: leases. ARGV: the holders under a subject. Returns those whose lease has not ended.
+# KEYS: leases. ARGV: what the names of entries begin with, the subject. Returns each holder with a lease that has
+# entries under the subject, and the text of these.
 STANDING = f"""{_NOW}
 local found = {{}}
-for _, holder in ipairs(redis.call('HKEYS', ARGV[1])) do
-  local till = redis.call('ZSCORE', KEYS[1], holder)
-  if till and tonumber(till) > now then found[#found + 1] = holder end
+for _, holder in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do
+  local entries = redis.call('HGET', ARGV[1] .. holder, ARGV[2])
+  if entries then
+    found[#found + 1] = holder
+    found[#found + 1] = entries
+  end
 end
 return found
 """
 
-# KEYS: leases. ARGV: holders under the subject, what the names of entries begin with, the subject. Notes do not count.
+# KEYS: leases. ARGV: what the names of entries begin with, the subject. Returns how many there are. Notes do not count.
 COUNT = f"""{_NOW}
 local count = 0
-for _, holder in ipairs(redis.call('HKEYS', ARGV[1])) do
-  local till = redis.call('ZSCORE', KEYS[1], holder)
-  if till and tonumber(till) > now then
-    local key = ARGV[2] .. holder .. ':' .. ARGV[3]
+for _, holder in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do
+  local key = ARGV[1] .. holder
+  local entries = redis.call('HGET', key, ARGV[2])
+  if entries == '' then
+    key = key .. ':' .. ARGV[2]
     count = count + redis.call('HLEN', key) - redis.call('HEXISTS', key, '')
+  elseif entries then
+    count = count + (tonumber(string.match(entries, '^%d+')) or 0)
   end
 end
 return count
 """
 
-# KEYS: entries. ARGV: holders under the subject, the holder, its subjects, the subject, ids.
-DEPART = """redis.call('HDEL', KEYS[1], unpack(ARGV, 5))
-if redis.call('HLEN', KEYS[1]) > redis.call('HEXISTS', KEYS[1], '') then return end
+# KEYS: entries under one subject. ARGV: all entries of the holder, the subjects with a hash, the subject, ids.
+# Returns 1 if no entries are left.
+DEPART = """redis.call('HDEL', KEYS[1], unpack(ARGV, 4))
+if redis.call('HLEN', KEYS[1]) > redis.call('HEXISTS', KEYS[1], '') then return 0 end
 redis.call('UNLINK', KEYS[1])
-redis.call('HDEL', ARGV[1], ARGV[2])
-redis.call('SREM', ARGV[3], ARGV[4])
+redis.call('HDEL', ARGV[1], ARGV[3])
+redis.call('SREM', ARGV[2], ARGV[3])
+return 1
 """
 
-# KEYS: subjects of a holder. ARGV: holder, leases, its claim, what the names of holders under subjects begin with, what
-# those of its entries begin with, how many subjects at once. Returns how many subjects are left.
+# KEYS: subjects of a holder with a hash. ARGV: holder, leases, its claim, all its entries, how many subjects at once.
+# Returns how many subjects are left.
 SWEEP = f"""{_NOW}
 local till = redis.call('ZSCORE', ARGV[2], ARGV[1])
 if till and tonumber(till) > now then return 0 end
-for _, subject in ipairs(redis.call('SPOP', KEYS[1], ARGV[6])) do
-  redis.call('UNLINK', ARGV[5] .. subject)
-  redis.call('HDEL', ARGV[4] .. subject, ARGV[1])
+for _, subject in ipairs(redis.call('SPOP', KEYS[1], ARGV[5])) do
+  redis.call('UNLINK', ARGV[4] .. ':' .. subject)
 end
 local left = redis.call('SCARD', KEYS[1])
 if left == 0 then
+  redis.call('UNLINK', ARGV[4], ARGV[3])
   redis.call('ZREM', ARGV[2], ARGV[1])
-  redis.call('UNLINK', ARGV[3])
 end
 return left
 """
 
-_SCRIPTS = (PUSH, POP, PUSH_BACK, FOLLOW, FOLLOWING, RENEW, BEGIN, CLAIM, STANDING, COUNT, DEPART, SWEEP)
+_SCRIPTS = (PUSH, POP, PUSH_BACK, FOLLOW, FOLLOWING, RENEW, BEGIN, CLAIM, STANDING, COUNT, SWEEP)
 _DIGESTS = {script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in _SCRIPTS}
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from fairway.layers.backplane import BackplaneStatistics, Refused, Unavailable
 from fairway.layers.kept import Kept
+from fairway.layers.parts import parts
 from fairway.layers.redis.address import Address
 from fairway.layers.redis.link import Link, Reply, ReplyError, judged
 from fairway.layers.redis.scripts import run
@@ -120,7 +121,7 @@ class Shard:
         link = self.kept.link
         if link is not None:
             try:
-                for part in _parts(names):
+                for part in parts(names, NAMES_PER_COMMAND):
                     await link.acknowledged(b"UNSUBSCRIBE", part)
             except ReplyError as error:
                 raise self.refusal(error) from None
@@ -174,7 +175,7 @@ class Shard:
         # Catch up with names that were dropped or added meanwhile.
         gone = [name for name in names if name not in self._takers]
         new = list(self._takers.keys() - set(names))
-        for part in _parts(gone):
+        for part in parts(gone, NAMES_PER_COMMAND):
             await link.acknowledged(b"UNSUBSCRIBE", part)
         await _subscribe(link, new)
 
@@ -193,9 +194,5 @@ class Shard:
 
 
 async def _subscribe(link: Link, names: Sequence[bytes]) -> None:
-    for part in _parts(names):
+    for part in parts(names, NAMES_PER_COMMAND):
         await link.acknowledged(b"SUBSCRIBE", part)
-
-
-def _parts(names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    return (names[begin : begin + NAMES_PER_COMMAND] for begin in range(0, len(names), NAMES_PER_COMMAND))
