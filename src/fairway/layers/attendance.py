@@ -17,7 +17,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
 
@@ -68,8 +68,8 @@ class Reach(Protocol):
     def thaw(self, data: Any) -> Any:
         """The data as it is shown."""
 
-    def tell(self, group: str) -> None:
-        """Tell other processes what has changed in a group, soon."""
+    def tell(self, groups: Sequence[str]) -> None:
+        """Tell other processes what has changed in these groups, soon."""
 
     def watch(self, group: str) -> None:
         """Somebody in this process hears of a group from now on."""
@@ -210,8 +210,8 @@ class Attendance:
         with self.lock:
             now = self._clock()
             self._expire(now)
-            for group in self.own.due(now):
-                self.reach.tell(group)
+            if due := self.own.due(now):
+                self.reach.tell(due)
             self.audiences.tell(now)
         self.arm()
 
@@ -250,8 +250,9 @@ class ThisProcess:
     def thaw(self, data: Any) -> Any:
         return data
 
-    def tell(self, group: str) -> None:
-        self._attendance.own.take(group)
+    def tell(self, groups: Sequence[str]) -> None:
+        for group in groups:
+            self._attendance.own.take(group)
 
     def watch(self, group: str) -> None:
         """There is nothing to read."""

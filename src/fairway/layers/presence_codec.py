@@ -13,8 +13,8 @@ from fairway.layers.codec import Codec, Kind
 from fairway.layers.errors import MessageTooLarge, Undecodable
 from fairway.layers.presence import Difference, Entry, Reading
 
-MOST_DATA = 4096
-"""Bytes of the data of one entry."""
+MOST_DATA, BESIDE = 4096, 1024
+"""Bytes of the data of one entry, and of what goes with it into one message: the key, and marks."""
 
 _NOTE_BYTES = 8
 
@@ -34,9 +34,10 @@ class PresenceCodec:
     def freeze(self, data: Any) -> bytes:
         """The data of an entry. Raises TypeError if it cannot be sent, ValueError if it takes too much room."""
         frozen = self._codec.freeze(data)
-        if len(frozen) > MOST_DATA:
+        most = min(MOST_DATA, self._codec.max_size - BESIDE)
+        if len(frozen) > most:
             raise ValueError(
-                f"the data about one who is present takes {len(frozen):,} bytes, and may take {MOST_DATA:,}: give a "
+                f"the data about one who is present takes {len(frozen):,} bytes, and may take {max(most, 0):,}: give a "
                 "reference to it"
             )
         return frozen

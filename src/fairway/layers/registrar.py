@@ -10,8 +10,9 @@ long again: they may have been cut off in the same way, and be on their way back
 
 Nobody waits for an outage to end. The truth is in the process, and the store is told afterwards.
 
-*Order.* What is stored and told about one group takes turns. When the store gets a note of a number, it has all changes
-up to that number. A difference is published after its changes were stored.
+*Rounds.* What is stored and told goes in rounds, one after the other: whatever has become due while one round was under
+way is the next one, for all groups together. So a thousand people who come at once cost a few commands. When the store
+gets a note of a number, it has all changes up to that number. A difference is published after its changes were stored.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from fairway.layers.attendance import Standing
-from fairway.layers.backplane import BackplaneError, Departed, Unavailable
-from fairway.layers.presence import Batch, Entry, OwnEntries, Reading
+from fairway.layers.backplane import BackplaneError, Change, Departed, Unavailable
+from fairway.layers.parts import parts
+from fairway.layers.presence import Batch, OwnEntries, Reading
 from fairway.layers.presence_codec import PresenceCodec, subject_of_presence
 from fairway.layers.receiver import CONTROL
+from fairway.layers.rounds import Rounds
 from fairway.layers.session import Session
 from fairway.logs import FaultLog, get_logger
 
@@ -36,9 +39,6 @@ logger = get_logger("fairway.layers")
 
 SPREAD, PER_SECOND = 2.0, 1000.0
 """Entering or reading many groups again takes a second for so many, but at most `SPREAD` seconds for all."""
-
-PER_COMMAND = 500
-"""Entries in one command to the store."""
 
 AT_ONCE = 100
 """How many groups are stored, told of or read at the same time."""
@@ -54,8 +54,6 @@ LEAST_STANDING = 1.5
 
 FAREWELL = 0.3
 """Seconds that the service has to answer when a session ends."""
-
-T = TypeVar("T")
 
 
 class Views(Protocol):
@@ -94,9 +92,8 @@ class Registrar:
         self._codec = codec
         self._tell_later = tell_later
         self._lease = _Lease(lease)
-        self._room = asyncio.Semaphore(AT_ONCE)
-        self._turns: dict[str, asyncio.Future[None]] = {}
-        self._telling: set[str] = set()
+        self._room = asyncio.Semaphore(AT_ONCE)  # for readings
+        self._rounds = Rounds(self._do, self._go_round)
         self._unsure: dict[str, None] = {}  # groups of which the store or others may not know everything
         self._was_away = False
         self._readings: dict[str, asyncio.Task[None]] = {}
@@ -186,8 +183,8 @@ class Registrar:
 
     async def _store_again(self, groups: Sequence[str], is_untold: Callable[[str], bool]) -> None:
         pause = _spread(len(groups)) * AT_ONCE / len(groups)
-        for part in _parts(groups, AT_ONCE):
-            await asyncio.gather(*(self.store(group) for group in part))
+        for part in parts(groups, AT_ONCE):
+            await self.store(*part)
             for group in filter(is_untold, part):
                 self._tell_later(group)
             if len(groups) > AT_ONCE:
@@ -195,77 +192,67 @@ class Registrar:
 
     # Own entries ----------------------------------------------------------------------------------------------
 
-    async def store(self, group: str) -> None:
-        """Store what has changed in a group. In an outage, this returns soon, and it is stored afterwards."""
+    async def store(self, *groups: str) -> None:
+        """Store what has changed in these groups. In an outage, this returns soon, and it is stored afterwards."""
+        await asyncio.wait([self._rounds.take(groups)])
+
+    def tell(self, groups: Iterable[str]) -> None:
+        """Store what has changed in these groups, and tell others, soon."""
+        self._rounds.take(groups, is_told=True)
+
+    async def _go_round(self, due: Mapping[str, bool]) -> None:
         await self._lease.was_tried.wait()
-        if not self._lease.term:
-            self._unsure[group] = None
-            return
-        async with self._turn(group):
-            with self._lock:
-                batch = self._own.store(group)
-            await self._safely(group, self._store(group, self._lease.term, batch))
+        is_away = not self._lease.term
+        for groups in parts(due, AT_ONCE):
+            try:
+                if is_away:
+                    self._unsure.update(dict.fromkeys(groups))
+                else:
+                    await self._store_and_tell({group: due[group] for group in groups})
+            except BackplaneError as error:
+                self._are_unsure(groups, error)
+                is_away = isinstance(error, Unavailable)
 
-    def tell(self, group: str) -> None:
-        """Store what has changed in a group, and tell others, soon."""
-        if group not in self._telling:
-            self._telling.add(group)
-            self._do(self._tell(group))
-
-    async def _tell(self, group: str) -> None:
-        await self._lease.was_tried.wait()
-        async with self._room, self._turn(group):
-            self._telling.discard(group)
-            if not self._lease.term:
-                self._unsure[group] = None
-                return
-            with self._lock:
-                batch = self._own.take(group)
-            await self._safely(group, self._publish(group, self._lease.term, batch))
-
-    async def _publish(self, group: str, term: int, batch: Batch) -> None:
-        await self._store(group, term, batch)
-        subject, backplane = subject_of_presence(group), self.session.backplane
-        for difference in batch.differences:
-            message = self._codec.difference(subject, backplane.presence.process, term, difference)
-            await backplane.publish(subject, message)
-
-    async def _store(self, group: str, term: int, batch: Batch) -> None:
-        subject, presence = subject_of_presence(group), self.session.backplane.presence
+    async def _store_and_tell(self, due: Mapping[str, bool]) -> None:
+        term, backplane = self._lease.term, self.session.backplane
+        with self._lock:
+            own = self._own
+            batches = {group: own.take(group) if is_told else own.store(group) for group, is_told in due.items()}
         try:
-            for keys in _parts(batch.left, PER_COMMAND):
-                await presence.leave(subject, keys, term)
-            if batch.number is not None and (batch.left or batch.entries):
-                *some, rest = [*_parts(list(batch.entries), PER_COMMAND)] or [[]]
-                for ids in some:
-                    await presence.enter(subject, self._codec.stored(subject, _only(batch.entries, ids)), term)
-                await presence.enter(
-                    subject, self._codec.stored(subject, _only(batch.entries, rest), batch.number), term
-                )
+            failed = await self._store(term, batches)
         except BaseException:
-            with self._lock:
-                self._own.was_not_stored(group, batch)
+            self._were_not_stored(batches)
             raise
+        self._were_not_stored({group: batches[group] for group in failed})
+        for group, error in failed.items():
+            self._are_unsure([group], error)
+        process = backplane.presence.process
+        differences = [
+            (subject, self._codec.difference(subject, process, term, difference))
+            for group, batch in batches.items()
+            if group not in failed and (subject := subject_of_presence(group))
+            for difference in batch.differences
+        ]
+        if differences:
+            await backplane.publish_all(differences)
 
-    async def _safely(self, group: str, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except BackplaneError as error:
-            self._unsure[group] = None
-            if not isinstance(error, Unavailable):
-                self._complain(error)
+    async def _store(self, term: int, batches: Mapping[str, Batch]) -> dict[str, BackplaneError]:
+        """Returns the groups where that has failed, and why."""
+        by_subject = {subject_of_presence(group): group for group in batches}
+        changes = [_change(self._codec, subject, batches[group]) for subject, group in by_subject.items()]
+        changes = [change for change in changes if change.left or change.entries]
+        failed = await self.session.backplane.presence.update(changes, term) if changes else {}
+        return {by_subject[subject]: error for subject, error in failed.items()}
 
-    @contextlib.asynccontextmanager
-    async def _turn(self, group: str) -> AsyncIterator[None]:
-        """What is done about one group is done one after the other."""
-        while group in self._turns:
-            await asyncio.wait([self._turns[group]])
-        turn = self._turns[group] = self.session.loop.create_future()
-        try:
-            yield
-        finally:
-            del self._turns[group]
-            turn.set_result(None)
+    def _were_not_stored(self, batches: Mapping[str, Batch]) -> None:
+        with self._lock:
+            for group, batch in batches.items():
+                self._own.was_not_stored(group, batch)
+
+    def _are_unsure(self, groups: Iterable[str], error: BackplaneError) -> None:
+        self._unsure.update(dict.fromkeys(groups))
+        if not isinstance(error, Unavailable):
+            self._complain(error)
 
     # Views ----------------------------------------------------------------------------------------------------
 
@@ -357,13 +344,12 @@ class _Lease:
         return goes_on
 
 
-def _only(entries: Mapping[str, Entry], ids: Sequence[str]) -> dict[str, Entry]:
-    return {id_: entries[id_] for id_ in ids}
+def _change(codec: PresenceCodec, subject: str, batch: Batch) -> Change:
+    entries: Mapping[str, bytes] = {}
+    if batch.number is not None and (batch.left or batch.entries):
+        entries = codec.stored(subject, batch.entries, batch.number)
+    return Change(subject, batch.left, entries)
 
 
 def _spread(count: int) -> float:
     return min(SPREAD, count / PER_SECOND)
-
-
-def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (items[begin : begin + size] for begin in range(0, len(items), size))

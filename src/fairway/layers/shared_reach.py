@@ -53,8 +53,8 @@ class SharedReach:
     async def store(self, group: str) -> None:
         await self._home.call(lambda session: self._registrar_of(session).store(group), receives=True)
 
-    def tell(self, group: str) -> None:
-        self._in_loop(lambda registrar: registrar.tell(group))
+    def tell(self, groups: Sequence[str]) -> None:
+        self._in_loop(lambda registrar: registrar.tell(groups))
 
     def watch(self, group: str) -> None:
         self._in_loop(lambda registrar: registrar.read(group))
