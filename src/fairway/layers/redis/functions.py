@@ -1,15 +1,20 @@
 """What Redis does with histories, each in one step: functions from version 7 on, and scripts before that.
 
-A history is a hash and a stream. The hash has its epoch (`e`), its newest offset (`n`), the offset at which the epoch
-began (`b`), how much is kept (`s` messages, `l` milliseconds), and when the times of expiry were last renewed (`x`).
-The stream has the messages, with their offsets as ids, their times (`t`) and data (`d`). Both expire. Their times of
-expiry are renewed only now and then, so a stream may hold more than is kept. Reading leaves that out.
+A history is a hash and a list. The hash has its epoch (`e`), its newest offset (`n`), the offset at which the epoch
+began (`b`), how much is kept (`k`: messages and milliseconds), and until when the times of expiry are good enough
+(`x`). The list has the messages, the newest last, each behind its time: 13 digits, in milliseconds of Redis' clock.
+Offsets have no holes, so that of a message follows from its place. Both keys expire. A list is trimmed, and times of
+expiry are renewed, only now and then, so it may hold more than is kept. Reading leaves that out.
+
+Appending is what happens most, and each command in it counts: six, if nothing is trimmed or renewed. (A stream would
+cost as much, and Redis reserves 4 KB for the first message of one.)
 
 An epoch begins with a *mark* of the server that began it: eight digits and letters made of its `run_id`. A server that
 has not begun the epoch, because it took over or was restarted, may lack messages that were sent before. So it begins
 another epoch. It keeps the messages that it has.
 
-The functions are a library whose name has a version. So processes of different releases can share a server.
+The functions are a library whose name has a version, and the keys have the same (`names.py`). So processes of different
+releases can share a server.
 """
 
 from __future__ import annotations
@@ -22,107 +27,106 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from fairway.layers.redis.link import Caller, Reply, ReplyError
+from fairway.layers.redis.names import HISTORY_VERSION
 from fairway.logs import get_logger
 
 logger = get_logger("fairway.layers")
 
-LIBRARY: Final = "fairway_streams_1"
+LIBRARY: Final = f"fairway_streams_{HISTORY_VERSION}"
 
 _LUA: Final = """
 local function now_of()
   local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  return t[1] .. string.sub(1000000 + t[2], 2, 4)
 end
 
--- The epoch of a history whose epoch was this one, or false. Begins another one if the mark is not this server's.
-local function epoch_of(meta, stream, known, mark, fresh, life)
-  if known and string.sub(known, 1, 8) == mark then return known end
-  redis.call('HSET', meta, 'e', mark .. fresh, 'b', redis.call('HGET', meta, 'n') or '0')
+-- The epoch of a history whose epoch was this one, or false. If that has not the mark of the fresh one, which is this
+-- server's, the fresh one begins.
+local function epoch_of(meta, list, known, fresh, life)
+  if known and string.sub(known, 1, 8) == string.sub(fresh, 1, 8) then return known end
+  redis.call('HSET', meta, 'e', fresh, 'b', redis.call('HGET', meta, 'n') or '0')
   if not known then
     redis.call('PEXPIRE', meta, life)
-    redis.call('UNLINK', stream)
+    redis.call('UNLINK', list)
   end
-  return mark .. fresh
+  return fresh
 end
 
--- keys: hash, stream, counter of changes, key (if there is one)
--- args: mark, new epoch, life of the hash, subject's channel, data, messages, ms, life of the key
+-- keys: hash, list, counter of changes, key (if there is one)
+-- args: fresh epoch, life of the hash, subject's channel, data, messages, messages and ms, life of the key
 -- Returns the position.
 local function append(keys, args)
-  local meta, stream = keys[1], keys[2]
+  local meta, list, data, size = keys[1], keys[2], args[4], tonumber(args[5])
   if keys[4] then
     local first = redis.call('GET', keys[4])
     if first then return first end
   end
   local now = now_of()
-  local known = redis.call('HMGET', meta, 'e', 'x', 's', 'l')
-  local epoch = epoch_of(meta, stream, known[1], args[1], args[2], args[3])
+  local known = redis.call('HMGET', meta, 'e', 'k', 'x')
+  local epoch = epoch_of(meta, list, known[1], args[1], args[2])
   local offset = redis.call('HINCRBY', meta, 'n', 1)
-  local size, ms = tonumber(args[6]), tonumber(args[7])
-  redis.call('XADD', stream, 'MAXLEN', size < 100 and '=' or '~', size, string.format('%d-0', offset),
-    't', string.format('%d', now), 'd', args[5])
+  local length = redis.call('RPUSH', list, now .. data)
   redis.call('INCR', keys[3])
-  local renewed = tonumber(known[2] or 0)
-  if now < renewed or now - renewed > ms / 2 or known[3] ~= args[6] or known[4] ~= args[7] then
-    redis.call('HSET', meta, 'x', string.format('%d', now), 's', args[6], 'l', args[7])
-    redis.call('PEXPIRE', meta, args[3])
-    redis.call('PEXPIRE', stream, string.format('%d', 2 * ms))
-    redis.call('PEXPIRE', keys[3], args[3])
+  if length > size + math.min(size, 100) then redis.call('LTRIM', list, -size, -1) end
+  if known[2] ~= args[6] or now > known[3] then
+    local ms = tonumber(string.match(args[6], '%d+$'))
+    redis.call('HSET', meta, 'k', args[6], 'x', string.format('%d', now + ms / 2))
+    redis.call('PEXPIRE', meta, args[2])
+    redis.call('PEXPIRE', list, string.format('%d', 2 * ms))
+    redis.call('PEXPIRE', keys[3], args[2])
   end
-  local position = string.format('%s-%d', epoch, offset)
-  redis.call('PUBLISH', args[4], string.format('\\0%s %d %d\\n', position, offset - 1, now) .. args[5])
-  if keys[4] then redis.call('SET', keys[4], position, 'PX', args[8]) end
+  local position = epoch .. '-' .. offset
+  redis.call('PUBLISH', args[3], '\\0' .. position .. ' ' .. offset - 1 .. ' ' .. now .. '\\n' .. data)
+  if keys[4] then redis.call('SET', keys[4], position, 'PX', args[7]) end
   return position
 end
 
--- keys: hash, stream
--- args: mark, new epoch, life of the hash, what to read after ('all', 'time' or 'position'), epoch or '', ms or offset,
---   messages, bytes. Returns epoch, newest offset, where the epoch began, 1 if complete, then offset, ms, data of each.
+-- keys: hash, list
+-- args: fresh epoch, life of the hash, what to read after ('all', 'time' or 'position'), epoch or '', ms or offset,
+--   messages, bytes
+-- Returns epoch, newest offset, where the epoch began, 1 if complete; then each offset, and the time with the data.
 local function read(keys, args)
-  local meta, stream, kind, after = keys[1], keys[2], args[4], tonumber(args[6])
-  local known = redis.call('HMGET', meta, 'e', 'n', 's', 'l', 'b')
-  local epoch = epoch_of(meta, stream, known[1], args[1], args[2], args[3])
-  local top = tonumber(known[2] or 0)
-  local oldest = now_of() - tonumber(known[4] or 0)
-  local first = math.max(top - tonumber(known[3] or 0) + 1, 1)
-  local is_known = kind == 'position' and args[5] == epoch and after <= top
+  local meta, list, kind, after = keys[1], keys[2], args[3], tonumber(args[5])
+  local known = redis.call('HMGET', meta, 'e', 'n', 'k', 'b')
+  local epoch = epoch_of(meta, list, known[1], args[1], args[2])
+  local top, size, ms = tonumber(known[2] or 0), string.match(known[3] or '0 0', '(%d+) (%d+)')
+  local oldest = now_of() - ms
+  local is_known = kind == 'position' and args[4] == epoch and after <= top
   local complete = kind == 'all' or (is_known and after == top) or top == 0
   local has_earlier = false
-  local answer = {epoch, top, epoch == known[1] and tonumber(known[5] or 0) or top, 0}
+  local answer = {epoch, top, epoch == known[1] and tonumber(known[4] or 0) or top, 0}
   if kind == 'position' and not is_known then complete = false end
-  local count, bytes, limit, most = 0, 0, tonumber(args[7]), tonumber(args[8])
-  local from, chunk, is_full = is_known and math.max(after + 1, first) or first, 16, top == 0
-  while not is_full do
-    local rows = redis.call('XRANGE', stream, string.format('%d-0', from), '+', 'COUNT', chunk)
-    for _, row in ipairs(rows) do
-      local offset, at, data = tonumber(string.match(row[1], '^%d+')), tonumber(row[2][2]), row[2][4]
-      from = offset + 1
+  local count, bytes, limit, most = 0, 0, tonumber(args[6]), tonumber(args[7])
+  local place = -math.min(is_known and top - after or top, tonumber(size), redis.call('LLEN', list))
+  local chunk = 16
+  while place < 0 do
+    local rows = redis.call('LRANGE', list, place, math.min(place + chunk, 0) - 1)
+    for index, row in ipairs(rows) do
+      local offset, at = top + place + index, tonumber(string.sub(row, 1, 13)) or 0
       if at > oldest then
         if kind == 'time' and (at <= after or (count == 0 and offset == 1)) then has_earlier = true end
         if kind ~= 'time' or at > after then
           if is_known and count == 0 then complete = offset == after + 1 end
-          if count > 0 and (count >= limit or bytes + #data > most) then is_full = true break end
-          count, bytes = count + 1, bytes + #data
+          if count > 0 and (count >= limit or bytes + #row > most) then place = 0 break end
+          count, bytes = count + 1, bytes + #row
           answer[#answer + 1] = string.format('%d', offset)
-          answer[#answer + 1] = string.format('%d', at)
-          answer[#answer + 1] = data
+          answer[#answer + 1] = row
         end
       end
     end
-    if #rows < chunk then is_full = true end
+    place = place + chunk
     if bytes < 8192 * count or count == 0 then chunk = 128 else chunk = 16 end
   end
   if complete or has_earlier then answer[4] = 1 end
   return answer
 end
 
--- keys: hash and stream of each subject. args: mark, new epoch, life of the hash. Returns epoch and offset of each.
+-- keys: hash and list of each subject. args: fresh epoch, life of the hash. Returns epoch and offset of each.
 local function tops(keys, args)
   local answer = {}
   for index = 1, #keys, 2 do
     local known = redis.call('HMGET', keys[index], 'e', 'n')
-    local fresh = string.format('%s%d', args[2], index)
-    answer[index] = epoch_of(keys[index], keys[index + 1], known[1], args[1], fresh, args[3])
+    answer[index] = epoch_of(keys[index], keys[index + 1], known[1], args[1] .. index, args[2])
     answer[index + 1] = tonumber(known[2] or 0)
   end
   return answer
@@ -168,9 +172,9 @@ class Functions:
         return (await self._server(link)).mark
 
     async def call(self, link: Caller, name: str, keys: Sequence[bytes], *arguments: bytes | str | int) -> Reply:
-        """Call a function with the mark of the server and a new epoch as its first arguments."""
+        """Call a function with a fresh epoch of the server as its first argument."""
         server = await self._server(link)
-        rest = (len(keys), *keys, server.mark, os.urandom(5).hex(), *arguments)
+        rest = (len(keys), *keys, server.mark + os.urandom(5).hex(), *arguments)
         if server.has_functions:
             try:
                 return await _call_function(link, name, rest)

@@ -25,6 +25,7 @@ from fairway.layers.histories import KEY_LIFE, LIFE, PAGE_BYTES
 from fairway.layers.redis.functions import APPEND, READ, TOPS, Functions
 from fairway.layers.redis.link import Link, Reply, ReplyError
 from fairway.layers.redis.names import Names
+from fairway.layers.redis.scripts import STAMP
 from fairway.layers.redis.shard import Shard
 
 Arguments = Sequence[bytes | str | int]
@@ -159,7 +160,7 @@ def append_arguments(
     keys = [*names.history(subject), names.changes, *([names.key(subject, key)] if key else ())]
     ms = max(1, round(keep.seconds * 1000))
     life = max(_LIFE_MS, 2 * ms)
-    return keys, (life, names.subject(db, subject), data, keep.size, ms, round(KEY_LIFE * 1000))
+    return keys, (life, names.subject(db, subject), data, keep.size, f"{keep.size} {ms}", round(KEY_LIFE * 1000))
 
 
 def read_arguments(
@@ -187,7 +188,7 @@ def page_of(answer: Reply) -> Page[bytes]:
     epoch, top, began, is_complete, *rest = answer
     name = epoch.decode()
     messages = [
-        Kept(data, Position(name, int(offset)), int(at) / 1000, int(offset) - 1)
-        for offset, at, data in zip(rest[::3], rest[1::3], rest[2::3], strict=True)
+        Kept(item[STAMP:], Position(name, int(offset)), int(item[:STAMP]) / 1000, int(offset) - 1)
+        for offset, item in zip(rest[::2], rest[1::2], strict=True)
     ]
     return Page(messages, Position(name, top), is_complete == 1, began)
