@@ -21,9 +21,10 @@ from fairway.layers.backplane import BackplaneError, Keep, Kept, Page, Position
 from fairway.layers.codec import Kind
 from fairway.layers.hub import Hub
 from fairway.layers.interests import subject_of
+from fairway.layers.parts import parts
 from fairway.layers.recovery import History, Recovery
 from fairway.layers.session import Session
-from fairway.layers.tracks import Gap, Missed, Since, Step, Tracks
+from fairway.layers.tracks import Missed, Since, Step, Tracks
 
 PER_READ = 1000
 TOPS_AT_ONCE = 1000
@@ -64,13 +65,14 @@ class Streaming:
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._filling: dict[str, asyncio.Task[None]] = {}
         self._comparing: set[asyncio.Task[None]] = set()
+        self._asking: dict[str, asyncio.Future[None]] = {}  # subjects whose newest position is being asked for
         self._looking: asyncio.TimerHandle | None = None
         self._changes = ""
         self._joining: Counter[str] = Counter()  # groups that channels are about to join
 
     def start(self, session: Session) -> None:
         """A new session has begun. What an earlier one was doing does not count any more."""
-        self._reading, self._filling, self._comparing = {}, {}, set()
+        self._reading, self._filling, self._comparing, self._asking = {}, {}, set(), {}
         self._changes = ""
         self._look_later(session)
 
@@ -129,13 +131,23 @@ class Streaming:
         return task
 
     async def _compare(self, session: Session, subjects: Sequence[str]) -> None:
-        for begin in range(0, len(subjects), TOPS_AT_ONCE):
-            names = subjects[begin : begin + TOPS_AT_ONCE]
-            tops = await session.backplane.streams.tops(names)
-            behind = [name for name, top in zip(names, tops, strict=True) if self.tracks.compare(name, top)]
-            for first in range(0, len(behind), READS_AT_ONCE):
-                reads = [self._read(session, name) for name in behind[first : first + READS_AT_ONCE]]
-                await asyncio.wait(reads)
+        for names in parts(subjects, TOPS_AT_ONCE):
+            behind = await self._ask(session, names)
+            for some in parts(behind, READS_AT_ONCE):
+                await asyncio.wait([self._read(session, name) for name in some])
+
+    async def _ask(self, session: Session, subjects: Sequence[str]) -> list[str]:
+        """Ask for the newest positions, and let the tracks know. Returns the subjects that are behind."""
+        asking = session.loop.create_future()
+        self._asking.update(dict.fromkeys(subjects, asking))
+        try:
+            tops = await session.backplane.streams.tops(subjects)
+            return [name for name, top in zip(subjects, tops, strict=True) if self.tracks.compare(name, top)]
+        finally:
+            asking.set_result(None)
+            for name in subjects:
+                if self._asking.get(name) is asking:
+                    del self._asking[name]
 
     def _read(self, session: Session, subject: str) -> asyncio.Task[None]:
         """Read until the subject's track is level. There is one such task for each subject."""
@@ -146,8 +158,11 @@ class Streaming:
         while subject in tracks and not tracks.is_level(subject):
             position = tracks.position(subject)
             if position is None:
-                (top,) = await session.backplane.streams.tops([subject])
-                tracks.begin(subject, top)
+                asking = self._asking.get(subject)
+                if asking is not None:
+                    await asyncio.wait([asking])
+                else:
+                    await self._ask(session, [subject])
                 continue
             try:
                 page = await session.backplane.streams.read(subject, position, PER_READ)
@@ -160,15 +175,12 @@ class Streaming:
             if session.is_closed or tracks.position(subject) != position:
                 continue
             progress = tracks.page(subject, page)
-            if progress.gap is not None:
-                self._tell(subject, progress.gap)
+            if (gap := progress.gap) is not None:
+                self._hub.gaps.tell_of(subject[2:], gap.reason, str(gap.begin), str(gap.end))
             for kept in progress.messages:
                 waiting = self._deliver(subject, kept)
                 if waiting is not None:
                     await waiting
-
-    def _tell(self, subject: str, gap: Gap) -> None:
-        self._hub.gaps.tell_of(subject[2:], gap.reason, str(gap.begin), str(gap.end))
 
     async def _level(self, session: Session, subject: str) -> Position:
         """Wait until the subject's track is level. Returns its position."""
