@@ -133,7 +133,7 @@ async def test_a_user_who_may_not_run_scripts_is_told_so(redis: RedisServer) -> 
     with redis.client() as client:
         client.execute_command("ACL", "SETUSER", "meek", "on", ">secret", "~*", "&*", "+@all", "-@scripting")
     layer = RedisChannelLayer(hosts=[f"redis://meek:secret@{redis.host}:{redis.port}"], history=HISTORY)
-    with pytest.raises(Refused, match="give the user the commands"):
+    with pytest.raises(Refused, match="give the user that command"):
         await layer.group_send("room", said(0))
     await layer.close()
 
