@@ -217,7 +217,7 @@ const handlers = {
       helm = new Helm((content) => socket.send(content), world);
       requestAnimationFrame(draw);
     }
-    helm.forget();
+    helm.begin();
   },
   crew(next) {
     const old = crew;

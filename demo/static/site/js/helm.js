@@ -21,6 +21,7 @@ export class Helm {
     this.wanted = REST;
     this.seq = Math.floor(Math.random() * 2 ** 30); // no other tab's
     this.sentAt = -Infinity;
+    this.isTold = false;
     this.inputs = [];
     this.trip = 100; // from an input to the state that shows it
     this.known = null;
@@ -28,10 +29,16 @@ export class Helm {
     this.lastFrame = null;
   }
 
-  // A new connection: nobody knows what was steered.
-  forget() {
-    this.inputs = [];
+  // A new connection: the server may not know what was steered. It is said again.
+  begin() {
+    this.isTold = false;
     this.sentAt = -Infinity;
+  }
+
+  // There is no boat.
+  forget() {
+    this.begin();
+    this.inputs = [];
     this.known = null;
   }
 
@@ -43,7 +50,7 @@ export class Helm {
   // Call it often: it says what is to be said, and no more.
   tell(now) {
     const told = this.inputs.at(-1) ?? REST;
-    const isNews = told.turn !== this.wanted.turn || told.throttle !== this.wanted.throttle;
+    const isNews = !this.isTold || told.turn !== this.wanted.turn || told.throttle !== this.wanted.throttle;
     if (now - this.sentAt < (isNews ? EVERY : STILL_HERE)) return;
     if (!isNews && this.wanted.turn === 0 && this.wanted.throttle === 0) {
       if (this.send({ type: "here" })) this.sentAt = now;
@@ -54,6 +61,7 @@ export class Helm {
     if (!this.send({ type: "steer", turn, throttle, seq })) return;
     this.seq = seq;
     this.sentAt = now;
+    this.isTold = true;
     this.inputs.push(input);
   }
 
