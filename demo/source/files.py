@@ -16,18 +16,29 @@ DEMO: Path = settings.BASE_DIR
 REPOSITORY = DEMO.parent
 
 PATTERNS = {
-    "home": ["demo/demo/*.py", "demo/templates/base.html", "demo/templates/home.html", "demo/static/site/site.css"],
-    "chat": ["demo/chat/*.py", "demo/templates/chat/*.html", "demo/static/site/js/chat*.js"],
-    "notify": ["demo/notify/*.py", "demo/templates/notify/*.html", "demo/static/site/js/*.js"],
+    "home": ["demo/demo/asgi.py", "demo/demo/*.py", "demo/templates/*.html", "demo/static/site/site.css"],
+    "chat": ["demo/chat/consumers.py", "demo/chat/*.py", "demo/templates/chat/*.html", "demo/static/site/js/chat*.js"],
+    "notify": [
+        "demo/notify/consumers.py",
+        "demo/notify/*.py",
+        "demo/templates/notify/*.html",
+        "demo/static/site/js/*.js",
+    ],
     "game": [
+        "demo/game/consumers.py",
         "demo/game/*.py",
         "demo/templates/game/*.html",
         *(f"demo/static/site/js/{name}.js" for name in ("game", "snapshots", "helm", "water")),
     ],
-    "people": ["demo/people/*.py", "demo/templates/people/*.html"],
-    "speed": ["demo/speed/*.py", "demo/templates/speed/*.html", "demo/static/site/js/speed.js"],
-    "source": ["demo/source/*.py", "demo/templates/source/*.html"],
-    "docs": ["README.md", "docs/intro/*.md", "docs/howto/*.md", "docs/ref/*.md"],
+    "people": ["demo/people/models.py", "demo/people/*.py", "demo/templates/people/*.html"],
+    "speed": [
+        "demo/speed/consumers.py",
+        "demo/speed/*.py",
+        "demo/templates/speed/*.html",
+        "demo/static/site/js/speed.js",
+    ],
+    "source": ["demo/source/views.py", "demo/source/*.py", "demo/templates/source/*.html"],
+    "docs": ["README*.md", "docs/*.md", "docs/intro/*.md", "docs/howto/*.md", "docs/ref/*.md"],
 }
 
 LANGUAGES = {".py": "python", ".js": "javascript", ".css": "css", ".html": "template", ".md": "markdown"}

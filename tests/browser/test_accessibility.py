@@ -115,7 +115,8 @@ STATES: list[Callable[[Page], None]] = [
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("locale", "scheme", "width"),
-    [("en-GB", "light", 1280), ("en-GB", "dark", 390), ("zh-CN", "light", 390), ("zh-CN", "dark", 1280)],
+    # Each language, theme and width once: what axe finds does not depend on how they are combined.
+    [("en-GB", "light", 1280), ("zh-CN", "dark", 390)],
 )
 def test_axe_finds_nothing(full: DemoServer, people: Open, axe: str, locale: str, scheme: str, width: int) -> None:
     options = {"color_scheme": scheme, "locale": locale, "viewport": {"width": width, "height": 850}}
@@ -133,4 +134,4 @@ def test_axe_finds_nothing(full: DemoServer, people: Open, axe: str, locale: str
         state(page)
         look(state.__name__)
 
-    assert page_faults == []
+    assert not page_faults, "\n".join(page_faults)

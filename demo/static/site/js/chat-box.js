@@ -64,8 +64,10 @@ class Box extends EventTarget {
   }
 
   connected() {
-    if (this.waits && text.value.trim()) this.offer(strings.connectedAgain);
-    else if (this.waits) this.tell("");
+    if (this.waits && text.value.trim()) {
+      this.offer(strings.connectedAgain);
+      notice.classList.add("plain"); // good news
+    } else if (this.waits) this.tell("");
   }
 
   takeBack(words, reason) {
@@ -85,6 +87,7 @@ class Box extends EventTarget {
 
   tell(reason) {
     say(notice, reason);
+    notice.classList.remove("plain");
     again.hidden = true;
     this.waits = false;
   }

@@ -20,6 +20,9 @@ function show() {
     return element("li", {}, face(id, name), element("span", {}, name, own));
   });
   list.replaceChildren(...items);
+  // On a phone the list is a line; a keyboard can scroll only what it can reach.
+  if (list.scrollWidth > list.clientWidth) list.tabIndex = 0;
+  else list.removeAttribute("tabindex");
   find("here-count").textContent = names.size || ""; // you are here yourself: 0 means not told yet
 }
 
