@@ -6,9 +6,10 @@ does not read its socket meanwhile, so *something has to make it go on*. If the 
 it has taken something. In every other case the backlog does, in the next pass of the loop, whatever the application is
 doing.
 
-All connections share one allowance of bytes to inflate. Once it is used up, the time until it is refilled depends on
-how far it was exceeded. So however many clients send compression bombs together, a pass takes about as long as one of
-their messages, and most passes inflate nothing.
+All connections share one allowance of bytes to inflate in a pass, which ends in the middle of a long message. If it is
+used up in pass after pass, there is a rate as well. So however many clients send compression bombs together, a pass
+takes half a millisecond longer, and most passes inflate nothing. A message that was begun is finished before others
+begin: each of them needs its window, and holds what has been inflated.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ READERS_PER_PASS = 2
 LARGE_READ = 1 << 14
 READ_PER_PASS = 1 << 19
 
-# About a millisecond of inflating. The message that exceeds it may be of any allowed length.
+# About half a millisecond of inflating.
 INFLATED_PER_PASS = 1 << 18
 
-# The rate beyond the allowance. Ordinary messages are a few KiB, and handling them costs more than inflating them.
+# The rate at which whole allowances are used up, and how far ahead of it they may be: a message of a megabyte is
+# inflated in consecutive passes. Ordinary messages are a few KiB, and handling them costs more than inflating them.
 INFLATED_PER_SECOND = 1 << 25
+INFLATED_AHEAD = 1 << 20
 
 
 class Reader(Protocol):
@@ -48,11 +51,12 @@ class Reader(Protocol):
 class Backlog(Inflation):
     """The backlog of one event loop. Call everything in that loop only."""
 
-    __slots__ = ("_loop", "_scheduled", "_to_decode", "_waiting")
+    __slots__ = ("_loop", "_paid_until", "_scheduled", "_to_decode", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(INFLATED_PER_PASS)
         self._loop = loop
+        self._paid_until = 0.0  # until when the rate has no room for what was inflated
         self._scheduled = False
         self._to_decode = READ_PER_PASS
         self._waiting: deque[Reader] = deque()
@@ -84,25 +88,38 @@ class Backlog(Inflation):
             self._schedule()
 
     def _schedule(self) -> None:
-        if self._scheduled:
-            return
-        self._scheduled = True
-        if self.left > 0:
+        if not self._scheduled:
+            self._scheduled = True
             self._loop.call_soon(self._next_pass)
-        else:
-            # Not from within the timer: on uvloop, tasks woken there run before any socket is polled, and a neighbour
-            # would wait for inflating and handling together.
-            self._loop.call_later(-self.left / INFLATED_PER_SECOND, self._loop.call_soon, self._next_pass)
 
     def _next_pass(self) -> None:
+        wait = self._wait() if self.left <= 0 else 0.0
+        if wait > 0:
+            # Not from within the timer: on uvloop, tasks woken there run before any socket is polled, and a neighbour
+            # would wait for inflating and handling together.
+            self._loop.call_later(wait, self._loop.call_soon, self._go_on)
+        else:
+            self._go_on()
+
+    def _wait(self) -> float:
+        """How long the rate makes those wait who have used up an allowance."""
+        now = self._loop.time()
+        self._paid_until = max(now, self._paid_until) + (INFLATED_PER_PASS - self.left) / INFLATED_PER_SECOND
+        return self._paid_until - now - INFLATED_AHEAD / INFLATED_PER_SECOND
+
+    def _go_on(self) -> None:
         self._scheduled = False
         self.left = INFLATED_PER_PASS
         waiting = self._waiting
         try:
             for _ in range(min(len(waiting), READERS_PER_PASS)):
+                reader = waiting.popleft()
+                reader.go_on_reading()
                 if self.left <= 0:
+                    # It was interrupted in the middle of a message, and goes on first.
+                    if waiting and waiting[-1] is reader:
+                        waiting.rotate()
                     break
-                waiting.popleft().go_on_reading()
         finally:
             if waiting:
                 self._schedule()

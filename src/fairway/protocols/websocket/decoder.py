@@ -14,8 +14,9 @@ Between two calls, a decoder is in one of four states:
 * *Inside a message*: `_message` holds the parts that have arrived. Its `left` is the number of bytes that are missing
   from the current frame, or -1 between two frames.
 * *Pending*: one of three budgets is used up: the number of items, the memory of the messages, or the bytes that may be
-  inflated for now. Complete frames may lie in `_buffer`. The caller must pass new bytes to `keep`, and continue with
-  `decode(b"")`. Budgets are checked before each frame and not within frames, so the last message may exceed them.
+  inflated for now. Complete frames may lie in `_buffer`, and `_message` may be half inflated. The caller must pass new
+  bytes to `keep`, and continue with `decode(b"")`. The first two budgets are checked before each frame, so the last
+  message may exceed them; the third also within a message, after each `_INFLATED_AT_ONCE` bytes.
 * *Finished*: a `Close` or a `Failure` has been returned. All further input is ignored.
 
 `_buffer` keeps undecoded bytes only in the pending state, and while a header or a control frame is incomplete.
@@ -34,7 +35,7 @@ from math import inf
 from sys import getsizeof
 from typing import Any, TypeAlias
 
-from fairway.protocols.websocket.deflate import InflateError, Inflation, TooLarge, inflate
+from fairway.protocols.websocket.deflate import InflateError, Inflating, Inflation, TooLarge
 from fairway.protocols.websocket.events import Close, Failure, Ping, Pong
 from fairway.protocols.websocket.frames import (
     BINARY,
@@ -60,6 +61,10 @@ _new_utf8_decoder = getincrementaldecoder("utf-8")
 # Pieces shorter than this are joined at once: a list of tiny objects would take many times the memory of its content.
 _SMALL_PIECE = 1024
 
+# Pieces of this size stay in the processor's cache, so inflating a long message takes half the time. Nearly all
+# compressed messages are a single piece.
+_INFLATED_AT_ONCE = 1 << 16
+
 
 class _PeerError(Exception):
     """Carries a `Failure` from the place that finds a broken rule to `decode`, which reports it.
@@ -75,16 +80,29 @@ class _PeerError(Exception):
 class _Message:
     """An incomplete message. It exists only while a message is incomplete, so that a decoder at rest is small."""
 
-    __slots__ = ("compressed", "fin", "fragments", "left", "mask", "opcode", "parts", "seen", "size", "utf8")
+    __slots__ = (
+        "compressed",
+        "fin",
+        "fragments",
+        "inflating",
+        "left",
+        "mask",
+        "opcode",
+        "parts",
+        "seen",
+        "size",
+        "utf8",
+    )
 
     def __init__(self, opcode: int, compressed: bool) -> None:
         self.opcode = opcode
         self.compressed = compressed
         self.size = 0
         self.fragments = 0
-        self.parts: list[Any] = []  # str for uncompressed text, otherwise bytes
-        # A compressed text is inflated, and then checked, once it is complete. Inflating it piece by piece would keep a
-        # window of 32 KiB for each incomplete message.
+        self.parts: list[Any] = []  # str for text, unless it is still compressed, otherwise bytes
+        # A compressed message is inflated, and text is checked, once it has arrived. Inflating it as it arrives would
+        # keep a window of 32 KiB for each incomplete message.
+        self.inflating: Inflating | None = None
         self.utf8: IncrementalDecoder | None = None
         if opcode == TEXT and not compressed:
             self.utf8 = _new_utf8_decoder("strict")
@@ -338,8 +356,8 @@ class Decoder:
         if message.left == 0:
             # The frame is complete. If the budget for inflating is used up, `left` remains 0, so that the next call
             # comes here first, before it reads further bytes.
-            if message.fin and message.compressed and self.inflation is not None and self.inflation.left <= 0:
-                self.pending = True  # the message is complete, but must not be inflated now
+            if message.fin and message.compressed and not self._inflate(message):
+                self.pending = True  # the message has arrived, but must not be inflated further now
                 return stop
             message.left = -1
             if message.fin:
@@ -364,36 +382,41 @@ class Decoder:
         else:
             parts.append(piece)
 
-    def _complete(self, message: _Message) -> str | bytes:
-        """Join the pieces, and inflate a compressed message. An incomplete UTF-8 sequence at the end is an error."""
-        if message.utf8 is not None:
-            try:
-                return "".join((*message.parts, message.utf8.decode(b"", True)))
-            except UnicodeDecodeError:
-                raise _bad_utf8() from None
-        data: bytes = b"".join(message.parts)
-        if message.compressed:
-            data = self._inflate(data)
-            if message.opcode == TEXT:
-                try:
-                    return data.decode()
-                except UnicodeDecodeError:
-                    raise _bad_utf8() from None
-        return data
-
-    def _inflate(self, message: bytes) -> bytes:
-        inflation, max_message = self.inflation, self.limits[1]
+    def _inflate(self, message: _Message) -> bool:
+        """Inflate a message that has arrived, as far as the budget allows. True if nothing of it is left."""
+        inflation = self.inflation
         assert inflation is not None, "a compressed message is refused unless compression was negotiated"
         try:
-            data = inflate(message, max_message)
+            while inflation.left > 0:
+                if message.inflating is None:
+                    self._begin_inflating(message)
+                assert message.inflating is not None
+                piece = message.inflating.take(_INFLATED_AT_ONCE)
+                inflation.spend(len(piece))
+                self._append(message, piece)
+                if message.inflating.ended:
+                    return True
         except TooLarge:
-            # The message was inflated up to the limit before it was refused, so count this cost.
-            inflation.spend(max_message)
-            raise _too_big(max_message) from None
+            inflation.spend(_INFLATED_AT_ONCE)  # it was inflated up to the limit before it was refused
+            raise _too_big(self.limits[1]) from None
         except InflateError:
             raise _PeerError(INVALID_DATA, "compressed data cannot be read (RFC 7692 section 7.2.2)") from None
-        inflation.spend(len(data))
-        return data
+        return False
+
+    def _begin_inflating(self, message: _Message) -> None:
+        message.inflating = Inflating(b"".join(message.parts), self.limits[1])
+        message.parts = []
+        if message.opcode == TEXT:
+            message.utf8 = _new_utf8_decoder("strict")
+
+    def _complete(self, message: _Message) -> str | bytes:
+        """Join the pieces of a message. An incomplete UTF-8 sequence at its end is an error."""
+        if message.utf8 is None:
+            return b"".join(message.parts)
+        try:
+            return "".join((*message.parts, message.utf8.decode(b"", True)))
+        except UnicodeDecodeError:
+            raise _bad_utf8() from None
 
     def _control(self, opcode: int, payload: bytes, items: list[Item]) -> None:
         self.controls = True
@@ -460,8 +483,11 @@ class Decoder:
     @property
     def held_bytes(self) -> int:
         """How many bytes of incomplete frames and messages are kept. Bounded by the limits, unless `keep` is called."""
-        parts = self._message.parts if self._message is not None else ()
-        return len(self._buffer) + sum(map(len, parts))
+        message = self._message
+        if message is None:
+            return len(self._buffer)
+        compressed = 0 if message.inflating is None else message.inflating.held_bytes
+        return len(self._buffer) + compressed + sum(map(len, message.parts))
 
 
 _Limits: TypeAlias = tuple[int, int, int, int, float]

@@ -36,9 +36,9 @@ class TooLarge(Exception):
 
 
 class Inflation:
-    """A budget of bytes that one or more decoders may inflate for now. It is checked before each message.
+    """A budget of bytes that one or more decoders may inflate for now. It is checked before each piece of a message.
 
-    One MiB may be 1 KiB on the wire, and takes up to 10 ms to inflate. So a server shares one budget among many
+    One MiB may be 1 KiB on the wire, and takes 2 to 10 ms to inflate. So a server shares one budget among many
     decoders, and refills it from time to time.
     """
 
@@ -90,24 +90,51 @@ def encoder(level: int, min_bytes: int, window_bits: int = WINDOW_BITS) -> Defla
     return DeflateEncoder(level, min_bytes, window_bits)
 
 
-def inflate(data: bytes, max_bytes: int) -> bytes:
-    """Decompress a message. Raises `TooLarge` if it has more than `max_bytes`, and `InflateError` if it is malformed.
+class Inflating:
+    """One compressed message that is decompressed piece by piece.
 
-    A compression bomb is harmless: at most `max_bytes` + 1 bytes are decompressed.
+    While `ended` is false, `take` returns the next piece. It raises `TooLarge` once the message has more than
+    `max_bytes`, and `InflateError` if it is malformed. A compression bomb is harmless: no more than one byte beyond
+    `max_bytes` is decompressed. Until it has ended, the message needs a window of 32 KiB.
     """
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        message = inflater.decompress(data + _TAIL, max_bytes + 1)
-    except zlib.error as error:
-        raise InflateError(str(error)) from None
-    if len(message) > max_bytes or inflater.unconsumed_tail:
-        raise TooLarge
-    if inflater.unused_data not in (b"", _TAIL, b"\x00" + _TAIL):
-        # A final block is allowed, with an empty block behind it (section 7.2.3.4), but it must be the last one.
-        raise InflateError("data behind the final block")
-    if data and not inflater.eof and not _ends_with_a_block(inflater):
-        raise InflateError("the data ends inside a block")
-    return message
+
+    __slots__ = ("_inflater", "_is_empty", "_left", "_rest", "ended")
+
+    def __init__(self, data: bytes, max_bytes: int) -> None:
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._is_empty = not data
+        self._rest = data + _TAIL
+        self._left = max_bytes + 1
+        self.ended = False
+
+    def take(self, most: int) -> bytes:
+        """Decompress up to `most` bytes, fewer only at the end of the message."""
+        most = min(most, self._left)
+        try:
+            piece = self._inflater.decompress(self._rest, most)
+        except zlib.error as error:
+            raise InflateError(str(error)) from None
+        self._rest = self._inflater.unconsumed_tail
+        self._left -= len(piece)
+        if not self._left:
+            raise TooLarge
+        if len(piece) < most:
+            self._check_end()
+            self.ended = True
+        return piece
+
+    def _check_end(self) -> None:
+        inflater = self._inflater
+        if inflater.unused_data not in (b"", _TAIL, b"\x00" + _TAIL):
+            # A final block is allowed, with an empty block behind it (section 7.2.3.4), but it must be the last one.
+            raise InflateError("data behind the final block")
+        if not (self._is_empty or inflater.eof or _ends_with_a_block(inflater)):
+            raise InflateError("the data ends inside a block")
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes are not decompressed yet."""
+        return len(self._rest)
 
 
 def _ends_with_a_block(inflater: zlib._Decompress) -> bool:

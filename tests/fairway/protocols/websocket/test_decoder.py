@@ -26,7 +26,7 @@ from tests.fairway.protocols.websocket.wire import (
 )
 
 from fairway.protocols.websocket.decoder import Decoder
-from fairway.protocols.websocket.deflate import DeflateEncoder
+from fairway.protocols.websocket.deflate import DeflateEncoder, Inflation
 from fairway.protocols.websocket.events import Close, Failure, Ping, Pong
 from fairway.protocols.websocket.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 
@@ -404,6 +404,38 @@ def test_data_behind_the_final_block_is_refused() -> None:
 
 def test_compressed_text_that_is_not_utf8_is_refused() -> None:
     assert failure(compressed(b"\xed\xa0\x80"), deflate=True) == NOT_UTF8
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_a_long_message_is_inflated_only_as_far_as_the_budget_allows(opcode: int) -> None:
+    message = "a" * 299_999 + "é" if opcode == TEXT else b"a" * 300_001
+    data = message.encode() if isinstance(message, str) else message
+    inflation = Inflation(1)
+    decoder = Decoder(inflation=inflation)
+    turns = 0
+    items = decoder.decode(compressed(data, opcode=opcode) + text("behind"))
+    while decoder.pending:
+        assert items == []
+        turns += 1
+        spent = 1 - inflation.left
+        assert 0 < spent < 100_000
+        assert decoder.held_bytes >= spent
+        assert decoder.decode(b"") == []  # nothing without a budget
+        inflation.left = 1
+        items = decoder.decode(b"")
+    assert turns > 2
+    assert items == [message, "behind"]
+    assert decoder.is_at_rest
+
+
+def test_a_long_message_that_breaks_a_rule_at_its_end_is_refused_there() -> None:
+    inflation = Inflation(1)
+    decoder = Decoder(inflation=inflation)
+    assert decoder.decode(compressed(b"a" * 200_000 + b"\xff")) == []
+    while decoder.pending:
+        inflation.left = 1
+        items = decoder.decode(b"")
+    assert [plain(item) for item in items] == [(Failure, *NOT_UTF8)]
 
 
 def test_a_compression_bomb_is_refused() -> None:

@@ -15,9 +15,9 @@ from fairway.protocols.websocket.deflate import (
     WINDOW_BITS,
     DeflateEncoder,
     InflateError,
+    Inflating,
     TooLarge,
     encoder,
-    inflate,
     negotiate,
 )
 from fairway.protocols.websocket.frames import FIN, RSV1, binary_frame, text_frame
@@ -39,6 +39,16 @@ def split(sent: bytes) -> tuple[int, bytes]:
         start, length = 10, int.from_bytes(sent[2:10], "big")
     assert len(sent) == start + length
     return sent[0], sent[start:]
+
+
+def inflate(data: bytes, max_bytes: int, at_once: int = 64) -> bytes:
+    """The message, decompressed in pieces of this size."""
+    inflating = Inflating(data, max_bytes)
+    pieces: list[bytes] = []
+    while not inflating.ended:
+        pieces.append(inflating.take(at_once))
+        assert len(pieces[-1]) <= at_once
+    return b"".join(pieces)
 
 
 # --- negotiation
@@ -217,6 +227,25 @@ def test_one_byte_more_than_the_limit_is_too_large(limit: int) -> None:
     assert inflate(data, limit + 1) == b"z" * (limit + 1)
     with pytest.raises(TooLarge):
         inflate(data, limit)
+
+
+@given(st.binary(max_size=400), st.integers(1, 450))
+def test_the_size_of_the_pieces_makes_no_difference(message: bytes, at_once: int) -> None:
+    data = bytes(peer().encode(Frame(Opcode.BINARY, message)).data)
+    assert inflate(data, 400, at_once) == message
+
+
+def test_what_is_not_decompressed_yet_is_counted() -> None:
+    noise = zlib.compress(bytes(range(256)) * 8, 9)
+    data = bytes(peer().encode(Frame(Opcode.BINARY, noise * 4)).data)
+    inflating = Inflating(data, 1 << 20)
+    held = [inflating.held_bytes]
+    while not inflating.ended:
+        inflating.take(100)
+        held.append(inflating.held_bytes)
+    assert len(data) <= held[0] <= len(data) + 4
+    assert held == sorted(held, reverse=True)
+    assert held[-1] == 0
 
 
 def test_corrupt_data_is_named() -> None:
