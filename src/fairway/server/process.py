@@ -347,9 +347,11 @@ def _loop_factory(choice: LoopChoice) -> Callable[[], asyncio.AbstractEventLoop]
     if choice == "asyncio":
         return asyncio.new_event_loop
     try:
-        import uvloop
+        import uvloop  # noqa: F401  # it may be missing
     except ImportError:
         if choice == "uvloop":
             raise ConfigurationError("--loop uvloop: it is not installed; pip install uvloop, or use auto") from None
         return asyncio.new_event_loop
-    return uvloop.new_event_loop
+    from fairway.server.loops import Loop
+
+    return Loop

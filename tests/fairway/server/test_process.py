@@ -85,7 +85,8 @@ class Hello:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("loop", "module"), [("asyncio", "asyncio.unix_events"), ("uvloop", "uvloop"), ("auto", "uvloop")]
+    ("loop", "module"),
+    [("asyncio", "asyncio.unix_events"), ("uvloop", "fairway.server.loops"), ("auto", "fairway.server.loops")],
 )
 def test_run_serves_in_a_thread_until_it_is_told_to_stop(loop: Any, module: str):
     app = Hello()
