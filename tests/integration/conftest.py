@@ -80,3 +80,5 @@ async def start(
     yield begin
     for served in servers:
         await served.stop()
+        counters = served.context.counters
+        assert counters.requests == sum(counters.responses), "a request was not counted once when it ended"

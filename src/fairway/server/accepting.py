@@ -4,6 +4,9 @@ The cost of a connection depends on the application: eight may take one millisec
 queue up, every pass accepts some, and everything else in the loop waits for that. So a long pass halves the number, and
 a short pass adds one. That helps only if the new connections make the passes long. If the loop is busy with something
 else, accepting fewer would only keep clients waiting; hence `LEAST_RATE`.
+
+While a request is under way, shorter passes count as long: a page of Django takes nine or ten passes, most of which do
+next to nothing, from its first byte to its answer. That costs a storm of new connections little, because requests end.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ per second, because each pass has a fixed cost.
 
 LONG_PASS = 0.0025
 """Seconds from which a pass is long. Most clients are answered after three passes, and wait three times as long."""
+
+LONG_BESIDE_REQUESTS = 0.0006
+"""The same while requests are under way."""
 
 LEAST_RATE = 1000
 """Connections to accept per second, however long the passes take."""
@@ -32,13 +38,16 @@ class AcceptPace:
         self._began = 0.0
         self._more = False
 
-    def begin_pass(self, now: float) -> int:
-        """How many to accept in the pass that begins now: 1 to `MOST`. `now` is in seconds of a monotonic clock."""
+    def begin_pass(self, now: float, beside_requests: bool = False) -> int:
+        """How many to accept in the pass that begins now: 1 to `MOST`. `now` is in seconds of a monotonic clock.
+
+        `beside_requests` says whether any request is under way.
+        """
         took, self._began = now - self._began, now
         if not self._more:
             return self._most  # nobody was waiting, so the time since then does not matter
         self._more = False
-        if took > LONG_PASS:
+        if took > (LONG_BESIDE_REQUESTS if beside_requests else LONG_PASS):
             self._most = max(1, self._most // 2)
         elif self._most < MOST:
             self._most += 1

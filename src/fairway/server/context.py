@@ -82,6 +82,11 @@ class Counters(CounterSet):
         self.refused = self.address_refusals = 0
         self.responses = [0] * 10  # an application may send a status up to 999
 
+    @property
+    def has_open_requests(self) -> bool:
+        """Whether any HTTP request has begun, and its response is not complete."""
+        return self.requests > sum(self.responses)
+
     def statistics(self) -> Record:
         """All counters by name. Responses have one counter per class: `responses_2xx`, ..., `responses_none`."""
         numbers = dict(super().statistics())

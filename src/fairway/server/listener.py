@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Collection, Coroutine
 from functools import partial
 from math import inf
+from time import monotonic
 from typing import Any
 
 from fairway import running, whereabouts
@@ -165,7 +166,8 @@ class Server:
 
     def _accept(self, listening: socket.socket) -> None:
         pace = self._pace
-        most = pace.begin_pass(self.context.loop.time())
+        # The time of uvloop's own clock is a number of whole milliseconds.
+        most = pace.begin_pass(monotonic(), self.context.counters.has_open_requests)
         if self._room is not None:
             most = min(most, self._room(self.held))
             if not most:

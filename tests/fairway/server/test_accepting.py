@@ -5,14 +5,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairway.server.accepting import LEAST_RATE, LONG_PASS, MOST, AcceptPace
+from fairway.server.accepting import LEAST_RATE, LONG_BESIDE_REQUESTS, LONG_PASS, MOST, AcceptPace
 
 
-def storm(pace: AcceptPace, passes: int, cost: float, other: float = 0.0, now: float = 100.0) -> list[int]:
+def storm(
+    pace: AcceptPace, passes: int, cost: float, other: float = 0.0, now: float = 100.0, beside_requests: bool = False
+) -> list[int]:
     """Numbers accepted in each pass, if each connection costs so many seconds and whatever else the loop does."""
     numbers = []
     for _ in range(passes):
-        number = pace.begin_pass(now)
+        number = pace.begin_pass(now, beside_requests)
         pace.more_wait()
         numbers.append(number)
         now += number * cost + other
@@ -28,6 +30,15 @@ def test_expensive_ones_shorten_the_passes():
     assert numbers[0] == MOST
     assert max(numbers[1:]) * 0.0006 <= 2 * LONG_PASS
     assert sum(numbers[1:]) / 199 * 0.0006 <= LONG_PASS
+
+
+def test_passes_are_shorter_while_requests_are_under_way():
+    pace = AcceptPace()
+    numbers = storm(pace, 200, cost=0.0003, beside_requests=True)
+    assert sum(numbers[1:]) / 199 * 0.0003 <= LONG_BESIDE_REQUESTS
+    assert min(numbers) == 1
+    assert storm(pace, MOST + 1, cost=0.0003)[-1] == MOST
+    assert storm(AcceptPace(), 50, cost=0.00005, beside_requests=True) == [MOST] * 50
 
 
 def test_a_loop_that_is_busy_with_something_else_accepts_at_the_least_rate():
@@ -52,11 +63,11 @@ def test_after_a_storm_it_recovers():
     assert storm(pace, MOST + 1, cost=0.0001)[-1] == MOST
 
 
-@given(st.lists(st.tuples(st.floats(0, 10), st.booleans())))
-def test_it_is_always_between_one_and_the_most(passes: list[tuple[float, bool]]):
+@given(st.lists(st.tuples(st.floats(0, 10), st.booleans(), st.booleans())))
+def test_it_is_always_between_one_and_the_most(passes: list[tuple[float, bool, bool]]):
     pace, now = AcceptPace(), 0.0
-    for took, more in passes:
+    for took, more, beside_requests in passes:
         now += took
-        assert 1 <= pace.begin_pass(now) <= MOST
+        assert 1 <= pace.begin_pass(now, beside_requests) <= MOST
         if more:
             pace.more_wait()

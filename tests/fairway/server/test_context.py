@@ -119,6 +119,16 @@ async def test_an_error_of_the_application_is_logged_with_what_it_served(
     assert record.exc_info is not None
 
 
+async def test_requests_are_open_until_their_responses_are_counted(context: ServerContext) -> None:
+    counters = context.counters
+    assert not counters.has_open_requests
+    counters.requests += 2
+    counters.responses[2] += 1
+    assert counters.has_open_requests
+    counters.responses[0] += 1
+    assert not counters.has_open_requests
+
+
 async def test_what_a_server_counts_is_among_the_statistics_of_the_process(context: ServerContext) -> None:
     gc.collect()  # servers of other tests, which would go meanwhile
     before = process_statistics().counters["server"]
