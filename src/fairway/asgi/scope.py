@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -14,6 +15,8 @@ from fairway.protocols.http.request import Request
 SPEC_VERSION = "2.5"
 
 Address = tuple[str, int] | None
+
+_ANY = frozenset({"0.0.0.0", "::"})
 
 # All connections share this dict, which saves 280 bytes for each.
 _ASGI = {"version": "3.0", "spec_version": SPEC_VERSION}
@@ -77,6 +80,12 @@ def _address(name: Any) -> Address:
     if isinstance(name, tuple) and len(name) >= 2:
         return str(name[0]), int(name[1])
     return None
+
+
+def entrance_of(listening: socket.socket) -> Entrance | None:
+    """The entrance of all connections to this socket, without TLS. None if it listens on many addresses, or on none."""
+    name = _address(listening.getsockname())
+    return None if name is None or name[0] in _ANY else _plain(name)
 
 
 @functools.lru_cache(maxsize=64)

@@ -18,7 +18,7 @@ from typing import Any
 
 from fairway import running, whereabouts
 from fairway.asgi.lifespan import Lifespan
-from fairway.asgi.scope import UNKNOWN, Entrance, Origin
+from fairway.asgi.scope import UNKNOWN, Entrance, Origin, entrance_of
 from fairway.asgi.types import Application
 from fairway.logs import get_logger, switch_on
 from fairway.protocols.proxy import ProxyHeader
@@ -118,6 +118,7 @@ class Server:
         self._access_log = access_log
         self._room = room
         self._sockets: list[socket.socket] = []
+        self._entrances: dict[socket.socket, Entrance | None] = {}
         self._resuming: dict[socket.socket, asyncio.TimerHandle] = {}
         self._connecting: dict[asyncio.Future[Any], Coroutine[Any, Any, Any]] = {}
         self._accepted = 0
@@ -151,6 +152,7 @@ class Server:
                 # Accepted sockets inherit it: no system call for each connection.
                 listening.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
             self._sockets.append(listening)
+            self._entrances[listening] = entrance_of(listening)
             loop.add_reader(listening.fileno(), self._accept, listening)
 
     @property
@@ -173,7 +175,7 @@ class Server:
             if not most:
                 self._rest(listening, _TURN_SECONDS)  # it is another worker's turn
                 return
-        admission = self.context.admission
+        admission, entrance = self.context.admission, self._entrances[listening]
         kind = _Accepted if admission.addresses is None else _Counted
         for _ in range(most):
             try:
@@ -199,7 +201,7 @@ class Server:
                 self._handshakes.begin(accepted)
             else:
                 self._accepted += 1
-                self._connect(accepted)
+                self._connect(accepted, UNKNOWN if entrance is None else (peer[:2], entrance))
         pace.more_wait()
 
     def _has_place(self, accepted: socket.socket, peer: Any) -> bool:
@@ -304,6 +306,7 @@ class Server:
                 self.context.loop.remove_reader(listening.fileno())
         self._resuming.clear()
         self._sockets.clear()
+        self._entrances.clear()
 
     async def stop(self, timeout: float) -> None:  # noqa: ASYNC109  # a grace period: its end is no error
         """`end_connections`, then `end_lifespan`, even if the former is cancelled."""

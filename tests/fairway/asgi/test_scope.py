@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fairway.asgi.scope import Entrance, decoded_path, http_scope, origin, websocket_scope
+from fairway.asgi.scope import Entrance, decoded_path, entrance_of, http_scope, origin, websocket_scope
 from fairway.protocols.http1 import Http1Protocol, RequestHead
 
 NOWHERE = Entrance(None)
@@ -122,6 +122,30 @@ def test_connections_in_clear_text_to_one_address_share_what_is_known_of_it() ->
     one, other = [Transport(None, peername=("1.2.3.4", port), sockname=("6.7.8.9", 10)) for port in (5, 6)]
 
     assert origin(one)[1] is origin(other)[1]  # type: ignore[arg-type]
+
+
+class Listening:
+    def __init__(self, name: Any) -> None:
+        self._name = name
+
+    def getsockname(self) -> Any:
+        return self._name
+
+
+@pytest.mark.parametrize("name", [("127.0.0.1", 80), ("::1", 80, 0, 0)])
+def test_the_entrance_of_a_socket_is_known_if_it_listens_on_one_address(name: Any) -> None:
+    listening: Any = Listening(name)
+    entrance = entrance_of(listening)
+    assert entrance is not None
+    assert (entrance.server, entrance.tls) == (name[:2], None)
+    accepted: Any = Transport(None, peername=("1.2.3.4", 5), sockname=name)
+    assert origin(accepted)[1] is entrance
+
+
+@pytest.mark.parametrize("name", [("0.0.0.0", 80), ("::", 80, 0, 0), "/run/socket", b"\0abstract"])
+def test_it_is_not_known_if_there_are_many_or_none(name: Any) -> None:
+    listening: Any = Listening(name)
+    assert entrance_of(listening) is None
 
 
 def test_asgi_tls_the_extension_is_there_over_tls_and_nowhere_else() -> None:

@@ -2,8 +2,8 @@
 CONNECT, over HTTP/2 (RFC 8441 section 5).
 
 `check` and `check_connect` check the headers of a request, and return an `Offer`, or the `Refusal` to answer with.
-`accept_headers` returns the headers of the 101 response that accepts an offer. `agreed_headers` returns those of them
-that HTTP/2 needs, too. All are pure functions of lists of headers with lower-case names.
+`accept_lines` and `accept_headers` return what the 101 response that accepts an offer has, and `agreed_headers` what an
+acceptance over HTTP/2 has. All are pure functions of lists of headers with lower-case names.
 """
 
 from __future__ import annotations
@@ -139,24 +139,26 @@ def accept_key(key: bytes) -> bytes:
     return b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
 
 
-def accept_headers(offer: Offer, subprotocol: str | None, headers: Headers) -> Headers:
-    """The headers of the 101 response: those of the protocol, then the application's in their order."""
-    return [
-        (b"upgrade", b"websocket"),
-        (b"connection", b"Upgrade"),
-        (b"sec-websocket-accept", accept_key(offer.key)),
-        *agreed_headers(offer, subprotocol, headers),
-    ]
+def accept_lines(offer: Offer) -> bytes:
+    """The field lines of the 101 response that follow from the offer alone."""
+    lines = b"upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: " + accept_key(offer.key) + b"\r\n"
+    if offer.deflate is None:
+        return lines
+    return lines + b"sec-websocket-extensions: " + offer.deflate[0].encode("ascii") + b"\r\n"
+
+
+def accept_headers(subprotocol: str | None, headers: Headers) -> Headers:
+    """The other headers of the 101 response: the chosen subprotocol, then the application's in their order."""
+    if subprotocol is None:
+        return headers
+    return [(b"sec-websocket-protocol", subprotocol.encode("ascii")), *headers]
 
 
 def agreed_headers(offer: Offer, subprotocol: str | None, headers: Headers) -> Headers:
-    """The headers for the chosen subprotocol and extension, then the application's."""
-    own: Headers = []
-    if subprotocol is not None:
-        own.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
+    """The headers that accept an offer over HTTP/2: chosen subprotocol and extension, then the application's."""
     if offer.deflate is not None:
-        own.append((b"sec-websocket-extensions", offer.deflate[0].encode("ascii")))
-    return own + headers
+        headers = [(b"sec-websocket-extensions", offer.deflate[0].encode("ascii")), *headers]
+    return accept_headers(subprotocol, headers)
 
 
 def parse_extensions(values: list[bytes]) -> list[tuple[str, dict[str, str | None]]]:

@@ -29,7 +29,11 @@ class UpgradeHandshake(Handshake):
 
     def _agree(self, subprotocol: str | None, headers: Headers) -> None:
         try:
-            data = self._http.send_response(101, handshake.accept_headers(self._offer, subprotocol, headers))
+            data = self._http.send_response(
+                101,
+                handshake.accept_headers(subprotocol, headers),
+                default_headers=handshake.accept_lines(self._offer),
+            )
         except LocalProtocolError as error:
             raise ProtocolMisuse(str(error)) from None
         self._wire.append(data)
