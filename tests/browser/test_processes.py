@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import LOST, Open
 from tests.browser.driving import DEMO, DemoServer
 from tests.browser.test_chat import enter, expect_ready, expect_said, say
+from tests.browser.test_game import PICTURE
 from tests.services.local import end_broker
 
 from fairway.layers.local.place import default_place
@@ -57,3 +58,27 @@ def test_one_process_is_killed_and_the_others_clients_notice_nothing(servers: li
     expect_said(tom, "Which process are you in?", "The other one.", "Still here?", "Of course.")
     say(tom, "Back again.")
     expect(mira.locator(".bubble").last).to_have_text("Back again.")
+
+
+def test_all_processes_see_the_same_water_and_one_that_is_killed_takes_nobody_along(
+    servers: list[DemoServer], people: Open
+) -> None:
+    here, there = servers
+    mira = people(here, "Mira", expected=LOST)
+    tom = people(there, "Tom")
+    for page in (mira, tom):
+        page.goto("/game/in/regatta/")
+        expect(page.locator("[data-scores] .mine")).to_be_visible()
+    for page in (mira, tom):
+        expect(page.locator("[data-scores]")).to_contain_text("Mira")
+        expect(page.locator("[data-scores]")).to_contain_text("Tom")
+
+    here.kill()  # which has run the game: Mira was there first
+    expect(tom.locator("[data-scores]")).to_contain_text("Mira (away)", timeout=20_000)
+    tom.get_by_role("application").focus()
+    before = tom.evaluate(PICTURE)
+    tom.keyboard.down("ArrowUp")
+    tom.wait_for_function(f"before => {PICTURE} !== before", arg=before)
+    here.start()
+    expect(tom.locator("[data-scores]")).not_to_contain_text("(away)", timeout=20_000)
+    expect(mira.locator("[data-scores] li")).to_have_count(tom.locator("[data-scores] li").count())

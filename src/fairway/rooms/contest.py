@@ -7,7 +7,7 @@ long others are sure to see this process there (`fairway.layers.attendance.Stand
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fairway.layers.audiences import DIFF
@@ -26,7 +26,8 @@ class Contest:
         self.channel = ""
         self.first: str | None = None
         """The candidate that runs the room, as far as one knows."""
-        self.is_alone = True
+        self.others: Collection[str] = ()
+        """The other candidates."""
         self._layer = layer
         self._candidacy = Candidacy("")
         self._term = ""
@@ -53,7 +54,7 @@ class Contest:
             if not self.is_sure():
                 candidacy.lost()
             elif (step := candidacy.read(listed)) is not Next.ENTER:
-                self.is_alone = len(listed) == 1
+                self.others = listed.keys() - {self.channel}
                 self.first = first_of(listed)
                 return step is Next.RUN
             await self._layer.presence.track(

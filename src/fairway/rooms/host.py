@@ -129,7 +129,7 @@ class Host:
         if self.has_ended:
             return True
         # If there are visitors elsewhere, their process goes on with the room at once.
-        linger = self.room_class.linger if self._contest.is_alone else 0.0
+        linger = self.room_class.linger if not self._contest.others else 0.0
         return self._empty_since is not None and self.loop.time() >= self._empty_since + linger
 
     async def _wait(self) -> None:
@@ -143,7 +143,10 @@ class Host:
             alarm.cancel()
 
     async def _look(self) -> None:
+        known = self._contest.others
         may_run = await self._contest.look()
+        if self._runner is not None and any(name not in known for name in self._contest.others):
+            self._runner.save_soon()  # whoever has just come knows nothing
         if may_run and self._runner is None:
             self._begin()
         elif not may_run and self._runner is not None:
@@ -184,10 +187,10 @@ class Host:
         with contextlib.suppress(TimeoutError, *AWAY):
             async with asyncio.timeout(FAREWELL):
                 # In this order: whoever takes over has what was saved last.
-                if ran and not self._contest.is_alone:
+                if ran and self._contest.others:
                     await self._publish(SAVED, saved=self._restarts.saved)
                 await self._contest.withdraw()
-                if not self._contest.is_alone:
+                if self._contest.others:
                     await self._publish(LOOK)
 
     # Between hosts --------------------------------------------------------------------------------------------
@@ -196,14 +199,14 @@ class Host:
         await self.layer.group_send(self._contest.clock, {"type": kind, "from": self._contest.channel, **content})
 
     async def _publish_save(self, saved: Any) -> None:
-        if not self._contest.is_alone:
+        if self._contest.others:
             await self._publish(SAVED, saved=saved)
 
     async def _tell(self, pause: float | None) -> None:
         """The room has failed and begins again after a pause, or it has ended: tell all visitors."""
         kind, content = (ENDED, {}) if pause is None else (FAILED, {"again_in": pause})
         self._tell_visitors({"type": kind, "group": self.name, **content})
-        if not self._contest.is_alone:
+        if self._contest.others:
             await self._publish(kind, **content)
 
     def _tell_visitors(self, event: Message) -> None:

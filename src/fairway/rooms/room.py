@@ -77,7 +77,8 @@ class Room:
     def save(self) -> Any:
         """What the next process needs to go on, as something that a channel layer carries, or None if it needs nothing.
 
-        The last one is lost if the process is killed: what has happened since then has not happened.
+        Called every `save_every` seconds, when another process has visitors for the first time, and at the end. What
+        has happened since the last call is lost if the process is killed.
         """
         return None
 

@@ -69,6 +69,7 @@ class Runner:
         self._messages: deque[Any] = deque()
         self._woken = asyncio.Event()
         self._stopping = False
+        self._must_save = False
         self.task = self._loop.create_task(self._run())
 
     def put(self, message: Any) -> None:
@@ -77,6 +78,11 @@ class Runner:
             counters.dropped_messages += 1
             return
         self._messages.append(message)
+        self._woken.set()
+
+    def save_soon(self) -> None:
+        """Somebody needs what is saved: do not wait until it is time."""
+        self._must_save = True
         self._woken.set()
 
     async def stop(self) -> None:
@@ -117,7 +123,8 @@ class Runner:
                 await self._go_on(room, due)
                 counters.missed_ticks += steps.missed
                 steps.missed = 0
-            if (now := self._loop.time()) >= save_at:
+            if (now := self._loop.time()) >= save_at or self._must_save:
+                self._must_save = False
                 save_at = now + room.save_every
                 await self._save(room)
             await self._wait_until(min(steps.next_at, save_at))

@@ -154,7 +154,7 @@ async def test_who_leaves_hands_over_and_nothing_is_lost(site: Site) -> None:
     await until(lambda: runs(one))
     two = site.host()
     await two.send("before")
-    await until(lambda: messages(one) == 1 and not one._contest.is_alone)
+    await until(lambda: messages(one) == 1 and one._contest.others)
     await one.send("at the end")
     await until(lambda: messages(one) == 2)
     count = Tally.living[0].count
@@ -162,6 +162,20 @@ async def test_who_leaves_hands_over_and_nothing_is_lost(site: Site) -> None:
     await until(lambda: runs(two))
     assert Tally.living[0].heard == ["before", "at the end"]
     assert Tally.living[0].saved["count"] >= count
+
+
+class Careless(Tally):
+    save_every = 3600
+
+
+async def test_whoever_comes_knows_soon_what_was_saved(site: Site) -> None:
+    one = site.host(Careless)
+    await one.send("before")
+    await until(lambda: messages(one) == 1)
+    two = site.host(Careless)
+    await until(lambda: two._restarts.saved is not None)
+    assert two._restarts.saved["heard"] == ["before"]
+    assert one._restarts.saved == two._restarts.saved
 
 
 async def test_who_is_cut_off_stops_before_another_one_begins(site: Site) -> None:
@@ -242,7 +256,7 @@ async def test_visitors_of_all_processes_are_told_that_the_room_has_failed(site:
         one.add("visitor", [FAILED])
         visitors.append(new_member(one.layer.hub, "visitor"))
         await until(lambda: any(map(runs, site.hosts)))
-    await until(lambda: not site.hosts[0]._contest.is_alone)
+    await until(lambda: site.hosts[0]._contest.others)
     await site.hosts[1].send("fail")
     for visitor in visitors:
         assert await told(visitor) == [{"type": FAILED, "group": "room", "again_in": 0.5}]
@@ -255,7 +269,7 @@ async def test_a_room_that_has_ended_ends_in_all_processes(site: Site) -> None:
     two = site.host(Ending)
     two.add("visitor", [ENDED])
     visitor = new_member(two.layer.hub, "visitor")
-    await until(lambda: not one._contest.is_alone)
+    await until(lambda: one._contest.others)
     await one.send("fail")
     await asyncio.wait([one.task, two.task])
     assert (one.has_ended, two.has_ended) == (True, True)
