@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import languages  # noqa: E402
+from chinese_search import SearchChinese  # noqa: E402
 
 from fairway import __version__  # noqa: E402
 
@@ -58,5 +59,6 @@ def rewrite_links(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> None:
+    app.add_search_language(SearchChinese)
     app.connect("config-inited", choose_pages)
     app.connect("source-read", rewrite_links)

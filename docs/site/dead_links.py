@@ -12,6 +12,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+SOURCES = "_modules"
+"""The folder of the sources that viewcode shows. Properties and names from other modules have no place there."""
+
 
 class Page(HTMLParser):
     """The links of a page, and the ids that links may name."""
@@ -32,18 +35,26 @@ class Page(HTMLParser):
 
 def dead_links(site: Path) -> Iterator[str]:
     """One line for each link that leads to no file of the site, or to no place of its page."""
-    pages = {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
+    site = site.resolve()
+    pages = {path: Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
     for path, page in pages.items():
         for link in page.links:
-            parts = urlsplit(link)
-            if parts.scheme or parts.netloc:
-                continue
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            place = unquote(parts.fragment)
-            if not target.exists():
-                yield f"{path.relative_to(site.resolve())}: {link}: no such file"
-            elif place and target in pages and place not in pages[target].ids:
-                yield f"{path.relative_to(site.resolve())}: {link}: no such place"
+            if missing := what_is_missing(link, path, pages):
+                yield f"{path.relative_to(site)}: {link}: no such {missing}"
+
+
+def what_is_missing(link: str, path: Path, pages: dict[Path, Page]) -> str | None:
+    """`file` or `place`, if the link of the page at `path` needs one that is not there."""
+    parts = urlsplit(link)
+    if parts.scheme or parts.netloc:
+        return None
+    target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+    if not target.exists():
+        return "file"
+    place = unquote(parts.fragment)
+    if not place or target not in pages or SOURCES in (*path.parts, *target.parts):
+        return None
+    return None if place in pages[target].ids else "place"
 
 
 def main(site: str) -> int:

@@ -92,3 +92,9 @@ def test_a_link_of_the_built_site_that_leads_nowhere_is_found(tmp_path: Path) ->
     )
     (tmp_path / "b.html").write_text('<p id="there"><a href="https://example.com/x">x</a> <img src="a.html">')
     assert sorted(dead_links(tmp_path)) == ["a.html: b.html#here: no such place", "a.html: c.html: no such file"]
+
+
+def test_sphinx_indexes_chinese_by_pairs_and_latin_words_as_they_are() -> None:
+    pytest.importorskip("sphinx", reason="needs `make docs`' packages")
+    words = importlib.import_module("chinese_search").words
+    assert words("通道层（channel layer）在 HTTP/2 上") == ["通道", "道层", "channel", "layer", "在", "HTTP", "2", "上"]
