@@ -161,6 +161,19 @@ METRICS: tuple[Metric, ...] = (
         "fairway_layer_outages_total", "counter", "How often what a layer needs went away.",
         _counter("backplane", "outages"),
     ),
+    Metric("fairway_rooms", "gauge", "Rooms that run in this process.", _counter("rooms", "running")),
+    Metric(
+        "fairway_room_failures_total", "counter", "Errors that ended or restarted a room.",
+        _counter("rooms", "failures"),
+    ),
+    Metric(
+        "fairway_room_missed_ticks_total", "counter", "Ticks that late rooms have left out.",
+        _counter("rooms", "missed_ticks"),
+    ),
+    Metric(
+        "fairway_room_dropped_messages_total", "counter", "Messages to rooms that were behind, or had not begun.",
+        _counter("rooms", "dropped_messages"),
+    ),
     Metric(
         "fairway_loop_lag_seconds", "gauge", "The longest that the event loop was late, lately or now.",
         lambda figures: figures["loop_lag"],

@@ -34,6 +34,10 @@ FIGURES: dict[str, Any] = {
         "layers": {"groups": 2, "memberships": 5, "dropped_messages": 0},
         "backplane": {"published": 3, "received": 4, "outages": 1},
         "delivery": {"detours": 0},
+        "rooms": {
+            "dropped_messages": 0, "failed_messages": 0, "failures": 1, "missed_ticks": 6, "running": 2, "ticks": 8,
+            "unpublished": 0,
+        },
     },
     "up": {'channel layer "Own\\Layer\n"': True},
     "unused": [],
@@ -74,6 +78,8 @@ def test_every_metric_is_there_for_every_process() -> None:
     assert found["fairway_outbox_bytes"][1] == ({"worker": "3"}, 900)
     assert found["fairway_layer_up"][0] == ({"worker": "0", "layer": '"Own\\Layer\n"'}, 1)
     assert found["fairway_layer_lag_seconds"][0] == ({"worker": "0", "layer": '"Own\\Layer\n"'}, 0.75)
+    assert found["fairway_rooms"][1] == ({"worker": "3"}, 2)
+    assert found["fairway_room_missed_ticks_total"][0] == ({"worker": "0"}, 6)
 
 
 def test_a_process_that_has_told_nothing_yet_counts_only_as_a_process() -> None:
@@ -86,7 +92,7 @@ def test_a_process_that_has_told_nothing_yet_counts_only_as_a_process() -> None:
 def test_a_process_without_a_layer_has_no_metrics_of_one() -> None:
     figures = {**FIGURES, "counters": {"server": FIGURES["counters"]["server"]}, "up": {}, "lag": {}}
     found = samples(Overview(wanted=1, processes=(process(0, figures=figures),)))
-    assert not [name for name in found if name.startswith("fairway_layer")]
+    assert not [name for name in found if name.startswith(("fairway_layer", "fairway_room"))]
 
 
 def test_counters_and_only_they_are_totals() -> None:
