@@ -69,6 +69,8 @@ def strings() -> dict[str, str]:
         "draw": _("A draw: {names}, {score} each"),
         "noWinner": _("Nobody got a buoy this time."),
         "between": _(", "),
+        "won": _("{names}: {score}"),
+        "nobody": _("Nobody"),
         "copied": _("Link copied."),
         "failed": _("The game has stopped. It starts again in a moment."),
         "tenLeft": _("Ten seconds left."),

@@ -152,4 +152,4 @@ def test_between_two_rounds_the_result_is_shown(server: DemoServer, people: Open
     expect(page.locator("[data-winner]")).to_have_text("Bot wins with 9!")
     expect(page.locator("[data-ranking] li")).to_have_text(["Bot9", "Tom (you)4"])
     expect(page.locator("[data-next]")).to_contain_text("Next round in")
-    expect(page.locator("[data-rounds]")).to_contain_text("Round 1")
+    expect(page.locator("[data-rounds] li")).to_have_text(["Round 1Bot: 9"])

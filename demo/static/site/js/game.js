@@ -150,16 +150,23 @@ function tellChanges(old, next) {
   else if (gone) announce(format(strings.leftGame, { name: nameOf(gone) }));
 }
 
-function outcome({ ranking }) {
+// Who won, and with which score; nobody with none.
+function winners({ ranking }) {
   const best = ranking.length ? ranking[0][2] : 0;
-  if (!best) return strings.noWinner;
-  const winners = ranking.filter(([, , score]) => score === best);
-  if (winners.length > 1) {
-    const names = winners.map(([id, name]) => nameOf({ id, name })).join(strings.between);
-    return format(strings.draw, { names, score: best });
-  }
-  const [[id, name]] = winners;
-  return id === me ? format(strings.youWin, { score: best }) : format(strings.wins, { name: nameOf({ id, name }), score: best });
+  const first = ranking.filter(([, , score]) => best && score === best);
+  return { score: best, ids: first.map(([id]) => id), names: first.map(([id, name]) => nameOf({ id, name })).join(strings.between) };
+}
+
+function outcome(round) {
+  const { score, ids, names } = winners(round);
+  if (!score) return strings.noWinner;
+  if (ids.length > 1) return format(strings.draw, { names, score });
+  return ids[0] === me ? format(strings.youWin, { score }) : format(strings.wins, { name: names, score });
+}
+
+function summary(round) {
+  const { score, names } = winners(round);
+  return score ? format(strings.won, { names, score }) : strings.nobody;
 }
 
 // Lists
@@ -179,7 +186,7 @@ function showCrew() {
   find("scores").replaceChildren(...ranked.map(({ id, name, score, away }) => row(id, name, score, away)));
   find("rounds-card").hidden = crew.results.length === 0;
   find("rounds").replaceChildren(...crew.results.map((each) => (
-    element("li", {}, element("span", { class: "muted" }, format(strings.round, { number: each.number })), element("span", {}, outcome(each)))
+    element("li", {}, element("span", { class: "muted" }, format(strings.round, { number: each.number })), element("span", {}, summary(each)))
   )));
   const isFull = me !== null && !byId.has(me);
   say(find("full"), isFull ? strings.full : "");
