@@ -11,12 +11,8 @@ from fairway.layers.backplane import (
     BackplaneStatistics,
     Events,
     Followers,
-    Keep,
-    Page,
-    Position,
     QueueFull,
     Refused,
-    Streams,
     Unavailable,
 )
 from fairway.layers.kept import Kept
@@ -27,6 +23,7 @@ from fairway.layers.local.place import Place
 from fairway.layers.local.presence import LocalPresence
 from fairway.layers.local.protocol import Answer, Ask
 from fairway.layers.local.readers import Readers
+from fairway.layers.local.streams import LocalStreams
 
 LONGEST_PAUSE = 1.0
 """Most seconds between two attempts to reach the broker, which is on this machine and starts in a moment."""
@@ -47,7 +44,7 @@ class LocalBackplane(Backplane):
         self.statistics = BackplaneStatistics()
         self.followers = _Followers(self)
         self.presence = LocalPresence(self.call, linger)
-        self.streams = _Streams(self)
+        self.streams = LocalStreams(self.call, lambda: self.statistics)
         self._place = place
         self._prefix = prefix
         self._start_broker = start_broker
@@ -240,28 +237,3 @@ class _Followers(Followers):
     async def all(self) -> Sequence[tuple[str, str, float]]:
         _, _, body = await self._backplane.call(protocol.frame(Ask.FOLLOWING))
         return protocol.read_followers(body)
-
-
-class _Streams(Streams):
-    def __init__(self, backplane: LocalBackplane) -> None:
-        self._backplane = backplane
-
-    async def append(self, subject: str, data: bytes, keep: Keep, key: str = "") -> Position:
-        _, _, body = await self._backplane.call(protocol.append(subject, data, keep, key))
-        self._backplane.statistics.published += 1
-        return protocol.read_position(body)
-
-    async def read(self, subject: str, after: Position | float | None, limit: int) -> Page[bytes]:
-        _, _, body = await self._backplane.call(protocol.read(subject, after, limit))
-        return protocol.read_page(body)
-
-    async def tops(self, subjects: Sequence[str]) -> Sequence[Position]:
-        found: list[Position] = []
-        for frame in protocol.names(Ask.TOPS, subjects):
-            _, _, body = await self._backplane.call(frame)
-            found += protocol.read_positions(body)
-        return found
-
-    async def changes(self) -> str:
-        _, _, body = await self._backplane.call(protocol.frame(Ask.CHANGES))
-        return str(protocol.number(body))

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from fairway.layers.backplane import Keep, Page, Present, QueueFull, Refused, Unavailable
 from fairway.layers.blocking import Pool, remaining, send_all
 from fairway.layers.interests import subject_of
-from fairway.layers.local import protocol
+from fairway.layers.local import history_frames, presence_frames, protocol
 from fairway.layers.local.connecting import NO_BROKER
+from fairway.layers.local.fields import ProtocolError
 from fairway.layers.local.place import Misplaced, Place
-from fairway.layers.local.protocol import Answer, Ask, Decoder, ProtocolError
+from fairway.layers.local.protocol import Answer, Ask, Decoder
 from fairway.layers.tracks import Since
 
 # The answers that arrive in the order of the questions.
@@ -77,13 +78,13 @@ class BlockingLocal:
         return [queue for following, queue, _ in protocol.read_followers(rows) if following == group]
 
     def append_to_group(self, group: str, data: bytes, keep: Keep, key: str, deadline: float) -> Sequence[str]:
-        questions = protocol.frame(Ask.FOLLOWING, group) + protocol.append(subject_of(group), data, keep, key)
+        questions = protocol.frame(Ask.FOLLOWING, group) + history_frames.append(subject_of(group), data, keep, key)
         (_, _, rows), _ = self._ask(questions, 2, deadline)
         return [queue for following, queue, _ in protocol.read_followers(rows) if following == group]
 
     def read(self, subject: str, after: Since, limit: int, deadline: float) -> Page[bytes]:
-        ((_, _, body),) = self._ask(protocol.read(subject, after, limit), 1, deadline)
-        return protocol.read_page(body)
+        ((_, _, body),) = self._ask(history_frames.read(subject, after, limit), 1, deadline)
+        return history_frames.read_page(body)
 
     def push(self, queue: str, data: bytes, capacity: int, expiry: float, deadline: float) -> None:
         ((answer, _, _),) = self._ask(protocol.push(queue, data, capacity, expiry), 1, deadline)
@@ -92,7 +93,7 @@ class BlockingLocal:
 
     def present(self, subject: str, deadline: float) -> Sequence[Present]:
         ((_, _, body),) = self._ask(protocol.frame(Ask.PRESENT, subject), 1, deadline)
-        return protocol.read_listed(body)
+        return presence_frames.read_listed(body)
 
     def count(self, subject: str, deadline: float) -> int:
         ((_, _, body),) = self._ask(protocol.frame(Ask.COUNT, subject), 1, deadline)

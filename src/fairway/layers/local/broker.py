@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 
 from fairway.layers.engine import Engine
-from fairway.layers.local import protocol
+from fairway.layers.local import history_frames, protocol
 from fairway.layers.local.listening import Listening
 from fairway.layers.local.peer import Peer, Phase
 from fairway.layers.local.place import Place
@@ -236,11 +236,11 @@ def _histories(engine: Engine, now: float) -> Iterator[bytes]:
     """The frames that hand over an engine's histories."""
     histories = engine.histories
     for subject, top, ends_at in histories.epochs():
-        yield protocol.epoch(subject, top, ends_at - now)
+        yield history_frames.epoch(subject, top, ends_at - now)
     for subject, expires_at, message in histories.messages():
-        yield protocol.kept(subject, expires_at - now, message)
+        yield history_frames.kept(subject, expires_at - now, message)
     for subject, key, until, place in histories.remembered():
-        yield protocol.key(subject, key, until - now, place)
+        yield history_frames.key(subject, key, until - now, place)
 
 
 class _Patience:

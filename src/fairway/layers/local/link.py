@@ -14,7 +14,8 @@ from typing import Protocol, TypeAlias
 from fairway.layers.backplane import BackplaneStatistics, Refused
 from fairway.layers.link import ServiceLink
 from fairway.layers.local import protocol
-from fairway.layers.local.protocol import Answer, Ask, Decoder, ProtocolError
+from fairway.layers.local.fields import ProtocolError
+from fairway.layers.local.protocol import Answer, Ask, Decoder
 
 Frame: TypeAlias = tuple[Answer, str, bytes]
 

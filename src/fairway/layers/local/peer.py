@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import time
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
-from fairway.layers.backplane import QueueFull
 from fairway.layers.engine import Engine
-from fairway.layers.leases import TooMuch
 from fairway.layers.local import protocol
+from fairway.layers.local.answering import Histories, Holder, Queues
+from fairway.layers.local.fields import ProtocolError
 from fairway.layers.local.place import Misplaced
-from fairway.layers.local.protocol import Ask, Decoder, ProtocolError
+from fairway.layers.local.protocol import Ask, Decoder
 
 MOST_SUBJECTS = 500_000
-MOST_READERS = 10_000
-MOST_FOLLOWERS = 10_000
 MOST_WAITING_BYTES = 32 * 1024 * 1024
-"""Bounds for one peer. The bound of followers is for one prefix. A peer with more waiting bytes is disconnected."""
-
-PUT_BACK_EXPIRY = 60.0
-
-TOO_MANY = "too many are present in it to be listed"
+"""Bounds for one peer. A peer with more waiting bytes is disconnected."""
 
 
 class Phase(enum.Enum):
@@ -58,138 +51,6 @@ class Owner(Protocol):
         """The connection has ended."""
 
 
-class _Reader:
-    """A peer's wait for one message of a queue. (`fairway.layers.engine.Reader`)"""
-
-    __slots__ = ("_queue", "_readers")
-
-    def __init__(self, readers: _Readers, queue: str) -> None:
-        self._readers = readers
-        self._queue = queue
-
-    def take(self, data: bytes) -> None:
-        self._readers.forget(self._queue, self)
-        self._readers.tell(protocol.frame(protocol.Answer.ITEM, self._queue, data))
-
-
-class _Readers:
-    """The messages of queues that one peer waits for."""
-
-    def __init__(self, engine: Engine, tell: Callable[[bytes], None]) -> None:
-        self.tell = tell
-        self._engine = engine
-        self._by_queue: dict[str, list[_Reader]] = {}
-        self._count = 0
-
-    def add(self, queue: str) -> None:
-        if self._count >= MOST_READERS:
-            raise ProtocolError(f"more than {MOST_READERS} readers")
-        reader = _Reader(self, queue)
-        self._by_queue.setdefault(queue, []).append(reader)
-        self._count += 1
-        self._engine.pull(queue, reader, time.monotonic())
-
-    def stop(self, queue: str) -> None:
-        """Wait for one message fewer. Does nothing if there is none to wait for: it is on its way."""
-        readers = self._by_queue.get(queue)
-        if readers:
-            self._engine.stop_waiting(queue, readers[-1])
-            self.forget(queue, readers[-1])
-
-    def forget(self, queue: str, reader: _Reader) -> None:
-        readers = self._by_queue[queue]
-        readers.remove(reader)
-        self._count -= 1
-        if not readers:
-            del self._by_queue[queue]
-
-    def end(self) -> None:
-        for queue, readers in self._by_queue.items():
-            for reader in readers:
-                self._engine.stop_waiting(queue, reader)
-
-
-class _Holder:
-    """The lease of one peer, once it has renewed one."""
-
-    def __init__(self, engine: Engine, tell: Callable[[bytes], None]) -> None:
-        self._leases = engine.leases
-        self._tell = tell
-        self._process = ""
-        self._term = 0
-        self._linger = 0.0
-
-    def renew(self, process: str, body: bytes) -> None:
-        term, ttl, self._linger, swept_within, begins, judges = protocol.read_renew(body)
-        now = time.monotonic()
-        if begins:
-            self._leases.begin(process, term, now + ttl)
-        stands = begins or self._leases.renew(process, term, now + ttl, now)
-        if stands:
-            self._process, self._term = process, term
-        departed = self._leases.departed(now, swept_within) if judges and stands else ()
-        self._tell(protocol.renewed(stands, departed))
-
-    def enter(self, subject: str, body: bytes) -> None:
-        term, entries = protocol.read_enter(body)
-        try:
-            self._leases.enter(self._process, term, subject, entries)
-        except TooMuch as error:
-            self._tell(protocol.refused(str(error)))
-        else:
-            self._tell(protocol.done())
-
-    def depart(self, subject: str, body: bytes) -> None:
-        term, keys = protocol.read_depart(body)
-        self._leases.leave(self._process, term, subject, keys)
-        self._tell(protocol.done())
-
-    def list(self, subject: str) -> None:
-        try:
-            self._tell(protocol.listed(self._leases.present(subject, time.monotonic())))
-        except ValueError:
-            self._tell(protocol.refused(TOO_MANY))
-
-    def count(self, subject: str) -> None:
-        self._tell(protocol.done(self._leases.count(subject, time.monotonic())))
-
-    def sweep(self, process: str, body: bytes) -> None:
-        self._leases.sweep(process, protocol.read_sweep(body), time.monotonic())
-        self._tell(protocol.done())
-
-    def end(self) -> None:
-        """The connection has ended, and with it the process, as far as one can see."""
-        self._leases.shorten(self._process, self._term, time.monotonic() + self._linger)
-
-
-class _Histories:
-    """What one peer asks of histories."""
-
-    __slots__ = ("_engine", "_tell")
-
-    def __init__(self, engine: Engine, tell: Callable[[bytes], None]) -> None:
-        self._engine = engine
-        self._tell = tell
-
-    def append(self, name: str, body: bytes) -> None:
-        data, keep, key = protocol.read_append(body)
-        place, message = self._engine.keep(name, data, keep, key, time.monotonic(), time.time())
-        if message is not None:
-            self._engine.publish(name, protocol.post(name, message))
-        self._tell(protocol.position(place))
-
-    def read(self, name: str, body: bytes) -> None:
-        after, limit = protocol.read_read(body)
-        self._tell(protocol.page(self._engine.histories.read(name, after, limit, time.monotonic())))
-
-    def tops(self, body: bytes) -> None:
-        now, histories = time.monotonic(), self._engine.histories
-        self._tell(protocol.positions(histories.top(subject, now) for subject in protocol.read_names(body)))
-
-    def changes(self) -> None:
-        self._tell(protocol.done(self._engine.histories.changes % 2**32))
-
-
 class Peer(asyncio.Protocol):
     """A connection, from `connection_made` to `connection_lost`. (`fairway.layers.engine.Subscriber`)"""
 
@@ -208,9 +69,9 @@ class Peer(asyncio.Protocol):
 
     def _serve(self, engine: Engine) -> None:
         self._engine = engine
-        self._readers = _Readers(engine, self.tell)
-        self._holder = _Holder(engine, self.tell)
-        self.histories = _Histories(engine, self.tell)
+        self.queues = Queues(engine, self.tell)
+        self.holder = Holder(engine, self.tell)
+        self.histories = Histories(engine, self.tell)
 
     # Being told -----------------------------------------------------------------------------------------------
 
@@ -296,8 +157,8 @@ class Peer(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         for subject in self.subjects:
             self._engine.unsubscribe(self, subject)
-        self._readers.end()
-        self._holder.end()
+        self.queues.end()
+        self.holder.end()
         self.phase = Phase.LEFT
         self._owner.gone(self)
 
@@ -331,46 +192,9 @@ class Peer(asyncio.Protocol):
             self.subjects.discard(subject)
         self.tell(protocol.done())
 
-    def _push(self, name: str, body: bytes) -> None:
-        capacity, expiry, data = protocol.read_push(body)
-        try:
-            self._engine.push(name, data, capacity, expiry, time.monotonic())
-        except QueueFull:
-            self.tell(protocol.frame(protocol.Answer.FULL))
-        else:
-            self.tell(protocol.done())
-
-    def _pull(self, name: str, body: bytes) -> None:
-        self._readers.add(name)
-
-    def _stop(self, name: str, body: bytes) -> None:
-        self._readers.stop(name)
-
-    def _put_back(self, name: str, body: bytes) -> None:
-        try:
-            self._engine.push_back(name, protocol.read_put_back(body), time.monotonic() + PUT_BACK_EXPIRY)
-        except QueueFull as error:  # it could not have taken so much
-            raise ProtocolError(str(error)) from None
-
     def _empty(self, name: str, body: bytes) -> None:
         self._engine.flush()
         self.tell(protocol.done())
-
-    def _follow(self, name: str, body: bytes) -> None:
-        seconds, queue = protocol.read_follow(body)
-        now = time.monotonic()
-        if self._engine.follower_count >= MOST_FOLLOWERS:
-            self.tell(protocol.refused(f"{MOST_FOLLOWERS} queues can be in groups, and no more"))
-        else:
-            self._engine.follow(name, queue, seconds, now)
-            self.tell(protocol.done())
-
-    def _unfollow(self, name: str, body: bytes) -> None:
-        self._engine.unfollow(name, body.decode("ascii", "replace"))
-        self.tell(protocol.done())
-
-    def _following(self, name: str, body: bytes) -> None:
-        self.tell(protocol.followers(self._engine.following(time.monotonic(), name or None)))
 
     def _leave(self, name: str, body: bytes) -> None:
         self.phase = Phase.LEFT
@@ -381,20 +205,20 @@ _HANDLERS: Mapping[Ask, Callable[[Peer, str, bytes], None]] = {
     Ask.PUBLISH: Peer._publish,
     Ask.SUBSCRIBE: Peer._subscribe,
     Ask.UNSUBSCRIBE: Peer._unsubscribe,
-    Ask.PUSH: Peer._push,
-    Ask.PULL: Peer._pull,
-    Ask.STOP: Peer._stop,
-    Ask.PUT_BACK: Peer._put_back,
+    Ask.PUSH: lambda peer, name, body: peer.queues.push(name, body),
+    Ask.PULL: lambda peer, name, body: peer.queues.pull(name),
+    Ask.STOP: lambda peer, name, body: peer.queues.stop(name),
+    Ask.PUT_BACK: lambda peer, name, body: peer.queues.put_back(name, body),
     Ask.FLUSH: Peer._empty,
-    Ask.FOLLOW: Peer._follow,
-    Ask.UNFOLLOW: Peer._unfollow,
-    Ask.FOLLOWING: Peer._following,
-    Ask.RENEW: lambda peer, name, body: peer._holder.renew(name, body),
-    Ask.ENTER: lambda peer, name, body: peer._holder.enter(name, body),
-    Ask.DEPART: lambda peer, name, body: peer._holder.depart(name, body),
-    Ask.PRESENT: lambda peer, name, body: peer._holder.list(name),
-    Ask.COUNT: lambda peer, name, body: peer._holder.count(name),
-    Ask.SWEEP: lambda peer, name, body: peer._holder.sweep(name, body),
+    Ask.FOLLOW: lambda peer, name, body: peer.queues.follow(name, body),
+    Ask.UNFOLLOW: lambda peer, name, body: peer.queues.unfollow(name, body),
+    Ask.FOLLOWING: lambda peer, name, body: peer.queues.following(name),
+    Ask.RENEW: lambda peer, name, body: peer.holder.renew(name, body),
+    Ask.ENTER: lambda peer, name, body: peer.holder.enter(name, body),
+    Ask.DEPART: lambda peer, name, body: peer.holder.depart(name, body),
+    Ask.PRESENT: lambda peer, name, body: peer.holder.list(name),
+    Ask.COUNT: lambda peer, name, body: peer.holder.count(name),
+    Ask.SWEEP: lambda peer, name, body: peer.holder.sweep(name, body),
     Ask.PING: lambda peer, name, body: peer.tell(protocol.done()),
     Ask.APPEND: lambda peer, name, body: peer.histories.append(name, body),
     Ask.READ: lambda peer, name, body: peer.histories.read(name, body),

@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from fairway.layers.backplane import Departed, Presence, Present, Refused, Renewal
-from fairway.layers.local import protocol
+from fairway.layers.local import presence_frames, protocol
 from fairway.layers.local.link import Frame
 from fairway.layers.local.protocol import Ask
 
@@ -25,17 +25,17 @@ class LocalPresence(Presence):
 
     async def enter(self, subject: str, entries: Mapping[str, bytes], term: int) -> None:
         try:
-            frame = protocol.enter(subject, term, entries)
+            frame = presence_frames.enter(subject, term, entries)
         except ValueError as error:
             raise Refused(str(error)) from None
         await self._call(frame)
 
     async def leave(self, subject: str, keys: Collection[str], term: int) -> None:
-        await self._call(protocol.depart(subject, term, keys))
+        await self._call(presence_frames.depart(subject, term, keys))
 
     async def present(self, subject: str) -> Sequence[Present]:
         _, _, body = await self._call(protocol.frame(Ask.PRESENT, subject))
-        return protocol.read_listed(body)
+        return presence_frames.read_listed(body)
 
     async def count(self, subject: str) -> int:
         _, _, body = await self._call(protocol.frame(Ask.COUNT, subject))
@@ -51,9 +51,9 @@ class LocalPresence(Presence):
         return Renewal(self._term, departed)
 
     async def sweep(self, departed: Departed) -> None:
-        await self._call(protocol.sweep(departed.process, departed.term))
+        await self._call(presence_frames.sweep(departed.process, departed.term))
 
     async def _renew(self, ttl: float, judges: bool, begins: bool) -> tuple[bool, list[Departed]]:
-        frame = protocol.renew(self.process, self._term, ttl, self._linger, self.swept_within, begins, judges)
+        frame = presence_frames.renew(self.process, self._term, ttl, self._linger, self.swept_within, begins, judges)
         _, _, body = await self._call(frame)
-        return protocol.read_renewed(body)
+        return presence_frames.read_renewed(body)

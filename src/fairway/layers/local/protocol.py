@@ -25,11 +25,11 @@ brings a sentence for people instead, and the end. Afterwards:
 | `PUT_BACK`: nobody took an item | none |
 | `LEAVE`: the last frame of this process | the end, when every other process has left too |
 
-`DONE`, `FULL`, `FOLLOWERS`, `RENEWED`, `LISTED`, `POSITION`, `PAGE`, `POSITIONS` and `REFUSED` arrive in the order of
-what they answer. `REFUSED` in place of another answer says that a limit has been reached. In between come `MESSAGE`, to
-subscribers, `ITEM`, `POSTED` and, at most once, `GOING`: another broker takes over. A process that gets `GOING` sends
-`LEAVE` and nothing more, reads on to the end, and connects again. A process that was subscribed before may send its
-`SUBSCRIBE`s together with `hello`. Version 1 has neither presence nor histories.
+`DONE`, `FULL`, `FOLLOWERS`, `RENEWED`, `LISTED`, `POSITION`, `PAGE`, `POSITIONS` and `REFUSED` arrive in
+the order of what they answer. `REFUSED` in place of another answer says that a limit has been reached. In between come
+`MESSAGE`, to subscribers, `ITEM`, `POSTED` and, at most once, `GOING`: another broker takes over. A process that gets
+`GOING` sends `LEAVE` and nothing more, reads on to the end, and connects again. A process that was subscribed before
+may send its `SUBSCRIBE`s together with `hello`. Version 1 has neither presence nor histories.
 
 A process is present from its first `RENEW` on. When its connection ends, so does its lease, after the seconds that it
 has asked for. A broker that takes over knows no leases: everybody enters again.
@@ -44,16 +44,28 @@ A process that only publishes, and blocks, connects to `Place.path`, lets `Place
 `POSTED`, `MESSAGE` or `ITEM`. `GOING` may arrive at any time, even before an answer, which still follows; the process
 connects again before its next message. If the connection ends before the answer, it is unknown whether the message has
 arrived.
+
+This module has the operations, the decoder, and the frames about subjects and queues. Those about histories and
+presence are in `history_frames.py` and `presence_frames.py`.
 """
 
 from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Generic, TypeVar
 
-from fairway.layers.backplane import Departed, Keep, Kept, Page, Position, Present
+from fairway.layers.local.fields import (
+    NUMBER,
+    SECONDS,
+    ProtocolError,
+    ascii_of,
+    name_at,
+    plausible,
+    text_of,
+    unpacked,
+)
 
 VERSION = 2
 OLDEST = 1
@@ -78,19 +90,8 @@ _MAGIC = b"fairway\0"
 _HEAD = struct.Struct("!IBB")
 _HELLO = struct.Struct("!8sHB")
 _WELCOME = struct.Struct("!HI")
-_NUMBER = struct.Struct("!I")
 _POSTED = struct.Struct("!II")
 _PUSH = struct.Struct("!Id")
-_SECONDS = struct.Struct("!d")
-_RENEW = struct.Struct("!Iddd??")
-_TERM = struct.Struct("!I")
-_APPEND = struct.Struct("!IdH")
-_READ = struct.Struct("!BIdQ")
-_PAGE = struct.Struct("!BQQB")
-_KEPT = struct.Struct("!QdQI")
-_HANDED_OVER = struct.Struct("!dQdQ")
-_UNTIL = struct.Struct("!dB")
-_ALL, _TIME, _POSITION = range(3)
 
 
 class Ask(enum.IntEnum):
@@ -151,10 +152,6 @@ _MESSAGE = int(Ask.MESSAGE)
 _LONGEST = 2 + MAX_NAME + MAX_BODY
 
 Op = TypeVar("Op", Ask, Answer)
-
-
-class ProtocolError(Exception):
-    """The bytes are not a frame, or not one of ours."""
 
 
 class Role(enum.IntEnum):
@@ -249,7 +246,7 @@ class Decoder(Generic[Op]):
 
 def _end_of_run(data: bytes, position: int, head: bytes) -> tuple[int, int]:
     """The end of the frames whose head, apart from the length, is this one, and their number. The first ends here."""
-    unpack, is_same, size, shortest = _NUMBER.unpack_from, data.startswith, len(data), len(head)
+    unpack, is_same, size, shortest = NUMBER.unpack_from, data.startswith, len(data), len(head)
     count = 1
     while is_same(head, position + 4):
         (length,) = unpack(data, position)
@@ -300,7 +297,7 @@ def names(op: Ask, subjects: Sequence[str]) -> Iterator[bytes]:
 
 
 def follow(group: str, queue: str, expiry: float) -> bytes:
-    return frame(Ask.FOLLOW, group, _SECONDS.pack(expiry) + queue.encode("ascii"))
+    return frame(Ask.FOLLOW, group, SECONDS.pack(expiry) + queue.encode("ascii"))
 
 
 def followers(rows: Iterable[tuple[str, str, float]]) -> bytes:
@@ -308,103 +305,8 @@ def followers(rows: Iterable[tuple[str, str, float]]) -> bytes:
     body = bytearray()
     for group, queue, seconds in rows:
         one, two = group.encode("ascii"), queue.encode("ascii")
-        body += bytes([len(one)]) + one + bytes([len(two)]) + two + _SECONDS.pack(seconds)
+        body += bytes([len(one)]) + one + bytes([len(two)]) + two + SECONDS.pack(seconds)
     return frame(Answer.FOLLOWERS, body=bytes(body))
-
-
-def renew(process: str, term: int, ttl: float, linger: float, swept_within: float, begins: bool, judges: bool) -> bytes:
-    """Renew the lease of a term, or begin one. If the connection ends, the lease does so `linger` seconds later.
-
-    Who `judges` is told of processes that have departed, and sweeps each within some seconds.
-    """
-    return frame(Ask.RENEW, process, _RENEW.pack(term, ttl, linger, swept_within, begins, judges))
-
-
-def renewed(stood: bool, departed: Iterable[Departed]) -> bytes:
-    rows = (_pascal(one.process) + _TERM.pack(one.term) for one in departed)
-    return frame(Answer.RENEWED, body=bytes([stood]) + b"".join(rows))
-
-
-def enter(subject: str, term: int, entries: Mapping[str, bytes]) -> bytes:
-    """Raises ValueError if that is too much for one frame."""
-    return frame(Ask.ENTER, subject, _TERM.pack(term) + _entries(entries))
-
-
-def depart(subject: str, term: int, keys: Iterable[str]) -> bytes:
-    return frame(Ask.DEPART, subject, _TERM.pack(term) + b"".join(map(_pascal, keys)))
-
-
-def sweep(process: str, term: int) -> bytes:
-    return frame(Ask.SWEEP, process, _TERM.pack(term))
-
-
-def listed(present: Iterable[Present]) -> bytes:
-    """Raises ValueError if that is too much for one frame."""
-    rows = []
-    for one in present:
-        entries = _entries(one.entries)
-        rows.append(_pascal(one.process) + _TERM.pack(one.term) + _NUMBER.pack(len(entries)) + entries)
-    return frame(Answer.LISTED, body=b"".join(rows))
-
-
-def _entries(entries: Mapping[str, bytes]) -> bytes:
-    return b"".join(_pascal(key) + _NUMBER.pack(len(data)) + data for key, data in entries.items())
-
-
-def _pascal(name: str) -> bytes:
-    encoded = name.encode("ascii")
-    return bytes([len(encoded)]) + encoded
-
-
-def append(subject: str, data: bytes, keep: Keep, key: str) -> bytes:
-    """Publish and keep a message, once for each key that is not empty."""
-    encoded = key.encode()
-    return frame(Ask.APPEND, subject, _APPEND.pack(keep.size, keep.seconds, len(encoded)) + encoded + data)
-
-
-def read(subject: str, after: Position | float | None, limit: int) -> bytes:
-    """Ask for at most `limit` messages after a position, after a time, or all that are kept."""
-    kind, time, offset, epoch = _ALL, 0.0, 0, ""
-    if isinstance(after, Position):
-        kind, offset, epoch = _POSITION, after.offset, after.epoch
-    elif after is not None:
-        kind, time = _TIME, after
-    return frame(Ask.READ, subject, _READ.pack(kind, min(limit, 2**32 - 1), time, offset) + epoch.encode("ascii"))
-
-
-def position(place: Position) -> bytes:
-    return frame(Answer.POSITION, body=str(place).encode("ascii"))
-
-
-def positions(places: Iterable[Position]) -> bytes:
-    texts = (str(place).encode("ascii") for place in places)
-    return frame(Answer.POSITIONS, body=b"".join(bytes([len(text)]) + text for text in texts))
-
-
-def page(found: Page[bytes]) -> bytes:
-    """A part of a history."""
-    epoch = found.top.epoch.encode("ascii")
-    parts = [_PAGE.pack(found.is_complete, found.began, found.top.offset, len(epoch)), epoch]
-    for kept in found.messages:
-        parts += (_KEPT.pack(kept.position.offset, kept.at, kept.previous, len(kept.data)), kept.data)
-    return frame(Answer.PAGE, body=b"".join(parts))
-
-
-def epoch(subject: str, top: Position, seconds: float) -> bytes:
-    """A history, and the number of seconds for which its epoch is still kept."""
-    return frame(Answer.EPOCH, subject, _SECONDS.pack(max(seconds, 0.0)) + str(top).encode("ascii"))
-
-
-def kept(subject: str, seconds: float, message: Kept[bytes]) -> bytes:
-    """A message of a history, and the number of seconds for which it is still kept."""
-    place = _HANDED_OVER.pack(max(seconds, 0.0), message.position.offset, message.at, message.previous)
-    return frame(Answer.KEPT, subject, place + message.data)
-
-
-def key(subject: str, text: str, seconds: float, place: Position) -> bytes:
-    """A key, the number of seconds for which it is still remembered, and the position of its message."""
-    position = str(place).encode("ascii")
-    return frame(Answer.KEY, subject, _UNTIL.pack(max(seconds, 0.0), len(position)) + position + text.encode())
 
 
 def welcome(version: int, process_id: int) -> bytes:
@@ -416,7 +318,7 @@ def refused(sentence: str) -> bytes:
 
 
 def done(number: int = 0) -> bytes:
-    return frame(Answer.DONE, body=_NUMBER.pack(number))
+    return frame(Answer.DONE, body=NUMBER.pack(number))
 
 
 def posted(count: int, unheard: int) -> bytes:
@@ -425,7 +327,7 @@ def posted(count: int, unheard: int) -> bytes:
 
 def queued(queue: str, seconds: float, data: bytes) -> bytes:
     """A message, and the number of seconds for which it is still kept."""
-    return frame(Answer.QUEUED, queue, _SECONDS.pack(max(seconds, 0.0)) + data)
+    return frame(Answer.QUEUED, queue, SECONDS.pack(max(seconds, 0.0)) + data)
 
 
 # Reading bodies ---------------------------------------------------------------------------------------------------
@@ -433,32 +335,32 @@ def queued(queue: str, seconds: float, data: bytes) -> bytes:
 
 def read_hello(body: bytes) -> tuple[int, Role, str]:
     """Version, role and prefix of who begins to talk."""
-    magic, version, role = _unpack(_HELLO, body)
+    magic, version, role = unpacked(_HELLO, body)
     if magic != _MAGIC or role not in tuple(Role) or len(body) > _HELLO.size + MAX_PREFIX:
         raise ProtocolError("no greeting of ours")
-    return version, Role(role), _text(body[_HELLO.size :])
+    return version, Role(role), text_of(body[_HELLO.size :])
 
 
 def read_welcome(body: bytes) -> tuple[int, int]:
     """Version and process of the broker."""
-    version, process_id = _unpack(_WELCOME, body, whole=True)
+    version, process_id = unpacked(_WELCOME, body, whole=True)
     return version, process_id
 
 
 def read_refused(body: bytes) -> str:
     """The sentence."""
-    return _text(body[:1000])
+    return text_of(body[:1000])
 
 
 def number(body: bytes) -> int:
     """What a `DONE` says."""
-    value: int = _unpack(_NUMBER, body, whole=True)[0]
+    value: int = unpacked(NUMBER, body, whole=True)[0]
     return value
 
 
 def read_posted(body: bytes) -> tuple[int, int]:
     """How many have been dealt with, and how many of them reached nobody."""
-    count, unheard = _unpack(_POSTED, body, whole=True)
+    count, unheard = unpacked(_POSTED, body, whole=True)
     return count, unheard
 
 
@@ -466,7 +368,7 @@ def read_names(body: bytes) -> list[str]:
     """The subjects of a `SUBSCRIBE` or `UNSUBSCRIBE`."""
     found, position = [], 0
     while position < len(body):
-        name, position = _name(body, position)
+        name, position = name_at(body, position)
         found.append(name)
     if len(found) > NAMES_PER_FRAME:
         raise ProtocolError(f"{len(found)} names in one frame")
@@ -475,8 +377,8 @@ def read_names(body: bytes) -> list[str]:
 
 def read_push(body: bytes) -> tuple[int, float, bytes]:
     """Capacity, expiry and data."""
-    capacity, expiry = _unpack(_PUSH, body)
-    return capacity, _plausible(expiry), _message(body[_PUSH.size :])
+    capacity, expiry = unpacked(_PUSH, body)
+    return capacity, plausible(expiry), _message(body[_PUSH.size :])
 
 
 def read_put_back(body: bytes) -> bytes:
@@ -486,204 +388,34 @@ def read_put_back(body: bytes) -> bytes:
 
 def read_follow(body: bytes) -> tuple[float, str]:
     """For how many seconds which queue follows."""
-    seconds, queue = _unpack(_SECONDS, body)[0], _ascii(body[_SECONDS.size :])
+    seconds, queue = unpacked(SECONDS, body)[0], ascii_of(body[SECONDS.size :])
     if len(queue) > MAX_NAME:  # it could not be told to anybody
         raise ProtocolError(f"a name of {len(queue)} letters")
-    return _plausible(seconds), queue
-
-
-def read_append(body: bytes) -> tuple[bytes, Keep, str]:
-    """Data, how much is kept, and the key."""
-    size, seconds, length = _unpack(_APPEND, body)
-    begin = _APPEND.size + length
-    if not size or begin > len(body):
-        raise ProtocolError("a message that is kept in no way")
-    return body[begin:], Keep(size, _plausible(seconds)), _text(body[_APPEND.size : begin])
-
-
-def read_read(body: bytes) -> tuple[Position | float | None, int]:
-    """After what to read, and how many messages at most."""
-    kind, limit, time, offset = _unpack(_READ, body)
-    if kind == _ALL:
-        return None, limit
-    if kind == _TIME:
-        return _plausible(time), limit
-    return Position(_ascii(body[_READ.size :]), offset), limit
-
-
-def read_position(body: bytes) -> Position:
-    """A position."""
-    place = Position.read(_ascii(body))
-    if place is None:
-        raise ProtocolError("a position that is none")
-    return place
-
-
-def read_positions(body: bytes) -> list[Position]:
-    """Positions."""
-    found, at = [], 0
-    while at < len(body):
-        text, at = _name(body, at)
-        found.append(read_position(text.encode("ascii")))
-    return found
-
-
-def read_page(body: bytes) -> Page[bytes]:
-    """A part of a history."""
-    is_complete, began, top, length = _unpack(_PAGE, body)
-    at = _PAGE.size + length
-    epoch = _ascii(body[_PAGE.size : at])
-    messages = []
-    while at < len(body):
-        offset, time, previous, size = _unpack(_KEPT, body[at : at + _KEPT.size])
-        at += _KEPT.size
-        if at + size > len(body):
-            raise ProtocolError("a message that is cut off")
-        messages.append(Kept(body[at : at + size], Position(epoch, offset), time, previous))
-        at += size
-    return Page(messages, Position(epoch, top), bool(is_complete), began)
-
-
-def read_epoch(body: bytes) -> tuple[float, Position]:
-    """For how many seconds an epoch is kept, and its newest position."""
-    return _plausible(_unpack(_SECONDS, body)[0]), read_position(body[_SECONDS.size :])
-
-
-def read_kept(body: bytes, epoch: str) -> tuple[float, Kept[bytes]]:
-    """For how many seconds a message of this epoch is kept, and the message."""
-    seconds, offset, at, previous = _unpack(_HANDED_OVER, body)
-    return _plausible(seconds), Kept(body[_HANDED_OVER.size :], Position(epoch, offset), at, previous)
-
-
-def read_key(body: bytes) -> tuple[float, Position, str]:
-    """For how many seconds a key is remembered, the position of its message, and the key."""
-    seconds, length = _unpack(_UNTIL, body)
-    begin = _UNTIL.size + length
-    return _plausible(seconds), read_position(body[_UNTIL.size : begin]), _text(body[begin:])
+    return plausible(seconds), queue
 
 
 def read_queued(body: bytes) -> tuple[float, bytes]:
     """For how many seconds a message is kept, and the message."""
-    return _plausible(_unpack(_SECONDS, body)[0]), body[_SECONDS.size :]
+    return plausible(unpacked(SECONDS, body)[0]), body[SECONDS.size :]
 
 
 def read_prefix(body: bytes) -> str:
     """To what the following belongs."""
-    return _text(body)
+    return text_of(body)
 
 
 def read_followers(body: bytes) -> list[tuple[str, str, float]]:
     """Groups, the queues that follow them, and for how many seconds they do."""
     rows, position = [], 0
     while position < len(body):
-        group, position = _name(body, position)
-        queue, position = _name(body, position)
-        rows.append((group, queue, _plausible(_unpack(_SECONDS, body[position : position + _SECONDS.size])[0])))
-        position += _SECONDS.size
+        group, position = name_at(body, position)
+        queue, position = name_at(body, position)
+        rows.append((group, queue, plausible(unpacked(SECONDS, body[position : position + SECONDS.size])[0])))
+        position += SECONDS.size
     return rows
-
-
-def read_renew(body: bytes) -> tuple[int, float, float, float, bool, bool]:
-    """Term, duration, linger, the time to sweep others; whether the term begins, and whether it judges others."""
-    term, ttl, linger, swept_within, begins, judges = _unpack(_RENEW, body, whole=True)
-    return term, _plausible(ttl), _plausible(linger), _plausible(swept_within), begins, judges
-
-
-def read_renewed(body: bytes) -> tuple[bool, list[Departed]]:
-    """Whether the lease stood, and who has departed."""
-    if not body:
-        raise ProtocolError("an empty body")
-    departed, position = [], 1
-    while position < len(body):
-        process, position = _name(body, position)
-        (term,) = _unpack(_TERM, body[position : position + _TERM.size])
-        departed.append(Departed(process, term))
-        position += _TERM.size
-    return bool(body[0]), departed
-
-
-def read_enter(body: bytes) -> tuple[int, dict[str, bytes]]:
-    """The term, and who is present."""
-    return _unpack(_TERM, body)[0], _read_entries(body, _TERM.size, len(body))
-
-
-def read_depart(body: bytes) -> tuple[int, list[str]]:
-    """The term, and who is not present any more."""
-    keys, position = [], _TERM.size
-    while position < len(body):
-        key, position = _name(body, position)
-        keys.append(key)
-    return _unpack(_TERM, body)[0], keys
-
-
-def read_sweep(body: bytes) -> int:
-    """The term to sweep."""
-    term: int = _unpack(_TERM, body, whole=True)[0]
-    return term
-
-
-def read_listed(body: bytes) -> list[Present]:
-    """Who is present in which process."""
-    found, position = [], 0
-    while position < len(body):
-        process, position = _name(body, position)
-        (term,) = _unpack(_TERM, body[position : position + _TERM.size])
-        (length,) = _unpack(_NUMBER, body[position + _TERM.size : position + _TERM.size + _NUMBER.size])
-        begin = position + _TERM.size + _NUMBER.size
-        position = begin + length
-        found.append(Present(process, term, _read_entries(body, begin, position)))
-    return found
-
-
-def _read_entries(body: bytes, position: int, end: int) -> dict[str, bytes]:
-    if end > len(body):
-        raise ProtocolError("entries that are cut off")
-    entries = {}
-    while position < end:
-        key, position = _name(body, position)
-        (length,) = _unpack(_NUMBER, body[position : position + _NUMBER.size])
-        position += _NUMBER.size
-        if position + length > end:
-            raise ProtocolError("an entry that is cut off")
-        entries[key] = body[position : position + length]
-        position += length
-    return entries
-
-
-def _name(body: bytes, position: int) -> tuple[str, int]:
-    if position >= len(body) or position + 1 + body[position] > len(body):
-        raise ProtocolError("a name that is cut off")
-    end = position + 1 + body[position]
-    return _ascii(body[position + 1 : end]), end
-
-
-def _unpack(layout: struct.Struct, body: bytes, whole: bool = False) -> tuple[Any, ...]:
-    if len(body) < layout.size or (whole and len(body) != layout.size):
-        raise ProtocolError(f"a body of {len(body)} bytes")
-    return layout.unpack_from(body)
-
-
-def _plausible(seconds: float) -> float:
-    if not 0 <= seconds < 1e10:  # neither does a NaN
-        raise ProtocolError(f"a time of {seconds} s")
-    return seconds
 
 
 def _message(data: bytes) -> bytes:
     if len(data) > MAX_MESSAGE:
         raise ProtocolError(f"a message of {len(data)} bytes")
     return data
-
-
-def _ascii(raw: bytes) -> str:
-    try:
-        return raw.decode("ascii")
-    except UnicodeDecodeError:
-        raise ProtocolError("a name that is not ASCII") from None
-
-
-def _text(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise ProtocolError("a text that is not UTF-8") from None

@@ -21,11 +21,12 @@ from collections.abc import Iterator
 
 from fairway.layers.backplane import Unavailable
 from fairway.layers.engine import Engine
-from fairway.layers.local import protocol
+from fairway.layers.local import history_frames, protocol
 from fairway.layers.local.broker import QUEUE_BYTES, Heritage
+from fairway.layers.local.fields import ProtocolError
 from fairway.layers.local.listening import listen
 from fairway.layers.local.place import Misplaced, Place
-from fairway.layers.local.protocol import Answer, Decoder, ProtocolError, Role
+from fairway.layers.local.protocol import Answer, Decoder, Role
 
 PATIENCE = 15.0
 """Seconds that an ending broker has to free its place."""
@@ -198,13 +199,13 @@ def _continue(engine: Engine, op: Answer, subject: str, body: bytes, now: float)
     """Take over a part of the predecessor's histories."""
     histories = engine.histories
     if op is Answer.EPOCH:
-        seconds, top = protocol.read_epoch(body)
+        seconds, top = history_frames.read_epoch(body)
         histories.restore_epoch(subject, top, now + seconds)
     elif op is Answer.KEPT:
-        seconds, kept = protocol.read_kept(body, histories.top(subject, now).epoch)
+        seconds, kept = history_frames.read_kept(body, histories.top(subject, now).epoch)
         histories.restore_message(subject, now + seconds, kept, len(kept.data))
     else:
-        seconds, place, key = protocol.read_key(body)
+        seconds, place, key = history_frames.read_key(body)
         histories.restore_key(subject, key, now + seconds, place)
 
 

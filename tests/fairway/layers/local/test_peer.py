@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from tests.fairway.layers.local.brokers import client, running
 
 from fairway.layers.engine import Engine
-from fairway.layers.local import broker as broker_module
 from fairway.layers.local import peer as peer_module
 from fairway.layers.local import protocol
 from fairway.layers.local.peer import Peer
@@ -49,34 +47,15 @@ async def test_nonsense_is_answered_and_ends_the_connection(place: Place, said: 
 # Bounds -----------------------------------------------------------------------------------------------------------
 
 
-async def test_subjects_and_followers_of_one_process_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_subjects_of_one_process_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer_module, "MOST_SUBJECTS", 2)
-    monkeypatch.setattr(peer_module, "MOST_FOLLOWERS", 1)
     async with running(place), client(place) as one:
         await one.greeted()
         await one.says(*protocol.names(Ask.SUBSCRIBE, ["a", "b", "c"]))
-        await one.says(protocol.follow("room", "work", 60), protocol.follow("room", "log", 60))
-        answers = [await one.hears() for _ in range(3)]
-        assert [answer[0] for answer in answers if answer] == [Answer.REFUSED, Answer.DONE, Answer.REFUSED]
-        assert answers[0] is not None
-        assert protocol.read_refused(answers[0][2]) == "a process can subscribe to 2 subjects, and no more"
-
-
-async def test_bytes_in_queues_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker_module, "QUEUE_BYTES", 1000)
-    async with running(place), client(place) as one:
-        await one.greeted()
-        await one.says(*(protocol.push(f"work.{number}", b"x" * 400, 100, 60) for number in range(3)))
-        answers = [await one.hears() for _ in range(3)]
-        assert [answer[0] for answer in answers if answer] == [Answer.DONE, Answer.DONE, Answer.FULL]
-
-
-async def test_readers_of_one_process_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peer_module, "MOST_READERS", 2)
-    async with running(place), client(place) as one:
-        await one.greeted()
-        await one.says(*[protocol.frame(Ask.PULL, "work")] * 3)
-        assert "more than 2 readers" in await one.refusal()
+        answer = await one.hears()
+        assert answer is not None
+        assert answer[0] is Answer.REFUSED
+        assert protocol.read_refused(answer[2]) == "a process can subscribe to 2 subjects, and no more"
 
 
 async def test_one_that_takes_nothing_is_cut_off_and_others_notice_nothing(place: Place) -> None:
@@ -112,21 +91,6 @@ async def test_one_that_lets_too_much_wait_is_cut_off(place: Place, monkeypatch:
             heard = protocol.number(answer[2])
             sent += 1
             assert sent < 100, "one megabyte is all that may wait"
-
-
-async def test_who_follows_one_group_can_be_asked_without_the_others(place: Place) -> None:
-    async with running(place), client(place) as one:
-        await one.greeted()
-        await one.says(protocol.follow("room", "work", 60), protocol.follow("hall", "log", 60))
-        await one.says(protocol.frame(Ask.FOLLOWING, "room"), protocol.frame(Ask.FOLLOWING, "attic"))
-        await one.says(protocol.frame(Ask.FOLLOWING))
-        answers = [await one.hears() for _ in range(5)]
-        rows = [protocol.read_followers(answer[2]) for answer in answers[2:] if answer]
-        assert [[row[:2] for row in answer] for answer in rows] == [
-            [("room", "work")],
-            [],
-            [("room", "work"), ("hall", "log")],
-        ]
 
 
 # Whatever is said -------------------------------------------------------------------------------------------------
@@ -210,25 +174,3 @@ def test_whatever_a_process_says_harms_nobody(frames: list[tuple[Ask, str, bytes
     assert owner.engine.size <= 2 * 1000
     owner.engine.flush()
     assert owner.engine.is_empty
-
-
-async def test_a_follower_with_a_name_that_cannot_be_told_is_refused(place: Place) -> None:
-    async with running(place), client(place) as one, client(place) as other:
-        await one.greeted()
-        await other.greeted()
-        await one.says(protocol.frame(Ask.FOLLOW, "room", struct.pack("!d", 60.0) + b"x" * 256))
-        assert "a name of 256 letters" in await one.refusal()
-        await other.says(protocol.frame(Ask.FOLLOWING))
-        assert await other.hears() == (Answer.FOLLOWERS, "", b"")
-
-
-async def test_more_than_could_be_taken_is_not_put_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker_module, "QUEUE_BYTES", 1000)
-    async with running(place), client(place) as one, client(place) as other:
-        await one.greeted()
-        await other.greeted()
-        await one.says(*[protocol.frame(Ask.PUT_BACK, "work", b"x" * 400)] * 5)
-        assert "all queues together hold 2000 bytes" in await one.refusal()
-        await one.close()
-        await other.says(protocol.frame(Ask.FLUSH), protocol.frame(Ask.PING))
-        assert [await other.hears() for _ in range(2)] == [(Answer.DONE, "", b"\0\0\0\0")] * 2

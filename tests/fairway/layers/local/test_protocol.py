@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import struct
-from collections.abc import Callable
 from typing import TypeAlias
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairway.layers.backplane import Departed, Present
 from fairway.layers.local import protocol
-from fairway.layers.local.protocol import Answer, Ask, Decoder, ProtocolError, Role
+from fairway.layers.local.fields import ProtocolError
+from fairway.layers.local.protocol import Answer, Ask, Decoder, Role
 
 Frame: TypeAlias = tuple[Ask, str, bytes]
 
@@ -194,62 +193,3 @@ def test_a_run_ends_at_a_frame_that_is_none() -> None:
     for length in (1, 2**32 - 1):
         with pytest.raises(ProtocolError, match=f"^a frame of {length} bytes$"):
             Decoder(Ask).feed_gathering(good + struct.pack("!I", length) + good[4:])
-
-
-# Presence -----------------------------------------------------------------------------------------------------------
-
-ENTRIES = st.dictionaries(NAMES, st.binary(max_size=40), max_size=5)
-TERMS = st.integers(0, 2**32 - 1)
-
-
-@given(NAMES, TERMS, ENTRIES, st.lists(NAMES))
-def test_who_is_present_comes_as_it_was_sent(
-    subject: str, term: int, entries: dict[str, bytes], keys: list[str]
-) -> None:
-    read = Decoder(Ask).feed(protocol.enter(subject, term, entries) + protocol.depart(subject, term, keys))
-    present = [Present("a", term, entries), Present("b", 1, {})]
-    ((answer, _, listed),) = Decoder(Answer).feed(protocol.listed(present))
-
-    (enter, entered_at, entered), (depart, departed_at, departed) = read
-    assert (enter, entered_at, protocol.read_enter(entered)) == (Ask.ENTER, subject, (term, entries))
-    assert (depart, departed_at, protocol.read_depart(departed)) == (Ask.DEPART, subject, (term, keys))
-    assert (answer, protocol.read_listed(listed)) == (Answer.LISTED, present)
-
-
-@given(TERMS, st.booleans(), st.booleans())
-def test_leases_come_as_they_were_sent(term: int, begins: bool, judges: bool) -> None:
-    frames = protocol.renew("a", term, 5.0, 3.0, 10.0, begins, judges) + protocol.sweep("b", term)
-    (_, process, renew), (_, other, sweep) = Decoder(Ask).feed(frames)
-    departed = [Departed("b", term), Departed("c", 1)]
-    ((_, _, renewed),) = Decoder(Answer).feed(protocol.renewed(True, departed))
-
-    assert (process, protocol.read_renew(renew)) == ("a", (term, 5.0, 3.0, 10.0, begins, judges))
-    assert (other, protocol.read_sweep(sweep)) == ("b", term)
-    assert protocol.read_renewed(renewed) == (True, departed)
-
-
-@pytest.mark.parametrize(
-    "read",
-    [protocol.read_enter, protocol.read_depart, protocol.read_listed, protocol.read_renewed, protocol.read_renew],
-)
-@given(data=st.binary(max_size=60))
-def test_nonsense_about_presence_is_refused_or_read(read: Callable[[bytes], object], data: bytes) -> None:
-    with contextlib.suppress(ProtocolError):
-        read(data)
-
-
-@pytest.mark.parametrize("cut", range(1, 20))
-def test_presence_that_is_cut_off_is_refused(cut: int) -> None:
-    entries = protocol.enter("h.room", 1, {"1": b"mira"})[12:]
-    listed = protocol.listed([Present("process", 1, {"1": b"mira"})])[6:]
-    for body, read in ((entries, protocol.read_enter), (listed, protocol.read_listed)):
-        if cut < len(body) and len(body) - cut != 4:  # a term without entries
-            with pytest.raises(ProtocolError, match=r"cut off|a body of"):
-                read(body[: len(body) - cut])
-
-
-def test_too_many_for_one_frame_are_refused_by_the_sender() -> None:
-    entries = {str(number): b"x" * 4096 for number in range(4500)}
-    for write in (lambda: protocol.enter("h.room", 1, entries), lambda: protocol.listed([Present("a", 1, entries)])):
-        with pytest.raises(ValueError, match="a body"):
-            write()

@@ -1,0 +1,40 @@
+"""Histories over the local broker, which keeps the messages (`../histories.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from fairway.layers.backplane import BackplaneStatistics, Keep, Page, Position, Streams
+from fairway.layers.local import history_frames, protocol
+from fairway.layers.local.link import Frame
+from fairway.layers.local.protocol import Ask
+
+
+class LocalStreams(Streams):
+    """`call` sends a frame to the broker and returns the answer. `statistics` returns those of the backplane."""
+
+    def __init__(
+        self, call: Callable[[bytes], Awaitable[Frame]], statistics: Callable[[], BackplaneStatistics]
+    ) -> None:
+        self._call = call
+        self._statistics = statistics
+
+    async def append(self, subject: str, data: bytes, keep: Keep, key: str = "") -> Position:
+        _, _, body = await self._call(history_frames.append(subject, data, keep, key))
+        self._statistics().published += 1
+        return history_frames.read_position(body)
+
+    async def read(self, subject: str, after: Position | float | None, limit: int) -> Page[bytes]:
+        _, _, body = await self._call(history_frames.read(subject, after, limit))
+        return history_frames.read_page(body)
+
+    async def tops(self, subjects: Sequence[str]) -> Sequence[Position]:
+        found: list[Position] = []
+        for frame in protocol.names(Ask.TOPS, subjects):
+            _, _, body = await self._call(frame)
+            found += history_frames.read_positions(body)
+        return found
+
+    async def changes(self) -> str:
+        _, _, body = await self._call(protocol.frame(Ask.CHANGES))
+        return str(protocol.number(body))
