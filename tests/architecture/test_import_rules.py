@@ -80,7 +80,7 @@ def test_timing_knows_nobody() -> None:
 
 
 def test_layers_know_no_server() -> None:
-    own = ("fairway.delivery", "fairway.layers", "fairway.logs")
+    own = ("fairway.delivery", "fairway.layers", "fairway.logs", "fairway.timing.source")
     # What synchronous code calls is about Django's transactions, and reaches layers of whatever make.
     synchronous = SRC / "fairway/layers/sync.py"
     # Packages that are optional, each in its one place.
@@ -134,6 +134,8 @@ def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily()
         "fairway.running",
         "fairway.departure",
         "fairway.whereabouts",
+        # Whose clock an application goes by that a test runs.
+        "fairway.timing.source",
     )
     found = []
     for path in modules("channels"):

@@ -13,6 +13,7 @@ from asgiref.testing import ApplicationCommunicator as AsgirefCommunicator
 from channels.db import connections_kept_open
 from channels.middleware import Application, Receive, Scope, Send
 from fairway.delivery import Message
+from fairway.timing.source import IN_FORCE
 
 
 def no_op() -> None:
@@ -23,13 +24,15 @@ class ApplicationCommunicator(AsgirefCommunicator):
     """Runs `application` with `scope` in a task of its own, which starts with the first use.
 
     The application gets the `scope` object itself, so the test may change it before that. While the application runs,
-    no old database connection is closed, because this would end the transaction of the test.
+    no old database connection is closed, because this would end the transaction of the test. If a test has set a clock
+    of its own (`fairway.testing.VirtualClock`), the application goes by it.
     """
 
     def __init__(self, application: Application, scope: Scope) -> None:
         application = guarantee_single_callable(application)  # type: ignore[no-untyped-call]
 
         async def keep_connections_open(scope: Scope, receive: Receive, send: Send) -> Any:
+            IN_FORCE.host()
             with connections_kept_open():
                 return await application(scope, receive, send)
 

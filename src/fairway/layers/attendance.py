@@ -16,7 +16,6 @@ import contextlib
 import math
 import os
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
@@ -28,6 +27,7 @@ from fairway.layers.copying import copied
 from fairway.layers.errors import InvalidChannelLayerError
 from fairway.layers.hub import Hub
 from fairway.layers.presence import Entry, OwnEntries
+from fairway.timing.source import IN_FORCE, monotonic
 
 MOST_KEY = 200
 """Characters of a key."""
@@ -95,7 +95,7 @@ class Attendance:
         hub: Hub,
         check_group: Callable[[str], object],
         linger: float = 3.0,
-        clock: Callable[[], float] = lambda: time.monotonic(),
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         """Whoever leaves without a word is missed after `linger` seconds."""
         if not 0 <= linger < math.inf:
@@ -308,7 +308,7 @@ class _Alarm:
         with self._lock:
             if self._handle is not None:
                 self._handle.cancel()
-            self._handle = asyncio.get_running_loop().call_later(delay, self._rings)
+            self._handle = IN_FORCE.call_later(asyncio.get_running_loop(), delay, self._rings)
 
     def _rings(self) -> None:
         with self._lock:

@@ -26,6 +26,7 @@ from typing import Generic, NoReturn, Protocol, TypeVar
 
 from fairway.delivery import CounterSet
 from fairway.layers.parts import parts
+from fairway.timing.source import SYSTEM, TimeSource
 
 
 class BackplaneError(Exception):
@@ -341,6 +342,8 @@ class Backplane(abc.ABC):
     followers: Followers = Followers()
     streams: Streams = Streams()
     presence: Presence = Presence()
+    time: TimeSource = SYSTEM
+    """The clock that its service goes by. Nobody moves that of a service which is not in this process."""
 
     @property
     def abilities(self) -> frozenset[str]:

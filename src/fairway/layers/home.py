@@ -22,6 +22,7 @@ from fairway.delivery import register_probe, running_loop_or_none
 from fairway.layers.background import background
 from fairway.layers.backplane import BackplaneError, Unavailable
 from fairway.layers.session import Session
+from fairway.timing.source import applications
 
 T = TypeVar("T")
 
@@ -81,8 +82,16 @@ class Home:
     async def call(self, function: Callable[[Session], Awaitable[T]], receives: bool = False) -> T:
         """Await a function of the session in the session's loop. `receives`: the running loop may become the home.
 
-        Cancelling cancels the function too. Raises `Unavailable` if the session's loop ends meanwhile.
+        Cancelling cancels the function too. Raises `Unavailable` if the session's loop ends meanwhile. The function,
+        and all that it starts, waits in real time, even if the calling application goes by the clock of a test.
         """
+        token = applications.set(None)
+        try:
+            return await self._call(function, receives)
+        finally:
+            applications.reset(token)
+
+    async def _call(self, function: Callable[[Session], Awaitable[T]], receives: bool) -> T:
         here = asyncio.get_running_loop()
         loop = self._loop_for(here, receives)
         if loop is here:

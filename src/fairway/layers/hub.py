@@ -19,7 +19,6 @@ of the clock given to the constructor, which must be monotonic. Every method may
 from __future__ import annotations
 
 import os
-import time
 import weakref
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -38,6 +37,7 @@ from fairway.layers.memberships import Memberships
 from fairway.layers.pace import Pace
 from fairway.layers.watchers import GroupWatcher
 from fairway.logs import get_logger
+from fairway.timing.source import monotonic
 
 logger = get_logger("fairway.layers")
 
@@ -60,7 +60,7 @@ class Hub:
         capacity_of: Callable[[str], int],
         expiry: float = 60,
         group_expiry: float = 86400,
-        clock: Callable[[], float] = lambda: time.monotonic(),  # looked up with each call: tests replace it
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self.channels: dict[str, Target] = {}
         self.memberships = Memberships(self.channels)

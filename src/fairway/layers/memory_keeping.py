@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -21,6 +20,7 @@ from fairway.layers.history_rules import HistoryRules
 from fairway.layers.hub import Hub
 from fairway.layers.recovery import POSITION, History, Recovery, spliced
 from fairway.layers.tracks import Since
+from fairway.timing.source import IN_FORCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class MemoryKeeper:
             if asks:
                 messages, top, is_complete = self._read_all(group, since)
             else:
-                messages, top, is_complete = [], self._histories.top(group, time.monotonic()), False
+                messages, top, is_complete = [], self._histories.top(group, IN_FORCE.monotonic()), False
             messages = [kept for kept in messages if kept.at >= not_before]
             self._hub.group_add(group, channel, [self._item(group, kept) for kept in messages])
         return Recovery(is_complete, len(messages), str(top))
@@ -86,7 +86,7 @@ class MemoryKeeper:
     def history_now(self, group: str, after: Since, limit: int) -> History:
         """`history`, for code without an event loop."""
         with self._lock:
-            page = self._histories.read(group, after, limit, time.monotonic())
+            page = self._histories.read(group, after, limit, IN_FORCE.monotonic())
             items = [self._item(group, kept) for kept in page.messages]
         events = [item.as_message() if isinstance(item, Payload) else item for item in items]
         last = page.messages[-1].position if page.messages else page.top
@@ -98,17 +98,17 @@ class MemoryKeeper:
             self._histories.clear()
 
     def _append(self, group: str, sent: _Sent, size: int, keep: Keep, key: str) -> Kept[_Sent] | None:
-        now = time.monotonic()
+        now = IN_FORCE.monotonic()
         self._histories.expire(now)
-        return self._histories.append(group, sent, size, keep, now, time.time(), key)[1]
+        return self._histories.append(group, sent, size, keep, now, IN_FORCE.time(), key)[1]
 
     def _read_all(self, group: str, since: Since) -> tuple[list[Kept[_Sent]], Position, bool]:
         messages: list[Kept[_Sent]] = []
-        page = self._histories.read(group, since, _MANY, time.monotonic())
+        page = self._histories.read(group, since, _MANY, IN_FORCE.monotonic())
         is_complete = page.is_complete
         while page.messages:
             messages += page.messages
-            page = self._histories.read(group, page.messages[-1].position, _MANY, time.monotonic())
+            page = self._histories.read(group, page.messages[-1].position, _MANY, IN_FORCE.monotonic())
         return messages, page.top, is_complete
 
     def _item(self, group: str, kept: Kept[_Sent]) -> Message | Payload:

@@ -134,10 +134,10 @@ class Registrar:
             except BackplaneError as error:
                 self._complain(error)
             self._lease.was_tried.set()
-            await asyncio.sleep(self._lease.seconds / RENEWALS * random.uniform(0.8, 1.2))
+            await self.session.backplane.time.sleep(self._lease.seconds / RENEWALS * random.uniform(0.8, 1.2))
 
     async def _renew(self) -> None:
-        lease, now = self._lease, self.session.loop.time()
+        lease, now = self._lease, self.session.backplane.time.monotonic()
         judges = lease.judges(now)
         renewal = await self.session.backplane.presence.renew(lease.seconds, judges)
         goes_on = lease.renewed(renewal.term, now)
@@ -188,7 +188,7 @@ class Registrar:
             for group in filter(is_untold, part):
                 self._tell_later(group)
             if len(groups) > AT_ONCE:
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+                await self.session.backplane.time.sleep(pause * random.uniform(0.5, 1.5))
 
     # Own entries ----------------------------------------------------------------------------------------------
 
@@ -276,7 +276,7 @@ class Registrar:
         try:
             pause: float | None = delay
             while pause is not None:
-                await asyncio.sleep(pause)
+                await self.session.backplane.time.sleep(pause)
                 pause = await self._read_once(group)
         finally:
             if self._readings.get(group) is asyncio.current_task():
@@ -296,7 +296,7 @@ class Registrar:
             self._complain(error)
             return None
         readings = [self._codec.reading(subject, one) for one in present if one.process != presence.process]
-        patience = self._lease.judges_from - self.session.loop.time()
+        patience = self._lease.judges_from - self.session.backplane.time.monotonic()
         if self._views.have_read(group, readings, is_complete=patience <= 0):
             return max(READ_AGAIN, patience)
         return None

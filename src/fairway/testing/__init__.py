@@ -1,5 +1,7 @@
-"""Tools for the tests of applications: `record_sent` records what is sent over channel layers, and `ServerProcess` runs
-a server in a separate process.
+"""Tools for the tests of applications.
+
+`record_sent` records what is sent over channel layers. `VirtualClock` is a clock that only a test moves.
+`ServerProcess` runs a server in a separate process.
 
 Importing this package does not load the server. Only the serving process does. Fixtures are in
 `fairway.testing.pytest`.
@@ -7,7 +9,14 @@ Importing this package does not load the server. Only the serving process does. 
 
 from __future__ import annotations
 
+from fairway.testing.clock import VirtualClock
 from fairway.testing.process import ServerProcess
 from fairway.testing.sent import Sent, SentMessages, record_sent
 
-__all__ = ["Sent", "SentMessages", "ServerProcess", "record_sent"]
+__all__ = [
+    "Sent",
+    "SentMessages",
+    "ServerProcess",
+    "VirtualClock",
+    "record_sent",
+]

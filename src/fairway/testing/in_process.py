@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
@@ -31,12 +30,18 @@ from fairway.layers.backplane import (
     Unavailable,
 )
 from fairway.layers.engine import Engine
+from fairway.timing.source import IN_FORCE
 
 _numbers = itertools.count(1)
 
 
 class InProcessBackplane(Backplane):
-    """One process's backplane. Backplanes that share an engine may live in different event loops."""
+    """One process's backplane. Backplanes that share an engine may live in different event loops.
+
+    It goes by the clock that is in force: that of `fairway.testing.VirtualClock`, if there is one.
+    """
+
+    time = IN_FORCE
 
     def __init__(self, engine: Engine, is_lost: bool = False) -> None:
         """If `is_lost` is true, the backplane begins in an outage."""
@@ -133,17 +138,17 @@ class InProcessBackplane(Backplane):
 
     async def push(self, queue: str, data: bytes, capacity: int, expiry: float) -> None:
         self._check()
-        self._engine.push(queue, data, capacity, expiry, time.monotonic())
+        self._engine.push(queue, data, capacity, expiry, IN_FORCE.monotonic())
 
     async def pull(self, queue: str) -> bytes:
         reader = _Reader()
-        self._engine.pull(queue, reader, time.monotonic())
+        self._engine.pull(queue, reader, IN_FORCE.monotonic())
         try:
             await reader.future
         except asyncio.CancelledError:
             self._engine.stop_waiting(queue, reader)
             if reader.data is not None:
-                self._engine.push_back(queue, reader.data, time.monotonic() + 60)
+                self._engine.push_back(queue, reader.data, IN_FORCE.monotonic() + 60)
             raise
         assert reader.data is not None, "whoever is woken has been given something"
         return reader.data
@@ -168,7 +173,7 @@ class _Followers(Followers):
 
     async def add(self, group: str, queue: str, expiry: float) -> None:
         self._check()
-        self._engine.follow(group, queue, expiry, time.monotonic())
+        self._engine.follow(group, queue, expiry, IN_FORCE.monotonic())
 
     async def remove(self, group: str, queue: str) -> None:
         self._check()
@@ -176,7 +181,7 @@ class _Followers(Followers):
 
     async def all(self) -> Sequence[tuple[str, str, float]]:
         self._check()
-        return self._engine.following(time.monotonic())
+        return self._engine.following(IN_FORCE.monotonic())
 
 
 class _Presence(Presence):
@@ -196,15 +201,15 @@ class _Presence(Presence):
 
     async def present(self, subject: str) -> Sequence[Present]:
         self._check()
-        return self._leases.present(subject, time.monotonic())
+        return self._leases.present(subject, IN_FORCE.monotonic())
 
     async def count(self, subject: str) -> int:
         self._check()
-        return self._leases.count(subject, time.monotonic())
+        return self._leases.count(subject, IN_FORCE.monotonic())
 
     async def renew(self, ttl: float, judges: bool = True) -> Renewal:
         self._check()
-        now = time.monotonic()
+        now = IN_FORCE.monotonic()
         if not self._leases.renew(self.process, self._term, now + ttl, now):
             self._term += 1
             self._leases.begin(self.process, self._term, now + ttl)
@@ -212,7 +217,7 @@ class _Presence(Presence):
 
     async def sweep(self, departed: Departed) -> None:
         self._check()
-        self._leases.sweep(departed.process, departed.term, time.monotonic())
+        self._leases.sweep(departed.process, departed.term, IN_FORCE.monotonic())
 
 
 class _Streams(Streams):
@@ -223,7 +228,7 @@ class _Streams(Streams):
 
     async def append(self, subject: str, data: bytes, keep: Keep, key: str = "") -> Position:
         self._check()
-        position, message = self._engine.keep(subject, data, keep, key, time.monotonic(), time.time())
+        position, message = self._engine.keep(subject, data, keep, key, IN_FORCE.monotonic(), IN_FORCE.time())
         if message is not None:
             statistics = self._backplane.statistics
             statistics.published += 1
@@ -232,11 +237,11 @@ class _Streams(Streams):
 
     async def read(self, subject: str, after: Position | float | None, limit: int) -> Page[bytes]:
         self._check()
-        return self._engine.histories.read(subject, after, limit, time.monotonic())
+        return self._engine.histories.read(subject, after, limit, IN_FORCE.monotonic())
 
     async def tops(self, subjects: Sequence[str]) -> Sequence[Position]:
         self._check()
-        return [self._engine.histories.top(subject, time.monotonic()) for subject in subjects]
+        return [self._engine.histories.top(subject, IN_FORCE.monotonic()) for subject in subjects]
 
     async def changes(self) -> str:
         self._check()

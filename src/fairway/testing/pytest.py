@@ -17,6 +17,7 @@ from django.conf import settings
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.layers import BaseChannelLayer, channel_layers, get_channel_layer
 from fairway.layers.background import background
+from fairway.testing.clock import VirtualClock
 from fairway.testing.isolation import is_own_prefix, own_prefixes
 from fairway.testing.sent import SentMessages, record_sent
 
@@ -41,6 +42,13 @@ def sent() -> Iterator[SentMessages]:
     """Record what is sent over channel layers during the test. (`fairway.testing.record_sent`)"""
     with record_sent() as records:
         yield records
+
+
+@pytest.fixture
+def virtual_clock() -> Iterator[VirtualClock]:
+    """A clock that stands still until the test moves it. (`fairway.testing.VirtualClock`)"""
+    with VirtualClock() as clock:
+        yield clock
 
 
 @pytest.fixture
