@@ -36,7 +36,7 @@ MOST_KEY = 200
 class Standing(NamedTuple):
     """For how long others are sure to see the entries of this process.
 
-    `term` names the time since when they have seen them without a break. `until` is in seconds of `time.monotonic`:
+    `term` names the time since when they have seen them without a break. `until` is a time of `fairway.timing.source`:
     before that, no other process can have found this one dead.
     """
 

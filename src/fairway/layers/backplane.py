@@ -190,6 +190,14 @@ class Page(Generic[D]):
     began: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where a message is in a history. `is_new`: it was kept now, and no other one with its key before."""
+
+    position: Position
+    is_new: bool
+
+
 class Streams:
     """Subjects whose last messages are kept: their *histories*. Each subject has its own epoch and offsets.
 
@@ -205,6 +213,10 @@ class Streams:
         Of several with the same `key` within five minutes, only the first is published and kept; the others return its
         position.
         """
+        return (await self.append_once(subject, data, keep, key)).position
+
+    async def append_once(self, subject: str, data: bytes, keep: Keep, key: str) -> Appended:
+        """`append`, for senders that want to know whether the message was new. Backplanes implement this method."""
         self._lack()
 
     async def read(self, subject: str, after: Position | float | None, limit: int) -> Page[bytes]:

@@ -52,7 +52,10 @@ class BlockingBackplane(Protocol):
         """Send to all processes with members of the group. Returns the queues that follow the group."""
 
     def append_to_group(self, group: str, data: bytes, keep: Keep, key: str, deadline: float) -> Sequence[str]:
-        """Like `publish_to_group`, and keep the message: `fairway.layers.backplane.Streams`."""
+        """Like `publish_to_group`, and keep the message: `fairway.layers.backplane.Streams`.
+
+        If there is one with its key already, it returns no queues: they have that one.
+        """
 
     def read(self, subject: str, after: Since, limit: int, deadline: float) -> Page[bytes]:
         """A page of a subject's history."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from fairway.delivery import Message, Payload
@@ -63,10 +63,11 @@ class Keeper:
         subject = subject_of(group)
         data = self._codec.encode(kind, body, subject)
 
-        def send() -> Awaitable[object]:
-            return self._node.home.call(lambda session: session.backplane.streams.append(subject, data, keep, key))
-
-        if self._node.followers.is_idle:
-            await send()
-        else:
-            await self._node.send_and_push(group, send, message, excluded)
+        is_followed = not self._node.followers.is_idle
+        if is_followed:
+            await self._node.following.know()
+        appended = await self._node.home.call(
+            lambda session: session.backplane.streams.append_once(subject, data, keep, key)
+        )
+        if is_followed and appended.is_new:
+            await self._node.following.push(group, message, excluded)

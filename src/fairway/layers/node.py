@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Any
@@ -22,7 +21,7 @@ from fairway.layers.blocking import Sender
 from fairway.layers.codec import EVENT, Codec, Kind, place_of_queue
 from fairway.layers.drops import count_lost
 from fairway.layers.errors import ChannelFull, Undecodable
-from fairway.layers.followers import MOST_FOLLOWERS
+from fairway.layers.following import Following
 from fairway.layers.home import Home
 from fairway.layers.hub import Hub
 from fairway.layers.interests import Interests, subject_of
@@ -59,6 +58,7 @@ class Node:
         self._confirm = confirm
         self._interests = Interests(self._subject, CONTROL)
         self.home = Home(label, self._open_session, self._forked)
+        self.following = Following(self.home, hub, codec, receiver, self.push)
         self.sender: Sender | None = None
         """For code without an event loop; None if the backplane can only be reached from one."""
         hub.watch(self._interests)
@@ -124,7 +124,7 @@ class Node:
         """Send to every process with members. Await the result, if there is one, before sending more."""
         if self.followers.is_idle:
             return self._post(subject_of(group), EVENT, message)
-        return self.send_and_push(group, lambda: self._post(subject_of(group), EVENT, message), message)
+        return self._send_and_push(group, lambda: self._post(subject_of(group), EVENT, message), message)
 
     def broadcast(self, group: str, payload: Payload, exclude: Iterable[str]) -> Awaitable[object] | None:
         """Like `group_send`. Each process applies its own policy for slow clients."""
@@ -132,11 +132,11 @@ class Node:
         body = [payload.text, payload.data, excluded]
         if self.followers.is_idle:
             return self._post(subject_of(group), Kind.BROADCAST, body)
-        return self.send_and_push(
+        return self._send_and_push(
             group, lambda: self._post(subject_of(group), Kind.BROADCAST, body), payload.as_message(), excluded
         )
 
-    async def send_and_push(
+    async def _send_and_push(
         self,
         group: str,
         send: Callable[[], Awaitable[object] | None],
@@ -144,20 +144,11 @@ class Node:
         excluded: Collection[str] = (),
     ) -> None:
         """Call `send`, which sends to the group's members, and push the message to the queues that follow the group."""
-        if not self.followers.is_known:
-            await self.home.call(self._receiver.know_followers)
+        await self.following.know()
         sent = send()
         if sent is not None:
             await sent
-        queues = [queue for queue in self.followers.of(group, time.monotonic()) if queue not in excluded]
-        full = 0
-        for queue in queues:
-            try:
-                await self.push(queue, message)
-            except ChannelFull:
-                full += 1
-        if full:
-            self._hub.drops.left_out(group, full, len(queues))
+        await self.following.push(group, message, excluded)
 
     def post_to_process(self, process: str, kind: Kind, body: Any) -> Awaitable[object] | None:
         """Send to one process. Await the result, if there is one, before sending more."""
@@ -170,7 +161,7 @@ class Node:
         """Add a channel of any process to a group. Whatever is sent to the group after this returns reaches it."""
         process = process_of(channel)
         if process is None:
-            await self._follow(group, channel)
+            await self.following.add(group, channel)
         elif process != self.name:
             await self._ask(Kind.JOIN, group, channel, process)
         elif self.home.here() is not None and self._interests.is_standing(subject_of(group)):
@@ -186,31 +177,7 @@ class Node:
         elif process is not None:
             await self._ask(Kind.LEAVE, group, channel, process)
         else:
-            await self._unfollow(group, channel)
-
-    async def _follow(self, group: str, queue: str) -> None:
-        seconds = self._hub.group_expiry
-        data = self._codec.encode(Kind.FOLLOW, [group, queue, seconds], CONTROL)
-
-        async def follow(session: Session) -> None:
-            await self._receiver.know_followers(session)
-            await session.backplane.followers.add(group, queue, seconds)
-            if not self.followers.add(group, queue, time.monotonic() + seconds):
-                await session.backplane.followers.remove(group, queue)
-                raise BackplaneError(f"{MOST_FOLLOWERS:,} queues are in groups, and no more can be")
-            await session.backplane.publish(CONTROL, data)
-
-        await self.home.call(follow)
-
-    async def _unfollow(self, group: str, queue: str) -> None:
-        data = self._codec.encode(Kind.UNFOLLOW, [group, queue], CONTROL)
-
-        async def unfollow(session: Session) -> None:
-            await session.backplane.followers.remove(group, queue)
-            self.followers.remove(group, queue)
-            await session.backplane.publish(CONTROL, data)
-
-        await self.home.call(unfollow)
+            await self.following.remove(group, channel)
 
     async def _ask(self, kind: Kind, group: str, channel: str, process: str) -> None:
         me, own = self.name, self._subject

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from fairway.layers.backplane import (
+    Appended,
     Backplane,
     BackplaneStatistics,
     Departed,
@@ -226,14 +227,14 @@ class _Streams(Streams):
         self._engine = engine
         self._check = check
 
-    async def append(self, subject: str, data: bytes, keep: Keep, key: str = "") -> Position:
+    async def append_once(self, subject: str, data: bytes, keep: Keep, key: str) -> Appended:
         self._check()
         position, message = self._engine.keep(subject, data, keep, key, IN_FORCE.monotonic(), IN_FORCE.time())
         if message is not None:
             statistics = self._backplane.statistics
             statistics.published += 1
             statistics.unheard += not self._engine.publish(subject, message)
-        return position
+        return Appended(position, message is not None)
 
     async def read(self, subject: str, after: Position | float | None, limit: int) -> Page[bytes]:
         self._check()

@@ -185,6 +185,8 @@ class StreamsContract:
                 )
                 assert positions[0] == positions[1]
                 assert await one.backplane.streams.append("g.room", b"again", KEEP, key) == positions[0]
+            repeated = await two.backplane.streams.append_once("g.room", b"again", KEEP, "task 9")
+            assert (repeated.position, repeated.is_new) == (positions[0], False)
             other = await one.backplane.streams.append("g.hall", b"another subject", KEEP, "task 0")
             assert other.offset == 1
             assert await one.backplane.streams.append("g.room", b"10", KEEP, "task 10") == Position(

@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from tests.fairway.layers.doubles import new_member, waiting
 from tests.services.local import broker_process
 from tests.services.redis import RedisServer
 
-from channels.layers import InMemoryChannelLayer
+from channels.layers import InMemoryChannelLayer, channel_layers
 from fairway.delivery import Member, Payload
+from fairway.layers import sync
 from fairway.layers.backplane import Keep, NotAble, Page, Position, Unavailable
 from fairway.layers.engine import Engine
 from fairway.layers.errors import InvalidChannelLayerError
@@ -237,6 +239,18 @@ async def test_some_messages_are_not_kept_and_some_count_once(new_layer: NewLaye
     assert [item["number"] for item in member.items[1:3]] == [0, 1]
     assert member.items[3].text == "not kept"
     assert [event["number"] for event in (await layer.history("chat.a")).messages] == [0, 1]
+
+
+async def test_a_repeated_key_keeps_a_message_from_queues_that_follow(new_layer: NewLayer, which: str) -> None:
+    layer, worker = new_layer(), new_layer()
+    channel_layers.set("default", layer)
+    send = layer.group_send if which == "engine" else sync_to_async(sync.group_send)
+    await layer.group_add("chat.a", "work")
+    for number in range(2):
+        await layer.group_send("chat.a", said(number), key="task 1")
+        await send("chat.a", said(number), key="task 2")
+    await layer.group_send("chat.a", said(5))
+    assert [(await worker.receive("work"))["number"] for _ in range(3)] == [0, 0, 5]
 
 
 async def test_history_is_read_from_a_position(new_layer: NewLayer) -> None:

@@ -179,7 +179,7 @@ class Histories:
         place, message = self._engine.keep(name, data, keep, key, time.monotonic(), time.time())
         if message is not None:
             self._engine.publish(name, protocol.post(name, message))
-        self._tell(history_frames.position(place))
+        self._tell(history_frames.position(place, is_new=message is not None))
 
     def read(self, name: str, body: bytes) -> None:
         after, limit = history_frames.read_read(body)

@@ -23,6 +23,7 @@ _ANSWERS = frozenset(
         Answer.FOLLOWERS,
         Answer.LISTED,
         Answer.POSITION,
+        Answer.REPEATED,
         Answer.PAGE,
         Answer.REFUSED,
         Answer.WELCOME,
@@ -79,7 +80,9 @@ class BlockingLocal:
 
     def append_to_group(self, group: str, data: bytes, keep: Keep, key: str, deadline: float) -> Sequence[str]:
         questions = protocol.frame(Ask.FOLLOWING, group) + history_frames.append(subject_of(group), data, keep, key)
-        (_, _, rows), _ = self._ask(questions, 2, deadline)
+        (_, _, rows), (answer, _, _) = self._ask(questions, 2, deadline)
+        if answer is Answer.REPEATED:
+            return []
         return [queue for following, queue, _ in protocol.read_followers(rows) if following == group]
 
     def read(self, subject: str, after: Since, limit: int, deadline: float) -> Page[bytes]:

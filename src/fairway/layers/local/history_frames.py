@@ -56,8 +56,9 @@ def read_read(body: bytes) -> tuple[Position | float | None, int]:
     return Position(ascii_of(body[_READ.size :]), offset), limit
 
 
-def position(place: Position) -> bytes:
-    return frame(Answer.POSITION, body=str(place).encode("ascii"))
+def position(place: Position, is_new: bool = True) -> bytes:
+    """Where a message is. If it is not new, another one with its key is there."""
+    return frame(Answer.POSITION if is_new else Answer.REPEATED, body=str(place).encode("ascii"))
 
 
 def read_position(body: bytes) -> Position:

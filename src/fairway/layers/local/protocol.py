@@ -16,7 +16,7 @@ brings a sentence for people instead, and the end. Afterwards:
 | `ENTER` `DEPART`: who is present under a subject | `DONE` |
 | `PRESENT` `COUNT`: ask who is, or how many are | `LISTED`, `DONE` |
 | `SWEEP`: remove what a process has left | `DONE` |
-| `APPEND`: the same as `PUBLISH`, and keep it | `POSITION` |
+| `APPEND`: the same as `PUBLISH`, and keep it | `POSITION`, or `REPEATED`: that of an earlier one with its key |
 | `READ`: a page of a subject's history | `PAGE` |
 | `TOPS`: the newest positions of these subjects | `POSITIONS` |
 | `CHANGES`: a number that changes with every `APPEND` of anybody | `DONE`, with it |
@@ -25,7 +25,7 @@ brings a sentence for people instead, and the end. Afterwards:
 | `PUT_BACK`: nobody took an item | none |
 | `LEAVE`: the last frame of this process | the end, when every other process has left too |
 
-`DONE`, `FULL`, `FOLLOWERS`, `RENEWED`, `LISTED`, `POSITION`, `PAGE`, `POSITIONS` and `REFUSED` arrive in
+`DONE`, `FULL`, `FOLLOWERS`, `RENEWED`, `LISTED`, `POSITION`, `REPEATED`, `PAGE`, `POSITIONS` and `REFUSED` arrive in
 the order of what they answer. `REFUSED` in place of another answer says that a limit has been reached. In between come
 `MESSAGE`, to subscribers, `ITEM`, `POSTED` and, at most once, `GOING`: another broker takes over. A process that gets
 `GOING` sends `LEAVE` and nothing more, reads on to the end, and connects again. A process that was subscribed before
@@ -146,6 +146,7 @@ class Answer(enum.IntEnum):
     KEY = 47
     RENEWED = 48
     LISTED = 49
+    REPEATED = 50
 
 
 _MESSAGE = int(Ask.MESSAGE)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from fairway.layers.backplane import BackplaneStatistics, Keep, Page, Position, Streams
+from fairway.layers.backplane import Appended, BackplaneStatistics, Keep, Page, Position, Streams
 from fairway.layers.local import history_frames, protocol
 from fairway.layers.local.link import Frame
-from fairway.layers.local.protocol import Ask
+from fairway.layers.local.protocol import Answer, Ask
 
 
 class LocalStreams(Streams):
@@ -19,10 +19,10 @@ class LocalStreams(Streams):
         self._call = call
         self._statistics = statistics
 
-    async def append(self, subject: str, data: bytes, keep: Keep, key: str = "") -> Position:
-        _, _, body = await self._call(history_frames.append(subject, data, keep, key))
+    async def append_once(self, subject: str, data: bytes, keep: Keep, key: str) -> Appended:
+        answer, _, body = await self._call(history_frames.append(subject, data, keep, key))
         self._statistics().published += 1
-        return history_frames.read_position(body)
+        return Appended(history_frames.read_position(body), answer is not Answer.REPEATED)
 
     async def read(self, subject: str, after: Position | float | None, limit: int) -> Page[bytes]:
         _, _, body = await self._call(history_frames.read(subject, after, limit))

@@ -22,7 +22,7 @@ from fairway.layers.redis.link import Reply, ReplyError, greet, judged
 from fairway.layers.redis.names import Names
 from fairway.layers.redis.presence import count, present
 from fairway.layers.redis.scripts import FOLLOWING, PUSH, run
-from fairway.layers.redis.streams import append_arguments, page_of, read_arguments
+from fairway.layers.redis.streams import append_arguments, appended, page_of, read_arguments
 from fairway.layers.tracks import Since
 
 LONGEST_REPLY = 16 * 1024 * 1024
@@ -111,7 +111,9 @@ class BlockingRedis:
         index = self._names.index_of(subject)
         keys, arguments = append_arguments(self._names, self._addresses[index].db, subject, data, keep, key)
         followers_index = self._names.index_of(self._names.FOLLOWERS)
-        self._ask(index, lambda link: finished(self._functions.call(link, APPEND, keys, *arguments)), deadline)
+        answer = self._ask(index, lambda link: finished(self._functions.call(link, APPEND, keys, *arguments)), deadline)
+        if not appended(answer).is_new:
+            return []
         rows = self._ask(
             followers_index, lambda link: finished(run(link, FOLLOWING, self._names.followers, [])), deadline
         )

@@ -54,12 +54,12 @@ end
 
 -- keys: hash, list, counter of changes, key (if there is one)
 -- args: fresh epoch, life of the hash, subject's channel, data, messages, messages and ms, life of the key
--- Returns the position.
+-- Returns the position. If it is that of an earlier message with the key, '=' comes first.
 local function append(keys, args)
   local meta, list, data, size = keys[1], keys[2], args[4], tonumber(args[5])
   if keys[4] then
     local first = redis.call('GET', keys[4])
-    if first then return first end
+    if first then return '=' .. first end
   end
   local now = now_of()
   local known = redis.call('HMGET', meta, 'e', 'k', 'x')

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, cast
 
 from fairway.layers.backplane import (
+    Appended,
     BackplaneStatistics,
     Keep,
     Kept,
@@ -107,12 +108,12 @@ class RedisStreams(Streams):
         self._functions = Functions(trust_failover)
         self._readings: dict[Shard, Reading] = {}
 
-    async def append(self, subject: str, data: bytes, keep: Keep, key: str = "") -> Position:
+    async def append_once(self, subject: str, data: bytes, keep: Keep, key: str) -> Appended:
         shard = self._shard(subject)
         keys, arguments = append_arguments(self._names, shard.address.db, subject, data, keep, key)
         shard.statistics.published += 1
         answer = await shard.ask(lambda link: self._functions.call(link, APPEND, keys, *arguments))
-        return position_of(answer)
+        return appended(answer)
 
     async def read(self, subject: str, after: Position | float | None, limit: int) -> Page[bytes]:
         keys, arguments = read_arguments(self._names, subject, after, limit)
@@ -176,11 +177,12 @@ def read_arguments(
     return names.history(subject), (_LIFE_MS, *place, limit, PAGE_BYTES)
 
 
-def position_of(answer: Reply) -> Position:
-    """The position that appending returned."""
-    position = Position.read(cast(bytes, answer).decode())
+def appended(answer: Reply) -> Appended:
+    """What appending returned."""
+    text = cast(bytes, answer).decode()
+    position = Position.read(text.removeprefix("="))
     assert position is not None, "that is what the function returns"
-    return position
+    return Appended(position, not text.startswith("="))
 
 
 def page_of(answer: Reply) -> Page[bytes]:
