@@ -175,6 +175,13 @@ class Attendance:
         """For how long others are sure to see who is tracked in this process."""
         return self.reach.standing()
 
+    def flush(self) -> None:
+        """Everybody is forgotten, in all processes: who is present, and who hears of it. Nobody is told."""
+        with self.lock:
+            self.own.forget_all()
+            for group in self.audiences.clear():
+                self.reach.unwatch(group)
+
     # What happens in this process -----------------------------------------------------------------------------
 
     def _ended(self, channel: str) -> None:

@@ -96,6 +96,13 @@ class Audiences:
         del self._audiences[group]
         return True
 
+    def clear(self) -> list[str]:
+        """Nobody hears of any group any more. Returns the groups that somebody has heard of."""
+        groups = self.groups
+        self._audiences.clear()
+        self._due.clear()
+        return groups
+
     # What happens ---------------------------------------------------------------------------------------------
 
     def own_changed(self, group: str, ids: Iterable[str]) -> None:

@@ -427,4 +427,4 @@ class Backplane(abc.ABC):
 
     @abc.abstractmethod
     async def flush(self) -> None:
-        """Empty all queues, make them follow no group, and forget all histories."""
+        """Empty all queues, make them follow no group, and forget all histories, entries and leases."""

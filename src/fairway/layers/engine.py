@@ -161,9 +161,10 @@ class Engine:
         return len(self._queues.get(queue, ()))
 
     def flush(self) -> None:
-        """Empty all queues, take them out of all groups, and forget all histories. Readers continue to wait."""
+        """Empty all queues, take them out of all groups, and forget histories and leases. Readers continue to wait."""
         self._queues.clear()
         self.histories.clear()
+        self.leases.clear()
         self._followers.clear()
         self.size = self.follower_count = 0
 

@@ -133,7 +133,7 @@ class Leases:
             self.sweep(process, term, now)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything. All terms end, and nobody is told of them."""
         self.size = 0
         self._leases.clear()
         self._subjects.clear()

@@ -79,6 +79,7 @@ class MemoryChannelLayer(HubLayer):
 
     async def flush(self) -> None:
         self.hub.flush()
+        self.presence.flush()
         if self.keeper is not None:
             self.keeper.clear()
 

@@ -48,12 +48,12 @@ class Node:
         make_backplane: Callable[[], Backplane],
         confirm: bool,
     ) -> None:
+        self._receiver = receiver
         self._call_it(_new_name())
         self.statistics = receiver.statistics
         self.followers = receiver.followers
         self._hub = hub
         self._codec = codec
-        self._receiver = receiver
         self._make_backplane = make_backplane
         self._confirm = confirm
         self._interests = Interests(self._subject, CONTROL)
@@ -114,7 +114,7 @@ class Node:
 
     def _call_it(self, name: str) -> None:
         """Give the process its name."""
-        self.name = name
+        self.name = self._receiver.process = name
         self.mark = f".{name}!"
         self._subject = subject_of_process(name)
 
@@ -229,12 +229,13 @@ class Node:
             raise
 
     async def flush(self) -> None:
-        """Forget all messages and all groups, in every process."""
+        """Forget all messages, all groups, and who is present, in every process."""
         self._hub.flush()
-        data = self._codec.encode(Kind.FLUSH, [], CONTROL)
+        data = self._codec.encode(Kind.FLUSH, [self.name], CONTROL)
 
         async def flush(session: Session) -> None:
             await session.backplane.flush()
+            self._receiver.flush()
             await session.backplane.publish(CONTROL, data)
 
         await self.home.call(flush)

@@ -264,6 +264,11 @@ class OwnEntries:
         for own in self._groups.values():
             own.stored = None
 
+    def forget_all(self) -> None:
+        """Nobody is present any more, in no process: nobody has to be told."""
+        for known in (self._groups, self._by_channel, self._lingering, self._waiting, self._changed, self._unremoved):
+            known.clear()
+
     def begin_term(self) -> None:
         """The lease has ended and another term begins: neither the store nor others know anything in it.
 

@@ -65,6 +65,9 @@ class PresenceKeeper(Protocol):
     def departed(self, body: Any) -> None:
         """A process has died."""
 
+    def flush(self) -> None:
+        """The store was emptied: everybody is forgotten."""
+
     def up(self, session: Session) -> None:
         """The session is connected, for the first time or again."""
 
@@ -94,6 +97,7 @@ class Receiver:
         self._requests: set[asyncio.Task[None]] = set()
         self.followers = FollowerTable()
         self.presence: PresenceKeeper | None = None
+        self.process = ""  # the name of this one
         self._reading: asyncio.Task[None] | None = None
 
     def message(self, session: Session, subject: str, data: bytes) -> Awaitable[None] | None:
@@ -187,8 +191,8 @@ class Receiver:
         elif kind is Kind.DEPARTED and self.presence is not None:
             self.presence.departed(body)
         elif kind is Kind.FLUSH:
-            self._hub.flush()
-            self.followers.replace(())
+            if body != [self.process]:  # it has come back: what was done since must stay
+                self.flush()
         elif kind is Kind.FOLLOW:
             group, queue, seconds = body
             _require_names(group, queue)
@@ -205,6 +209,13 @@ class Receiver:
             _require(type(ticket) is int, "its ticket is none")
             self._begin(session, kind, group, channel, asker, ticket)
         return None
+
+    def flush(self) -> None:
+        """Forget what this process knows: messages, groups, and who is present."""
+        self._hub.flush()
+        self.followers.replace(())
+        if self.presence is not None:
+            self.presence.flush()
 
     # Queues that follow groups --------------------------------------------------------------------------------
 

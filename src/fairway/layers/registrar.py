@@ -161,9 +161,13 @@ class Registrar:
             await self.session.backplane.presence.sweep(departed)
 
     def up(self) -> None:
-        """The connection is there again. What was stored, told or heard may have been lost."""
+        """The connection is there again, or the store was emptied. What was stored, told or heard may have been lost.
+
+        So may the lease: whoever is to be stored now waits until it was renewed.
+        """
         if self._lease.term:
             self._was_away = True
+            self._lease.was_tried = asyncio.Event()
             self._do(self._come_back())
             groups = self._views.heard_groups()
             for group in list(groups):
@@ -172,6 +176,7 @@ class Registrar:
     async def _come_back(self) -> None:
         with contextlib.suppress(BackplaneError):  # `_keep` goes on trying
             await self._renew()
+        self._lease.was_tried.set()
 
     def _do_again(self, is_untold: Callable[[str], bool]) -> None:
         """Store everything again, and tell others what they do not know."""

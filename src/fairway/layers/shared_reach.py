@@ -141,6 +141,11 @@ class SharedReach:
                 self._registrar.read_again(group)
         self._attendance.arm()
 
+    def flush(self) -> None:
+        self._attendance.flush()
+        if self._registrar is not None:
+            self._registrar.up()
+
     def departed(self, body: Any) -> None:
         process, term = read_departed(body)
         with self._attendance.lock:

@@ -184,6 +184,25 @@ class PresenceContract:
             await one.enter("h.room", {"1": b"", NOTE: b"1"}, 2)
             assert await listed(other, "h.room") == {one.process: {"1": b"", NOTE: b"1"}}
 
+    async def test_a_flush_forgets_entries_and_leases(self, service: ForgetfulService) -> None:
+        async with processes(service, 2) as (flusher, other):
+            presences = [process.backplane.presence for process in (flusher, other)]
+            for presence in presences:
+                await presence.renew(LONG, judges=False)
+                await presence.enter("h.room", {presence.process: b"", NOTE: b"1"}, 1)
+            async with present(service, 1) as (dead,):
+                await dead.enter("h.hall", {"1": b""}, 1)
+                await dead.renew(SHORT, judges=False)
+                await flusher.backplane.flush()
+                assert [await listed(presences[1], subject) for subject in ("h.room", "h.hall")] == [{}, {}]
+                assert await presences[1].count("h.room") == 0
+                for presence in presences:
+                    assert ((renewal := await presence.renew(LONG)).term, list(renewal.departed)) == (2, [])
+                    await presence.enter("h.room", {"1": b"", NOTE: b"2"}, 2)
+                assert await listed(presences[0], "h.room") == {
+                    presence.process: {"1": b"", NOTE: b"2"} for presence in presences
+                }
+
     async def test_a_lease_ends_by_the_clock_of_the_service(
         self, service: ForgetfulService, monkeypatch: pytest.MonkeyPatch
     ) -> None:

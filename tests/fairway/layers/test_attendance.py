@@ -96,6 +96,20 @@ async def test_whoever_ends_is_missed_after_a_while(layer: MemoryChannelLayer) -
     assert await layer.presence.members("room") == {"1": [None]}
 
 
+async def test_a_flush_forgets_everybody(layer: MemoryChannelLayer) -> None:
+    mira, tom = new_member(layer.hub, "m"), new_member(layer.hub, "t")
+    await layer.presence.track("room", "m", key="1", hears=BOTH)
+    await layer.presence.track("hall", "t", key="2")
+    await heard(mira)
+    tom.detach()
+    await layer.flush()
+    assert [await layer.presence.members(group) for group in ("room", "hall")] == [{}, {}]
+    await asyncio.sleep(0.03)  # longer than somebody lingers
+    assert waiting(mira) == []
+    await layer.presence.track("room", "m", key="1", hears=BOTH)
+    assert (await heard(mira))[0]["members"] == {"1": [None]}
+
+
 async def test_a_reload_is_not_noticed() -> None:
     layer = MemoryChannelLayer(linger=60)
     mira, before = new_member(layer.hub, "m"), new_member(layer.hub, "t1")

@@ -378,3 +378,20 @@ async def test_many_groups_are_entered_again_after_an_outage(site: Site, monkeyp
     async with asyncio.timeout(DEADLINE):
         while await counts() < 110:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def test_a_flush_forgets_everybody_in_all_processes(site: Site) -> None:
+    one, two = site.processes(2, lease=60)
+    pages = [await Page(one, "mira").alone(), await Page(two, "tom").enter()]
+    await pages[0].sees("mira", "tom")
+    await two.flush()
+    assert [await layer.presence.members("room") for layer in (one, two)] == [{}, {}]
+    # Whoever is tracked after it is listed at once, although the leases have ended.
+    await two.presence.track("room", pages[1].member.name, None, "tom", hears=(STATE, DIFF))
+    assert await one.presence.members("room") == {"tom": [None]}
+    await pages[1].sees("tom")
+    assert await one.presence.members("hall") == {}
+    await until(lambda: not one.presence.audiences.groups)
+    await pages[0].enter()
+    await pages[0].sees("mira", "tom")
+    await pages[1].sees("mira", "tom")

@@ -158,10 +158,12 @@ class RedisBackplane(Backplane):
                     tuple[bytes, list[bytes]],
                     await shard.call("SCAN", cursor, "MATCH", self._names.pattern_to_flush, "COUNT", 1000),
                 )
-                if keys:
-                    await shard.call("UNLINK", *keys)
+                own = [key for key in keys if self._names.is_to_flush(key)]
+                if own:
+                    await shard.call("UNLINK", *own)
                 if int(cursor) == 0:
                     break
+        self._presence.forget()
         await self._followers_shard().call("UNLINK", self._names.followers)
 
     def _followers_shard(self) -> Shard:

@@ -40,9 +40,14 @@ class Names:
         self.followers = f"{self._prefix}:f".encode()
         self.leases = f"{self._prefix}:l{PRESENCE_VERSION}".encode()
         self.changes = f"{self._prefix}:m{HISTORY_VERSION}::changes".encode()
-        self.pattern_to_flush = re.sub(r"([*?\[\]\\^-])", r"\\\1", self._prefix) + ":[imqs]*:*"
+        self.pattern_to_flush = re.sub(r"([*?\[\]\\^-])", r"\\\1", self._prefix) + ":[dehilmoqs]*"
+        self._flushed = re.compile(re.escape(self._prefix).encode() + rb":([dehimoqs]\d?:.*|l\d?)", re.DOTALL)
         is_one = len(places) == 1
         self.index_of = _first if is_one else lru_cache(_REMEMBERED)(lambda name: _rendezvous(places, name))
+
+    def is_to_flush(self, key: bytes) -> bool:
+        """Whether a key of the pattern is one of ours: others may have keys that begin with the same prefix."""
+        return self._flushed.fullmatch(key) is not None
 
     def subject(self, db: int, subject: str) -> bytes:
         """The Pub/Sub channel of a subject."""

@@ -15,7 +15,7 @@ from tests.fairway.layers.redis.rights import documented
 from tests.services.redis import RedisServer, redis_server
 
 from fairway.layers import kept as kept_module
-from fairway.layers.backplane import Refused, Unavailable
+from fairway.layers.backplane import Keep, Refused, Unavailable
 from fairway.layers.link import WINDOW_MESSAGES
 from fairway.layers.redis.address import addresses
 from fairway.layers.redis.backplane import RedisBackplane
@@ -431,3 +431,18 @@ async def test_one_of_several_away_takes_its_groups_only(redis: RedisServer, pro
         for name in failed:
             await process.backplane.publish(name, b"again")
         await both.events.until(lambda: {(name, b"again") for name in failed} <= set(both.events.messages))
+
+
+async def test_a_flush_leaves_alone_what_others_keep_beside_it(redis: RedisServer, processes: Processes) -> None:
+    process = processes.start(redis.url)
+    others = ["suite:session:mira", "suite:list", "suite:q", "suite:l:x", "suit:q:work", "other:q:work"]
+    with redis.client() as client:
+        for key in others:
+            client.set(key, "")
+        await process.backplane.push("work", b"", 10, 60)
+        await process.backplane.streams.append("g.room", b"", Keep(10, 60), "key")
+        await process.backplane.presence.renew(60)
+        await process.backplane.presence.enter("h.room", {"1": b""}, 1)
+        assert len(client.keys("suite:*")) > 8
+        await process.backplane.flush()
+        assert sorted(client.keys("*")) == sorted(others)
