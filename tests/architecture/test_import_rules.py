@@ -168,7 +168,8 @@ def test_the_engine_does_not_know_the_framework() -> None:
     applications use.
     """
     users = {dotted(path) for path in modules("fairway") for _, name in imports(path) if within(name, "channels")}
-    standing_on_it = ("fairway.generic", "fairway.layers.sync", "fairway.testing.sent", "fairway.testing.pytest")
+    tools = ("fairway.testing.sent", "fairway.testing.pytest", "fairway.testing.reconnecting")
+    standing_on_it = ("fairway.generic", "fairway.layers.sync", *tools)
 
     assert [user for user in users if not within(user, *standing_on_it)] == []
 

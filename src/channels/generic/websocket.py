@@ -21,6 +21,7 @@ from fairway.asgi.types import HeadersLike
 from fairway.consumers.overrides import note_own
 from fairway.delivery import Message, Payload
 from fairway.layers.outage import MISTAKES, outage_of
+from fairway.layers.recovery import text_for
 
 # Subclasses annotate these in several ways: an event as `dict` or as one of asgiref's `TypedDict`s, and `close`, which
 # is True or a code, as `bool` or `bool | int`.
@@ -220,8 +221,11 @@ class JsonWebsocketConsumer(WebsocketConsumer):
         super().send(text_data=self.encode_json(content), close=close)
 
     def group_broadcast_json(self, group: str, content: Any, *, exclude: str | Iterable[str] = ()) -> None:
-        """Encode `content` with `encode_json`, and send it with `group_broadcast`."""
-        self.group_broadcast(group, self.encode_json(content), exclude=exclude)
+        """Encode `content` with `encode_json`, and send it with `group_broadcast`.
+
+        If it is an object and the group has a history, its position is added under the key "layer.position".
+        """
+        self.group_broadcast(group, text_for(self.channel_layer, content, self.encode_json(content)), exclude=exclude)
 
     @classmethod
     def decode_json(cls, text_data: str) -> Any:
@@ -377,8 +381,12 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
         await super().send(text_data=await self.encode_json(content), close=close)
 
     async def group_broadcast_json(self, group: str, content: Any, *, exclude: str | Iterable[str] = ()) -> None:
-        """Encode `content` with `encode_json`, and send it with `group_broadcast`."""
-        await self.group_broadcast(group, await self.encode_json(content), exclude=exclude)
+        """Encode `content` with `encode_json`, and send it with `group_broadcast`.
+
+        If it is an object and the group has a history, its position is added under the key "layer.position".
+        """
+        text = await self.encode_json(content)
+        await self.group_broadcast(group, text_for(self.channel_layer, content, text), exclude=exclude)
 
     @classmethod
     async def decode_json(cls, text_data: str) -> Any:

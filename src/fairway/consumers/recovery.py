@@ -10,12 +10,11 @@ from asgiref.sync import async_to_sync
 
 from fairway.consumers.names import not_a_handler
 from fairway.layers.errors import InvalidChannelLayerError
-from fairway.layers.recovery import Moment, Recovery
+from fairway.layers.places import Places
+from fairway.layers.recovery import LONGEST, Moment, Recovery
 
 PARAMETER = "since"
 """The parameter of the query in which a client hands back its last position."""
-
-_LONGEST = 100  # characters of a position
 
 
 class AsyncRecovery:
@@ -30,7 +29,8 @@ class AsyncRecovery:
         """The position in the group that the client came with; `default` if it came with none.
 
         It is in the query of the URL, as `since=POSITION`. A client with positions in several groups writes
-        `since.GROUP=POSITION` for each. The consumer for Server-Sent Events first looks into the header Last-Event-ID.
+        `since.GROUP=POSITION` for each. The consumer for Server-Sent Events first looks into the header Last-Event-ID,
+        which has the positions of all its groups: `join` takes the right one.
         The position comes from the client. So it says what the client has seen, not what it may see.
         """
         return _since(self, group, default)
@@ -43,7 +43,11 @@ class AsyncRecovery:
         position, and so read what was said before it was there. The missed messages do not count against the
         consumer's capacity. They are handled when the running handler has ended.
         """
-        return await _join_of(self)(group, self.channel_name, since, not_before)
+        recovery = await _join_of(self)(group, self.channel_name, since, not_before)
+        places: Places | None = getattr(self, "_fairway_places", None)
+        if places is not None:
+            places.joined(since, recovery)
+        return recovery
 
     @not_a_handler
     async def leave(self, group: str) -> None:
@@ -79,7 +83,7 @@ def _since(consumer: Any, group: str, default: str | None) -> str | None:
     if not found:
         query = urllib.parse.parse_qs(consumer.scope.get("query_string", b"").decode("latin-1"))
         found = (query.get(f"{PARAMETER}.{group}") or query.get(PARAMETER) or [""])[-1]
-    return found[:_LONGEST] or default
+    return found if 0 < len(found) <= LONGEST else default
 
 
 def _layer_of(consumer: Any) -> Any:

@@ -19,6 +19,7 @@ from channels.middleware import Receive, Scope, Send
 from fairway.consumers.handlers import HandlerGroup
 from fairway.consumers.overrides import note_own
 from fairway.delivery import Inbox, Message, Payload
+from fairway.layers.places import Places
 from fairway.logs import get_logger
 from fairway.protocols.event_stream import (
     EventEncoder,
@@ -77,10 +78,11 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
 
     Broadcasts to a group with a history have their position as id. Events get it by `send_event(..., id=event[
     "layer.position"])`. Then `join(group, since=self.since(group))` of `fairway.AsyncGroupsMixin` goes on from there.
+    With several groups, the id says where the client is in each of the 16 in which something came last.
     """
 
     _fairway_stage = _Stage.REQUESTED
-    _fairway_was_asked = False
+    _fairway_places: Places | None = None  # from `connect()` on
     _fairway_connecting: asyncio.Task[Any] | None = None
     _fairway_has_left = False
     _fairway_heartbeat: Heartbeat | None = None
@@ -138,6 +140,8 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
         milliseconds it then waits. Returns when the server takes more. Nothing happens, but for a count, when the
         client has gone.
         """
+        if self._fairway_places is not None and self._fairway_places.has(id):
+            id = self._fairway_places.id_of(cast(str, id))
         await self._fairway_write(encode_event(data, event, id, retry))
 
     async def send_event_json(
@@ -205,7 +209,7 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
         await super().http_disconnect(message)
 
     async def _fairway_connect(self) -> None:
-        self._fairway_was_asked = True
+        self._fairway_places = Places()
         self._fairway_connecting = asyncio.current_task()
         try:
             for group in self.groups or ():
@@ -226,7 +230,7 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
             await asyncio.wait({task}, timeout=self.disconnect_grace)
 
     async def _fairway_disconnect(self) -> None:
-        if self._fairway_disconnected or not self._fairway_was_asked:
+        if self._fairway_disconnected or self._fairway_places is None:
             return
         self._fairway_disconnected = True
         self._fairway_stop_heartbeat()
@@ -241,8 +245,8 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
     def _fairway_bind(self, send: Send) -> None:
         super()._fairway_bind(send)
         self._fairway_stage = _Stage.REQUESTED
-        self._fairway_was_asked = self._fairway_has_left = False
-        self._fairway_connecting = self._fairway_heartbeat = None
+        self._fairway_has_left = False
+        self._fairway_connecting = self._fairway_heartbeat = self._fairway_places = None
         self.last_event_id = ""
 
     def _fairway_handler_group(self, inbox: Inbox) -> HandlerGroup:
@@ -253,13 +257,19 @@ class ServerSentEventsConsumer(AsyncHttpConsumer):
         return type(item) is not dict or item.get("type") != "http.request" or bool(item.get("more_body"))
 
     async def _fairway_send_payload(self, payload: Payload) -> None:
+        places = self._fairway_places
+        id = places.id_of(payload.position) if payload.position and places is not None else None
         if "send_event" in self._fairway_overrides.names:
-            more: dict[str, Any] = {"id": payload.position} if payload.position else {}
+            more: dict[str, Any] = {} if id is None else {"id": id}
             await self.send_event(payload.text or "", **more)
-            return
-        if payload.position and payload.text is not None and _EVENTS not in payload.forms:
-            payload.forms[_EVENTS] = encode_event(payload.text, id=payload.position)
-        await self._fairway_write(payload.form(_EVENTS))
+        elif id is None or payload.text is None:
+            await self._fairway_write(payload.form(_EVENTS))
+        elif id != payload.position:
+            await self._fairway_write(encode_event(payload.text, id=id))
+        else:
+            if _EVENTS not in payload.forms:
+                payload.forms[_EVENTS] = encode_event(payload.text, id=id)
+            await self._fairway_write(payload.form(_EVENTS))
 
     async def _fairway_write(self, piece: bytes) -> None:
         if self._fairway_stage is _Stage.REQUESTED:

@@ -28,7 +28,7 @@ from fairway.layers.interests import subject_of
 from fairway.layers.receiver import process_of, subject_of_process
 from fairway.layers.recovery import History
 from fairway.layers.streaming import Deliverer, history_of
-from fairway.layers.tracks import Since
+from fairway.layers.tracks import Since, Sought, chosen
 
 MOST_IDLE = 16
 MOST_AT_ONCE = 128
@@ -139,11 +139,13 @@ class Sender:
         kind = Kind.BROADCAST_JSON if is_object and found is not None else Kind.BROADCAST
         self._to_group(group, kind, body, payload.as_message(), excluded, deadline, found)
 
-    def history(self, group: str, after: Since, limit: int, deadline: float) -> History:
+    def history(self, group: str, after: Sought, limit: int, deadline: float) -> History:
         """At most `limit` messages that were sent to a group with a history."""
         assert self._deliverer is not None, "the group has a history"
         subject = subject_of(group)
         with self._counted(0):
+            if isinstance(after, tuple):
+                after = chosen(after, self._backplane.read(subject, None, 1, deadline).top.epoch)
             page = self._backplane.read(subject, after, limit, deadline)
         return history_of(self._deliverer, subject, page)
 

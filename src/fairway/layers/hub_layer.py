@@ -18,8 +18,8 @@ from fairway.layers.contract import BaseChannelLayer, ChannelCapacity, names_in
 from fairway.layers.errors import InvalidChannelLayerError
 from fairway.layers.history_rules import HistoryRules, no_history, to_keep
 from fairway.layers.hub import Hub
-from fairway.layers.recovery import History, Moment, Recovery, seconds_of, since_of
-from fairway.layers.tracks import Since
+from fairway.layers.recovery import History, Moment, ObjectText, Recovery, seconds_of, since_of, text_for
+from fairway.layers.tracks import Sought
 
 LayerClass = TypeVar("LayerClass", bound=type)
 
@@ -45,12 +45,6 @@ def hub_of(layer: object) -> Hub | None:
     return layer.hub if native else None  # type: ignore[attr-defined]  # the decorator's promise
 
 
-class ObjectText(str):
-    """The text of a JSON object. It is a text like any other, for whoever does not ask."""
-
-    __slots__ = ()
-
-
 class Keeping(Protocol):
     """Groups with a history, as the layers do it: `fairway.layers.keeping` and `fairway.layers.memory_keeping`."""
 
@@ -63,10 +57,10 @@ class Keeping(Protocol):
     ) -> None: ...
 
     async def join(
-        self, group: str, channel: str, since: Since, not_before: float = 0.0, asks: bool = True
+        self, group: str, channel: str, since: Sought, not_before: float = 0.0, asks: bool = True
     ) -> Recovery: ...
 
-    async def history(self, group: str, after: Since, limit: int) -> History: ...
+    async def history(self, group: str, after: Sought, limit: int) -> History: ...
 
 
 class HubLayer(BaseChannelLayer):
@@ -147,13 +141,7 @@ class HubLayer(BaseChannelLayer):
         self, group: str, content: Any, *, exclude: str | Iterable[str] = (), keep: bool | None = None
     ) -> None:
         """`group_broadcast` of `content` as JSON text. If it is an object and kept, its position is added."""
-        if self.keeper is None and not keep:
-            await self.group_broadcast(group, json.dumps(content), exclude=exclude)
-            return
-        text = json.dumps(content)
-        await self.group_broadcast(
-            group, ObjectText(text) if isinstance(content, dict) else text, exclude=exclude, keep=keep
-        )
+        await self.group_broadcast(group, text_for(self, content, json.dumps(content)), exclude=exclude, keep=keep)
 
     async def group_join(
         self, group: str, channel: str, since: str | Moment | None = None, not_before: Moment | None = None

@@ -13,7 +13,7 @@ from fairway.layers.interests import subject_of
 from fairway.layers.node import Node
 from fairway.layers.recovery import History, Recovery
 from fairway.layers.streaming import Streaming
-from fairway.layers.tracks import Since
+from fairway.layers.tracks import Sought
 
 
 class Keeper:
@@ -39,14 +39,14 @@ class Keeper:
         await self._send(group, kind, body, payload.as_message(), keep, "", excluded)
 
     async def join(
-        self, group: str, channel: str, since: Since, not_before: float = 0.0, asks: bool = True
+        self, group: str, channel: str, since: Sought, not_before: float = 0.0, asks: bool = True
     ) -> Recovery:
         """Add a channel of this process to a group. If it `asks`, deliver what was sent to the group since then."""
         return await self._node.home.call(
             lambda session: self._streaming.join(session, group, channel, since, not_before, asks), receives=True
         )
 
-    async def history(self, group: str, after: Since, limit: int) -> History:
+    async def history(self, group: str, after: Sought, limit: int) -> History:
         """At most `limit` messages that were sent to the group."""
         return await self._node.home.call(lambda session: self._streaming.history(session, group, after, limit))
 

@@ -19,7 +19,7 @@ from fairway.layers.histories import Histories
 from fairway.layers.history_rules import HistoryRules
 from fairway.layers.hub import Hub
 from fairway.layers.recovery import POSITION, History, Recovery, spliced
-from fairway.layers.tracks import Since
+from fairway.layers.tracks import Since, Sought, chosen
 from fairway.timing.source import IN_FORCE
 
 
@@ -67,26 +67,27 @@ class MemoryKeeper:
             await delivered
 
     async def join(
-        self, group: str, channel: str, since: Since, not_before: float = 0.0, asks: bool = True
+        self, group: str, channel: str, since: Sought, not_before: float = 0.0, asks: bool = True
     ) -> Recovery:
         """Add a channel to a group. If it `asks`, deliver what was sent to the group since then."""
         with self._lock:
+            messages: list[Kept[_Sent]] = []
+            top, is_complete = self._histories.top(group, IN_FORCE.monotonic()), False
             if asks:
-                messages, top, is_complete = self._read_all(group, since)
-            else:
-                messages, top, is_complete = [], self._histories.top(group, IN_FORCE.monotonic()), False
+                messages, top, is_complete = self._read_all(group, chosen(since, top.epoch))
             messages = [kept for kept in messages if kept.at >= not_before]
             self._hub.group_add(group, channel, [self._item(group, kept) for kept in messages])
         return Recovery(is_complete, len(messages), str(top))
 
-    async def history(self, group: str, after: Since, limit: int) -> History:
+    async def history(self, group: str, after: Sought, limit: int) -> History:
         """At most `limit` messages that were sent to the group."""
         return self.history_now(group, after, limit)
 
-    def history_now(self, group: str, after: Since, limit: int) -> History:
+    def history_now(self, group: str, after: Sought, limit: int) -> History:
         """`history`, for code without an event loop."""
         with self._lock:
-            page = self._histories.read(group, after, limit, IN_FORCE.monotonic())
+            now = IN_FORCE.monotonic()
+            page = self._histories.read(group, chosen(after, self._histories.top(group, now).epoch), limit, now)
             items = [self._item(group, kept) for kept in page.messages]
         events = [item.as_message() if isinstance(item, Payload) else item for item in items]
         last = page.messages[-1].position if page.messages else page.top

@@ -20,10 +20,9 @@ from typing import Any
 
 from fairway.delivery import Member, Message, Payload
 from fairway.layers.background import finished
-from fairway.layers.hub_layer import ObjectText
 from fairway.layers.memory import MemoryChannelLayer
-from fairway.layers.recovery import History
-from fairway.layers.tracks import Since
+from fairway.layers.recovery import History, ObjectText
+from fairway.layers.tracks import Sought
 
 _LOOK_AGAIN = 0.1  # seconds between a waiting thread's checks that the event loop still runs
 
@@ -68,7 +67,7 @@ class MemorySender:
         send = partial(self._layer.group_broadcast, group, text, payload.data, exclude=exclude, keep=keep)
         self._deliver(self._members_of(group), send, deadline)
 
-    def history(self, group: str, after: Since, limit: int, deadline: float) -> History:
+    def history(self, group: str, after: Sought, limit: int, deadline: float) -> History:
         """At most `limit` messages that were sent to a group with a history."""
         keeper = self._layer.keeper
         assert keeper is not None, "the group has a history"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from fairway.delivery import Message
 from fairway.layers.backplane import Position
-from fairway.layers.tracks import Since
+from fairway.layers.tracks import NOWHERE, Sought
 
 POSITION: Final = "layer.position"
 """The key under which an event of a group with a history carries its position, as text."""
@@ -21,9 +21,13 @@ ALL: Final = "all"
 Moment: TypeAlias = datetime.datetime | float
 """A time: an aware `datetime`, or seconds since 1970."""
 
+_BETWEEN: Final = "."
+
 _LESS_THAN_A_TICK = 0.0007  # so that a message of the same millisecond counts as later
 
-_NOWHERE = Position("", 0)  # a position of no epoch
+MOST_PLACES = 16
+LONGEST = 1000
+"""How many positions, of as many groups, one text has at most, and how many characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +58,20 @@ class History:
     top: str = ""
 
 
-def since_of(text: str | Moment) -> Since:
-    """What was asked for: a position as text, "all", or a time. A text that is no position is one of no epoch."""
-    if isinstance(text, str):
-        return None if text == ALL else Position.read(text) or _NOWHERE
-    return seconds_of(text) - _LESS_THAN_A_TICK
+def since_of(text: str | Moment) -> Sought:
+    """What was asked for: a position as text, or several, "all", or a time. Another text is a position of no epoch."""
+    if not isinstance(text, str):
+        return seconds_of(text) - _LESS_THAN_A_TICK
+    if text == ALL:
+        return None
+    parts = text.split(_BETWEEN, MOST_PLACES) if len(text) <= LONGEST else []
+    found = tuple(place for place in map(Position.read, parts) if place is not None)
+    return found if len(found) > 1 else found[0] if found else NOWHERE
+
+
+def together(places: Iterable[Position]) -> str:
+    """Positions in several groups as one text, which `since_of` reads."""
+    return _BETWEEN.join(map(str, places))
 
 
 def seconds_of(moment: Moment) -> float:
@@ -71,6 +84,18 @@ def seconds_of(moment: Moment) -> float:
             raise ValueError("a time needs a time zone: use django.utils.timezone.now()")
         moment = moment.timestamp()
     return math.floor(moment * 1000) / 1000
+
+
+class ObjectText(str):
+    """The text of a JSON object. It is a text like any other, for whoever does not ask."""
+
+    __slots__ = ()
+
+
+def text_for(layer: object, content: object, text: str) -> str:
+    """The text of `content` for a broadcast over a layer. If that keeps it, it adds the position to an object."""
+    keeps = getattr(layer, "keeper", None) is not None
+    return ObjectText(text) if keeps and isinstance(content, dict) and text.lstrip().startswith("{") else text
 
 
 def spliced(text: str, position: str) -> str:

@@ -24,7 +24,7 @@ from fairway.layers.interests import subject_of
 from fairway.layers.parts import parts
 from fairway.layers.recovery import History, Recovery
 from fairway.layers.session import Session
-from fairway.layers.tracks import Missed, Since, Step, Tracks
+from fairway.layers.tracks import Missed, Since, Sought, Step, Tracks, chosen
 
 PER_READ = 1000
 TOPS_AT_ONCE = 1000
@@ -216,7 +216,7 @@ class Streaming:
     # Joining and reading --------------------------------------------------------------------------------------
 
     async def join(
-        self, session: Session, group: str, channel: str, since: Since, not_before: float, asks: bool
+        self, session: Session, group: str, channel: str, since: Sought, not_before: float, asks: bool
     ) -> Recovery:
         """Add a channel of this process to a group, and deliver what it has missed, if it `asks` for that.
 
@@ -242,25 +242,26 @@ class Streaming:
         return Recovery(asks and missed.is_complete, len(messages), str(position))
 
     async def _missed_by(
-        self, session: Session, subject: str, since: Since, asks: bool
+        self, session: Session, subject: str, since: Sought, asks: bool
     ) -> tuple[Missed[Decoded], Position]:
         while True:
             await session.stand(subject)
             await self._level(session, subject)
-            missed = await self._missed(session, subject, since) if asks else _NOTHING_ASKED
+            missed: Missed[Decoded] | None = _NOTHING_ASKED
+            if asks:
+                missed = await self._missed(session, subject, since)
             position = self.tracks.position(subject)
             if missed is not None and position is not None and session.is_standing(subject):
                 return missed, position
 
-    async def _missed(self, session: Session, subject: str, since: Since) -> Missed[Decoded] | None:
+    async def _missed(self, session: Session, subject: str, sought: Sought) -> Missed[Decoded] | None:
         """What was missed, up to the track's position when this returns. None if the track has moved: try again."""
         tracks = self.tracks
-        if self._is_beyond(subject, since):
+        if tracks.may_be_behind(subject, sought):
             # The client has seen a message that is still on its way to this process, or one that is lost.
             await self._compare(session, [subject])
             await self._level(session, subject)
-            if self._is_beyond(subject, since):
-                since = Position("", 0)
+        since = tracks.asked(subject, sought)
         missed = tracks.missed(subject, since)
         if missed is None and not tracks.is_filled(subject):
             await asyncio.shield(_shared(session, self._filling, subject, lambda: self._fill(session, subject)))
@@ -268,12 +269,6 @@ class Streaming:
             if missed is None and not tracks.is_filled(subject):
                 return None
         return missed or await self._missed_from_service(session, subject, since)
-
-    def _is_beyond(self, subject: str, since: Since) -> bool:
-        own = self.tracks.position(subject)
-        return (
-            isinstance(since, Position) and own is not None and since.epoch == own.epoch and since.offset > own.offset
-        )
 
     async def _fill(self, session: Session, subject: str) -> None:
         messages, _, _ = await self._read_all(session, subject, None)
@@ -310,9 +305,12 @@ class Streaming:
                 return messages, page.top, is_complete
             after = page.messages[-1].position
 
-    async def history(self, session: Session, group: str, after: Since, limit: int) -> History:
+    async def history(self, session: Session, group: str, after: Sought, limit: int) -> History:
         """The messages after a position, at most `limit`."""
         subject = subject_of(group)
+        if isinstance(after, tuple):
+            (top,) = await session.backplane.streams.tops([subject])
+            after = chosen(after, top.epoch)
         return history_of(self._deliverer, subject, await session.backplane.streams.read(subject, after, limit))
 
 

@@ -87,6 +87,19 @@ class Missed(Generic[D]):
 Since: TypeAlias = Position | float | None
 """A position, a time of the service's clock, or None for everything that is kept."""
 
+Sought: TypeAlias = Since | tuple[Position, ...]
+"""What a client asks for. Of several positions, that one counts which is of the group's epoch."""
+
+NOWHERE = Position("", 0)
+"""A position of no epoch."""
+
+
+def chosen(sought: Sought, epoch: str) -> Since:
+    """What was asked for in a history of this epoch."""
+    if isinstance(sought, tuple):
+        return next((place for place in sought if place.epoch == epoch), NOWHERE)
+    return sought
+
 
 class _Track(Generic[D]):
     __slots__ = ("end", "goal", "is_behind", "is_filled", "is_whole", "position", "reaches", "ring", "size")
@@ -265,6 +278,23 @@ class Tracks(Generic[D]):
 
     # Coming back ----------------------------------------------------------------------------------------------
 
+    def asked(self, subject: str, sought: Sought) -> Since:
+        """What was asked for in the epoch of this track. A position beyond its own is one of no epoch."""
+        own = self.position(subject)
+        since = chosen(sought, "" if own is None else own.epoch)
+        is_beyond = isinstance(since, Position) and own is not None and _is_beyond(since, own)
+        return NOWHERE if is_beyond else since
+
+    def may_be_behind(self, subject: str, sought: Sought) -> bool:
+        """Whether what a client asks for may be further on than the track, which `compare` must find out."""
+        own = self.position(subject)
+        if own is None or not isinstance(sought, Position | tuple):
+            return False
+        if isinstance(sought, tuple) and all(place.epoch != own.epoch for place in sought):
+            return True
+        since = chosen(sought, own.epoch)
+        return isinstance(since, Position) and _is_beyond(since, own)
+
     def missed(self, subject: str, since: Since) -> Missed[D] | None:
         """What a member that joins now has missed. None if the ring does not reach back so far: then `fill` it.
 
@@ -341,6 +371,10 @@ class Tracks(Generic[D]):
         self._used.pop(subject, None)
         self.size -= track.size
         track.empty()
+
+
+def _is_beyond(since: Position, own: Position) -> bool:
+    return since.epoch == own.epoch and since.offset > own.offset
 
 
 def _before(messages: Sequence[Kept[P]], top: Position) -> Position:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from fairway.consumers.names import handler_of
 from fairway.generic.sse import ServerSentEventsConsumer
 from fairway.layers.errors import InvalidChannelLayerError
 from fairway.layers.recovery import Recovery
+from fairway.testing import EventSourceCommunicator
 
 
 class Chat(AsyncGroupsMixin, AsyncJsonWebsocketConsumer):
@@ -90,7 +92,8 @@ async def test_a_client_that_comes_back_gets_what_it_missed(layer: InMemoryChann
         (b"since=p-1&since=p-2", "p-2"),
         (b"since=p-1&since.chat.lobby=p-3&since.other=p-4", "p-3"),
         (b"since=", "default"),
-        (b"since=%00" + b"x" * 1000, "\0" + "x" * 99),
+        (b"since=%00" + b"x" * 999, "\0" + "x" * 999),
+        (b"since=" + b"x" * 1001, "default"),
         (b"since=\xff", "\u00ff"),
     ],
 )
@@ -170,3 +173,107 @@ async def test_an_event_stream_goes_on_after_the_last_event_id(layer: InMemoryCh
         async with asyncio.timeout(20):
             response = await client.get_response()
         assert response["body"].decode().replace(":\n\n", "") == expected
+
+
+class Streams(AsyncGroupsMixin, ServerSentEventsConsumer):
+    """Several groups in one stream. It says what it has recovered by a comment."""
+
+    async def connect(self) -> None:
+        for group in self.scope["groups"]:
+            recovery = await self.join(group, since=self.since(group, "all"))
+            await self.send_comment(f"{group} {recovery.recovered} {recovery.count}")
+
+    async def chat_said(self, event: dict[str, Any]) -> None:
+        await self.send_event(event["text"], id=event["layer.position"])
+
+    async def chat_numbered(self, event: dict[str, Any]) -> None:
+        await self.send_event("numbered", id="order-17")
+
+
+async def streamed(client: EventSourceCommunicator, count: int) -> list[str]:
+    return [(await client.receive_event()).data for _ in range(count)]
+
+
+async def test_an_event_stream_of_several_groups_goes_on_in_each(layer: InMemoryChannelLayer) -> None:
+    groups = ["chat.a", "chat.b", "chat.c"]
+    client = EventSourceCommunicator(Streams.as_asgi(), "/", scope={"groups": groups})
+    await client.connect()
+    for number, group in enumerate((*groups, *groups, "chat.a")):
+        await layer.group_send(group, {"type": "chat.said", "text": f"{number}"})
+    assert await streamed(client, 4) == ["0", "1", "2", "3"]
+    assert len(client.last_event_id.split(".")) == 3
+    await client.lose()
+    await layer.group_broadcast("chat.b", "a broadcast")
+    await client.reconnect()
+    assert sorted(await streamed(client, 4)) == ["4", "5", "6", "a broadcast"]
+    await client.lose()
+    await client.reconnect()
+    await layer.group_send("chat.c", {"type": "chat.said", "text": "live"})
+    assert await streamed(client, 1) == ["live"], "nothing comes twice"
+    await client.lose()
+
+
+async def test_a_client_that_is_lost_before_it_has_got_everything_gets_the_rest(layer: InMemoryChannelLayer) -> None:
+    """What a group has missed may still be to come when the first event of another one arrives."""
+    groups = ["chat.a", "chat.b"]
+    for text in "12":
+        for group in groups:
+            await layer.group_send(group, {"type": "chat.said", "text": group + text})
+    client = EventSourceCommunicator(Streams.as_asgi(), "/", scope={"groups": groups})
+    await client.connect()
+    assert await streamed(client, 3) == ["chat.a1", "chat.a2", "chat.b1"]
+    await client.lose()
+    await layer.group_send("chat.a", {"type": "chat.said", "text": "chat.a3"})
+    await client.reconnect()
+    assert await streamed(client, 2) == ["chat.a3", "chat.b2"]
+    await client.lose()
+    await layer.group_send("chat.b", {"type": "chat.said", "text": "chat.b3"})
+    client.last_event_id = client.received[0].id  # it has got one event only: nothing is known of the other group
+    await client.reconnect()
+    assert await streamed(client, 5) == ["chat.a2", "chat.a3", "chat.b1", "chat.b2", "chat.b3"]
+    await client.lose()
+
+
+async def test_ids_of_the_application_stay_as_they_are(layer: InMemoryChannelLayer) -> None:
+    client = EventSourceCommunicator(Streams.as_asgi(), "/", scope={"groups": ["chat.a", "chat.b"]})
+    await client.connect()
+    for group in ("chat.a", "chat.b"):
+        await layer.group_send(group, {"type": "chat.said", "text": ""})
+        await layer.group_send(group, {"type": "chat.numbered"})
+    await streamed(client, 4)
+    assert [event.id for event in client.received][1::2] == ["order-17", "order-17"]
+    await client.lose()
+
+
+class Prices(AsyncGroupsMixin, AsyncJsonWebsocketConsumer):
+    async def connect(self) -> None:
+        await self.accept()
+        await self.join("chat.prices", since="all")
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        await self.group_broadcast_json("chat.prices", content)
+        await self.group_broadcast_json("prices", content)
+
+
+class SyncPrices(GroupsMixin, JsonWebsocketConsumer):
+    def connect(self) -> None:
+        self.accept()
+        self.join("chat.prices", since="all")
+
+    def receive_json(self, content: Any, **kwargs: Any) -> None:
+        self.group_broadcast_json("chat.prices", content)
+        self.group_broadcast_json("prices", content)
+
+
+@pytest.mark.parametrize("consumer", [Prices, SyncPrices])
+async def test_what_a_consumer_broadcasts_as_json_has_its_position(layer: InMemoryChannelLayer, consumer: Any) -> None:
+    client = WebsocketCommunicator(consumer.as_asgi(), "/")
+    await client.connect()
+    for content in ({"bid": 3}, {}, [4]):
+        await client.send_json_to(content)
+    received = [await client.receive_json_from() for _ in range(3)]
+    places = [
+        json.loads(event["text"])["layer.position"] for event in (await layer.history("chat.prices")).messages[:2]
+    ]
+    assert received == [{"layer.position": places[0], "bid": 3}, {"layer.position": places[1]}, [4]]
+    await client.disconnect()

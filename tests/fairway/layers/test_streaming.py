@@ -253,6 +253,33 @@ async def test_a_repeated_key_keeps_a_message_from_queues_that_follow(new_layer:
     assert [(await worker.receive("work"))["number"] for _ in range(3)] == [0, 0, 5]
 
 
+async def test_of_the_positions_of_several_groups_each_group_takes_its_own(new_layer: NewLayer, which: str) -> None:
+    layer, other = new_layer(), new_layer()
+    channel_layers.set("default", other)
+    histories = [other.history, *([sync_to_async(sync.history)] if which != "engine" else [])]
+    for number in range(3):
+        for group in ("chat.a", "chat.b"):
+            await layer.group_send(group, said(number))
+    second = [(await layer.history(group)).messages[1]["layer.position"] for group in ("chat.a", "chat.b")]
+    since = ".".join(second)
+    for group in ("chat.a", "chat.b"):
+        member = Inbox(await member_of(other))
+        assert (await other.group_join(group, member.member.name, since)).recovered
+        assert [item["number"] for item in await member.until(1)] == [2]
+        for history in histories:
+            assert [event["number"] for event in (await history(group, since)).messages] == [2]
+    member = Inbox(await member_of(other))
+    assert not (await other.group_join("chat.c", member.member.name, since)).recovered
+
+    await layer.flush()  # other epochs begin, which one process does not know of yet
+    await layer.group_send("chat.a", said(3))
+    await layer.group_send("chat.b", said(4))
+    since = ".".join([(await layer.history(group)).top for group in ("chat.a", "chat.b")])
+    for group in ("chat.a", "chat.b"):
+        member = Inbox(await member_of(other))
+        assert (await other.group_join(group, member.member.name, since)).recovered, group
+
+
 async def test_history_is_read_from_a_position(new_layer: NewLayer) -> None:
     layer = new_layer()
     for number in range(60):
