@@ -111,7 +111,8 @@ def test_what_consumers_are_made_of_knows_no_framework_and_no_server() -> None:
 
 
 def test_rooms_know_no_framework_and_no_server() -> None:
-    own = ("fairway.rooms", "fairway.consumers", "fairway.delivery", "fairway.layers", "fairway.logs")
+    ground = ("fairway.delivery", "fairway.logs", "fairway.timing.source")
+    own = ("fairway.rooms", "fairway.consumers", "fairway.layers", *ground)
 
     assert offences(modules("fairway/rooms"), (*own, "asgiref.sync"), ("fairway.layers.sync",)) == []
     assert offences([SRC / f"fairway/rooms/{name}.py" for name in ("steps", "election", "restarts")], ()) == []

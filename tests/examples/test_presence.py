@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
+import unittest
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -64,3 +66,13 @@ async def test_a_view_knows_it_too() -> None:
     assert json.loads(response.content) == {"names": ["mira", "tom"], "connections": 3}
     for page in pages:
         await page.disconnect()
+
+
+def test_the_test_on_the_page_about_tests_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (audiences, presence):
+        monkeypatch.setattr(module, "GATHER", 0.1)
+    channel_layers.set("default", InMemoryChannelLayer())
+    tests = importlib.import_module("presence.tests")
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromModule(tests).run(result)
+    assert (result.testsRun, result.errors, result.failures) == (1, [], [])

@@ -16,6 +16,7 @@ from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.testing import HttpCommunicator, WebsocketCommunicator
 
 consumers: Any = importlib.import_module("examples.streams.consumers")
+tests: Any = importlib.import_module("examples.streams.tests")
 tasks: Any = importlib.import_module("examples.streams.tasks")
 views: Any = importlib.import_module("examples.streams.views")
 
@@ -43,6 +44,14 @@ async def connected(consumer: Any, query: str = "", **scope: Any) -> WebsocketCo
 
 def in_room(name: str) -> dict[str, Any]:
     return {"url_route": {"kwargs": {"room": name}}}
+
+
+class TestThatAProjectHas:
+    """What docs/howto/test-streams-and-presence.md shows."""
+
+    @pytest.mark.parametrize("test", [test for name, test in vars(tests).items() if name.startswith("test_")])
+    async def test_it_passes(self, layer: InMemoryChannelLayer, test: Any) -> None:
+        await test()
 
 
 async def test_a_page_of_the_chat_misses_nothing(layer: InMemoryChannelLayer) -> None:

@@ -6,13 +6,13 @@ long others are sure to see this process there (`fairway.layers.attendance.Stand
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from fairway.layers.audiences import DIFF
 from fairway.layers.hub_layer import HubLayer
 from fairway.rooms.election import Candidacy, Next, Numbers, first_of
+from fairway.timing.source import monotonic
 
 MOST_ROUNDS = 8
 """How often the list is read in a row, to enter, draw and begin."""
@@ -65,7 +65,7 @@ class Contest:
     def is_sure(self) -> bool:
         """Whether others are sure to see that this process is there, and have seen it since it drew its number."""
         standing = self._layer.presence.standing()
-        return standing.term == self._term and time.monotonic() < standing.until
+        return standing.term == self._term and monotonic() < standing.until
 
     async def withdraw(self) -> None:
         """Leave the list."""
