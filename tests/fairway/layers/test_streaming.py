@@ -141,7 +141,8 @@ async def test_nothing_is_lost_or_doubled_while_others_send(new_layer: NewLayer)
         await asyncio.sleep(0)
     await sending
     members.append(Inbox(await member_of(layer, 100)))
-    assert (await layer.group_join("chat.a", members[-1].member.name, start)).count == 47
+    # What has been sent last may still be on its way to this process: then it comes live.
+    assert (await layer.group_join("chat.a", members[-1].member.name, start)).count in (46, 47)
     for member in members:
         await member.until(47)
         assert member.numbers() == list(range(1, 48))
