@@ -87,7 +87,12 @@ def make_demo(folder: Path, home: Path) -> Iterator[str]:
     port = free_port()
     environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
     with subprocess.Popen(
-        ["make", "demo", f"PORT={port}"], cwd=folder, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+        ["make", "demo", f"PORT={port}"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     ) as process:
         end = time.monotonic() + PATIENCE
         while not is_open(port):

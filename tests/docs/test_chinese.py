@@ -17,6 +17,7 @@ PAGES = [page for page in CHINESE if page != VOCABULARY]
 
 CODE = re.compile(r"(?P<ticks>`+).+?(?P=ticks)|<!--.*?-->|\]\([^)]*\)", re.DOTALL)
 HAN = "\u4e00-\u9fff"
+ENDS = "。？！，、：；）”"
 HALF_WIDTH = re.compile(rf"[{HAN}][,;:!?]|[,;!?](?=[{HAN}])|[{HAN}]\((?=[{HAN}])|(?<=[{HAN}])\)")
 
 
@@ -43,6 +44,13 @@ def half_width(text: str) -> list[str]:
     return [text[max(0, found.start() - 10) : found.end() + 10] for found in HALF_WIDTH.finditer(text)]
 
 
+def unended(text: str) -> list[str]:
+    """Bold text that ends in punctuation, with a letter right behind its asterisks."""
+    parts = [line.split("**") for line in text.splitlines()]
+    pairs = [pair for each in parts for pair in zip(each[1::2], each[2::2], strict=False)]
+    return [bold for bold, after in pairs if bold[-1:] in ENDS and not after[:1].isspace() and after[:1] not in ENDS]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_a_chinese_page_uses_the_words_of_the_vocabulary(page: Path) -> None:
     assert wrong_words(prose(page)) == []
@@ -53,9 +61,20 @@ def test_a_chinese_page_has_chinese_punctuation(page: Path) -> None:
     assert half_width(prose(page)) == []
 
 
+@pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_is_bold_ends_where_markdown_sees_it(page: Path) -> None:
+    """Two asterisks end nothing between punctuation and a letter: a space has to follow."""
+    assert unended(CODE.sub("`", split(page)[1])) == []
+
+
 def test_the_texts_of_the_demo_address_people_as_the_pages_do() -> None:
     catalogue = (ROOT / "demo/locale/zh_Hans/LC_MESSAGES/django.po").read_text(encoding="utf-8")
     assert "您" not in catalogue
+
+
+def test_bold_text_that_does_not_end_is_found() -> None:
+    assert unended("**为什么？**因为")
+    assert unended("**为什么？** 因为，**Redis**，") == []
 
 
 @pytest.mark.parametrize("text", ["您可以", "发给本地通道层", "抛出或引发", "相会的"])
