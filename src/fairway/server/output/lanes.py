@@ -180,11 +180,12 @@ class Streams:
         frames = {number: data_head(number, size) + data for number in set(numbers) if number}
         pieces = [frames[number] for number in numbers if number]
         carriers = [one.carrier for one in compress(endpoints, numbers)]
-        if len(set(carriers)) < len(carriers):
-            outgoing: dict[Carrier, list[bytes]] = {carrier: [] for carrier in carriers}
+        different = dict.fromkeys(carriers)
+        if len(different) < len(carriers):
+            shared: dict[Carrier, list[bytes]] = {carrier: [] for carrier in different}
             for carrier, frame in zip(carriers, pieces, strict=True):
-                outgoing[carrier].append(frame)
-            carriers, pieces = list(outgoing), list(map(b"".join, outgoing.values()))
+                shared[carrier].append(frame)
+            carriers, pieces = list(shared), list(map(b"".join, shared.values()))
         if carriers:
             send_all(carriers, pieces)
         return taken
