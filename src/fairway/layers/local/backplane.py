@@ -51,7 +51,7 @@ class LocalBackplane(Backplane):
         self._answer_timeout = answer_timeout
         self._outage_wait = outage_wait
         self._subjects: dict[str, None] = {}
-        self._readers = Readers(self.statistics, lambda: self._link, self._standing)
+        self._readers = Readers(lambda: self.statistics, lambda: self._link, self._standing)
         self._events: Events
         self._kept: Kept[Link] | None = None
 

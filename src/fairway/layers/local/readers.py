@@ -15,12 +15,12 @@ from fairway.layers.local.protocol import Ask
 class Readers:
     """The readers of each queue, in order of arrival. Every link asks the broker for one message for each of them.
 
-    `link` returns the current link, `standing` waits for one.
+    `link` returns the current link, `standing` waits for one. `statistics` returns those of the backplane.
     """
 
     def __init__(
         self,
-        statistics: BackplaneStatistics,
+        statistics: Callable[[], BackplaneStatistics],
         link: Callable[[], Link | None],
         standing: Callable[[], Awaitable[Link]],
     ) -> None:
@@ -92,4 +92,4 @@ class Readers:
         try:
             (await self._standing()).write(protocol.frame(Ask.PUT_BACK, queue, data))
         except BackplaneError as error:
-            count_lost(self._statistics, queue, error)
+            count_lost(self._statistics(), queue, error)

@@ -31,7 +31,7 @@ class Place:
         self.link: LinkDouble | None = LinkDouble()
         self.next: asyncio.Future[LinkDouble] = asyncio.get_running_loop().create_future()
         self.statistics = BackplaneStatistics()
-        self.readers = Readers(self.statistics, self._now, self._standing)
+        self.readers = Readers(lambda: self.statistics, self._now, self._standing)
 
     def _now(self) -> Link | None:
         return self.link  # type: ignore[return-value]
@@ -71,6 +71,7 @@ async def test_a_message_that_arrived_for_who_gave_up_waits_for_the_next_link() 
 
 async def test_one_that_cannot_be_put_back_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     place = Place()
+    place.statistics = BackplaneStatistics()  # those of the layer, which it has after it was made
     place.link = None
     place.readers.item("work", b"1")
     place.next.set_exception(Unavailable("the broker is away"))
