@@ -25,6 +25,7 @@ from fairway.layers.layer import BackplaneLayer
 from fairway.layers.sync import history, presence
 from fairway.testing import VirtualClock
 from fairway.testing.in_process import InProcessBackplane
+from fairway.testing.pytest import virtual_clock  # noqa: F401  # the fixture
 from fairway.timing import source
 
 HISTORY = {"chat.*": {"size": 10, "seconds": 300}}
@@ -343,6 +344,16 @@ async def test_an_application_that_never_rests_does_not_hang_the_test(
 
 
 # In the tests of a project ------------------------------------------------------------------------------------------
+
+
+async def test_it_is_a_fixture(virtual_clock: VirtualClock, layer: InMemoryChannelLayer) -> None:  # noqa: F811
+    client = await in_lobby("mira")
+    await client.disconnect()
+    await virtual_clock.advance(2.9)
+    assert await layer.presence.count("lobby") == 1
+    await virtual_clock.advance(0.1)
+    assert await layer.presence.count("lobby") == 0
+
 
 LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"history": HISTORY}}}
 
