@@ -37,11 +37,8 @@ class TimeSource(Protocol):
 class _System:
     """The system's clocks. (`TimeSource`)"""
 
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
     def monotonic(self) -> float:
-        return time.monotonic() + self.ahead
+        return time.monotonic() + _ahead
 
     def time(self) -> float:
         return time.time()
@@ -56,10 +53,6 @@ class _System:
 
     def host(self) -> None:
         """Every application goes by it anyway."""
-
-    def catch_up(self, now: float) -> None:
-        """Another source was in force until this time: go on from there, so that no time goes back."""
-        self.ahead = max(self.ahead, now - time.monotonic())
 
 
 class _InForce:
@@ -87,6 +80,7 @@ SYSTEM = _System()
 IN_FORCE: TimeSource = _InForce()
 
 _source: TimeSource = SYSTEM
+_ahead = 0.0  # seconds that other sources have been ahead of the system's clock: time must not go back
 
 applications: ContextVar[TimeSource | None] = ContextVar("applications", default=None)
 """The source that the application in this context goes by, if it is not the system's."""
@@ -94,7 +88,8 @@ applications: ContextVar[TimeSource | None] = ContextVar("applications", default
 
 def monotonic() -> float:
     """Seconds of a clock that never goes back."""
-    return _source.monotonic()
+    # Hubs ask with each message.
+    return time.monotonic() + _ahead if _source is SYSTEM else _source.monotonic()
 
 
 def begin(source: TimeSource) -> None:
@@ -107,6 +102,6 @@ def begin(source: TimeSource) -> None:
 
 def end() -> None:
     """Return to the system's time."""
-    global _source
-    SYSTEM.catch_up(_source.monotonic())
+    global _source, _ahead
+    _ahead = max(_ahead, _source.monotonic() - time.monotonic())
     _source = SYSTEM
