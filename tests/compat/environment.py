@@ -108,7 +108,7 @@ def clone(folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in ("src", "compat"):
         shutil.copytree(ROOT / name, folder / name, ignore=unwanted)
-    for name in ("Makefile", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("Makefile", "pyproject.toml", "PYPI.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     return folder
 

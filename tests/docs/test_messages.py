@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, links
 
 SOURCES = sorted([*ROOT.glob("src/**/*.py"), *ROOT.glob("compat/*/**/*.py")])
 PAGE = re.compile(r"\b[\w/-]+\.md\b|\bdocs/\w+|\bREADME\b")
@@ -38,6 +39,14 @@ def test_no_message_points_to_a_page_that_the_wheel_does_not_bring(folder: str) 
 def test_a_page_in_a_message_is_found_and_one_in_a_docstring_is_not() -> None:
     source = '"""See docs/a.md."""\nhint = f"see docs/ref/settings.md for {name}"\n'
     assert [text for text in texts(source) if PAGE.search(text)] == ["see docs/ref/settings.md for "]
+
+
+def test_the_description_in_the_metadata_has_no_link_into_the_repository() -> None:
+    projects = [ROOT / "pyproject.toml", *ROOT.glob("compat/*/pyproject.toml")]
+    for project in projects:
+        readme = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["readme"]
+        assert [link for link in links(project.parent / readme) if "://" not in link] == [], readme
+    assert len(projects) == 4
 
 
 def test_the_metadata_names_no_address_that_does_not_exist() -> None:
