@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 from tests.browser.conftest import LOST, Open
 from tests.browser.driving import DEMO, DemoServer
-from tests.browser.test_chat import enter, expect_ready, expect_said, say
+from tests.browser.test_chat import NAMES, enter, expect_ready, expect_said, say
 from tests.browser.test_game import PICTURE
 from tests.services.local import end_broker
 
@@ -82,3 +82,53 @@ def test_all_processes_see_the_same_water_and_one_that_is_killed_takes_nobody_al
     here.start()
     expect(tom.locator("[data-scores]")).not_to_contain_text("(away)", timeout=20_000)
     expect(mira.locator("[data-scores] li")).to_have_count(tom.locator("[data-scores] li").count())
+
+
+@pytest.mark.parametrize("servers", ["local"], indirect=True)
+def test_nothing_is_lost_or_doubled_and_who_is_here_is_right(servers: list[DemoServer], people: Open) -> None:
+    here, there = servers
+    ada = enter(people(here, "Ada"), "harbour")
+    mira = enter(people(here, "Mira", expected=LOST), "harbour")
+    tom = enter(people(there, "Tom", expected=LOST), "harbour")
+    # The same person a second time, from the other process: cookies do not know ports.
+    second_tab = mira.context.new_page()
+    second_tab.goto(f"{there.url}/chat/in/harbour/")
+    expect_ready(second_tab)
+    for page in (ada, mira, tom, second_tab):
+        expect(page.locator("[data-here-count]")).to_have_text("3")
+
+    tom.context.set_offline(True)
+    expect(tom.locator("[data-last-known]")).to_be_visible()
+    said = [f"without Tom {number}" for number in range(4)]
+    for text in said:
+        say(ada, text)
+    expect_said(second_tab, *said)
+    # Longer than a page may take to load again, so he has left for the others.
+    expect(ada.locator(NAMES)).to_have_text(["Ada (you)", "Mira"], timeout=10_000)
+    tom.context.set_offline(False)
+    expect_said(tom, *said)
+    expect(tom.locator(".mark")).to_have_count(0)
+    expect(tom.locator("[data-last-known]")).to_be_hidden()
+    expect(ada.locator(NAMES)).to_have_text(["Ada (you)", "Mira", "Tom"])
+
+    changes = ada.locator("[data-people]").evaluate_handle(WATCH)
+    mira.reload()
+    expect_said(mira, *said)
+    expect(mira.locator("[data-here-count]")).to_have_text("3")
+    there.kill()
+    expect(ada.locator(NAMES)).to_have_text(["Ada (you)", "Mira"], timeout=15_000)
+    say(mira, "Tom's process has gone.")
+    there.start()
+    said.append("Tom's process has gone.")
+    for page in (ada, mira, tom, second_tab):
+        expect_said(page, *said)
+        expect(page.locator("[data-here-count]")).to_have_text("3", timeout=20_000)
+    assert changes.evaluate("seen => seen.every((names) => names.includes('Mira'))"), "she never left"
+
+
+# What the list of people has been, each time that it changed.
+WATCH = """list => {
+  const seen = [];
+  new MutationObserver(() => seen.push(list.textContent)).observe(list, { childList: true });
+  return seen;
+}"""
