@@ -1,8 +1,9 @@
 """Three ways by which the same messages reach a page. The page chooses; every page of the demo holds one connection.
 
 To the browser: ``state`` (everything, on connecting), ``notification``, ``read`` (ids, and how many are left),
-``online``, ``renamed``, and, in answer to what it did, ``sent`` and ``notice``. What a page can do is in
-``notify.actions``: over a WebSocket it says so there, beside the other two by a POST request to ``notify.views.act``.
+``everybody`` and ``online`` (who is on the site), ``renamed``, and, in answer to what it did, ``sent`` and ``notice``.
+What a page can do is in ``notify.actions``: over a WebSocket it says so there, beside the other two by a POST request
+to ``notify.views.act``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fairway import AsyncGroupsMixin, GroupsMixin
 from fairway.generic.sse import ServerSentEventsConsumer
 
 from notify.actions import perform, send_limit
-from notify.presence import SITE, about, changes
+from notify.presence import SITE, about, changes, everybody
 from notify.sending import EVERYONE, group_of
 from notify.state import news_for, position_of, since, version_of
 from people.identity import person_of_scope
@@ -53,6 +54,9 @@ class NotifyConsumer(GroupsMixin, JsonWebsocketConsumer):
     def disconnect(self, code: int) -> None:
         if self.person is not None:
             async_to_sync(self.channel_layer.group_discard)(group_of(self.person), self.channel_name)
+
+    def presence_state(self, event: dict[str, Any]) -> None:
+        self.send_json(everybody(event))
 
     def presence_diff(self, event: dict[str, Any]) -> None:
         for content in changes(event):
@@ -96,6 +100,9 @@ class NotifyEvents(AsyncGroupsMixin, ServerSentEventsConsumer):
     async def disconnect(self) -> None:
         if self.person is not None:
             await self.channel_layer.group_discard(group_of(self.person), self.channel_name)
+
+    async def presence_state(self, event: dict[str, Any]) -> None:
+        await self.send_event_json(everybody(event))
 
     async def presence_diff(self, event: dict[str, Any]) -> None:
         for content in changes(event):

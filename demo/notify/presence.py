@@ -23,6 +23,11 @@ def people_online() -> list[dict[str, Any]]:
     return [{"id": data[-1]["id"], "name": data[-1]["name"]} for data in presence(SITE).values()]
 
 
+def everybody(event: dict[str, Any]) -> dict[str, Any]:
+    """What a page is told when its presence begins (``presence.state``): the changes that it hears of begin here."""
+    return {"type": "everybody", "people": [data[-1] for data in event.get("members", {}).values()]}
+
+
 def changes(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What pages are told when people come and go (``presence.diff``)."""
     for online, lists in ((True, ("joined", "changed")), (False, ("left",))):

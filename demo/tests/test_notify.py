@@ -112,6 +112,18 @@ class DeliveryTests(TransactionTestCase):
         self.assertEqual((came["name"], came["online"], went["online"]), ("Tom", True, False))
         await mira.disconnect()
 
+    async def test_who_comes_in_the_same_instant_is_seen(self) -> None:
+        mira, tom = self.mira.socket(PATH), self.tom.socket(PATH)
+        await asyncio.gather(mira.connect(), tom.connect())
+
+        for socket in (mira, tom):
+            names: set[str] = set()
+            while names != {"Mira", "Tom"}:
+                told = await socket.receive_json_from()
+                names |= {person["name"] for person in told.get("people", []) if told["type"] == "everybody"}
+                names |= {told["name"]} if told["type"] == "online" else set()
+            await socket.disconnect()
+
     async def test_a_new_name_reaches_every_page_at_once(self) -> None:
         mira, tom = self.mira.socket(PATH), self.tom.socket(PATH)
         await tom.connect()

@@ -124,6 +124,12 @@ const handlers = {
     showRead(ids);
     say(unreadText, unread ? format(strings.unread, { count: unread }) : "");
   },
+  everybody({ people: online }) {
+    const here = new Set(online.map(({ id }) => id));
+    for (const person of people.values()) person.online = here.has(person.id);
+    for (const { id, name } of online) people.set(id, { id, name, online: true });
+    showPeople();
+  },
   online: setOnline,
   sent() {
     note.value = "";
