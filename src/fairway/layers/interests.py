@@ -73,14 +73,20 @@ class Interests:
     def left(self, group: str, member: str) -> None:
         """`closed` will see to the last member; others change nothing here."""
 
-    def ask(self, subject: str) -> None:
-        """Ask for a subject, unless it stands or is being asked for."""
+    def want(self, subject: str) -> bool:
+        """Want a subject from now on, even if it was about to be left. Returns whether it stands.
+
+        If it does not, it is asked for, unless that has been done.
+        """
         with self._lock:
             self._subscriptions.open(subject)
-            self._tell()
+            is_standing = self._subscriptions.is_standing(subject)
+            if not is_standing:
+                self._tell()
+            return is_standing
 
     def unwant(self, subject: str) -> None:
-        """Take back an `ask`."""
+        """Take back a `want`."""
         with self._lock:
             self._subscriptions.close(subject, time.monotonic())
             self._tell()

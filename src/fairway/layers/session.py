@@ -119,16 +119,11 @@ class Session:
     # Subscriptions --------------------------------------------------------------------------------------------
 
     async def stand(self, subject: str) -> None:
-        """Wait until the subject is subscribed to. Raises `Unavailable` or `Refused` if that fails."""
-        if self._interests.is_standing(subject):
+        """Want the subject, and wait until it is subscribed to. Raises `Unavailable` or `Refused` if that fails."""
+        if self._interests.want(subject):
             return
         waiter: asyncio.Future[None] = self.loop.create_future()
-        waiters = self._waiters.get(subject)
-        if waiters is None:
-            self._waiters[subject] = [waiter]
-            self._interests.ask(subject)
-        else:
-            waiters.append(waiter)
+        self._waiters.setdefault(subject, []).append(waiter)
         await waiter
 
     def is_standing(self, subject: str) -> bool:

@@ -88,6 +88,22 @@ async def test_a_group_is_given_up_some_time_after_its_last_member_has_left(monk
     await session.close()
 
 
+async def test_a_subject_that_is_wanted_again_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairway.layers.interests.LINGER", 0.01)
+    session, backplane = begun(Interests("p.me"))
+    for subject in ("h.room", "h.hall"):
+        await session.stand(subject)
+        session.unwant(subject)
+    await session.stand("h.room")
+    async with asyncio.timeout(10):
+        while ("unsubscribe", ["h.hall"]) not in backplane.asked:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+    assert session.is_standing("h.room")
+    assert [names for what, names in backplane.asked if what == "unsubscribe"] == [["h.hall"]]
+    await session.close()
+
+
 async def test_who_waits_is_told_of_an_error_and_asks_again_later() -> None:
     interests = Interests()
     session, backplane = begun(interests)

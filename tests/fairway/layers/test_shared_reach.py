@@ -159,6 +159,23 @@ async def test_a_reload_that_comes_to_another_process_is_not_noticed(site: Site)
     assert [event for event in mira.events if event[1] == "tom"] == [("joined", "tom")]
 
 
+async def test_the_only_page_of_a_process_is_loaded_again_and_hears_of_others_as_before(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fairway.layers.interests.LINGER", 0.01)
+    one, two = site.processes(2)
+    before = await Page(one, "mira").alone()
+    before.member.detach()
+    mira = await Page(one, "mira again", "mira").alone()
+    hall = await Page(one, "mira", "mira").enter("hall")
+    hall.member.detach()
+    await until(lambda: "h.hall" not in site.backplane_of(one)._subjects)
+    tom = await Page(two, "tom").enter()
+    await mira.sees("mira", "tom")
+    await two.presence.untrack("room", tom.member.name)
+    await mira.sees("mira")
+
+
 async def test_the_people_of_a_process_that_dies_leave_once(site: Site) -> None:
     one, two, three = site.processes(3)
     mira, other = await Page(one, "mira").enter(), await Page(three, "other").enter()
