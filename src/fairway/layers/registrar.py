@@ -150,7 +150,8 @@ class Registrar:
                 self._own.store_again()
             self._do_again(is_untold=set(self._unsure).__contains__)
         self._was_away = False
-        for departed in renewal.departed:
+        # If its own lease had ended, those of others may have ended for the same reason. They are named again.
+        for departed in renewal.departed if goes_on else ():
             self._do(self._see_to(departed))
 
     async def _see_to(self, departed: Departed) -> None:

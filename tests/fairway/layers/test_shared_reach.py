@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -247,6 +248,24 @@ async def test_a_service_that_lost_everything_is_told_again_and_nobody_notices(s
     for page in pages:
         await page.sees(*everybody)
     assert [page.events[count:] for page, count in zip(pages, seen, strict=True)] == [[]] * 3
+
+
+async def test_a_service_that_stood_still_takes_nobody_for_dead(site: Site) -> None:
+    """When it goes on, the leases of all have ended. Whoever renews first must not judge the others by that."""
+    one, two = site.processes(2)
+    mira = await Page(one, "mira").alone()
+    await Page(two, "tom").enter()
+    await mira.sees("mira", "tom")
+    leases = site.engine.leases
+    reaches = [layer.presence.reach for layer in (one, two)]
+    await until(lambda: all(time.monotonic() > reach._registrar._lease.judges_from for reach in reaches))
+    for lease in leases._leases.values():
+        lease.until = 0.0
+
+    await until(lambda: [found.term for found in leases.present("h.room", time.monotonic())] == [2, 2])
+    await Page(two, "ann").enter()
+    await mira.sees("mira", "tom", "ann")
+    assert mira.events == [("joined", "tom"), ("joined", "ann")]
 
 
 async def test_a_lost_difference_is_noticed_with_the_next_one(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
