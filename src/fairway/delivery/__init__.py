@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from fairway.delivery.connection import Connection, Reader, connection_of, reader_of
 from fairway.delivery.inbox import LONG_MESSAGE, WAKES_PER_PASS, Inbox, Sleeper, Source, Waker
+from fairway.delivery.lane import Lane
 from fairway.delivery.loops import NEXT_PASS, Passes, running_loop_or_none
 from fairway.delivery.member import Member, MemberOwner
 from fairway.delivery.output import Output
@@ -46,6 +47,7 @@ __all__ = [
     "Encoder",
     "Fanout",
     "Inbox",
+    "Lane",
     "Member",
     "MemberOwner",
     "Message",

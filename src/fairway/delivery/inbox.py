@@ -32,6 +32,7 @@ from collections.abc import Callable
 from sys import getsizeof
 from typing import Any, Protocol
 
+from fairway.delivery.lane import Lane, counted
 from fairway.delivery.payload import Message, Payload, SlowPolicy
 
 
@@ -106,7 +107,8 @@ class Inbox:
 
     The *client* lane holds messages of the client as `str` and `bytes`, and other events as dicts. Its source keeps it
     bounded: it checks `full`, and pauses. `max_size` is in bytes of memory. The *layer* lane holds events and payloads
-    from channel layers. `put_layer` refuses items above its capacity. Neither lane can hold up the other.
+    from channel layers. `put_layer` refuses items above its capacity. Those of `put_missed` do not count towards it.
+    Neither lane can hold up the other.
 
     Once the disconnect is in the client lane, this lane is emptied first, so that no traffic of the layer delays the
     disconnect. Messages that the client sent before it left come before the disconnect.
@@ -237,9 +239,19 @@ class Inbox:
                 waker.wake_later(self)
         if layer is None:
             layer = self._layer = deque()
-        elif len(layer) >= capacity:
+        elif len(layer) >= capacity and counted(layer) >= capacity:
             return False
         layer.append(item)
+        return True
+
+    def put_missed(self, item: Any, capacity: int) -> bool:
+        """Like `put_layer`, for an item that the consumer has missed: it leaves the later ones their room."""
+        if not self.put_layer(item, capacity):
+            return False
+        layer = self._layer
+        if layer is not None:
+            lane = self._layer = layer if isinstance(layer, Lane) else Lane(layer)
+            lane.uncount()
         return True
 
     def make_room(self, payload: Payload, capacity: int) -> int:
@@ -251,7 +263,7 @@ class Inbox:
         # the oldest payloads of any group are dropped, as many as needed to make room for one. Events, and payloads
         # with another policy, stay.
         latest = payload.policy is SlowPolicy.KEEP_LATEST
-        too_many = len(layer) + 1 - capacity
+        too_many = counted(layer) + 1 - capacity
         doomed = [
             index
             for index, item in enumerate(layer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from fairway.delivery.connection import Connection
@@ -54,26 +54,30 @@ class Member:
         From another thread or event loop, the event is put in later. Then the result is True unless the member or its
         loop is closed, and an event that finds no room is only counted in `dropped`.
         """
-        return self._put(message)
+        return self._put(message, self._put_here)
 
-    def broadcast(self, payload: Payload) -> bool:
+    def deliver_missed(self, message: Message) -> bool:
+        """Like `deliver`, for an event that the consumer has missed before: it leaves later ones their room."""
+        return self._put(message, self._put_missed_here)
+
+    def broadcast(self, payload: Payload, was_missed: bool = False) -> bool:
         """Write the payload to the socket, or put it into the inbox if the consumer has something to do before it.
 
-        False if the payload was dropped, as in `deliver`.
+        False if the payload was dropped, as in `deliver`. With `was_missed`, it leaves later ones their room.
         """
         connection = self.connection
         if connection is not None and self.inbox.parked and connection.is_open and self.loop is running_loop_or_none():
             connection.broadcast(payload)
             return True
-        return self._put(payload)
+        return self._put(payload, self._put_missed_here if was_missed else self._put_here)
 
-    def _put(self, item: Any) -> bool:
+    def _put(self, item: Any, put_here: Callable[[Any], bool]) -> bool:
         if self.loop is running_loop_or_none():
-            return self._put_here(item)
+            return put_here(item)
         if self.closed:
             return False
         try:
-            self.loop.call_soon_threadsafe(self._put_here, item)
+            self.loop.call_soon_threadsafe(put_here, item)
         except RuntimeError:  # the loop is closed, so its members are too
             self.closed = True
             return False
@@ -89,8 +93,18 @@ class Member:
         self.dropped += 1
         return False
 
+    def _put_missed_here(self, item: Any) -> bool:
+        if type(item) is Payload and item.is_droppable:
+            return self._put_here(item)
+        if self.closed:
+            return False
+        if self.inbox.put_missed(item, self.capacity):
+            return True
+        self.dropped += 1
+        return False
+
     def catch_up(self, items: Sequence[Any]) -> None:
-        """Put events and payloads that the consumer has missed into the inbox, in order and past its capacity."""
+        """Put all that the consumer has missed before it came into the inbox, in order and past its capacity."""
         if self.loop is running_loop_or_none():
             self._put_all(items)
         elif not self.closed:
@@ -102,7 +116,7 @@ class Member:
     def _put_all(self, items: Sequence[Any]) -> None:
         if not self.closed:
             for item in items:
-                self.inbox.put_layer(item, _ANY_CAPACITY)
+                self.inbox.put_missed(item, _ANY_CAPACITY)
 
     def detour(self) -> None:
         """From now on, put broadcasts into the inbox, and do not write them to the connection directly."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable
 from math import inf
 from typing import TypeAlias
 
-from fairway.delivery import Member, Message, running_loop_or_none
+from fairway.delivery import Lane, Member, Message, running_loop_or_none
 
 Parcel: TypeAlias = tuple[float, Callable[[], Message]]
 """When a message expires, and a function that returns the reader's own copy of it."""
@@ -33,7 +32,7 @@ class ChannelQueue:
         self.maxsize = maxsize
         self.readers = 0  # callers inside `Hub.receive`: while there are any, the queue must stay behind its channel
         self.displaced: Member | None = None  # the member that gets its channel back after the last reader
-        self._items: deque[Parcel] = deque()
+        self._items: Lane[Parcel] = Lane()
         self._waiters: dict[asyncio.Future[None], None] = {}
         self._lock = threading.Lock()
 
@@ -45,14 +44,17 @@ class ChannelQueue:
 
     def put(self, parcel: Parcel) -> bool:
         """Add a message. Returns False at `maxsize`."""
-        if 0 < self.maxsize <= len(self._items):
+        if self.full():
             return False
-        self.put_anyway(parcel)
+        self._items.append(parcel)
+        if self._waiters:
+            self._wake_next()
         return True
 
-    def put_anyway(self, parcel: Parcel) -> None:
-        """Add a message, even beyond `maxsize`."""
+    def put_missed(self, parcel: Parcel) -> None:
+        """Add a message that was missed before, even beyond `maxsize`. It leaves later ones their room."""
         self._items.append(parcel)
+        self._items.uncount()
         if self._waiters:
             self._wake_next()
 
@@ -120,7 +122,7 @@ class ChannelQueue:
         return not self._items
 
     def full(self) -> bool:
-        return 0 < self.maxsize <= len(self._items)
+        return 0 < self.maxsize <= len(self._items) and self._items.counted >= self.maxsize
 
     @property
     def first_expiry(self) -> float:

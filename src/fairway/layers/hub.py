@@ -252,7 +252,7 @@ class Hub:
             expires_at = self._clock() + self.expiry
             for item in missed:
                 message = item.as_message() if isinstance(item, Payload) else item
-                queue.put_anyway((expires_at, partial(copied, message)))
+                queue.put_missed((expires_at, partial(copied, message)))
             self._expiries.add((expires_at, (channel,)))
 
     def group_discard(self, group: str, channel: str) -> None:
@@ -267,8 +267,10 @@ class Hub:
         """Tell the watcher nothing more. Does nothing if it does not watch."""
         self.memberships.unwatch(watcher)
 
-    def group_send(self, group: str, message: Message) -> Awaitable[None] | None:
+    def group_send(self, group: str, message: Message, was_missed: bool = False) -> Awaitable[None] | None:
         """Deliver a copy of the message to every member. Full channels miss it; that is counted and logged.
+
+        With `was_missed`, it is one of many that come at once, after an outage: it leaves later ones their room.
 
         Await the result, if there is one, before sending more. A message for a very large group is delivered in slices,
         and so are messages behind it; and a sender that is far ahead has to let the members have their turn. Cancelling
@@ -285,10 +287,10 @@ class Hub:
             message = copied(message)  # what is taken or delivered later must not change meanwhile
         copy = message.copy if is_flat(message) else partial(copied, message)
         if in_slices:
-            deliver = partial(self._send_to, members, loop, copy)
+            deliver = partial(self._send_to, members, loop, copy, was_missed)
             return self._pace.deliver_in_slices(group, len(members), names, deliver, partial(self._enqueue, copy))
         left_out = self._enqueue(copy, names) if names else 0
-        left_out += self._send_to(members, loop, copy, 0, len(members))
+        left_out += self._send_to(members, loop, copy, was_missed, 0, len(members))
         return self._pace.delivered(group, loop, roster.size, left_out)
 
     def _send_to(
@@ -296,23 +298,28 @@ class Hub:
         members: Sequence[Member],
         loop: AbstractEventLoop | None,
         copy: Callable[[], Message],
+        was_missed: bool,
         begin: int,
         end: int,
     ) -> int:
         left_out = 0
+        here = None if was_missed else loop
+        deliver = Member.deliver_missed if was_missed else Member.deliver
         for member in members[begin:end]:
             own = copy()
             # Member.deliver, in line: this is the loop that a busy group spends its time in.
-            if member.loop is loop and not member.closed:
+            if member.loop is here and not member.closed:
                 if not member.inbox.put_layer(own, member.capacity):
                     member.dropped += 1
                     left_out += 1
-            elif not member.deliver(own) and not self._is_gone(member):
+            elif not deliver(member, own) and not self._is_gone(member):
                 left_out += 1
         return left_out
 
-    def group_broadcast(self, group: str, payload: Payload, exclude: Iterable[str] = ()) -> Awaitable[None] | None:
-        """Give every member, except those excluded, the same payload. Await the result as for `group_send`."""
+    def group_broadcast(
+        self, group: str, payload: Payload, exclude: Iterable[str] = (), was_missed: bool = False
+    ) -> Awaitable[None] | None:
+        """Give every member, except those excluded, the same payload. Otherwise like `group_send`."""
         self.expire()
         roster = self.memberships.roster(group)
         if roster is None:
@@ -326,7 +333,7 @@ class Hub:
             nonlocal others
             if not begin:
                 others = roster.broadcast(payload, without)
-            return self._broadcast_to(others[begin:end], payload) if others else 0
+            return self._broadcast_to(others[begin:end], payload, was_missed) if others else 0
 
         loop, members = running_loop_or_none(), len(roster.members)
         if self._pace.needs_slices(group, loop, members, len(names)):
@@ -336,10 +343,10 @@ class Hub:
         left_out += deliver(0, members)
         return self._pace.delivered(group, loop, members + len(names), left_out)
 
-    def _broadcast_to(self, members: Sequence[Member], payload: Payload) -> int:
+    def _broadcast_to(self, members: Sequence[Member], payload: Payload, was_missed: bool) -> int:
         left_out = 0
         for member in members:
-            if not member.broadcast(payload) and not self._is_gone(member):
+            if not member.broadcast(payload, was_missed) and not self._is_gone(member):
                 left_out += 1
         return left_out
 

@@ -138,12 +138,14 @@ class Receiver:
             return kind, body
         return None
 
-    def deliver_kept(self, subject: str, kind: Kind, body: Any, position: Position) -> Awaitable[None] | None:
+    def deliver_kept(
+        self, subject: str, kind: Kind, body: Any, position: Position, was_missed: bool
+    ) -> Awaitable[None] | None:
         """Deliver a message with its position. Await the result, if there is one, before the next."""
         group, item = subject[2:], self.item(subject, kind, body, position)
         if isinstance(item, Payload):
-            return self._hub.group_broadcast(group, item, frozenset(body[2]))
-        return self._hub.group_send(group, item)
+            return self._hub.group_broadcast(group, item, frozenset(body[2]), was_missed)
+        return self._hub.group_send(group, item, was_missed)
 
     def item(self, subject: str, kind: Kind, body: Any, position: Position) -> Message | Payload:
         """A message as one member gets it: an event, or a payload."""

@@ -47,8 +47,13 @@ class Deliverer(Protocol):
     def decoded(self, subject: str, data: bytes) -> Decoded | None:
         """The kind and body of a message. None if it cannot be read; that is counted and logged."""
 
-    def deliver_kept(self, subject: str, kind: Kind, body: Any, position: Position) -> Awaitable[None] | None:
-        """Deliver to the group's members. Await the result, if there is one, before the next message."""
+    def deliver_kept(
+        self, subject: str, kind: Kind, body: Any, position: Position, was_missed: bool
+    ) -> Awaitable[None] | None:
+        """Deliver to the group's members. Await the result, if there is one, before the next message.
+
+        `was_missed`: many may come at once. They do not use up the members' capacity for what comes afterwards.
+        """
 
     def item(self, subject: str, kind: Kind, body: Any, position: Position) -> Message | Payload:
         """The message as one member gets it."""
@@ -87,14 +92,14 @@ class Streaming:
             self._read(session, subject)
         return None
 
-    def _deliver(self, subject: str, kept: Kept[bytes]) -> Awaitable[None] | None:
+    def _deliver(self, subject: str, kept: Kept[bytes], was_missed: bool = False) -> Awaitable[None] | None:
         found = self._deliverer.decoded(subject, kept.data)
         if found is None:
             self.tracks.skipped(subject, kept.position)
             return None
         keep = self._keep_of(subject[2:])
         self.tracks.delivered(subject, _with(kept, found), len(kept.data), keep.size if keep is not None else 0)
-        return self._deliverer.deliver_kept(subject, *found, kept.position)
+        return self._deliverer.deliver_kept(subject, *found, kept.position, was_missed)
 
     def subscribed(self, session: Session, subjects: Sequence[str]) -> None:
         """These subjects are subscribed to now."""
@@ -178,7 +183,7 @@ class Streaming:
             if (gap := progress.gap) is not None:
                 self._hub.gaps.tell_of(subject[2:], gap.reason, str(gap.begin), str(gap.end))
             for kept in progress.messages:
-                waiting = self._deliver(subject, kept)
+                waiting = self._deliver(subject, kept, was_missed=True)
                 if waiting is not None:
                     await waiting
 

@@ -27,11 +27,25 @@ async def test_a_member_counts_what_it_had_to_drop(inbox):
     assert member.dropped == 1
 
 
+async def test_what_was_missed_leaves_later_ones_their_room(inbox):
+    member = Member("a", inbox, capacity=2)
+    member.catch_up([{"type": "missed"}] * 10)
+    assert [member.deliver({"type": name}) for name in "abc"] == [True, True, False]
+    assert len(take_all(inbox)) == 12
+    assert [member.deliver_missed({"type": "missed"}) for _ in range(5)] == [True] * 5
+    assert member.broadcast(Payload("missed"), was_missed=True)
+    assert [member.broadcast(Payload(text)) for text in "abc"] == [True, True, False]
+    assert not member.deliver_missed({"type": "missed"}), "it is behind with live ones"
+    assert (len(take_all(inbox)), member.dropped) == (8, 3)
+
+
 async def test_a_closed_member_takes_nothing_and_counts_nothing(inbox):
     member = Member("a", inbox, connection=FakeConnection())
     member.close()
     assert not member.deliver({"type": "a"})
     assert not member.broadcast(Payload("a"))
+    assert not member.deliver_missed({"type": "a"})
+    member.catch_up([{"type": "a"}])
     assert (member.dropped, member.connection, inbox.layer_size) == (0, None, 0)
 
 

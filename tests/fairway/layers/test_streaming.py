@@ -95,7 +95,7 @@ class Inbox:
         return self.items
 
     def numbers(self) -> list[int]:
-        return [item["number"] for item in self.items if item["type"] == "said"]
+        return [item["number"] for item in self.items if type(item) is dict and item["type"] == "said"]
 
 
 def said(number: int) -> dict[str, Any]:
@@ -199,6 +199,21 @@ async def test_history_is_not_bounded_by_capacity(new_layer: NewLayer) -> None:
     name = await layer.new_channel()
     await layer.group_join("chat.a", name, "all")
     assert [(await layer.receive(name))["number"] for _ in range(30)] == list(range(30))
+
+
+async def test_what_was_missed_leaves_live_messages_their_room(new_layer: NewLayer) -> None:
+    layer = new_layer()
+    for number in range(30):
+        await layer.group_send("chat.a", said(number))
+    member, name = Inbox(await member_of(layer, 5)), await layer.new_channel()
+    for channel in (member.member.name, name):
+        assert (await layer.group_join("chat.a", channel, "all")).recovered
+    for number in range(30, 34):
+        await layer.group_send("chat.a", said(number))
+    await member.until(34)
+
+    assert member.numbers() == list(range(34))
+    assert [(await layer.receive(name))["number"] for _ in range(34)] == list(range(34))
 
 
 async def test_broadcasts_are_kept_and_objects_carry_their_position(new_layer: NewLayer) -> None:
@@ -397,6 +412,25 @@ async def test_what_an_outage_swallowed_is_delivered_in_order_and_is_no_gap() ->
     assert member.numbers() == [0, 1, 2, 3, 4, 5, 6]
     gaps = [item for item in member.items if item["type"] == "layer.gap"]
     assert gaps == [{"type": "layer.gap", "groups": ["plain"], "reason": "outage"}]
+
+
+async def test_after_an_outage_a_slow_consumer_gets_all_that_it_has_missed_and_what_follows() -> None:
+    sender, process, _ = await two_processes()
+    member = await process.member("chat.a")
+    member.member.capacity = 5
+    process.backplane.lose(Unavailable("lost"))
+    for number in range(40):
+        await sender.layer.group_send("chat.a", said(number))
+    await sender.layer.group_broadcast("chat.a", "a broadcast")
+    process.backplane.recover()
+    async with asyncio.timeout(DEADLINE):
+        while process.layer.keeper._streaming.tracks.position("g.chat.a").offset < 41:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    for number in range(40, 44):
+        await sender.layer.group_send("chat.a", said(number))
+    await member.until(45)
+
+    assert member.numbers() == list(range(44))
 
 
 async def test_a_lost_message_is_noticed_without_another_one() -> None:
