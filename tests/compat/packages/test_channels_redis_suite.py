@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.compat.environment import Environment
-from tests.services.redis import redis_server, sentinel
+from tests.services.redis import redis_server
+from tests.services.sentinel import sentinel
 from tests.suites.tools import copy_of_source
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -26,11 +27,11 @@ EXPECTED_TO_FAIL = 4
 
 
 def test_all_pass(environment: Environment, tmp_path: Path):
-    with redis_server() as redis, sentinel(redis, "sentinel", "channels_redis") as sentinel_port:
+    with redis_server() as redis, sentinel(redis, "sentinel", "channels_redis") as watching:
         folder = copy_of_source(*RELEASE, tmp_path)
         for path in [*folder.glob("channels_redis/*.py"), *folder.glob("tests/*.py")]:
             source = path.read_text()
-            path.write_text(source.replace("26379", str(sentinel_port)).replace("6379", str(redis.port)))
+            path.write_text(source.replace("26379", str(watching.port)).replace("6379", str(redis.port)))
         # The machine may be slower than the authors' patience.
         options = ["-p", "no:cacheprovider", "-o", "timeout=100", "-rA", "--tb=short"]
         done = subprocess.run(

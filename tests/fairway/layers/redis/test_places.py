@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-import subprocess
-import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import redis as redis_client
 import trustme
 from tests.fairway.layers.redis.test_backplane import Processes
-from tests.services.redis import RedisServer, find_server, free_port, redis_server
+from tests.services.redis import RedisServer, free_port
+from tests.services.sentinel import Watched, watched
 
 from fairway.layers.backplane import Unavailable
 from fairway.testing.backplane_contract import DEADLINE
@@ -88,56 +84,19 @@ async def test_a_server_with_another_certificate_is_not(
 # Sentinel -----------------------------------------------------------------------------------------------------
 
 
-class Sentinel:
-    """A Sentinel that watches one master, and decides alone."""
-
-    def __init__(self, master: RedisServer, folder: Path) -> None:
-        self.port = free_port()
-        configuration = folder / "sentinel.conf"
-        lines = [f"sentinel monitor main {master.host} {master.port} 1", "sentinel down-after-milliseconds main 300"]
-        lines += ["sentinel failover-timeout main 2000", f"port {self.port}", "bind 127.0.0.1", f"dir {folder}"]
-        configuration.write_text("\n".join(lines) + "\n")
-        self._process = subprocess.Popen([find_server(), str(configuration), "--sentinel"], stdout=subprocess.DEVNULL)
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait(DEADLINE)
-
-    def ask(self, *command: str) -> Any:
-        with redis_client.Redis(port=self.port, decode_responses=True) as client:
-            return client.execute_command(*command)
-
-    def wait_for_a_replica(self) -> None:
-        end = time.monotonic() + DEADLINE
-        while time.monotonic() < end:
-            with contextlib.suppress(redis_client.ConnectionError):
-                if self.ask("SENTINEL", "REPLICAS", "main"):
-                    return
-            time.sleep(0.1)
-        raise TimeoutError("the Sentinel has not found the replica")
-
-
 @pytest.fixture
-def watched() -> Iterator[tuple[RedisServer, RedisServer, Sentinel]]:
-    """A master, its replica, and the Sentinel."""
-    with redis_server() as master, redis_server() as replica, tempfile.TemporaryDirectory() as folder:
-        with replica.client() as client:
-            client.execute_command("REPLICAOF", master.host, str(master.port))
-        sentinel = Sentinel(master, Path(folder))
-        try:
-            sentinel.wait_for_a_replica()
-            yield master, replica, sentinel
-        finally:
-            sentinel.stop()
+def pair() -> Iterator[Watched]:
+    with watched() as pair:
+        yield pair
 
 
 @pytest.mark.slow
 async def test_the_master_that_the_sentinels_name_is_used_and_its_successor(
-    watched: tuple[RedisServer, RedisServer, Sentinel], processes: Processes
+    pair: Watched, processes: Processes
 ) -> None:
-    master, replica, sentinel = watched
-    sentinels = [("127.0.0.1", free_port()), ("127.0.0.1", sentinel.port)]  # nobody is at the first
-    hosts = {"sentinels": sentinels, "master_name": "main"}
+    master, replica = pair.master, pair.replica
+    sentinels = [("127.0.0.1", free_port()), pair.sentinel.address]  # nobody is at the first
+    hosts = {**pair.hosts, "sentinels": sentinels}
     sender, other = processes.start(hosts), processes.start(hosts)
     await other.backplane.subscribe(["g.room"])
     await sender.backplane.publish("g.room", b"before")
