@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -48,15 +48,22 @@ def application() -> Any:
     return Room.as_asgi()
 
 
-@contextmanager
 def two_servers(
     setup: Callable[[], object], application: Callable[[], Any] = application
-) -> Iterator[list[ServerProcess]]:
+) -> AbstractContextManager[list[ServerProcess]]:
     """Fresh interpreters that serve the application, which begin with `setup`."""
+    return servers_of(application, [setup, setup])
+
+
+@contextmanager
+def servers_of(
+    get_application: Callable[[], object], setups: Sequence[Callable[[], object]]
+) -> Iterator[list[ServerProcess]]:
+    """Fresh interpreters that serve an application, one for each setup, which it begins with."""
     before = multiprocessing.get_start_method()
     multiprocessing.set_start_method("spawn", force=True)
     try:
-        started = [ServerProcess("127.0.0.1", application, setup=setup) for _ in range(2)]
+        started = [ServerProcess("127.0.0.1", get_application, setup=setup) for setup in setups]
         for server in started:
             server.start()
     finally:
