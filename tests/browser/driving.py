@@ -52,6 +52,9 @@ class DemoServer:
     `options` are those of the command `fairway`, `variables` of the process's environment.
     """
 
+    application = "demo.asgi:application"
+    folder = DEMO
+
     def __init__(self, database: Path, *options: str, **variables: str) -> None:
         self.port = 0
         self.scheme = "http"
@@ -86,10 +89,10 @@ class DemoServer:
 
     def start(self) -> None:
         """Returns when the server says that it listens."""
-        command = [sys.executable, "-m", "fairway", "demo.asgi:application"]
+        command = [sys.executable, "-m", "fairway", self.application]
         command += ["--host", "127.0.0.1", "--port", str(self.port), *self._options]
         self._process = subprocess.Popen(
-            command, cwd=DEMO, env=self._environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command, cwd=self.folder, env=self._environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
