@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.seeds import examples
 
 from fairway.layers import histories as module
 from fairway.layers.backplane import Keep, Kept, Page, Position
@@ -184,3 +186,4 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
+TestModel.settings = settings(max_examples=examples(50), deadline=None)

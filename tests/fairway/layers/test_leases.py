@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.seeds import examples
 
 from fairway.layers.backplane import NOTE, Departed, Present
 from fairway.layers.leases import MOST_NAMED, OVERHEAD, Leases, TooMuch
@@ -186,4 +187,4 @@ class LeasesLikeAModel(RuleBasedStateMachine):
 
 
 TestLeasesLikeAModel = LeasesLikeAModel.TestCase
-TestLeasesLikeAModel.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+TestLeasesLikeAModel.settings = settings(max_examples=examples(25), stateful_step_count=40, deadline=None)

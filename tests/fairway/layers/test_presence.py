@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 from collections.abc import Mapping
 from itertools import permutations
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from tests.seeds import seeded
 
 from fairway.layers.backplane import NOTE
 from fairway.layers.leases import Leases
@@ -376,8 +374,6 @@ def test_parts_of_several_processes_merge_in_any_order() -> None:
 # Many processes -----------------------------------------------------------------------------------------------------
 
 LEASE, LINGER = 5.0, 3.0
-EXAMPLES = int(os.environ.get("PRESENCE_EXAMPLES", "20"))
-"""Whoever changes the rules sets this to some thousands."""
 
 
 class Process:
@@ -570,8 +566,7 @@ class World:
         return found
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
+@seeded(40)
 def test_everybody_sees_the_same_in_the_end_and_each_person_joins_and_leaves_once(seed: int) -> None:
     world = World(seed)
     for _ in range(80):
