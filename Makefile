@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What was begun and failed is begun anew, not taken for finished.
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test lint types fast matrix fuzz micro bench bench-quick bench-soak bench-100k bench-soak-workers bench-workers bench-stuck bench-http2 bench-attacks docs wheels clean
+.PHONY: help demo test lint types fast matrix fuzz micro bench bench-quick bench-soak bench-100k bench-soak-workers bench-soak-streams bench-workers bench-stuck bench-http2 bench-attacks docs wheels clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -66,6 +66,9 @@ bench-soak: $(VENV)/.installed ## Connect and disconnect a million times, and lo
 
 bench-soak-workers: $(VENV)/.installed-dev ## Load four workers for half an hour, and kill one every minute
 	@$(BIN)/python bench/soak_workers.py
+
+bench-soak-streams: $(VENV)/.installed-dev ## Load histories and presence for 20 minutes, cut links and kill workers
+	@$(BIN)/python bench/soak_streams.py
 
 bench-workers: $(VENV)/.installed ## Measure what workers and metrics cost (6 minutes, an idle machine)
 	@$(BIN)/python bench/workers.py

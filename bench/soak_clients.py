@@ -1,100 +1,32 @@
-"""The clients of `soak_workers.py`: a mixed load that knows what it may lose when a worker is killed, and nothing else.
-
-Every connection learns which process has it. If that process is killed, its end is expected, and the client comes back.
-Any other end is a fault, and so is an answer that is wrong or late. A connection that fails while it is being opened
-may belong to whichever worker was killed, so within a moment of a kill that is expected, too.
+"""The clients of `soak_workers.py`: a mixed load.
 
 In rooms everybody sees what each talker says, numbered. From the first number that a member must see, every number has
 to come once and in order. A number of a talker whose worker lives has to come within ten seconds; after its worker has
-been killed, the last ones may be missing.
+been killed, the last ones may be missing. `soak_site.py` says which connections may end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 import random
 import time
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
-PATIENCE = 10.0
-MOMENT = 3.0
-"""Seconds after a kill in which connections may fail to open."""
+from soak_site import LOST, PATIENCE, Site, Talker, received
 
 ROOMS, MEMBERS, TALKERS, ECHOES, VISITORS = 6, 8, 2, 24, 6
 
-_LOST = (OSError, EOFError, ConnectionClosed, InvalidHandshake, TimeoutError)
 
-
-class Site:
-    """One server as its clients see it. `rate` multiplies how often everything happens."""
+class MixedSite(Site):
+    """One server with its rooms."""
 
     def __init__(self, name: str, port: int, rate: float):
-        self.name = name
-        self.port = port
-        self.rate = rate
-        self.counts = Counter()
-        self.faults = []
-        self.killed = {}
+        super().__init__(name, port, rate)
         self.rooms = [RoomRecord(self, number) for number in range(ROOMS)]
-
-    def fault(self, text: str) -> None:
-        self.faults.append(f"{time.strftime('%H:%M:%S')} {text}")
-        if len(self.faults) <= 20:
-            print(f"{self.name}: FAULT {text}", flush=True)
-
-    def kills(self, pid: int) -> None:
-        """Call this before the process is killed."""
-        self.killed[pid] = time.monotonic()
-
-    def lost(self, what: str, pid: int | None, error: BaseException) -> None:
-        """A connection has failed, to a process or, while it was being opened, to one that is not known."""
-        if pid is not None and pid in self.killed:
-            self.counts["cut by a kill"] += 1
-        elif pid is None and any(time.monotonic() - at < MOMENT for at in self.killed.values()):
-            self.counts["cut while opening"] += 1
-        else:
-            self.fault(f"{what} of process {pid} has failed: {type(error).__name__} {error}")
-
-    @contextlib.asynccontextmanager
-    async def socket(self, path: str):
-        """A WebSocket, and the process that has it. Failures are accounted for, and end the block."""
-        pid = None
-        try:
-            async with asyncio.timeout(PATIENCE):
-                connection = await connect(
-                    f"ws://127.0.0.1:{self.port}{path}", compression=None, ping_interval=None, close_timeout=PATIENCE
-                )
-            async with connection:
-                pid = int(await received(connection))
-                self.counts["sockets"] += 1
-                yield connection, pid
-        except _LOST as error:
-            self.lost(path, pid, error)
-
-    async def pause(self, seconds: float) -> None:
-        """About so long, divided by the rate."""
-        await asyncio.sleep(random.uniform(0.5, 1.5) * seconds / self.rate)
-
-
-class Talker:
-    def __init__(self, name: int, pid: int):
-        self.name = name
-        self.pid = pid
-        self.number = 0
-        self.said = deque()
-
-    def due(self, now: float) -> int:
-        """The last number that everybody must have seen by now."""
-        while len(self.said) > 1 and self.said[1][0] <= now - PATIENCE:
-            self.said.popleft()
-        return self.said[0][1] if self.said and self.said[0][0] <= now - PATIENCE else 0
 
 
 class Member:
@@ -111,7 +43,7 @@ class Member:
 class RoomRecord:
     """Who talks in a room, who listens, and what has arrived."""
 
-    def __init__(self, site: Site, number: int):
+    def __init__(self, site: MixedSite, number: int):
         self.site = site
         self.number = number
         self.names = itertools.count(1)
@@ -174,14 +106,14 @@ async def talk(room: RoomRecord, connection: ClientConnection, pid: int) -> None
         del room.talkers[talker.name]
 
 
-async def echo(site: Site) -> None:
+async def echo(site: MixedSite) -> None:
     async with site.socket("/echo/") as (connection, _):
         for number in itertools.count():
             await exchange(site, connection, f"{number} {'y' * random.randrange(2000)}")
             await site.pause(1.0)
 
 
-async def come_and_go(site: Site) -> None:
+async def come_and_go(site: MixedSite) -> None:
     """A few messages, then a close, or an end without one."""
     async with site.socket("/echo/") as (connection, _):
         for number in range(random.randrange(3)):
@@ -192,13 +124,7 @@ async def come_and_go(site: Site) -> None:
     await site.pause(1.0)
 
 
-async def received(connection: ClientConnection) -> str:
-    # Not `wait_for`: in Python 3.11 it loses a cancellation that comes together with the message.
-    async with asyncio.timeout(PATIENCE):
-        return await connection.recv()
-
-
-async def exchange(site: Site, connection: ClientConnection, text: str) -> None:
+async def exchange(site: MixedSite, connection: ClientConnection, text: str) -> None:
     await connection.send(text)
     answer = await received(connection)
     site.counts["echoes"] += 1
@@ -206,7 +132,7 @@ async def exchange(site: Site, connection: ClientConnection, text: str) -> None:
         site.fault(f"an echo is wrong: {answer[:40]!r} instead of {text[:40]!r}")
 
 
-async def visit(site: Site) -> None:
+async def visit(site: MixedSite) -> None:
     """A few requests on one connection."""
     pid, writer = None, None
     try:
@@ -222,24 +148,16 @@ async def visit(site: Site) -> None:
             if b" 200 " not in head.split(b"\r\n")[0]:
                 site.fault(f"a request was answered {head[:60]!r}")
             await site.pause(0.3)
-    except _LOST as error:
+    except LOST as error:
         site.lost("a request", pid, error)
     finally:
         if writer is not None:
             writer.close()
 
 
-async def load(site: Site) -> None:
+async def load(site: MixedSite) -> None:
     """The whole load, until it is cancelled."""
-
-    async def again(client: Callable[..., Awaitable[None]], *arguments) -> None:
-        while True:
-            try:
-                await client(*arguments)
-            except Exception as error:
-                site.fault(f"{client.__name__}: {type(error).__name__} {error}")
-            await site.pause(0.3)
-
+    again = site.again
     async with asyncio.TaskGroup() as clients:
         for room in site.rooms:
             for number in range(MEMBERS):
@@ -253,15 +171,3 @@ async def load(site: Site) -> None:
             await asyncio.sleep(1.0)
             for room in site.rooms:
                 room.check()
-
-
-async def what_is_left(site: Site, workers: int) -> dict[int, dict[str, int]]:
-    """The tasks and threads of each process. Opens connections until each has been asked."""
-    found = {}
-    deadline = time.monotonic() + PATIENCE
-    async with contextlib.AsyncExitStack() as kept:  # each that stays brings the next one closer to another worker
-        while len(found) < workers and time.monotonic() < deadline:
-            connection, pid = await kept.enter_async_context(site.socket("/left/"))
-            await connection.send("?")
-            found[pid] = json.loads(await connection.recv())
-    return found

@@ -5,312 +5,35 @@
 
 Over the local layer and over Redis, each with a server of its own, both at the same time. The load is in
 `soak_clients.py`: rooms whose messages are numbered, echoes, requests, clients that come and go. A worker is killed by
-`kill -9`. The one that is never killed, and the supervisor, nursery, broker and Redis, have to keep their memory from
-the fifth minute on; of the workers that are killed, later ones may not need more than earlier ones. At the end the
-clients leave, and what is left in each process is compared with what there was before they came. Then the server is
-stopped, and nothing may remain.
+`kill -9`. What is asked of memory, and of what is left behind, is in `soaking.py`.
 
 Exits with 1 unless every check holds. Written to `results/soak-workers-DATE.json`. Needs the tests' packages.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import contextlib
-import json
-import os
-import signal
-import statistics
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import uvloop
-
-import processes
-from fairway.server.management.address import parsed
-from fairway.server.management.terminal import ask
-from servers import end_on_sigterm
-from soak_clients import Site, load, what_is_left
-from workers import RESULTS, ROOT, served
-
-WARM_UP = 300.0
-"""Seconds from which on memory is compared."""
-
-GROWTH, GROWTH_KB = 0.05, 1024
-"""What memory may grow by: a share of it, or so many KB, whichever is more."""
-
-SETTLING = 20.0
-BROKER_STAYS = 45.0
+from soak_clients import MixedSite, load
+from soaking import Check, Soaked, main
 
 
-class Check:
-    """A question with its answer, and the figures that it rests on."""
+class MixedLoad(Soaked):
+    app = "soaked_app"
+    site: MixedSite
 
-    def __init__(self, name: str, holds: bool, figures: Any):
-        self.name = name
-        self.holds = holds
-        self.figures = figures
+    @staticmethod
+    def site_at(name: str, port: int, rate: float) -> MixedSite:
+        return MixedSite(name, port, rate)
 
-    def __str__(self) -> str:
-        return f"{'ok  ' if self.holds else 'FAIL'} {self.name}: {self.figures}"
+    async def load(self) -> None:
+        await load(self.site)
 
-
-class Soaked:
-    """A server with its layer, and its clients."""
-
-    def __init__(self, name: str, supervisor: int, port: int, management: str, service: int | None, options):
-        self.name = name
-        self.supervisor = supervisor
-        self.management = parsed(management)
-        self.service = service
-        self.site = Site(name, port, options.rate)
-        self.options = options
-        self.began = time.monotonic()
-        self.samples: list[dict[str, Any]] = []
-        self.outages: list[float] = []
-        self.seen = {supervisor}
-
-    def status(self) -> dict[str, Any]:
-        return dict(ask(self.management, self.name))
-
-    def ready(self) -> dict[int, dict[str, Any]]:
-        """The workers that serve, by process."""
-        return {one["pid"]: one for one in self.status()["processes"] if one["state"] == "ready" and one["figures"]}
-
-    async def all_ready(self, seconds: float) -> dict[int, dict[str, Any]]:
-        deadline = time.monotonic() + seconds
-        while len(found := self.ready()) < self.options.workers:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"{self.name}: only {len(found)} workers are ready")
-            await asyncio.sleep(0.1)
-        return found
-
-    async def run(self) -> list[Check]:
-        workers = await self.all_ready(30)
-        self.veteran = min(workers)
-        before = await self.quiet()
-        clients = asyncio.create_task(load(self.site))
-        end = self.began + 60 * self.options.minutes
-        try:
-            while time.monotonic() + self.options.kill_every <= end and not clients.done():
-                await asyncio.sleep(self.options.kill_every)
-                await self.kill_one()
-            await asyncio.sleep(max(0.0, end - time.monotonic()))
-        finally:
-            ended_by_itself = clients.done()
-            clients.cancel()
-            await asyncio.wait({clients}, timeout=SETTLING)
-        if ended_by_itself or not clients.done():
-            self.site.fault("the load has ended by itself" if ended_by_itself else "the load does not end")
-        self.sample()
-        return [*self.checks(), *self.checks_of_what_is_left(before, await self.quiet())]
-
-    async def kill_one(self) -> None:
-        workers = await self.all_ready(30)
-        self.sample()
-        victim = max((pid for pid in workers if pid != self.veteran), key=lambda pid: workers[pid]["uptime"])
-        self.site.kills(victim)
-        at = time.monotonic()
-        os.kill(victim, signal.SIGKILL)
-        while victim in self.ready():  # noqa: ASYNC110  # nobody tells us
-            await asyncio.sleep(0.02)
-        await self.all_ready(30)
-        self.outages.append(time.monotonic() - at)
-
-    def members(self) -> dict[int, str]:
-        """Every process of the server, and of its layer, with its part."""
-        workers = self.ready()
-        parts = {pid: "worker" for pid in processes.tree(self.supervisor) if pid in workers}
-        parts |= {pid: "nursery" for pid in processes.tree(self.supervisor) if pid not in workers}
-        parts |= {self.veteran: "veteran", self.supervisor: "supervisor"}
-        if service := self.service or broker_of(self.name):
-            parts[service] = self.name
-        return parts
-
-    def sample(self) -> None:
-        workers = self.ready()
-        parts = self.members()
-        self.seen |= set(parts)
-        found = [
-            {
-                "part": part,
-                "pid": pid,
-                "kb": processes.written_kb_of(pid),
-                "descriptors": processes.descriptors_of(pid),
-                "threads": processes.threads_of(pid),
-                "uptime": workers.get(pid, {}).get("uptime"),
-            }
-            for pid, part in parts.items()
-        ]
-        seconds = time.monotonic() - self.began
-        cpu = processes.cpu_seconds(self.supervisor)
-        self.samples.append({"seconds": seconds, "cpu": cpu, "processes": found})
-        kb = {part: max(one["kb"] for one in found if one["part"] == part) for part in dict.fromkeys(parts.values())}
-        print(
-            f"{self.name:<6}{seconds:6.0f} s  "
-            + "  ".join(f"{part} {kb[part] / 1024:.1f} MB" for part in sorted(kb))
-            + f"  {sum(self.site.counts.values()):,} events, {len(self.site.faults)} faults",
-            flush=True,
-        )
-
-    async def quiet(self) -> dict[int, dict[str, int]]:
-        """What there is in each worker once nobody is connected and nothing has changed for a while."""
-        workers, found, deadline = self.options.workers, {}, time.monotonic() + SETTLING
-        while time.monotonic() < deadline:
-            last, found = found, await what_is_left(self.site, workers)
-            if last == found and all(sum(one["figures"]["connections"].values()) == 0 for one in self.ready().values()):
-                break
-            await asyncio.sleep(1.5)
-        for pid, one in self.ready().items():
-            figures = one["figures"]
-            found[pid] |= {
-                "descriptors": processes.descriptors_of(pid),
-                "connections": sum(figures["connections"].values()),
-                "running": figures["tasks"],
-                "memberships": figures["counters"].get("layers", {}).get("memberships", 0),
-            }
-        return found
-
-    # Verdict ----------------------------------------------------------------------------------------------------
-
-    def checks(self) -> list[Check]:
+    def own_checks(self) -> list[Check]:
         counts = dict(self.site.counts)
-        found = [
-            Check("no message lost, doubled or out of order, no other fault", not self.site.faults, self.site.faults),
-            Check("there was load", counts.get("deliveries", 0) > 0 and counts.get("requests", 0) > 0, counts),
-            Check(
-                "a killed worker is replaced within 5 s, as a rule",
-                bool(self.outages) and statistics.median(self.outages) < 5.0,
-                [round(one, 2) for one in self.outages],
-            ),
-        ]
-        late = [one for one in self.samples if one["seconds"] >= WARM_UP]
-        if len(late) < 6:
-            return found  # too short to speak of memory
-        third = len(late) // 3
-        for part in ("supervisor", "nursery", "veteran", "worker", self.name):
-            for what in ("kb", "descriptors", "threads"):
-                first, last = (self.typical(half, part, what) for half in (late[:third], late[-third:]))
-                may_be = max(first * (1 + GROWTH), first + (GROWTH_KB if what == "kb" else 2))
-                found.append(Check(f"{part}: {what} as before", last <= may_be, f"{first:.0f} then {last:.0f}"))
-        return found
-
-    def typical(self, samples: list[dict[str, Any]], part: str, what: str) -> float:
-        """The median. Of workers that are killed, only those that have served for a while: young ones still grow."""
-        least = 1.5 * self.options.kill_every if part == "worker" else 0.0
-        return statistics.median(
-            one[what]
-            for sample in samples
-            for one in sample["processes"]
-            if one["part"] == part and (one["uptime"] or 0.0) >= least
-        )
-
-    def checks_of_what_is_left(self, before: dict[int, dict[str, int]], after: dict[int, dict[str, int]]):
-        for name in ("tasks", "threads", "descriptors", "connections", "running", "memberships"):
-            most_before = max(one[name] for one in before.values())
-            values = [one[name] for one in after.values()]
-            # The first thread pool of a process stays, and so does what it has open.
-            may_be = most_before + {"tasks": 2, "threads": 40, "descriptors": 4}.get(name, 0)
-            yield Check(f"{name} after the clients have left", max(values) <= may_be, f"{most_before} before, {values}")
-
-
-def broker_of(name: str) -> int | None:
-    """The process of the local broker whose socket has this name."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            words = path.read_bytes()
-            if b"fairway.layers.local" in words and f"soak-{name}".encode() in words:
-                return int(path.parent.name)
-    return None
-
-
-@contextlib.contextmanager
-def soaked(name: str, options) -> Iterator[Soaked]:
-    """A server that is ready, over the layer of this name."""
-    with contextlib.ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"soak-{name}-")))
-        service = None
-        if name == "redis":
-            from tests.services.redis import redis_server
-
-            redis = stack.enter_context(redis_server())
-            with redis.client() as client:
-                service = client.info()["process_id"]
-            layer = {"BACKEND": "fairway.layers.redis.RedisChannelLayer", "CONFIG": {"hosts": [redis.url]}}
-        else:
-            (directory / "broker").mkdir(mode=0o700)
-            layer = {
-                "BACKEND": "fairway.layers.local.LocalChannelLayer",
-                "CONFIG": {"socket": str(directory / "broker" / "broker.sock")},
-            }
-        environment = {"SOAK_LAYER": json.dumps(layer)}
-        management = f"unix:{directory}/management"
-        apps = ROOT / "bench" / "apps"
-        process, port = stack.enter_context(
-            served(
-                directory, "soaked_app:application", options.workers, apps,
-                arguments=["--management", management], environment=environment,
-            )
-        )  # fmt: skip
-        one = Soaked(name, process.pid, port, management, service, options)
-        yield one
-        log = (directory / "log").read_text()
-        one.log = [line for line in log.splitlines() if "SIGKILL" not in line]
-
-
-def remaining(one: Soaked) -> Check:
-    """Whether a process of the server is still there. A local broker stays for half a minute."""
-    deadline = time.monotonic() + BROKER_STAYS
-    while time.monotonic() < deadline and (found := [pid for pid in one.seen if Path(f"/proc/{pid}").exists()]):
-        time.sleep(0.5)
-    return Check("no process remains", not found, found)
-
-
-async def both(all_of_them: list[Soaked]) -> list[list[Check]]:
-    return await asyncio.gather(*(one.run() for one in all_of_them))
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--kill-every", type=float, default=60.0, metavar="SECONDS")
-    parser.add_argument("--rate", type=float, default=1.0, help="multiplies how often everything happens")
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--layers", nargs="+", choices=("local", "redis"), default=["local", "redis"])
-    parser.add_argument("--out", default=time.strftime("soak-workers-%Y-%m-%d"))
-    options = parser.parse_args()
-    end_on_sigterm()
-    sys.path.insert(0, str(ROOT))
-    began, cpu = time.monotonic(), time.process_time()
-    with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(soaked(name, options)) for name in options.layers]
-        found = uvloop.run(both(servers))
-        shares = {one.name: one.samples[-1]["cpu"] / one.samples[-1]["seconds"] for one in servers}
-        own = (time.process_time() - cpu) / (time.monotonic() - began)
-    document: dict[str, Any] = {**vars(options), "date": time.strftime("%Y-%m-%d %H:%M"), "share_of_a_core": shares}
-    document["share_of_the_clients"] = own
-    verdict = True
-    for one, checks in zip(servers, found, strict=True):
-        checks.append(remaining(one))
-        print(f"\n{one.name}: {shares[one.name]:.2f} of a core", *checks, sep="\n  ")
-        verdict = verdict and all(check.holds for check in checks)
-        document[one.name] = {
-            "checks": [vars(check) for check in checks],
-            "samples": one.samples,
-            "log": one.log[:200],
-        }
-    path = RESULTS / f"{options.out}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n")
-    print(
-        f"\n{'every check holds' if verdict else 'NOT every check holds'}; the clients used {own:.2f} of a core\n{path}"
-    )
-    return 0 if verdict else 1
+        is_loaded = counts.get("deliveries", 0) > 0 and counts.get("requests", 0) > 0
+        return [Check("there was load", is_loaded, counts)]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(MixedLoad, __doc__, 30.0, "soak-workers"))

@@ -1,10 +1,14 @@
-"""The site of `soak_workers.py`. Its channel layer stands in SOAK_LAYER, as JSON.
+"""The site of `soak_workers.py` and `soak_streams.py`. Its channel layer stands in SOAK_LAYER, as JSON.
 
 | path | what it does |
 |---|---|
 | `/echo/` | says which process this is, then sends back what it gets |
 | `/room/N/` | the same, but what it gets goes to everybody in the room: by handlers, in odd rooms as a broadcast |
 | `/left/` | answers anything with what exists in this process: tasks and threads |
+| `/stream/N/PERSON/` | says which process this is, then what is said in a group with a history, and who is there |
+| `/say/N/TALKER/` | says in that group what it gets, a number, once |
+| `/cut/` | cuts the connection between this process and the others |
+| `/present/N/` | answers anything with how many are there |
 | `GET /view/` | a Django view; answers with the process |
 """
 
@@ -33,6 +37,7 @@ from django.urls import path  # noqa: E402
 
 from channels.generic.websocket import AsyncWebsocketConsumer  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from fairway import AsyncGroupsMixin  # noqa: E402
 
 
 class Echo(AsyncWebsocketConsumer):
@@ -64,6 +69,70 @@ class Room(Echo):
         await self.channel_layer.group_discard(self.room, self.channel_name)
 
 
+async def patiently(call):
+    """Call again while the connection between processes is away."""
+    while True:
+        try:
+            return await call()
+        except ConnectionError:
+            await asyncio.sleep(0.02)
+
+
+class Stream(AsyncGroupsMixin, Echo):
+    async def connect(self):
+        await super().connect()
+        where = self.scope["url_route"]["kwargs"]
+        group, since = f"stream.{where['number']}", self.since(f"stream.{where['number']}")
+        recovery = await patiently(lambda: self.join(group, since))
+        await self.say(kind="joined", recovered=recovery.recovered, count=recovery.count, position=recovery.position)
+        await patiently(lambda: self.track(group, {"name": where["person"]}, key=where["person"]))
+        await self.say(kind="tracked")
+
+    async def say(self, **what):
+        await self.send(json.dumps(what))
+
+    async def stream_said(self, event):
+        position = event["layer.position"]
+        await self.say(kind="said", talker=event["talker"], number=event["number"], position=position)
+
+    async def layer_gap(self, event):
+        await self.say(kind="gap", gap=event)
+
+    async def presence_state(self, event):
+        await self.say(kind="state", members=list(event["members"]))
+
+    async def presence_diff(self, event):
+        await self.say(kind="diff", joined=list(event["joined"]), left=list(event["left"]))
+
+
+class Say(Echo):
+    async def receive(self, text_data):
+        where = self.scope["url_route"]["kwargs"]
+        event = {"type": "stream.said", "talker": where["talker"], "number": int(text_data), "text": "x" * 100}
+        key = f"{where['talker']} {text_data}"
+        try:
+            await self.channel_layer.group_send(f"stream.{where['number']}", event, key=key)
+        except ConnectionError:
+            await self.send("again")
+        else:
+            await self.send(text_data)
+
+
+class Cut(Echo):
+    async def receive(self, text_data):
+        backplane = self.channel_layer.node.home.session.backplane
+        for kept in [backplane._kept] if hasattr(backplane, "_kept") else [shard.kept for shard in backplane._shards]:
+            if kept.link is not None:
+                kept.link.abort(ConnectionError("the soak has cut it"))
+        await self.send("cut")
+
+
+class Present(Echo):
+    async def receive(self, text_data):
+        number = self.scope["url_route"]["kwargs"]["number"]
+        await self.send(str(await patiently(lambda: self.channel_layer.presence.count(f"stream.{number}"))))
+
+
 class Left(Echo):
     async def receive(self, text_data):
         found = {"pid": os.getpid(), "tasks": len(asyncio.all_tasks()), "threads": threading.active_count()}
@@ -83,6 +152,10 @@ application = ProtocolTypeRouter(
             [
                 path("echo/", Echo.as_asgi()),
                 path("room/<int:number>/", Room.as_asgi()),
+                path("stream/<int:number>/<person>/", Stream.as_asgi()),
+                path("say/<int:number>/<talker>/", Say.as_asgi()),
+                path("cut/", Cut.as_asgi()),
+                path("present/<int:number>/", Present.as_asgi()),
                 path("left/", Left.as_asgi()),
             ]
         ),
