@@ -4,6 +4,7 @@ from django.test import SimpleTestCase
 
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
+from fairway.testing import VirtualClock
 
 from .rooms import GOAL, Tug
 from .routing import websocket_urlpatterns
@@ -64,3 +65,20 @@ class PagesTests(SimpleTestCase):
         await heard(tom, rope=1, teams={"mira": "left", "tom": "right"})
         await mira.disconnect()
         await tom.disconnect()
+
+
+class ClockTests(SimpleTestCase):
+    async def test_somebody_who_is_alone_may_come_back_for_half_a_minute(self):
+        async with VirtualClock() as clock:
+            for seconds, rope in ((29, -1), (31, 0)):
+                mira = await page("mira")
+                await mira.send_json_to("pull")
+                await clock.advance(0.1)
+                await heard(mira, rope=-1)
+                await mira.disconnect()
+                await clock.advance(seconds)
+                mira = await page("mira")
+                await clock.advance(0.1)
+                await heard(mira, rope=rope)
+                await mira.disconnect()
+                await clock.advance(3600)

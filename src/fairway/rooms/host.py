@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from fairway.delivery import Message
+from fairway.layers.backplane import Unavailable
+from fairway.layers.copying import copied
 from fairway.layers.errors import ChannelFull
 from fairway.layers.hub_layer import HubLayer
-from fairway.logs import get_logger
 from fairway.rooms.contest import Contest
 from fairway.rooms.counters import counters
 from fairway.rooms.restarts import Restarts
 from fairway.rooms.room import Room
-from fairway.rooms.runner import AWAY, Outcome, Runner
-
-logger = get_logger("fairway.rooms")
+from fairway.rooms.runner import AWAY, Outcome, Runner, errors
 
 LOOK_EVERY = 2.0
 """Seconds between two readings of the list of candidates, if nothing is heard of a change."""
@@ -82,7 +82,7 @@ class Host:
         """Bring a message to the room, in whichever process it runs."""
         first = self._contest.first
         if self._runner is not None:
-            self._runner.put(message)
+            self._runner.put(copied(message))
         elif first is None or first == self._contest.channel:
             self._keep(message, hops)
         elif hops < MOST_HOPS:
@@ -95,7 +95,7 @@ class Host:
 
     def _keep(self, message: Any, hops: int) -> None:
         if len(self._waiting) < MOST_WAITING:
-            self._waiting.append((message, hops))
+            self._waiting.append((copied(message), hops))
         else:
             counters.dropped_messages += 1
 
@@ -110,20 +110,26 @@ class Host:
         try:
             while not self._is_over():
                 self._woken.clear()
-                try:
+                with self._goes_on():
                     await self._contest.open()
                     listening = listening or self.loop.create_task(self._listen())
                     await self._look()
-                except AWAY:
-                    pass  # the layer's log says so, and it is tried again
                 await self._wait()
-        except Exception:
-            logger.exception("Room %s has lost its host", self.name)
         finally:
             self.has_ended = True
             await self._leave()
             if listening is not None:
                 listening.cancel()
+
+    @contextlib.contextmanager
+    def _goes_on(self) -> Iterator[None]:
+        """A host does not die of an error: without it, its visitors would have no room."""
+        try:
+            yield
+        except (Unavailable, OSError):
+            pass  # the layer's log says so, and it is tried again
+        except Exception as error:
+            errors.report(time.monotonic(), error, "Room %s has a fault", self.name)
 
     def _is_over(self) -> bool:
         if self.has_ended:
@@ -175,12 +181,11 @@ class Host:
 
     def _has_stopped(self, runner: Runner, task: asyncio.Task[Outcome]) -> None:
         """The runner has stopped, by itself or because it was told to."""
-        if task.cancelled():
-            return
         if self._runner is runner:
             self._runner = None
-            self.has_ended |= task.result() is Outcome.ENDED
             self._woken.set()
+        with self._goes_on():
+            self.has_ended |= not task.cancelled() and task.result() is Outcome.ENDED
 
     async def _leave(self) -> None:
         ran = await self._stop()
@@ -217,9 +222,12 @@ class Host:
     async def _listen(self) -> None:
         while True:
             try:
-                await self._hear(await self.layer.receive(self._contest.channel))
+                message = await self.layer.receive(self._contest.channel)
             except AWAY:
                 await asyncio.sleep(LOOK_EVERY)
+                continue
+            with self._goes_on():
+                await self._hear(message)
 
     async def _hear(self, message: Message) -> None:
         match message:

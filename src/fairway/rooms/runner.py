@@ -10,6 +10,7 @@ from enum import Enum, auto
 from typing import Any
 
 from fairway.layers.backplane import BackplaneError
+from fairway.layers.copying import copied
 from fairway.logs import ErrorLog, FaultLog, get_logger
 from fairway.rooms.counters import counters
 from fairway.rooms.restarts import OnError, Restarts
@@ -30,7 +31,7 @@ STOP_WITHIN = 2.0
 AWAY = (BackplaneError, OSError)
 """What a channel layer raises when its service is away."""
 
-_errors = ErrorLog(logger)
+errors = ErrorLog(logger)
 _faults = FaultLog(logger, per_second=1)
 
 
@@ -128,7 +129,7 @@ class Runner:
                 save_at = now + room.save_every
                 await self._save(room)
             await self._wait_until(min(steps.next_at, save_at))
-        self._restarts.save(room.save())
+        self._restarts.save(copied(room.save()))
         if outcome is Outcome.STOPPED:
             await room.end()
         return outcome
@@ -153,10 +154,10 @@ class Runner:
                 await room.receive(self._messages.popleft())
             except Exception as error:
                 counters.failed_messages += 1
-                _errors.report(time.monotonic(), error, "Room %s could not receive a message", self._room.name)
+                errors.report(time.monotonic(), error, "Room %s could not receive a message", self._room.name)
 
     async def _save(self, room: Room) -> None:
-        saved = room.save()
+        saved = copied(room.save())
         self._restarts.save(saved)
         if saved is not None:
             try:
@@ -187,7 +188,7 @@ class Runner:
         pause = self._restarts.failed(self._loop.time())
         begins_again = OnError(self._room.on_error) is OnError.RESTART
         what = f"begins again in {pause:g} s" if begins_again else "has ended"
-        _errors.report(time.monotonic(), error, f"Room %s has failed, and {what}", self._room.name)
+        errors.report(time.monotonic(), error, f"Room %s has failed, and {what}", self._room.name)
         try:
             await self._tell(pause if begins_again else None)
         except AWAY as away:

@@ -276,6 +276,47 @@ async def test_a_room_that_has_ended_ends_in_all_processes(site: Site) -> None:
     assert await told(visitor) == [{"type": ENDED, "group": "room"}]
 
 
+async def test_a_host_survives_an_error_of_the_layer(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    one = site.host()
+    await until(lambda: runs(one))
+    two = site.host()
+    await until(lambda: two._contest.first == one._contest.channel)
+    send = two.layer.send
+
+    async def failing(*args: Any) -> None:
+        two.layer.send = send  # type: ignore[method-assign]
+        raise ZeroDivisionError("once")
+
+    two.layer.send = failing  # type: ignore[method-assign]
+    for number in range(2):
+        await one.layer.send(two._contest.channel, {"type": "room.message", "message": number, "hops": 1})
+    await until(lambda: messages(one) == 1)
+    assert Tally.living[0].heard == [1]
+    assert "Room room has a fault" in caplog.text
+    assert caplog.text.count("ZeroDivisionError: once") == 1
+
+
+async def test_a_room_begins_again_even_if_nobody_can_be_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def failing(self: Host, pause: float | None) -> None:
+        raise ZeroDivisionError("cannot tell")
+
+    monkeypatch.setattr(Host, "_tell", failing)
+    one = site.host()
+    await one.send("fail")
+    await until(lambda: one._restarts.saved is None and not Tally.living)
+    await until(lambda: runs(one))
+
+
+async def test_what_was_saved_does_not_change_afterwards(site: Site) -> None:
+    one = site.host(Careless)
+    await until(lambda: runs(one))
+    site.host(Careless)
+    await until(lambda: one._restarts.saved is not None)
+    await one.send("later")
+    await until(lambda: messages(one) == 1)
+    assert one._restarts.saved["heard"] == []
+
+
 async def test_in_memory_the_one_process_runs_the_room_at_once() -> None:
     Tally.living.clear()
     one = Host(Tally, "room", MemoryChannelLayer())

@@ -51,7 +51,7 @@ class Counting(Room):
 def begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was logged for other tests does not count."""
     monkeypatch.setattr(runner, "_faults", FaultLog(runner.logger, per_second=1))
-    monkeypatch.setattr(runner, "_errors", ErrorLog(runner.logger))
+    monkeypatch.setattr(runner, "errors", ErrorLog(runner.logger))
     Counting.notes.clear()
 
 
