@@ -2,7 +2,7 @@
 // from where the server last had it, through everything that was steered since. The server decides: what it says later replaces
 // what was guessed, gently. Knows no canvas and no socket. Times are in milliseconds of the page's clock.
 
-import { turnTo } from "./snapshots.js";
+import { fade, turnTo } from "./snapshots.js";
 
 const EVERY = 50; // between two inputs
 const STILL_HERE = 1000;
@@ -89,9 +89,9 @@ export class Helm {
     if (!this.known) return null;
     const elapsed = this.lastFrame === null ? 0 : now - this.lastFrame;
     this.lastFrame = now;
-    const fade = Math.exp(-elapsed / 160);
     const boat = this.guess(now);
-    for (const name of ["x", "y", "heading"]) boat[name] += this.error[name] *= fade;
+    fade(this.error, elapsed);
+    for (const name of ["x", "y", "heading"]) boat[name] += this.error[name];
     return boat;
   }
 

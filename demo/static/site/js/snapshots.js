@@ -6,9 +6,21 @@ const REMEMBERED = 4000; // of arrivals, to judge the line by
 const LEAST_BUFFER = 80;
 const MOST_BUFFER = 450;
 const GUESSED = 200; // how far things sail on by themselves when nothing comes
+const FADES = 150;
+const CATCHES_UP = 350; // metres a second
 const NEW_ERA = 3000; // a gap after which nothing glides: boats are where they are
 
 export const turnTo = (angle) => Math.atan2(Math.sin(angle), Math.cos(angle));
+
+// What a boat is drawn beside its place goes by itself: quickly, but never so that the boat seems to fly.
+export function fade(error, elapsed) {
+  const far = Math.hypot(error.x, error.y);
+  const part = far ? Math.min(1 - Math.exp(-elapsed / FADES), (CATCHES_UP * elapsed) / 1000 / far) : 0;
+  error.x -= error.x * part;
+  error.y -= error.y * part;
+  error.heading *= Math.exp(-elapsed / FADES);
+}
+
 const limit = (value, low, high) => Math.max(low, Math.min(high, value));
 
 export class Snapshots {
@@ -80,14 +92,14 @@ export class Snapshots {
     this.shownAt = Math.abs(off) > 700 ? wanted : this.shownAt + elapsed + limit(off * 0.05, -0.2 * elapsed, 0.2 * elapsed);
     while (this.states.length > 2 && this.states[1].at <= this.shownAt) this.states.shift();
     const shown = this.sample(this.shownAt);
-    const fade = Math.exp(-elapsed / 150);
     for (const [id, error] of this.errors) {
       const boat = shown.boats.get(id);
       if (!boat || Math.abs(error.x) + Math.abs(error.y) < 0.05) {
         this.errors.delete(id);
         continue;
       }
-      for (const name of ["x", "y", "heading"]) boat[name] += error[name] *= fade;
+      fade(error, elapsed);
+      for (const name of ["x", "y", "heading"]) boat[name] += error[name];
     }
     return shown;
   }
