@@ -16,13 +16,14 @@ from fairway.layers.backplane import Keep, Page, Present, QueueFull, Refused, Un
 from fairway.layers.blocking import Pool, remaining, send_all
 from fairway.layers.interests import subject_of
 from fairway.layers.redis.address import Address, Master, Server, credentials
+from fairway.layers.redis.appending import message
 from fairway.layers.redis.followers import parts
 from fairway.layers.redis.functions import APPEND, READ, Functions
 from fairway.layers.redis.link import Reply, ReplyError, greet, judged
 from fairway.layers.redis.names import Names
 from fairway.layers.redis.presence import count, present
 from fairway.layers.redis.scripts import FOLLOWING, PUSH, run
-from fairway.layers.redis.streams import append_arguments, appended, page_of, read_arguments
+from fairway.layers.redis.streams import appended, page_of, read_arguments
 from fairway.layers.tracks import Since
 
 LONGEST_REPLY = 16 * 1024 * 1024
@@ -109,9 +110,11 @@ class BlockingRedis:
     def append_to_group(self, group: str, data: bytes, keep: Keep, key: str, deadline: float) -> Sequence[str]:
         subject = subject_of(group)
         index = self._names.index_of(subject)
-        keys, arguments = append_arguments(self._names, self._addresses[index].db, subject, data, keep, key)
+        kept = message(self._names, self._addresses[index].db, subject, data, keep, key)
+        keys = [self._names.changes, *kept.keys]
         followers_index = self._names.index_of(self._names.FOLLOWERS)
-        answer = self._ask(index, lambda link: finished(self._functions.call(link, APPEND, keys, *arguments)), deadline)
+        call = self._functions.call
+        (answer,) = self._ask(index, lambda link: _all(finished(call(link, APPEND, keys, *kept.arguments))), deadline)
         if not appended(answer).is_new:
             return []
         rows = self._ask(

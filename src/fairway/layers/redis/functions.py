@@ -6,8 +6,9 @@ began (`b`), how much is kept (`k`: messages and milliseconds), and until when t
 Offsets have no holes, so that of a message follows from its place. Both keys expire. A list is trimmed, and times of
 expiry are renewed, only now and then, so it may hold more than is kept. Reading leaves that out.
 
-Appending is what happens most, and each command in it counts: six, if nothing is trimmed or renewed. (A stream would
-cost as much, and Redis reserves 4 KB for the first message of one.)
+Appending is what happens most, and each step in it counts. So what has to be done once for several messages is done
+once, and nothing is trimmed or renewed that need not be. (A stream instead of the list would cost as much time, and
+4 KB of memory for its first message.)
 
 An epoch begins with a *mark* of the server that began it: eight digits and letters made of its `run_id`. A server that
 has not begun the epoch, because it took over or was restarted, may lack messages that were sent before. So it begins
@@ -22,11 +23,13 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from asyncio import Future
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
-from fairway.layers.redis.link import Caller, Reply, ReplyError
+from fairway.layers.histories import KEY_LIFE, LIFE
+from fairway.layers.redis.link import Caller, Link, Reply, ReplyError
 from fairway.layers.redis.names import HISTORY_VERSION
 from fairway.logs import get_logger
 
@@ -34,7 +37,9 @@ logger = get_logger("fairway.layers")
 
 LIBRARY: Final = f"fairway_streams_{HISTORY_VERSION}"
 
-_LUA: Final = """
+_LUA: Final = (
+    f"local LIFE, KEY_LIFE = {round(LIFE * 1000)}, {round(KEY_LIFE * 1000)}"
+    + """
 local function now_of()
   local t = redis.call('TIME')
   return t[1] .. string.sub(1000000 + t[2], 2, 4)
@@ -42,61 +47,86 @@ end
 
 -- The epoch of a history whose epoch was this one, or false. If that has not the mark of the fresh one, which is this
 -- server's, the fresh one begins.
-local function epoch_of(meta, list, known, fresh, life)
+local function epoch_of(meta, list, known, fresh)
   if known and string.sub(known, 1, 8) == string.sub(fresh, 1, 8) then return known end
   redis.call('HSET', meta, 'e', fresh, 'b', redis.call('HGET', meta, 'n') or '0')
   if not known then
-    redis.call('PEXPIRE', meta, life)
+    redis.call('PEXPIRE', meta, LIFE)
     redis.call('UNLINK', list)
   end
   return fresh
 end
 
--- keys: hash, list, counter of changes, key (if there is one)
--- args: fresh epoch, life of the hash, subject's channel, data, messages, messages and ms, life of the key
--- Returns the position. If it is that of an earlier message with the key, '=' comes first.
-local function append(keys, args)
-  local meta, list, data, size = keys[1], keys[2], args[4], tonumber(args[5])
-  if keys[4] then
-    local first = redis.call('GET', keys[4])
+-- Append the message with this number. `call` is what is known in this call: the time, and the state of histories.
+local function append_one(keys, args, number, call)
+  local meta, list, place = keys[2 * number], keys[2 * number + 1], 5 * number - 3
+  local data, size, kept, key = args[place + 1], tonumber(args[place + 2]), args[place + 3], args[place + 4]
+  if key ~= '' then
+    local first = redis.call('GET', key)
     if first then return '=' .. first end
   end
-  local now = now_of()
-  local known = redis.call('HMGET', meta, 'e', 'k', 'x')
-  local epoch = epoch_of(meta, list, known[1], args[1], args[2])
+  local now, state = call.now, call[meta]
+  if not state then
+    state = redis.call('HMGET', meta, 'e', 'k', 'x')
+    if state[1] then state[1] = epoch_of(meta, list, state[1], args[1] .. number) end
+    call[meta] = state
+  end
+  local is_new = not state[1]
   local offset = redis.call('HINCRBY', meta, 'n', 1)
   local length = redis.call('RPUSH', list, now .. data)
-  redis.call('INCR', keys[3])
-  if length > size + math.min(size, 100) then redis.call('LTRIM', list, -size, -1) end
-  if known[2] ~= args[6] or now > known[3] then
-    local ms = tonumber(string.match(args[6], '%d+$'))
-    redis.call('HSET', meta, 'k', args[6], 'x', string.format('%d', now + ms / 2))
-    redis.call('PEXPIRE', meta, args[2])
-    redis.call('PEXPIRE', list, string.format('%d', 2 * ms))
-    redis.call('PEXPIRE', keys[3], args[2])
+  if is_new and length > 1 then
+    redis.call('LTRIM', list, -1, -1)
+  elseif length > size + math.min(size, 100) then
+    redis.call('LTRIM', list, -size, -1)
   end
-  local position = epoch .. '-' .. offset
-  redis.call('PUBLISH', args[3], '\\0' .. position .. ' ' .. offset - 1 .. ' ' .. now .. '\\n' .. data)
-  if keys[4] then redis.call('SET', keys[4], position, 'PX', args[7]) end
+  if is_new or state[2] ~= kept or now > state[3] then
+    local ms = tonumber(string.match(kept, '%d+$'))
+    state[1], state[2], state[3] = state[1] or args[1] .. number, kept, string.format('%d', now + ms / 2)
+    if is_new then
+      redis.call('HSET', meta, 'e', state[1], 'b', offset - 1, 'k', kept, 'x', state[3])
+    else
+      redis.call('HSET', meta, 'k', kept, 'x', state[3])
+    end
+    redis.call('PEXPIRE', meta, string.format('%d', math.max(LIFE, 2 * ms)))
+    redis.call('PEXPIRE', list, string.format('%d', 2 * ms))
+    call.renews = true
+  end
+  local position = state[1] .. '-' .. offset
+  redis.call('PUBLISH', args[place], '\\0' .. position .. ' ' .. offset - 1 .. ' ' .. now .. '\\n' .. data)
+  if key ~= '' then redis.call('SET', key, position, 'PX', KEY_LIFE) end
   return position
 end
 
+-- keys: counter of changes, and hash and list of each message
+-- args: fresh epoch; of each message: subject's channel, data, messages, messages and ms, what remembers its key or ''
+-- Returns the position of each, or an error. If it is that of an earlier message with the key, '=' comes first.
+local function append(keys, args)
+  local call, answer = {now = now_of()}, {}
+  for number = 1, (#keys - 1) / 2 do
+    local done, result = pcall(append_one, keys, args, number, call)
+    answer[number] = (done or type(result) == 'table') and result or {err = result}
+  end
+  redis.call('INCRBY', keys[1], #answer)
+  if call.renews then redis.call('PEXPIRE', keys[1], LIFE) end
+  return answer
+end
+
 -- keys: hash, list
--- args: fresh epoch, life of the hash, what to read after ('all', 'time' or 'position'), epoch or '', ms or offset,
+-- args: fresh epoch, what to read after ('all', 'time' or 'position'), epoch or '', ms or offset,
 --   messages, bytes
 -- Returns epoch, newest offset, where the epoch began, 1 if complete; then each offset, and the time with the data.
 local function read(keys, args)
-  local meta, list, kind, after = keys[1], keys[2], args[3], tonumber(args[5])
+  local meta, list, kind, after = keys[1], keys[2], args[2], tonumber(args[4])
   local known = redis.call('HMGET', meta, 'e', 'n', 'k', 'b')
-  local epoch = epoch_of(meta, list, known[1], args[1], args[2])
+  local epoch = epoch_of(meta, list, known[1], args[1])
   local top, size, ms = tonumber(known[2] or 0), string.match(known[3] or '0 0', '(%d+) (%d+)')
   local oldest = now_of() - ms
-  local is_known = kind == 'position' and args[4] == epoch and after <= top
+  local is_known = kind == 'position' and args[3] == epoch and after <= top
   local complete = kind == 'all' or (is_known and after == top) or top == 0
   local has_earlier = false
   local answer = {epoch, top, epoch == known[1] and tonumber(known[4] or 0) or top, 0}
   if kind == 'position' and not is_known then complete = false end
-  local count, bytes, limit, most = 0, 0, tonumber(args[6]), tonumber(args[7])
+  local count, bytes, limit, most = 0, 0, tonumber(args[5]), tonumber(args[6])
   local place = -math.min(is_known and top - after or top, tonumber(size), redis.call('LLEN', list))
   local chunk = 16
   while place < 0 do
@@ -121,17 +151,20 @@ local function read(keys, args)
   return answer
 end
 
--- keys: hash and list of each subject. args: fresh epoch, life of the hash. Returns epoch and offset of each.
+-- keys: hash and list of each subject. args: fresh epoch. Returns epoch and offset of each.
 local function tops(keys, args)
   local answer = {}
   for index = 1, #keys, 2 do
     local known = redis.call('HMGET', keys[index], 'e', 'n')
-    answer[index] = epoch_of(keys[index], keys[index + 1], known[1], args[1] .. index, args[2])
+    answer[index] = epoch_of(keys[index], keys[index + 1], known[1], args[1] .. index)
     answer[index + 1] = tonumber(known[2] or 0)
   end
   return answer
 end
 """
+)
+
+Arguments: TypeAlias = Sequence[bytes | str | int]
 
 APPEND, READ, TOPS = "append", "read", "tops"
 _NAMES: Final = (APPEND, READ, TOPS)
@@ -159,6 +192,10 @@ class _Server:
         self.mark = mark
         self.has_functions = True  # until it says that it has none
 
+    def arguments(self, keys: Sequence[bytes], arguments: Arguments) -> Arguments:
+        """Those of a call, with a fresh epoch."""
+        return len(keys), *keys, self.mark + os.urandom(5).hex(), *arguments
+
 
 class Functions:
     """Calls the functions over connections. With `trusts`, a server that takes over continues the epochs."""
@@ -174,7 +211,7 @@ class Functions:
     async def call(self, link: Caller, name: str, keys: Sequence[bytes], *arguments: bytes | str | int) -> Reply:
         """Call a function with a fresh epoch of the server as its first argument."""
         server = await self._server(link)
-        rest = (len(keys), *keys, server.mark + os.urandom(5).hex(), *arguments)
+        rest = server.arguments(keys, arguments)
         if server.has_functions:
             try:
                 return await _call_function(link, name, rest)
@@ -188,6 +225,17 @@ class Functions:
             if error.code != "NOSCRIPT":
                 raise
         return await link.call(b"EVAL", _SCRIPTS[name], *rest)
+
+    def begin(self, link: Link, name: str, keys: Sequence[bytes], *arguments: bytes | str | int) -> Future[Reply]:
+        """Send what `call` sends to a server that has the function. If it `is_unknown` there, `call` helps.
+
+        The server has to be known, from `mark_of`.
+        """
+        server = self._servers[link]
+        rest = server.arguments(keys, arguments)
+        if server.has_functions:
+            return link.begin(b"FCALL", f"{LIBRARY}_{name}", *rest)
+        return link.begin(b"EVALSHA", _DIGESTS[name], *rest)
 
     async def _server(self, link: Caller) -> _Server:
         server = self._servers.get(link)
@@ -206,6 +254,11 @@ async def _call_function(link: Caller, name: str, arguments: Sequence[bytes | st
             raise
     await link.call(b"FUNCTION", b"LOAD", b"REPLACE", _FUNCTIONS)
     return await link.call(b"FCALL", function, *arguments)
+
+
+def is_unknown(error: ReplyError) -> bool:
+    """Whether the server has done nothing, because it does not have the function, or the script, or knows neither."""
+    return error.code == "NOSCRIPT" or "Function not found" in str(error) or _has_no_functions(error)
 
 
 def _has_no_functions(error: ReplyError) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -107,11 +107,14 @@ class Link(ServiceLink):
         self._reader = hiredis.Reader(protocolError=ConnectionError, replyError=ReplyError, notEnoughData=_NOTHING)
         self._expected: deque[int | asyncio.Future[Reply] | _Replies | _Acknowledgements] = deque()
         self._unread = 0  # bytes of an incomplete reply
+        self.first: Callable[[], None] | None = None  # sends what has to go out before anything else
 
     # Commands -------------------------------------------------------------------------------------------------
 
     def post(self, name: bytes, data: bytes) -> Awaitable[None] | None:
         """PUBLISH, without waiting for the reply. Await the result, if there is one, before posting more."""
+        if self.first is not None:
+            send_first(self)
         self.write(hiredis.pack_command((b"PUBLISH", name, data)))
         size = len(data)
         self._expected.append(size)
@@ -119,17 +122,23 @@ class Link(ServiceLink):
 
     async def call(self, *command: bytes | str | int | float) -> Reply:
         """Send a command and return the reply. Raises `ReplyError`, or `Unavailable` if the link is lost."""
+        return await self.begin(*command)
+
+    def begin(self, *command: bytes | str | int | float) -> asyncio.Future[Reply]:
+        """Send a command. The reply is raised or returned where the result is awaited."""
         self._check()
+        send_first(self)
         future: asyncio.Future[Reply] = self._loop.create_future()
         self.write(hiredis.pack_command(command))
         self._expected.append(future)
-        return await future
+        return future
 
     async def call_all(self, commands: Sequence[Sequence[bytes | str | int]]) -> list[Reply]:
         """Send commands together and return their replies. Raises what `call` raises, when all are answered."""
         self._check()
         if not commands:
             return []
+        send_first(self)
         replies = _Replies(len(commands), self._loop.create_future())
         self.write(b"".join(hiredis.pack_command(tuple(command)) for command in commands))
         self._expected.extend([replies] * len(commands))
@@ -138,6 +147,7 @@ class Link(ServiceLink):
     async def acknowledged(self, command: bytes, names: Sequence[bytes]) -> None:
         """Send SUBSCRIBE or UNSUBSCRIBE, and wait until every name is acknowledged. Raises what `call` raises."""
         self._check()
+        send_first(self)
         future: asyncio.Future[None] = self._loop.create_future()
         self.write(hiredis.pack_command((command, *names)))
         self._expected.append(_Acknowledgements(command, len(names), future))
@@ -218,6 +228,13 @@ class Link(ServiceLink):
                 yield expected.future
             elif not isinstance(expected, int):
                 yield expected
+
+
+def send_first(link: Link) -> None:
+    """What has waited for more of its kind is sent now. Nothing else is sent before that."""
+    send, link.first = link.first, None
+    if send is not None:
+        send()
 
 
 async def greet(link: Caller, username: str | None, password: str | None, db: int, name: str) -> None:

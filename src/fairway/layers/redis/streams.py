@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, cast
+from typing import cast
 
 from fairway.layers.backplane import (
     Appended,
@@ -22,16 +22,13 @@ from fairway.layers.backplane import (
     Streams,
     Unavailable,
 )
-from fairway.layers.histories import KEY_LIFE, LIFE, PAGE_BYTES
-from fairway.layers.redis.functions import APPEND, READ, TOPS, Functions
+from fairway.layers.histories import PAGE_BYTES
+from fairway.layers.redis.appending import Appending, message
+from fairway.layers.redis.functions import READ, TOPS, Arguments, Functions
 from fairway.layers.redis.link import Link, Reply, ReplyError
 from fairway.layers.redis.names import Names
 from fairway.layers.redis.scripts import STAMP
 from fairway.layers.redis.shard import Shard
-
-Arguments = Sequence[bytes | str | int]
-
-_LIFE_MS: Final = round(LIFE * 1000)
 
 
 class Reading:
@@ -106,14 +103,17 @@ class RedisStreams(Streams):
         self._names = names
         self._shards = shards
         self._functions = Functions(trust_failover)
+        self._appending: dict[Shard, Appending] = {}
         self._readings: dict[Shard, Reading] = {}
 
     async def append_once(self, subject: str, data: bytes, keep: Keep, key: str) -> Appended:
         shard = self._shard(subject)
-        keys, arguments = append_arguments(self._names, shard.address.db, subject, data, keep, key)
+        kept = message(self._names, shard.address.db, subject, data, keep, key)
         shard.statistics.published += 1
-        answer = await shard.ask(lambda link: self._functions.call(link, APPEND, keys, *arguments))
-        return appended(answer)
+        appending = self._appending.get(shard)
+        if appending is None:
+            appending = self._appending[shard] = Appending(self._functions, self._names.changes)
+        return appended(await shard.ask(lambda link: appending.append(link, kept)))
 
     async def read(self, subject: str, after: Position | float | None, limit: int) -> Page[bytes]:
         keys, arguments = read_arguments(self._names, subject, after, limit)
@@ -127,7 +127,7 @@ class RedisStreams(Streams):
         found: dict[str, Position] = {}
         for shard, some in by_shard.items():
             keys = [key for subject in some for key in self._names.history(subject)]
-            answer = await self._ask(shard, TOPS, keys, (_LIFE_MS,))
+            answer = await self._ask(shard, TOPS, keys, ())
             tops = zip(answer[::2], answer[1::2], strict=True)
             found.update(
                 (subject, Position(epoch.decode(), int(offset)))
@@ -154,16 +154,6 @@ class RedisStreams(Streams):
         return await reading.ask(lambda link: self._functions.call(link, name, keys, *arguments))
 
 
-def append_arguments(
-    names: Names, db: int, subject: str, data: bytes, keep: Keep, key: str
-) -> tuple[list[bytes], Arguments]:
-    """Keys and arguments to append a message."""
-    keys = [*names.history(subject), names.changes, *([names.key(subject, key)] if key else ())]
-    ms = max(1, round(keep.seconds * 1000))
-    life = max(_LIFE_MS, 2 * ms)
-    return keys, (life, names.subject(db, subject), data, keep.size, f"{keep.size} {ms}", round(KEY_LIFE * 1000))
-
-
 def read_arguments(
     names: Names, subject: str, after: Position | float | None, limit: int
 ) -> tuple[Sequence[bytes], Arguments]:
@@ -174,7 +164,7 @@ def read_arguments(
         place = ("position", after.epoch, after.offset)
     else:
         place = ("time", "", round(after * 1000))
-    return names.history(subject), (_LIFE_MS, *place, limit, PAGE_BYTES)
+    return names.history(subject), (*place, limit, PAGE_BYTES)
 
 
 def appended(answer: Reply) -> Appended:

@@ -125,7 +125,7 @@ async def test_positions_do_not_name_the_server(redis: RedisServer) -> None:
         run_id = client.info("server")["run_id"]
 
     assert position is not None
-    assert len(position.epoch) == 18
+    assert len(position.epoch) == 19
     assert position.epoch[:8] not in run_id
 
 
@@ -168,7 +168,7 @@ async def test_functions_are_loaded_once_and_used() -> None:
         for _ in range(20):
             await process.backplane.streams.append("g.room", b"", Keep(10, 60))
         stats = client.info("commandstats")
-        assert stats["cmdstat_fcall"]["calls"] == 21  # the first time, it is not there yet
+        assert stats["cmdstat_fcall"]["calls"] == 22  # the first time it is not there yet, and asked for again
         assert "cmdstat_evalsha" not in stats
         client.execute_command("FUNCTION", "FLUSH")
         await process.backplane.streams.append("g.room", b"", Keep(10, 60))
@@ -191,6 +191,50 @@ async def test_reading_has_a_connection_of_its_own_that_comes_back(redis: RedisS
         page = await streams.read("g.room", None, 10)
         assert [kept.data for kept in page.messages] == [b"1"]
         await process.backplane.close()
+
+
+async def test_what_one_pass_appends_is_one_call_and_keeps_its_place(redis: RedisServer) -> None:
+    process = Process(RedisBackplane(addresses([redis.url]), "gathered"))
+    backplane, streams, keep = process.backplane, process.backplane.streams, Keep(1000, 60)
+    await backplane.subscribe(["g.room"])
+    await streams.append("g.room", b"0", keep)
+    with redis.client() as client:
+        client.config_resetstat()
+        await asyncio.gather(*(streams.append(f"g.{number % 7}", b"", keep) for number in range(150)))
+        calls = {name[8:]: found["calls"] for name, found in client.info("commandstats").items()}
+    assert sum(calls.get(name, 0) for name in ("fcall", "evalsha", "eval")) == 2, "100, and the rest"
+
+    async def post(data: bytes) -> None:
+        backplane.post("g.room", data)
+
+    one, _, two, _, three, four = await asyncio.gather(
+        streams.append("g.room", b"1", keep, "key"),
+        post(b"posted"),
+        streams.append("g.room", b"2", keep),
+        backplane.publish("g.room", b"published"),
+        streams.append("g.room", b"3", keep),
+        streams.append("g.room", b"again", keep, "key"),
+    )
+    assert [place.offset for place in (one, two, three, four) if place is not None] == [2, 3, 4, 2]
+    await process.events.received(6)
+    assert [data.rpartition(b"\n")[2] for _, data in process.events.messages] == [
+        b"0", b"1", b"posted", b"2", b"published", b"3"
+    ]  # fmt: skip
+    await backplane.close()
+
+
+async def test_a_message_that_cannot_be_kept_takes_no_other_with_it(redis: RedisServer) -> None:
+    process = Process(RedisBackplane(addresses([redis.url]), "gathered"))
+    streams = process.backplane.streams
+    with redis.client() as client:
+        client.set("gathered:m2:g.taken", "something else")
+    results = await asyncio.gather(
+        *(streams.append(subject, b"", Keep(10, 60)) for subject in ("g.one", "g.taken", "g.two")),
+        return_exceptions=True,
+    )
+    assert [type(result).__name__ for result in results] == ["Position", "Refused", "Position"]
+    assert "WRONGTYPE" in str(results[1])
+    await process.backplane.close()
 
 
 async def test_a_storm_of_clients_that_come_back_reads_twice_at_most(redis: RedisServer) -> None:
