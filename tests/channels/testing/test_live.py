@@ -444,4 +444,4 @@ def test_importing_the_package_imports_no_server():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
 
     imported = {".".join(name.split(".")[:2]) for name in ast.literal_eval(done.stdout)}
-    assert imported == {"fairway.asgi", "fairway.delivery", "fairway.protocols"}
+    assert imported == {"fairway.asgi", "fairway.delivery", "fairway.protocols", "fairway.timing"}

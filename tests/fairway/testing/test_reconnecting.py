@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
+import fairway.testing
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.layers import InMemoryChannelLayer, channel_layers
 from fairway import AsyncGroupsMixin
@@ -140,3 +143,11 @@ async def test_a_stream_that_is_not_opened_says_why(layer: InMemoryChannelLayer)
     assert await client.connect() == 204
     with pytest.raises(AssertionError, match="The application has answered 204"):
         await client.reconnect()
+
+
+def test_a_serving_process_does_not_load_the_clients() -> None:
+    code = "import fairway.testing, sys; print('channels.testing' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n"
+    with pytest.raises(AttributeError, match=r"module 'fairway\.testing' has no attribute 'nothing'"):
+        fairway.testing.nothing  # noqa: B018
