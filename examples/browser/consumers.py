@@ -6,7 +6,8 @@ class Notes(AsyncGroupsMixin, AsyncJsonWebsocketConsumer):
     async def connect(self):
         await self.accept()
         recovery = await self.join("notes", since=self.since("notes", "all"))
-        await self.send_json({"recovered": recovery.recovered, "position": recovery.position})
+        position = None if recovery.count else recovery.position
+        await self.send_json({"recovered": recovery.recovered, "position": position})
 
     async def receive_json(self, content):
         match content:

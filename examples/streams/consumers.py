@@ -8,7 +8,8 @@ class Chat(AsyncGroupsMixin, AsyncJsonWebsocketConsumer):
         self.room = f"chat.{self.scope['url_route']['kwargs']['room']}"
         await self.accept()
         recovery = await self.join(self.room, since=self.since(self.room))
-        await self.send_json({"recovered": recovery.recovered, "position": recovery.position})
+        position = None if recovery.count else recovery.position
+        await self.send_json({"recovered": recovery.recovered, "position": position})
 
     async def receive_json(self, content):
         await self.channel_layer.group_send(self.room, {"type": "chat.said", "text": content["text"]})

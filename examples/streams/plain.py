@@ -15,7 +15,8 @@ async def lobby(scope, receive, send):
         recovery = await layer.group_join("chat.lobby", channel, query.get("since", [None])[0])
         hears = ["presence.state", "presence.diff"]
         await layer.presence.track("chat.lobby", channel, {"name": query["name"][0]}, hears=hears)
-        await send_json(send, {"recovered": recovery.recovered, "position": recovery.position})
+        position = None if recovery.count else recovery.position
+        await send_json(send, {"recovered": recovery.recovered, "position": position})
         async with asyncio.TaskGroup() as tasks:
             telling = tasks.create_task(tell(layer, channel, send))
             while (message := await receive())["type"] == "websocket.receive":

@@ -36,7 +36,7 @@ class Recovery:
 
     `recovered`: nothing is missing between the position that was asked for and now. False if no position was asked for.
     `count`: how many missed messages follow. If `recovered` is False, these are all that are kept. `position`: where
-    the member is now, as text; empty if the group has no history.
+    the member is when it has got them, as text; empty if the group has no history.
     """
 
     recovered: bool
