@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import uvloop
 from asgiref.sync import async_to_sync, sync_to_async
 from django.test import SimpleTestCase, override_settings
 from tests.fairway.layers.doubles import new_member, waiting
+from tests.services.redis import RedisServer
 
 from channels.consumer import AsyncConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer
@@ -22,6 +24,7 @@ from fairway.generic.sse import ServerSentEventsConsumer
 from fairway.layers.backplane import Unavailable
 from fairway.layers.engine import Engine
 from fairway.layers.layer import BackplaneLayer
+from fairway.layers.redis import RedisChannelLayer
 from fairway.layers.sync import history, presence
 from fairway.testing import VirtualClock
 from fairway.testing.in_process import InProcessBackplane
@@ -148,6 +151,32 @@ async def test_the_lease_of_a_process_ends() -> None:
         for layer in layers:
             await layer.close()
     assert time.monotonic() - began < 10
+
+
+async def test_a_service_keeps_its_own_time(redis: RedisServer) -> None:
+    """Over Redis, linger goes by the clock. Leases and histories do not, nor does what waits for an answer."""
+    options: dict[str, Any] = {"hosts": [redis.url], "prefix": os.urandom(8).hex(), "history": HISTORY, "linger": 3}
+    here, elsewhere = RedisChannelLayer(lease=1, **options), RedisChannelLayer(**options)
+    channel_layers.set("default", here)
+    try:
+        with VirtualClock() as clock:
+            mira, tom = await in_lobby("mira"), await in_lobby("tom")
+            await here.group_send("chat.a", {"type": "said"})
+            await clock.advance(3600)
+            await asyncio.sleep(1.2)  # longer than the lease, which is renewed in the meantime
+            assert (await elsewhere.presence.members("lobby")).keys() == {"mira", "tom"}
+            assert len((await elsewhere.history("chat.a")).messages) == 1
+            await tom.disconnect()
+            await clock.advance(2.9)
+            assert (await elsewhere.presence.members("lobby")).keys() == {"mira", "tom"}
+            await clock.advance(0.2)
+            async with asyncio.timeout(20):
+                while (await elsewhere.presence.members("lobby")).keys() != {"mira"}:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            await mira.disconnect()
+    finally:
+        await here.close()
+        await elsewhere.close()
 
 
 # Applications -------------------------------------------------------------------------------------------------------
