@@ -28,9 +28,14 @@ DECODED_PER_PASS = 8
 READERS_PER_PASS = 2
 
 # What counts as a large read, and how many bytes of such reads are decoded in a pass: a millisecond for non-ASCII text.
-# A message of a megabyte takes another one or two at its end, and twenty sockets may reach their ends together.
 LARGE_READ = 1 << 14
 READ_PER_PASS = 1 << 19
+
+# A long message takes more at its end, when its pieces are joined: up to 2.5 ms for a megabyte, because wide text takes
+# four bytes of fresh memory for each character. Twenty sockets may reach their ends together. So nothing large is
+# decoded for a while after such an end: for so many seconds for each byte of memory. A shorter rest than that is none.
+JOINED_REST = 2.5e-9
+SHORTEST_REST = 0.001
 
 # About half a millisecond of inflating.
 INFLATED_PER_PASS = 1 << 18
@@ -51,12 +56,13 @@ class Reader(Protocol):
 class Backlog(Inflation):
     """The backlog of one event loop. Call everything in that loop only."""
 
-    __slots__ = ("_loop", "_paid_until", "_scheduled", "_to_decode", "_waiting")
+    __slots__ = ("_loop", "_paid_until", "_rests_until", "_scheduled", "_to_decode", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(INFLATED_PER_PASS)
         self._loop = loop
         self._paid_until = 0.0  # until when the rate has no room for what was inflated
+        self._rests_until = 0.0  # until when nothing large is decoded
         self._scheduled = False
         self._to_decode = READ_PER_PASS
         self._waiting: deque[Reader] = deque()
@@ -71,12 +77,21 @@ class Backlog(Inflation):
         until it is called back.
         """
         left = self._to_decode
-        if left <= 0:
+        if left <= 0 or (self._rests_until and self._rest() > 0):
             return False
         if left == READ_PER_PASS:
             self._loop.call_soon(self._refill)
         self._to_decode = left - size
         return True
+
+    def joined(self, size: int) -> None:
+        """Note that a message which takes so many bytes of memory is complete."""
+        rest = size * JOINED_REST
+        if rest >= SHORTEST_REST:
+            self._rests_until = self._loop.time() + rest
+
+    def _rest(self) -> float:
+        return self._rests_until - self._loop.time()
 
     def _refill(self) -> None:
         self._to_decode = READ_PER_PASS
@@ -93,7 +108,7 @@ class Backlog(Inflation):
             self._loop.call_soon(self._next_pass)
 
     def _next_pass(self) -> None:
-        wait = self._wait() if self.left <= 0 else 0.0
+        wait = max(self._wait() if self.left <= 0 else 0.0, self._rest())
         if wait > 0:
             # Not from within the timer: on uvloop, tasks woken there run before any socket is polled, and a neighbour
             # would wait for inflating and handling together.
@@ -115,6 +130,8 @@ class Backlog(Inflation):
             for _ in range(min(len(waiting), READERS_PER_PASS)):
                 reader = waiting.popleft()
                 reader.go_on_reading()
+                if self._rest() > 0:
+                    break
                 if self.left <= 0:
                     # It was interrupted in the middle of a message, and goes on first.
                     if waiting and waiting[-1] is reader:

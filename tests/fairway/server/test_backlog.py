@@ -10,6 +10,7 @@ from fairway.delivery import NEXT_PASS
 from fairway.server.backlog import (
     INFLATED_AHEAD,
     INFLATED_PER_PASS,
+    JOINED_REST,
     LARGE_READ,
     READ_PER_PASS,
     READERS_PER_PASS,
@@ -126,3 +127,36 @@ async def test_large_reads_are_decoded_until_the_pass_has_had_enough(backlog: Ba
     assert backlog.may_decode(LARGE_READ)
     assert backlog.may_decode(READ_PER_PASS)
     assert not backlog.may_decode(LARGE_READ)
+
+
+async def test_after_the_end_of_a_very_long_message_nothing_large_is_decoded_for_a_while(backlog: Backlog) -> None:
+    turns: list[str] = []
+
+    class Joining(Reader):
+        def go_on_reading(self) -> None:
+            super().go_on_reading()
+            backlog.joined(4 << 20)
+
+    loop = asyncio.get_running_loop()
+    for name in "abc":
+        backlog.add(Joining(backlog, turns, name, 1))
+    began = loop.time()
+    async with asyncio.timeout(DEADLINE):
+        for count in (1, 2, 3):
+            while len(turns) < count:
+                await NEXT_PASS
+    assert loop.time() - began >= 2 * (4 << 20) * JOINED_REST - 0.003, "the clock of a loop counts milliseconds"
+
+
+async def test_meanwhile_large_reads_are_kept(backlog: Backlog) -> None:
+    assert backlog.may_decode(LARGE_READ)
+    backlog.joined(4 << 20)
+    assert not backlog.may_decode(LARGE_READ)
+    async with asyncio.timeout(DEADLINE):
+        while not backlog.may_decode(LARGE_READ):
+            await NEXT_PASS
+
+
+async def test_shorter_messages_need_no_rest(backlog: Backlog) -> None:
+    backlog.joined(100_000)
+    assert backlog.may_decode(LARGE_READ)

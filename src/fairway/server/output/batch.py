@@ -46,10 +46,11 @@ ENDINGS_PER_PASS = 16
 LONG_PER_PASS = 1 << 17
 
 # After such a message, others have the loop for themselves before the next long one: for so many seconds for each byte,
-# 3 ms for a megabyte. Whoever needs several passes, such as a view that goes to a thread and back a few times, would
-# otherwise wait for a long message in each of them. A shorter rest than that is none.
-LONG_REST = 3e-9
-SHORTEST_REST = 0.001
+# 8 ms for a megabyte, about as long as the message has taken. Whoever needs several passes, such as a view that goes to
+# a thread and back a few times, would otherwise wait for a long message in each of them. A shorter rest than that is
+# none.
+LONG_REST = 8e-9
+SHORTEST_REST = 0.0025
 
 # How many other consumers are woken in each pass, however many are woken by their clients.
 FEWEST_WAKES = WAKES_PER_PASS // 4

@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from math import inf
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
 from fairway.asgi.errors import ProtocolMisuse
@@ -111,7 +112,11 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         received = len(events)
         for event in events:
             if type(event) is str or type(event) is bytes:
-                (inbox.put_client if len(event) < LONG_MESSAGE else inbox.put_long)(event)
+                if len(event) < LONG_MESSAGE:
+                    inbox.put_client(event)
+                else:
+                    inbox.put_long(event)
+                    self._context.backlog.joined(getsizeof(event))
             else:
                 received -= 1
                 self._close_after_messages(event, received > 0)  # type: ignore[arg-type]
@@ -135,7 +140,11 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         received = len(events)
         for event in events:
             if type(event) is str or type(event) is bytes:
-                (self.inbox.put_client if len(event) < LONG_MESSAGE else self.inbox.put_long)(event)
+                if len(event) < LONG_MESSAGE:
+                    self.inbox.put_client(event)
+                else:
+                    self.inbox.put_long(event)
+                    self._context.backlog.joined(getsizeof(event))
             else:
                 received -= 1
                 self._close_after_messages(event, received > 0)
