@@ -24,6 +24,7 @@ MAX_DEFLATED_BYTES = 1 << 20
 WINDOW_BITS = 12
 _MIN_WINDOW_BITS = 9  # zlib cannot write a raw stream with a window of 8 bits
 _TAIL = b"\x00\x00\xff\xff"
+_SLICE = 1 << 16
 _FINAL_BLOCK = b"\x01\x00\x00\xff\xff"
 
 
@@ -98,43 +99,49 @@ class Inflating:
     `max_bytes` is decompressed. Until it has ended, the message needs a window of 32 KiB.
     """
 
-    __slots__ = ("_inflater", "_is_empty", "_left", "_rest", "ended")
+    __slots__ = ("_data", "_inflater", "_left", "_position", "ended")
 
     def __init__(self, data: bytes, max_bytes: int) -> None:
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        self._is_empty = not data
-        self._rest = data + _TAIL
+        self._data = data + _TAIL
+        self._position = 0  # up to which the inflater was given the data
         self._left = max_bytes + 1
         self.ended = False
 
     def take(self, most: int) -> bytes:
-        """Decompress up to `most` bytes, fewer only at the end of the message."""
+        """Decompress up to `most` bytes. Each call gets on with the message, though a piece may be empty."""
         most = min(most, self._left)
+        # The inflater returns a copy of what it did not need. So it gets the data in slices: with all at once, the time
+        # for a long message would grow with the square of its length.
+        given = self._inflater.unconsumed_tail
+        if not given:
+            given = self._data[self._position : self._position + _SLICE]
+            self._position += len(given)
         try:
-            piece = self._inflater.decompress(self._rest, most)
+            piece = self._inflater.decompress(given, most)
         except zlib.error as error:
             raise InflateError(str(error)) from None
-        self._rest = self._inflater.unconsumed_tail
         self._left -= len(piece)
         if not self._left:
             raise TooLarge
-        if len(piece) < most:
+        if len(piece) < most and (self._inflater.eof or self._position >= len(self._data)):
             self._check_end()
             self.ended = True
+            self._data = b""
         return piece
 
     def _check_end(self) -> None:
         inflater = self._inflater
-        if inflater.unused_data not in (b"", _TAIL, b"\x00" + _TAIL):
+        if inflater.unused_data + self._data[self._position :] not in (b"", _TAIL, b"\x00" + _TAIL):
             # A final block is allowed, with an empty block behind it (section 7.2.3.4), but it must be the last one.
             raise InflateError("data behind the final block")
-        if not (self._is_empty or inflater.eof or _ends_with_a_block(inflater)):
+        if not (len(self._data) == len(_TAIL) or inflater.eof or _ends_with_a_block(inflater)):
             raise InflateError("the data ends inside a block")
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes are not decompressed yet."""
-        return len(self._rest)
+        """How many bytes of compressed data are kept: all of them, until the message has ended."""
+        return len(self._data)
 
 
 def _ends_with_a_block(inflater: zlib._Decompress) -> bool:

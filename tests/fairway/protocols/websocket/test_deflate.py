@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from random import randbytes
 
 import pytest
 from hypothesis import given
@@ -235,17 +236,38 @@ def test_the_size_of_the_pieces_makes_no_difference(message: bytes, at_once: int
     assert inflate(data, 400, at_once) == message
 
 
-def test_what_is_not_decompressed_yet_is_counted() -> None:
+def test_compressed_data_is_counted_until_the_message_has_ended() -> None:
     noise = zlib.compress(bytes(range(256)) * 8, 9)
     data = bytes(peer().encode(Frame(Opcode.BINARY, noise * 4)).data)
     inflating = Inflating(data, 1 << 20)
-    held = [inflating.held_bytes]
     while not inflating.ended:
+        assert len(data) <= inflating.held_bytes <= len(data) + 4
         inflating.take(100)
-        held.append(inflating.held_bytes)
-    assert len(data) <= held[0] <= len(data) + 4
-    assert held == sorted(held, reverse=True)
-    assert held[-1] == 0
+    assert inflating.held_bytes == 0
+
+
+def test_a_long_message_is_not_copied_with_each_piece() -> None:
+    noise = randbytes(8 << 20)
+    data = bytes(peer().encode(Frame(Opcode.BINARY, noise)).data)
+    inflating = Inflating(data, 8 << 20)
+    pieces: list[bytes] = []
+    copied = 0
+    while not inflating.ended:
+        pieces.append(inflating.take(1 << 16))
+        copied += len(inflating._inflater.unconsumed_tail)
+    assert b"".join(pieces) == noise
+    assert copied <= len(data)
+
+
+@pytest.mark.parametrize("room", [0, 1, 1000])
+def test_a_message_of_nothing_but_empty_blocks_takes_few_pieces(room: int) -> None:
+    nothing = b"\x00\x00\x00\xff\xff" * 100_000
+    inflating = Inflating(nothing + b"\x00", room)
+    pieces = []
+    while not inflating.ended:
+        pieces.append(inflating.take(1 << 16))
+        assert len(pieces) < 20
+    assert b"".join(pieces) == b""
 
 
 def test_corrupt_data_is_named() -> None:
