@@ -9,7 +9,8 @@ doing.
 All connections share one allowance of bytes to inflate in a pass, which ends in the middle of a long message. If it is
 used up in pass after pass, there is a rate as well. So however many clients send compression bombs together, a pass
 takes half a millisecond longer, and most passes inflate nothing. A message that was begun is finished before others
-begin: each of them needs its window, and holds what has been inflated.
+begin: each of them needs its window, and holds what has been inflated. Then it is the others' turn, however many
+messages the same client has sent.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ INFLATED_AHEAD = 1 << 20
 
 class Reader(Protocol):
     """A connection that holds undecoded bytes."""
+
+    @property
+    def is_inflating(self) -> bool:
+        """Whether it was interrupted in the middle of a message."""
 
     def go_on_reading(self) -> None:
         """Decode some of them. Called once after each `Backlog.add`."""
@@ -133,8 +138,8 @@ class Backlog(Inflation):
                 if self._rest() > 0:
                     break
                 if self.left <= 0:
-                    # It was interrupted in the middle of a message, and goes on first.
-                    if waiting and waiting[-1] is reader:
+                    # Only to finish the message: behind it, a client may have any number of others.
+                    if waiting and waiting[-1] is reader and reader.is_inflating:
                         waiting.rotate()
                     break
         finally:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.fairway.protocols.websocket.wire import compressed
 
 from fairway.delivery import NEXT_PASS
+from fairway.protocols.websocket.decoder import Decoder
 from fairway.server.backlog import (
+    DECODED_PER_PASS,
     INFLATED_AHEAD,
     INFLATED_PER_PASS,
     JOINED_REST,
@@ -22,6 +25,8 @@ DEADLINE = 20.0
 
 class Reader:
     """Goes on so many times."""
+
+    is_inflating = False
 
     def __init__(self, backlog: Backlog, turns: list[str], name: str, times: int) -> None:
         self.backlog, self.turns, self.name, self.times = backlog, turns, name, times
@@ -73,6 +78,10 @@ async def test_one_that_fails_does_not_stop_the_others(backlog: Backlog) -> None
 class Inflating(Reader):
     """Uses up the allowance each time."""
 
+    @property
+    def is_inflating(self) -> bool:  # type: ignore[override]
+        return self.times > 0
+
     def go_on_reading(self) -> None:
         super().go_on_reading()
         self.backlog.spend(INFLATED_PER_PASS)
@@ -88,6 +97,38 @@ async def test_who_was_interrupted_while_inflating_goes_on_before_others_begin(b
             await NEXT_PASS
             assert len(turns) - before <= 1, "a whole allowance was used, and another one had a turn in the same pass"
     assert "".join(turns) == "aaaabbbbcccc"
+
+
+class Client:
+    """Decodes what one client has sent, as a connection does."""
+
+    def __init__(self, backlog: Backlog, data: bytes) -> None:
+        self.backlog, self.decoder = backlog, Decoder(inflation=backlog)
+        self.decoder.keep(data)
+        self.messages = 0
+        backlog.add(self)
+
+    @property
+    def is_inflating(self) -> bool:
+        return self.decoder.is_inflating
+
+    def go_on_reading(self) -> None:
+        self.messages += len(self.decoder.decode(b"", DECODED_PER_PASS))
+        if self.decoder.pending:
+            self.backlog.add(self)
+
+
+async def test_a_client_with_many_long_messages_leaves_others_their_turn(backlog: Backlog) -> None:
+    # None of them ends where an allowance does: each pass would finish one and begin another.
+    flood = Client(backlog, compressed(bytes(300_000)) * 20)
+    other = Client(backlog, compressed(b"hello") * 3)
+    async with asyncio.timeout(DEADLINE):
+        while not other.messages:
+            await NEXT_PASS
+        assert flood.messages <= 1
+        while flood.messages < 20:
+            await NEXT_PASS
+    assert other.messages == 3
 
 
 async def test_a_megabyte_is_inflated_in_consecutive_passes_and_more_at_a_rate(backlog: Backlog) -> None:

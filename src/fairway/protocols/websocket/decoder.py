@@ -209,8 +209,13 @@ class Decoder:
         # The data begins in the middle of a frame, whose header came with an earlier call. No budget is used up yet,
         # and `_stream` only takes the rest of this frame.
         if self._message is not None and self._message.left >= 0:
+            was_inflating = self.is_inflating
             position = self._stream(self._message, data, 0, items)
             room -= sum(map(getsizeof, items))
+            if was_inflating and position < end:
+                # Those who share the budget have their turn before the next message of this client begins.
+                self.pending = True
+                return position
         # A message of one frame must respect both limits.
         limit = min(self.limits[0], self.limits[1])
         # The shortest frame from a client has six bytes: a header of two and a mask of four (section 5.2).
@@ -456,6 +461,11 @@ class Decoder:
     def is_at_rest(self) -> bool:
         """Whether no message has begun and no bytes are kept."""
         return self._message is None and not self._buffer
+
+    @property
+    def is_inflating(self) -> bool:
+        """Whether a message is half inflated, because the budget was used up."""
+        return self._message is not None and self._message.inflating is not None
 
     def is_too_slow(self, now: float) -> bool:
         """Whether the incomplete message arrives more slowly than `min_rate`. Call this now and then.

@@ -226,6 +226,11 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             self._decode_scheduled = True
             self._context.backlog.add(self)
 
+    @property
+    def is_inflating(self) -> bool:
+        """Whether a message is half inflated. (`fairway.server.backlog.Reader`)"""
+        return self._core is not None and self._core.decoder.is_inflating
+
     def go_on_reading(self) -> None:
         """Decode as much as the budgets allow. (`fairway.server.backlog.Reader`)"""
         self._decode_scheduled = False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,9 +9,11 @@ from tests.fairway.protocols.websocket.wire import (
     MASK,
     binary,
     close,
+    compressed,
     cut,
     decoded,
     decoder_for,
+    deflated,
     failure,
     feed,
     fragmented,
@@ -34,12 +34,6 @@ NOT_UTF8 = (1007, "text is not UTF-8 (RFC 6455 section 8.1)")
 NOT_SHORTEST = (1002, "length not in the shortest form (RFC 6455 section 5.2)")
 RESERVED_BITS = (1002, "reserved bits set (RFC 6455 section 5.2)")
 CORRUPT = (1007, "compressed data cannot be read (RFC 7692 section 7.2.2)")
-
-
-def deflated(data: bytes) -> bytes:
-    """Compressed as RFC 7692 section 7.2.1 says."""
-    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
 # --- messages
@@ -349,10 +343,6 @@ def test_a_message_that_trickles_in_is_not_kept_as_a_list_of_tiny_objects(opcode
 # --- compression
 
 
-def compressed(data: bytes, *, opcode: int = TEXT, fin: bool = True) -> bytes:
-    return frame(opcode, deflated(data), reserved=0x40, fin=fin)
-
-
 def test_compressed_messages_are_delivered() -> None:
     sample = compressed(b"text " * 40) + compressed(b"\xff" * 300, opcode=BINARY) + text("plain")
     assert decoded(sample, deflate=True) == ["text " * 40, b"\xff" * 300, "plain"]
@@ -423,8 +413,11 @@ def test_a_long_message_is_inflated_only_as_far_as_the_budget_allows(opcode: int
         assert decoder.decode(b"") == []  # nothing without a budget
         inflation.left = 1
         items = decoder.decode(b"")
+        if not decoder.is_inflating:  # whoever shares the budget has a turn before the next message
+            assert (items, decoder.pending) == ([message], True)
+            items = decoder.decode(b"")
     assert turns > 2
-    assert items == [message, "behind"]
+    assert items == ["behind"]
     assert decoder.is_at_rest
 
 

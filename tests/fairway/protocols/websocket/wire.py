@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -70,6 +71,16 @@ def fragmented(opcode: int, *pieces: bytes, reserved: int = 0) -> bytes:
         frame(CONTINUATION if index else opcode, piece, fin=index == last, reserved=0 if index else reserved)
         for index, piece in enumerate(pieces)
     )
+
+
+def deflated(data: bytes) -> bytes:
+    """Compressed as RFC 7692 section 7.2.1 says."""
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+def compressed(data: bytes, *, opcode: int = TEXT, fin: bool = True) -> bytes:
+    return frame(opcode, deflated(data), reserved=0x40, fin=fin)
 
 
 def plain(item: object) -> object:
