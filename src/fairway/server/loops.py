@@ -14,7 +14,6 @@ yielding would give them the loop's share of it.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 from collections.abc import Callable
 from concurrent.futures import Executor
 from time import monotonic, thread_time
@@ -69,8 +68,10 @@ class Loop(uvloop.Loop):
 def _yielding() -> Callable[[], object]:
     # Not `os.sched_yield`, which keeps Python's lock.
     try:
+        import ctypes  # some builds of Python lack it
+
         return ctypes.CDLL(None).sched_yield
-    except (AttributeError, OSError):
+    except (ImportError, AttributeError, OSError):
         return lambda: None
 
 
