@@ -83,9 +83,9 @@ class Host:
         first = self._contest.first
         if self._runner is not None:
             self._runner.put(copied(message))
-        elif first is None or first == self._contest.channel:
+        elif not self.has_ended and (first is None or first == self._contest.channel):
             self._keep(message, hops)
-        elif hops < MOST_HOPS:
+        elif not self.has_ended and hops < MOST_HOPS:
             try:
                 await self.layer.send(first, {"type": MESSAGE, "message": message, "hops": hops + 1})
             except ChannelFull:

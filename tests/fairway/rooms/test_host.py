@@ -273,6 +273,10 @@ async def test_a_room_that_has_ended_ends_in_all_processes(site: Site) -> None:
     await one.send("fail")
     await asyncio.wait([one.task, two.task])
     assert (one.has_ended, two.has_ended) == (True, True)
+    dropped = counters.dropped_messages
+    for each in (one, two):
+        await each.send("too late")
+    assert counters.dropped_messages - dropped == 2
     assert await told(visitor) == [{"type": ENDED, "group": "room"}]
 
 
