@@ -78,7 +78,8 @@ DATABASE = os.environ.get("DEMO_DATABASE", BASE_DIR / "db.sqlite3")
 LAYER = os.environ.get("DEMO_LAYER", "memory")
 PREFIX = f"demo {DATABASE}"  # with another database it is another site
 # What was said in a room in the last ten minutes: a page that comes back in time gets it from there, in order and once.
-CONFIG = {"history": {"chat.room.*": {"size": 200, "seconds": 600}}}
+# And what a game has last saved: it goes on even if all of its players were at a process that was killed.
+CONFIG = {"history": {"chat.room.*": {"size": 200, "seconds": 600}, "game.*.clock": {"size": 1, "seconds": 60}}}
 if LAYER == "memory":
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": CONFIG}}
 elif LAYER == "local":

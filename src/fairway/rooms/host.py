@@ -33,6 +33,9 @@ MOST_WAITING = 100
 MOST_HOPS = 3
 """How often a message is passed on, if the process that it was sent to does not run the room any more."""
 
+MOST_KEPT = 1000
+"""How many kept messages are read to find the last. A history of one is enough."""
+
 FAREWELL = 1.0
 """Seconds that the service has to hear that a host leaves."""
 
@@ -83,15 +86,15 @@ class Host:
         first = self._contest.first
         if self._runner is not None:
             self._runner.put(copied(message))
-        elif not self.has_ended and (first is None or first == self._contest.channel):
+        elif self.has_ended or hops >= MOST_HOPS:
+            counters.dropped_messages += 1
+        elif first is None or first == self._contest.channel:
             self._keep(message, hops)
-        elif not self.has_ended and hops < MOST_HOPS:
+        else:
             try:
                 await self.layer.send(first, {"type": MESSAGE, "message": message, "hops": hops + 1})
             except ChannelFull:
                 counters.dropped_messages += 1
-        else:
-            counters.dropped_messages += 1
 
     def _keep(self, message: Any, hops: int) -> None:
         if len(self._waiting) < MOST_WAITING:
@@ -107,6 +110,7 @@ class Host:
 
     async def _run(self) -> None:
         listening: asyncio.Task[None] | None = None
+        is_left = False
         try:
             while not self._is_over():
                 self._woken.clear()
@@ -115,9 +119,10 @@ class Host:
                     listening = listening or self.loop.create_task(self._listen())
                     await self._look()
                 await self._wait()
+            is_left = True
         finally:
             self.has_ended = True
-            await self._leave()
+            await self._leave(is_left)
             if listening is not None:
                 listening.cancel()
 
@@ -154,12 +159,26 @@ class Host:
         if self._runner is not None and any(name not in known for name in self._contest.others):
             self._runner.save_soon()  # whoever has just come knows nothing
         if may_run and self._runner is None:
+            await self._recall()
             self._begin()
         elif not may_run and self._runner is not None:
             await self._stop()
         waiting, self._waiting = self._waiting, deque()
         for message, hops in waiting:
             await self.send(message, hops)
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether the layer keeps what is saved, by a history of the clock."""
+        keeper = self.layer.keeper
+        return keeper is not None and keeper.rules.keep_of(self._contest.clock) is not None
+
+    async def _recall(self) -> None:
+        """Find what the last process has saved, if nobody has told: all who knew it are gone."""
+        if self._restarts.saved is None and self._keeps:
+            kept = await self.layer.history(self._contest.clock, limit=MOST_KEPT)
+            if kept.messages:
+                self._restarts.saved = kept.messages[-1]["saved"]
 
     def _begin(self) -> None:
         runner = self._runner = Runner(
@@ -187,13 +206,15 @@ class Host:
         with self._goes_on():
             self.has_ended |= not task.cancelled() and task.result() is Outcome.ENDED
 
-    async def _leave(self) -> None:
+    async def _leave(self, is_left: bool) -> None:
+        """`is_left`: nobody is there. Otherwise the process stops, and visitors may be back soon, elsewhere."""
         ran = await self._stop()
         with contextlib.suppress(TimeoutError, *AWAY):
             async with asyncio.timeout(FAREWELL):
                 # In this order: whoever takes over has what was saved last.
-                if ran and self._contest.others:
-                    await self._publish(SAVED, saved=self._restarts.saved)
+                if ran:
+                    forgets = is_left and not self._contest.others
+                    await self._publish_save(None if forgets else self._restarts.saved)
                 await self._contest.withdraw()
                 if self._contest.others:
                     await self._publish(LOOK)
@@ -201,10 +222,12 @@ class Host:
     # Between hosts --------------------------------------------------------------------------------------------
 
     async def _publish(self, kind: str, **content: Any) -> None:
-        await self.layer.group_send(self._contest.clock, {"type": kind, "from": self._contest.channel, **content})
+        layer: Any = self.layer  # one of ours, which can keep messages
+        event = {"type": kind, "from": self._contest.channel, **content}
+        await layer.group_send(self._contest.clock, event, keep=kind == SAVED and self._keeps)
 
     async def _publish_save(self, saved: Any) -> None:
-        if self._contest.others:
+        if self._contest.others or self._keeps:
             await self._publish(SAVED, saved=saved)
 
     async def _tell(self, pause: float | None) -> None:

@@ -80,11 +80,12 @@ class Site:
 
     def __init__(self) -> None:
         self.engine = Engine()
+        self.history: Any = None
         self.layers: list[BackplaneLayer] = []
         self.hosts: list[Host] = []
 
     def process(self) -> BackplaneLayer:
-        layer = BackplaneLayer(lambda: InProcessBackplane(self.engine), lease=LEASE, linger=LEASE)
+        layer = BackplaneLayer(lambda: InProcessBackplane(self.engine), lease=LEASE, linger=LEASE, history=self.history)
         self.layers.append(layer)
         return layer
 
@@ -162,6 +163,50 @@ async def test_who_leaves_hands_over_and_nothing_is_lost(site: Site) -> None:
     await until(lambda: runs(two))
     assert Tally.living[0].heard == ["before", "at the end"]
     assert Tally.living[0].saved["count"] >= count
+
+
+KEPT = {"*.clock": {"size": 1, "seconds": 60}}
+
+
+async def heard_and_saved(site: Site) -> Host:
+    one = site.host()
+    await one.send("before")
+    await until(lambda: messages(one) == 1)
+    await until(lambda: one._restarts.saved is not None and one._restarts.saved["heard"])
+    return one
+
+
+@pytest.mark.parametrize("history", [KEPT, None], ids=["kept", "not kept"])
+async def test_the_layer_may_keep_what_nobody_else_knows(site: Site, history: Any) -> None:
+    site.history = history
+    one = await heard_and_saved(site)
+    site.cut(one)
+    await until(lambda: not runs(one))
+    Tally.living.clear()
+    two = site.host()
+    await until(lambda: runs(two))
+    assert Tally.living[0].heard == (["before"] if history else [])
+
+
+async def test_a_process_that_stops_leaves_what_was_saved(site: Site) -> None:
+    site.history = KEPT
+    one = await heard_and_saved(site)
+    one.task.cancel()
+    await asyncio.wait([one.task])
+    assert Tally.living == []
+    two = site.host()
+    await until(lambda: runs(two))
+    assert Tally.living[0].heard == ["before"]
+
+
+async def test_a_room_that_everybody_has_left_begins_with_nothing(site: Site) -> None:
+    site.history = KEPT
+    one = await heard_and_saved(site)
+    one.remove("visitor")
+    await asyncio.wait([one.task])
+    two = site.host()
+    await until(lambda: runs(two))
+    assert Tally.living[0].saved is None
 
 
 class Careless(Tally):
