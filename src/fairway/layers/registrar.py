@@ -256,8 +256,11 @@ class Registrar:
                 self._own.was_not_stored(group, batch)
 
     def _are_unsure(self, groups: Iterable[str], error: BackplaneError) -> None:
+        """The store may not know these. As after an outage, it is told with the next renewal that works."""
         self._unsure.update(dict.fromkeys(groups))
-        if not isinstance(error, Unavailable):
+        if isinstance(error, Unavailable):
+            self._was_away = True
+        else:
             self._complain(error)
 
     # Views ----------------------------------------------------------------------------------------------------

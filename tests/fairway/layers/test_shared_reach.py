@@ -399,6 +399,28 @@ def test_a_lease_has_bounds(lease: float) -> None:
         BackplaneLayer(lambda: InProcessBackplane(Engine()), lease=lease)
 
 
+async def test_what_could_not_be_stored_is_stored_without_an_outage(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service was only too slow, to store and then to tell: the connection stands."""
+    one, two = site.processes(2, lease=3.0)
+    await one.presence.track("hall", "m", key="m")
+    stored = site.backplane_of(one).presence
+    enter, failures = stored.enter, [Unavailable("it has not answered in time")] * 2
+
+    async def slow(subject: str, entries: Any, term: int) -> None:
+        if failures:
+            raise failures.pop()
+        await enter(subject, entries, term)
+
+    monkeypatch.setattr(stored, "enter", slow)
+    mira = await Page(two, "mira").alone()
+    await one.presence.track("room", "m", key="m")
+    await mira.sees("mira", "m")
+    assert await two.presence.count("room") == 2
+    assert not failures
+
+
 async def test_many_groups_are_entered_again_after_an_outage(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registrar, "SPREAD", 0.02)
     monkeypatch.setattr(registrar, "AT_ONCE", 20)
