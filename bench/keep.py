@@ -1,12 +1,15 @@
 """Measure what keeping and publishing a message costs Redis, against a script that does it the usual way.
 
-    python bench/keep.py [--rounds 7] [--messages 20000] [--redis redis-server] [--json results/keep-DATE.json]
+    python bench/keep.py [--rounds 7] [--messages 20000] [--redis redis-server] [--centrifugo centrifugo] [--json FILE]
 
-*Ours* is one function (a script below Redis 7): an epoch that ends with its server, an offset, the message with its
-time in a stream, a count of changes, and the message with its position to subscribers. *Usual* is a script that we have
-written from what Centrifugo documents about its broker: a hash with epoch and offset, a stream with a bound, both given
-another time of expiry with each message, and the message with offset and epoch in front to subscribers. It is called as
-a script, as there. Its times are whole seconds, and it does not notice that another server has taken over.
+*Ours* is a function (a script below Redis 7) that appends all messages of one pass of the event loop: an epoch that
+ends with its server, an offset, the message with its time, a count of changes, and the message with its position to
+subscribers. *Usual* is a script that we have written from what Centrifugo documents about its broker: a hash with
+epoch and offset, a stream with a bound, both given another time of expiry with each message, and the message with
+offset and epoch in front to subscribers. It is called once for each message, as there. Its times are whole seconds, and
+it does not notice that another server has taken over. With `--centrifugo` (`go install
+github.com/centrifugal/centrifugo/v6@v6.9.1`) Centrifugo itself takes its turn: it publishes batches over its HTTP API,
+with the same bounds.
 
 All take turns over one connection to one server, with many in flight. It passes each message on to one subscriber.
 What is printed is the server's CPU time for each message, all that its connections cost included, as medians of the
@@ -20,7 +23,11 @@ import asyncio
 import json
 import socket
 import statistics
+import subprocess
+import tempfile
 import threading
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +39,7 @@ from layers import Redis
 DATA = b"x" * 256
 KEEP = Keep(100, 300)
 IN_FLIGHT = 100
+PREFIXES = ("bench:0:g.", "usual:", "centrifugo.client.")
 
 # Keys: stream, hash, what was answered for an idempotency key. Arguments: data, messages, seconds, channel, seconds of
 # the hash, epoch to begin with, seconds of the answer ("" without a key).
@@ -64,6 +72,48 @@ class Events:
     def down(self, error: Exception) -> None: ...
 
 
+class Centrifugo:
+    """A server of its own over the same Redis."""
+
+    def __init__(self, binary: str, redis: Redis) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._folder = tempfile.TemporaryDirectory(prefix="fairway-bench-")
+        history = {"history_size": KEEP.size, "history_ttl": f"{KEEP.seconds:.0f}s", "force_recovery": True}
+        settings = {
+            "engine": {"type": "redis", "redis": {"address": redis.url}},
+            "channel": {"without_namespace": history},
+            "http_api": {"insecure": True},
+            "http_server": {"address": "127.0.0.1", "port": self.port},
+        }
+        place = Path(self._folder.name, "config.json")
+        place.write_text(json.dumps(settings))
+        self.process = subprocess.Popen([binary, "-c", place], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            try:
+                self._ask("info", {})
+                break
+            except OSError:
+                time.sleep(0.05)
+
+    def publish(self, groups: list[int]) -> None:
+        commands = [{"publish": {"channel": str(group), "data": DATA.decode()}} for group in groups]
+        replies = self._ask("batch", {"commands": commands, "parallel": True})["replies"]
+        assert all("publish" in reply for reply in replies), replies[0]
+
+    def _ask(self, method: str, body: Any) -> Any:
+        url, headers = f"http://127.0.0.1:{self.port}/api/{method}", {"Content-Type": "application/json"}
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)) as answer:
+            return json.loads(answer.read())
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+        self._folder.cleanup()
+
+
 class Ways:
     """Sends messages in one way or another, to some groups in turn."""
 
@@ -72,6 +122,7 @@ class Ways:
         self.backplane = backplane
         self.messages = messages
         self.groups = groups
+        self.centrifugo_server: Centrifugo | None = None
         self.round = 0
 
     async def nothing(self) -> None:
@@ -97,6 +148,12 @@ class Ways:
 
     async def usual_with_key(self) -> None:
         await self._usual(self._key)
+
+    async def centrifugo(self) -> None:
+        server = self.centrifugo_server
+        for begin in range(0, self.messages, IN_FLIGHT):
+            groups = [number % self.groups for number in range(begin, begin + IN_FLIGHT)]
+            await asyncio.to_thread(server.publish, groups)
 
     async def _usual(self, key_of: Any) -> None:
         shard = self.backplane._shards[0]
@@ -129,7 +186,7 @@ class Ways:
 def listen(redis: Redis, groups: int) -> socket.socket:
     """One subscriber to all groups of all ways."""
     listener = socket.create_connection(("127.0.0.1", redis.port))
-    names = [f"{prefix}{group}" for prefix in ("bench:0:g.", "usual:") for group in range(groups)]
+    names = [f"{prefix}{group}" for prefix in PREFIXES for group in range(groups)]
     listener.sendall(("SUBSCRIBE " + " ".join(names) + "\r\n").encode())
 
     def drain() -> None:
@@ -148,28 +205,36 @@ def times(redis: Redis) -> dict[str, tuple[int, float]]:
     return {name: (int(found["calls"]), float(found["usec_per_call"])) for name, found in fields.items()}
 
 
-async def measure(redis: Redis, rounds: int, messages: int, groups: int) -> dict[str, Any]:
+async def measure(redis: Redis, rounds: int, messages: int, groups: int, centrifugo: str) -> dict[str, Any]:
     backplane = RedisBackplane(addresses([redis.url]), "bench")
     backplane.start(Events())
     listener = listen(redis, groups)
-    ways = ("nothing", "publish", "ours", "usual", "ours_with_key", "usual_with_key")
+    ways = ["nothing", "publish", "ours", "usual", "ours_with_key", "usual_with_key"]
+    run = Ways(redis, backplane, messages, groups)
     try:
-        run = Ways(redis, backplane, messages, groups)
+        if centrifugo:
+            ways.append("centrifugo")
+            run.centrifugo_server = Centrifugo(centrifugo, redis)
         for way in ways:
             await run.cost(way)
         costs: dict[str, list[float]] = {way: [] for way in ways}
         for number in range(rounds):
-            for way in ways if number % 2 else reversed(ways):
+            for way in ways if number % 2 else ways[::-1]:
                 costs[way].append(await run.cost(way))
         redis.command("CONFIG", "RESETSTAT")
         await run.cost("ours")
         inside = times(redis)
     finally:
+        if run.centrifugo_server is not None:
+            run.centrifugo_server.stop()
         await backplane.close()
         listener.shutdown(socket.SHUT_RDWR)
+    compared = {"ours": ("usual", "centrifugo"), "ours_with_key": ("usual_with_key",)}
     ratios = {
-        name: statistics.median(ours / usual for ours, usual in zip(costs[name], costs[f"usual{end}"], strict=True))
-        for name, end in (("ours", ""), ("ours_with_key", "_with_key"))
+        f"{name} / {other}": statistics.median(one / two for one, two in zip(costs[name], costs[other], strict=True))
+        for name, others in compared.items()
+        for other in others
+        if other in costs
     }
     return {
         "groups": groups,
@@ -184,19 +249,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--redis", default="redis-server")
+    parser.add_argument("--centrifugo", default="", help="its binary")
     parser.add_argument("--json", type=Path, help="where to keep the figures")
     options = parser.parse_args()
     results = []
     for groups in (1, 1000):
         redis = Redis(options.redis)
         try:
-            results.append(found := asyncio.run(measure(redis, options.rounds, options.messages, groups)))
+            results.append(
+                found := asyncio.run(measure(redis, options.rounds, options.messages, groups, options.centrifugo))
+            )
         finally:
             redis.stop()
         print(f"\n{options.messages} messages of {len(DATA)} B, {IN_FLIGHT} in flight, to {groups} groups in turn")
         for way, cpu in found["cpu_us"].items():
-            ratio = found["ratios"].get(way)
-            print(f"  {way:16} {cpu:6.2f} us of Redis" + (f", {ratio:.2f} of the usual" if ratio is not None else ""))
+            print(f"  {way:16} {cpu:6.2f} us of Redis")
+        print("  ratios: " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in found["ratios"].items()))
         print("  inside: " + ", ".join(f"{name} {us:.2f}" for name, (_, us) in found["inside"].items()))
     if options.json:
         options.json.write_text(json.dumps({"messages": options.messages, "runs": results}, indent=1))
