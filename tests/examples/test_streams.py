@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import importlib
 import json
@@ -14,6 +13,7 @@ from django.test import RequestFactory
 
 from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.testing import HttpCommunicator, WebsocketCommunicator
+from fairway.testing import VirtualClock
 
 consumers: Any = importlib.import_module("examples.streams.consumers")
 tests: Any = importlib.import_module("examples.streams.tests")
@@ -88,11 +88,12 @@ async def test_notices_from_before_the_login_are_not_shown(layer: InMemoryChanne
         pk = 7
         last_login: datetime.datetime
 
-    await layer.group_send("notices.7", {"type": "notice", "text": "old"})
-    await asyncio.sleep(0.005)  # the login is in another millisecond
-    User.last_login = datetime.datetime.now(datetime.UTC)
-    await layer.group_send("notices.7", {"type": "notice", "text": "new"})
-    client = await connected(consumers.Notices, user=User())
+    with VirtualClock() as clock:
+        await layer.group_send("notices.7", {"type": "notice", "text": "old"})
+        clock.skip(1)
+        User.last_login = clock.datetime()
+        await layer.group_send("notices.7", {"type": "notice", "text": "new"})
+        client = await connected(consumers.Notices, user=User())
     assert (await client.receive_json_from())["text"] == "new"
     assert await client.receive_nothing()
     await client.disconnect()

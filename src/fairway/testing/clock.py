@@ -22,6 +22,7 @@ import asyncio
 import datetime
 import heapq
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -36,8 +37,13 @@ from fairway.timing.source import SYSTEM, applications
 SETTLED = 3
 """Passes of an event loop in which nothing happens, after which nothing more is expected to."""
 
-PATIENCE = 1.0
-"""Real seconds that `advance` waits at most, at each moment at which something was due, until nothing happens."""
+PATIENCE = 1000
+"""Passes after which `advance` waits no longer for that, at each moment at which something was due. While threads work,
+a pass takes a millisecond. Passes count, and not seconds, because a busy machine may take seconds for one.
+"""
+
+A_LITTLE = 1e-6
+"""Seconds that each move takes longer, so that what is due exactly then is due however the numbers were rounded."""
 
 T = TypeVar("T")
 
@@ -123,15 +129,15 @@ class VirtualClock:
         return asyncio.get_running_loop().create_task(hosted())
 
     def _goal(self, seconds: float) -> float:
-        if not seconds >= 0:
+        if not 0 <= seconds < math.inf:
             raise ValueError(f"a clock moves forward, not by {seconds!r} seconds")
-        return self._now + seconds
+        return self._now + seconds + A_LITTLE
 
     def _next(self) -> float:
         with self._lock:
             while self._timers and self._timers[0][2].cancelled():
                 heapq.heappop(self._timers)
-            return self._timers[0][0] if self._timers else float("inf")
+            return self._timers[0][0] if self._timers else math.inf
 
     def _fire(self) -> None:
         """Hand the timers that are due to their loops."""
@@ -142,9 +148,9 @@ class VirtualClock:
 
     async def _settle(self) -> None:
         loop = self._adopt(asyncio.get_running_loop())
-        until = time.monotonic() + PATIENCE
-        quiet = 0
-        while quiet < SETTLED and time.monotonic() < until:
+        passes = quiet = 0
+        while quiet < SETTLED and passes < PATIENCE:
+            passes += 1
             calls = loop.calls
             await asyncio.sleep(0 if not loop.in_threads else 0.001)
             is_quiet = loop.calls <= calls + 1 and not loop.in_threads  # one call is this task's own

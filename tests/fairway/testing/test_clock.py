@@ -130,7 +130,6 @@ async def test_who_has_left_lingers(layer: InMemoryChannelLayer) -> None:
 async def test_the_lease_of_a_process_ends() -> None:
     engine = Engine()
     layers = [BackplaneLayer(lambda: InProcessBackplane(engine), lease=5, linger=1) for _ in range(2)]
-    began = time.monotonic()
     with VirtualClock() as clock:
         for layer, name in zip(layers, ("mira", "tom"), strict=True):
             member = new_member(layer.hub, f"x.{layer.node.name}!{name}")
@@ -150,7 +149,6 @@ async def test_the_lease_of_a_process_ends() -> None:
         assert [name for event in heard for name in event["left"]] == ["tom"]
         for layer in layers:
             await layer.close()
-    assert time.monotonic() - began < 10
 
 
 async def test_a_service_keeps_its_own_time(redis: RedisServer) -> None:
@@ -230,10 +228,30 @@ async def advanced() -> list[tuple[str, float]]:
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_an_application_waits_for_the_clock(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    began = time.monotonic()
     with asyncio.Runner(loop_factory=new_loop) as runner:
         assert runner.run(advanced()) == EVERYTHING
-    assert time.monotonic() - began < 5
+
+
+async def test_what_is_due_exactly_then_is_due_however_numbers_are_rounded(layer: InMemoryChannelLayer) -> None:
+    ticks: list[float] = []
+
+    async def tick(pause: float) -> None:
+        for _ in range(100):
+            await asyncio.sleep(pause)
+            ticks.append(pause)
+
+    with VirtualClock() as clock:
+        for pause in (0.1, 0.3, 0.7, 1.1, 3.3):
+            task = clock.start(tick(pause))
+            await clock.advance(100 * pause)
+            assert ticks.count(pause) == 100
+            await task
+        for part in (0.1, 0.7, 33.3):
+            await layer.group_send("chat.a", {"type": "said"})
+            for _ in range(3):
+                await clock.advance(part)
+            await clock.advance(300 - 3 * part)
+            assert (await layer.history("chat.a")).messages == []
 
 
 async def test_nothing_happens_before_its_time() -> None:
@@ -352,7 +370,7 @@ async def test_there_is_one_clock_and_it_moves_forward() -> None:
     async with VirtualClock() as clock:
         with pytest.raises(RuntimeError, match="another clock is in force: end it first"):
             VirtualClock().__enter__()
-        for seconds in (-1.0, float("nan")):
+        for seconds in (-1.0, float("nan"), float("inf")):
             with pytest.raises(ValueError, match="a clock moves forward, not by"):
                 await clock.advance(seconds)
 
@@ -365,7 +383,7 @@ async def test_an_application_that_never_rests_does_not_hang_the_test(
         while True:  # noqa: ASYNC110
             await asyncio.sleep(pause)
 
-    monkeypatch.setattr("fairway.testing.clock.PATIENCE", 0.05)
+    monkeypatch.setattr("fairway.testing.clock.PATIENCE", 50)
     with VirtualClock() as clock:
         task = clock.start(spin())
         await clock.advance(1)
