@@ -57,6 +57,7 @@ function clear() {
   banner.dataset.state = "";
   words.textContent = "";
   say(wait, "");
+  if (document.activeElement === retry) document.querySelector("main").focus({ preventScroll: true });
   retry.hidden = true;
 }
 

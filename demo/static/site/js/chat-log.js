@@ -27,7 +27,10 @@ class Log extends EventTarget {
     this.atEnd = true;
     this.marks = new IntersectionObserver((entries) => this.reached(entries), { root: frame, rootMargin: "100px 0px" });
     frame.addEventListener("scroll", () => this.moved());
-    newer.addEventListener("click", () => this.toEnd());
+    newer.addEventListener("click", () => {
+      this.toEnd();
+      frame.focus({ preventScroll: true }); // the button has gone
+    });
     document.addEventListener("visibilitychange", () => this.look());
     // A banner, a notice or a keyboard on the screen make the log lower: whoever was at its end stays there.
     new ResizeObserver(() => this.atEnd && this.toEnd()).observe(frame);
