@@ -276,16 +276,15 @@ class Streaming:
         return missed or await self._missed_from_service(session, subject, since)
 
     async def _fill(self, session: Session, subject: str) -> None:
-        messages, _, _ = await self._read_all(session, subject, None)
+        messages, top, _ = await self._read_all(session, subject, None)
         decoded = [(kept, found) for kept in messages if (found := self._deliverer.decoded(subject, kept.data))]
-        self.tracks.fill(
-            subject, [_with(kept, found) for kept, found in decoded], [len(kept.data) for kept, _ in decoded]
-        )
+        sizes = [len(kept.data) for kept, _ in decoded]
+        self.tracks.fill(subject, [_with(kept, found) for kept, found in decoded], sizes, top)
 
     async def _missed_from_service(self, session: Session, subject: str, since: Since) -> Missed[Decoded] | None:
         messages, top, is_complete = await self._read_all(session, subject, since)
         tracks, own = self.tracks, self.tracks.position(subject)
-        if own is None or own.epoch != top.epoch or not tracks.is_level(subject):
+        if own is None or tracks.has_ended(subject, top) or not tracks.is_level(subject):
             return None
         # What came live meanwhile was not delivered to this member. What comes after this does.
         live = tracks.missed(subject, top) if top.offset < own.offset else _NOTHING_MISSED
@@ -299,12 +298,17 @@ class Streaming:
         return Missed([*decoded, *live.messages], is_complete)
 
     async def _read_all(self, session: Session, subject: str, after: Since) -> tuple[list[Kept[bytes]], Position, bool]:
-        """The history after a position, page by page; the newest position; and whether nothing is missing."""
+        """The history after a position, page by page; the newest position; and whether nothing is missing.
+
+        If its epoch ends meanwhile, that is all there is in the next one.
+        """
         messages: list[Kept[bytes]] = []
         is_complete = True
         while True:
             page = await session.backplane.streams.read(subject, after, PER_READ)
             is_complete = is_complete and page.is_complete
+            if messages and messages[-1].position.epoch != page.top.epoch:
+                messages = []
             messages += page.messages
             if not page.messages or page.messages[-1].position.offset >= page.top.offset:
                 return messages, page.top, is_complete

@@ -323,10 +323,21 @@ class Tracks(Generic[D]):
         track = self._tracks.get(subject)
         return track is not None and track.is_filled
 
-    def fill(self, subject: str, kept: Iterable[Kept[D]], sizes: Iterable[int]) -> None:
-        """Put messages into the ring that are older than it. They are all that the service keeps, oldest first."""
+    def has_ended(self, subject: str, top: Position) -> bool:
+        """Whether the service's newest position shows that the track's epoch has ended. Then the caller must read."""
         track = self._tracks.get(subject)
-        if track is None or track.position is None:
+        if track is None or track.position is None or track.position.epoch == top.epoch:
+            return False
+        track.is_behind = True
+        return True
+
+    def fill(self, subject: str, kept: Iterable[Kept[D]], sizes: Iterable[int], top: Position) -> None:
+        """Put messages into the ring that are older than it. They are all that the service keeps, oldest first.
+
+        `top` is the service's newest position. If the track's epoch has ended, this only notices that.
+        """
+        track = self._tracks.get(subject)
+        if track is None or track.position is None or self.has_ended(subject, top):
             return
         older = [(size, one) for one, size in zip(kept, sizes, strict=True) if one.position.offset <= track.reaches]
         track.is_whole = track.is_filled = True

@@ -106,6 +106,8 @@ TRACKS = of(
     ("a ring that is not whole does not know everything", "        if not track.is_whole:\n            return None\n", ""),
     ("everything that is left is not all since a position", "return Missed(held, since is None)", "return Missed(held, True)"),
     ("a ring is not filled with what it has", " if one.position.offset <= track.reaches]", "]"),
+    ("a ring is not filled with another epoch", " or self.has_ended(subject, top):\n            return\n        older", ":\n            return\n        older"),
+    ("an epoch that has ended is read", "        track.is_behind = True\n        return True\n\n    def fill", "        return True\n\n    def fill"),
     ("a ring that could not be filled is not whole", "                track.is_whole = False\n                break\n", "                break\n"),
     ("a filled ring reaches further back", "            track.reaches = one.previous\n", ""),
     ("a ring is bounded in messages", "while ring and (len(ring) > most or track.size", "while ring and (track.size"),

@@ -479,6 +479,32 @@ async def test_another_epoch_is_a_gap_and_only_what_is_new_is_delivered() -> Non
     assert member.numbers() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("size", [10, 10_000], ids=["from the ring", "from the service"])
+async def test_whoever_comes_back_before_a_flush_was_noticed_is_told_that_something_is_missing(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    sender, process, engine = await two_processes()
+    for number in range(20):
+        await sender.layer.group_send("chat.a", {**said(number), "text": "x" * size})
+    since = (await sender.layer.history("chat.a")).messages[3]["layer.position"]
+    member = await process.member("chat.a")
+    for number in range(20, 50):
+        await sender.layer.group_send("chat.a", {**said(number), "text": "x" * size})
+    await member.until(30)
+    engine.histories.clear()
+    with monkeypatch.context() as lost:
+        lost.setattr(Engine, "publish", lambda engine, subject, data: 1)
+        await sender.layer.group_send("chat.a", said(50))
+    late = await process.member()
+    async with asyncio.timeout(DEADLINE):
+        recovery = await process.layer.group_join("chat.a", late.member.name, since)
+    await late.until(1)
+    await member.until(32)
+
+    assert (recovery.recovered, recovery.count, late.numbers()) == (False, 1, [50])
+    assert member.items[30]["reason"] == "epoch"
+
+
 async def test_a_thousand_that_come_back_read_from_the_service_twice_at_most() -> None:
     sender, process, _ = await two_processes()
     for number in range(50):

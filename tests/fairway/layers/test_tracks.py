@@ -202,7 +202,7 @@ def test_a_member_that_comes_back_is_served_from_the_ring() -> None:
 def test_a_ring_is_filled_once_with_what_is_older() -> None:
     tracks = tracks_at(4)
     arrive(tracks, 5, 6)
-    tracks.fill(S, [message(offset) for offset in (2, 3, 4, 5, 6)], [10] * 5)
+    tracks.fill(S, [message(offset) for offset in (2, 3, 4, 5, 6)], [10] * 5, at(6))
 
     assert tracks.is_filled(S)
     assert data_of(tracks.missed(S, at(1))) == (["e2", "e3", "e4", "e5", "e6"], True)
@@ -216,10 +216,22 @@ def test_a_ring_answers_from_a_time() -> None:
     arrive(tracks, 5, 6)
     assert tracks.missed(S, 1003.5) is None
     assert data_of(tracks.missed(S, 1005.0)) == (["e6"], True)
-    tracks.fill(S, [message(3), message(4)], [10] * 2)
+    tracks.fill(S, [message(3), message(4)], [10] * 2, at(6))
 
     assert data_of(tracks.missed(S, 1003.5)) == (["e4", "e5", "e6"], True)
     assert data_of(tracks.missed(S, 1002.5)) == (["e3", "e4", "e5", "e6"], False)
+
+
+def test_a_ring_is_not_filled_with_another_epoch_which_is_read_instead() -> None:
+    tracks = tracks_at(10)
+    arrive(tracks, 11, 12)
+    tracks.fill(S, [message(1, "f")], [10], at(1, "f"))
+
+    assert not tracks.is_level(S)
+    assert not tracks.is_filled(S)
+    assert tracks.missed(S, at(7)) is None
+    assert data_of(tracks.missed(S, at(11))) == (["e12"], True)
+    assert tracks.page(S, page(1, top=1, epoch="f", is_complete=False)).gap == Gap("epoch", at(12), at(0, "f"))
 
 
 def test_the_ring_of_a_history_without_messages_is_whole() -> None:
@@ -246,7 +258,7 @@ def test_a_ring_is_bounded_in_bytes_and_does_not_pretend() -> None:
     assert tracks.size == 3 * (OVERHEAD + 10)
     assert tracks.missed(S, None) is None
     assert data_of(tracks.missed(S, at(6))) == (["e7", "e8", "e9"], True)
-    tracks.fill(S, [message(offset) for offset in range(1, 10)], [10] * 9)
+    tracks.fill(S, [message(offset) for offset in range(1, 10)], [10] * 9, at(9))
     assert tracks.missed(S, at(5)) is None
     assert tracks.is_filled(S)
 
@@ -344,9 +356,9 @@ class World:
         since = self.chance.choice([*known[-9:], None])
         missed = self.tracks.missed(S, since)
         if missed is None:
-            everything = self.service.read(S, None, 1000, 0).messages
-            self.tracks.fill(S, everything, [1] * len(everything))
-            missed = self.tracks.missed(S, since)
+            page = self.service.read(S, None, 1000, 0)
+            self.tracks.fill(S, page.messages, [1] * len(page.messages), page.top)
+            missed = self.tracks.missed(S, since) if self.tracks.is_level(S) else None
         if missed is None or since is None:
             return
         expected = [
