@@ -26,6 +26,10 @@ LOST = (OSError, EOFError, ConnectionClosed, InvalidHandshake, TimeoutError)
 """How a connection ends that nobody has closed."""
 
 
+class NotOpened(Exception):
+    """A connection could not be opened."""
+
+
 class Site:
     """One server as its clients see it. `rate` multiplies how often everything happens."""
 
@@ -57,7 +61,10 @@ class Site:
 
     @contextlib.asynccontextmanager
     async def socket(self, path: str):
-        """A WebSocket, and the process that has it. Failures are accounted for, and end the block."""
+        """A WebSocket, and the process that has it. Failures are accounted for, and end the block.
+
+        Raises `NotOpened` if there was nothing to begin it with.
+        """
         pid = None
         try:
             async with asyncio.timeout(PATIENCE):
@@ -70,6 +77,8 @@ class Site:
                 yield connection, pid
         except LOST as error:
             self.lost(path, pid, error)
+            if pid is None:
+                raise NotOpened from None
 
     async def pause(self, seconds: float) -> None:
         """About so long, divided by the rate."""
@@ -80,6 +89,8 @@ class Site:
         while True:
             try:
                 await client(*arguments)
+            except NotOpened:
+                pass  # that has been accounted for
             except Exception as error:
                 self.fault(f"{client.__name__}: {type(error).__name__} {error}")
             await self.pause(0.3)

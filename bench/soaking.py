@@ -246,7 +246,10 @@ class Soaked:
             values = [one[name] for one in after.values()]
             # The first thread pool of a process stays, and so does what it has open.
             may_be = most_before + {"tasks": 2, "threads": 40, "descriptors": 4}.get(name, 0)
-            yield Check(f"{name} after the clients have left", max(values) <= may_be, f"{most_before} before, {values}")
+            figures = f"{most_before} before, {values}"
+            if name == "tasks" and max(values) > may_be:
+                figures += f": {max((one['kinds'] for one in after.values()), key=len)}"
+            yield Check(f"{name} after the clients have left", max(values) <= may_be, figures)
 
 
 def broker_of(socket: str) -> int | None:

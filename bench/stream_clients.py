@@ -18,7 +18,7 @@ import random
 import time
 from urllib.parse import quote
 
-from soak_site import PATIENCE, Site, Talker, received
+from soak_site import PATIENCE, NotOpened, Site, Talker, received
 
 ROOMS, RESIDENTS, TABS, VISITORS, TALKERS = 4, 3, 2, 4, 2
 """In each room: people who stay, with so many tabs each, people who come and go, and people who talk."""
@@ -227,10 +227,11 @@ async def talk(site: Site, room: Room, talker: Speaker) -> None:
 
 async def cut_a_link(site: Site) -> None:
     """Cut the connection of one process to the others."""
-    async with site.socket("/cut/") as (connection, _):
-        await connection.send("cut")
-        await received(connection)
-        site.counts["links cut"] += 1
+    with contextlib.suppress(NotOpened):
+        async with site.socket("/cut/") as (connection, _):
+            await connection.send("cut")
+            await received(connection)
+            site.counts["links cut"] += 1
 
 
 async def present(site: Site) -> int:
@@ -238,9 +239,10 @@ async def present(site: Site) -> int:
     found = 0
     for number in range(ROOMS):
         count = -1
-        async with site.socket(f"/present/{number}/") as (connection, _):
-            await connection.send("?")
-            count = int(await received(connection))
+        with contextlib.suppress(NotOpened):
+            async with site.socket(f"/present/{number}/") as (connection, _):
+                await connection.send("?")
+                count = int(await received(connection))
         found += count
     return found
 

@@ -135,7 +135,8 @@ class Present(Echo):
 
 class Left(Echo):
     async def receive(self, text_data):
-        found = {"pid": os.getpid(), "tasks": len(asyncio.all_tasks()), "threads": threading.active_count()}
+        kinds = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks())
+        found = {"pid": os.getpid(), "tasks": len(kinds), "threads": threading.active_count(), "kinds": kinds}
         await self.send(json.dumps(found))
 
 
