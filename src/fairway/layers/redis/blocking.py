@@ -82,8 +82,8 @@ class BlockingRedis:
 
     def __init__(self, addresses: Sequence[Address], prefix: str, trust_failover: bool = False) -> None:
         self._addresses = addresses
-        self._functions = Functions(trust_failover)
         self._names = Names([str(address) for address in addresses], prefix)
+        self._functions = Functions(trust_failover, self._names.reign)
         self._pools = [Pool(partial(_dial, address)) for address in addresses]
 
     def publish(self, subject: str, data: bytes, deadline: float) -> None:

@@ -10,9 +10,12 @@ Appending is what happens most, and each step in it counts. So what has to be do
 once, and nothing is trimmed or renewed that need not be. (A stream instead of the list would cost as much time, and
 4 KB of memory for its first message.)
 
-An epoch begins with a *mark* of the server that began it: eight digits and letters made of its `run_id`. A server that
-has not begun the epoch, because it took over or was restarted, may lack messages that were sent before. So it begins
-another epoch. It keeps the messages that it has.
+An epoch begins with a *mark* of the server that began it: eight digits and letters made of its `run_id`, and three for
+its *reign*. A server that has not begun the epoch, because it took over or was restarted, may lack messages that were
+sent before. So it begins another epoch. It keeps the messages that it has. Reigns are counted in the database, from one
+server to the next: one that was replaced, and takes over again, may have lost the end of what it had itself. They only
+grow. So two connections that know different reigns, because somebody has emptied the database meanwhile, agree on the
+later one.
 
 The functions are a library whose name has a version, and the keys have the same (`names.py`). So processes of different
 releases can share a server.
@@ -45,10 +48,11 @@ local function now_of()
   return t[1] .. string.sub(1000000 + t[2], 2, 4)
 end
 
--- The epoch of a history whose epoch was this one, or false. If that has not the mark of the fresh one, which is this
--- server's, the fresh one begins.
+-- The epoch of a history whose epoch was this one, or false. If that is not of the server of the fresh one, which is
+-- this one, and of its reign or a later one, the fresh one begins.
 local function epoch_of(meta, list, known, fresh)
-  if known and string.sub(known, 1, 8) == string.sub(fresh, 1, 8) then return known end
+  if known and string.sub(known, 1, 8) == string.sub(fresh, 1, 8)
+    and string.sub(known, 9, 11) >= string.sub(fresh, 9, 11) then return known end
   redis.call('HSET', meta, 'e', fresh, 'b', redis.call('HGET', meta, 'n') or '0')
   if not known then
     redis.call('PEXPIRE', meta, LIFE)
@@ -161,13 +165,22 @@ local function tops(keys, args)
   end
   return answer
 end
+
+-- keys: who reigns. args: this server. Returns the number of its reign.
+local function reign(keys, args)
+  local known, number = redis.call('GET', keys[1]), 0
+  if known then number = tonumber(string.sub(known, 10)) end
+  if known and string.sub(known, 1, 8) ~= args[1] then number = number + 1 end
+  redis.call('SET', keys[1], args[1] .. ' ' .. number, 'PX', 63072000000)
+  return number
+end
 """
 )
 
 Arguments: TypeAlias = Sequence[bytes | str | int]
 
-APPEND, READ, TOPS = "append", "read", "tops"
-_NAMES: Final = (APPEND, READ, TOPS)
+APPEND, READ, TOPS, REIGN = "append", "read", "tops", "reign"
+_NAMES: Final = (APPEND, READ, TOPS, REIGN)
 _SCRIPTS: Final = {name: f"{_LUA}\nreturn {name}(KEYS, ARGV)" for name in _NAMES}
 _DIGESTS: Final = {
     name: hashlib.sha1(code.encode(), usedforsecurity=False).hexdigest() for name, code in _SCRIPTS.items()
@@ -176,8 +189,10 @@ _FUNCTIONS: Final = f"#!lua name={LIBRARY}\n{_LUA}" + "".join(
     f"redis.register_function('{LIBRARY}_{name}', {name})\n" for name in _NAMES
 )
 
-NO_MARK: Final = "00000000"
-"""The mark of every server, where servers cannot be told apart or need not be."""
+NO_SERVER: Final = "00000000"
+"""Every server, where servers cannot be told apart or need not be."""
+
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 _QUIET = 60.0
 _said_at = -_QUIET
@@ -198,10 +213,14 @@ class _Server:
 
 
 class Functions:
-    """Calls the functions over connections. With `trusts`, a server that takes over continues the epochs."""
+    """Calls the functions over connections. With `trusts`, a server that takes over continues the epochs.
 
-    def __init__(self, trusts: bool) -> None:
+    `reign` is the key that says which server reigns.
+    """
+
+    def __init__(self, trusts: bool, reign: bytes) -> None:
         self._trusts = trusts
+        self._reign = reign
         self._servers: WeakKeyDictionary[Caller, _Server] = WeakKeyDictionary()
 
     async def mark_of(self, link: Caller) -> str:
@@ -211,20 +230,7 @@ class Functions:
     async def call(self, link: Caller, name: str, keys: Sequence[bytes], *arguments: bytes | str | int) -> Reply:
         """Call a function with a fresh epoch of the server as its first argument."""
         server = await self._server(link)
-        rest = server.arguments(keys, arguments)
-        if server.has_functions:
-            try:
-                return await _call_function(link, name, rest)
-            except ReplyError as error:
-                if not _has_no_functions(error):
-                    raise
-                server.has_functions = False
-        try:
-            return await link.call(b"EVALSHA", _DIGESTS[name], *rest)
-        except ReplyError as error:
-            if error.code != "NOSCRIPT":
-                raise
-        return await link.call(b"EVAL", _SCRIPTS[name], *rest)
+        return await _call(link, server, name, server.arguments(keys, arguments))
 
     def begin(self, link: Link, name: str, keys: Sequence[bytes], *arguments: bytes | str | int) -> Future[Reply]:
         """Send what `call` sends to a server that has the function. If it `is_unknown` there, `call` helps.
@@ -240,9 +246,35 @@ class Functions:
     async def _server(self, link: Caller) -> _Server:
         server = self._servers.get(link)
         if server is None:
-            mark = NO_MARK if self._trusts else await _mark(link)
-            server = self._servers[link] = _Server(mark)
+            name = NO_SERVER if self._trusts else await _name(link)
+            server = _Server(f"{name}000")
+            if name != NO_SERVER:
+                number = await _call(link, server, REIGN, (1, self._reign, name))
+                server.mark = name + _three_digits(number)
+            self._servers[link] = server
         return server
+
+
+async def _call(link: Caller, server: _Server, name: str, rest: Arguments) -> Reply:
+    if server.has_functions:
+        try:
+            return await _call_function(link, name, rest)
+        except ReplyError as error:
+            if not _has_no_functions(error):
+                raise
+            server.has_functions = False
+    try:
+        return await link.call(b"EVALSHA", _DIGESTS[name], *rest)
+    except ReplyError as error:
+        if error.code != "NOSCRIPT":
+            raise
+    return await link.call(b"EVAL", _SCRIPTS[name], *rest)
+
+
+def _three_digits(number: int) -> str:
+    """The number in a form that sorts like it, up to 46,655."""
+    number = min(number, 36**3 - 1)
+    return _DIGITS[number // 1296] + _DIGITS[number // 36 % 36] + _DIGITS[number % 36]
 
 
 async def _call_function(link: Caller, name: str, arguments: Sequence[bytes | str | int]) -> Reply:
@@ -265,7 +297,8 @@ def _has_no_functions(error: ReplyError) -> bool:
     return error.code == "NOPERM" or "unknown command" in str(error).lower()
 
 
-async def _mark(link: Caller) -> str:
+async def _name(link: Caller) -> str:
+    """Eight digits and letters for the server at the other end."""
     global _said_at
     try:
         answer: bytes = await link.call(b"INFO", b"server")
@@ -277,6 +310,6 @@ async def _mark(link: Caller) -> str:
                 "told: allow INFO, or set trust_failover to say that this is known",
                 error,
             )
-        return NO_MARK
+        return NO_SERVER
     run_id = next((line[7:] for line in answer.splitlines() if line.startswith(b"run_id:")), b"")
-    return hashlib.sha256(run_id).hexdigest()[:8] if run_id else NO_MARK
+    return hashlib.sha256(run_id).hexdigest()[:8] if run_id else NO_SERVER

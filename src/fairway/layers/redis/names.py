@@ -7,7 +7,8 @@
 * `<prefix>:e2:<holder>` for its entries, by subject; `<prefix>:e2:<holder>:<subject>` for those under a subject that
   has many, and `<prefix>:o2:<holder>` for these subjects; `<prefix>:d2:<holder>` while somebody sees to the holder.
 * `<prefix>:m2:<subject>` and `<prefix>:s2:<subject>` for a subject's history: its place, and its messages.
-* `<prefix>:i2:<subject>:<key>` for the key of a message that is sent once; `<prefix>:m2::changes` counts all messages.
+* `<prefix>:i2:<subject>:<key>` for the key of a message that is sent once; `<prefix>:m2::changes` counts all messages,
+  and `<prefix>:m2::reign` says which server has the histories, and how many had them before.
 
 The digit is the version of what is there: releases that write it in another way have another one.
 
@@ -40,6 +41,7 @@ class Names:
         self.followers = f"{self._prefix}:f".encode()
         self.leases = f"{self._prefix}:l{PRESENCE_VERSION}".encode()
         self.changes = f"{self._prefix}:m{HISTORY_VERSION}::changes".encode()
+        self.reign = f"{self._prefix}:m{HISTORY_VERSION}::reign".encode()
         self.pattern_to_flush = re.sub(r"([*?\[\]\\^-])", r"\\\1", self._prefix) + ":[dehilmoqs]*"
         self._flushed = re.compile(re.escape(self._prefix).encode() + rb":([dehimoqs]\d?:.*|l\d?)", re.DOTALL)
         is_one = len(places) == 1

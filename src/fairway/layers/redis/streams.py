@@ -102,7 +102,7 @@ class RedisStreams(Streams):
     ) -> None:
         self._names = names
         self._shards = shards
-        self._functions = Functions(trust_failover)
+        self._functions = Functions(trust_failover, names.reign)
         self._appending: dict[Shard, Appending] = {}
         self._readings: dict[Shard, Reading] = {}
 

@@ -150,6 +150,34 @@ async def test_a_failover_under_load_loses_nothing_without_a_word(pair: Watched)
         await in_thread(old.restart)
 
 
+async def test_whoever_was_away_for_two_failovers_is_told(pair: Watched) -> None:
+    """The first master lost the end of the history when it was replaced, and is the master again. Meanwhile nobody has
+    looked at the history, and the other master knows nothing of what was lost.
+    """
+    async with layers(pair, 1) as (process,):
+        member, _ = await joined(process)
+        await say(process, *range(10))
+        await in_thread(pair.wait_until_copied)
+        await in_thread(pair.stop_copying)
+        await say(process, *range(10, 15))
+        await member.until(14)
+        position = member.position
+    await in_thread(pair.fail_over)
+    async with layers(pair, 1) as (process,):
+        await until_all_follow(pair, process)
+        await persistently(partial(process.group_send, "hall", {"type": "said"}))
+    await in_thread(pair.wait_until_copied)
+    await in_thread(pair.fail_over)
+    async with layers(pair, 1) as (process,):
+        await until_all_follow(pair, process)
+        await say(process, *range(100, 110))
+        late, recovery = await joined(process, position)
+
+        assert not recovery.recovered
+        await late.until(109)
+        assert late.numbers == [*range(10), *range(100, 110)]
+
+
 async def test_a_failover_that_is_trusted_goes_on(pair: Watched) -> None:
     async with layers(pair, 2, trust_failover=True) as (sender, process):
         member, _ = await joined(process)

@@ -66,7 +66,7 @@ async def test_histories_continue_and_one_warning_says_so(
     assert (recovery.recovered, recovery.count) == (True, 1)
     position = Position.read(history.position)
     assert position is not None
-    assert position.epoch.startswith(functions.NO_MARK), "as with trust_failover"
+    assert position.epoch.startswith(functions.NO_SERVER), "as with trust_failover"
     assert [line.getMessage()[:47] for line in caplog.records] == ["Redis does not say which server it is (NOPERM t"]
 
 

@@ -125,7 +125,7 @@ async def test_positions_do_not_name_the_server(redis: RedisServer) -> None:
         run_id = client.info("server")["run_id"]
 
     assert position is not None
-    assert len(position.epoch) == 19
+    assert len(position.epoch) == 22
     assert position.epoch[:8] not in run_id
 
 
