@@ -50,12 +50,8 @@ INFLATED_AHEAD = 1 << 20
 class Reader(Protocol):
     """A connection that holds undecoded bytes."""
 
-    @property
-    def is_inflating(self) -> bool:
-        """Whether it was interrupted in the middle of a message."""
-
-    def go_on_reading(self) -> None:
-        """Decode some of them. Called once after each `Backlog.add`."""
+    def go_on_reading(self) -> bool:
+        """Decode some of them. Called once after each `Backlog.add`. True if a message was only half inflated."""
 
 
 class Backlog(Inflation):
@@ -134,12 +130,12 @@ class Backlog(Inflation):
         try:
             for _ in range(min(len(waiting), READERS_PER_PASS)):
                 reader = waiting.popleft()
-                reader.go_on_reading()
+                is_inflating = reader.go_on_reading()
                 if self._rest() > 0:
                     break
                 if self.left <= 0:
                     # Only to finish the message: behind it, a client may have any number of others.
-                    if waiting and waiting[-1] is reader and reader.is_inflating:
+                    if waiting and waiting[-1] is reader and is_inflating:
                         waiting.rotate()
                     break
         finally:

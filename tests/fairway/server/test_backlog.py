@@ -26,16 +26,15 @@ DEADLINE = 20.0
 class Reader:
     """Goes on so many times."""
 
-    is_inflating = False
-
     def __init__(self, backlog: Backlog, turns: list[str], name: str, times: int) -> None:
         self.backlog, self.turns, self.name, self.times = backlog, turns, name, times
 
-    def go_on_reading(self) -> None:
+    def go_on_reading(self) -> bool:
         self.turns.append(self.name)
         self.times -= 1
         if self.times:
             self.backlog.add(self)
+        return False
 
 
 @pytest.fixture
@@ -64,7 +63,7 @@ async def test_one_that_fails_does_not_stop_the_others(backlog: Backlog) -> None
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context["exception"]))
 
     class Failing:
-        def go_on_reading(self) -> None:
+        def go_on_reading(self) -> bool:
             raise ValueError("a fault of ours")
 
     backlog.add(Failing())
@@ -78,13 +77,10 @@ async def test_one_that_fails_does_not_stop_the_others(backlog: Backlog) -> None
 class Inflating(Reader):
     """Uses up the allowance each time."""
 
-    @property
-    def is_inflating(self) -> bool:  # type: ignore[override]
-        return self.times > 0
-
-    def go_on_reading(self) -> None:
+    def go_on_reading(self) -> bool:
         super().go_on_reading()
         self.backlog.spend(INFLATED_PER_PASS)
+        return self.times > 0
 
 
 async def test_who_was_interrupted_while_inflating_goes_on_before_others_begin(backlog: Backlog) -> None:
@@ -108,14 +104,11 @@ class Client:
         self.messages = 0
         backlog.add(self)
 
-    @property
-    def is_inflating(self) -> bool:
-        return self.decoder.is_inflating
-
-    def go_on_reading(self) -> None:
+    def go_on_reading(self) -> bool:
         self.messages += len(self.decoder.decode(b"", DECODED_PER_PASS))
         if self.decoder.pending:
             self.backlog.add(self)
+        return self.decoder.is_inflating
 
 
 async def test_a_client_with_many_long_messages_leaves_others_their_turn(backlog: Backlog) -> None:
@@ -174,9 +167,10 @@ async def test_after_the_end_of_a_very_long_message_nothing_large_is_decoded_for
     turns: list[str] = []
 
     class Joining(Reader):
-        def go_on_reading(self) -> None:
+        def go_on_reading(self) -> bool:
             super().go_on_reading()
             backlog.joined(4 << 20)
+            return False
 
     loop = asyncio.get_running_loop()
     for name in "abc":

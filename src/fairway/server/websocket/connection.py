@@ -226,19 +226,14 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             self._decode_scheduled = True
             self._context.backlog.add(self)
 
-    @property
-    def is_inflating(self) -> bool:
-        """Whether a message is half inflated. (`fairway.server.backlog.Reader`)"""
-        return self._core is not None and self._core.decoder.is_inflating
-
-    def go_on_reading(self) -> None:
+    def go_on_reading(self) -> bool:
         """Decode as much as the budgets allow. (`fairway.server.backlog.Reader`)"""
         self._decode_scheduled = False
         # First decode the waiting bytes, as far as there is room. If some are left, pause again. Otherwise read on, and
         # count the client's silence from now: it could not be heard while nothing was read.
         core, inbox = self._core, self.inbox
         if core is None or self.outbox.transport is None:
-            return
+            return False
         if core.decoder.pending and not self._is_full and not self._has_answers_waiting(core):
             room = inbox.room if self.phase is Phase.OPEN else inf
             self._take(core.receive_data(b"", core.heard_at, DECODED_PER_PASS, room))
@@ -251,6 +246,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
                 closing = self._begin_closing()
                 closing.last = closing.until = None  # the bytes that are read now say how it ends
             self.outbox.resume_reading()
+        return core.decoder.is_inflating
 
     def peer_has_left(self, is_reset: bool) -> None:
         """The stream has ended while reading was paused. (`fairway.server.paused.PausedConnection`)

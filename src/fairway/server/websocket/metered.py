@@ -49,12 +49,13 @@ class MeteredConnection(WebSocketConnection):
         super().data_received(data)
         self._spend(counters.messages_received - before, len(data))
 
-    def go_on_reading(self) -> None:
+    def go_on_reading(self) -> bool:
         """As in the base class, unless the client is held."""
         counters = self._context.counters
         before = counters.messages_received
-        super().go_on_reading()
+        is_inflating = super().go_on_reading()
         self._spend(counters.messages_received - before, 0)
+        return is_inflating
 
     def _spend(self, messages: int, size: int) -> None:
         if self.phase is not Phase.OPEN:
