@@ -8,21 +8,21 @@ browser: ``welcome`` (who you are, the shape of the world), then what the room s
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from typing import Any
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
-from fairway.rooms import AsyncRoomsMixin, Visit
+from fairway.rooms import AsyncRoomsMixin, TooManyRooms, Visit
 
 from chat.ratelimit import RateLimit
-from game.water import Water
+from game.water import MAX_NAME, Water
 from game.world import SHAPE
 from people.identity import person_of_scope
 from people.models import Person
 
 MOST_SEQ = 2**31
+MOST = 1000  # no boat turns faster than at 1; an integer that no float can hold, NaN and infinity are none
 
 
 class GameConsumer(AsyncRoomsMixin, AsyncJsonWebsocketConsumer):
@@ -31,13 +31,18 @@ class GameConsumer(AsyncRoomsMixin, AsyncJsonWebsocketConsumer):
     plays = True
 
     async def connect(self) -> None:
+        room: str = self.scope["url_route"]["kwargs"]["room"]
         self.person = await database_sync_to_async(person_of_scope)(self.scope)
-        if self.person is None:
+        if self.person is None or len(room) > MAX_NAME:
             await self.close()
             return
         # A page sends twenty a second at most. Who sends more is not faster for it.
         self.inputs = RateLimit(burst=20, per_second=25)
-        self.water = await self.enter(Water, f"game.{self.scope['url_route']['kwargs']['room']}")
+        try:
+            self.water = await self.enter(Water, f"game.{room}")
+        except TooManyRooms:
+            await self.close()
+            return
         await self.accept()
         me = str(self.person.pk) if self.plays else None
         await self.send_json({"type": "welcome", "me": me, "world": SHAPE})
@@ -54,7 +59,7 @@ class GameConsumer(AsyncRoomsMixin, AsyncJsonWebsocketConsumer):
                 "turn": int() | float() as turn,
                 "throttle": int() | float() as throttle,
                 "seq": int() as seq,
-            } if math.isfinite(turn) and math.isfinite(throttle) and 0 < seq < MOST_SEQ:
+            } if abs(turn) <= MOST and abs(throttle) <= MOST and 0 < seq < MOST_SEQ:
                 await self.tell_water(turn=turn, throttle=throttle, seq=seq)
 
     async def tell_water(self, **steering: float) -> None:

@@ -10,8 +10,9 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from game.water import MAX_NAME
+
 FIRST_ROOM = "harbour"
-MAX_NAME = 40
 COLOURS = ("amber", "blue", "coral", "green", "grey", "ivory", "red", "silver", "violet", "white")
 BIRDS = ("egret", "gannet", "gull", "heron", "kittiwake", "osprey", "petrel", "plover", "puffin", "tern")
 

@@ -8,9 +8,13 @@ from fairway.rooms import Room
 
 from game.race import GONE_AFTER, Race
 
+MAX_NAME = 40  # characters, of a room
+
 
 class Water(Room):
     step = 1 / 20
+    # A link makes a room: this is as many as one process can sail at once, with time left for other pages.
+    most = 100
     # Somebody who is alone and loads the page again finds everything as it was.
     linger = GONE_AFTER
 

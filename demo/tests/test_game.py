@@ -5,6 +5,7 @@ import json
 import math
 import random
 from typing import Any
+from unittest.mock import patch
 
 from channels.testing import WebsocketCommunicator
 from django.test import SimpleTestCase, TestCase, TransactionTestCase
@@ -256,6 +257,9 @@ class PlayTests(TransactionTestCase):
             {"type": "steer", "turn": 1, "throttle": 1, "seq": -1},
             {"type": "steer", "turn": 1, "throttle": 1, "seq": 2**40},
             {"type": "steer", "turn": math.inf, "throttle": 1, "seq": 1},
+            {"type": "steer", "turn": 1, "throttle": math.nan, "seq": 1},
+            {"type": "steer", "turn": 10**400, "throttle": 1, "seq": 1},
+            {"type": "steer", "turn": 1, "throttle": -(10**400), "seq": 1},
             {"who": "1", "name": "not I", "seq": 1},
         ):
             await socket.send_json_to(content)
@@ -284,6 +288,22 @@ class PlayTests(TransactionTestCase):
         connected, _ = await bare_socket(HARBOUR).connect()
 
         self.assertFalse(connected)
+
+    async def test_a_room_with_an_endless_name_is_not_entered(self) -> None:
+        for path in (f"/ws/game/{'n' * 41}/", f"/ws/game/{'n' * 300}/watch/"):
+            connected, _ = await self.mira.socket(path).connect()
+
+            self.assertFalse(connected)
+
+    async def test_there_are_not_more_rooms_than_a_process_can_sail(self) -> None:
+        with patch.object(Water, "most", 1):
+            mira, _ = await self.enter(self.mira, "/ws/game/one/")
+            connected, _ = await self.tom.socket("/ws/game/two/").connect()
+            tom, _ = await self.enter(self.tom, "/ws/game/one/")
+
+        self.assertFalse(connected)
+        await mira.disconnect()
+        await tom.disconnect()
 
 
 class PageTests(TestCase):

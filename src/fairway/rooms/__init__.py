@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from fairway.rooms.room import Room
-from fairway.rooms.visits import AsyncRoomsMixin, RoomsMixin, SyncVisit, Visit
+from fairway.rooms.visits import AsyncRoomsMixin, RoomsMixin, SyncVisit, TooManyRooms, Visit
 
-__all__ = ["AsyncRoomsMixin", "Room", "RoomsMixin", "SyncVisit", "Visit"]
+__all__ = ["AsyncRoomsMixin", "Room", "RoomsMixin", "SyncVisit", "TooManyRooms", "Visit"]

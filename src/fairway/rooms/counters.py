@@ -8,7 +8,16 @@ from fairway.delivery import CounterSet, register_source
 class RoomCounters(CounterSet):
     """Counters of all rooms of a process."""
 
-    __slots__ = ("dropped_messages", "failed_messages", "failures", "missed_ticks", "running", "ticks", "unpublished")
+    __slots__ = (
+        "dropped_messages",
+        "failed_messages",
+        "failures",
+        "missed_ticks",
+        "refused",
+        "running",
+        "ticks",
+        "unpublished",
+    )
 
     running: int
     """Rooms that run in this process now."""
@@ -21,6 +30,8 @@ class RoomCounters(CounterSet):
     """Messages whose `receive` has raised an exception."""
     dropped_messages: int
     """Messages to rooms that were behind, or had not begun."""
+    refused: int
+    """Visitors of rooms that would have been one too many (`Room.most`)."""
     unpublished: int
     """Times that `publish` or a save reached nobody, because the channel layer's service was away."""
 

@@ -41,6 +41,9 @@ class Room:
     linger: ClassVar[float] = 0.0
     """Seconds for which a room goes on without visitors. They may come back."""
 
+    most: ClassVar[int] = 1000
+    """How many rooms of this class one process is in. More are not begun: `TooManyRooms`."""
+
     save_every: ClassVar[float] = 1.0
     """Seconds between two calls of `save`."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,11 +14,21 @@ from asgiref.sync import async_to_sync
 from fairway.consumers.names import not_a_handler
 from fairway.layers.errors import InvalidChannelLayerError
 from fairway.layers.hub_layer import HubLayer, hub_of
+from fairway.logs import FaultLog
+from fairway.rooms.counters import counters
 from fairway.rooms.host import ENDED, FAILED, Host
 from fairway.rooms.room import Room
+from fairway.rooms.runner import logger
 
 _hosts: WeakKeyDictionary[HubLayer, dict[asyncio.AbstractEventLoop, dict[str, Host]]] = WeakKeyDictionary()
 # Those of each layer and event loop, by the names of their rooms.
+
+
+_faults = FaultLog(logger, per_second=1)
+
+
+class TooManyRooms(Exception):
+    """This process is in as many rooms of a class as it may be: `Room.most`. Close the connection."""
 
 
 class Visit:
@@ -120,12 +132,23 @@ async def _host_of(layer: HubLayer, room: type[Room], name: str) -> Host:
     hosts = loops.setdefault(loop, {})
     found = hosts.get(name)
     if found is None or found.has_ended:
+        _require_place(room, hosts.values())
         host = hosts[name] = Host(room, name, layer)
         host.task.add_done_callback(lambda _: hosts.pop(name) if hosts.get(name) is host else None)
         return host
     if found.room_class is not room:
         raise ValueError(f"{name} is a room of {found.room_class.__name__}, not of {room.__name__}")
     return found
+
+
+def _require_place(room: type[Room], hosts: Iterable[Host]) -> None:
+    # Whoever has many rooms pays for this with each of them, and far more for their ticks.
+    if sum(host.room_class is room for host in hosts) < room.most:
+        return
+    counters.refused += 1
+    text = "%s.most: this process is in %s such rooms already, and a visitor of another one was refused"
+    _faults.report(time.monotonic(), "refused", text, room.__name__, room.most)
+    raise TooManyRooms(f"this process is in {room.most} rooms of {room.__name__} ({room.__name__}.most)")
 
 
 def _remove(host: Host, channel: str) -> None:

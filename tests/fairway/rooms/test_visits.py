@@ -13,7 +13,7 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocket
 from channels.layers import BaseChannelLayer, InMemoryChannelLayer, channel_layers
 from channels.testing import WebsocketCommunicator
 from fairway.layers.errors import InvalidChannelLayerError
-from fairway.rooms import AsyncRoomsMixin, Room, RoomsMixin
+from fairway.rooms import AsyncRoomsMixin, Room, RoomsMixin, TooManyRooms
 from fairway.rooms.counters import counters
 
 DEADLINE = 20.0
@@ -138,6 +138,29 @@ async def test_visitors_are_told_that_a_room_has_failed() -> None:
     assert (await mira.receive_json_from())["said"] == "hello"
     await mira.disconnect()
     await room_has_ended()
+
+
+async def test_visitors_cannot_make_any_number_of_rooms(
+    layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Echo, "most", 1)
+    refused = counters.refused
+
+    class Guest(AsyncRoomsMixin, AsyncJsonWebsocketConsumer):
+        async def connect(self) -> None:
+            try:
+                await self.enter(Echo, self.scope["path"][1:])
+            except TooManyRooms:
+                await self.close()
+            else:
+                await self.accept()
+
+    first, second, other = (WebsocketCommunicator(Guest.as_asgi(), path) for path in ("/one", "/one", "/two"))
+    assert [(await socket.connect())[0] for socket in (first, second, other)] == [True, True, False]
+    assert counters.refused == refused + 1
+    assert "Echo.most: this process is in 1 such rooms already, and a visitor of another one was refused" in caplog.text
+    await first.disconnect()
+    await second.disconnect()
 
 
 async def test_a_name_is_that_of_one_kind_of_room() -> None:
