@@ -29,6 +29,15 @@ from people.models import Person
 MAX_ID = 2**63 - 1  # what the database takes for an integer
 
 
+def is_whole(text: str) -> bool:
+    """JSON can have half a character, which no database stores."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def is_ref(text: str) -> bool:
+    return 0 < len(text) <= REF_MAX_LENGTH and is_whole(text)
+
+
 class ChatConsumer(AsyncGroupsMixin, AsyncJsonWebsocketConsumer):
     groups = [EVERY_PAGE]
     person: Person | None = None
@@ -78,7 +87,7 @@ class ChatConsumer(AsyncGroupsMixin, AsyncJsonWebsocketConsumer):
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         match content:
-            case {"type": "message", "text": str(text), "ref": str(ref)} if 0 < len(ref) <= REF_MAX_LENGTH:
+            case {"type": "message", "text": str(text), "ref": str(ref)} if is_ref(ref) and is_whole(text):
                 await self.say(text.strip(), ref)
             case {"type": "typing"}:
                 if self.typings.allow(time.monotonic()):

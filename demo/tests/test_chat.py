@@ -222,6 +222,8 @@ class ConversationTests(TransactionTestCase):
             ({"type": "message", "text": "x" * (MAX_MESSAGE_LENGTH + 1), "ref": "2"}, "too_long"),
             ({"type": "message", "text": 7, "ref": "3"}, "unknown"),
             ({"type": "message", "text": "x", "ref": "4" * 37}, "unknown"),
+            ({"type": "message", "text": "half of \ud83d", "ref": "5"}, "unknown"),
+            ({"type": "message", "text": "x", "ref": "\udc00"}, "unknown"),
             ([], "unknown"),
         ]
         for content, code in cases:
