@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -34,11 +34,12 @@ from fairway.timing import source
 HISTORY = {"chat.*": {"size": 10, "seconds": 300}}
 
 
-@pytest.fixture
-def layer() -> InMemoryChannelLayer:
+@pytest.fixture(autouse=True)
+def layer() -> Iterator[InMemoryChannelLayer]:
     layer = InMemoryChannelLayer(history=HISTORY, linger=3, expiry=60, group_expiry=1000)
-    channel_layers.set("default", layer)
-    return layer
+    previous = channel_layers.set("default", layer)
+    yield layer
+    channel_layers.set("default", previous)
 
 
 # Layers -------------------------------------------------------------------------------------------------------------
