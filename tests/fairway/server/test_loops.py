@@ -39,7 +39,7 @@ def yields(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize(("share", "given"), [(0.5, 0), (0.9, 3)])
+@pytest.mark.parametrize(("share", "given"), [(0.5, 0), (0.95, 3)])
 def test_only_a_busy_loop_gives_way(
     yields: list[str], monkeypatch: pytest.MonkeyPatch, share: float, given: int
 ) -> None:
