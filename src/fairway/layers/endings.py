@@ -24,6 +24,14 @@ class Endings:
         if call not in calls:
             self._calls[channel] = (*calls, call)
 
+    def remove(self, channel: str, call: Call) -> None:
+        """Do not call this any more. Does nothing if it was not added."""
+        calls = tuple(one for one in self._calls.get(channel, ()) if one != call)
+        if calls:
+            self._calls[channel] = calls
+        else:
+            self._calls.pop(channel, None)
+
     def ended(self, channel: str) -> None:
         """The consumer has ended."""
         for call in self._calls.pop(channel, ()):

@@ -81,6 +81,11 @@ class Host:
             self._empty_since = self.loop.time()
             self._woken.set()
 
+    def remove_soon(self, channel: str) -> None:
+        """The consumer of a visitor has ended, perhaps in another thread."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            self.loop.call_soon_threadsafe(self.remove, channel)
+
     async def send(self, message: Any, hops: int = 0) -> None:
         """Bring a message to the room, in whichever process it runs."""
         first = self._contest.first

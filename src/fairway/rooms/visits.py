@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -50,6 +49,7 @@ class Visit:
     async def leave(self) -> None:
         """Leave the room, and its group."""
         self._host.remove(self._channel)
+        self._host.layer.hub.endings.remove(self._channel, self._host.remove_soon)
         await self._host.layer.group_discard(self._host.name, self._channel)
 
 
@@ -116,7 +116,7 @@ async def enter(consumer: Any, room: type[Room], name: str) -> Visit:
     host = await _host_of(layer, room, name)
     visit = Visit(host, channel)
     host.add(channel, [kind for kind in (FAILED, ENDED) if hasattr(consumer, kind.replace(".", "_"))])
-    hub.endings.add(channel, lambda channel: _remove(host, channel))
+    hub.endings.add(channel, host.remove_soon)
     await layer.group_add(name, channel)
     if consumer._fairway_member is None:  # it has ended meanwhile
         await visit.leave()
@@ -149,9 +149,3 @@ def _require_place(room: type[Room], hosts: Iterable[Host]) -> None:
     text = "%s.most: this process is in %s such rooms already, and a visitor of another one was refused"
     _faults.report(time.monotonic(), "refused", text, room.__name__, room.most)
     raise TooManyRooms(f"this process is in {room.most} rooms of {room.__name__} ({room.__name__}.most)")
-
-
-def _remove(host: Host, channel: str) -> None:
-    """The consumer has ended, perhaps in another thread."""
-    with contextlib.suppress(RuntimeError):  # the loop was closed
-        host.loop.call_soon_threadsafe(host.remove, channel)

@@ -140,6 +140,21 @@ async def test_visitors_are_told_that_a_room_has_failed() -> None:
     await room_has_ended()
 
 
+async def test_who_goes_from_room_to_room_leaves_nothing_behind(layer: InMemoryChannelLayer) -> None:
+    class Wanderer(AsyncRoomsMixin, AsyncJsonWebsocketConsumer):
+        async def receive_json(self, content: Any, **kwargs: Any) -> None:
+            visit = await self.enter(Echo, content)
+            await visit.leave()
+            await self.send_json(len(layer.hub.endings))
+
+    socket = WebsocketCommunicator(Wanderer.as_asgi(), "/")
+    await socket.connect()
+    for name in ("one", "two", "one", "three"):
+        await socket.send_json_to(name)
+        assert await socket.receive_json_from() == 0
+    await socket.disconnect()
+
+
 async def test_visitors_cannot_make_any_number_of_rooms(
     layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
