@@ -19,10 +19,9 @@ from fairway.layers.copying import copied
 from fairway.layers.errors import ChannelFull
 from fairway.layers.hub_layer import HubLayer
 from fairway.rooms.contest import Contest
-from fairway.rooms.counters import counters
 from fairway.rooms.restarts import Restarts
 from fairway.rooms.room import Room
-from fairway.rooms.runner import AWAY, Outcome, Runner, errors
+from fairway.rooms.runner import AWAY, Outcome, Runner, drop, errors
 
 LOOK_EVERY = 2.0
 """Seconds between two readings of the list of candidates, if nothing is heard of a change."""
@@ -88,24 +87,28 @@ class Host:
 
     async def send(self, message: Any, hops: int = 0) -> None:
         """Bring a message to the room, in whichever process it runs."""
+        if self._runner is None and (self.has_ended or hops >= MOST_HOPS):
+            drop(self.name)
+        elif not self._waiting and self._knows_where:
+            await self._pass_on(message, hops)
+        elif len(self._waiting) < MOST_WAITING:
+            self._waiting.append((copied(message), hops))  # behind those that came before it
+        else:
+            drop(self.name)
+
+    @property
+    def _knows_where(self) -> bool:
+        return self._runner is not None or self._contest.first not in (None, self._contest.channel)
+
+    async def _pass_on(self, message: Any, hops: int) -> None:
         first = self._contest.first
         if self._runner is not None:
             self._runner.put(copied(message))
-        elif self.has_ended or hops >= MOST_HOPS:
-            counters.dropped_messages += 1
-        elif first is None or first == self._contest.channel:
-            self._keep(message, hops)
-        else:
+        elif first is not None:
             try:
                 await self.layer.send(first, {"type": MESSAGE, "message": message, "hops": hops + 1})
             except ChannelFull:
-                counters.dropped_messages += 1
-
-    def _keep(self, message: Any, hops: int) -> None:
-        if len(self._waiting) < MOST_WAITING:
-            self._waiting.append((copied(message), hops))
-        else:
-            counters.dropped_messages += 1
+                drop(self.name)
 
     async def forget(self) -> None:
         """The event loop of this host was closed before it could leave: another one does what is left."""
@@ -168,9 +171,10 @@ class Host:
             self._begin()
         elif not may_run and self._runner is not None:
             await self._stop()
-        waiting, self._waiting = self._waiting, deque()
-        for message, hops in waiting:
-            await self.send(message, hops)
+        # Those that cannot be sent, because the layer's service is away, go on waiting.
+        while self._waiting and self._knows_where:
+            await self._pass_on(*self._waiting[0])
+            self._waiting.popleft()
 
     @property
     def _keeps(self) -> bool:

@@ -35,6 +35,13 @@ errors = ErrorLog(logger)
 _faults = FaultLog(logger, per_second=1)
 
 
+def drop(room: str) -> None:
+    """A message for this room finds no place: count and log it."""
+    counters.dropped_messages += 1
+    text = "Room %s has dropped a message: it is behind, or no process runs it"
+    _faults.report(time.monotonic(), "dropped", text, room)
+
+
 class Outcome(Enum):
     """Why a room does not run any more."""
 
@@ -74,9 +81,9 @@ class Runner:
         self.task = self._loop.create_task(self._run())
 
     def put(self, message: Any) -> None:
-        """A message for the room. Beyond `MOST_WAITING`, it is dropped and counted."""
+        """A message for the room. Beyond `MOST_WAITING`, it is dropped, counted and logged."""
         if len(self._messages) >= MOST_WAITING:
-            counters.dropped_messages += 1
+            drop(self._room.name)
             return
         self._messages.append(message)
         self._woken.set()

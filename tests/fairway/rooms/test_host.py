@@ -15,7 +15,8 @@ from fairway.layers.backplane import Unavailable
 from fairway.layers.engine import Engine
 from fairway.layers.layer import BackplaneLayer
 from fairway.layers.memory import MemoryChannelLayer
-from fairway.rooms import Room, host
+from fairway.logs import FaultLog
+from fairway.rooms import Room, host, runner
 from fairway.rooms.counters import counters
 from fairway.rooms.host import ENDED, FAILED, Host
 from fairway.testing.in_process import InProcessBackplane
@@ -252,7 +253,10 @@ async def test_an_outage_for_all_stops_the_room_and_it_goes_on_afterwards(site: 
     assert Tally.living[0].saved["count"] > 5
 
 
-async def test_messages_wait_for_somebody_who_runs_the_room(site: Site) -> None:
+async def test_messages_wait_for_somebody_who_runs_the_room(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runner, "_faults", FaultLog(runner.logger, per_second=1))
     one = site.host()
     dropped = counters.dropped_messages
     for number in range(host.MOST_WAITING + 3):
@@ -260,6 +264,31 @@ async def test_messages_wait_for_somebody_who_runs_the_room(site: Site) -> None:
     await until(lambda: messages(one) == host.MOST_WAITING)
     assert Tally.living[0].heard == list(range(host.MOST_WAITING))
     assert counters.dropped_messages - dropped == 3
+    assert caplog.text.count("Room room has dropped a message: it is behind, or no process runs it") == 1
+
+
+async def test_messages_that_waited_come_first_and_an_outage_loses_none(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = site.host()
+    await until(lambda: runs(one))
+    two = site.host()
+    for number in range(3):
+        await two.send(number)
+    send, tries = two.layer.send, 0
+
+    async def send_slowly(channel: str, message: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            raise Unavailable("cut")
+        if tries == 1:
+            await two.send(3)  # the consumer goes on while those before it are on their way
+        await send(channel, message)
+
+    monkeypatch.setattr(two.layer, "send", send_slowly)
+    await until(lambda: messages(one) == 4)
+    assert Tally.living[0].heard == [0, 1, 2, 3]
 
 
 async def test_a_message_is_not_passed_on_for_ever(site: Site) -> None:
