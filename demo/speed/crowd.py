@@ -45,6 +45,7 @@ class Visitor(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
+        self.crowd.connected.add(self)
         transport.write(request())
 
     def data_received(self, data: bytes) -> None:
@@ -57,6 +58,7 @@ class Visitor(asyncio.Protocol):
         self.crowd.arrived += data.count(b"{")
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.crowd.connected.discard(self)
         self.crowd.visitors.discard(self)
 
     def leave(self) -> None:
@@ -81,6 +83,7 @@ class Crowd:
     """The visitors of this process. `arrived` counts the messages that they have received."""
 
     def __init__(self) -> None:
+        self.connected: set[Visitor] = set()  # whether they were let in or not
         self.visitors: set[Visitor] = set()
         self.arrived = 0
         self._task: asyncio.Task[None] | None = None
@@ -112,7 +115,7 @@ class Crowd:
                 await tell({"type": "crowd", "visitors": len(self.visitors), "deliveries": rate, "left": end - now})
                 before, at = arrived, now
         finally:
-            for visitor in list(self.visitors):
+            for visitor in list(self.connected):
                 visitor.leave()
             await tell({"type": "crowd", "visitors": 0, "deliveries": 0, "left": 0})
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
 from unittest.mock import patch
 
-from django.test import TransactionTestCase, override_settings
+from django.test import SimpleTestCase, TransactionTestCase, override_settings
 
 from speed.consumers import crowds_of, pulses
-from speed.crowd import is_ticket, ticket
+from speed.crowd import Crowd, is_ticket, ticket
 from tests.sockets import Visitor, bare_socket, receive_type
 
 PATH = "/ws/speed/"
@@ -76,3 +78,25 @@ class PanelTests(TransactionTestCase):
 
         self.assertFalse(is_ticket(old))
         self.assertTrue(is_ticket(ticket()))
+
+
+class CrowdTests(SimpleTestCase):
+    async def test_visitors_that_were_never_let_in_leave_with_the_others(self) -> None:
+        left = asyncio.Semaphore(0)
+
+        async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            left.release()
+            writer.close()
+
+        async def tell(content: dict[str, Any]) -> None:
+            pass
+
+        crowd = Crowd()
+        server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+        with patch("speed.crowd.SECONDS", 0.2):
+            crowd.come(3, *server.sockets[0].getsockname(), False, tell)
+            async with asyncio.timeout(10):
+                for _ in range(3):
+                    await left.acquire()
+        server.close()
