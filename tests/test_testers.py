@@ -58,6 +58,9 @@ def test_what_is_found_elsewhere_is_reported_here(tmp_path: Path):
 
     assert status == pytest.ExitCode.TESTS_FAILED
     assert "1 failed, 3 passed, 1 skipped, 1 warning, 1 error in" in printed
+    # What fails is named when it does.
+    assert printed.index("FAILED test_first.py::test_bad (call)") < printed.index("= FAILURES =")
+    assert "FAILED test_third.py::test_it (teardown)" in printed
     for words in ("assert 1 == 2", "words of it", "UserWarning: take care", "why", "ValueError: at its end"):
         assert words in printed
     assert re.search(r"^ERROR \S*test_third.py::test_it - ValueError: at its end$", printed, re.MULTILINE)

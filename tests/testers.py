@@ -158,11 +158,19 @@ class Crew:
             else:
                 report = config.hook.pytest_report_from_serializable(config=config, data=data)
                 config.hook.pytest_runtest_logreport(report=report)
+                if report.failed:
+                    self.name_failure(report)
         config.hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         if self.session.shouldfail:
             raise self.session.Failed(self.session.shouldfail)
         if self.session.shouldstop:
             raise self.session.Interrupted(self.session.shouldstop)
+
+    def name_failure(self, report: pytest.TestReport) -> None:
+        """Name it now: what is wrong with it is printed when all are done, minutes later."""
+        if (reporter := self.session.config.pluginmanager.get_plugin("terminalreporter")) and reporter.verbosity < 1:
+            reporter.ensure_newline()
+            reporter.write_line(f"{report.outcome.upper()} {report.nodeid} ({report.when})", red=True)
 
     def part_with(self, tester: Tester) -> None:
         """It has ended. If not of its own accord, the test that it was at has failed, and others do the rest."""
