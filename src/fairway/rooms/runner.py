@@ -111,7 +111,10 @@ class Runner:
             while True:
                 try:
                     return await self._run_once()
-                except Exception as error:
+                except (Exception, asyncio.CancelledError) as error:
+                    if isinstance(error, asyncio.CancelledError) and self.task.cancelling():
+                        raise
+                    # Not cancelled by `stop`: the room has waited for a task that somebody has cancelled.
                     if not await self._has_failed(error):
                         return Outcome.ENDED
                     self._room = type(self._room)(self._room.name, self._room.layer)
@@ -189,7 +192,7 @@ class Runner:
 
     # Failing --------------------------------------------------------------------------------------------------
 
-    async def _has_failed(self, error: Exception) -> bool:
+    async def _has_failed(self, error: BaseException) -> bool:
         """Log, count and tell it. Returns whether the room begins again, after a pause."""
         counters.failures += 1
         pause = self._restarts.failed(self._loop.time())

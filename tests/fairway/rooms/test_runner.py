@@ -238,3 +238,22 @@ def test_a_room_that_does_not_finish_is_cancelled(caplog: pytest.LogCaptureFixtu
 
     in_site(Stuck, work)
     assert "Room room did not finish within 2 s: it is cancelled" in caplog.text
+
+
+class Waiting(Counting):
+    """Waits for a task that is cancelled."""
+
+    async def tick(self, seconds: float) -> None:
+        await super().tick(seconds)
+        task = asyncio.create_task(asyncio.sleep(60))
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await task
+
+
+def test_a_cancelled_task_that_a_room_waits_for_is_an_error_of_the_room(caplog: pytest.LogCaptureFixture) -> None:
+    async def work(site: Site) -> None:
+        await asyncio.sleep(1)
+        assert not site.runner.task.done()
+
+    assert in_site(Waiting, work).counted("failures") == 2  # the pause after the second one lasts a second
+    assert "Room room has failed, and begins again in 0.5 s\nTraceback" in caplog.text
