@@ -241,6 +241,10 @@ def test_addresses_become_links_and_nothing_else_does(server: DemoServer, people
         "See (https://example.org/a?b=1#c), 或者http://example.net。 javascript:alert(1) https://"
     )
 
+    say(page, "Not https://example.org@example.net/ and http://example.org/\u202egpj.exe beyond what can be seen")
+
+    expect(links).to_have_text(["http://example.org/"])
+
 
 def test_what_one_person_says_stands_together_on_every_page(server: DemoServer, people: Open) -> None:
     mira, tom = enter(people(server, "Mira G."), "harbour"), enter(people(server, "Tom G."), "harbour")

@@ -2,7 +2,8 @@
 
 import { element } from "./elements.js";
 
-const ADDRESS = /https?:\/\/[^\s<>"'“”‘’「」『』《》]+/gi;
+// No invisible characters: some turn the direction of what follows, and so make another address of it for a reader.
+const ADDRESS = /https?:\/\/[^\s\p{Cc}\p{Cf}<>"'“”‘’「」『』《》]+/giu;
 // What closes a sentence, or a bracket around the address, is not part of it.
 const TRAILING = /[.,;:!?)\]}，。；：！？）】、…]+$/u;
 
@@ -20,9 +21,11 @@ export function linked(text) {
   return pieces.filter((piece) => piece !== "");
 }
 
+// In "https://example.org@other.example" the site is the other one, which few people see.
 function isWeb(address) {
   try {
-    return ["http:", "https:"].includes(new URL(address).protocol);
+    const { protocol, username, password } = new URL(address);
+    return ["http:", "https:"].includes(protocol) && !username && !password;
   } catch {
     return false;
   }
