@@ -97,7 +97,7 @@ def test_the_keyboard_alone_is_enough(server: DemoServer, people: Open) -> None:
     expect(page.get_by_label("Room name")).to_be_focused()
     page.go_back()
     expect(page.locator("[data-people] li")).to_have_count(1)
-    page.get_by_text("New room", exact=True).focus()
+    page.locator(".new-room summary").focus()
     page.keyboard.press("Tab")
     expect(page.get_by_role("log", name="Messages")).to_be_focused()
     page.keyboard.press("Tab")
