@@ -25,13 +25,9 @@ from chat.news import EVERY_PAGE, group_of_person, group_of_room, room_as_json
 from chat.ratelimit import RateLimit
 from people.identity import person_of_scope
 from people.models import Person
+from people.texts import is_whole
 
 MAX_ID = 2**63 - 1  # what the database takes for an integer
-
-
-def is_whole(text: str) -> bool:
-    """JSON can have half a character, which no database stores."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def is_ref(text: str) -> bool:

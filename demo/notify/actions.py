@@ -12,6 +12,7 @@ from chat.ratelimit import RateLimit
 from notify.models import MAX_TEXT_LENGTH, Notification
 from notify.sending import group_of, send_notification, tell
 from people.models import Person
+from people.texts import is_whole
 
 
 def send_limit() -> RateLimit:
@@ -21,7 +22,7 @@ def send_limit() -> RateLimit:
 def perform(person: Person, content: Any, sends: RateLimit) -> dict[str, Any] | None:
     """Do it. What is returned is for the page that asked; everything else reaches all pages through the layer."""
     match content:
-        case {"type": "send", "to": int() | None as to, "text": str(text)}:
+        case {"type": "send", "to": int() | None as to, "text": str(text)} if is_whole(text):
             return send_note(person, to, text.strip(), sends)
         case {"type": "read", "id": int(pk)}:
             return mark_read(person, Notification.objects.unread_by(person).filter(pk=pk))

@@ -47,7 +47,7 @@ def act(request: HttpRequest) -> HttpResponse:
     """What a page does when its connection goes one way only: JSON in, and what the page is to be told out."""
     try:
         content = json.loads(request.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     person = person_of_request(request)
     return JsonResponse(perform(person, content, sends_of(person.pk)) or {"type": "done"})

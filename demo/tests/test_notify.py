@@ -147,6 +147,7 @@ class DeliveryTests(TransactionTestCase):
             ({"type": "send", "to": None, "text": "x" * (MAX_TEXT_LENGTH + 1)}, "too_long"),
             ({"type": "send", "to": 10**30, "text": "x"}, "gone"),
             ({"type": "dance"}, "unknown"),
+            ({"type": "send", "to": None, "text": "half of \ud83d"}, "unknown"),
         ]:
             await socket.send_json_to(content)
             self.assertEqual((await receive_type(socket, "notice"))["code"], code)
@@ -380,7 +381,8 @@ class ActionTests(TransactionTestCase):
         for _ in range(5):
             answer = self.act({"type": "send", "to": None, "text": "x"})
         self.assertEqual(answer, {"type": "notice", "code": "too_fast"})
-        self.assertEqual(self.act("[" * 10), {"type": "notice", "code": "unknown"})
+        for text in ("[" * 10, "[" * 100_000):
+            self.assertEqual(self.act(text), {"type": "notice", "code": "unknown"})
         self.assertEqual(self.act([1]), {"type": "notice", "code": "unknown"})
 
     def test_another_site_cannot_act_for_a_visitor(self) -> None:
