@@ -97,7 +97,6 @@ TRACKS = of(
     ("it is level with the last message of the last page", "track.end = top if is_level else None", "track.end = None"),
     ("what comes in the middle of a page is read afterwards", "self.is_behind = self.is_short_of_goal(position)", "self.is_behind = False"),
     ("it is behind until a page was delivered", "track.is_behind = bool(messages) or not is_level", "track.is_behind = not is_level"),
-    ("where nothing is left, the position moves on", "        elif not messages:\n            track.position = end\n", ""),
     ("a ring that does not reach back is not asked", "track.reaches <= since.offset <= own.offset", "since.offset <= own.offset"),
     ("a position beyond the newest is not recovered", "track.reaches <= since.offset <= own.offset", "track.reaches <= since.offset"),
     ("a position of another epoch is not recovered", "since.epoch == own.epoch and track.reaches", "track.reaches"),

@@ -50,6 +50,17 @@ def test_a_position_of_another_epoch_is_answered_with_all_there_is() -> None:
     assert (data_of(page), page.is_complete) == (["x"], False)
 
 
+def test_a_time_before_the_first_message_of_all_is_complete() -> None:
+    histories = new()
+    assert histories.read("s", 5.0, 9, 0) == Page([], Position("abc1", 0), True)
+    append(histories, "x", Keep(1, 60))
+    page = histories.read("s", 5.0, 9, 0)
+    assert (data_of(page), page.is_complete) == (["x"], True)
+    append(histories, "y", Keep(1, 60))
+    page = histories.read("s", 5.0, 9, 0)
+    assert (data_of(page), page.is_complete) == (["y"], False)
+
+
 def test_an_epoch_outlives_its_messages() -> None:
     histories = new()
     top = append(histories, "x", Keep(10, 5), now=0)
@@ -65,7 +76,7 @@ def test_a_key_is_remembered_for_five_minutes() -> None:
     first = append(histories, "x", now=0, key="k")
 
     assert append(histories, "y", now=KEY_LIFE - 1, key="k") == first
-    assert append(histories, "y", now=KEY_LIFE - 1, key="k", subject="another").offset == 1
+    assert append(histories, "y", now=KEY_LIFE - 1, key="k", subject="another") == Position("abc2", 1)
     assert append(histories, "z", now=KEY_LIFE, key="k").offset == 2
 
 

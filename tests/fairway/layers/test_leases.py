@@ -52,6 +52,16 @@ def test_one_that_has_departed_is_named_to_one_caller_and_again_if_it_was_not_sw
     assert leases.departed(15.0, swept_within=10) == [Departed("b", 1)]
 
 
+def test_sweeping_removes_the_entries_under_all_subjects() -> None:
+    leases = leases_of("a")
+    for subject in ("room", "hall"):
+        leases.enter("a", 1, subject, {"1": b"x", NOTE: b"1"})
+    leases.sweep("a", 1, now=5.0)
+
+    assert (len(leases), leases.size) == (0, 0)
+    assert leases.present("room", 0.0) == leases.present("hall", 0.0) == []
+
+
 def test_few_are_named_at_once() -> None:
     leases = leases_of(*map(str, range(25)))
 

@@ -65,6 +65,18 @@ def test_the_first_message_begins_a_new_track() -> None:
 
     assert tracks.is_level(S)
     assert tracks.position(S) == at(7)
+    assert data_of(tracks.missed(S, at(6))) == (["e7"], True)
+    tracks.fill(S, [message(6), message(7)], [10] * 2, at(7))
+    assert data_of(tracks.missed(S, at(5))) == (["e6", "e7"], True)
+
+
+def test_a_message_that_cannot_be_read_is_passed_by() -> None:
+    tracks = tracks_at(4)
+    assert tracks.arrived(S, at(5), 4) is Step.DELIVER
+    tracks.skipped(S, at(5))
+
+    assert tracks.position(S) == at(5)
+    assert arrive(tracks, 5, 6) == [Step.DROP, Step.DELIVER]
 
 
 def test_after_a_hole_everything_waits_for_the_service() -> None:
@@ -196,6 +208,7 @@ def test_a_member_that_comes_back_is_served_from_the_ring() -> None:
     assert data_of(tracks.missed(S, at(7))) == ([], True)
     assert tracks.missed(S, at(3)) is None
     assert tracks.missed(S, at(6, "f")) is None
+    assert tracks.missed(S, at(8)) is None
     assert tracks.missed(S, None) is None
 
 
