@@ -171,9 +171,15 @@ class Host:
             self._begin()
         elif not may_run and self._runner is not None:
             await self._stop()
-        # Those that cannot be sent, because the layer's service is away, go on waiting.
         while self._waiting and self._knows_where:
-            await self._pass_on(*self._waiting[0])
+            try:
+                await self._pass_on(*self._waiting[0])
+            except (Unavailable, OSError):
+                return  # it goes on waiting, and so do those behind it
+            except Exception:
+                self._waiting.popleft()
+                drop(self.name)
+                raise
             self._waiting.popleft()
 
     @property
@@ -218,6 +224,8 @@ class Host:
     async def _leave(self, is_left: bool) -> None:
         """`is_left`: nobody is there. Otherwise the process stops, and visitors may be back soon, elsewhere."""
         ran = await self._stop()
+        for _ in self._waiting:
+            drop(self.name)
         with contextlib.suppress(TimeoutError, *AWAY):
             async with asyncio.timeout(FAREWELL):
                 # In this order: whoever takes over has what was saved last.

@@ -291,6 +291,27 @@ async def test_messages_that_waited_come_first_and_an_outage_loses_none(
     assert Tally.living[0].heard == [0, 1, 2, 3]
 
 
+async def test_a_message_that_no_layer_carries_holds_up_no_other(site: Site) -> None:
+    one = site.host()
+    await until(lambda: runs(one))
+    dropped = counters.dropped_messages
+    two = site.host()
+    await two.send(object())
+    await two.send("behind")
+    await until(lambda: messages(one) == 1)
+    assert Tally.living[0].heard == ["behind"]
+    assert counters.dropped_messages - dropped == 1
+
+
+async def test_messages_to_a_room_that_nobody_ran_are_counted_in_the_end(site: Site) -> None:
+    dropped = counters.dropped_messages
+    one = site.host()
+    await one.send("too early")
+    one.remove("visitor")
+    await asyncio.wait([one.task])
+    assert messages(one) + counters.dropped_messages - dropped == 1
+
+
 async def test_a_message_is_not_passed_on_for_ever(site: Site) -> None:
     one = site.host()
     await until(lambda: runs(one))
