@@ -111,6 +111,16 @@ def test_what_could_not_be_stored_is_stored_again_in_full() -> None:
     assert (own.store("room").left, own.groups) == (["1"], [])
 
 
+def test_a_store_that_may_have_lost_something_is_told_everything_again() -> None:
+    own = OwnEntries(linger=3)
+    own.track("room", "c1", MIRA, now=0)
+    own.take("room")
+    assert own.store("room").entries == {}
+    own.store_again()
+
+    assert (own.store("room").entries, own.store("room").entries) == ({"0": MIRA}, {})
+
+
 def test_what_could_not_be_told_is_told_as_a_whole() -> None:
     own = OwnEntries(linger=3)
     own.track("room", "c1", MIRA, now=0)
@@ -229,6 +239,11 @@ def test_different_data_is_news_and_the_same_data_is_not() -> None:
     seen.take()
     seen.apply("a", 1, Difference(1, 2, {"z": MIRA}, ()))
     assert seen.take() == News({}, {}, {})
+    seen.apply("a", 1, Difference(1, 2, {"z": MIRA}, ()))
+    seen.own("z", MIRA)
+    seen.take()
+    seen.own("z", MIRA)
+    assert not seen.has_news
     seen.apply("a", 1, Difference(2, 3, {"z": Entry("+mira", "phone")}, ()))
     assert seen.take() == News({}, {"+mira": [MIRA.data, "phone"]}, {})
 
@@ -288,6 +303,28 @@ def test_what_is_heard_while_the_store_is_read_is_newer() -> None:
     seen.read([Reading("a", 1, 1, {"y": TOM})], is_complete=True)
 
     assert seen.people() == {"+mira": [MIRA.data], "+tom": [TOM.data]}
+
+
+def test_whoever_is_heard_of_while_the_store_is_read_is_there() -> None:
+    seen = view()
+    seen.apply("a", 1, whole(1, x=MIRA))
+    seen.begin_reading()
+    seen.apply("a", 1, Difference(1, 2, {"y": TOM}, ()))
+    seen.read([], is_complete=True)
+    assert len(seen) == 2
+
+    seen.begin_reading()
+    seen.read([], is_complete=True)
+    assert len(seen) == 0
+
+
+def test_an_entry_may_become_another_persons() -> None:
+    seen = view()
+    seen.apply("a", 1, whole(1, x=MIRA))
+    seen.take()
+    seen.apply("a", 1, Difference(1, 2, {"x": TOM}, ()))
+
+    assert seen.take() == News({"+tom": [TOM.data]}, {}, {"+mira": [MIRA.data]})
 
 
 def test_whoever_is_missing_in_the_store_has_gone_unless_others_may_still_be_coming_back() -> None:
