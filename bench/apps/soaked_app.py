@@ -135,7 +135,9 @@ class Present(Echo):
 
 class Left(Echo):
     async def receive(self, text_data):
-        kinds = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks())
+        # Consumers are counted by the server (`running`): whoever looks at all workers leaves some here meanwhile.
+        names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
+        kinds = sorted(name for name in names if name != "ConsumerLoop.__call__")
         found = {"pid": os.getpid(), "tasks": len(kinds), "threads": threading.active_count(), "kinds": kinds}
         await self.send(json.dumps(found))
 
