@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
 from channels.testing import WebsocketCommunicator
 from django.test import SimpleTestCase, TestCase, TransactionTestCase
 
@@ -178,6 +180,8 @@ class RaceTests(SimpleTestCase):
 
 class PlayTests(TransactionTestCase):
     def setUp(self) -> None:
+        # Seats wait for their people, also for those of the test before.
+        async_to_sync(get_channel_layer().flush)()
         self.mira = Visitor("Mira")
         self.tom = Visitor("Tom")
 
