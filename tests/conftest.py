@@ -10,6 +10,8 @@ from typing import Any
 
 import hypothesis
 import pytest
+from asgiref.sync import SyncToAsync
+from django.db import connections
 
 from tests.services.postgres import postgres  # noqa: F401  # the fixture
 from tests.services.redis import redis  # noqa: F401  # the fixture
@@ -66,10 +68,14 @@ _thawed = _Thawed()
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown() -> None:
+def pytest_runtest_teardown(item: pytest.Item) -> None:
     if _thawed.is_thawed:
         _thawed.is_thawed = False
         gc.freeze()
+    if item.get_closest_marker("django_db"):
+        # What consumers do in the thread for synchronous code opens a connection there, which stays. A consumer of a
+        # later test would look at it, and only tests with this marker may.
+        SyncToAsync.single_thread_executor.submit(connections.close_all).result()
 
 
 class Hops:
