@@ -21,7 +21,7 @@ export function linked(text) {
   return pieces.filter((piece) => piece !== "");
 }
 
-// In "https://example.org@other.example" the site is the other one, which few people see.
+// In "example.org@other.example" the site is the other one, which few people see.
 function isWeb(address) {
   try {
     const { protocol, username, password } = new URL(address);
