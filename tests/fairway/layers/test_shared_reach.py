@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from fairway.layers.errors import InvalidChannelLayerError
 from fairway.layers.layer import BackplaneLayer
 from fairway.layers.presence_codec import MOST_DATA
 from fairway.testing.in_process import InProcessBackplane
+from fairway.timing import source
 
 DEADLINE = 20.0
 LEASE = 0.25
@@ -258,11 +258,11 @@ async def test_a_service_that_stood_still_takes_nobody_for_dead(site: Site) -> N
     await mira.sees("mira", "tom")
     leases = site.engine.leases
     reaches = [layer.presence.reach for layer in (one, two)]
-    await until(lambda: all(time.monotonic() > reach._registrar._lease.judges_from for reach in reaches))
+    await until(lambda: all(source.monotonic() > reach._registrar._lease.judges_from for reach in reaches))
     for lease in leases._leases.values():
         lease.until = 0.0
 
-    await until(lambda: [found.term for found in leases.present("h.room", time.monotonic())] == [2, 2])
+    await until(lambda: [found.term for found in leases.present("h.room", source.monotonic())] == [2, 2])
     await Page(two, "ann").enter()
     await mira.sees("mira", "tom", "ann")
     assert mira.events == [("joined", "tom"), ("joined", "ann")]
