@@ -25,15 +25,18 @@ def on(stream: str, payload: object) -> dict[str, object]:
 
 
 @contextmanager
-def streams(server: Server, path: str = "/streams/") -> Iterator[Socket]:
-    """A socket of which the synchronous consumer, too, has accepted its stream."""
-    with server.connect(path) as socket:
+def streams(server: Server, room: str, path: str = "/streams/") -> Iterator[Socket]:
+    """A socket of which the synchronous consumer, too, has accepted its stream.
+
+    Each test has a room of its own: those of the test before it may leave theirs while it begins.
+    """
+    with server.connect(f"{path}?{room}") as socket:
         assert socket.receive() == on("echo", "ready")
         yield socket
 
 
 def test_one_socket_carries_several_streams(server: Server):
-    with streams(server) as ann, streams(server) as ben:
+    with streams(server, "lobby") as ann, streams(server, "lobby") as ben:
         for socket in (ann, ben):
             socket.send(on("echo", "here"))
             assert socket.receive() == on("echo", {"echo": "here"})
@@ -45,10 +48,10 @@ def test_one_socket_carries_several_streams(server: Server):
 
 
 def test_every_consumer_hears_of_the_end(server: Server):
-    with streams(server) as ann:
+    with streams(server, "hall") as ann:
         ann.send(on("room", {"text": "first"}))
         assert ann.receive() == on("room", {"text": "first"})
-        with streams(server) as ben:
+        with streams(server, "hall") as ben:
             ben.send(on("room", {"text": "second"}))
             assert ben.receive() == ann.receive() == on("room", {"text": "second"})
 
@@ -68,7 +71,7 @@ def test_the_last_stream_that_closes_closes_the_socket(server: Server):
 def test_a_message_for_no_stream_is_an_error(make_layered: MakeProject):
     """The error of the demultiplexer arrives at the server, although it cancels the consumer that raised it."""
     with make_layered("streams").running(*SERVE) as process:
-        with streams(Server(process)) as socket:
+        with streams(Server(process), "lobby") as socket:
             socket.send(on("unheard-of", "lost"))
             with pytest.raises(ConnectionClosed) as closed:
                 socket.receive()
@@ -79,7 +82,7 @@ def test_a_message_for_no_stream_is_an_error(make_layered: MakeProject):
 
 def test_instances_serve_a_socket_as_the_package_describes_it(server: Server):
     """One socket only: whoever shares instances between connections, as nobody does any more, mixes them up."""
-    with streams(server, "/instances/") as socket:
+    with streams(server, "lobby", "/instances/") as socket:
         socket.send(on("echo", "here"))
         assert socket.receive() == on("echo", {"echo": "here"})
         socket.send(on("room", {"text": "and there"}))

@@ -25,16 +25,20 @@ class Echo(JsonWebsocketConsumer):
 
 
 class Room(AsyncJsonWebsocketConsumer):
-    groups = ["room"]
+    async def connect(self):
+        self.name = self.scope["query_string"].decode()
+        await self.channel_layer.group_add(self.name, self.channel_name)
+        await self.accept()
 
     async def receive_json(self, content):
-        await self.channel_layer.group_send("room", {"type": "room.message", "text": content["text"]})
+        await self.channel_layer.group_send(self.name, {"type": "room.message", "text": content["text"]})
 
     async def room_message(self, event):
         await self.send_json({"text": event["text"]})
 
     async def disconnect(self, code):
-        await self.channel_layer.group_send("room", {"type": "room.message", "text": "somebody has left"})
+        await self.channel_layer.group_discard(self.name, self.channel_name)
+        await self.channel_layer.group_send(self.name, {"type": "room.message", "text": "somebody has left"})
 
 
 class Once(AsyncJsonWebsocketConsumer):
