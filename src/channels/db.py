@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
-from asgiref.sync import SyncToAsync, sync_to_async
+from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
 from django.db import close_old_connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
@@ -31,6 +31,17 @@ _django_close_old_connections = close_old_connections
 
 class DatabaseSyncToAsync(SyncToAsync[_P, _R]):
     """`sync_to_async` for code that uses the database. Old connections are closed before and after each call."""
+
+    async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        # If this is cancelled while its thread returns from `async_to_sync`, asgiref takes that thread over into this
+        # context, as the one for synchronous code. It takes no more, so all later calls would fail: those of a
+        # consumer's disconnect.
+        thread = getattr(AsyncToSync.executors, "current", None)
+        try:
+            return await super().__call__(*args, **kwargs)
+        except asyncio.CancelledError:
+            AsyncToSync.executors.current = thread
+            raise
 
     def thread_handler(self, loop: Any, *args: Any, **kwargs: Any) -> Any:
         _close_old_connections()

@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 import pytest
+from asgiref.sync import AsyncToSync, async_to_sync
 
 from channels import consumer as module
 from channels.consumer import AsyncConsumer, StopConsumer, SyncConsumer, get_handler_name
@@ -374,6 +375,54 @@ async def test_a_cancelled_consumer_still_handles_its_disconnect(busy: bool):
         {"type": "websocket.disconnect", "code": 1006, "reason": ""},
         {"type": "done"},
     ]
+
+
+class SendsInThread(SyncConsumer):
+    """Waits for the client in a thread, and uses a thread again when it leaves."""
+
+    def __init__(self) -> None:
+        self.codes: list[int] = []
+
+    def websocket_connect(self, message):
+        self.send({"type": "websocket.accept"})
+
+    def websocket_disconnect(self, message):
+        self.codes.append(message["code"])
+
+
+class CallsThread(AsyncConsumer):
+    """The same in functions that it calls."""
+
+    def __init__(self) -> None:
+        self.codes: list[int] = []
+
+    async def websocket_connect(self, message):
+        await database_sync_to_async(async_to_sync(self.send))({"type": "websocket.accept"})
+
+    async def websocket_disconnect(self, message):
+        await database_sync_to_async(self.codes.append)(message["code"])
+
+
+@pytest.mark.parametrize("kind", [SendsInThread, CallsThread])
+async def test_a_consumer_that_is_cancelled_while_a_thread_waits_for_it_still_has_threads(kind: type[Any], caplog):
+    consumer, busy, sent = kind(), threading.Event(), asyncio.Event()
+    messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def send(message: dict[str, Any]) -> None:
+        # When the consumer hears of it, this has ended, and the thread does not know it yet.
+        asyncio.get_running_loop().run_in_executor(AsyncToSync.executors.current, busy.wait)
+        task.cancel()
+        sent.set()
+
+    task = asyncio.ensure_future(consumer({"type": "websocket"}, messages.get, send))
+    messages.put_nowait({"type": "websocket.connect"})
+    await sent.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    busy.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (consumer.codes, caplog.messages) == ([1006], [])
 
 
 async def test_who_cancels_a_consumer_that_has_failed_sees_the_error():
