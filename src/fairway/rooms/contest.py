@@ -62,6 +62,13 @@ class Contest:
             )
         return False
 
+    def meet(self, other: str) -> bool:
+        """This candidate has written. Returns whether it is new, compared with the list as it was last read."""
+        is_new = other not in self.others
+        if is_new:
+            self.others = {*self.others, other}
+        return is_new
+
     def is_sure(self) -> bool:
         """Whether others are sure to see that this process is there, and have seen it since it drew its number."""
         standing = self._layer.presence.standing()

@@ -106,7 +106,8 @@ class Host:
             self._runner.put(copied(message))
         elif first is not None:
             try:
-                await self.layer.send(first, {"type": MESSAGE, "message": message, "hops": hops + 1})
+                whole = {"type": MESSAGE, "from": self._contest.channel, "message": message, "hops": hops + 1}
+                await self.layer.send(first, whole)
             except ChannelFull:
                 drop(self.name)
 
@@ -164,13 +165,14 @@ class Host:
     async def _look(self) -> None:
         known = self._contest.others
         may_run = await self._contest.look()
-        if self._runner is not None and any(name not in known for name in self._contest.others):
-            self._runner.save_soon()  # whoever has just come knows nothing
         if may_run and self._runner is None:
             await self._recall()
             self._begin()
+            known = ()  # of what this process saves
         elif not may_run and self._runner is not None:
             await self._stop()
+        if self._runner is not None and any(name not in known for name in self._contest.others):
+            self._runner.save_soon()  # whoever has just come knows nothing
         while self._waiting and self._knows_where:
             try:
                 await self._pass_on(*self._waiting[0])
@@ -271,8 +273,11 @@ class Host:
 
     async def _hear(self, message: Message) -> None:
         match message:
-            case {"type": "room.message", "message": content, "hops": int() as hops}:
+            case {"type": "room.message", "from": str() as sender, "message": content, "hops": int() as hops}:
                 await self.send(content, hops)
+                # All visitors see at once what the message changes. The list says only later who it came from.
+                if self._contest.meet(sender) and self._runner is not None:
+                    self._runner.save_soon()
             case {"from": str() as sender} if sender == self._contest.channel:
                 pass
             case {"type": "room.saved", "saved": saved}:

@@ -224,6 +224,36 @@ async def test_whoever_comes_knows_soon_what_was_saved(site: Site) -> None:
     assert one._restarts.saved == two._restarts.saved
 
 
+async def test_whoever_writes_knows_what_was_saved_before_the_list_is_read_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "GATHER", 3600)
+    monkeypatch.setattr(host, "LOOK_EVERY", 3600)
+    one = site.host(Careless)
+    await until(lambda: runs(one))
+    two = site.host(Careless)
+    for text in ("first", "second"):
+        await two.send(text)
+    await until(lambda: two._restarts.saved is not None)
+    assert two._restarts.saved["heard"][0] == "first"
+    # It is saved for each process once, and not for each message.
+    await until(lambda: messages(one) == 2)
+    saved = two._restarts.saved
+    await two.send("third")
+    await until(lambda: messages(one) == 3)
+    count = Tally.living[0].count
+    await until(lambda: Tally.living[0].count > count + 2)
+    assert one._restarts.saved == two._restarts.saved == saved
+
+
+async def test_whoever_was_there_before_the_room_began_knows_soon_what_was_saved(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "LOOK_EVERY", 3600)
+    hosts = [site.host(Careless) for _ in range(2)]
+    await until(lambda: all(one._restarts.saved is not None for one in hosts))
+
+
 async def test_who_is_cut_off_stops_before_another_one_begins(site: Site) -> None:
     one = site.host()
     await until(lambda: runs(one))
@@ -388,7 +418,8 @@ async def test_a_host_survives_an_error_of_the_layer(site: Site, caplog: pytest.
 
     two.layer.send = failing  # type: ignore[method-assign]
     for number in range(2):
-        await one.layer.send(two._contest.channel, {"type": "room.message", "message": number, "hops": 1})
+        message = {"type": "room.message", "from": one._contest.channel, "message": number, "hops": 1}
+        await one.layer.send(two._contest.channel, message)
     await until(lambda: messages(one) == 1)
     assert Tally.living[0].heard == [1]
     assert "Room room has a fault" in caplog.text
