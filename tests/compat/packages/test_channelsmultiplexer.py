@@ -26,12 +26,13 @@ def on(stream: str, payload: object) -> dict[str, object]:
 
 @contextmanager
 def streams(server: Server, room: str, path: str = "/streams/") -> Iterator[Socket]:
-    """A socket of which the synchronous consumer, too, has accepted its stream.
+    """A socket of which both consumers that accept have accepted their streams, in whatever order.
 
     Each test has a room of its own: those of the test before it may leave theirs while it begins.
     """
     with server.connect(f"{path}?{room}") as socket:
-        assert socket.receive() == on("echo", "ready")
+        told = [socket.receive(), socket.receive()]
+        assert sorted(told, key=str) == [on("echo", "ready"), on("room", "ready")]
         yield socket
 
 

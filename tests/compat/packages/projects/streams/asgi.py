@@ -29,6 +29,7 @@ class Room(AsyncJsonWebsocketConsumer):
         self.name = self.scope["query_string"].decode()
         await self.channel_layer.group_add(self.name, self.channel_name)
         await self.accept()
+        await self.send_json("ready")
 
     async def receive_json(self, content):
         await self.channel_layer.group_send(self.name, {"type": "room.message", "text": content["text"]})
