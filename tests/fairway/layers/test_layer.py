@@ -7,7 +7,6 @@ import contextlib
 import os
 import random
 import re
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -30,6 +29,7 @@ from fairway.layers.local.place import Place, given_place
 from fairway.layers.node import put_back
 from fairway.layers.redis import RedisChannelLayer
 from fairway.testing.in_process import InProcessBackplane
+from fairway.timing import source
 
 DEADLINE = 20.0
 
@@ -784,7 +784,7 @@ async def test_queues_that_began_to_follow_during_an_outage_are_known_after_it(f
     with pytest.raises(ConnectionError):
         await layer.group_add("room", "work")
     assert engine.following(0.0) == []
-    engine.follow("room", "work", 60, time.monotonic())
+    engine.follow("room", "work", 60, source.monotonic())
     backplane().recover()
     await layer.group_send("room", {"type": "a"})
     assert (await received(layer, "work"))["type"] == "a"

@@ -28,6 +28,7 @@ from fairway.layers.local.place import Place, given_place
 from fairway.layers.recovery import Recovery, spliced
 from fairway.layers.redis import RedisChannelLayer
 from fairway.testing.in_process import InProcessBackplane
+from fairway.timing import source
 
 DEADLINE = 20.0
 HISTORY = {"chat.*": {"size": 50, "seconds": 60}, "board.*": {"size": 1}}
@@ -586,7 +587,7 @@ async def test_a_message_that_cannot_be_read_is_dropped_and_the_others_follow() 
     sender, process, engine = await two_processes()
     member = await process.member("chat.a")
     for data in (b"", b"\0", b"rubbish", b"\x12\x90"):
-        _, message = engine.keep("g.chat.a", data, Keep(50, 60), "", time.monotonic(), time.time())
+        _, message = engine.keep("g.chat.a", data, Keep(50, 60), "", source.monotonic(), time.time())
         assert message is not None
         engine.publish("g.chat.a", message)
     await sender.layer.group_send("chat.a", said(0))
