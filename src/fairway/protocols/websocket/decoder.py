@@ -35,7 +35,7 @@ from math import inf
 from sys import getsizeof
 from typing import Any, TypeAlias
 
-from fairway.protocols.websocket.deflate import InflateError, Inflating, Inflation, TooLarge
+from fairway.protocols.websocket.deflate import InflateError, Inflating, Inflation, TooLarge, inflate_short
 from fairway.protocols.websocket.events import Close, Failure, Ping, Pong
 from fairway.protocols.websocket.frames import (
     BINARY,
@@ -393,8 +393,8 @@ class Decoder:
         assert inflation is not None, "a compressed message is refused unless compression was negotiated"
         try:
             while inflation.left > 0:
-                if message.inflating is None:
-                    self._begin_inflating(message)
+                if message.inflating is None and self._begin_inflating(message, inflation):
+                    return True
                 assert message.inflating is not None
                 piece = message.inflating.take(_INFLATED_AT_ONCE)
                 inflation.spend(len(piece))
@@ -408,17 +408,28 @@ class Decoder:
             raise _PeerError(INVALID_DATA, "compressed data cannot be read (RFC 7692 section 7.2.2)") from None
         return False
 
-    def _begin_inflating(self, message: _Message) -> None:
-        message.inflating = Inflating(b"".join(message.parts), self.limits[1])
+    def _begin_inflating(self, message: _Message, inflation: Inflation) -> bool:
+        """Inflate a message at once if it is short, and return True. Else it is to be inflated piece by piece."""
+        data = b"".join(message.parts)
+        whole = inflate_short(data)
+        if whole is not None:
+            if len(whole) > self.limits[1]:
+                raise TooLarge
+            inflation.spend(len(whole))
+            message.parts = [whole]
+            return True
+        message.inflating = Inflating(data, self.limits[1])
         message.parts = []
         if message.opcode == TEXT:
             message.utf8 = _new_utf8_decoder("strict")
+        return False
 
     def _complete(self, message: _Message) -> str | bytes:
         """Join the pieces of a message. An incomplete UTF-8 sequence at its end is an error."""
-        if message.utf8 is None:
-            return b"".join(message.parts)
         try:
+            if message.utf8 is None:
+                whole: bytes = b"".join(message.parts)
+                return whole.decode() if message.opcode == TEXT else whole
             return "".join((*message.parts, message.utf8.decode(b"", True)))
         except UnicodeDecodeError:
             raise _bad_utf8() from None

@@ -22,6 +22,8 @@ MAX_DEFLATED_BYTES = 1 << 20
 
 # A window of 4 KiB needs little time and memory, and compresses messages of a few KiB nearly as well as a larger one.
 WINDOW_BITS = 12
+SHORT_MESSAGE = 4096
+"""Bytes of a message, before and after compression, up to which it is decompressed in one go."""
 _MIN_WINDOW_BITS = 9  # zlib cannot write a raw stream with a window of 8 bits
 _TAIL = b"\x00\x00\xff\xff"
 _SLICE = 1 << 16
@@ -91,6 +93,25 @@ def encoder(level: int, min_bytes: int, window_bits: int = WINDOW_BITS) -> Defla
     return DeflateEncoder(level, min_bytes, window_bits)
 
 
+def inflate_short(data: bytes) -> bytes | None:
+    """Decompress a message of no more than `SHORT_MESSAGE` bytes. None if it is longer: that is for `Inflating`.
+
+    Nearly all messages are short, and this takes half the time of `Inflating` (measured in bench/micro/websocket.py).
+    Raises `InflateError` if the message is malformed.
+    """
+    if len(data) > SHORT_MESSAGE:
+        return None
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        message = inflater.decompress(data + _TAIL, SHORT_MESSAGE + 1)
+    except zlib.error as error:
+        raise InflateError(str(error)) from None
+    if len(message) > SHORT_MESSAGE:
+        return None
+    _check_end(inflater, b"", not data)
+    return message
+
+
 class Inflating:
     """One compressed message that is decompressed piece by piece.
 
@@ -125,23 +146,24 @@ class Inflating:
         if not self._left:
             raise TooLarge
         if len(piece) < most and (self._inflater.eof or self._position >= len(self._data)):
-            self._check_end()
+            _check_end(self._inflater, self._data[self._position :], len(self._data) == len(_TAIL))
             self.ended = True
             self._data = b""
         return piece
-
-    def _check_end(self) -> None:
-        inflater = self._inflater
-        if inflater.unused_data + self._data[self._position :] not in (b"", _TAIL, b"\x00" + _TAIL):
-            # A final block is allowed, with an empty block behind it (section 7.2.3.4), but it must be the last one.
-            raise InflateError("data behind the final block")
-        if not (len(self._data) == len(_TAIL) or inflater.eof or _ends_with_a_block(inflater)):
-            raise InflateError("the data ends inside a block")
 
     @property
     def held_bytes(self) -> int:
         """How many bytes of compressed data are kept: all of them, until the message has ended."""
         return len(self._data)
+
+
+def _check_end(inflater: zlib._Decompress, rest: bytes, is_empty: bool) -> None:
+    """Check that the message ends where a message may. `rest` was not given to the inflater."""
+    if inflater.unused_data + rest not in (b"", _TAIL, b"\x00" + _TAIL):
+        # A final block is allowed, with an empty block behind it (section 7.2.3.4), but it must be the last one.
+        raise InflateError("data behind the final block")
+    if not (is_empty or inflater.eof or _ends_with_a_block(inflater)):
+        raise InflateError("the data ends inside a block")
 
 
 def _ends_with_a_block(inflater: zlib._Decompress) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from random import randbytes
 
@@ -13,12 +14,14 @@ from websockets.frames import Frame, Opcode
 
 from fairway.protocols.websocket.deflate import (
     MAX_DEFLATED_BYTES,
+    SHORT_MESSAGE,
     WINDOW_BITS,
     DeflateEncoder,
     InflateError,
     Inflating,
     TooLarge,
     encoder,
+    inflate_short,
     negotiate,
 )
 from fairway.protocols.websocket.frames import FIN, RSV1, binary_frame, text_frame
@@ -43,7 +46,19 @@ def split(sent: bytes) -> tuple[int, bytes]:
 
 
 def inflate(data: bytes, max_bytes: int, at_once: int = 64) -> bytes:
-    """The message, decompressed in pieces of this size."""
+    """The message, decompressed in pieces of this size. A short one is the same, or fails the same way, in one go."""
+    try:
+        message = inflate_in_pieces(data, max_bytes, at_once)
+    except InflateError as error:
+        with pytest.raises(InflateError, match=f"^{re.escape(str(error))}$"):
+            inflate_short(data)
+        raise
+    is_short = len(data) <= SHORT_MESSAGE and len(message) <= SHORT_MESSAGE
+    assert inflate_short(data) == (message if is_short else None)
+    return message
+
+
+def inflate_in_pieces(data: bytes, max_bytes: int, at_once: int) -> bytes:
     inflating = Inflating(data, max_bytes)
     pieces: list[bytes] = []
     while not inflating.ended:
@@ -234,6 +249,14 @@ def test_one_byte_more_than_the_limit_is_too_large(limit: int) -> None:
 def test_the_size_of_the_pieces_makes_no_difference(message: bytes, at_once: int) -> None:
     data = bytes(peer().encode(Frame(Opcode.BINARY, message)).data)
     assert inflate(data, 400, at_once) == message
+
+
+@pytest.mark.parametrize("size", [0, 1, SHORT_MESSAGE - 1, SHORT_MESSAGE, SHORT_MESSAGE + 1])
+@pytest.mark.parametrize("content", ["zeros", "noise"])
+def test_a_message_is_the_same_whether_or_not_it_is_short(size: int, content: str) -> None:
+    message = bytes(size) if content == "zeros" else randbytes(size)
+    data = bytes(peer().encode(Frame(Opcode.BINARY, message)).data)
+    assert inflate(data, 1 << 20, 1 << 16) == message
 
 
 def test_compressed_data_is_counted_until_the_message_has_ended() -> None:
