@@ -119,10 +119,10 @@ class Decoder:
                     entry, position = self._literal(block, position, byte & 0x0F, 0x0F)
                 kind, field, field_size, _ = entry
                 size += field_size
+                if size > most:  # before the next field is looked at, of whatever kind this one is
+                    raise FieldsTooLarge
                 if not kind:
                     headers.append(field)
-                    if size > most:
-                        raise FieldsTooLarge
                     continue
                 special.append(entry)
                 if kind < COOKIE:
@@ -132,8 +132,6 @@ class Decoder:
         except IndexError:
             reason = "an index beyond the table, or a block that ends too early: RFC 7541 section 2.3.3"
             raise CompressionError(reason) from None
-        if size > most:
-            raise FieldsTooLarge
         return size
 
     def _literal(self, block: bytes, position: int, index: int, mask: int) -> tuple[Entry, int]:

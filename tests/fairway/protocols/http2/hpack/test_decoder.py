@@ -240,6 +240,19 @@ def test_fields_beyond_the_most_end_it():
         decode(decoder, b"\x82" * 5000, 131072)
 
 
+@pytest.mark.parametrize("name", [b"cookie", b"te", b":path", b"Upper", b""])
+def test_nothing_is_looked_at_behind_the_most(name: bytes):
+    # Of whatever kind the fields are: what is wrong with them is said once all have been read.
+    literal = b"\x00" + bytes((len(name),)) + name + b"\x01a"
+    most = 40 * len(literal)
+    block = literal * (most // (len(name) + 33) + 1)
+
+    with pytest.raises(FieldsTooLarge):
+        decode(Decoder(), block + b"\x80", most)
+    with pytest.raises(CompressionError):
+        decode(Decoder(), block[: -len(literal)] + b"\x80", most)
+
+
 def test_a_string_as_long_as_its_block_is_bounded_by_the_most():
     with pytest.raises(FieldsTooLarge):
         decode(Decoder(), b"\x00\x01a" + b"\x7f\x81\xf3\x07" + b"b" * 131_456, 131072)
