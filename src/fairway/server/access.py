@@ -102,11 +102,9 @@ def fields_of(scope: ScopeView) -> dict[str, object]:
     credentials), and `user_agent` if it is known.
     """
     client = scope.get("client")
-    query = redacted(scope.get("query_string", b""))
-    path = _path(scope) + (f"?{query.decode('latin-1')}" if query else "")
     fields: dict[str, object] = {
         "address": str(client[0]) if client and client[0] else None,
-        "path": path[:MAX_TARGET_LENGTH],
+        "path": (_path(scope) + _query(scope))[:MAX_TARGET_LENGTH],
     }
     for name, value in scope.get("headers", ()):
         if name == b"user-agent":
@@ -134,15 +132,23 @@ def path_text(scope: ScopeView) -> str:
 
 def target_text(scope: ScopeView) -> str:
     """The path as the peer wrote it, with its query, but without credentials and safe to print."""
-    query = scope.get("query_string", b"")
-    if not query:
-        return escaped(_path(scope))
-    return escaped(f"{_path(scope)}?{redacted(query).decode('latin-1')}")
+    return escaped(_path(scope) + _query(scope))
 
 
 def _path(scope: ScopeView) -> str:
     raw_path = scope.get("raw_path")
     return raw_path.decode("latin-1") if raw_path is not None else str(scope["path"])
+
+
+def _query(scope: ScopeView) -> str:
+    """The question mark and the query, without credentials. Only as much of it is looked at as could be shown: a query
+    of 64 KiB may have 20,000 parameters.
+    """
+    query = scope.get("query_string", b"")
+    if not query:
+        return ""
+    more = "..." if len(query) > MAX_TARGET_LENGTH else ""
+    return f"?{redacted(query[:MAX_TARGET_LENGTH]).decode('latin-1')}{more}"
 
 
 def escaped(text: str, limit: int = MAX_TARGET_LENGTH) -> str:

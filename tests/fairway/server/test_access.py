@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairway.server.access import AccessLog, client_text, escaped, path_text, redacted, target_text
+from fairway.server.access import AccessLog, client_text, escaped, fields_of, path_text, redacted, target_text
 
 CLIENT = ("127.0.0.1", 5123)
 
@@ -127,6 +127,25 @@ def test_length_is_capped_after_redaction():
 
     assert text == "/" + "a" * 1023 + "..."
     assert "secret" not in target_text(http_scope(b"/" + b"a" * 1010, b"token=secret"))
+
+
+def test_only_so_much_of_a_query_is_looked_at_as_is_shown():
+    secret = b"token=" + b"s" * 2000 + b"&x=1"
+
+    assert target_text(http_scope(query=secret)) == "/path?token=***..."
+    assert fields_of(http_scope(query=secret))["path"] == "/path?token=***..."
+    looked_at = []
+
+    class Query(bytes):
+        def __getitem__(self, key: Any) -> Any:
+            looked_at.append(key)
+            return super().__getitem__(key)
+
+        def split(self, *_: Any) -> Any:
+            raise AssertionError("all of it is looked at")
+
+    assert len(target_text(http_scope(query=Query(b"a=&" * 20_000)))) < 1100
+    assert looked_at == [slice(None, 1024)]
 
 
 @given(st.text(max_size=200))
