@@ -16,10 +16,12 @@ messages the same client has sent.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
-from fairway.protocols.websocket.deflate import Inflation
+from fairway.protocols.websocket.deflate import Inflating, Inflation
 
 # How many messages and control frames of one connection are decoded in a pass, and how many connections with a rest are
 # called in a pass. Everything else in the loop waits while the application handles the messages: about half a
@@ -46,6 +48,12 @@ INFLATED_PER_PASS = 1 << 18
 INFLATED_PER_SECOND = 1 << 25
 INFLATED_AHEAD = 1 << 20
 
+# Data that takes long counts as if more had come out of it, because it may consist of blocks that give nothing. What
+# compressors make is inflated faster than at this rate. Shorter messages are over in a tenth of a millisecond, and are
+# not measured.
+SLOWEST_INFLATED = 1 << 27
+MEASURED_FROM = 1 << 10
+
 
 class Reader(Protocol):
     """A connection that holds undecoded bytes."""
@@ -57,11 +65,12 @@ class Reader(Protocol):
 class Backlog(Inflation):
     """The backlog of one event loop. Call everything in that loop only."""
 
-    __slots__ = ("_loop", "_paid_until", "_rests_until", "_scheduled", "_to_decode", "_waiting")
+    __slots__ = ("_cpu_time", "_loop", "_paid_until", "_rests_until", "_scheduled", "_to_decode", "_waiting")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, cpu_time: Callable[[], float] = time.thread_time) -> None:
         super().__init__(INFLATED_PER_PASS)
         self._loop = loop
+        self._cpu_time = cpu_time
         self._paid_until = 0.0  # until when the rate has no room for what was inflated
         self._rests_until = 0.0  # until when nothing large is decoded
         self._scheduled = False
@@ -102,6 +111,14 @@ class Backlog(Inflation):
         # Refill only when half of it is used, so that clients with short compressed messages cause no extra passes.
         if self.left <= INFLATED_PER_PASS // 2:
             self._schedule()
+
+    def take(self, inflating: Inflating, most: int) -> bytes:
+        if inflating.held_bytes < MEASURED_FROM:
+            return super().take(inflating, most)
+        began = self._cpu_time()
+        piece = inflating.take(most)
+        self.spend(max(len(piece), int((self._cpu_time() - began) * SLOWEST_INFLATED)))
+        return piece
 
     def _schedule(self) -> None:
         if not self._scheduled:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
-from tests.fairway.protocols.websocket.wire import compressed
+from tests.fairway.protocols.websocket.wire import compressed, deflated, frame
 
 from fairway.delivery import NEXT_PASS
 from fairway.protocols.websocket.decoder import Decoder
+from fairway.protocols.websocket.frames import TEXT
 from fairway.server.backlog import (
     DECODED_PER_PASS,
     INFLATED_AHEAD,
@@ -39,7 +41,7 @@ class Reader:
 
 @pytest.fixture
 async def backlog() -> Backlog:
-    return Backlog(asyncio.get_running_loop())
+    return Backlog(asyncio.get_running_loop(), lambda: 0.0)
 
 
 async def test_a_few_go_on_in_each_pass_and_all_have_their_turn(backlog: Backlog) -> None:
@@ -139,6 +141,25 @@ async def test_a_megabyte_is_inflated_in_consecutive_passes_and_more_at_a_rate(b
             await NEXT_PASS
     # Three more take the rate 8 ms each; the clock of a loop may be one behind, and some had passed before.
     assert asyncio.get_running_loop().time() - began > 0.012
+
+
+async def test_blocks_that_give_nothing_count_by_the_time_that_they_take() -> None:
+    # What a compressor writes when it is flushed: an empty block. A message may consist of them.
+    empty, message = b"\x00\x00\x00\xff\xff", deflated(b"at last")
+    ticks = itertools.count()
+    backlog = Backlog(asyncio.get_running_loop(), lambda: next(ticks) / 1000)
+    decoder = Decoder(inflation=backlog)
+    passes = 1
+    found = decoder.decode(frame(TEXT, empty * 20_000 + message, reserved=0x40))
+    while decoder.pending:
+        assert found == []
+        assert decoder.is_inflating
+        passes += 1
+        backlog.left = INFLATED_PER_PASS
+        found = decoder.decode(b"")
+    assert found == ["at last"]
+    # Each piece has taken a millisecond by this clock, and a pass has two.
+    assert passes == pytest.approx(100_000 / 4096 / 2, abs=2)
 
 
 async def test_who_comes_when_the_allowance_is_used_up_waits_for_it(backlog: Backlog) -> None:

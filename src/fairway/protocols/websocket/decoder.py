@@ -396,9 +396,7 @@ class Decoder:
                 if message.inflating is None and self._begin_inflating(message, inflation):
                     return True
                 assert message.inflating is not None
-                piece = message.inflating.take(_INFLATED_AT_ONCE)
-                inflation.spend(len(piece))
-                self._append(message, piece)
+                self._append(message, inflation.take(message.inflating, _INFLATED_AT_ONCE))
                 if message.inflating.ended:
                     return True
         except TooLarge:

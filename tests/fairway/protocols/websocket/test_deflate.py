@@ -289,7 +289,7 @@ def test_a_message_of_nothing_but_empty_blocks_takes_few_pieces(room: int) -> No
     pieces = []
     while not inflating.ended:
         pieces.append(inflating.take(1 << 16))
-        assert len(pieces) < 20
+        assert len(pieces) < 130  # of 100,000 blocks
     assert b"".join(pieces) == b""
 
 
