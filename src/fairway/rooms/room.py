@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any, ClassVar, Literal
 
 from fairway.layers.contract import BaseChannelLayer
+
+METHODS = ("begin", "tick", "publish", "receive", "end")
+"""What a room waits for: the methods that are `async def`."""
 
 
 class Room:
@@ -50,6 +54,12 @@ class Room:
     on_error: ClassVar[Literal["restart", "end"]] = "restart"
     """What becomes of the room when `begin`, `tick`, `publish` or `save` raises an exception."""
 
+    _has_changed = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _check(cls)
+
     def __init__(self, name: str, layer: BaseChannelLayer | None = None) -> None:
         self.name = name
         self.layer = layer
@@ -80,10 +90,18 @@ class Room:
     def save(self) -> Any:
         """What the next process needs to go on, as something that a channel layer carries, or None if it needs nothing.
 
-        Called every `save_every` seconds, when another process has visitors for the first time, and at the end. What
-        has happened since the last call is lost if the process is killed.
+        Called every `save_every` seconds, after `changed`, when another process has visitors for the first time, and at
+        the end. What has happened since the last call is lost if the process is killed.
         """
         return None
+
+    def changed(self) -> None:
+        """Something has happened that shall neither wait nor be lost, such as a move in a game of turns.
+
+        When `receive` or `tick` has returned, the room is saved, and only then published: what visitors have seen is
+        not undone when the process is killed. Several changes that come together are saved and published once.
+        """
+        self._has_changed = True
 
     async def end(self) -> None:
         """The room ends in this process, because nobody is there, or because the server stops. Not after an error."""
@@ -97,3 +115,21 @@ class Room:
         """Send an event to the handlers of all visitors, as `group_send` does."""
         if self.layer is not None:
             await self.layer.group_send(self.name, event)
+
+
+def _check(room: type[Room]) -> None:
+    """Say at once, with the name, what would fail later in each room of this class."""
+    if not isinstance(room.step, int | float) or not room.step > 0:
+        raise TypeError(f"{room.__name__}.step is {room.step!r}: use the seconds between two ticks, a number above 0")
+    for name in METHODS:
+        method = getattr(room, name)
+        # A decorator may have made a function that returns what can be awaited.
+        if inspect.isfunction(method) and not inspect.iscoroutinefunction(inspect.unwrap(method)):
+            raise TypeError(f"{room.__name__}.{name} is awaited: write `async def {name}`")
+    if inspect.iscoroutinefunction(room.save):
+        raise TypeError(f"{room.__name__}.save is not awaited: write `def save`")
+    try:
+        inspect.signature(room).bind("name", None)
+    except TypeError:
+        text = f"{room.__name__} is made with a name and a layer: leave out `__init__`, and set up its state in `begin`"
+        raise TypeError(text) from None

@@ -130,7 +130,7 @@ class Runner:
         steps, save_at = Steps(room.step, room.catch_up, now), now + room.save_every
         while (outcome := self._outcome()) is None:
             await self._receive(room)
-            if due := steps.take(self._loop.time()):
+            if (due := steps.take(self._loop.time())) or room._has_changed:
                 await self._go_on(room, due)
                 counters.missed_ticks += steps.missed
                 steps.missed = 0
@@ -153,10 +153,14 @@ class Runner:
         for _ in range(steps):
             await room.tick(room.step)
         counters.ticks += steps
+        changed, room._has_changed = room._has_changed, False
+        saved = await self._share(room) if changed else None
         try:
             await room.publish()
         except AWAY as error:
             self._was_not_told(error)
+        if changed:  # not before it was published: what fails there would fail again
+            self._restarts.save(saved)
 
     async def _receive(self, room: Room) -> None:
         for _ in range(min(len(self._messages), MOST_AT_ONCE)):
@@ -167,13 +171,17 @@ class Runner:
                 errors.report(time.monotonic(), error, "Room %s could not receive a message", self._room.name)
 
     async def _save(self, room: Room) -> None:
+        self._restarts.save(await self._share(room))
+
+    async def _share(self, room: Room) -> Any:
+        """Tell other processes what the room goes on with. Returns it."""
         saved = copied(room.save())
-        self._restarts.save(saved)
         if saved is not None:
             try:
                 await self._publish_save(saved)
             except AWAY as error:
                 self._was_not_told(error)
+        return saved
 
     async def _wait_until(self, moment: float) -> None:
         """Wait until this time, or until there is a message, or until the room is stopped. Others run in any case."""

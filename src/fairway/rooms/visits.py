@@ -111,7 +111,7 @@ async def enter(consumer: Any, room: type[Room], name: str) -> Visit:
     if hub is None:
         what = "no channel layer" if layer is None else f"the channel layer {type(layer).__name__}, which has none"
         raise InvalidChannelLayerError(f"rooms need one of Fairway's own channel layers; this consumer has {what}")
-    layer.require_valid_group_name(f"{name}.clock")
+    _require_room(layer, room, name)
     channel: str = consumer.channel_name
     host = await _host_of(layer, room, name)
     visit = Visit(host, channel)
@@ -139,6 +139,16 @@ async def _host_of(layer: HubLayer, room: type[Room], name: str) -> Host:
     if found.room_class is not room:
         raise ValueError(f"{name} is a room of {found.room_class.__name__}, not of {room.__name__}")
     return found
+
+
+def _require_room(layer: HubLayer, room: Any, name: str) -> None:
+    if not (isinstance(room, type) and issubclass(room, Room)):
+        raise TypeError(f"enter needs a class that is derived from fairway.rooms.Room, and not {room!r}")
+    try:
+        layer.require_valid_group_name(f"{name}.clock")
+    except TypeError:
+        what = "at most 90 ASCII letters, digits, hyphens, underscores and periods"
+        raise TypeError(f"{name!r} cannot be the name of a room: use {what}") from None
 
 
 def _require_place(room: type[Room], hosts: Iterable[Host]) -> None:

@@ -208,6 +208,72 @@ def test_a_room_that_may_not_run_any_more_stops_and_has_saved() -> None:
     assert (site.restarts.saved, Counting.notes) == (2, [("begin", None)])
 
 
+class Chess(Counting):
+    """Tells a move at once, and no clock."""
+
+    step = 60
+
+    async def receive(self, message: Any) -> None:
+        self.ticks += 1
+        self.changed()
+        if message == "nonsense":
+            raise LookupError("no such move")
+
+    async def publish(self) -> None:
+        self.notes.append(("told", self.ticks))
+        if self.ticks == 13:
+            raise ZeroDivisionError("thirteen")
+
+
+class Board(Site):
+    async def save(self, saved: Any) -> None:
+        self.notes.append(("saved", saved))
+
+    notes = Chess.notes
+
+
+def on_a_board(work: Callable[[Site], Awaitable[None]]) -> list[Any]:
+    async def main() -> None:
+        site = Board(Chess("room"))
+        await asyncio.sleep(0.01)
+        await work(site)
+        await site.runner.stop()
+
+    run(main())
+    return Chess.notes
+
+
+def test_a_change_is_saved_and_then_told_without_waiting_for_a_tick() -> None:
+    async def work(site: Site) -> None:
+        for moves in (1, 2):
+            for _ in range(moves):
+                site.runner.put("a move")
+            await asyncio.sleep(0.01)
+        assert site.restarts.saved == 3
+
+    notes = on_a_board(work)
+    assert notes == [("begin", None), ("saved", 1), ("told", 1), ("saved", 3), ("told", 3), ("end", 3)]
+
+
+def test_a_change_that_cannot_be_told_is_not_what_the_room_begins_with() -> None:
+    async def work(site: Site) -> None:
+        site.runner.put("a move")
+        await asyncio.sleep(0.01)
+        for _ in range(12):
+            site.runner.put("a move")
+        await asyncio.sleep(0.6)
+
+    assert ("begin", 1) in on_a_board(work)
+
+
+def test_a_message_that_fails_keeps_no_change_back() -> None:
+    async def work(site: Site) -> None:
+        site.runner.put("nonsense")
+        await asyncio.sleep(0.01)
+
+    assert ("told", 1) in on_a_board(work)
+
+
 class Late(Counting):
     async def tick(self, seconds: float) -> None:
         await super().tick(seconds)

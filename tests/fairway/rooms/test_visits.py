@@ -199,7 +199,17 @@ async def test_a_name_that_no_group_can_have_is_refused(name: str) -> None:
         async def connect(self) -> None:
             await self.enter(Echo, name)
 
-    with pytest.raises(TypeError, match="Group name is not valid"):
+    with pytest.raises(TypeError, match=f"'{name}' cannot be the name of a room: use at most 90 ASCII letters"):
+        await WebsocketCommunicator(Stray.as_asgi(), "/").connect()
+
+
+async def test_only_a_room_can_be_entered() -> None:
+    class Stray(AsyncRoomsMixin, AsyncJsonWebsocketConsumer):
+        async def connect(self) -> None:
+            room: Any = dict
+            await self.enter(room, "echo")
+
+    with pytest.raises(TypeError, match=r"a class that is derived from fairway.rooms.Room, and not <class 'dict'>"):
         await WebsocketCommunicator(Stray.as_asgi(), "/").connect()
 
 
