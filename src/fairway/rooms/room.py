@@ -106,15 +106,23 @@ class Room:
     async def end(self) -> None:
         """The room ends in this process, because nobody is there, or because the server stops. Not after an error."""
 
-    async def broadcast_json(self, content: Any) -> None:
-        """Send one WebSocket message to all visitors, past their consumers, as `group_broadcast_json` does."""
-        if self.layer is not None:
-            await self.layer.group_broadcast(self.name, json.dumps(content))
+    async def broadcast_json(self, content: Any, to: str | int | None = None) -> None:
+        """Send one WebSocket message to all visitors, past their consumers, as `group_broadcast_json` does.
 
-    async def send(self, event: dict[str, Any]) -> None:
-        """Send an event to the handlers of all visitors, as `group_send` does."""
+        With `to`, only those get it who have entered as this person: `enter(room, name, who=to)`.
+        """
         if self.layer is not None:
-            await self.layer.group_send(self.name, event)
+            await self.layer.group_broadcast(group_of(self.name, to), json.dumps(content))
+
+    async def send(self, event: dict[str, Any], to: str | int | None = None) -> None:
+        """Send an event to the handlers of all visitors, as `group_send` does. `to` as for `broadcast_json`."""
+        if self.layer is not None:
+            await self.layer.group_send(group_of(self.name, to), event)
+
+
+def group_of(room: str, who: str | int | None = None) -> str:
+    """The group of a room's visitors, or of those among them that are one person."""
+    return room if who is None else f"{room}.only.{who}"
 
 
 def _check(room: type[Room]) -> None:

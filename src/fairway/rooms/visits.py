@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,7 +16,7 @@ from fairway.layers.hub_layer import HubLayer, hub_of
 from fairway.logs import FaultLog
 from fairway.rooms.counters import counters
 from fairway.rooms.host import ENDED, FAILED, Host
-from fairway.rooms.room import Room
+from fairway.rooms.room import Room, group_of
 from fairway.rooms.runner import logger
 
 _hosts: WeakKeyDictionary[HubLayer, dict[asyncio.AbstractEventLoop, dict[str, Host]]] = WeakKeyDictionary()
@@ -33,9 +33,10 @@ class TooManyRooms(Exception):
 class Visit:
     """A consumer's stay in a room. It ends with the consumer, or by `leave`."""
 
-    def __init__(self, host: Host, channel: str) -> None:
+    def __init__(self, host: Host, channel: str, groups: Collection[str]) -> None:
         self._host = host
         self._channel = channel
+        self._groups = groups
 
     async def send(self, message: Any) -> None:
         """Send a message into the room: to its `receive`, in whichever process it runs.
@@ -50,7 +51,8 @@ class Visit:
         """Leave the room, and its group."""
         self._host.remove(self._channel)
         self._host.layer.hub.endings.remove(self._channel, self._host.remove_soon)
-        await self._host.layer.group_discard(self._host.name, self._channel)
+        for group in self._groups:
+            await self._host.layer.group_discard(group, self._channel)
 
 
 class SyncVisit:
@@ -86,25 +88,27 @@ class AsyncRoomsMixin:
     """
 
     @not_a_handler
-    async def enter(self, room: type[Room], name: str) -> Visit:
+    async def enter(self, room: type[Room], name: str, who: str | int | None = None) -> Visit:
         """Enter a room, and join the group of its name. The room begins with its first visitor.
 
-        `name` is a name for groups, of at most 90 characters. Raises `InvalidChannelLayerError` if the channel layer is
-        not one of Fairway's own: others cannot say who runs a room.
+        `name` is a name for groups, of at most 90 characters. `who` is the person, such as the user's primary key: the
+        room can then say something to this person alone, at all connections (`Room.broadcast_json`). The visit ends by
+        itself with the consumer. Raises `InvalidChannelLayerError` if the channel layer is not one of Fairway's own:
+        others cannot say who runs a room.
         """
-        return await enter(self, room, name)
+        return await enter(self, room, name, who)
 
 
 class RoomsMixin:
     """For synchronous consumers: see `AsyncRoomsMixin`."""
 
     @not_a_handler
-    def enter(self, room: type[Room], name: str) -> SyncVisit:
+    def enter(self, room: type[Room], name: str, who: str | int | None = None) -> SyncVisit:
         """See `AsyncRoomsMixin.enter`."""
-        return SyncVisit(async_to_sync(enter)(self, room, name))
+        return SyncVisit(async_to_sync(enter)(self, room, name, who))
 
 
-async def enter(consumer: Any, room: type[Room], name: str) -> Visit:
+async def enter(consumer: Any, room: type[Room], name: str, who: str | int | None) -> Visit:
     """Let a consumer enter a room. If it has ended meanwhile, it has left again."""
     layer: HubLayer = consumer.channel_layer
     hub = hub_of(layer)
@@ -112,12 +116,15 @@ async def enter(consumer: Any, room: type[Room], name: str) -> Visit:
         what = "no channel layer" if layer is None else f"the channel layer {type(layer).__name__}, which has none"
         raise InvalidChannelLayerError(f"rooms need one of Fairway's own channel layers; this consumer has {what}")
     _require_room(layer, room, name)
+    groups = [name] if who is None else [name, group_of(name, who)]
+    _require_group(layer, groups[-1], f"{who!r} cannot be who somebody is in {name}")
     channel: str = consumer.channel_name
     host = await _host_of(layer, room, name)
-    visit = Visit(host, channel)
+    visit = Visit(host, channel, groups)
     host.add(channel, [kind for kind in (FAILED, ENDED) if hasattr(consumer, kind.replace(".", "_"))])
     hub.endings.add(channel, host.remove_soon)
-    await layer.group_add(name, channel)
+    for group in groups:
+        await layer.group_add(group, channel)
     if consumer._fairway_member is None:  # it has ended meanwhile
         await visit.leave()
     return visit
@@ -144,11 +151,15 @@ async def _host_of(layer: HubLayer, room: type[Room], name: str) -> Host:
 def _require_room(layer: HubLayer, room: Any, name: str) -> None:
     if not (isinstance(room, type) and issubclass(room, Room)):
         raise TypeError(f"enter needs a class that is derived from fairway.rooms.Room, and not {room!r}")
+    _require_group(layer, f"{name}.clock", f"{name!r} cannot be the name of a room")
+
+
+def _require_group(layer: HubLayer, group: str, problem: str) -> None:
     try:
-        layer.require_valid_group_name(f"{name}.clock")
+        layer.require_valid_group_name(group)
     except TypeError:
         what = "at most 90 ASCII letters, digits, hyphens, underscores and periods"
-        raise TypeError(f"{name!r} cannot be the name of a room: use {what}") from None
+        raise TypeError(f"{problem}: use {what}") from None
 
 
 def _require_place(room: type[Room], hosts: Iterable[Host]) -> None:

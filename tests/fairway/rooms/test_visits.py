@@ -203,6 +203,47 @@ async def test_a_name_that_no_group_can_have_is_refused(name: str) -> None:
         await WebsocketCommunicator(Stray.as_asgi(), "/").connect()
 
 
+class Cards(Echo):
+    """Tells a secret to the one person whom it concerns."""
+
+    async def receive(self, message: Any) -> None:
+        await self.broadcast_json({"hand": message["who"]}, to=message["who"])
+        await self.send({"type": "room.said", "text": message["who"]}, to=message["who"])
+        await self.broadcast_json({"said": "next"})
+
+
+def card_player(who: Any) -> type[Any]:
+    class CardPlayer(Player):
+        async def connect(self) -> None:
+            self.room = await self.enter(Cards, "cards", who=who)
+            await self.accept()
+
+    return CardPlayer
+
+
+async def test_a_room_tells_one_person_what_nobody_else_hears(layer: InMemoryChannelLayer) -> None:
+    mira, second, tom = await entered(card_player(1)), await entered(card_player(1)), await entered(card_player("tom"))
+    await tom.send_json_to({"who": 1})
+    for page in (mira, second):
+        assert [await page.receive_json_from() for _ in range(3)] == [{"hand": 1}, 1, {"said": "next"}]
+    assert await tom.receive_json_from() == {"said": "next"}
+    await second.send_json_to("leave")
+    assert await second.receive_json_from() == "left"
+    await tom.send_json_to({"who": 1})
+    assert await mira.receive_json_from() == {"hand": 1}
+    assert await second.receive_nothing(0.05)
+    for page in (mira, second, tom):
+        await page.disconnect()
+    await room_has_ended()
+
+
+async def test_who_somebody_is_has_to_fit_into_the_name_of_a_group() -> None:
+    with pytest.raises(
+        TypeError, match=r"'mira@example\.com' cannot be who somebody is in cards: use at most 90 ASCII"
+    ):
+        await WebsocketCommunicator(card_player("mira@example.com").as_asgi(), "/").connect()
+
+
 async def test_only_a_room_can_be_entered() -> None:
     class Stray(AsyncRoomsMixin, AsyncJsonWebsocketConsumer):
         async def connect(self) -> None:
