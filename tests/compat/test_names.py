@@ -41,8 +41,9 @@ from tests.compat import stubs
 ROOT = Path(__file__).parents[2]
 NAMES: dict[str, dict[str, str]] = tomllib.loads((Path(__file__).parent / "names.toml").read_text(encoding="utf-8"))
 PAGE = (ROOT / "docs/ref/compatibility.md").read_text(encoding="utf-8")
+CHINESE = (ROOT / "docs/ref/compatibility.zh-CN.md").read_text(encoding="utf-8")
 
-STATUSES = {"same", "better", "different", "absent"}
+STATUSES = {"same": "相同", "better": "更好", "different": "不同", "absent": "没有"}
 
 
 class Entry(NamedTuple):
@@ -85,14 +86,26 @@ def test_every_name_is_on_the_page_once_and_nothing_else_is():
 
 
 def test_every_status_is_one_of_four_and_explained_where_it_has_to_be():
-    assert {entry.status for entry in ENTRIES} <= STATUSES
+    assert {entry.status for entry in ENTRIES} <= STATUSES.keys()
     assert [entry for entry in ENTRIES if entry.status != "same" and not entry.note] == []
 
 
-def test_every_defect_is_on_the_page():
-    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", PAGE.partition("## Defects of Channels")[2], re.MULTILINE)
+def defects(page: str) -> list[tuple[str, str]]:
+    """The rows of a page's last table."""
+    return re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", page.rpartition("\n## ")[2], re.MULTILINE)[1:]
 
-    assert [defect for defect, _ in rows[2:]] == list(NAMES["Defects"])
+
+def test_every_defect_is_on_the_page():
+    assert [defect for defect, _ in defects(PAGE)] == list(NAMES["Defects"])
+
+
+def test_the_chinese_page_says_the_same_of_every_name_and_defect():
+    def rows(page: str) -> list[tuple[str, str, bool]]:
+        found = re.findall(r"^\| (`.+?) \| (\w+) \|(.*)\|$", page, re.MULTILINE)
+        return [(names, status, bool(note.strip())) for names, status, note in found]
+
+    assert rows(CHINESE) == [(names, STATUSES[status], noted) for names, status, noted in rows(PAGE)]
+    assert len(defects(CHINESE)) == len(defects(PAGE)) == len(NAMES["Defects"])
 
 
 @pytest.mark.slow
