@@ -17,12 +17,12 @@ SITES: Mapping[str, str] = {"en": "en", "zh_CN": "zh"}
 
 PAGES = (
     "README*.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    "bench/README.md",
+    "CHANGELOG*.md",
+    "CONTRIBUTING*.md",
+    "SECURITY*.md",
+    "bench/README*.md",
     "bench/results/*.md",
-    "compat/**/README.md",
+    "compat/**/README*.md",
     "demo/README*.md",
     "docs/**/*.md",
     "examples/**/README*.md",

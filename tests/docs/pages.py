@@ -7,12 +7,18 @@ the root of the repository.
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 INTRO = ROOT / "docs" / "intro"
+SITE = ROOT / "docs" / "site"
+
+sys.path.insert(0, str(SITE))  # which is no package
+languages = importlib.import_module("languages")
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,}|~{3,})(?P<language>[^`]*)$")
 _MARKER = re.compile(r"^<!-- (?P<kind>from|part of|run)(?:: (?P<path>\S+))? -->$")

@@ -34,6 +34,8 @@ def rejected() -> list[str]:
 
 
 REJECTED = rejected()
+TERMS = re.findall(r"每页第一次出现写“(.+?)（(.+?)）”", VOCABULARY.read_text(encoding="utf-8"))
+NO_SENTENCE = re.compile(r"^#.*|!?\[[^\]]*\]\([^)]*\)|`[^`]*`|<!--.*?-->", re.MULTILINE)
 
 
 def wrong_words(text: str) -> list[str]:
@@ -49,6 +51,23 @@ def unended(text: str) -> list[str]:
     parts = [line.split("**") for line in text.splitlines()]
     pairs = [pair for each in parts for pair in zip(each[1::2], each[2::2], strict=False)]
     return [bold for bold, after in pairs if bold[-1:] in ENDS and not after[:1].isspace() and after[:1] not in ENDS]
+
+
+def unexplained(text: str) -> list[str]:
+    """Terms that the first sentence with them uses without their English name, here or before."""
+    text = text.replace("*", "")
+    sentences = NO_SENTENCE.sub(lambda found: "`" * len(found[0]), text)
+    first = {term: sentences.find(term) for term, _ in TERMS}
+    return [
+        term
+        for term, english in TERMS
+        if first[term] >= 0 and not 0 <= text.find(f"{term}（{english}）") <= first[term]
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_chinese_page_gives_the_english_name_of_a_term(page: Path) -> None:
+    assert unexplained(split(page)[1]) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -82,6 +101,12 @@ def test_a_rejected_word_is_found(text: str) -> None:
     assert wrong_words(text)
 
 
+def test_a_term_without_its_english_name_is_found() -> None:
+    assert len(TERMS) == 2
+    assert unexplained("# 消费者\n[通道层](a.md)连接消费者。消费者（consumer）") == ["消费者"]
+    assert unexplained("# 消费者\n**消费者**（consumer）和[通道层（channel layer）](a.md)，通道层") == []
+
+
 @pytest.mark.parametrize("text", ["日志,并把它", "进程;别的", "注意:这里", "函数)和"])
 def test_half_width_punctuation_is_found(text: str) -> None:
     assert half_width(text)
@@ -99,6 +124,9 @@ def twin(page: Path) -> Path | None:
     )
 
 
+DESCRIPTIONS = set(ROOT.glob("compat/*/README.md"))
+"""In the metadata of wheels, from where no link leads into the repository (`test_messages.py`)."""
+
 TWINS = [(page, english) for page in CHINESE if (english := twin(page))]
 
 
@@ -109,7 +137,7 @@ def test_all_but_the_vocabulary_have_an_english_twin() -> None:
 @pytest.mark.parametrize(("chinese", "english"), TWINS, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_twins_lead_to_each_other_and_show_the_same_code(chinese: Path, english: Path) -> None:
     assert english.name in links(chinese)
-    assert chinese.name in links(english)
+    assert english in DESCRIPTIONS or chinese.name in links(english)
     code = [
         [(block.kind, block.path, block.text) for block in split(page)[0] if block.kind] for page in (chinese, english)
     ]

@@ -1,4 +1,4 @@
-"""Every relative link of the READMEs and of docs/ leads to a file, and to a heading where it names one."""
+"""Every relative link of a page leads to a file, and to a heading where it names one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from tests.docs.pages import ROOT, anchors, links
+from tests.docs.pages import ROOT, anchors, languages, links
 
-PAGES = sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/**/*.md")])
+PAGES = [ROOT / f"{page}.md" for page in sorted(languages.pages(ROOT))]
 
 
 def broken(page: Path) -> list[str]:

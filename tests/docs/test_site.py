@@ -7,22 +7,22 @@ import fnmatch
 import importlib
 import pkgutil
 import re
-import sys
 from pathlib import Path
 
 import pytest
+from tests.docs.pages import ROOT, SITE, languages
 
 import channels
 
-REPOSITORY = Path(__file__).parents[2]
-SITE = REPOSITORY / "docs" / "site"
 FRONTS = {"en": SITE / "index.md", "zh_CN": SITE / "index.zh-CN.md"}
 
-sys.path.insert(0, str(SITE))
-languages = importlib.import_module("languages")
 dead_links = importlib.import_module("dead_links").dead_links
 
 EVERY = frozenset({"README", "README.zh-CN", "docs/a.en", "docs/a.zh-CN", "docs/b", "docs/more/c", "docs/more/README"})
+ENGLISH_ONLY = ("bench/results/", "docs/internals/", "docs/site/api/", "src/")
+"""Folders of what is measured or generated, and of notes for developers."""
+
+BOTH_IN_ONE = "docs/intro/README"
 INTERNAL = {"apps", "checks", "management", "sharing", "utils"}
 
 
@@ -49,6 +49,12 @@ def test_a_site_has_the_pages_of_its_language_and_the_chinese_one_those_that_are
     assert {page for page in EVERY if languages.is_in("zh_CN", page, EVERY)} == EVERY - {"README", "docs/a.en"}
 
 
+def test_what_visitors_read_is_there_in_chinese() -> None:
+    every = languages.pages(ROOT)
+    english = (page for page in every if languages.language_of(page) == "en" and not page.startswith(ENGLISH_ONLY))
+    assert [page for page in english if languages.twin(page, every) is None] == [BOTH_IN_ONE]
+
+
 @pytest.mark.parametrize(
     ("page", "site", "text", "expected"),
     [
@@ -66,8 +72,8 @@ def test_a_link_leads_to_the_site_that_has_the_page(page: str, site: str, text: 
 
 @pytest.mark.parametrize("site", FRONTS)
 def test_the_front_page_of_a_site_names_each_of_its_pages_and_no_other(site: str) -> None:
-    every = languages.pages(REPOSITORY)
-    front = FRONTS[site].relative_to(REPOSITORY).with_suffix("").as_posix()
+    every = languages.pages(ROOT)
+    front = FRONTS[site].relative_to(ROOT).with_suffix("").as_posix()
     pages = {page for page in every if languages.is_in(site, page, every)} - {front}
     named = re.findall(r"^/(\S+)$", FRONTS[site].read_text(), re.M)
     assert {page for page in pages if not any(fnmatch.fnmatch(page, name) for name in named)} == set()
