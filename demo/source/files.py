@@ -5,8 +5,10 @@ What a visitor sends is only ever looked up in it, and never becomes a path.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from django.conf import settings
@@ -38,10 +40,16 @@ PATTERNS = {
         "demo/static/site/js/speed.js",
     ],
     "source": ["demo/source/views.py", "demo/source/*.py", "demo/templates/source/*.html"],
-    "docs": ["README*.md", "docs/*.md", "docs/intro/*.md", "docs/howto/*.md", "docs/ref/*.md"],
+    "docs": [
+        "docs/README.md",
+        *("README*.md", "docs/intro/*.md", "docs/*.md", "docs/howto/*.md", "docs/ref/*.md"),
+        *("demo/README*.md", "bench/README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"),
+    ],
 }
 
 LANGUAGES = {".py": "python", ".js": "javascript", ".css": "css", ".html": "template", ".md": "markdown"}
+# A page of the documentation and its Chinese twin differ in this.
+IN_CHINESE, IN_ENGLISH = ".zh-CN.md", (".en.md", ".md")
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,23 @@ class Source:
     def language(self) -> str:
         return LANGUAGES[self.path.suffix]
 
+    @cached_property
+    def title(self) -> str:
+        """What the list of files says: the first heading of a text, and the name of everything else."""
+        heading = re.search(r"^# (.+)", self.read(), re.MULTILINE) if self.language == "markdown" else None
+        return heading[1].replace("`", "") if heading else self.name
+
+    @property
+    def is_chinese(self) -> bool:
+        return self.name.endswith(IN_CHINESE)
+
+    @property
+    def twin(self) -> Path | None:
+        """The same page of the documentation in the other language."""
+        stem = self.name.removesuffix(IN_CHINESE) if self.is_chinese else re.sub(r"(\.en)?\.md$", "", self.name)
+        others = IN_ENGLISH if self.is_chinese else (IN_CHINESE,)
+        return next((path for end in others if (path := REPOSITORY / f"{stem}{end}").exists()), None)
+
     def read(self) -> str:
         return self.path.read_text(encoding="utf-8")
 
@@ -71,7 +96,14 @@ def _files(patterns: list[str]) -> dict[str, Source]:
 
 
 PAGES = {page: _files(patterns) for page, patterns in PATTERNS.items()}
-# A page of the documentation has its Chinese twin beside it.
-CHINESE = ".zh-CN.md"
-PAGES["docs-zh"] = {slug: source for slug, source in PAGES["docs"].items() if source.name.endswith(CHINESE)}
-PAGES["docs"] = {slug: source for slug, source in PAGES["docs"].items() if not source.name.endswith(CHINESE)}
+_BY_PATH = {source.path: (page, source) for page, files in reversed(PAGES.items()) for source in files.values()}
+
+
+def in_language(files: dict[str, Source], chinese: bool) -> list[Source]:
+    """Of each text that there is in two languages, only the one; and all others."""
+    return [source for source in files.values() if source.is_chinese == chinese or not source.twin]
+
+
+def find(base: Source, link: str) -> tuple[str, Source] | None:
+    """The page and the file that a relative link in `base` means, if it is one of those that are shown."""
+    return _BY_PATH.get(Path(os.path.normpath(base.path.parent / link)))

@@ -27,7 +27,6 @@ _TOKENS = {
     "javascript": rf"(?P<comment>//.*)|(?P<string>{_STRINGS}|`(?:\\.|[^`\\])*`)|(?P<word>{_words(_JAVASCRIPT_WORDS)})",
     "css": r"(?P<comment>/\*[\s\S]*?\*/)|(?P<word>@[\w-]+|--[\w-]+)",
     "template": r'(?P<comment>{#.*?#}|<!--[\s\S]*?-->)|(?P<word>{%.*?%}|{{.*?}})|(?P<string>"[^"\n{]*")',
-    "markdown": r"(?P<word>^#+ .*)|(?P<string>`[^`\n]+`)",
 }
 _PATTERNS = {language: re.compile(tokens, re.MULTILINE) for language, tokens in _TOKENS.items()}
 

@@ -13,7 +13,7 @@
     if (!visible(element)) continue;
     if (!named(element)) faults.push(`no name: ${describe(element)}`);
     const box = element.getBoundingClientRect();
-    const inText = element.matches("p a, .card.link a");
+    const inText = element.matches("p a, .document a, .card.link a");
     if (!inText && !element.matches(".skip") && Math.min(box.width, box.height) < 24) faults.push(`target too small: ${describe(element)}`);
   }
 

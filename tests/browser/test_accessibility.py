@@ -17,7 +17,13 @@ RUN = """() => axe.run(document, { resultTypes: ["violations"] }).then(({ violat
   violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 90)).slice(0, 3).join(" | ")}`))"""
 
 PATHS = ["/", "/notifications/", "/game/", "/you/", "/you/login/", "/you/register/", "/speed/", "/source/"]
-PATHS += ["/source/chat/", "/source/notify/demo-static-site-js-live-js/", "/source/docs/", "/nowhere/"]
+PATHS += [
+    "/source/chat/",
+    "/source/notify/demo-static-site-js-live-js/",
+    "/source/docs/",
+    "/source/docs/docs-howto-broadcast-md/",
+    "/nowhere/",
+]
 
 FULL = """
 from chat.models import Message, Room

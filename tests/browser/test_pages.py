@@ -10,7 +10,7 @@ from tests.browser.conftest import MISSING, Open
 from tests.browser.driving import DemoServer
 
 PAGES = ["/", "/chat/in/harbour/", "/notifications/", "/game/", "/you/", "/you/login/", "/you/register/"]
-PAGES += ["/speed/", "/source/", "/source/chat/", "/source/docs/"]
+PAGES += ["/speed/", "/source/", "/source/chat/", "/source/docs/", "/source/docs/docs-howto-broadcast-md/"]
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 DESKTOP = {"viewport": {"width": 1440, "height": 900}}
 INSPECTION = (Path(__file__).parent / "inspection.js").read_text(encoding="utf-8")
@@ -105,6 +105,26 @@ def test_the_keyboard_alone_is_enough(server: DemoServer, people: Open) -> None:
     page.keyboard.press("Enter")
 
     expect(page.locator(".bubble")).to_have_text(["by keyboard"])
+
+
+def test_the_documentation_is_read_in_the_demo(server: DemoServer, people: Open) -> None:
+    page = people(server, **PHONE)
+    page.goto("/")
+    page.get_by_role("link", name="Documentation").click()
+
+    page.get_by_role("article").get_by_role("link", name="Leave Daphne").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Leave Daphne")
+    expect(page.get_by_role("navigation", name="Documentation").locator("[aria-current]")).to_have_text("Leave Daphne")
+    code = page.locator(".document pre")
+    wide = code.evaluate_all("boxes => boxes.map((box) => box.scrollWidth > box.clientWidth)")
+    assert True in wide
+    assert False in wide
+    for number, is_wide in enumerate(wide):
+        # A keyboard reaches what it has to scroll, and is not stopped by what it has not.
+        expect(code.nth(number)).to_have_js_property("tabIndex", 0 if is_wide else -1)
+    page.get_by_role("article").get_by_role("link", name="中文").first.click()
+    expect(page.get_by_role("article")).to_have_attribute("lang", "zh-Hans")
+    expect(page.get_by_role("heading", level=1)).to_have_text("从 Daphne 迁移")
 
 
 def test_an_unknown_page_is_one_of_ours(server: DemoServer, people: Open) -> None:
