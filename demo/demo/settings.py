@@ -70,6 +70,14 @@ TEMPLATES = [
 # The page about speed lets so many simulated visitors connect for some seconds. 0 on a public address.
 SPEED_VISITORS = int(os.environ.get("DEMO_VISITORS", "300"))
 
+# A crowd of simulated visitors would fill the log with lines that say nothing.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"without_visitors": {"()": "speed.logs.WithoutVisitors"}},
+    "loggers": {name: {"filters": ["without_visitors"]} for name in ("fairway.access", "django.channels.server")},
+}
+
 # Pages that wait for the next event hold a request open. Ctrl-C waits for such requests for so many seconds.
 FAIRWAY = {"SHUTDOWN_TIMEOUT": 2}
 

@@ -17,8 +17,9 @@ from urllib.parse import urlencode
 
 from django.core.signing import BadSignature, TimestampSigner
 
+from speed.logs import PATH, crowd_left
+
 SECONDS = 10  # how long a crowd stays
-PATH = "/ws/speed/visitor/"
 
 _signer = TimestampSigner(salt="speed.visitor")
 _CLOSE = b"\x88\x80" + bytes(4)  # a close frame as clients send it: masked, here with zeros
@@ -54,6 +55,7 @@ class Visitor(asyncio.Protocol):
                 self.transport.close()
                 return
             self.crowd.visitors.add(self)
+            self.crowd.came += 1
         # Each message is a JSON object with no other in it. So it has one brace, wherever the network cuts the bytes.
         self.crowd.arrived += data.count(b"{")
 
@@ -80,11 +82,12 @@ def request() -> bytes:
 
 
 class Crowd:
-    """The visitors of this process. `arrived` counts the messages that they have received."""
+    """The visitors of this process. `came` counts those that were let in, `arrived` the messages they have received."""
 
     def __init__(self) -> None:
         self.connected: set[Visitor] = set()  # whether they were let in or not
         self.visitors: set[Visitor] = set()
+        self.came = 0
         self.arrived = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -100,6 +103,7 @@ class Crowd:
         loop = asyncio.get_running_loop()
         # They talk to their own process, whose certificate may be for any name.
         context = ssl._create_unverified_context() if is_tls else None
+        self.came = 0
         try:
             end = loop.time() + SECONDS
             # As many as have come in time; the server may have a limit of its own.
@@ -117,6 +121,7 @@ class Crowd:
         finally:
             for visitor in list(self.connected):
                 visitor.leave()
+            crowd_left(self.came)
             await tell({"type": "crowd", "visitors": 0, "deliveries": 0, "left": 0})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 from unittest.mock import patch
 
@@ -10,6 +11,7 @@ from django.test import SimpleTestCase, TransactionTestCase, override_settings
 
 from speed.consumers import crowds_of, pulses
 from speed.crowd import Crowd, is_ticket, ticket
+from speed.logs import WithoutVisitors
 from tests.sockets import Visitor, bare_socket, receive_type
 
 PATH = "/ws/speed/"
@@ -100,3 +102,26 @@ class CrowdTests(SimpleTestCase):
                 for _ in range(3):
                     await left.acquire()
         server.close()
+
+    def test_only_what_visitors_do_is_left_out_of_the_log(self) -> None:
+        visitor = "/ws/speed/visitor/"
+        left_out = [
+            f'127.0.0.1:5 "WS {visitor}?ticket=***" connected',
+            f'[::1]:5 "WS {visitor}?ticket=***" disconnected 1000 9.8s',
+            f"WebSocket HANDSHAKING {visitor} [127.0.0.1:5]",
+            f"\x1b[32;1mWebSocket CONNECT {visitor} [127.0.0.1:5]\x1b[0m",
+            f"WebSocket DISCONNECT {visitor} [127.0.0.1:5]",
+        ]
+        written = [
+            f'127.0.0.1:5 "WS {visitor}?ticket=***" rejected 403',
+            f"WebSocket REJECT {visitor} [127.0.0.1:5]",
+            f'127.0.0.1:5 "GET {visitor} HTTP/1.1" 404 0 0.001',
+            '127.0.0.1:5 "WS /ws/speed/" connected',
+            f'127.0.0.1:5 "WS /x?\\"WS {visitor}\\" connected" rejected 404',
+            "WebSocket CONNECT /ws/speed/ [127.0.0.1:5]",
+            f"HTTP GET /x WebSocket CONNECT {visitor} [ 404 [0.01, 127.0.0.1:5]",
+        ]
+
+        kept = [text for text in left_out + written if WithoutVisitors().filter(logging.makeLogRecord({"msg": text}))]
+
+        self.assertEqual(kept, written)

@@ -51,4 +51,7 @@ def test_a_crowd_comes_is_counted_and_leaves(small: DemoServer, people: Open) ->
     expect(page.locator("[data-figure=sockets]")).to_have_text(f"{before:.0f}")
     page.get_by_role("button", name="Bring in 40 visitors").click()
     expect(page.locator("[data-notice]")).to_contain_text("every 30 seconds")
+    assert "40 simulated visitors came" in small.output
+    assert '"WS /ws/speed/" connected' in small.output
+    assert '"WS /ws/speed/visitor/' not in small.output
     assert "Traceback" not in small.output
