@@ -46,7 +46,10 @@ class PageTests(TestCase):
         self.assertContains(self.client.get("/", headers={"accept-language": "en"}), "打开聊天")
 
     def test_an_unknown_page_is_a_styled_404_in_both_languages(self) -> None:
-        for header, words in [("en", "There is no water here:"), ("zh-CN", "此处无水，船到不了：")]:
+        for header, words in [
+            ("en", "This page does not exist, or the room"),
+            ("zh-CN", "这个页面不存在，或房间已改名。"),
+        ]:
             response = self.client.get("/nowhere/", headers={"accept-language": header})
             self.assertContains(response, words, status_code=404)
         self.assertNotIn("person", self.client.session)
