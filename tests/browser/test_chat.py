@@ -161,6 +161,20 @@ def test_a_draft_belongs_to_its_room_and_survives_another_language(server: DemoS
     expect(box).to_have_value("for the lighthouse")
 
 
+def test_each_person_has_a_letter_and_a_colour(server: DemoServer, people: Open) -> None:
+    mira, tom = enter(people(server, "Mira F."), "lighthouse"), enter(people(server, "Łukasz F."), "lighthouse")
+    say(mira, "Ahoy")
+    expect_last(tom, "Ahoy")
+    faces = tom.locator("[data-people] .face")
+
+    expect(faces).to_have_text(["Ł", "M"])
+    here, there = (face.evaluate("face => getComputedStyle(face).backgroundColor") for face in faces.all())
+    assert here != there
+    beside = tom.locator(".message .face").last
+    expect(beside).to_have_text("M")
+    assert beside.evaluate("face => getComputedStyle(face).backgroundColor") == there
+
+
 def test_other_rooms_and_names_are_live(server: DemoServer, people: Open) -> None:
     mira = enter(people(server, "Mira V."), "open-water")
     tom = enter(people(server, "Tom V."), "lighthouse")

@@ -25,6 +25,14 @@ for text in ("missed", "missed too"):
     send_notification(Notification.Kind.NOTE, text)
 """
 
+STORE_MANY = """
+from notify.sending import Notification, send_notification
+from people.models import Person
+ida = Person.objects.get(name="Ida M.")
+for number in range(120):
+    send_notification(Notification.Kind.NOTE, str(number), recipient=ida)
+"""
+
 
 def choose(page: Page, way: str) -> None:
     page.goto("/notifications/")
@@ -152,6 +160,27 @@ def test_the_way_can_be_changed_on_the_open_page(server: DemoServer, people: Ope
         expect(page.locator("[data-list] .note-text").first).to_have_text(way)
 
     assert page.evaluate("announced") == ["sse", "poll", "websocket"]
+
+
+def test_of_very_many_nobody_counts_all(server: DemoServer, people: Open) -> None:
+    page = people(server, "Ida M.")
+    server.manage("shell", "-c", STORE_MANY)
+    page.goto("/notifications/")
+    count = page.locator("[data-unread-text]")
+    for _ in range(2):
+        expect(count).to_have_text("99+ unread")
+        expect(unread(page)).to_have_text("99+")
+        expect(page).to_have_title("(99+) Notifications · Fairway")
+        # One more is one more of all, not of the thirty that are shown.
+        send(page, "Ida M. (you)", "one more")
+        expect(page.locator("[data-list] .note-text").first).to_have_text("one more")
+
+    page.get_by_role("button", name="Mark all as read").click()
+
+    expect(count).to_be_hidden()
+    expect(page).to_have_title("Notifications · Fairway")
+    send(page, "Ida M. (you)", "the first again")
+    expect(count).to_have_text("1 unread")
 
 
 def test_without_scripts_the_page_says_so_and_the_bell_still_rings(server: DemoServer, people: Open) -> None:

@@ -4,7 +4,7 @@
 import { element, find } from "./elements.js";
 import { face } from "./faces.js";
 import { linked } from "./links.js";
-import { config, counted, dayName, hourElement, strings } from "./strings.js";
+import { config, counted, dayName, hourElement, short, strings } from "./strings.js";
 import { setCount } from "./title.js";
 
 const NEAR_END = 80; // pixels; as near counts as being there
@@ -201,7 +201,7 @@ class Log extends EventTarget {
   count(unseen) {
     this.unseen = unseen;
     newer.hidden = unseen === 0 || this.atEnd;
-    if (unseen) newer.textContent = `${counted(strings.newMessages, unseen)} ↓`;
+    if (unseen) newer.textContent = `${counted(strings.newMessages, unseen, short(unseen))} ↓`;
     setCount("chat", unseen);
   }
 }

@@ -1,7 +1,7 @@
 // The list of rooms: which one is open, where something was said that one has not read, and rooms that others create meanwhile.
 
 import { element, find } from "./elements.js";
-import { format, strings } from "./strings.js";
+import { format, short, strings } from "./strings.js";
 
 const list = find("rooms");
 const linkOf = (id) => list.querySelector(`a[data-room="${id}"]`);
@@ -68,7 +68,7 @@ class Rooms extends EventTarget {
     link.dataset.count = String(isOpen ? 0 : count);
     badge.hidden = isOpen || count === 0;
     badge.replaceChildren(
-      element("span", { "aria-hidden": "true" }, count > 99 ? "99+" : String(count)),
+      element("span", { "aria-hidden": "true" }, short(count)),
       element("span", { class: "hide-visually" }, format(strings.unread, { count })),
     );
   }

@@ -2,7 +2,7 @@
 
 import { element, find, say } from "./elements.js";
 import { body, isOwn, socket } from "./notifications.js";
-import { config, format, strings, timeElement } from "./strings.js";
+import { config, format, short, strings, timeElement } from "./strings.js";
 
 const SHOWN = 30;
 
@@ -16,6 +16,7 @@ const notice = find("notice");
 const ways = find("ways");
 const wayText = find("way-text");
 const people = new Map();
+let unread = 0; // of all, as the server counts them; the list shows only the last ones
 
 // The list
 
@@ -30,11 +31,11 @@ function item(notification) {
   return made;
 }
 
-function refresh() {
-  const unread = list.querySelectorAll(".unread").length;
+function setUnread(count) {
+  unread = count;
   empty.hidden = list.children.length > 0;
   readAll.disabled = unread === 0;
-  return unread;
+  say(unreadText, unread ? format(strings.unread, { count: short(unread) }) : "");
 }
 
 // Only what differs is touched, so that a button keeps the focus: with long-polling everything comes again and again.
@@ -52,7 +53,6 @@ function showAll(notifications) {
 function add(notification) {
   list.prepend(item(notification));
   while (list.children.length > SHOWN) list.lastElementChild.remove();
-  refresh();
 }
 
 function showRead(ids) {
@@ -65,7 +65,6 @@ function showRead(ids) {
     button.remove();
     if (hadFocus) (list.querySelector(".unread button") ?? find("note")).focus();
   }
-  refresh();
 }
 
 readAll.addEventListener("click", () => socket.send({ type: "read_all" }));
@@ -108,21 +107,20 @@ ways.hidden = false;
 showWay();
 
 const handlers = {
-  state({ notifications, people: everybody, unread }) {
+  state({ notifications, people: everybody, unread: count }) {
     showAll(notifications);
-    say(unreadText, unread ? format(strings.unread, { count: unread }) : "");
+    setUnread(count);
     people.clear();
     for (const person of everybody) people.set(person.id, person);
     showPeople();
   },
   notification({ notification }) {
     add(notification);
-    const unread = refresh();
-    say(unreadText, unread ? format(strings.unread, { count: unread }) : "");
+    setUnread(isOwn(notification) ? unread : unread + 1);
   },
-  read({ ids, unread }) {
+  read({ ids, unread: count }) {
     showRead(ids);
-    say(unreadText, unread ? format(strings.unread, { count: unread }) : "");
+    setUnread(count);
   },
   everybody({ people: online }) {
     const here = new Set(online.map(({ id }) => id));

@@ -2,7 +2,7 @@
 
 import { element, find } from "./elements.js";
 import { body, isOwn, socket } from "./notifications.js";
-import { format, strings } from "./strings.js";
+import { format, short, strings } from "./strings.js";
 import { setCount } from "./title.js";
 
 const TOAST_FOR = 8000; // milliseconds
@@ -16,7 +16,7 @@ function setUnread(count) {
   unread = count;
   badge.hidden = count === 0;
   badge.replaceChildren(
-    element("span", { "aria-hidden": "true" }, count > 99 ? "99+" : String(count)),
+    element("span", { "aria-hidden": "true" }, short(count)),
     element("span", { class: "hide-visually" }, format(strings.unread, { count })),
   );
   setCount("notifications", count);

@@ -17,7 +17,10 @@ const language = document.documentElement.lang;
 const rules = new Intl.PluralRules(language);
 
 // { one: "{count} new message", other: "{count} new messages" } and a number, as the language says it.
-export const counted = (forms, count) => format(forms[rules.select(count)] ?? forms.other, { count });
+export const counted = (forms, count, shown = count) => format(forms[rules.select(count)] ?? forms.other, { count: shown });
+
+// For a badge, a button or a title: from a hundred on nobody counts.
+export const short = (count) => (count > 99 ? "99+" : String(count));
 
 // The order of two names, for sorting.
 export const byName = new Intl.Collator(language).compare;
