@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,8 +77,10 @@ class Client:
             length = int(headers.get("content-length", "0"))
             return Response(int(first.split()[1]), headers, await self.reader.readexactly(length))
 
-    async def frame(self) -> tuple[int, bytes]:
-        """A frame of the server: opcode and payload. It is whole, unmasked and uncompressed."""
+    async def frame(self, deflated: bool = False) -> tuple[int, bytes]:
+        """A frame of the server: opcode and payload. It is whole and unmasked, and uncompressed unless it may be
+        `deflated`.
+        """
         async with asyncio.timeout(DEADLINE):
             first, second = await self.reader.readexactly(2)
             assert second < 0x80, "a server must not mask"
@@ -86,8 +89,12 @@ class Client:
                 length = int.from_bytes(await self.reader.readexactly(2), "big")
             elif second == 127:
                 length = int.from_bytes(await self.reader.readexactly(8), "big")
+            payload = await self.reader.readexactly(length)
+            if deflated and first & 0x40:
+                first -= 0x40
+                payload = zlib.decompressobj(-zlib.MAX_WBITS).decompress(payload + b"\x00\x00\xff\xff")
             assert first & 0xF0 == 0x80
-            return first & 0x0F, await self.reader.readexactly(length)
+            return first & 0x0F, payload
 
     async def close_frame(self) -> tuple[int, str]:
         opcode, payload = await self.frame()

@@ -220,7 +220,7 @@ class WebSocketExchange(Connection):
         if not isinstance(text, str):
             raise ProtocolMisuse(f"the text of websocket.send is a str, not {type(text).__name__}")
         outbox = self.outbox
-        if outbox.append(self.encoder.encode_text(text)) or outbox.size >= outbox.high_water:
+        if outbox.append(self.encoder.begin_text(text)) or outbox.size >= outbox.high_water:
             return outbox.drained() if outbox.size >= outbox.high_water else NEXT_PASS
         return None
 
@@ -230,7 +230,7 @@ class WebSocketExchange(Connection):
         if not isinstance(data, bytes | bytearray | memoryview):
             raise ProtocolMisuse(f"the bytes of websocket.send are bytes, not {type(data).__name__}")
         outbox = self.outbox
-        if outbox.append(self.encoder.encode_bytes(bytes(data))) or outbox.size >= outbox.high_water:
+        if outbox.append(self.encoder.begin_bytes(bytes(data))) or outbox.size >= outbox.high_water:
             return outbox.drained() if outbox.size >= outbox.high_water else NEXT_PASS
         return None
 

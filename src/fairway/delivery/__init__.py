@@ -20,7 +20,7 @@ from fairway.delivery.lane import Lane
 from fairway.delivery.loops import NEXT_PASS, Passes, running_loop_or_none
 from fairway.delivery.member import Member, MemberOwner
 from fairway.delivery.output import Output
-from fairway.delivery.payload import Encoder, Message, Payload, SlowPolicy
+from fairway.delivery.payload import Encoder, Message, Payload, SlowPolicy, Unfinished
 from fairway.delivery.pump import Pump, SourceFailed
 from fairway.delivery.recipients import Fanout, Recipients
 from fairway.delivery.serving import is_serving, serving, when_serving
@@ -66,6 +66,7 @@ __all__ = [
     "SourceFailed",
     "Statistics",
     "StatisticsSource",
+    "Unfinished",
     "Waker",
     "connection_of",
     "is_serving",

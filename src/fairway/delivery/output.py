@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Protocol
 
+from fairway.delivery.payload import Unfinished
 from fairway.delivery.recipients import Fanout
 
 
@@ -33,7 +34,7 @@ class Output(Protocol):
         message does not.
         """
 
-    def append(self, frame: bytes, is_broadcast: bool = False) -> bool:
+    def append(self, frame: bytes | Unfinished, is_broadcast: bool = False) -> bool:
         """Add an encoded message. True if so much was waiting that it was written at once."""
 
     def append_droppable(self, frame: bytes, key: str) -> None:

@@ -9,12 +9,28 @@ Message: TypeAlias = dict[str, Any]
 """An ASGI event, or an event sent through a channel layer: a dict with a `type`."""
 
 
+class Unfinished(Protocol):
+    """An encoded message that is made piece by piece, because that takes long. Its length is that of the message."""
+
+    def __len__(self) -> int: ...
+
+    def go_on(self, most: int) -> bytes | None:
+        """Encode up to `most` bytes more of the message. Return the result once that was all."""
+
+
 class Encoder(Protocol):
-    """Encodes a message for a transport's wire. Encoders are compared by identity, so connections share instances."""
+    """Encodes a message for a transport's wire. Encoders are compared by identity, so connections share instances.
+
+    The `begin` methods leave a long message to be encoded piece by piece, if that takes long.
+    """
 
     def encode_text(self, text: str) -> bytes: ...
 
     def encode_bytes(self, data: bytes) -> bytes: ...
+
+    def begin_text(self, text: str) -> bytes | Unfinished: ...
+
+    def begin_bytes(self, data: bytes) -> bytes | Unfinished: ...
 
 
 class SlowPolicy(enum.Enum):

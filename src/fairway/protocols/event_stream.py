@@ -80,6 +80,8 @@ class EventEncoder:
     def encode_bytes(self, data: bytes) -> bytes:
         raise ValueError("an event stream carries text: broadcast text_data to a group that has one in it")
 
+    begin_text, begin_bytes = encode_text, encode_bytes
+
 
 def accepts_event_stream(accept: str) -> bool:
     """Whether an Accept header (RFC 9110 section 12.5.1) lets an event stream through; an empty one does."""

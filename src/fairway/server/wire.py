@@ -67,6 +67,9 @@ class Owner(PausedConnection, Protocol):
     def schedule(self, deadline: float) -> None:
         """Make sure that `Wire.handle_deadline` is called at this time, or a little later."""
 
+    def resume_writing(self) -> None:
+        """Call `Wire.resume_writing`, and do what had to wait for that."""
+
 
 class Host(Protocol):
     """What all wires of one event loop share."""
@@ -182,7 +185,7 @@ class Wire(Outbox):
         pending = self._begin_pending()
         pending.stalled_at = now = self._host.touch()
         pending.left = self._held()
-        self._schedule(now + self._host.limits.write_stall_timeout)
+        _schedule(self.owner, now + self._host.limits.write_stall_timeout)
 
     def resume_writing(self) -> None:
         """The socket has taken all of the last chunk."""
@@ -194,6 +197,11 @@ class Wire(Outbox):
         super().resume_writing()
         if self.pending.is_finishing:
             self._end_writing()
+
+    def made(self) -> None:
+        """The first frame is finished."""
+        if self.owner is not None:
+            self.owner.resume_writing()  # as if the socket had been full
 
     def _held(self) -> int:
         """How many bytes the peer has not taken. Those in the kernel count: a slow peer takes long for them."""
@@ -244,7 +252,7 @@ class Wire(Outbox):
             transport.write_eof()
         pending = self._begin_pending()
         pending.linger_until = self._host.touch() + self._host.linger_seconds
-        self._schedule(pending.linger_until)
+        _schedule(self.owner, pending.linger_until)
 
     def close(self) -> None:
         """Write everything and end both sides. If the socket does not take everything at once, `finish`."""
@@ -271,10 +279,6 @@ class Wire(Outbox):
 
     # Deadlines ------------------------------------------------------------------------------------------------
 
-    def _schedule(self, deadline: float) -> None:
-        if self.owner is not None:
-            self.owner.schedule(deadline)
-
     def next_deadline(self) -> float | None:
         """When `handle_deadline` has to be called next. None: never, as things are."""
         pending = self.pending
@@ -300,3 +304,8 @@ class Wire(Outbox):
         pending.stalled_at = pending.linger_until = None
         self.abort()
         return is_stalled
+
+
+def _schedule(owner: Owner | None, deadline: float) -> None:
+    if owner is not None:
+        owner.schedule(deadline)

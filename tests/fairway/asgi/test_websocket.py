@@ -113,6 +113,8 @@ class FakeEncoder:
     def encode_bytes(self, data: bytes) -> bytes:
         return b"bytes:" + data
 
+    begin_text, begin_bytes = encode_text, encode_bytes
+
 
 class FakeHandshake:
     """Answers nothing; remembers what it was asked to answer."""

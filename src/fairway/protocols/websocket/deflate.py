@@ -17,8 +17,11 @@ from fairway.protocols.websocket.frames import BINARY, FIN, RSV1, TEXT, binary_f
 
 EXTENSION = "permessage-deflate"
 
-# Longer messages are not compressed: this would block the event loop for 10 to 50 ms for each MiB.
+# Longer messages are not compressed: this would take 10 to 50 ms for each MiB.
 MAX_DEFLATED_BYTES = 1 << 20
+
+# Longer messages are compressed piece by piece: this takes 0.8 ms for JSON at level 1.
+DEFLATED_AT_ONCE = 1 << 16
 
 # A window of 4 KiB needs little time and memory, and compresses messages of a few KiB nearly as well as a larger one.
 WINDOW_BITS = 12
@@ -63,6 +66,39 @@ class Inflation:
         return piece
 
 
+class Deflating:
+    """One message that is compressed piece by piece. Its length is that of the message before.
+
+    (`fairway.delivery.Unfinished`)
+    """
+
+    __slots__ = ("_compressor", "_data", "_opcode", "_pieces", "_position")
+
+    def __init__(self, opcode: int, data: bytes, level: int, window_bits: int) -> None:
+        self._opcode = opcode
+        self._data = data
+        self._position = 0
+        self._pieces: list[bytes] = []
+        self._compressor = zlib.compressobj(level, zlib.DEFLATED, -window_bits, window_bits - 7)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def go_on(self, most: int) -> bytes | None:
+        """Compress up to `most` bytes more. Return the frame once that was all: uncompressed unless that is longer."""
+        data = self._data
+        piece = memoryview(data)[self._position : self._position + most]
+        self._position += len(piece)
+        self._pieces.append(self._compressor.compress(piece))
+        if self._position < len(data):
+            return None
+        self._pieces.append(self._compressor.flush(zlib.Z_SYNC_FLUSH)[: -len(_TAIL)])
+        size = sum(map(len, self._pieces))
+        if size < len(data):
+            return b"".join((header(FIN | RSV1 | self._opcode, size), *self._pieces))
+        return header(FIN | self._opcode, len(data)) + data
+
+
 class DeflateEncoder:
     """Encodes messages as single frames. Messages from `min_bytes` up to `MAX_DEFLATED_BYTES` are compressed, if that
     makes them shorter.
@@ -76,23 +112,31 @@ class DeflateEncoder:
         self.window_bits = window_bits
 
     def encode_text(self, text: str) -> bytes:
-        data = text.encode()
-        if self.min_bytes <= len(data) <= MAX_DEFLATED_BYTES:
-            small = self._deflate(data)
-            if len(small) < len(data):
-                return header(FIN | RSV1 | TEXT, len(small)) + small
-        return text_frame(data)
+        return _whole(self.begin_text(text))
 
     def encode_bytes(self, data: bytes) -> bytes:
+        return _whole(self.begin_bytes(data))
+
+    def begin_text(self, text: str) -> bytes | Deflating:
+        data = text.encode()
         if self.min_bytes <= len(data) <= MAX_DEFLATED_BYTES:
-            small = self._deflate(data)
-            if len(small) < len(data):
-                return header(FIN | RSV1 | BINARY, len(small)) + small
+            return self._begin(TEXT, data)
+        return text_frame(data)
+
+    def begin_bytes(self, data: bytes) -> bytes | Deflating:
+        if self.min_bytes <= len(data) <= MAX_DEFLATED_BYTES:
+            return self._begin(BINARY, data)
         return binary_frame(data)
 
-    def _deflate(self, data: bytes) -> bytes:
-        compressor = zlib.compressobj(self.level, zlib.DEFLATED, -self.window_bits, self.window_bits - 7)
-        return compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)[: -len(_TAIL)]
+    def _begin(self, opcode: int, data: bytes) -> bytes | Deflating:
+        deflating = Deflating(opcode, data, self.level, self.window_bits)
+        return deflating if len(data) > DEFLATED_AT_ONCE else _whole(deflating)
+
+
+def _whole(frame: bytes | Deflating) -> bytes:
+    while not isinstance(frame, bytes):
+        frame = frame.go_on(len(frame)) or frame
+    return frame
 
 
 @lru_cache(maxsize=64)

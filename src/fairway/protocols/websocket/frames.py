@@ -98,5 +98,7 @@ class PlainEncoder:
     def encode_bytes(self, data: bytes) -> bytes:
         return binary_frame(data)
 
+    begin_text, begin_bytes = encode_text, encode_bytes
+
 
 PLAIN = PlainEncoder()

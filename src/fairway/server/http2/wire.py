@@ -7,9 +7,10 @@ the loop in any case, so nothing is gained by noting, and then flushing, the out
 
 from __future__ import annotations
 
+from fairway.delivery import Unfinished
 from fairway.protocols.http2 import data_head
 from fairway.server.output.lanes import Carried
-from fairway.server.output.outbox import Droppable
+from fairway.server.output.pieces import Droppable
 from fairway.server.wire import Wire
 
 
@@ -20,7 +21,7 @@ class StreamWire(Wire):
 
     endpoint: Carried | None  # type: ignore[assignment]  # more than that, it is also an `Endpoint`
 
-    def append(self, frame: bytes | Droppable, is_broadcast: bool = False) -> bool:
+    def append(self, frame: bytes | Droppable | Unfinished, is_broadcast: bool = False) -> bool:
         """Add a frame. True if a chunk, here or of the connection, was full and therefore flushed at once."""
         endpoint = self.endpoint
         if (

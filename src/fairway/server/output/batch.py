@@ -27,6 +27,7 @@ from typing import Any
 from fairway.delivery import WAKES_PER_PASS, Inbox, Sleeper
 from fairway.server.output.fanout import Fanout
 from fairway.server.output.scheduler import Flushable
+from fairway.server.output.workshop import Workshop
 
 # With this many dirty sockets, they are written without waiting for the end of the pass (bench/micro/batch.py).
 MAX_DIRTY = 64
@@ -69,13 +70,13 @@ class Batch:
         "_long",
         "_loop",
         "_sleepers",
-        "_writes",
         "carriers",
         "fanout",
         "is_filling",
         "is_scheduled",
         "received",
         "streams",
+        "workshop",
         "written",
     )
 
@@ -92,12 +93,13 @@ class Batch:
         self._loop = loop
         self._dirty: list[Flushable] = []
         self.fanout = Fanout(loop, self.schedule)
+        self.fanout.pace = FIRST_WRITES
+        self.workshop = Workshop(loop)
         self.carriers = SecondStage(self)
         self.streams = StreamStage(self)
         self._sleepers: deque[Inbox] = deque()
         self._leavers = _Turns(ENDINGS_PER_PASS)
         self._long = _Turns(LONG_PER_PASS, LONG_REST)
-        self._writes = FIRST_WRITES
         self.is_scheduled = self.is_filling = False
         self.received = self.written = 0
         # How many consumers were woken and have not parked yet: since the last end of a pass, and before it. `parked`
@@ -195,8 +197,8 @@ class Batch:
         fanout = self.fanout
         if fanout.is_busy:
             # A burst begins with few writes, so that a small group does not delay the others in its first pass.
-            fanout.write(self._writes)
-            self._writes = min(2 * self._writes, MOST_WRITES) if fanout.is_busy else FIRST_WRITES
+            fanout.write(fanout.pace)
+            fanout.pace = min(2 * fanout.pace, MOST_WRITES) if fanout.is_busy else FIRST_WRITES
         if self.carriers.dirty:
             self.carriers.flush()
 
@@ -237,11 +239,12 @@ class StreamStage:
     the second, and are counted there. (`fairway.server.output.scheduler.Scheduler`)
     """
 
-    __slots__ = ("_batch", "carriers", "fanout", "received", "written")
+    __slots__ = ("_batch", "carriers", "fanout", "received", "workshop", "written")
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self.fanout = batch.fanout
+        self.workshop = batch.workshop
         self.carriers = batch.carriers
         self.received = self.written = 0  # nobody looks at these
 
@@ -257,7 +260,7 @@ class StreamStage:
 class SecondStage:
     """The scheduler of outboxes into which others are flushed. (`fairway.server.output.scheduler.Scheduler`)"""
 
-    __slots__ = ("_batch", "carriers", "dirty", "fanout", "received", "written")
+    __slots__ = ("_batch", "carriers", "dirty", "fanout", "received", "workshop", "written")
 
     dirty: list[Flushable]
     """Read-only for others."""
@@ -265,6 +268,7 @@ class SecondStage:
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self.fanout = batch.fanout
+        self.workshop = batch.workshop
         self.carriers = self
         self.dirty = []
         self.received = self.written = 0

@@ -39,7 +39,7 @@ class Fanout:
     `wake` is called when `is_busy` becomes true. After that, `write` must be called in each pass while it is true.
     """
 
-    __slots__ = ("_wake", "delivered", "indirect", "is_busy", "loop", "outboxes", "sweep", "written")
+    __slots__ = ("_wake", "delivered", "indirect", "is_busy", "loop", "outboxes", "pace", "sweep", "written")
 
     delivered: int
     """How many times a broadcast has gone to a recipient without its consumer, summed over all broadcasts."""
@@ -52,6 +52,9 @@ class Fanout:
 
     indirect: set[Outbox]
     """Outboxes that nothing may bypass even when they are empty: their sockets are full, or their connections close."""
+
+    pace: int
+    """How many sockets to write to in the next pass. It belongs to the batch."""
 
     sweep: Sweep | None
     """The sweep under way. There is at most one."""

@@ -9,8 +9,9 @@ An outbox is in one of four states:
 * *Empty.* `frames` is None, and the transport holds nothing. A sweep may bypass the outbox and write to its endpoint.
 * *Dirty.* It holds frames, and its scheduler has noted it and will call `flush`: in this pass of the loop, or for
   broadcasts in one of the next.
-* *Blocked.* The transport holds a part of the last chunk. Frames stay here, where they can be counted, awaited or
-  dropped whole. This state begins with `pause_writing` and ends with `resume_writing`, which flushes.
+* *Blocked.* The transport holds a part of the last chunk, or the first frame is being made (`Workshop`); never both.
+  Frames stay here, where they can be counted, awaited or dropped whole. This state begins with `pause_writing` or in
+  `flush`, and ends with `resume_writing`, which flushes.
 * *Lost.* `transport` is None after `lost`. Nothing can be sent. Frames that are appended nevertheless stay unsent.
 
 Before a connection closes, `write_through_transport` ends all bypassing: the rest goes through the transport.
@@ -27,11 +28,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from typing import Any, TypeAlias
+from typing import Any
 
-from fairway.delivery import Fanout
+from fairway.delivery import Fanout, Unfinished
 from fairway.server.output.lanes import CHUNK_BYTES, Endpoint, lane_of
+from fairway.server.output.pieces import FINISHED, Droppable, Piece
 from fairway.server.output.scheduler import Scheduler
+from fairway.server.output.workshop import finish_all, is_making
 from fairway.server.transport import Transport
 
 
@@ -45,22 +48,6 @@ class Drained:
 
     def __await__(self) -> Generator[Any, None, None]:
         return self._outbox.wait_drained().__await__()
-
-
-class Droppable:
-    """A whole frame that may be dropped while it waits. `key` says which frames can replace each other."""
-
-    __slots__ = ("frame", "key")
-
-    def __init__(self, frame: bytes, key: str) -> None:
-        self.frame = frame
-        self.key = key
-
-    def __len__(self) -> int:
-        return len(self.frame)
-
-
-Piece: TypeAlias = bytes | memoryview | Droppable
 
 
 class Outbox:
@@ -121,8 +108,10 @@ class Outbox:
     # Only the first frame is reported to the scheduler: from then on the outbox is dirty, and will be flushed. If it is
     # blocked when its turn comes, `resume_writing` flushes it later. If it was flushed before, flushing does nothing.
 
-    def append(self, frame: bytes | Droppable, is_broadcast: bool = False) -> bool:
-        """Add a frame. True if a chunk was full and therefore flushed at once."""
+    def append(self, frame: bytes | Droppable | Unfinished, is_broadcast: bool = False) -> bool:
+        """Add a frame; an unfinished one is longer than a chunk. True if a chunk was full and therefore flushed at
+        once.
+        """
         if self.scheduler.fanout.sweep is not None:
             self.scheduler.fanout.bring_forward(self)
         frames = self.frames
@@ -193,7 +182,7 @@ class Outbox:
             self.frames = None
             self.size = 0
             self.scheduler.written += size
-            data = frames if type(frames) is bytes else self._joined(frames)  # type: ignore[arg-type]
+            data = frames if type(frames) is bytes else b"".join(self._commit(frames, len(frames)))  # type: ignore[arg-type]
             # Bypass the transport, which would do the same after a dozen checks. Nothing is overtaken: the transport
             # holds nothing, or the outbox would be blocked.
             try:
@@ -205,6 +194,10 @@ class Outbox:
         else:
             frames = self.frames = self._pieces
             while frames and not self.blocked:
+                if type(frames[0]) not in FINISHED:
+                    Outbox.pause_writing(self)  # and no more than that: the client is not behind
+                    self.scheduler.workshop.add(self)
+                    break
                 chunk = self._next_chunk(frames)
                 self.scheduler.written += len(chunk)
                 transport.write(chunk)
@@ -218,11 +211,6 @@ class Outbox:
         if self.frames is not None and not self.blocked:
             self.scheduler.flush_alone(self)
 
-    def _joined(self, frames: list[Piece]) -> bytes:
-        if self._droppable:
-            self._commit(frames, len(frames))
-        return b"".join(frames)  # type: ignore[arg-type]  # `_commit` leaves no `Droppable`
-
     @property
     def _pieces(self) -> list[Piece]:
         frames = self.frames
@@ -232,11 +220,10 @@ class Outbox:
 
     def _next_chunk(self, frames: list[Piece]) -> bytes:
         count = size = 0
-        while count < len(frames) and (size < CHUNK_BYTES or not count):
+        while count < len(frames) and (size < CHUNK_BYTES or not count) and type(frames[count]) in FINISHED:
             size += len(frames[count])
             count += 1
-        if self._droppable:
-            self._commit(frames, count)
+        self._commit(frames, count)
         # Only a frame that is longer than a chunk is cut. Its rest stays here, where it is counted, as a memoryview in
         # front. It cannot be dropped any more, because its beginning has been sent.
         if count == 1 and size > CHUNK_BYTES:
@@ -249,12 +236,14 @@ class Outbox:
         self.size -= size
         return chunk
 
-    def _commit(self, frames: list[Piece], count: int) -> None:
-        """Make the first `count` frames undroppable, because they are about to be written."""
-        for index, piece in enumerate(frames[:count]):
-            if type(piece) is Droppable:
-                frames[index] = piece.frame
-                self._droppable -= 1
+    def _commit(self, frames: list[Piece], count: int) -> list[Piece]:
+        """Make the first `count` frames undroppable, because they are about to be written. Return all frames."""
+        if self._droppable:
+            for index, piece in enumerate(frames[:count]):
+                if type(piece) is Droppable:
+                    frames[index] = piece.frame
+                    self._droppable -= 1
+        return frames
 
     def pause_writing(self) -> None:
         """The socket is full, and the transport holds a part of the last chunk."""
@@ -263,13 +252,17 @@ class Outbox:
             self.scheduler.fanout.indirect.add(self)
 
     def resume_writing(self) -> None:
-        """The socket has taken all of the last chunk."""
+        """The socket has taken all of the last chunk, or the first frame is finished."""
         self.blocked = False
         self.flush()
         if not self.blocked and self.endpoint is not None:
             self.scheduler.fanout.indirect.discard(self)
         if self.size < self.high_water:
             self.wake_waiters()
+
+    def made(self) -> None:
+        """The first frame is finished. (`fairway.server.output.workshop`)"""
+        self.resume_writing()
 
     @property
     def fanout(self) -> Fanout | None:
@@ -305,7 +298,11 @@ class Outbox:
         The first message may be of any size. So a message longer than `bound` reaches a client that reads; a client
         that does not read is dropped when the following messages exceed the bound.
         """
-        return self.size > self.bound and self.waiting > self.bound and self.transport is not None
+        if self.size <= self.bound or self.waiting <= self.bound or self.transport is None:
+            return False
+        # What waits is judged as it will be sent. Otherwise a client would be slow because its messages are long.
+        finish_all(self)
+        return self.waiting > self.bound
 
     def drained(self) -> Drained:
         """An awaitable that waits until `size` is below `high_water`, or until `lost`. It need not be awaited."""
@@ -337,6 +334,8 @@ class Outbox:
         """Drop all frames except one that is partly written. Return how many were dropped."""
         self.scheduler.fanout.bring_forward(self)
         frames = self._pieces
+        if is_making(self):
+            self.blocked = False
         begun = [piece for piece in frames[:1] if type(piece) is memoryview]
         self.frames = begun or None  # type: ignore[assignment]  # a list of pieces
         self.size = sum(map(len, begun))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from fairway import delivery
+from fairway.server.output.workshop import Workshop
 
 
 class Flushable(Protocol):
@@ -46,6 +47,9 @@ class Scheduler(Protocol):
 
     @property
     def fanout(self) -> Fanout: ...
+
+    @property
+    def workshop(self) -> Workshop: ...
 
     @property
     def carriers(self) -> Scheduler:

@@ -33,6 +33,7 @@ from fairway.delivery import LONG_MESSAGE, Inbox
 from fairway.protocols.websocket.frames import ABNORMAL_CLOSURE, PLAIN, TRY_AGAIN_LATER
 from fairway.protocols.websocket.protocol import MESSAGE_TOO_SLOW, Closed, State, WebSocketProtocol
 from fairway.server.backlog import DECODED_PER_PASS, LARGE_READ
+from fairway.server.output.workshop import is_making
 from fairway.server.websocket.closing import NOT_CLOSING, Closing, NotClosing
 from fairway.server.websocket.handshake import Handshake
 from fairway.server.wire import Wire
@@ -456,7 +457,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self._send_control_last()
         if closed.fault:
             self._finish()
-        elif self.outbox.blocked:
+        elif self.outbox.blocked and not is_making(self.outbox):
             self.outbox.abort()  # the peer does not read, and has closed or is gone
         else:
             self.outbox.close()

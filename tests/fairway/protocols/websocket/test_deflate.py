@@ -13,10 +13,12 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 from websockets.frames import Frame, Opcode
 
 from fairway.protocols.websocket.deflate import (
+    DEFLATED_AT_ONCE,
     MAX_DEFLATED_BYTES,
     SHORT_MESSAGE,
     WINDOW_BITS,
     DeflateEncoder,
+    Deflating,
     InflateError,
     Inflating,
     TooLarge,
@@ -177,6 +179,32 @@ def test_what_another_implementation_compresses_we_read(messages: list[bytes]) -
         frame = theirs.encode(Frame(Opcode.BINARY, message))
         assert frame.rsv1
         assert inflate(bytes(frame.data), 300) == message
+
+
+@given(st.binary(max_size=300), st.integers(0, 9), st.integers(1 << 10, 1 << 17), st.booleans())
+def test_a_message_in_pieces_arrives_as_it_was(some: bytes, repeat: int, at_once: int, is_noise: bool) -> None:
+    data = (randbytes(1 << 17) if is_noise else b"") + some * 4**repeat
+    frame = encoder(1, 1024).begin_bytes(data)
+    if isinstance(frame, Deflating):
+        assert len(frame) == len(data) > DEFLATED_AT_ONCE
+        calls = 1
+        while (made := frame.go_on(at_once)) is None:
+            calls += 1
+        assert calls == -(-len(data) // at_once)
+        frame = made
+    first, payload = split(frame)
+    assert len(payload) <= len(data)
+    assert (inflate(payload, len(data), 1 << 16) if first & RSV1 else payload) == data
+
+
+def test_only_long_messages_are_left_to_be_compressed_in_pieces() -> None:
+    ours, longest = encoder(1, 1024), b"x" * DEFLATED_AT_ONCE
+    assert ours.begin_bytes(longest) == ours.encode_bytes(longest)
+    assert ours.begin_text(longest.decode()) == ours.encode_text(longest.decode())
+    for long in (ours.begin_bytes(longest + b"x"), ours.begin_text(longest.decode() + "x")):
+        assert isinstance(long, Deflating)
+    too_long = bytes(MAX_DEFLATED_BYTES + 1)
+    assert ours.begin_bytes(too_long) == binary_frame(too_long)
 
 
 def test_small_messages_stay_plain() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fairway.server.output.outbox import Outbox, Piece
+from fairway.server.output.outbox import Outbox
+from fairway.server.output.pieces import Piece
 
 
 def frames_of(outbox: Outbox) -> list[Piece]:

@@ -37,6 +37,8 @@ class Encoder:
     def encode_bytes(self, data: bytes) -> bytes:
         return b"<" + data + b">"
 
+    begin_text, begin_bytes = encode_text, encode_bytes
+
 
 class Transport(asyncio.Transport):
     """Keeps what its socket does not take, and says so."""

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import zlib
+from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fairway.server.output.frames import frames_of
 
-from fairway.delivery import NEXT_PASS
+from fairway.delivery import NEXT_PASS, Unfinished
+from fairway.protocols.websocket.deflate import encoder
+from fairway.protocols.websocket.frames import RSV1
 from fairway.server.output.batch import Batch
 from fairway.server.output.lanes import CHUNK_BYTES
 from fairway.server.output.outbox import Outbox
+from fairway.server.output.workshop import MADE_PER_PASS, is_making
 
 HIGH_WATER = 1000
 DEADLINE = 20
@@ -326,6 +333,210 @@ def test_only_droppable_frames_are_missing_and_they_are_counted(steps: list[obje
                 assert key != "keep"
                 missing += 1
         assert (arrived, missing) == (b"", dropped)
+
+    asyncio.run(run())
+
+
+# Frames that are made piece by piece --------------------------------------------------------------------------------
+
+ENCODER = encoder(1, 0)
+
+
+def long_text(number: int, size: int = 10 * MADE_PER_PASS) -> str:
+    return f"{number} and again; ".ljust(size, f"{number}")
+
+
+def unfinished(text: str) -> Unfinished:
+    frame = ENCODER.begin_text(text)
+    assert not isinstance(frame, bytes)
+    assert len(frame) > CHUNK_BYTES
+    return frame
+
+
+def messages_in(transport: Transport) -> list[str]:
+    """What a client reads."""
+    data = b"".join(transport.writes)
+    messages = []
+    while data:
+        start, length = 2, data[1]
+        if length >= 126:
+            start = 4 if length == 126 else 10
+            length = int.from_bytes(data[2:start], "big")
+        payload = data[start : start + length]
+        assert len(payload) == length
+        if data[0] & RSV1:
+            payload = zlib.decompressobj(-15).decompress(payload + b"\x00\x00\xff\xff")
+        messages.append(payload.decode())
+        data = data[start + length :]
+    return messages
+
+
+async def until_empty(outbox: Outbox) -> int:
+    """Wait until everything is written. Return how many passes that took."""
+    passes = 0
+    async with asyncio.timeout(DEADLINE):
+        while not outbox.is_empty:
+            await next_pass()
+            passes += 1
+    return passes
+
+
+async def test_a_long_message_is_made_in_several_passes(batch: Batch) -> None:
+    transport = Transport()
+    outbox = outbox_of(batch, transport)
+    outbox.append(unfinished(long_text(1)))
+    assert await until_empty(outbox) >= 10
+    assert messages_in(transport) == [long_text(1)]
+    assert (outbox.size, outbox.blocked, batch.written) == (0, False, sum(map(len, transport.writes)))
+
+
+async def test_others_are_written_while_a_long_message_is_made(batch: Batch) -> None:
+    long, other = outbox_of(batch, Transport()), Transport()
+    neighbour = outbox_of(batch, other)
+    long.append(unfinished(long_text(1)))
+    for number in range(5):
+        neighbour.append(b"%d" % number)
+        await next_pass()
+        await next_pass()
+        assert len(other.writes) == number + 1
+    assert is_making(long)
+
+
+async def test_several_long_messages_take_turns(batch: Batch) -> None:
+    """The shortest is not made to wait for the others."""
+    outboxes = [outbox_of(batch, Transport()) for _ in range(5)]
+    for outbox in outboxes[1:]:
+        outbox.append(unfinished(long_text(1, 16 * MADE_PER_PASS)))
+    outboxes[0].append(unfinished(long_text(2, 3 * MADE_PER_PASS)))
+    assert await until_empty(outboxes[0]) < 30
+    assert all(is_making(outbox) for outbox in outboxes[1:])
+
+
+async def test_nothing_overtakes_a_long_message(batch: Batch) -> None:
+    transport = Transport()
+    outbox = outbox_of(batch, transport)
+    texts = ["before", long_text(1), "between", long_text(2), long_text(3), "behind"]
+    for text in texts:
+        outbox.append(ENCODER.begin_text(text))
+        await next_pass()
+    await until_empty(outbox)
+    assert messages_in(transport) == texts
+
+
+async def test_nothing_goes_past_an_outbox_whose_first_message_is_being_made(batch: Batch) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        outbox = Outbox(Transport(), batch, HIGH_WATER, bound=1 << 20, endpoint=ours)
+        outbox.append(unfinished(long_text(1)))
+        await next_pass()
+        assert outbox in batch.fanout.indirect
+        await until_empty(outbox)
+        assert outbox not in batch.fanout.indirect
+
+
+async def test_nothing_is_made_for_a_client_that_is_behind(batch: Batch) -> None:
+    outbox, transport = await blocked_outbox(batch)
+    transport.writes.clear()
+    outbox.append(unfinished(long_text(1)))
+    for _ in range(20):
+        await next_pass()
+    assert not is_making(outbox)
+    transport.take()
+    assert is_making(outbox)
+    await until_empty(outbox)
+    assert messages_in(transport) == [long_text(1)]
+
+
+async def test_a_message_that_is_being_made_can_be_dropped(batch: Batch) -> None:
+    transport = Transport()
+    outbox = outbox_of(batch, transport)
+    outbox.append(unfinished(long_text(1)))
+    await next_pass()
+    await next_pass()
+    assert is_making(outbox)
+    assert (outbox.drop_waiting(), outbox.size, is_making(outbox)) == (1, 0, False)
+    outbox.append(ENCODER.begin_text("behind"))
+    await until_empty(outbox)
+    assert messages_in(transport) == ["behind"]
+
+
+async def test_a_message_that_is_being_made_is_forgotten_with_its_client(batch: Batch) -> None:
+    outbox = outbox_of(batch, Transport())
+    frame = unfinished(long_text(1))
+    outbox.append(frame)
+    await next_pass()
+    waiting = asyncio.ensure_future(_await(outbox))
+    await next_pass()
+    assert outbox.lost() == 1
+    await asyncio.wait_for(waiting, DEADLINE)
+    for _ in range(20):
+        await next_pass()
+    assert frame.go_on(0) is None  # nobody has finished it
+
+
+async def test_who_waits_for_a_long_message_goes_on_when_it_is_written(batch: Batch) -> None:
+    transport = Transport()
+    outbox = outbox_of(batch, transport)
+    outbox.append(unfinished(long_text(1)))
+    assert outbox.size >= outbox.high_water
+    await asyncio.wait_for(_await(outbox), DEADLINE)
+    assert messages_in(transport) == [long_text(1)]
+
+
+@pytest.mark.parametrize("room", [0, 1 << 40], ids=["later", "at once"])
+async def test_a_client_is_not_slow_because_its_messages_are_still_made(batch: Batch, room: int) -> None:
+    """Whoever cannot wait may send any number of them in one pass. Compressed, all of them are short."""
+    transport = Transport(room)
+    outbox = outbox_of(batch, transport)
+    texts = [long_text(number, 1_000_000) for number in range(8)]
+    for text in texts:
+        assert not outbox.is_over_bound
+        outbox.append(unfinished(text))
+    assert not outbox.is_over_bound
+    while not outbox.is_empty:
+        await next_pass()
+        transport.take()
+    assert messages_in(transport) == texts
+
+
+_steps = st.one_of(
+    st.tuples(st.sampled_from(["send", "droppable"]), st.sampled_from([5, 3000, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])),
+    st.sampled_from(["take", "pass"]),
+)
+
+
+@given(st.lists(_steps, max_size=25), st.booleans())
+def test_long_and_short_messages_arrive_whole_and_in_order(steps: list[Any], only_latest: bool) -> None:
+    """Whatever the client takes meanwhile. What may be dropped is missing or whole."""
+
+    async def run() -> None:
+        transport = Transport(room=CHUNK_BYTES)
+        outbox = outbox_of(Batch(asyncio.get_running_loop()), transport)
+        sent: list[tuple[str, str]] = []
+        dropped = 0
+        for number, step in enumerate(steps):
+            if step == "take":
+                transport.take(CHUNK_BYTES // 3)
+            if step in ("take", "pass"):
+                await next_pass()
+                continue
+            kind, size = step
+            # Half of it is noise: so a compressed message may be longer than a chunk, too.
+            text = f"{number}:" + "x" * (size // 2) + Random(number).randbytes(size // 4).hex()
+            sent.append((kind, text))
+            if kind == "send":
+                outbox.append(ENCODER.begin_text(text))
+            else:
+                dropped += add_droppable(outbox, ENCODER.encode_text(text), "a", 2 * CHUNK_BYTES, only_latest)
+            assert outbox.size == sum(map(len, frames_of(outbox)))
+        while not outbox.is_empty:
+            await next_pass()
+            transport.take()
+        assert outbox.size == 0
+        arrived = messages_in(transport)
+        missing = [kind for kind, text in sent if text not in arrived]
+        assert missing == ["droppable"] * dropped
+        assert arrived == [text for _, text in sent if text in arrived]
 
     asyncio.run(run())
 
