@@ -6,11 +6,11 @@ import asyncio
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
+from channels.generic.websocket import AsyncJsonWebsocketConsumer, AsyncWebsocketConsumer, WebsocketConsumer
 from channels.layers import InMemoryChannelLayer, channel_layers
 from fairway.server.output import fanout
 from fairway.server.output.workshop import is_making
@@ -232,3 +232,39 @@ async def test_a_long_message_is_not_made_in_one_pass(start: Start, monkeypatch:
     assert await reading == [LONG] * 5
     assert sum(given) == 5 * len(LONG)
     assert most <= 1 << 16
+
+
+class Reader(AsyncJsonWebsocketConsumer):
+    """Notes in which pass of the loop each message was decoded, and in which it was handled."""
+
+    passes = 0
+    seen: ClassVar[list[int]]
+
+    @classmethod
+    async def decode_json(cls, text_data: str) -> Any:
+        content = await super().decode_json(text_data)
+        cls.seen.append(cls.passes)
+        return content
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        self.seen.append(self.passes)
+        await self.send(str(len(content)))
+
+
+@pytest.mark.parametrize("text", [LONG, "[1]"], ids=["long", "short"])
+async def test_others_have_their_turn_between_decoding_and_handling(start: Start, text: str) -> None:
+    reader: Any = type("TheReader", (Reader,), {"seen": []})
+
+    async def count() -> None:
+        while True:
+            await next_pass()
+            reader.passes += 1
+
+    served = await start(reader.as_asgi())
+    client = await opened(served)
+    counting = asyncio.ensure_future(count())
+    await client.send(frame(TEXT, text.encode()))
+    assert await message(client) == str(len(json.loads(text)))
+    counting.cancel()
+    decoded, handled = reader.seen
+    assert handled - decoded == (text == LONG)

@@ -19,7 +19,7 @@ from channels.exceptions import AcceptConnection, DenyConnection, InvalidChannel
 from channels.layers import broadcast
 from fairway.asgi.types import HeadersLike
 from fairway.consumers.overrides import note_own
-from fairway.delivery import Message, Payload
+from fairway.delivery import LONG_MESSAGE, NEXT_PASS, Message, Payload
 from fairway.layers.outage import MISTAKES, outage_of
 from fairway.layers.recovery import text_for
 
@@ -367,10 +367,13 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
         try:
-            content = await self.decode_json(text_of(text_data))
+            text = text_of(text_data)
+            content = await self.decode_json(text)
         except _UNREADABLE as error:
             blame_client(error)
             raise
+        if len(text) >= LONG_MESSAGE:
+            await NEXT_PASS  # others first: a megabyte has taken milliseconds, and so may what is made of it
         await self.receive_json(content, **kwargs)
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
