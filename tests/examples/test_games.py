@@ -20,7 +20,7 @@ def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     channel_layers.set("default", previous)
 
 
-@pytest.mark.parametrize("name", ["tug", "quiz"])
+@pytest.mark.parametrize("name", ["tug", "quiz", "four"])
 def test_its_own_tests_pass(name: str) -> None:
     suite = unittest.TestLoader().loadTestsFromName(f"{name}.tests")
     assert suite.countTestCases() >= 4
