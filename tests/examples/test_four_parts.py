@@ -81,10 +81,11 @@ def test_the_layer_is_named_once_and_by_nothing_but_its_setting() -> None:
     assert [path for path, text in texts.items() if "InMemory" in text] == [FOUR_PARTS / "2b-layer" / "settings.diff"]
 
 
-def test_the_readme_says_how_to_put_the_parts_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_the_readme_says_how_to_put_the_parts_together(tmp_path: Path, readme: str) -> None:
     if shutil.which("patch") is None:
         pytest.skip("the command `patch` is not installed")
-    (loop,) = re.findall(r"^for part.*?^done$", (FOUR_PARTS / "README.md").read_text("utf-8"), re.S | re.M)
+    (loop,) = re.findall(r"^for part.*?^done$", (FOUR_PARTS / readme).read_text("utf-8"), re.S | re.M)
     (tmp_path / "by-hand").mkdir()
     command(loop.replace("/tmp/mysite", str(tmp_path / "by-hand")), FOUR_PARTS)
     finished = project_after(PARTS[-1], tmp_path / "finished")
