@@ -53,3 +53,11 @@ def test_the_metadata_names_no_address_that_does_not_exist() -> None:
     """There is no home page yet: an address in the metadata would lead to nothing, or to somebody else."""
     for project in (Path("pyproject.toml"), *(path.relative_to(ROOT) for path in ROOT.glob("compat/*/pyproject.toml"))):
         assert "[project.urls]" not in (ROOT / project).read_text(encoding="utf-8"), project
+
+
+def test_the_metadata_says_whose_it_is() -> None:
+    holder = re.search(r"^Copyright \(c\) \d+, (.+)$", (ROOT / "LICENSE").read_text(encoding="utf-8"), re.MULTILINE)
+    assert holder
+    for project in (ROOT / "pyproject.toml", *ROOT.glob("compat/*/pyproject.toml")):
+        metadata = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
+        assert metadata["authors"] == [{"name": holder[1]}], project
