@@ -79,7 +79,7 @@ class Deflating:
         self._data = data
         self._position = 0
         self._pieces: list[bytes] = []
-        self._compressor = zlib.compressobj(level, zlib.DEFLATED, -window_bits, window_bits - 7)
+        self._compressor = _compressor(level, window_bits)
 
     def __len__(self) -> int:
         return len(self._data)
@@ -129,8 +129,18 @@ class DeflateEncoder:
         return binary_frame(data)
 
     def _begin(self, opcode: int, data: bytes) -> bytes | Deflating:
-        deflating = Deflating(opcode, data, self.level, self.window_bits)
-        return deflating if len(data) > DEFLATED_AT_ONCE else _whole(deflating)
+        if len(data) > DEFLATED_AT_ONCE:
+            return Deflating(opcode, data, self.level, self.window_bits)
+        # Nearly all messages are short: for one of 100 bytes, going the way of the long ones would take a third longer.
+        compressor = _compressor(self.level, self.window_bits)
+        small = compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)[: -len(_TAIL)]
+        if len(small) < len(data):
+            return header(FIN | RSV1 | opcode, len(small)) + small
+        return header(FIN | opcode, len(data)) + data
+
+
+def _compressor(level: int, window_bits: int) -> zlib._Compress:
+    return zlib.compressobj(level, zlib.DEFLATED, -window_bits, window_bits - 7)
 
 
 def _whole(frame: bytes | Deflating) -> bytes:
