@@ -41,7 +41,7 @@ PATTERNS = {
     ],
     "source": ["demo/source/views.py", "demo/source/*.py", "demo/templates/source/*.html"],
     "docs": [
-        "docs/README.md",
+        "docs/README*.md",
         *("README*.md", "docs/intro/*.md", "docs/*.md", "docs/howto/*.md", "docs/ref/*.md"),
         *("demo/README*.md", "bench/README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"),
     ],

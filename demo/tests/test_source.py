@@ -29,7 +29,9 @@ class SourcePageTests(TestCase):
                 listed = response.content.decode().partition('<nav class="source-files"')[2].partition("</nav>")[0]
                 self.assertIn(f'href="/source/docs/docs-howto-broadcast{there}/"', listed)
                 self.assertNotIn(f'href="/source/docs/docs-howto-broadcast{elsewhere}/"', listed)
-                self.assertIn('href="/source/docs/docs-readme-md/"', listed)
+                self.assertIn('href="/source/docs/changelog-md/"', listed)
+                first = self.client.get("/source/docs/", headers={"accept-language": language})
+                self.assertContains(first, f'href="/source/docs/docs-readme{there}/" aria-current="page"')
 
     def test_every_link_of_the_documentation_leads_somewhere(self) -> None:
         pages = {f"/source/docs/{file.slug}/": file for file in PAGES["docs"].values()}
