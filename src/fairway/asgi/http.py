@@ -104,7 +104,8 @@ class HttpExchange:
     connection and the body is taken, it always returns `http.disconnect`.
 
     `send` raises `ConnectionClosed` once the client has gone, and `ProtocolMisuse` for an event that is not allowed. It
-    ignores all events after a complete response. The head of the response is held back until the body begins, so that
+    ignores all events after a complete response. An application that goes on receiving or sending after the end lets
+    other tasks run in between. The head of the response is held back until the body begins, so that
     an error in between can still be answered.
     """
 
@@ -268,13 +269,14 @@ class HttpExchange:
 
     async def receive(self) -> Message:
         """ASGI `receive`. Cancelling loses nothing."""
+        has_waited = False
         while True:
             if self.disconnected or self.finished:
-                return {"type": "http.disconnect"}
+                break
             if not self._final_given and (self._body or self._ended):
                 return self._take_body()
             if self.forsaken:
-                return {"type": "http.disconnect"}
+                break
             if self._expects_continue and not self._ended and self._carrier is not None:
                 self._expects_continue = False
                 if not self.started:
@@ -286,6 +288,10 @@ class HttpExchange:
             finally:
                 if waiter in self._waiters:  # cancelled; an application may do that often
                     self._waiters.remove(waiter)
+            has_waited = True
+        if not has_waited:
+            await NEXT_PASS  # the application may ask again and again
+        return {"type": "http.disconnect"}
 
     def _take_body(self) -> Message:
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
@@ -304,6 +310,7 @@ class HttpExchange:
         kind = message.get("type")
         carrier = self._carrier
         if self.finished:
+            await NEXT_PASS
             return
         if carrier is None or self.disconnected:
             self.wake()

@@ -157,6 +157,7 @@ class WebSocketExchange(Connection):
         # At the end, the inbox may still hold messages that the client sent before, and then the disconnect. After
         # these have been taken, the disconnect is repeated, as a copy, because an application may change what it gets.
         if self.phase is _ENDED and not self.inbox.client_waiting:
+            await NEXT_PASS  # the application may ask again and again
             return dict(self.closing.event)
         # This is `Inbox.get`, inlined: its frame would take as much memory as a consumer's whole scope.
         inbox = self.inbox

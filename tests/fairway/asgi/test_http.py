@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from tests.fairway.asgi.doubles import FakeTask
+from tests.fairway.asgi.doubles import FakeTask, others_run_between
 
 from fairway.asgi.errors import ConnectionClosed
 from fairway.asgi.http import HttpExchange
@@ -147,6 +147,29 @@ async def test_exactly_one_final_event_and_then_a_disconnect_when_it_comes(carri
     assert not waiting.done()
     exchange.disconnect()
     assert await waiting == await exchange.receive() == {"type": "http.disconnect"}
+
+
+@pytest.mark.parametrize("end", ["disconnected", "forsaken", "finished"])
+async def test_who_asks_for_ever_after_the_end_lets_others_run(carrier: FakeCarrier, end: str) -> None:
+    exchange = exchange_of(carrier)
+    exchange.feed_end()
+    await exchange.receive()
+    if end == "disconnected":
+        exchange.disconnect()
+    elif end == "forsaken":
+        exchange.forsake()
+    else:
+        exchange.answer(204, [])
+    assert await exchange.receive() == {"type": "http.disconnect"}
+    assert await others_run_between(20, exchange.receive)
+
+
+async def test_who_sends_for_ever_after_the_end_lets_others_run(carrier: FakeCarrier) -> None:
+    exchange = exchange_of(carrier)
+    await exchange.send({"type": "http.response.start", "status": 200})
+    exchange.end_stream()
+    body = {"type": "http.response.body", "body": b"x", "more_body": True}
+    assert await others_run_between(20, lambda: exchange.send(body))
 
 
 async def test_continue_is_asked_for_once_and_not_when_the_body_is_there(carrier: FakeCarrier) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import pytest
-from tests.fairway.asgi.doubles import FakeTask
+from tests.fairway.asgi.doubles import FakeTask, others_run_between
 
 from fairway.asgi.errors import ConnectionClosed, ProtocolMisuse
 from fairway.asgi.websocket import ALLOWED, EVENTS, NOT_CLOSING, Phase, WebSocketExchange
@@ -454,6 +454,13 @@ async def test_what_the_client_says_comes_before_the_end() -> None:
         {"type": "websocket.receive", "bytes": b"bytes"},
         *[{"type": "websocket.disconnect", "code": 1000, "reason": ""}] * 2,
     ]
+
+
+async def test_who_asks_for_ever_after_the_end_lets_others_run() -> None:
+    exchange = exchange_in(OPEN)
+    exchange.ended(1000, "")
+    assert (await exchange.receive())["type"] == "websocket.disconnect"
+    assert await others_run_between(20, exchange.receive)
 
 
 async def test_a_wait_that_is_cancelled_loses_nothing() -> None:
