@@ -7,12 +7,23 @@ from typing import Any
 
 import pytest
 
+from fairway.protocols.http2.frames import CONTINUATION, HEADERS, PREFACE, pack_head, settings_frame
 from tests.integration import http2
 from tests.integration.applications import Connection, Recorder
 from tests.integration.conftest import Start
-from tests.integration.raw import BINARY, DEADLINE, TEXT, Served, frame, next_pass
+from tests.integration.raw import BINARY, DEADLINE, HANDSHAKE, TEXT, Served, frame, next_pass
 
 MEMORY: dict[str, Any] = {"max_client_memory": 2_000_000, "inbox_bytes": 600_000, "max_message_bytes": 500_000}
+
+# HEADERS without END_HEADERS, and as many frames behind it as may follow.
+_UNFINISHED = b"".join(pack_head(5500 << 8 | kind, 0, 1) + bytes(5500) for kind in (HEADERS, *[CONTINUATION] * 8))
+
+
+class _Waiting:
+    """Answers nothing."""
+
+    async def __call__(self, connection: Connection, tell: Any) -> None:
+        await asyncio.Event().wait()
 
 
 class Application:
@@ -83,3 +94,30 @@ async def test_bodies_over_http2_count_and_meanwhile_new_connections_are_503(sta
     again = await served.connect(at_once=b"GET / HTTP/1.1\r\n\r\n")
     assert (await again.response()).status == 400
     app.go_on.set()
+
+
+_REQUEST = b"GET / HTTP/1.1\r\nHost: example.com\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param([_REQUEST + b"x: " + b"y" * 50_000], id="half a head in one line"),
+        pytest.param([_REQUEST + (b"x: " + b"y" * 500 + b"\r\n") * 90], id="half a head in many lines"),
+        pytest.param([_REQUEST + b"\r\n" + b"y" * 50_000], id="behind a request"),
+        pytest.param([HANDSHAKE + b"y" * 50_000], id="behind a handshake"),
+        pytest.param([HANDSHAKE, b"y" * 50_000], id="behind a handshake, later"),
+        pytest.param([PREFACE + settings_frame([]), _UNFINISHED], id="half a field block"),
+    ],
+)
+async def test_what_is_not_understood_yet_counts(start: Start, sent: list[bytes]) -> None:
+    served = await start(Recorder(_Waiting()), max_client_memory=200_000)
+    for _ in range(8):
+        client = await served.connect()
+        for number, data in enumerate(sent):
+            if number:
+                async with asyncio.timeout(DEADLINE):
+                    while not served.context.tasks and not data.startswith(_UNFINISHED):
+                        await next_pass()
+            await client.send(data)
+    await over(served)

@@ -93,6 +93,7 @@ def held_by(connection: Any) -> int:
     """
     if isinstance(connection, Http2Connection):
         waiting = sum(one.outbox.size for one in connection.writer.waiting if isinstance(one, RequestStream))
-        return connection.outbox.held_bytes + connection.protocol.unread + waiting
+        protocol = connection.protocol
+        return connection.outbox.held_bytes + protocol.unread + protocol.held_bytes + waiting
     held: int = getattr(connection, "held_bytes", 0)
     return held

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import tracemalloc
 import weakref
 from collections.abc import Awaitable
 from typing import Any
@@ -136,6 +137,19 @@ async def test_pieces_that_wait_are_given_together(carrier: FakeCarrier) -> None
     exchange.feed_end()
     assert await exchange.receive() == {"type": "http.request", "body": b"x", "more_body": False}
     assert carrier.calls == [("taken",)]
+
+
+async def test_tiny_pieces_take_little_more_memory_than_their_content(carrier: FakeCarrier) -> None:
+    exchange = exchange_of(carrier)
+    tracemalloc.start()
+    try:
+        for _ in range(20_000):
+            exchange.feed(bytes(bytearray(b"ab")))  # each an object of its own, as a peer's pieces are
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
+    event = await exchange.receive()
+    assert event["body"] == b"ab" * 20_000
 
 
 async def test_exactly_one_final_event_and_then_a_disconnect_when_it_comes(carrier: FakeCarrier) -> None:

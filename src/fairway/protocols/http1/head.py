@@ -75,6 +75,11 @@ class HeadReader:
         return self._is_fresh or (self._request_line is None and self._lines.is_empty)
 
     @property
+    def held_bytes(self) -> int:
+        """How many bytes of an incomplete head are kept."""
+        return self._used + self._lines.length
+
+    @property
     def has_skipped(self) -> bool:
         """Whether there were empty lines before the request line."""
         return self._empty_lines > 0

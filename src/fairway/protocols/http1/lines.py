@@ -33,6 +33,11 @@ class LineReader:
         return not self._held and not self._seen_cr
 
     @property
+    def length(self) -> int:
+        """The length of the incomplete line, as far as it has arrived."""
+        return len(self._held)
+
+    @property
     def held(self) -> bytes:
         """The incomplete line, as far as it has arrived."""
         return bytes(self._held)

@@ -160,6 +160,11 @@ class Http1Protocol:
         return len(self._buffer)
 
     @property
+    def held_bytes(self) -> int:
+        """How many bytes of requests are kept: unread ones, and those of an incomplete head."""
+        return len(self._buffer) + self._reader.held_bytes
+
+    @property
     def is_idle(self) -> bool:
         """Whether no part of a request head has arrived since the last request."""
         return self._state is _HEAD and self._reader.is_idle

@@ -41,6 +41,11 @@ class PartialBlock:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many CONTINUATIONs: RFC 9113 section 10.5")
         self._parts.append(fragment)
 
+    @property
+    def size(self) -> int:
+        """How many bytes have arrived."""
+        return sum(map(len, self._parts))
+
     def whole(self) -> bytes:
         return b"".join(self._parts)
 

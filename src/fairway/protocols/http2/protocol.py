@@ -156,6 +156,12 @@ class Http2Protocol(ConnectionState):
         return self.heads.partial is not None or (self.phase is not _OPEN and self.phase is not _CLOSED)
 
     @property
+    def held_bytes(self) -> int:
+        """How many bytes of an incomplete frame or field block are kept."""
+        partial = self.heads.partial
+        return (0 if self._held is None else len(self._held)) + (0 if partial is None else partial.size)
+
+    @property
     def is_closed(self) -> bool:
         """Whether input is ignored."""
         return self.phase is _CLOSED

@@ -479,9 +479,11 @@ class Http1Connection(asyncio.Protocol):
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes this connection keeps: unsent responses, and the body that the application has not taken."""
+        """How many bytes this connection keeps: unsent responses, the body that the application has not taken, and
+        what belongs to later requests or to an incomplete head.
+        """
         exchange = self._exchange
-        return self.outbox.held_bytes + (0 if exchange is None else exchange.buffered)
+        return self.outbox.held_bytes + self._http.held_bytes + (0 if exchange is None else exchange.buffered)
 
     # For the server -------------------------------------------------------------------------------------------
 

@@ -38,5 +38,9 @@ class UpgradeHandshake(Handshake):
             raise ProtocolMisuse(str(error)) from None
         self._wire.append(data)
 
+    @property
+    def held_bytes(self) -> int:
+        return self._http.buffered + super().held_bytes
+
     def early_data(self) -> bytes:
         return self._http.unread() + super().early_data()

@@ -477,8 +477,10 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
     @property
     def held_bytes(self) -> int:
         """How many bytes this connection keeps: unsent frames, messages not taken, and bytes not decoded."""
-        core, wire = self._core, self.outbox
+        core, wire, handshake = self._core, self.outbox, self.handshake
         held = wire.held_bytes + self.inbox.client_size
+        if handshake is not None:
+            return held + handshake.held_bytes
         return held if core is None else held + core.decoder.held_bytes
 
     # For the server -------------------------------------------------------------------------------------------

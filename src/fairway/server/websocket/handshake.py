@@ -57,6 +57,11 @@ class Handshake:
         self._early += data
         return len(self._early) <= _MAX_EARLY_BYTES
 
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes that came too early are kept."""
+        return len(self._early)
+
     def early_data(self) -> bytes:
         """The bytes that followed the request. Call it once, after `accept`."""
         return self._early
