@@ -19,7 +19,7 @@ import enum
 import functools
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import ormsgpack
@@ -158,7 +158,7 @@ def _pack(kind: Kind, body: Any) -> bytes:
     try:
         return _FIRST_BYTES[kind] + ormsgpack.packb(body, default=_extended, option=_OPTIONS)
     except (TypeError, ValueError) as error:
-        raise TypeError(_complaint(body, kind) or f"the message cannot be sent: {error}") from error
+        raise TypeError(_complaint(body, kind, error) or f"the message cannot be sent: {error}") from error
 
 
 def _unpack(data: bytes) -> tuple[Kind, Any]:
@@ -215,11 +215,18 @@ def _is_lazy(value: object) -> bool:
     return functional is not None and isinstance(value, functional.Promise)
 
 
-def _complaint(body: Any, kind: Kind) -> str | None:
-    """One sentence about the part of the message that cannot be sent, and where it is."""
+def _complaint(body: Any, kind: Kind, error: Exception) -> str | None:
+    """One sentence about the part of the message that cannot be sent, and where it is. None if that is not found soon:
+    a message of a client may have half a million parts.
+    """
     place = "event" if kind in (Kind.EVENT, Kind.DIRECT) else "message"
+    if "ecursion" in str(error):
+        return f"{place}: it cannot be sent, because it is nested too deeply, or contains itself"
     message = body[1] if kind is Kind.DIRECT else body
-    found = _culprit(message, place, 32)
+    try:
+        found = _culprit(message, place, 32, iter(range(_MOST_LOOKED_AT)))
+    except _TooMany:
+        return None
     if found is None:
         return None
     where, value = found
@@ -230,13 +237,22 @@ def _complaint(body: Any, kind: Kind) -> str | None:
     return f"{where}: a {type(value).__qualname__} cannot be sent; send its pk, or the plain values that matter"
 
 
-def _culprit(value: Any, place: str, depth: int) -> tuple[str, Any] | None:
+_MOST_LOOKED_AT = 1000
+
+
+class _TooMany(Exception):
+    """Enough parts of a message have been looked at."""
+
+
+def _culprit(value: Any, place: str, depth: int, looks: Iterator[int]) -> tuple[str, Any] | None:
+    if next(looks, None) is None:
+        raise _TooMany
     if not depth:
         return None
     if isinstance(value, Mapping) or type(value) in (list, tuple, set, frozenset):
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, item in items:
-            found = _culprit(item, f"{place}[{key!r}]", depth - 1)
+            found = _culprit(item, f"{place}[{key!r}]", depth - 1, looks)
             if found is not None:
                 return found
     try:

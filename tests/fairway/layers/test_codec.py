@@ -9,9 +9,12 @@ import enum
 import struct
 import uuid
 from collections import OrderedDict, namedtuple
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
+import ormsgpack
 import pytest
 from django.db.models import TextChoices
 from django.http import QueryDict
@@ -142,6 +145,30 @@ def test_a_message_that_contains_itself_is_an_error() -> None:
 
     with pytest.raises(TypeError, match="cannot be sent"):
         codec.encode(Kind.EVENT, message, "g.a")
+
+
+@pytest.mark.parametrize("level", [lambda inner: [inner], lambda inner: {"a": inner}])
+def test_too_deep_a_message_is_named_as_that(level: Callable[[Any], Any]) -> None:
+    value: Any = 1
+    for _ in range(300):
+        value = level(value)
+    with pytest.raises(TypeError, match=r"^event: it cannot be sent, because it is nested too deeply"):
+        sent(value)
+
+
+@pytest.mark.parametrize("culprit", ["\ud800", object()])
+def test_the_part_that_cannot_be_sent_is_not_sought_for_long(culprit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
+    def packb(*args: Any, **kwargs: Any) -> bytes:
+        nonlocal calls
+        calls += 1
+        return ormsgpack.packb(*args, **kwargs)
+
+    monkeypatch.setattr("fairway.layers.codec.ormsgpack", SimpleNamespace(**{**vars(ormsgpack), "packb": packb}))
+    with pytest.raises(TypeError, match="cannot be sent"):
+        sent([*range(100_000), culprit])
+    assert calls < 2000
 
 
 def test_what_is_too_large_is_an_error_of_the_sender() -> None:
