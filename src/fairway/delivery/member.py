@@ -13,6 +13,9 @@ from fairway.delivery.payload import Message, Payload
 
 _ANY_CAPACITY: Final = 2**31
 
+MANY_GROUPS: Final = 32
+"""From this number on, a member's groups are the keys of a dict. A short list takes a third of its memory."""
+
 
 class MemberOwner(Protocol):
     """What a member is attached to, such as a layer's hub. Called in the member's event loop."""
@@ -29,7 +32,7 @@ class Member:
 
     `connection` is set only if a broadcast may be written to the socket without running the consumer. `capacity` is
     the number of events and payloads that may wait in the inbox. `dropped` counts those that found it full. `groups`
-    names the groups that the member is in.
+    names the groups that the member is in; only `joined` and `left` change them.
 
     The in-memory layer's channels look like queues to applications' tests. `put_nowait`, `qsize`, `empty` and `full`
     give a member the interface of such a queue.
@@ -45,8 +48,30 @@ class Member:
         self.connection = connection
         self.closed = False
         self.dropped = 0
-        self.groups: list[str] | None = None
+        self.groups: list[str] | dict[str, None] | None = None
         self.owner: MemberOwner | None = None
+
+    def joined(self, group: str) -> None:
+        """The member is in a group now."""
+        groups = self.groups
+        if groups is None:
+            self.groups = [group]
+        elif group not in groups:
+            if type(groups) is list:
+                if len(groups) < MANY_GROUPS:
+                    groups.append(group)
+                    return
+                groups = self.groups = dict.fromkeys(groups)
+            groups[group] = None  # type: ignore[call-overload]  # a dict
+
+    def left(self, group: str) -> None:
+        """The member is not in this group any more. Does nothing if it was not."""
+        groups = self.groups
+        if groups is not None and group in groups:
+            if type(groups) is list:
+                groups.remove(group)
+            else:
+                del groups[group]  # type: ignore[arg-type]  # a dict
 
     def deliver(self, message: Message) -> bool:
         """Put an event into the inbox. The caller must not change it afterwards. False if the event was dropped.

@@ -63,10 +63,7 @@ class Memberships:
             self.joins.add((now, group, channel))
             member = self._member(channel)
             if member is not None:
-                if member.groups is None:
-                    member.groups = [group]
-                elif group not in member.groups:
-                    member.groups.append(group)
+                member.joined(group)
             if self._watchers is not None:
                 self._watchers.joined(group, channel)
 
@@ -75,8 +72,8 @@ class Memberships:
         with self.lock:
             self._leave(group, channel)
             member = self._member(channel)
-            if member is not None and member.groups is not None and group in member.groups:
-                member.groups.remove(group)
+            if member is not None:
+                member.left(group)
 
     def discard_from_all(self, channel: str) -> None:
         """Take a channel out of every group, even if no member stands behind it."""

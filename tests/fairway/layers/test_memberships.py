@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.fairway.layers.doubles import Clock, new_hub, new_member, waiting
 
 from fairway.delivery import Member
+from fairway.delivery.member import MANY_GROUPS
 
 _names = st.sampled_from("abc")
 _groups = st.sampled_from("gh")
@@ -22,6 +23,26 @@ async def test_a_discarded_group_is_not_kept_in_mind() -> None:
     hub.group_discard("g", "m")
 
     assert member.groups == []
+    assert hub.groups == {}
+
+
+async def test_a_member_of_many_groups_is_found_in_each_at_once() -> None:
+    hub = new_hub()
+    member = new_member(hub)
+    names = [f"g{number}" for number in range(2 * MANY_GROUPS)]
+    for name in names + names:
+        hub.group_add(name, "m")
+
+    # A list would be searched from its beginning, for each of them.
+    assert type(member.groups) is dict
+    assert list(member.groups) == names
+    for name in names[1:]:
+        hub.group_discard(name, "m")
+        hub.group_discard(name, "m")
+    assert list(member.groups) == list(hub.groups) == names[:1]
+    hub.group_send(names[0], {"n": 1})
+    assert waiting(member) == [{"n": 1}]
+    hub.detach(member)
     assert hub.groups == {}
 
 
