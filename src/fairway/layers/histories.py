@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from math import inf
 from typing import Generic
 
 from fairway.layers.backplane import D, Keep, Kept, Page, Position
 
 OVERHEAD = 250
-"""Bytes that a message, or a history, counts for in addition to its data."""
+BARE = 1000
+"""Bytes that a message counts for in addition to its data, and a history in addition to its messages."""
 
 MOST_BYTES = 64 * 1024 * 1024
 SHARE = 4
@@ -43,7 +45,7 @@ class _History(Generic[D]):
     def __init__(self, epoch: str, ends_at: float) -> None:
         self.epoch = epoch
         self.top = 0
-        self.size = OVERHEAD
+        self.size = BARE
         self.ends_at = ends_at
         self.messages: deque[tuple[float, int, Kept[D]]] = deque()  # when it expires, and its bytes
 
@@ -65,6 +67,8 @@ class Histories(Generic[D]):
         self._start = start
         self._max_bytes = max_bytes
         self._histories: OrderedDict[str, _History[D]] = OrderedDict()  # the least recently used first
+        # Those without messages, which begin when somebody asks: perhaps a client that makes up names.
+        self._bare: OrderedDict[str, None] = OrderedDict()
         self._count = 0
         self._keys: OrderedDict[tuple[str, str], tuple[float, Position]] = OrderedDict()
         self._sweep: Iterator[str] = iter(())
@@ -96,13 +100,14 @@ class Histories(Generic[D]):
         self.changes += 1
         if key:
             self._keys[subject, key] = now + KEY_LIFE, position
-        self._make_room()
+        self._bare.pop(subject, None)
+        self._make_room(subject)
         return position, kept
 
     def read(self, subject: str, after: Position | float | None, limit: int, now: float) -> Page[D]:
         """A page of the history after a position, or a time of day; from the oldest message with None."""
         history = self._history(subject, now)
-        self._trim(history, now)
+        self._trim(subject, history, now)
         messages = [kept for _, _, kept in history.messages]
         top = Position(history.epoch, history.top)
         if after is None:
@@ -132,13 +137,14 @@ class Histories(Generic[D]):
                 continue
             history = self._histories.get(subject)
             if history is not None:
-                self._trim(history, now)
+                self._trim(subject, history, now)
                 if history.ends_at <= now:
                     self._drop(subject)
 
     def clear(self) -> None:
         """Forget everything. The epochs end."""
         self._histories.clear()
+        self._bare.clear()
         self._keys.clear()
         self.size = 0
         self.changes += 1
@@ -165,6 +171,7 @@ class Histories(Generic[D]):
         """Continue another store's history: its messages follow."""
         history = self._histories[subject] = _History(top.epoch, ends_at)
         history.top = top.offset
+        self._bare[subject] = None
         self.size += history.size
 
     def restore_message(self, subject: str, expires_at: float, kept: Kept[D], size: int) -> None:
@@ -174,7 +181,8 @@ class Histories(Generic[D]):
             history.messages.append((expires_at, size + OVERHEAD, kept))
             history.size += size + OVERHEAD
             self.size += size + OVERHEAD
-            self._make_room()
+            self._bare.pop(subject, None)
+            self._make_room(subject)
 
     def restore_key(self, subject: str, key: str, until: float, position: Position) -> None:
         """Remember another store's key."""
@@ -191,20 +199,27 @@ class Histories(Generic[D]):
             self._count += 1
             history = self._histories[subject] = _History(f"{self._start}{self._count:x}", now + LIFE)
             self.size += history.size
-            self._make_room()
+            self._bare[subject] = None
+            self._make_room(subject)
         self._histories.move_to_end(subject)
+        if subject in self._bare:
+            self._bare.move_to_end(subject)
         return history
 
-    def _make_room(self) -> None:
+    def _make_room(self, subject: str) -> None:
+        """Drop others than this one until they fit: first those without messages, which are missed least."""
         while self.size > self._max_bytes and len(self._histories) > 1:
-            self._drop(next(iter(self._histories)))
+            self._drop(next(one for one in chain(self._bare, self._histories) if one != subject))
 
-    def _trim(self, history: _History[D], now: float) -> None:
+    def _trim(self, subject: str, history: _History[D], now: float) -> None:
         before = history.size
         history.trim(inf, inf, now)
         self.size += history.size - before
+        if not history.messages:
+            self._bare[subject] = None
 
     def _drop(self, subject: str) -> None:
+        self._bare.pop(subject, None)
         self.size -= self._histories.pop(subject).size
 
     def _expire_keys(self, now: float) -> None:

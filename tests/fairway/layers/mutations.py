@@ -149,6 +149,8 @@ HISTORIES = of(
     ("each message has the number of the one before", "Kept(data, position, at, history.top)", "Kept(data, position, at, history.top + 1)"),
     ("all histories together are bounded", "while self.size > self._max_bytes and", "while False and"),
     ("the history that was not used goes first", "        self._histories.move_to_end(subject)\n", ""),
+    ("histories without messages go first", "chain(self._bare, self._histories)", "self._histories"),
+    ("a history with messages is not bare", "        self._bare.pop(subject, None)\n        self._make_room(subject)\n        return", "        self._make_room(subject)\n        return"),
     ("a change shows", "        self.changes += 1\n        if key:", "        if key:"),
     ("clearing is a change", "        self.size = 0\n        self.changes += 1\n", "        self.size = 0\n"),
     ("clearing forgets the keys", "        self._keys.clear()\n", ""),

@@ -12,7 +12,7 @@ from tests.seeds import examples
 
 from fairway.layers import histories as module
 from fairway.layers.backplane import Keep, Kept, Page, Position
-from fairway.layers.histories import KEY_LIFE, LIFE, OVERHEAD, Histories
+from fairway.layers.histories import BARE, KEY_LIFE, LIFE, OVERHEAD, Histories
 
 KEEP = Keep(10, 60)
 
@@ -91,7 +91,7 @@ def test_only_so_many_keys_are_remembered(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_history_that_was_not_used_for_the_longest_time_goes_first() -> None:
-    histories = new(max_bytes=4 * (2 * OVERHEAD + 100))
+    histories = new(max_bytes=4 * (BARE + OVERHEAD + 100))
     for subject in ("a", "b", "c", "d"):
         append(histories, "x" * 100, subject=subject)
     histories.read("a", None, 9, 0)
@@ -101,6 +101,23 @@ def test_the_history_that_was_not_used_for_the_longest_time_goes_first() -> None
     assert data_of(histories.read("a", None, 9, 0)) == ["x" * 100]
     assert histories.top("b", 0) == Position("abc6", 0)  # it begins anew, and another one makes room for it
     assert len(histories) == 4
+
+
+def test_names_that_somebody_makes_up_end_no_history_with_messages() -> None:
+    histories = new(max_bytes=10 * BARE)
+    append(histories, "x", subject="real")
+    append(histories, "short", Keep(10, 5), subject="expired")
+    for number in range(100):
+        histories.top(f"made up {number}", 6)
+        histories.read(f"made up, too {number}", None, 9, 6)
+    assert len(histories) == 9
+    assert histories.size == 9 * BARE + (OVERHEAD + len("x")) + (OVERHEAD + len("short"))
+    assert data_of(histories.read("real", None, 9, 6)) == ["x"]
+    # The one whose messages have expired is one of them, once somebody has looked.
+    histories.read("expired", None, 9, 6)
+    for number in range(100):
+        histories.top(f"made up once more {number}", 6)
+    assert histories.top("expired", 6).offset == 0
 
 
 def test_one_history_takes_a_quarter_at_most() -> None:
@@ -121,7 +138,7 @@ def test_expiring_looks_at_all_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
         append(histories, "x", Keep(10, 5), subject=str(number))
     for _ in range(4):
         histories.expire(6)
-    assert histories.size == 7 * OVERHEAD
+    assert histories.size == 7 * BARE
     for _ in range(8):
         histories.expire(LIFE + 1)
 
