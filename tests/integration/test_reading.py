@@ -5,6 +5,8 @@ client.
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fairway.server.listener import KEEPALIVE
 from fairway.server.websocket.connection import WebSocketConnection
 from tests.integration.conftest import Start, over_http2_too
 from tests.integration.raw import (
@@ -191,6 +194,20 @@ async def test_an_application_that_catches_up_in_time_gets_everything_and_the_tr
     await served.idle()
     assert len(app.received) == 300
     assert app.ends == [4001]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, accepted sockets do not inherit it")
+async def test_the_system_of_a_silent_client_is_asked_whether_it_is_there(start: Start, app: Application) -> None:
+    # The end of a client that had sent more than is read never arrives. Its system says within minutes that it is gone.
+    served = await start(app)
+    client = await served.connect()
+    await client.open()
+    (websocket,) = served.websockets
+    assert websocket.outbox.transport is not None
+    accepted = websocket.outbox.transport.get_extra_info("socket")
+    assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    for name, value in KEEPALIVE.items():
+        assert accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) == value
 
 
 @pytest.mark.parametrize("way", ["FIN", "RST"])

@@ -45,6 +45,11 @@ logger = get_logger("fairway.server")
 NOTSENT_LOWAT_BYTES = 65536
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 
+# After a minute in which nothing has come from a client, its system is asked four times whether it is there. While an
+# application says nothing, nothing else notices that a client has gone whose end never arrives: its machine has lost
+# its power, or more lies in front of its end than is read of a client that does not wait for its answer.
+KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
 _PAUSE_SECONDS = 0.5
 
 # Seconds that an idle connection has for its next request when another worker replaces this one.
@@ -149,8 +154,11 @@ class Server:
         for listening in sockets:
             listening.setblocking(False)
             if listening.family in (socket.AF_INET, socket.AF_INET6) and sys.platform == "linux":
-                # Accepted sockets inherit it: no system call for each connection.
+                # Accepted sockets inherit them: no system call for each connection.
                 listening.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                for name, value in KEEPALIVE.items():
+                    listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
             self._sockets.append(listening)
             self._entrances[listening] = entrance_of(listening)
             loop.add_reader(listening.fileno(), self._accept, listening)
