@@ -43,7 +43,7 @@ PATTERNS = {
     "docs": [
         "docs/README*.md",
         *("README*.md", "docs/intro/*.md", "docs/*.md", "docs/howto/*.md", "docs/ref/*.md"),
-        *("demo/README*.md", "bench/README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"),
+        *(f"{name}*.md" for name in ("demo/README", "bench/README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
     ],
 }
 
