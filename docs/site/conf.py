@@ -36,6 +36,8 @@ myst_url_schemes = {"http": None, "https": None, "mailto": None, languages.SCHEM
 html_theme = "furo"
 html_show_sphinx = html_show_copyright = html_copy_source = False
 html_favicon = "../../demo/static/site/favicon.svg"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_search_scorer = str(HERE / "scorer.js")
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#0b5c73", "color-brand-content": "#0b5c73"},
@@ -52,13 +54,13 @@ def choose_pages(app: Sphinx, config: object) -> None:
     app.config.root_doc = "docs/site/index.zh-CN" if site == "zh_CN" else "docs/site/index"
 
 
-def rewrite_links(app: Sphinx, page: str, source: list[str]) -> None:
-    source[0] = languages.rewritten(
-        source[0], page, app.config.language, EVERY, lambda path: (REPOSITORY / path).is_dir()
-    )
+def rewrite(app: Sphinx, page: str, source: list[str]) -> None:
+    """The links of a page lead to pages of its site where there are, and Chinese has no spaces between its lines."""
+    text = languages.joined(source[0]) if languages.language_of(page) == "zh_CN" else source[0]
+    source[0] = languages.rewritten(text, page, app.config.language, EVERY, lambda path: (REPOSITORY / path).is_dir())
 
 
 def setup(app: Sphinx) -> None:
     app.add_search_language(SearchChinese)
     app.connect("config-inited", choose_pages)
-    app.connect("source-read", rewrite_links)
+    app.connect("source-read", rewrite)

@@ -33,6 +33,15 @@ PAGES = (
 SCHEME = "site"
 """Of links from one site to the other."""
 
+HAN, ENDS, BEGINS = "\u4e00-\u9fff", "。？！，、：；）”》", "“（《"
+BREAK = re.compile(
+    rf"""(?P<fence>^\ *(?P<ticks>`{{3,}}|~{{3,}}).*?^\ *(?P=ticks)\ *$)
+    |(?<=[{ENDS}])\n\ *(?=[{HAN}{BEGINS}A-Za-z\[`])(?!`{{3}})
+    |(?<=[{HAN}])\n\ *(?=[{HAN}{BEGINS}])""",
+    re.MULTILINE | re.DOTALL | re.VERBOSE,
+)
+"""A break of a line of Chinese, where no space belongs; or a block of code, whose breaks stay."""
+
 LINK = re.compile(r"\[(?P<words>[^\]]*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 
 
@@ -58,6 +67,11 @@ def twin(page: str, every: Collection[str]) -> str | None:
 def is_in(site: str, page: str, every: Collection[str]) -> bool:
     """Whether the site of a language has this page."""
     return language_of(page) == site or (site == "zh_CN" and twin(page, every) is None)
+
+
+def joined(text: str) -> str:
+    """The text of a Chinese page, its lines joined where HTML would show a space that Chinese does not have."""
+    return BREAK.sub(lambda match: match["fence"] or "", text)
 
 
 def rewritten(text: str, page: str, site: str, every: Collection[str], is_folder: Callable[[str], bool]) -> str:

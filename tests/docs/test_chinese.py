@@ -144,6 +144,18 @@ def test_twins_lead_to_each_other_and_show_the_same_code(chinese: Path, english:
     assert code[0] == code[1]
 
 
+def shape(page: Path) -> tuple[list[str], int, int]:
+    """The levels of a page's headings, and how many items of lists and rows of tables it has."""
+    text = split(page)[1]
+    headings, items, rows = (re.findall(mark, text, re.MULTILINE) for mark in (r"^#+ ", r"^ *(?:[-*]|\d\.) ", r"^\|"))
+    return headings, len(items), len(rows)
+
+
+@pytest.mark.parametrize(("chinese", "english"), TWINS, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_twins_have_the_same_headings_lists_and_tables(chinese: Path, english: Path) -> None:
+    assert shape(chinese) == shape(english)
+
+
 @pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_a_chinese_page_leads_to_chinese_pages_where_there_are(page: Path) -> None:
     known = {english.resolve(): chinese for chinese, english in TWINS}

@@ -70,6 +70,20 @@ def test_a_link_leads_to_the_site_that_has_the_page(page: str, site: str, text: 
     assert rewritten(text, page, site) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("一行，\n又一行\n再一行。\n[链接](a.md)", "一行，又一行再一行。[链接](a.md)"),
+        ("* 项，\n  `代码`之后\n* 项", "* 项，`代码`之后\n* 项"),
+        ("一行。\n\n又一段 Django\n的页面\nDjango", "一行。\n\n又一段 Django\n的页面\nDjango"),
+        ("如下：\n```sh\n甲\n乙\n```\n甲\n乙", "如下：\n```sh\n甲\n乙\n```\n甲乙"),
+        ("甲。\n1. 乙\n- 丙\n| 丁 |", "甲。\n1. 乙\n- 丙\n| 丁 |"),
+    ],
+)
+def test_lines_of_chinese_are_joined_without_a_space(text: str, expected: str) -> None:
+    assert languages.joined(text) == expected
+
+
 @pytest.mark.parametrize("site", FRONTS)
 def test_the_front_page_of_a_site_names_each_of_its_pages_and_no_other(site: str) -> None:
     every = languages.pages(ROOT)
