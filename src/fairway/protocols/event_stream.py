@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+from fairway.protocols.text import utf8
+
 MAX_ID_LENGTH: Final = 1024
 """An event's id has at most this many characters: a browser sends it back in a header."""
 
@@ -36,12 +38,12 @@ def encode_event(
         lines.append(f"retry: {_checked_retry(retry)}")
     if data is not None:
         lines += [f"data: {line}" for line in _NEWLINE.split(_checked_data(data))]
-    return "".join([*(f"{line}\n" for line in lines), "\n"]).encode()
+    return utf8("".join([*(f"{line}\n" for line in lines), "\n"]))
 
 
 def encode_comment(text: str = "") -> bytes:
     """Encode a comment. Clients ignore it; it keeps proxies from taking the stream for dead."""
-    return "".join([*(f": {line}".rstrip(" ") + "\n" for line in _NEWLINE.split(text)), "\n"]).encode()
+    return utf8("".join([*(f": {line}".rstrip(" ") + "\n" for line in _NEWLINE.split(text)), "\n"]))
 
 
 def checked_id(id: str) -> str:

@@ -111,6 +111,11 @@ def test_what_goes_over_the_wire() -> None:
     assert encode_comment("still here") == b": still here\n\n"
 
 
+def test_half_a_character_is_sent_with_a_replacement():
+    assert encode_event("a\ud800") == "data: a\ufffd\n\n".encode()
+    assert encode_comment("\udfff") == ": \ufffd\n\n".encode()
+
+
 def test_an_id_alone_moves_the_position_and_fires_nothing() -> None:
     reader = Reader().read(encode_event(id="8"))
 

@@ -13,6 +13,7 @@ import zlib
 from functools import lru_cache
 from math import inf
 
+from fairway.protocols.text import utf8
 from fairway.protocols.websocket.frames import BINARY, FIN, RSV1, TEXT, binary_frame, header, text_frame
 
 EXTENSION = "permessage-deflate"
@@ -118,7 +119,7 @@ class DeflateEncoder:
         return _whole(self.begin_bytes(data))
 
     def begin_text(self, text: str) -> bytes | Deflating:
-        data = text.encode()
+        data = utf8(text)
         if self.min_bytes <= len(data) <= MAX_DEFLATED_BYTES:
             return self._begin(TEXT, data)
         return text_frame(data)

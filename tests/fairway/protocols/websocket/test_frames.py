@@ -5,16 +5,19 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fairway.protocols.websocket.wire import feed
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from fairway.protocols.websocket.deflate import DeflateEncoder
 from fairway.protocols.websocket.frames import (
     FIN,
     NO_STATUS_RECEIVED,
     PLAIN,
     TEXT,
+    PlainEncoder,
     binary_frame,
     close_frame,
     header,
@@ -72,6 +75,16 @@ def test_what_the_plain_encoder_makes_is_read_back(messages: list[str | bytes]) 
     assert [
         frame.data.decode() if frame.opcode is Opcode.TEXT else bytes(frame.data) for frame in read_back(sent)
     ] == messages
+
+
+@pytest.mark.parametrize("encoder", [PLAIN, DeflateEncoder(1, 0, 12), DeflateEncoder(1, 1000, 12)])
+@pytest.mark.parametrize("length", [1, 2000])
+def test_half_a_character_is_sent_with_a_replacement(encoder: PlainEncoder | DeflateEncoder, length: int) -> None:
+    frame = encoder.encode_text("é\ud800" * length + "\ud83d\ude00")
+    # A client would mask it; nothing else is different.
+    masked = bytes((frame[0], frame[1] | 0x80)) + frame[2:]
+    at = {126: 4, 127: 10}.get(frame[1], 2)
+    assert feed([masked[:at] + bytes(4) + masked[at:]], deflate=True) == ["é\ufffd" * length + "\U0001f600"]
 
 
 def test_the_close_codes_that_may_be_sent() -> None:
