@@ -13,6 +13,8 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
+from speed.logs import LOGGERS
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 SECRET_KEY = os.environ.get("DEMO_SECRET_KEY", "demo-only-not-a-secret-0d9f6c1b7e54")
@@ -75,7 +77,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"without_visitors": {"()": "speed.logs.WithoutVisitors"}},
-    "loggers": {name: {"filters": ["without_visitors"]} for name in ("fairway.access", "django.channels.server")},
+    "loggers": {name: {"filters": ["without_visitors"]} for name in LOGGERS},
 }
 
 # Pages that wait for the next event hold a request open. Ctrl-C waits for such requests for so many seconds.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 
+LOGGERS = ("fairway.access", "django.channels.server")  # of `fairway`, of `runserver`
 PATH = "/ws/speed/visitor/"  # only the crowd is let in there: others are rejected, and that is written
 
 # From the beginning of the line: what a client sends stands further behind.
@@ -20,4 +21,7 @@ class WithoutVisitors(logging.Filter):
 
 
 def crowd_left(count: int) -> None:
-    logging.getLogger("fairway.access").info("%d simulated visitors came to %s, and have left", count, PATH)
+    """Where their own lines would have been."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    in_use = next((logger for logger in loggers if logger.isEnabledFor(logging.INFO)), loggers[0])
+    in_use.info("%d simulated visitors came to %s, and have left", count, PATH)
