@@ -94,7 +94,7 @@ class Http1Protocol:
         self._request: RequestHead | None = None
         self._response: ResponseWriter | None = None
         self._body: LengthBody | ChunkedBody | None = None
-        self._buffer = bytearray()
+        self._buffer = b""  # not a bytearray: that would be copied twice more for each request in it
         self._eof = False
         self._is_first = True  # whether no head has been complete yet
 
@@ -142,15 +142,14 @@ class Http1Protocol:
         self._request = self._response = None
         if not self._buffer:
             return []
-        data = bytes(self._buffer)
-        self._buffer = bytearray()
+        data, self._buffer = self._buffer, b""
         return self._advance(data) + (self._fail_if_cut_off() if self._eof else [])
 
     def unread(self) -> bytes:
         """Return the bytes behind a request that asks for an upgrade. From then on, input is ignored."""
         if self._request is None or self._request.upgrade is None or self._state is not _ENDED:
             raise LocalProtocolError("no complete request asks for an upgrade; keep speaking HTTP")
-        data = bytes(self._buffer)
+        data = self._buffer
         self._close()
         return data
 
@@ -241,7 +240,7 @@ class Http1Protocol:
     def _close(self) -> None:
         self._state = _CLOSED
         self._body = None
-        self._buffer = bytearray()
+        self._buffer = b""
 
     # -- what the server sends
 
