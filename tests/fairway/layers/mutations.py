@@ -130,7 +130,7 @@ HISTORIES = of(
     ("so many bytes of one history are kept", "or self.size > max_bytes or", "or"),
     ("messages are kept so long", " or messages[0][0] <= now)", ")"),
     ("one history takes a share", "self._max_bytes // SHARE, now", "self._max_bytes, now"),
-    ("what expires is not read", "        self._trim(history, now)\n        messages = [kept", "        messages = [kept"),
+    ("what expires is not read", "        self._trim(subject, history, now)\n        messages = [kept", "        messages = [kept"),
     ("a position of another epoch is not complete", "after.epoch == history.epoch and oldest", "oldest"),
     ("a position before the oldest is not complete", "oldest <= after.offset <= history.top", "after.offset <= history.top"),
     ("the position before the oldest is complete", "oldest <= after.offset <= history.top", "oldest < after.offset <= history.top"),
@@ -157,7 +157,8 @@ HISTORIES = of(
     ("expiring looks at all in turn", "                self._sweep = iter(list(self._histories))\n", ""),
     ("expiring ends epochs", "                if history.ends_at <= now:\n                    self._drop(subject)\n", ""),
     ("what is dropped gives its bytes back", "self.size -= self._histories.pop(subject).size", "self._histories.pop(subject)"),
-    ("what is trimmed gives its bytes back", "        self.size += history.size - before\n\n    def _drop", "\n    def _drop"),
+    ("what is trimmed gives its bytes back", "        self.size += history.size - before\n        if not", "        if not"),
+    ("a history whose messages have expired is bare", "        if not history.messages:\n            self._bare[subject] = None\n", ""),
 )  # fmt: skip
 
 LEASES = of(
