@@ -16,6 +16,9 @@ from fairway.layers.recovery import LONGEST, Moment, Recovery
 PARAMETER = "since"
 """The parameter of the query in which a client hands back its last position."""
 
+MOST_PARAMETERS = 1000
+"""A query with more parameters is not read: it is for each group that a consumer joins."""
+
 
 class AsyncRecovery:
     """`since`, `join` and `leave` for asynchronous consumers. None of them can be reached by the type of an event."""
@@ -81,9 +84,16 @@ class SyncRecovery:
 def _since(consumer: Any, group: str, default: str | None) -> str | None:
     found: str = getattr(consumer, "last_event_id", "")
     if not found:
-        query = urllib.parse.parse_qs(consumer.scope.get("query_string", b"").decode("latin-1"))
+        query = _query_of(consumer.scope)
         found = (query.get(f"{PARAMETER}.{group}") or query.get(PARAMETER) or [""])[-1]
     return found if 0 < len(found) <= LONGEST else default
+
+
+def _query_of(scope: Any) -> dict[str, list[str]]:
+    try:
+        return urllib.parse.parse_qs(scope.get("query_string", b"").decode("latin-1"), max_num_fields=MOST_PARAMETERS)
+    except ValueError:  # too many: over HTTP/2 there may be 30,000
+        return {}
 
 
 def _layer_of(consumer: Any) -> Any:

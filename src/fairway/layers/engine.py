@@ -22,7 +22,8 @@ DEAD_FOR = 60.0
 """Seconds after which an ended lease is forgotten, if nobody was there to see to it."""
 
 OVERHEAD = 100
-"""Bytes that each message in a queue counts for, in addition to its own."""
+EACH_QUEUE = 700
+"""Bytes that each message in a queue counts for, in addition to its own, and each queue in addition to its messages."""
 
 
 class Subscriber(Protocol):
@@ -116,9 +117,9 @@ class Engine:
         waiting = self._queues.get(queue, ())
         if len(waiting) >= capacity:
             raise QueueFull(f"the queue {queue} holds {capacity} messages")
-        if self.size + len(data) + OVERHEAD > self._max_bytes:
+        if self.size + self._growth(queue, data) > self._max_bytes:
             raise QueueFull(f"all queues together hold {self.size} bytes")
-        self._queues.setdefault(queue, deque()).append((now + expiry, data))
+        self._queue(queue).append((now + expiry, data))
         self.size += len(data) + OVERHEAD
 
     def push_back(self, queue: str, data: bytes, expires_at: float) -> None:
@@ -132,9 +133,9 @@ class Engine:
             self.stop_waiting(queue, reader)
             reader.take(data)
             return
-        if self.size + len(data) + OVERHEAD > 2 * self._max_bytes:
+        if self.size + self._growth(queue, data) > 2 * self._max_bytes:
             raise QueueFull(f"all queues together hold {self.size} bytes")
-        self._queues.setdefault(queue, deque()).appendleft((expires_at, data))
+        self._queue(queue).appendleft((expires_at, data))
         self.size += len(data) + OVERHEAD
 
     def pull(self, queue: str, reader: Reader, now: float) -> None:
@@ -216,7 +217,7 @@ class Engine:
 
     def restore(self, queue: str, expires_at: float, data: bytes) -> None:
         """Add a message from another engine's `waiting`: this engine takes that one's place."""
-        self._queues.setdefault(queue, deque()).append((expires_at, data))
+        self._queue(queue).append((expires_at, data))
         self.size += len(data) + OVERHEAD
 
     def _expire(self, queue: str, now: float) -> None:
@@ -227,6 +228,17 @@ class Engine:
                 self.size -= len(waiting.popleft()[1]) + OVERHEAD
             self._drop_if_empty(queue)
 
+    def _growth(self, queue: str, data: bytes) -> int:
+        return len(data) + OVERHEAD + (0 if queue in self._queues else EACH_QUEUE)
+
+    def _queue(self, queue: str) -> deque[tuple[float, bytes]]:
+        """The messages of a queue, to which one will be added."""
+        if queue not in self._queues:
+            self._queues[queue] = deque()
+            self.size += EACH_QUEUE
+        return self._queues[queue]
+
     def _drop_if_empty(self, queue: str) -> None:
         if not self._queues[queue]:
             del self._queues[queue]
+            self.size -= EACH_QUEUE

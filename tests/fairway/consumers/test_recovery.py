@@ -95,6 +95,8 @@ async def test_a_client_that_comes_back_gets_what_it_missed(layer: InMemoryChann
         (b"since=%00" + b"x" * 999, "\0" + "x" * 999),
         (b"since=" + b"x" * 1001, "default"),
         (b"since=\xff", "\u00ff"),
+        (b"a=1&" * 999 + b"since=p-1", "p-1"),
+        (b"a=1&" * 1000 + b"since=p-1", "default"),
     ],
 )
 def test_the_position_is_in_the_query(query: bytes, found: str) -> None:

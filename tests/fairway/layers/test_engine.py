@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fairway.layers.backplane import QueueFull
-from fairway.layers.engine import Engine
+from fairway.layers.engine import EACH_QUEUE, OVERHEAD, Engine
 
 
 class Taker:
@@ -154,3 +154,17 @@ def test_queues_follow_groups_until_they_expire_or_stop() -> None:
     assert not engine.is_empty
     engine.expire(60)
     assert engine.is_empty, "nothing is kept of those that have expired"
+
+
+def test_queues_count_for_what_they_take_themselves() -> None:
+    # Whoever can make up names of channels would otherwise fill the memory with queues of one short message.
+    engine = Engine(10 * (EACH_QUEUE + OVERHEAD + 1))
+    for number in range(10):
+        engine.push(f"queue {number}", b"x", 100, 60, 0.0)
+    with pytest.raises(QueueFull):
+        engine.push("another", b"x", 100, 60, 0.0)
+    assert engine.length("another") == 0
+    engine.pull("queue 0", Taker(), 0.0)
+    engine.push("another", b"x", 100, 60, 0.0)
+    engine.expire(61.0)
+    assert engine.size == 0

@@ -367,12 +367,13 @@ def read_posted(body: bytes) -> tuple[int, int]:
 
 def read_names(body: bytes) -> list[str]:
     """The subjects of a `SUBSCRIBE` or `UNSUBSCRIBE`."""
-    found, position = [], 0
+    found: list[str] = []
+    position = 0
     while position < len(body):
+        if len(found) == NAMES_PER_FRAME:
+            raise ProtocolError(f"more than {NAMES_PER_FRAME} names in one frame")
         name, position = name_at(body, position)
         found.append(name)
-    if len(found) > NAMES_PER_FRAME:
-        raise ProtocolError(f"{len(found)} names in one frame")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import struct
+import tracemalloc
 from typing import TypeAlias
 
 import pytest
@@ -129,6 +130,16 @@ def test_names_go_into_as_many_frames_as_it_takes() -> None:
 
     assert [op for op, _, _ in frames] == [Ask.SUBSCRIBE] * 3
     assert [name for _, _, body in frames for name in protocol.read_names(body)] == subjects
+
+
+def test_more_names_than_a_frame_may_have_are_not_read() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProtocolError, match="more than 1000 names"):
+            protocol.read_names(bytes(1_000_000))  # a million empty ones
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 READERS = [
