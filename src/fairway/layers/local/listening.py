@@ -12,17 +12,24 @@ import asyncio
 import contextlib
 import os
 import socket
+import stat
 from collections.abc import Callable
 
-from fairway.layers.local.place import Place
+from fairway.layers.local.place import Misplaced, Place
 
 _BACKLOG = 1024
 
 
 def listen(place: Place) -> socket.socket:
-    """Make a listening socket at the place. An old file there is removed: only the holder of the lock may call this."""
+    """Make a listening socket at the place. An old one there is removed: only the holder of the lock may call this.
+
+    Raises `Misplaced` if there is a file that is no socket: it is somebody's, and the path is a mistake.
+    """
     path, group = place.path, place.group
-    if os.path.lexists(path):
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        if not (stat.S_ISSOCK(mode) or stat.S_ISLNK(mode)):
+            raise Misplaced(f"{path} is a file that is no socket: it stays; give another path in socket, or remove it")
         os.unlink(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177 if group is None else 0o117)
@@ -64,7 +71,7 @@ class Listening:
             return False
         try:
             await self.begin(listen(self._place))
-        except OSError:  # the whole folder has gone, for example
+        except (OSError, Misplaced):  # the whole folder has gone, for example, or a file has come
             return False
         return True
 

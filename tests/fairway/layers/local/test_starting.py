@@ -156,6 +156,19 @@ def test_a_socket_that_is_a_link_is_replaced_and_not_followed(place: Place, tmp_
     assert (tmp_path / "precious").read_text() == "here"
 
 
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_is_no_socket_stays(place: Place, what: str) -> None:
+    place.prepare()
+    path = Path(place.path)
+    path.write_text("precious") if what == "file" else path.mkdir()
+    claimed = claim(place)
+    assert claimed is not None
+    with pytest.raises(Misplaced, match="is a file that is no socket: it stays"):
+        claimed.listen()
+    claimed.release()
+    assert path.read_text() == "precious" if what == "file" else path.is_dir()
+
+
 def test_a_program_that_listens_there_and_is_no_broker_is_left_alone(place: Place) -> None:
     def babble() -> None:
         while True:
