@@ -246,6 +246,32 @@ async def test_whoever_writes_knows_what_was_saved_before_the_list_is_read_again
     assert one._restarts.saved == two._restarts.saved == saved
 
 
+class Chess(Careless):
+    """Tells its moves, and nothing else."""
+
+    step = 3600
+
+    async def receive(self, message: Any) -> None:
+        await super().receive(message)
+        self.changed()
+
+    async def publish(self) -> None:
+        await self.send({"type": "move", "number": len(self.heard)})
+
+
+async def test_who_has_seen_a_change_knows_what_to_go_on_with(site: Site) -> None:
+    one = site.host(Chess)
+    await until(lambda: runs(one))
+    two = site.host(Chess)
+    channel = await two.layer.new_channel()
+    await two.layer.group_add("room", channel)
+    for number in range(1, 6):
+        await two.send(number)
+        async with asyncio.timeout(DEADLINE):
+            assert (await two.layer.receive(channel))["number"] == number
+        assert two._restarts.saved["heard"] == list(range(1, number + 1))
+
+
 async def test_whoever_was_there_before_the_room_began_knows_soon_what_was_saved(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
