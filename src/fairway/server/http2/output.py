@@ -20,6 +20,10 @@ from fairway.server.output.outbox import Outbox
 FRAME_BYTES = 16384
 """What a waiting stream may send in its turn: the longest frame that every peer accepts (RFC 9113 section 4.2)."""
 
+# Shorter pieces that wait are joined at once: each would take 250 bytes beside its content, and go into a frame of its
+# own.
+_SMALL_PIECE = 1024
+
 
 class WaitingStream(Protocol):
     """A stream with content that could not be sent at once."""
@@ -117,7 +121,11 @@ class StreamOutput:
     def append(self, data: bytes | memoryview, ended: bool) -> None:
         """Add content. `ended`: it is the last."""
         if data:
-            self._pieces.append(memoryview(data))
+            pieces = self._pieces
+            if len(data) < _SMALL_PIECE and pieces and len(pieces[-1]) < _SMALL_PIECE:
+                pieces[-1] = memoryview(b"".join((pieces[-1], data)))
+            else:
+                pieces.append(memoryview(data))
             self.size += len(data)
         self._has_ended = ended
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 
 import pytest
 from tests.fairway.server.http2.line import DATA, END_STREAM, PREFACE, SETTINGS, ask, frame, frames_of, window
@@ -155,3 +156,22 @@ def test_nothing_is_left_of_a_body_but_its_end_and_its_trailers() -> None:
     assert output.is_complete
     output.go_on(0.0)
     assert frames_of(shared.outbox.data)[-1][1] == END_STREAM
+
+
+def test_short_pieces_that_wait_take_little_more_memory_than_their_content_and_go_together() -> None:
+    shared = Shared(1, 0)
+    output = StreamOutput(shared.writer, shared.streams[0], 1000, 0.0)
+    tracemalloc.start()
+    try:
+        for number in range(2000):
+            output.append(b"%04d" % number, number == 1999)
+        assert tracemalloc.get_traced_memory()[0] < 50_000
+    finally:
+        tracemalloc.stop()
+    assert output.size == 8000
+    shared.open(1, 60_000)
+    while output.go_on(1.0):
+        pass
+    frames = [(flags, payload) for kind, flags, _, payload in frames_of(shared.outbox.data) if kind == DATA]
+    assert b"".join(payload for _, payload in frames) == b"".join(b"%04d" % number for number in range(2000))
+    assert (len(frames), frames[-1][0]) == (8, END_STREAM)
