@@ -1,4 +1,4 @@
-"""How many connections to accept in one pass of the event loop while more are waiting. Pure.
+"""How many connections to accept from a socket in one pass of the event loop while more are waiting. Pure.
 
 The cost of a connection depends on the application: eight may take one millisecond to set up, or ten. While clients
 queue up, every pass accepts some, and everything else in the loop waits for that. So a long pass halves the number, and
@@ -31,8 +31,11 @@ LEAST_RATE = 1000
 
 
 class AcceptPace:
-    """The pace of one event loop. In each pass call `begin_pass`, accept up to that many connections, and call
+    """The pace of one listening socket. In each pass call `begin_pass`, accept up to that many connections, and call
     `more_wait` if there were that many.
+
+    Each socket has its own: with one for all, the passes that are left to requests would always be those of the same
+    sockets, and a storm at one would keep the others from accepting anything.
     """
 
     __slots__ = ("_began", "_left_out", "_more", "_most")

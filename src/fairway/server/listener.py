@@ -127,7 +127,7 @@ class Server:
         self._resuming: dict[socket.socket, asyncio.TimerHandle] = {}
         self._connecting: dict[asyncio.Future[Any], Coroutine[Any, Any, Any]] = {}
         self._accepted = 0
-        self._pace = AcceptPace()
+        self._paces: dict[socket.socket, AcceptPace] = {}
         self._pauses = 0
         self._pauses_told_at = -inf
         self._handshakes: Handshakes | None = None
@@ -161,6 +161,7 @@ class Server:
                     listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
             self._sockets.append(listening)
             self._entrances[listening] = entrance_of(listening)
+            self._paces[listening] = AcceptPace()
             loop.add_reader(listening.fileno(), self._accept, listening)
 
     @property
@@ -175,10 +176,10 @@ class Server:
         return len(self.context.connections) + self._accepted - self.context.counters.connections
 
     def _accept(self, listening: socket.socket) -> None:
-        pace = self._pace
+        pace = self._paces[listening]
         # The time of uvloop's own clock is a number of whole milliseconds.
         most = pace.begin_pass(monotonic(), self.context.counters.has_open_requests)
-        if self._room is not None:
+        if most and self._room is not None:
             most = min(most, self._room(self.held))
             if not most:
                 self._rest(listening, _TURN_SECONDS)  # it is another worker's turn
@@ -315,6 +316,7 @@ class Server:
         self._resuming.clear()
         self._sockets.clear()
         self._entrances.clear()
+        self._paces.clear()
 
     async def stop(self, timeout: float) -> None:  # noqa: ASYNC109  # a grace period: its end is no error
         """`end_connections`, then `end_lifespan`, even if the former is cancelled."""
