@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from fairway.protocols.websocket.deflate import Inflating, Inflation
+from fairway.protocols.websocket.deflate import Inflating, Inflation, inflate_short
 
 # How many messages and control frames of one connection are decoded in a pass, and how many connections with a rest are
 # called in a pass. Everything else in the loop waits while the application handles the messages: about half a
@@ -117,8 +117,19 @@ class Backlog(Inflation):
             return super().take(inflating, most)
         began = self._cpu_time()
         piece = inflating.take(most)
-        self.spend(max(len(piece), int((self._cpu_time() - began) * SLOWEST_INFLATED)))
+        self._spend_since(began, len(piece))
         return piece
+
+    def take_short(self, data: bytes) -> bytes | None:
+        if len(data) < MEASURED_FROM:
+            return super().take_short(data)
+        began = self._cpu_time()
+        message = inflate_short(data)
+        self._spend_since(began, len(message or b""))
+        return message
+
+    def _spend_since(self, began: float, size: int) -> None:
+        self.spend(max(size, int((self._cpu_time() - began) * SLOWEST_INFLATED)))
 
     def _schedule(self) -> None:
         if not self._scheduled:

@@ -10,6 +10,7 @@ from tests.fairway.protocols.websocket.wire import compressed, deflated, frame
 
 from fairway.delivery import NEXT_PASS
 from fairway.protocols.websocket.decoder import Decoder
+from fairway.protocols.websocket.deflate import SHORT_MESSAGE
 from fairway.protocols.websocket.frames import TEXT
 from fairway.server.backlog import (
     DECODED_PER_PASS,
@@ -17,6 +18,7 @@ from fairway.server.backlog import (
     INFLATED_PER_PASS,
     JOINED_REST,
     LARGE_READ,
+    MEASURED_FROM,
     READ_PER_PASS,
     READERS_PER_PASS,
     Backlog,
@@ -160,6 +162,17 @@ async def test_blocks_that_give_nothing_count_by_the_time_that_they_take() -> No
     assert found == ["at last"]
     # Each piece has taken a millisecond by this clock, and a pass has two.
     assert passes == pytest.approx(100_000 / 4096 / 2, abs=2)
+
+
+async def test_short_messages_that_give_nothing_count_too() -> None:
+    message = b"\x00\x00\x00\xff\xff" * (SHORT_MESSAGE // 5) + deflated(b"")
+    assert MEASURED_FROM < len(message) <= SHORT_MESSAGE
+    ticks = itertools.count()
+    backlog = Backlog(asyncio.get_running_loop(), lambda: next(ticks) / 1000)
+    decoder = Decoder(inflation=backlog)
+    # Each has taken a millisecond by this clock, and a pass has two.
+    assert decoder.decode(frame(TEXT, message, reserved=0x40) * 5, DECODED_PER_PASS) == [""] * 2
+    assert decoder.pending
 
 
 async def test_who_comes_when_the_allowance_is_used_up_waits_for_it(backlog: Backlog) -> None:

@@ -35,7 +35,7 @@ from math import inf
 from sys import getsizeof
 from typing import Any, TypeAlias
 
-from fairway.protocols.websocket.deflate import InflateError, Inflating, Inflation, TooLarge, inflate_short
+from fairway.protocols.websocket.deflate import InflateError, Inflating, Inflation, TooLarge
 from fairway.protocols.websocket.events import Close, Failure, Ping, Pong
 from fairway.protocols.websocket.frames import (
     BINARY,
@@ -409,11 +409,10 @@ class Decoder:
     def _begin_inflating(self, message: _Message, inflation: Inflation) -> bool:
         """Inflate a message at once if it is short, and return True. Else it is to be inflated piece by piece."""
         data = b"".join(message.parts)
-        whole = inflate_short(data)
+        whole = inflation.take_short(data)
         if whole is not None:
             if len(whole) > self.limits[1]:
                 raise TooLarge
-            inflation.spend(len(whole))
             message.parts = [whole]
             return True
         message.inflating = Inflating(data, self.limits[1])

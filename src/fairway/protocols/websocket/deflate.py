@@ -66,6 +66,13 @@ class Inflation:
         self.spend(len(piece))
         return piece
 
+    def take_short(self, data: bytes) -> bytes | None:
+        """`inflate_short`, at the expense of this budget."""
+        message = inflate_short(data)
+        if message is not None:
+            self.spend(len(message))
+        return message
+
 
 class Deflating:
     """One message that is compressed piece by piece. Its length is that of the message before.
