@@ -162,11 +162,17 @@ class ProxyHeaders:
 
 
 def address_and_port(text: str) -> tuple[str, int] | None:
-    """Parse `1.2.3.4`, `1.2.3.4:5678`, `::1` or `[::1]:5678`. A missing port is 0. None for any other text."""
+    """Parse `1.2.3.4`, `1.2.3.4:5678`, `::1` or `[::1]:5678`. A missing port is 0. None for any other text.
+
+    An address with a zone is other text, too: a zone means something on one machine only (RFC 4007 section 11.2), and
+    Python takes whatever stands behind the percent sign for one.
+    """
     host, port = split_address(text)
     try:
         address: IPv4Address | IPv6Address = ip_address(host)
     except ValueError:
+        return None
+    if "%" in host:
         return None
     return str(address), _port(port)
 

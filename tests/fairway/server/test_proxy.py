@@ -148,7 +148,10 @@ def test_mistaken_address_is_one_sentence():
         trusted_networks(["proxy.internal"])
 
 
-@pytest.mark.parametrize("text", ["", "localhost", "1.2.3", "1.2.3.4:5:6", "[x]:1"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "localhost", "1.2.3", "1.2.3.4:5:6", "[x]:1", "fe80::1%eth0", '[::1%" 200 forged]:80', "::1%\u00e9"],
+)
 def test_what_is_no_address(text: str):
     assert address_and_port(text) is None
 
