@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -22,12 +21,10 @@ from fairway.rooms.contest import Contest
 from fairway.rooms.restarts import Restarts
 from fairway.rooms.room import Room
 from fairway.rooms.runner import AWAY, Outcome, Runner, drop, errors
+from fairway.rooms.waiting import Waiting
 
 LOOK_EVERY = 2.0
 """Seconds between two readings of the list of candidates, if nothing is heard of a change."""
-
-MOST_WAITING = 100
-"""Messages that wait in a process for somebody to run the room."""
 
 MOST_HOPS = 3
 """How often a message is passed on, if the process that it was sent to does not run the room any more."""
@@ -60,7 +57,7 @@ class Host:
         self._restarts = Restarts()
         self._runner: Runner | None = None
         self._visitors: dict[str, Collection[str]] = {}
-        self._waiting: deque[tuple[Any, int]] = deque()
+        self._waiting = Waiting(name)
         self._empty_since: float | None = None
         self._woken = asyncio.Event()
         self.task = self.loop.create_task(self._run())
@@ -89,14 +86,11 @@ class Host:
         """Bring a message to the room, in whichever process it runs."""
         if self._runner is None and (self.has_ended or hops >= MOST_HOPS):
             drop(self.name)
-        elif not self._waiting and self._knows_where:
+        elif not self._waiting and self._knows_where():
             await self._pass_on(message, hops)
-        elif len(self._waiting) < MOST_WAITING:
-            self._waiting.append((copied(message), hops))  # behind those that came before it
         else:
-            drop(self.name)
+            self._waiting.put(message, hops)  # behind those that came before it
 
-    @property
     def _knows_where(self) -> bool:
         return self._runner is not None or self._contest.first not in (None, self._contest.channel)
 
@@ -173,16 +167,7 @@ class Host:
             await self._stop()
         if self._runner is not None and any(name not in known for name in self._contest.others):
             self._runner.save_soon()  # whoever has just come knows nothing
-        while self._waiting and self._knows_where:
-            try:
-                await self._pass_on(*self._waiting[0])
-            except (Unavailable, OSError):
-                return  # it goes on waiting, and so do those behind it
-            except Exception:
-                self._waiting.popleft()
-                drop(self.name)
-                raise
-            self._waiting.popleft()
+        await self._waiting.pass_on(self._pass_on, self._knows_where)
 
     @property
     def _keeps(self) -> bool:
@@ -226,8 +211,7 @@ class Host:
     async def _leave(self, is_left: bool) -> None:
         """`is_left`: nobody is there. Otherwise the process stops, and visitors may be back soon, elsewhere."""
         ran = await self._stop()
-        for _ in self._waiting:
-            drop(self.name)
+        self._waiting.drop()
         with contextlib.suppress(TimeoutError, *AWAY):
             async with asyncio.timeout(FAREWELL):
                 # In this order: whoever takes over has what was saved last.

@@ -153,8 +153,9 @@ class Runner:
         for _ in range(steps):
             await room.tick(room.step)
         counters.ticks += steps
-        changed, room._has_changed = room._has_changed, False
-        saved = await self._share(room) if changed else None
+        if changed := room._has_changed:
+            room._has_changed = False
+            saved = await self._share(room)
         try:
             await room.publish()
         except AWAY as error:

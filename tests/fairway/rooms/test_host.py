@@ -19,6 +19,7 @@ from fairway.logs import FaultLog
 from fairway.rooms import Room, host, runner
 from fairway.rooms.counters import counters
 from fairway.rooms.host import ENDED, FAILED, Host
+from fairway.rooms.waiting import MOST_WAITING
 from fairway.testing.in_process import InProcessBackplane
 
 DEADLINE = 20.0
@@ -315,10 +316,10 @@ async def test_messages_wait_for_somebody_who_runs_the_room(
     monkeypatch.setattr(runner, "_faults", FaultLog(runner.logger, per_second=1))
     one = site.host()
     dropped = counters.dropped_messages
-    for number in range(host.MOST_WAITING + 3):
+    for number in range(MOST_WAITING + 3):
         await one.send(number)
-    await until(lambda: messages(one) == host.MOST_WAITING)
-    assert Tally.living[0].heard == list(range(host.MOST_WAITING))
+    await until(lambda: messages(one) == MOST_WAITING)
+    assert Tally.living[0].heard == list(range(MOST_WAITING))
     assert counters.dropped_messages - dropped == 3
     assert caplog.text.count("Room room has dropped a message: it is behind, or no process runs it") == 1
 
