@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Coroutine
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from fairway import running, whereabouts
 from fairway.asgi.lifespan import Lifespan
@@ -108,20 +108,30 @@ class _Counted(_Accepted):
 _family_of: Callable[[socket.socket], int] = socket.SocketType.family.__get__
 
 
+class Sharing(Protocol):
+    """What a server knows of others that accept connections from the same sockets."""
+
+    def room(self, connections: int) -> int:
+        """How many more connections this server may accept now, with so many that it has."""
+
+    def has(self, connections: int) -> None:
+        """This server has so many connections now."""
+
+
 class Server:
-    """Call `start`, then `stop`, each once. If others share the sockets, it accepts only as many as `room` allows."""
+    """Call `start`, then `stop`, each once. If others share the sockets, `sharing` says how many it may accept."""
 
     def __init__(
         self,
         app: Application,
         config: Config,
         access_log: EventLog | None = None,
-        room: Callable[[int], int] | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self.config = config
         self._app = app
         self._access_log = access_log
-        self._room = room
+        self._sharing = sharing
         self._sockets: list[socket.socket] = []
         self._entrances: dict[socket.socket, Entrance | None] = {}
         self._resuming: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -179,39 +189,44 @@ class Server:
         pace = self._paces[listening]
         # The time of uvloop's own clock is a number of whole milliseconds.
         most = pace.begin_pass(monotonic(), self.context.counters.has_open_requests)
-        if most and self._room is not None:
-            most = min(most, self._room(self.held))
+        sharing = self._sharing if most else None
+        if sharing is not None:
+            most = min(most, sharing.room(self.held))
             if not most:
                 self._rest(listening, _TURN_SECONDS)  # it is another worker's turn
                 return
         admission, entrance = self.context.admission, self._entrances[listening]
         kind = _Accepted if admission.addresses is None else _Counted
-        for _ in range(most):
-            try:
-                accepted, peer = _accept(listening, kind)
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                self._pause_accepting(listening, error)
-                return
-            accepted.setblocking(False)
-            # Not `_connecting`: its futures are done a pass after their connections have been counted.
-            if not admission.has_descriptor(self._accepted - self.context.counters.connections):
-                self._turn_away(accepted)
-                continue
-            if not admission.has_memory():
-                self._refuse(accepted, SHORT_OF_MEMORY)
-                continue
-            if self.config.introducers is not None and _is_trusted(accepted, self.config.introducers):
-                Introduction(self.context, accepted, self._introduced).begin()
-            elif not self._has_place(accepted, peer):
-                pass
-            elif self._handshakes is not None:
-                self._handshakes.begin(accepted)
-            else:
-                self._accepted += 1
-                self._connect(accepted, UNKNOWN if entrance is None else (peer[:2], entrance))
-        pace.more_wait()
+        try:
+            for _ in range(most):
+                try:
+                    accepted, peer = _accept(listening, kind)
+                except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                    return
+                except OSError as error:
+                    self._pause_accepting(listening, error)
+                    return
+                accepted.setblocking(False)
+                # Not `_connecting`: its futures are done a pass after their connections have been counted.
+                if not admission.has_descriptor(self._accepted - self.context.counters.connections):
+                    self._turn_away(accepted)
+                    continue
+                if not admission.has_memory():
+                    self._refuse(accepted, SHORT_OF_MEMORY)
+                    continue
+                if self.config.introducers is not None and _is_trusted(accepted, self.config.introducers):
+                    Introduction(self.context, accepted, self._introduced).begin()
+                elif not self._has_place(accepted, peer):
+                    pass
+                elif self._handshakes is not None:
+                    self._handshakes.begin(accepted)
+                else:
+                    self._accepted += 1
+                    self._connect(accepted, UNKNOWN if entrance is None else (peer[:2], entrance))
+            pace.more_wait()
+        finally:
+            if sharing is not None:
+                sharing.has(self.held)
 
     def _has_place(self, accepted: socket.socket, peer: Any) -> bool:
         """Whether the client's address may have this connection too. If not, the connection is refused."""

@@ -183,7 +183,7 @@ class _Life:
         looking: OneProcess | None,
     ) -> None:
         self._looking = looking
-        self._server = Server(app, config, access_log=access_log, room=None if worker is None else worker.room)
+        self._server = Server(app, config, access_log=access_log, sharing=worker)
         self._worker = worker
         self._config = config
         self._sockets = sockets

@@ -1,8 +1,7 @@
 """What the workers of a server know of each other: how many connections each has, and that it lives.
 
-Workers share their listening sockets, and without more ado the quickest would get most connections, for hours. So a
-worker with more connections than the mean of all live workers takes no more until the others have caught up. A worker
-that hangs stops counting after a second, and the others serve the clients that it would have taken.
+By that they share the connections that come (`turns.py`). A worker that hangs stops counting after a second, and the
+others serve the clients that it would have taken.
 
 The board is memory that all processes map: a slot for each worker, which only that worker writes to. A slot may be read
 while it is written. Each of its two numbers is whole then, and nothing depends on both being of the same moment.
@@ -13,7 +12,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import sys
 import tempfile
 
 BEAT_SECONDS = 0.25
@@ -21,16 +19,9 @@ BEAT_SECONDS = 0.25
 
 _STALE_SECONDS = 1.0
 
-# How far above the mean a worker may be: by some connections, because those of one pass are counted only afterwards, or
-# by a fiftieth, because small differences between large numbers do not matter.
-_SLACK = 8
-_SLACK_SHARE = 50
-
 # Connections, and the time of the last beat by the monotonic clock, which all processes share. Padded to a cache line,
 # so that workers do not wait for each other's writes.
 _SLOT = struct.Struct("=qd48x")
-
-UNLIMITED = sys.maxsize
 
 
 class Board:
@@ -54,17 +45,14 @@ class Board:
         """When the slot's worker last reported that it lives; 0 if it never has."""
         return float(_SLOT.unpack_from(self._memory, slot * _SLOT.size)[1])
 
-    def room(self, slot: int, connections: int, now: float) -> int:
-        """How many more connections the slot's worker may take now; 0 if others should take them."""
-        number, total = 1, connections
+    def others(self, slot: int, now: float) -> tuple[int, int]:
+        """How many workers live besides that of the slot, and how many connections they have together."""
+        number = total = 0
         for other, (count, told_at) in enumerate(_SLOT.iter_unpack(self._memory)):
             if other != slot and now - told_at < _STALE_SECONDS:
                 number += 1
                 total += count
-        if number == 1:
-            return UNLIMITED
-        mean = total // number
-        return max(0, mean + max(_SLACK, mean // _SLACK_SHARE) - connections + 1)
+        return number, total
 
     def close(self) -> None:
         """Let go of the memory."""

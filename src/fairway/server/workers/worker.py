@@ -1,6 +1,7 @@
 """What makes a server one of several: its slot on the board, and its channel to the supervisor.
 
-The server asks for `room` before it accepts. In everything else a worker is a server like any other. Signals stop it,
+The server asks for `room` before it accepts, and tells how many it `has` afterwards. In everything else a worker is a
+server like any other. Signals stop it,
 and so does the end of its supervisor, which it notices by the end of the channel.
 """
 
@@ -15,6 +16,7 @@ from fairway.server.lateness import Lateness
 from fairway.server.management.figures import Figures
 from fairway.server.workers.board import BEAT_SECONDS, Board
 from fairway.server.workers.messages import Channel, ChannelBroken
+from fairway.server.workers.turns import Turns
 
 logger = get_logger("fairway.server")
 
@@ -28,6 +30,7 @@ class Worker:
         self._channel = channel
         self._seconds = seconds
         self._leave = leave
+        self._turns = Turns()
         self._held: Callable[[], int] = int
         self._figures: Callable[[Lateness], Figures] = lambda _: {}
         self._abort: Callable[[], object] = leave
@@ -36,10 +39,14 @@ class Worker:
         """Whether another worker takes this one's place, so that clients may reconnect at once."""
 
     def room(self, connections: int) -> int:
-        """How many more connections it may accept now."""
+        """How many more connections it may accept now, with so many that it has."""
         now = time.monotonic()
         self._board.tell(self._slot, connections, now)
-        return self._board.room(self._slot, connections, now)
+        return self._turns.room(connections, *self._board.others(self._slot, now), now)
+
+    def has(self, connections: int) -> None:
+        """It has so many connections now: the others shall know before the next one comes."""
+        self._board.tell(self._slot, connections, time.monotonic())
 
     def begin(
         self,

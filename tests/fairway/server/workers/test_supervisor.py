@@ -44,6 +44,9 @@ async def application(scope, receive, send):
 """
 
 
+TRIES = 4
+
+
 class Workers(SiteProcess):
     """A site served by several. Once all are ready."""
 
@@ -114,6 +117,24 @@ def test_connections_are_spread_evenly(start: Callable[..., Workers]):
     assert max(counts.values()) <= 180, counts
     for client, _ in clients:
         client.close()
+
+
+def test_few_connections_are_shared_one_by_one(tmp_path: Path):
+    for number in range(TRIES):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        server = Workers(directory, SITE, "--workers", "4")
+        clients: list[tuple[socket.socket, int]] = []
+        try:
+            clients = asked(server, 16)
+            counts = Counter(pid for _, pid in clients)
+        finally:
+            server.kill()
+            for client, _ in clients:
+                client.close()
+        assert len(counts) == 4, counts
+        # On an idle machine each has four. On a busy one a worker may wake up later than the others wait for it.
+        assert max(counts.values()) <= 6, counts
 
 
 def test_a_worker_that_stands_still_is_left_out(start: Callable[..., Workers]):
