@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
+import math
 import signal
 import time
 from collections.abc import Hashable, Iterable
@@ -22,7 +24,7 @@ from channels.exceptions import StopConsumer
 from fairway.consumers.input_queue import InputQueue, Instance
 from fairway.delivery import Message, serving
 from fairway.layers.outage import MISTAKES, backoff, outage_of, receive_through
-from fairway.logs import get_logger
+from fairway.logs import ErrorLog, FaultLog, get_logger
 from fairway.running import cancel, first, handling_signals, left_behind, run
 from fairway.whereabouts import of_task
 
@@ -37,6 +39,9 @@ _LONGEST_DELAY = 30.0
 _CANCEL_TIMEOUT = 2.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+_FLUSH_SECONDS = 1.0
+
+_FAILED = "A handler of channel %s failed"
 _NO_CLIENT = (
     "a consumer that is run by a worker has no client to send() to: "
     "use channel_layer.send() or channel_layer.group_send() to reach other consumers"
@@ -74,6 +79,8 @@ class Worker(StatelessServer):
             raise ValueError("a worker needs a channel layer: configure one in CHANNEL_LAYERS")
         self.channels = list(channels)
         self.channel_layer = channel_layer
+        self._errors = ErrorLog(logger)
+        self._faults = FaultLog(logger, level=logging.ERROR)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_is_asked = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,6 +103,7 @@ class Worker(StatelessServer):
         if self._stop_is_asked:
             self._stopping.set()
         handling = asyncio.ensure_future(self.handle())
+        flushing = asyncio.ensure_future(self._keep_flushing())
         with serving(), handling_signals(dict.fromkeys(_SIGNALS, self._note_signal)):
             try:
                 if not await first(handling, self._stopping):
@@ -106,6 +114,8 @@ class Worker(StatelessServer):
             finally:
                 await cancel(handling)
                 await self._finish()
+                await cancel(flushing)
+                self._flush_logs(math.inf)
 
     def stop(self) -> None:
         """End `run`, as the first SIGTERM does. Any thread may call this, even before `run`."""
@@ -209,10 +219,25 @@ class Worker(StatelessServer):
         self.application_instances.pop(scope_id)["input_queue"].close()
 
     async def application_exception(self, exception: BaseException, application_details: dict[str, Any]) -> None:
-        """Log an exception of the application, with its traceback unless it has `asgi_fault`."""
-        channel = application_details["scope"].get("channel")
-        says_all = hasattr(exception, "asgi_fault")
-        logger.error("A handler of channel %s failed: %s", channel, exception, exc_info=None if says_all else exception)
+        """Log an exception of the application: the first of its kind with its traceback, unless it has `asgi_fault`.
+
+        Of further ones there are few lines, and the others are counted.
+        """
+        channel, now = application_details["scope"].get("channel"), time.monotonic()
+        fault = getattr(exception, "asgi_fault", None)
+        if isinstance(fault, str):
+            self._faults.report(now, fault, f"{_FAILED}: %s", channel, exception)
+        else:
+            self._errors.report(now, exception, _FAILED, channel)
+
+    def _flush_logs(self, now: float) -> None:
+        self._errors.flush(now)
+        self._faults.flush(now)
+
+    async def _keep_flushing(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            self._flush_logs(time.monotonic())
 
     def _start(self, scope: Any) -> dict[str, Any]:
         details: dict[str, Any] = {"input_queue": InputQueue(), "scope": scope}

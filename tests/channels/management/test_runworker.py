@@ -76,7 +76,7 @@ def test_messages_are_handled_in_spite_of_an_error_and_sigterm_waits_for_the_han
     worker = site.runworker("thumbnails")
     worker.read_until(r"INFO Worker listens to thumbnails$")
     assert [site.result(), site.result()] == ["/thumbs/200/a.jpg", "/thumbs/200/b.jpg"]
-    worker.read_until(r"ERROR A handler of channel thumbnails failed: broken\.jpg is not an image$")
+    worker.read_until(r"ERROR A handler of channel thumbnails failed$")
     worker.read_until(r"^ValueError: broken\.jpg is not an image$")
 
     site.ask("huge.jpg", "c.jpg")
