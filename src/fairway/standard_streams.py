@@ -13,15 +13,20 @@ _STREAMS = ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w"))
 
 
 def open_missing() -> None:
-    """Open `/dev/null` in place of each closed stream, also for child processes. Call this before opening any file."""
+    """Open `/dev/null` in place of each closed stream, also for child processes. Call this before opening any file.
+
+    If another file has the number of a stream already, it keeps it, and only Python's stream is made.
+    """
     for number, name, mode in _STREAMS:
+        place: int | str = os.devnull
         # The streams are opened in ascending order, so each one's number is the lowest free descriptor.
         if not _is_open(number) and os.open(os.devnull, os.O_RDWR) == number:
             os.set_inheritable(number, True)
-            if getattr(sys, name) is None:
-                # The stream stays open until the process ends.
-                stream = open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-                setattr(sys, name, stream)
+            place = number
+        if getattr(sys, name) is None:
+            # The stream stays open until the process ends.
+            stream = open(place, mode, encoding="utf-8", errors="backslashreplace", closefd=place != number)  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def _is_open(number: int) -> bool:

@@ -134,6 +134,7 @@ def test_the_framework_starts_servers_only_in_runserver_and_testing_and_lazily()
         # A worker and a command have a loop and an end of their own, without a server.
         "fairway.running",
         "fairway.departure",
+        "fairway.standard_streams",
         "fairway.whereabouts",
         # Whose clock an application goes by that a test runs.
         "fairway.timing.source",

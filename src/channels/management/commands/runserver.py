@@ -27,6 +27,7 @@ from django.urls import set_script_prefix
 from channels.routing import get_default_application
 from fairway.departure import Departure
 from fairway.logs import set_up
+from fairway.standard_streams import open_missing
 
 if TYPE_CHECKING:
     from django.contrib.staticfiles.management.commands.runserver import Command as RunserverCommand
@@ -50,6 +51,11 @@ class Command(RunserverCommand):
     """Django's command, with another server."""
 
     help = "Starts a lightweight web server for development, with HTTP, WebSocket and static files."
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Open the standard streams that are closed before Django takes them for its output."""
+        open_missing()
+        super().__init__(*args, **options)
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add those of Daphne's options for which there is a limit, and an option for TLS."""

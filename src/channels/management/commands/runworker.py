@@ -24,6 +24,7 @@ from channels.worker import Worker
 from fairway.departure import Departure
 from fairway.layers.outage import MISTAKES
 from fairway.logs import get_logger, set_up
+from fairway.standard_streams import open_missing
 
 logger = get_logger("django.channels.worker")
 
@@ -47,6 +48,11 @@ class Command(BaseCommand):
     worker_class: type[Worker] = Worker
 
     worker: Worker | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Open the standard streams that are closed before Django takes them for its output."""
+        open_missing()
+        super().__init__(*args, **options)
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
