@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import ctypes
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -212,6 +217,65 @@ def test_process_that_dies_silently_is_noticed():
     message = r"^The live server's process ended with exit code 9 before it was ready\."
     with pytest.raises(RuntimeError, match=message), live_server(ProtocolServerProcess=SilentlyGone):
         pass
+
+
+def holding(hold: Callable[[], object]) -> Any:
+    """An application whose every request holds a thread for good, and is answered once it does."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError
+        held, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def hold_on() -> None:
+            loop.call_soon_threadsafe(held.set)
+            hold()
+
+        thread = asyncio.ensure_future(asyncio.to_thread(hold_on))
+        await held.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"held"})
+        await thread
+
+    return application
+
+
+def hold_a_thread(static_wrapper: Any) -> Any:
+    return holding(lambda: threading.Event().wait())
+
+
+def hold_the_interpreter(static_wrapper: Any) -> Any:
+    """For a while it is answered, and then nothing of Python runs any more, no signal handler either."""
+    return holding(lambda: (time.sleep(0.5), ctypes.PyDLL(None).sleep(3600)))
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=0.5).is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_a_thread_that_does_not_end_does_not_hold_up_the_test():
+    with live_server(static_wrapper=hold_a_thread) as test_case:
+        process = test_case._server_process
+        assert httpx.get(test_case.live_server_url, timeout=PATIENCE).text == "held"
+        began = time.monotonic()
+
+    assert time.monotonic() - began < live._STOP_TIMEOUT, "it was not killed"
+    assert getattr(process, "exitcode", None) == 0
+
+
+def test_a_server_that_cannot_end_is_killed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(live, "_STOP_TIMEOUT", 1.0)
+    with live_server(static_wrapper=hold_the_interpreter) as test_case:
+        process = test_case._server_process
+        assert httpx.get(test_case.live_server_url, timeout=PATIENCE).text == "held"
+        deadline = time.monotonic() + PATIENCE
+        while answers(test_case.live_server_url):
+            assert time.monotonic() < deadline, "it is not held"
+
+    assert getattr(process, "exitcode", None) == -signal.SIGKILL
 
 
 def test_setting_that_cannot_be_handed_over_is_named():
