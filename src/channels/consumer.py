@@ -23,6 +23,7 @@ from channels.db import (
     aclose_old_connections,
     connections_need_closing,
     database_sync_to_async,
+    leave_ended_thread,
 )
 from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
@@ -132,6 +133,10 @@ class AsyncConsumer(ConsumerLoop):
         return connections_need_closing(self._fairway_loop) or (
             aclose_old_connections is not _own_aclose_old_connections
         )
+
+    async def _fairway_leave(self, event: Message) -> None:
+        leave_ended_thread()  # of a handler that was cancelled
+        await super()._fairway_leave(event)
 
     def _fairway_note_detour(self) -> None:
         overridden = self._fairway_overrides.on_the_way

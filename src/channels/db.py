@@ -33,10 +33,7 @@ class DatabaseSyncToAsync(SyncToAsync[_P, _R]):
     """`sync_to_async` for code that uses the database. Old connections are closed before and after each call."""
 
     async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        # If this is cancelled while its thread returns from `async_to_sync`, asgiref takes that thread over into this
-        # context, as the one for synchronous code. It takes no more, so all later calls would fail: those of a
-        # consumer's disconnect.
-        thread = getattr(AsyncToSync.executors, "current", None)
+        thread = leave_ended_thread()
         try:
             return await super().__call__(*args, **kwargs)
         except asyncio.CancelledError:
@@ -49,6 +46,21 @@ class DatabaseSyncToAsync(SyncToAsync[_P, _R]):
             return super().thread_handler(loop, *args, **kwargs)  # type: ignore[no-untyped-call]
         finally:
             _close_old_connections()
+
+
+def leave_ended_thread() -> Any:
+    """Make this context's synchronous code run where it ran before, if the thread that it has now takes no more.
+
+    If a call of `sync_to_async` is cancelled while its thread returns from `async_to_sync`, asgiref takes that thread
+    over into the caller's context, as the one for synchronous code. It takes no more, so all later calls would fail.
+    Returns what runs synchronous code now.
+    """
+    executor = thread = getattr(AsyncToSync.executors, "current", None)
+    while getattr(executor, "_broken", False):  # there is no public way to ask
+        executor = getattr(executor, "_old_executor", None)
+    if executor is not thread:
+        AsyncToSync.executors.current = executor
+    return executor
 
 
 if TYPE_CHECKING:
@@ -66,6 +78,7 @@ async def aclose_old_connections() -> None:
 
     This always runs in that thread. `connections_need_closing` says whether the call is needed.
     """
+    leave_ended_thread()
     _remember_thread(await sync_to_async(_close_in_this_thread)())
 
 

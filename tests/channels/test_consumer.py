@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import threading
 from typing import Any
 
 import pytest
-from asgiref.sync import AsyncToSync, async_to_sync
+from asgiref.sync import AsyncToSync, async_to_sync, sync_to_async
 
 from channels import consumer as module
 from channels.consumer import AsyncConsumer, StopConsumer, SyncConsumer, get_handler_name
@@ -403,7 +404,27 @@ class CallsThread(AsyncConsumer):
         await database_sync_to_async(self.codes.append)(message["code"])
 
 
-@pytest.mark.parametrize("kind", [SendsInThread, CallsThread])
+class CallsThreadPlainly(CallsThread):
+    """The same with asgiref's own function."""
+
+    async def websocket_connect(self, message):
+        await sync_to_async(async_to_sync(self.send))({"type": "websocket.accept"})
+
+    async def websocket_disconnect(self, message):
+        await sync_to_async(self.codes.append)(message["code"])
+
+
+class CallsThreadAfterPlainCall(CallsThread):
+    """The same, and cleans up with the database in the handler itself."""
+
+    async def websocket_connect(self, message):
+        try:
+            await sync_to_async(async_to_sync(self.send))({"type": "websocket.accept"})
+        finally:
+            await database_sync_to_async(str)()
+
+
+@pytest.mark.parametrize("kind", [SendsInThread, CallsThread, CallsThreadPlainly, CallsThreadAfterPlainCall])
 async def test_a_consumer_that_is_cancelled_while_a_thread_waits_for_it_still_has_threads(kind: type[Any], caplog):
     consumer, busy, sent = kind(), threading.Event(), asyncio.Event()
     messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -423,6 +444,37 @@ async def test_a_consumer_that_is_cancelled_while_a_thread_waits_for_it_still_ha
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (consumer.codes, caplog.messages) == ([1006], [])
+
+
+async def test_a_handler_that_gives_up_a_call_leaves_the_disconnect_its_threads(caplog: pytest.LogCaptureFixture):
+    busy, given_up, timeouts = threading.Event(), asyncio.Event(), []
+
+    class GivesUp(CallsThreadPlainly):
+        async def websocket_connect(self, message):
+            async with asyncio.timeout(None) as timeout:
+                timeouts.append(timeout)
+                await super().websocket_connect(message)
+
+        async def dispatch(self, message):
+            with contextlib.suppress(TimeoutError):
+                await super().dispatch(message)
+            given_up.set()
+
+    async def send(message: dict[str, Any]) -> None:
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(AsyncToSync.executors.current, busy.wait)
+        timeouts[0].reschedule(loop.time())
+
+    consumer, messages = GivesUp(), asyncio.Queue[dict[str, Any]]()
+    for message in ({"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1001}):
+        messages.put_nowait(message)
+    task = asyncio.ensure_future(consumer({"type": "websocket"}, messages.get, send))
+    await given_up.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    busy.set()
+    await task
+    assert (consumer.codes, caplog.messages) == ([1001], [])
 
 
 async def test_who_cancels_a_consumer_that_has_failed_sees_the_error():

@@ -39,6 +39,7 @@ FOREIGN_NAMES = {
 }  # fmt: skip
 # Lines of other programs, and of the access log, on the page about troubles.
 FOREIGN_LINES = (
+    "CurrentThreadExecutor ",
     '"WS ',
     '"GET ',
     "connect() to unix:",
