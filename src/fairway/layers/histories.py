@@ -12,7 +12,7 @@ Times are in seconds. `now` is of any clock that never goes back, and decides wh
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from math import inf
@@ -20,9 +20,11 @@ from typing import Generic
 
 from fairway.layers.backplane import D, Keep, Kept, Page, Position
 
-OVERHEAD = 250
-BARE = 1000
-"""Bytes that a message counts for in addition to its data, and a history in addition to its messages."""
+OVERHEAD = 340
+BARE = 420
+"""Bytes that a message takes in addition to its data, and a history in addition to its messages: measured, see
+`tests/fairway/layers/test_footprints.py`.
+"""
 
 MOST_BYTES = 64 * 1024 * 1024
 SHARE = 4
@@ -36,6 +38,11 @@ MOST_KEYS = 50_000
 """Seconds for which a key is remembered, and how many are: beyond that, the oldest is forgotten."""
 
 PAGE_BYTES = 1024 * 1024
+PAGES_AT_ONCE = 16
+"""Bytes of a page, and how many pages one process asks a service for at a time. The others wait for their turn: a
+service holds all answers that the process has not taken yet, and cuts off a process that lets too much wait.
+"""
+
 _SWEPT_AT_ONCE = 1000
 
 
@@ -47,15 +54,15 @@ class _History(Generic[D]):
         self.top = 0
         self.size = BARE
         self.ends_at = ends_at
-        self.messages: deque[tuple[float, int, Kept[D]]] = deque()  # when it expires, and its bytes
-
-    def drop_oldest(self) -> None:
-        self.size -= self.messages.popleft()[1]
+        # When each expires, and its bytes. For most histories a deque would take more than their messages.
+        self.messages: list[tuple[float, int, Kept[D]]] = []
 
     def trim(self, size: float, max_bytes: float, now: float) -> None:
-        messages = self.messages
-        while messages and (len(messages) > size or self.size > max_bytes or messages[0][0] <= now):
-            self.drop_oldest()
+        messages, gone, count = self.messages, 0, len(self.messages)
+        while gone < count and (count - gone > size or self.size > max_bytes or messages[gone][0] <= now):
+            self.size -= messages[gone][1]
+            gone += 1
+        del messages[:gone]
 
 
 class Histories(Generic[D]):

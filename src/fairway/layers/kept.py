@@ -6,7 +6,8 @@ but no longer than `outage_wait` after the loss, or `answer_timeout` after the s
 that calls do not pile up while the service is away. If the service refuses the connection (a wrong password, say),
 callers fail at once too, but the task keeps trying.
 
-If a link has been silent for five seconds, it sends a PING. If it is still silent after ten seconds, it is closed.
+What was asked over the link may take any time, as long as the service sends something: see `patience.py`. If a link has
+been silent for five seconds, it sends a PING. If it is still silent after ten seconds, it is closed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
 from fairway.layers.backplane import BackplaneError, BackplaneStatistics, Refused, Unavailable
+from fairway.layers.patience import Patience
 from fairway.logs import get_logger
 
 logger = get_logger("fairway.layers")
@@ -49,6 +51,7 @@ class Link(Protocol):
 
 
 L = TypeVar("L", bound=Link)
+T = TypeVar("T")
 
 
 class Kept(Generic[L]):
@@ -103,6 +106,14 @@ class Kept(Generic[L]):
                 self._waiting -= 1
         return self.link
 
+    async def answer(self, asked: Awaitable[T]) -> T:
+        """The answer to what was asked over the link. Raises `Unavailable` if the service falls silent meanwhile."""
+        try:
+            async with Patience(self.answer_timeout, self._heard):
+                return await asked
+        except TimeoutError:
+            raise self.silent() from None
+
     def problem(self) -> BackplaneError | None:
         """Why there is no link; None if there is one."""
         if self.link is not None:
@@ -114,7 +125,7 @@ class Kept(Generic[L]):
         return error
 
     def silent(self) -> Unavailable:
-        """The error to raise when the service has not answered in time. It is counted."""
+        """The error to raise when the service has not answered, and has sent nothing else. It is counted."""
         self._statistics.unavailable += 1
         return Unavailable(f"{self._news.name} has not answered within {self.answer_timeout:g} s")
 
@@ -142,6 +153,13 @@ class Kept(Generic[L]):
         if link is self.link:
             self.link = None
             self._expected_by = self._gives_up_at = self._loop.time() + self.answer_timeout
+
+    def _heard(self) -> object:
+        link = self.link
+        if link is None:
+            return None
+        # While it is paused, this process does not read what has arrived.
+        return object() if link.is_paused else link.reads
 
     def _give_up(self) -> None:
         self._statistics.unavailable += 1

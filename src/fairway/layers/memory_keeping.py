@@ -15,6 +15,7 @@ from typing import TypeAlias
 from fairway.delivery import Message, Payload, SlowPolicy
 from fairway.layers.backplane import Keep, Kept, Position
 from fairway.layers.copying import copied
+from fairway.layers.footprint import footprint
 from fairway.layers.histories import Histories
 from fairway.layers.history_rules import HistoryRules
 from fairway.layers.hub import Hub
@@ -29,6 +30,8 @@ class _Broadcast:
     data: bytes | None
     is_object: bool
 
+
+_BROADCAST_BYTES = 56
 
 _Sent: TypeAlias = Message | _Broadcast
 
@@ -47,7 +50,7 @@ class MemoryKeeper:
         """Send and keep a message."""
         own: Message = copied(message)
         with self._lock:
-            kept = self._append(group, own, len(repr(own)), keep, key)
+            kept = self._append(group, own, footprint(own), keep, key)
             if kept is None:
                 return
             delivered = self._hub.group_send(group, {**own, POSITION: str(kept.position)})
@@ -60,7 +63,7 @@ class MemoryKeeper:
         """Broadcast and keep a payload. `is_object`: its text is a JSON object, to which the position is added."""
         sent = _Broadcast(payload.text, payload.data, is_object)
         with self._lock:
-            kept = self._append(group, sent, len(payload.text or payload.data or ""), keep, "")
+            kept = self._append(group, sent, footprint(sent.text) + footprint(sent.data) + _BROADCAST_BYTES, keep, "")
             assert kept is not None, "it has no key"
             delivered = self._hub.group_broadcast(group, self._payload(group, sent, kept.position), exclude)
         if delivered is not None:

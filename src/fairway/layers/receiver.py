@@ -17,7 +17,6 @@ from fairway.delivery import Message, Payload, SlowPolicy
 from fairway.layers.backplane import BackplaneError, BackplaneStatistics, NotAble, Position, Refused, Unavailable
 from fairway.layers.codec import EVENT, Codec, Kind
 from fairway.layers.contract import BaseChannelLayer
-from fairway.layers.copying import copied
 from fairway.layers.errors import Undecodable
 from fairway.layers.followers import FollowerTable
 from fairway.layers.history_rules import HistoryRules
@@ -124,7 +123,9 @@ class Receiver:
     # Kept messages (`fairway.layers.streaming.Deliverer`) -----------------------------------------------------
 
     def decoded(self, subject: str, data: bytes) -> tuple[Kind, Any] | None:
-        """The kind and body of a message to a group. None if it cannot be read; that is counted and logged."""
+        """The kind and body of a message to a group, which belong to the caller. None if it cannot be read; that is
+        counted and logged.
+        """
         try:
             kind, body = self._codec.decode(data, subject)
             if kind is not EVENT:
@@ -148,10 +149,10 @@ class Receiver:
         return self._hub.group_send(group, item, was_missed)
 
     def item(self, subject: str, kind: Kind, body: Any, position: Position) -> Message | Payload:
-        """A message as one member gets it: an event, or a payload."""
+        """A message as one member gets it: an event, or a payload. The body is used up."""
         text_of_position = str(position)
         if kind is EVENT:
-            event: Message = copied(body)
+            event: Message = body
             event[POSITION] = text_of_position
             return event
         text, data, _ = _broadcast_of(body)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from fairway.delivery import Message, Payload
@@ -36,16 +36,17 @@ IDLE = 30.0
 
 Decoded: TypeAlias = tuple[Kind, Any]
 
-
-_NOTHING_ASKED: Missed[Decoded] = Missed((), False)
-_NOTHING_MISSED: Missed[Decoded] = Missed((), True)
+_NOTHING_ASKED = Missed((), False)
+_NOTHING_MISSED = Missed((), True)
 
 
 class Deliverer(Protocol):
     """What reads and delivers messages: the receiver."""
 
     def decoded(self, subject: str, data: bytes) -> Decoded | None:
-        """The kind and body of a message. None if it cannot be read; that is counted and logged."""
+        """The kind and body of a message, which belong to the caller. None if it cannot be read; that is counted and
+        logged.
+        """
 
     def deliver_kept(
         self, subject: str, kind: Kind, body: Any, position: Position, was_missed: bool
@@ -56,28 +57,52 @@ class Deliverer(Protocol):
         """
 
     def item(self, subject: str, kind: Kind, body: Any, position: Position) -> Message | Payload:
-        """The message as one member gets it."""
+        """The message as one member gets it. The body is used up."""
+
+
+class _Asking:
+    """The subjects whose newest position is being asked for, or is about to be."""
+
+    def __init__(self) -> None:
+        self._futures: dict[str, asyncio.Future[None]] = {}
+
+    def of(self, subject: str) -> asyncio.Future[None] | None:
+        """Is done when this subject's position has been asked for. None if it is not one of them."""
+        return self._futures.get(subject)
+
+    def begin(self, session: Session, subjects: Sequence[str]) -> asyncio.Future[None]:
+        asking: asyncio.Future[None] = session.loop.create_future()
+        self._futures.update(dict.fromkeys(subjects, asking))
+        return asking
+
+    def end(self, subjects: Sequence[str], asking: asyncio.Future[None]) -> None:
+        """Whether they were asked for or not. Does nothing if it has ended."""
+        if not asking.done():
+            asking.set_result(None)
+            for name in subjects:
+                if self._futures.get(name) is asking:
+                    del self._futures[name]
 
 
 class Streaming:
     """The histories of one layer's groups. `keep_of` returns what a group's history holds."""
 
     def __init__(self, hub: Hub, deliverer: Deliverer, keep_of: Callable[[str], Keep | None]) -> None:
-        self.tracks: Tracks[Decoded] = Tracks()
+        self.tracks = Tracks()
         self._hub = hub
         self._deliverer = deliverer
         self._keep_of = keep_of
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._filling: dict[str, asyncio.Task[None]] = {}
         self._comparing: set[asyncio.Task[None]] = set()
-        self._asking: dict[str, asyncio.Future[None]] = {}  # subjects whose newest position is being asked for
+        self._asking = _Asking()
         self._looking: asyncio.TimerHandle | None = None
         self._changes = ""
         self._joining: Counter[str] = Counter()  # groups that channels are about to join
 
     def start(self, session: Session) -> None:
         """A new session has begun. What an earlier one was doing does not count any more."""
-        self._reading, self._filling, self._comparing, self._asking = {}, {}, set(), {}
+        self._reading, self._filling, self._comparing, self._asking = {}, {}, set(), _Asking()
         self._changes = ""
         self._look_later(session)
 
@@ -98,7 +123,7 @@ class Streaming:
             self.tracks.skipped(subject, kept.position)
             return None
         keep = self._keep_of(subject[2:])
-        self.tracks.delivered(subject, _with(kept, found), len(kept.data), keep.size if keep is not None else 0)
+        self.tracks.delivered(subject, kept, keep.size if keep is not None else 0)
         return self._deliverer.deliver_kept(subject, *found, kept.position, was_missed)
 
     def subscribed(self, session: Session, subjects: Sequence[str]) -> None:
@@ -136,23 +161,24 @@ class Streaming:
         return task
 
     async def _compare(self, session: Session, subjects: Sequence[str]) -> None:
-        for names in parts(subjects, TOPS_AT_ONCE):
-            behind = await self._ask(session, names)
-            for some in parts(behind, READS_AT_ONCE):
-                await asyncio.wait([self._read(session, name) for name in some])
+        # All are announced before the first is asked for, so that nobody asks for one that waits for its turn.
+        announced = [(names, self._asking.begin(session, names)) for names in parts(subjects, TOPS_AT_ONCE)]
+        try:
+            for names, asking in announced:
+                behind = await self._ask(session, names, asking)
+                for some in parts(behind, READS_AT_ONCE):
+                    await asyncio.wait([self._read(session, name) for name in some])
+        finally:
+            for names, asking in announced:
+                self._asking.end(names, asking)
 
-    async def _ask(self, session: Session, subjects: Sequence[str]) -> list[str]:
+    async def _ask(self, session: Session, subjects: Sequence[str], asking: asyncio.Future[None]) -> list[str]:
         """Ask for the newest positions, and let the tracks know. Returns the subjects that are behind."""
-        asking = session.loop.create_future()
-        self._asking.update(dict.fromkeys(subjects, asking))
         try:
             tops = await session.backplane.streams.tops(subjects)
             return [name for name, top in zip(subjects, tops, strict=True) if self.tracks.compare(name, top)]
         finally:
-            asking.set_result(None)
-            for name in subjects:
-                if self._asking.get(name) is asking:
-                    del self._asking[name]
+            self._asking.end(subjects, asking)
 
     def _read(self, session: Session, subject: str) -> asyncio.Task[None]:
         """Read until the subject's track is level. There is one such task for each subject."""
@@ -163,11 +189,11 @@ class Streaming:
         while subject in tracks and not tracks.is_level(subject):
             position = tracks.position(subject)
             if position is None:
-                asking = self._asking.get(subject)
+                asking = self._asking.of(subject)
                 if asking is not None:
                     await asyncio.wait([asking])
                 else:
-                    await self._ask(session, [subject])
+                    await self._ask(session, [subject], self._asking.begin(session, [subject]))
                 continue
             try:
                 page = await session.backplane.streams.read(subject, position, PER_READ)
@@ -242,24 +268,22 @@ class Streaming:
                 del self._joining[group]
         # From here to the end, there is no other pass of the event loop: what comes later comes live.
         messages = [kept for kept in missed.messages if kept.at >= not_before]
-        items = [self._deliverer.item(subject, *kept.data, kept.position) for kept in messages]
+        items = _items(self._deliverer, subject, messages)
         self._hub.group_add(group, channel, items)
-        return Recovery(asks and missed.is_complete, len(messages), str(position))
+        return Recovery(asks and missed.is_complete, len(items), str(position))
 
-    async def _missed_by(
-        self, session: Session, subject: str, since: Sought, asks: bool
-    ) -> tuple[Missed[Decoded], Position]:
+    async def _missed_by(self, session: Session, subject: str, since: Sought, asks: bool) -> tuple[Missed, Position]:
         while True:
             await session.stand(subject)
             await self._level(session, subject)
-            missed: Missed[Decoded] | None = _NOTHING_ASKED
+            missed: Missed | None = _NOTHING_ASKED
             if asks:
                 missed = await self._missed(session, subject, since)
             position = self.tracks.position(subject)
             if missed is not None and position is not None and session.is_standing(subject):
                 return missed, position
 
-    async def _missed(self, session: Session, subject: str, sought: Sought) -> Missed[Decoded] | None:
+    async def _missed(self, session: Session, subject: str, sought: Sought) -> Missed | None:
         """What was missed, up to the track's position when this returns. None if the track has moved: try again."""
         tracks = self.tracks
         if tracks.may_be_behind(subject, sought):
@@ -277,11 +301,10 @@ class Streaming:
 
     async def _fill(self, session: Session, subject: str) -> None:
         messages, top, _ = await self._read_all(session, subject, None)
-        decoded = [(kept, found) for kept in messages if (found := self._deliverer.decoded(subject, kept.data))]
-        sizes = [len(kept.data) for kept, _ in decoded]
-        self.tracks.fill(subject, [_with(kept, found) for kept, found in decoded], sizes, top)
+        readable = [kept for kept in messages if self._deliverer.decoded(subject, kept.data) is not None]
+        self.tracks.fill(subject, readable, top)
 
-    async def _missed_from_service(self, session: Session, subject: str, since: Since) -> Missed[Decoded] | None:
+    async def _missed_from_service(self, session: Session, subject: str, since: Since) -> Missed | None:
         messages, top, is_complete = await self._read_all(session, subject, since)
         tracks, own = self.tracks, self.tracks.position(subject)
         if own is None or tracks.has_ended(subject, top) or not tracks.is_level(subject):
@@ -290,12 +313,8 @@ class Streaming:
         live = tracks.missed(subject, top) if top.offset < own.offset else _NOTHING_MISSED
         if live is None:
             return None
-        decoded = [
-            _with(kept, found)
-            for kept in messages
-            if kept.position.offset <= own.offset and (found := self._deliverer.decoded(subject, kept.data))
-        ]
-        return Missed([*decoded, *live.messages], is_complete)
+        before = [kept for kept in messages if kept.position.offset <= own.offset]
+        return Missed([*before, *live.messages], is_complete)
 
     async def _read_all(self, session: Session, subject: str, after: Since) -> tuple[list[Kept[bytes]], Position, bool]:
         """The history after a position, page by page; the newest position; and whether nothing is missing.
@@ -325,14 +344,16 @@ class Streaming:
 
 def history_of(deliverer: Deliverer, subject: str, page: Page[bytes]) -> History:
     """What a page says to an application."""
-    events = []
-    for kept in page.messages:
-        found = deliverer.decoded(subject, kept.data)
-        if found is not None:
-            item = deliverer.item(subject, *found, kept.position)
-            events.append(item.as_message() if isinstance(item, Payload) else item)
+    items = _items(deliverer, subject, page.messages)
+    events = [item.as_message() if isinstance(item, Payload) else item for item in items]
     last = page.messages[-1].position if page.messages else page.top
     return History(events, page.is_complete, str(last), str(page.top))
+
+
+def _items(deliverer: Deliverer, subject: str, messages: Iterable[Kept[bytes]]) -> list[Message | Payload]:
+    """The messages as one member gets them, without those that cannot be read."""
+    decoded = ((kept, deliverer.decoded(subject, kept.data)) for kept in messages)
+    return [deliverer.item(subject, *found, kept.position) for kept, found in decoded if found is not None]
 
 
 def _shared(
@@ -359,7 +380,3 @@ def _seen(task: asyncio.Task[None]) -> None:
     """Mark the error as retrieved: whoever waits has it, and the next attempt shows it again."""
     if not task.cancelled():
         task.exception()
-
-
-def _with(kept: Kept[bytes], data: Decoded) -> Kept[Decoded]:
-    return Kept(data, kept.position, kept.at, kept.previous)

@@ -19,28 +19,31 @@ noticed although no other message follows.
 reconnect together do not read from the service. A ring *reaches back* to an offset: it holds every message after it.
 `fill` extends it to what the service holds. A ring has a bound, and so have all rings together; the rings that were not
 used for the longest time are emptied first. An empty ring costs no messages, only a read when somebody comes back.
+
+Messages are kept as they arrived. Decoded, a list of small numbers would take ten times as many bytes, which nobody
+could tell without looking at each of them, and so the bounds would not be true.
 """
 
 from __future__ import annotations
 
 import enum
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import TypeAlias
 
-from fairway.layers.backplane import D, Kept, Page, Position
+from fairway.layers.backplane import Kept, Page, Position
 from fairway.layers.histories import is_complete_after
-
-P = TypeVar("P")
-"""What a page holds. Its messages may be encoded, and those of a ring decoded."""
 
 RING_BYTES = 256 * 1024
 MOST_BYTES = 64 * 1024 * 1024
-"""Bytes of the messages in one ring, and in all rings of a layer."""
+"""Bytes of memory that one ring takes, and all rings of a layer."""
 
-OVERHEAD = 300
-"""Bytes that a message in a ring counts for in addition to its data."""
+OVERHEAD = 330
+RING_OVERHEAD = 300
+"""Bytes that a message in a ring takes in addition to its data, and a ring in addition to its messages: measured, see
+`tests/fairway/layers/test_footprints.py`.
+"""
 
 
 class Step(enum.Enum):
@@ -68,19 +71,19 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress(Generic[D]):
+class Progress:
     """What to do after a page was read: report the gap, if any, deliver the messages, and perhaps read again."""
 
     gap: Gap | None
-    messages: Sequence[Kept[D]]
+    messages: Sequence[Kept[bytes]]
     is_level: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Missed(Generic[D]):
+class Missed:
     """What a member has missed since a position. `is_complete`: these are all messages since then."""
 
-    messages: Sequence[Kept[D]]
+    messages: Sequence[Kept[bytes]]
     is_complete: bool
 
 
@@ -101,7 +104,7 @@ def chosen(sought: Sought, epoch: str) -> Since:
     return sought
 
 
-class _Track(Generic[D]):
+class _Track:
     __slots__ = ("end", "goal", "is_behind", "is_filled", "is_whole", "position", "reaches", "ring", "size")
 
     def __init__(self) -> None:
@@ -109,7 +112,7 @@ class _Track(Generic[D]):
         self.is_behind = False
         self.goal: Position | None = None  # the newest message that has arrived while it was behind
         self.end: Position | None = None  # where a page ends after which nothing more is known to be missing
-        self.ring: deque[tuple[int, Kept[D]]] = deque()
+        self.ring: list[Kept[bytes]] = []  # for most groups a deque would take more than their messages
         self.size = 0
         self.reaches = 0  # the ring holds every message after this offset
         self.is_whole = False  # the service has nothing before the ring's first message
@@ -133,14 +136,14 @@ class _Track(Generic[D]):
         self.is_whole = self.is_filled = self.position is not None and not self.reaches
 
 
-class Tracks(Generic[D]):
+class Tracks:
     """The tracks of one process, and their rings."""
 
     def __init__(self, ring_bytes: int = RING_BYTES, max_bytes: int = MOST_BYTES) -> None:
         self.size = 0
         self._ring_bytes = ring_bytes
         self._max_bytes = max_bytes
-        self._tracks: dict[str, _Track[D]] = {}
+        self._tracks: dict[str, _Track] = {}
         self._used: OrderedDict[str, None] = OrderedDict()  # subjects with a ring, the least recently used first
 
     def __len__(self) -> int:
@@ -208,12 +211,12 @@ class Tracks(Generic[D]):
             track.goal = position
         return Step.READ
 
-    def delivered(self, subject: str, kept: Kept[D], size: int, most: int) -> None:
-        """The next message has been delivered. It has this number of bytes; `most` messages are worth keeping."""
+    def delivered(self, subject: str, kept: Kept[bytes], most: int) -> None:
+        """The next message has been delivered. `most` messages are worth keeping."""
         track = self._tracks.get(subject)
         if track is not None:
             track.advance(kept.position)
-            self._add(subject, track, kept, size, most)
+            self._add(subject, track, kept, most)
 
     def skipped(self, subject: str, position: Position) -> None:
         """The next message cannot be delivered, now or later."""
@@ -241,7 +244,7 @@ class Tracks(Generic[D]):
             track.is_behind = True
         return track.is_behind
 
-    def page(self, subject: str, page: Page[P]) -> Progress[P]:
+    def page(self, subject: str, page: Page[bytes]) -> Progress:
         """A page that was read after the track's position. The caller then delivers its messages one by one.
 
         The track is level again with the last one of them, unless more is missing. Until then, what arrives is dropped.
@@ -295,7 +298,7 @@ class Tracks(Generic[D]):
         since = chosen(sought, own.epoch)
         return isinstance(since, Position) and _is_beyond(since, own)
 
-    def missed(self, subject: str, since: Since) -> Missed[D] | None:
+    def missed(self, subject: str, since: Since) -> Missed | None:
         """What a member that joins now has missed. None if the ring does not reach back so far: then `fill` it.
 
         The track must be level, and not before the position that is asked for.
@@ -304,8 +307,8 @@ class Tracks(Generic[D]):
         own = None if track is None else track.position
         if track is None or own is None:
             return None
-        self._touch(subject)
-        held = [kept for _, kept in track.ring]
+        self._touch(subject, track)
+        held = list(track.ring)
         if isinstance(since, Position) and since.epoch == own.epoch and track.reaches <= since.offset <= own.offset:
             return Missed([kept for kept in held if kept.position.offset > since.offset], True)
         if isinstance(since, float):
@@ -331,7 +334,7 @@ class Tracks(Generic[D]):
         track.is_behind = True
         return True
 
-    def fill(self, subject: str, kept: Iterable[Kept[D]], sizes: Iterable[int], top: Position) -> None:
+    def fill(self, subject: str, messages: Iterable[Kept[bytes]], top: Position) -> None:
         """Put messages into the ring that are older than it. They are all that the service keeps, oldest first.
 
         `top` is the service's newest position. If the track's epoch has ended, this only notices that.
@@ -339,37 +342,46 @@ class Tracks(Generic[D]):
         track = self._tracks.get(subject)
         if track is None or track.position is None or self.has_ended(subject, top):
             return
-        older = [(size, one) for one, size in zip(kept, sizes, strict=True) if one.position.offset <= track.reaches]
+        self._touch(subject, track)
+        older = [one for one in messages if one.position.offset <= track.reaches]
         track.is_whole = track.is_filled = True
-        for size, one in reversed(older):
-            if track.size + size + OVERHEAD > self._ring_bytes:
+        first, before = len(older), track.size
+        while first:
+            size = _size(older[first - 1])
+            if track.size + size > self._ring_bytes:
                 track.is_whole = False
                 break
-            track.ring.appendleft((size + OVERHEAD, one))
-            track.size += size + OVERHEAD
-            self.size += size + OVERHEAD
-            track.reaches = one.previous
-        self._touch(subject)
+            first -= 1
+            track.size += size
+            track.reaches = older[first].previous
+        track.ring[:0] = older[first:]
+        self.size += track.size - before
         self._make_room(subject)
 
-    def _add(self, subject: str, track: _Track[D], kept: Kept[D], size: int, most: int) -> None:
-        ring = track.ring
-        before = track.size
-        ring.append((size + OVERHEAD, kept))
-        track.size += size + OVERHEAD
-        while ring and (len(ring) > most or track.size > self._ring_bytes):
-            dropped, oldest = ring.popleft()
-            track.size -= dropped
-            track.reaches = oldest.position.offset
-            # With a bound in bytes, the service may still have it.
+    def _add(self, subject: str, track: _Track, kept: Kept[bytes], most: int) -> None:
+        self._touch(subject, track)
+        ring, before = track.ring, track.size
+        ring.append(kept)
+        track.size += _size(kept)
+        gone = 0
+        while gone < len(ring) and (len(ring) - gone > most or track.size > self._ring_bytes):
+            track.size -= _size(ring[gone])
+            gone += 1
+        if gone:
+            track.reaches = ring[gone - 1].position.offset
+            del ring[:gone]
+            # With a bound in bytes, the service may still have them.
             track.is_whole = track.is_whole and len(ring) >= most
         self.size += track.size - before
-        self._touch(subject)
         self._make_room(subject)
 
-    def _touch(self, subject: str) -> None:
-        self._used[subject] = None
-        self._used.move_to_end(subject)
+    def _touch(self, subject: str, track: _Track) -> None:
+        if subject in self._used:
+            self._used.move_to_end(subject)
+        else:
+            self._used[subject] = None
+            track.size += RING_OVERHEAD
+            self.size += RING_OVERHEAD
 
     def _make_room(self, spared: str) -> None:
         while self.size > self._max_bytes:
@@ -378,16 +390,20 @@ class Tracks(Generic[D]):
                 break
             self._forget_ring(subject, self._tracks[subject])
 
-    def _forget_ring(self, subject: str, track: _Track[D]) -> None:
+    def _forget_ring(self, subject: str, track: _Track) -> None:
         self._used.pop(subject, None)
         self.size -= track.size
         track.empty()
+
+
+def _size(kept: Kept[bytes]) -> int:
+    return len(kept.data) + OVERHEAD
 
 
 def _is_beyond(since: Position, own: Position) -> bool:
     return since.epoch == own.epoch and since.offset > own.offset
 
 
-def _before(messages: Sequence[Kept[P]], top: Position) -> Position:
+def _before(messages: Sequence[Kept[bytes]], top: Position) -> Position:
     """The position before the first of these messages, which are the next to be delivered."""
     return Position(top.epoch, messages[0].previous) if messages else top

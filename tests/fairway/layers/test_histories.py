@@ -104,7 +104,7 @@ def test_the_history_that_was_not_used_for_the_longest_time_goes_first() -> None
 
 
 def test_names_that_somebody_makes_up_end_no_history_with_messages() -> None:
-    histories = new(max_bytes=10 * BARE)
+    histories = new(max_bytes=9 * BARE + 2 * (OVERHEAD + 10))
     append(histories, "x", subject="real")
     append(histories, "short", Keep(10, 5), subject="expired")
     for number in range(100):

@@ -8,7 +8,7 @@ from tests.seeds import seeded
 
 from fairway.layers.backplane import Keep, Kept, Page, Position
 from fairway.layers.histories import Histories
-from fairway.layers.tracks import OVERHEAD, Gap, Missed, Step, Tracks
+from fairway.layers.tracks import OVERHEAD, RING_OVERHEAD, Gap, Missed, Step, Tracks
 
 S = "g.room"
 
@@ -17,36 +17,36 @@ def at(offset: int, epoch: str = "e") -> Position:
     return Position(epoch, offset)
 
 
-def message(offset: int, epoch: str = "e") -> Kept[str]:
-    return Kept(f"{epoch}{offset}", at(offset, epoch), 1000.0 + offset, offset - 1)
+def message(offset: int, epoch: str = "e") -> Kept[bytes]:
+    return Kept(f"{epoch}{offset}".encode(), at(offset, epoch), 1000.0 + offset, offset - 1)
 
 
-def page(*offsets: int, top: int, epoch: str = "e", is_complete: bool = True, began: int = 0) -> Page[str]:
+def page(*offsets: int, top: int, epoch: str = "e", is_complete: bool = True, began: int = 0) -> Page[bytes]:
     return Page([message(offset, epoch) for offset in offsets], at(top, epoch), is_complete, began)
 
 
-def tracks_at(offset: int, **options: int) -> Tracks[str]:
-    tracks: Tracks[str] = Tracks(**options)
+def tracks_at(offset: int, **options: int) -> Tracks:
+    tracks = Tracks(**options)
     assert tracks.open(S)
     tracks.begin(S, at(offset))
     return tracks
 
 
-def arrive(tracks: Tracks[str], *offsets: int, epoch: str = "e", size: int = 10, most: int = 100) -> list[Step]:
+def arrive(tracks: Tracks, *offsets: int, epoch: str = "e", most: int = 100) -> list[Step]:
     """Let messages arrive, and deliver those that are next."""
     steps = []
     for offset in offsets:
         kept = message(offset, epoch)
         steps.append(tracks.arrived(S, kept.position, kept.previous))
         if steps[-1] is Step.DELIVER:
-            tracks.delivered(S, kept, size, most)
+            tracks.delivered(S, kept, most)
     return steps
 
 
-def deliver(tracks: Tracks[str], messages: list[Kept[str]]) -> list[str]:
+def deliver(tracks: Tracks, messages: list[Kept[bytes]]) -> list[str]:
     for kept in messages:
-        tracks.delivered(S, kept, 10, 100)
-    return [kept.data for kept in messages]
+        tracks.delivered(S, kept, 100)
+    return [kept.data.decode() for kept in messages]
 
 
 def test_what_follows_is_delivered_and_a_double_is_dropped() -> None:
@@ -57,7 +57,7 @@ def test_what_follows_is_delivered_and_a_double_is_dropped() -> None:
 
 
 def test_the_first_message_begins_a_new_track() -> None:
-    tracks: Tracks[str] = Tracks()
+    tracks = Tracks()
     tracks.open(S)
     assert not tracks.is_level(S)
     assert arrive(tracks, 7) == [Step.DELIVER]
@@ -66,7 +66,7 @@ def test_the_first_message_begins_a_new_track() -> None:
     assert tracks.is_level(S)
     assert tracks.position(S) == at(7)
     assert data_of(tracks.missed(S, at(6))) == (["e7"], True)
-    tracks.fill(S, [message(6), message(7)], [10] * 2, at(7))
+    tracks.fill(S, [message(6), message(7)], at(7))
     assert data_of(tracks.missed(S, at(5))) == (["e6", "e7"], True)
 
 
@@ -195,8 +195,8 @@ def test_giving_up_begins_anew() -> None:
 # Rings --------------------------------------------------------------------------------------------------------
 
 
-def data_of(missed: Missed[str] | None) -> tuple[list[str], bool] | None:
-    return None if missed is None else ([kept.data for kept in missed.messages], missed.is_complete)
+def data_of(missed: Missed | None) -> tuple[list[str], bool] | None:
+    return None if missed is None else ([kept.data.decode() for kept in missed.messages], missed.is_complete)
 
 
 def test_a_member_that_comes_back_is_served_from_the_ring() -> None:
@@ -215,7 +215,7 @@ def test_a_member_that_comes_back_is_served_from_the_ring() -> None:
 def test_a_ring_is_filled_once_with_what_is_older() -> None:
     tracks = tracks_at(4)
     arrive(tracks, 5, 6)
-    tracks.fill(S, [message(offset) for offset in (2, 3, 4, 5, 6)], [10] * 5, at(6))
+    tracks.fill(S, [message(offset) for offset in (2, 3, 4, 5, 6)], at(6))
 
     assert tracks.is_filled(S)
     assert data_of(tracks.missed(S, at(1))) == (["e2", "e3", "e4", "e5", "e6"], True)
@@ -229,7 +229,7 @@ def test_a_ring_answers_from_a_time() -> None:
     arrive(tracks, 5, 6)
     assert tracks.missed(S, 1003.5) is None
     assert data_of(tracks.missed(S, 1005.0)) == (["e6"], True)
-    tracks.fill(S, [message(3), message(4)], [10] * 2, at(6))
+    tracks.fill(S, [message(3), message(4)], at(6))
 
     assert data_of(tracks.missed(S, 1003.5)) == (["e4", "e5", "e6"], True)
     assert data_of(tracks.missed(S, 1002.5)) == (["e3", "e4", "e5", "e6"], False)
@@ -238,7 +238,7 @@ def test_a_ring_answers_from_a_time() -> None:
 def test_a_ring_is_not_filled_with_another_epoch_which_is_read_instead() -> None:
     tracks = tracks_at(10)
     arrive(tracks, 11, 12)
-    tracks.fill(S, [message(1, "f")], [10], at(1, "f"))
+    tracks.fill(S, [message(1, "f")], at(1, "f"))
 
     assert not tracks.is_level(S)
     assert not tracks.is_filled(S)
@@ -265,29 +265,29 @@ def test_a_ring_is_bounded_in_messages_and_stays_whole() -> None:
 
 
 def test_a_ring_is_bounded_in_bytes_and_does_not_pretend() -> None:
-    tracks = tracks_at(0, ring_bytes=3 * (OVERHEAD + 10))
+    tracks = tracks_at(0, ring_bytes=RING_OVERHEAD + 3 * (OVERHEAD + 2))
     arrive(tracks, *range(1, 10))
 
-    assert tracks.size == 3 * (OVERHEAD + 10)
+    assert tracks.size == RING_OVERHEAD + 3 * (OVERHEAD + 2)
     assert tracks.missed(S, None) is None
     assert data_of(tracks.missed(S, at(6))) == (["e7", "e8", "e9"], True)
-    tracks.fill(S, [message(offset) for offset in range(1, 10)], [10] * 9, at(9))
+    tracks.fill(S, [message(offset) for offset in range(1, 10)], at(9))
     assert tracks.missed(S, at(5)) is None
     assert tracks.is_filled(S)
 
 
 def test_all_rings_are_bounded_and_the_least_used_goes_first() -> None:
-    tracks: Tracks[str] = Tracks(max_bytes=3 * (OVERHEAD + 10))
+    tracks = Tracks(max_bytes=3 * (RING_OVERHEAD + OVERHEAD + 2))
     for name in ("a", "b", "c"):
         tracks.open(name)
         tracks.begin(name, at(0))
-        tracks.delivered(name, message(1), 10, 9)
+        tracks.delivered(name, message(1), 9)
     tracks.missed("a", at(0))
     tracks.open("d")
     tracks.begin("d", at(0))
-    tracks.delivered("d", message(1), 10, 9)
+    tracks.delivered("d", message(1), 9)
 
-    assert tracks.size == 3 * (OVERHEAD + 10)
+    assert tracks.size == 3 * (RING_OVERHEAD + OVERHEAD + 2)
     assert tracks.missed("b", at(0)) is None
     assert data_of(tracks.missed("a", at(0))) == (["e1"], True)
     assert tracks.position("b") == at(1)
@@ -318,17 +318,17 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
-        self.service: Histories[str] = Histories("e")
-        self.tracks: Tracks[str] = Tracks(ring_bytes=self.chance.choice([10**6, 2000]))
+        self.service: Histories[bytes] = Histories("e")
+        self.tracks = Tracks(ring_bytes=self.chance.choice([10**6, 2000]))
         self.tracks.open(S)
         self.tracks.begin(S, self.service.top(S, 0))
-        self.network: list[Kept[str]] = []
-        self.sent: list[Kept[str]] = []
-        self.delivered: list[Kept[str] | Gap] = []
-        self.members: list[tuple[int, list[Kept[str]]]] = []  # where in `delivered` it joined, and what it got then
+        self.network: list[Kept[bytes]] = []
+        self.sent: list[Kept[bytes]] = []
+        self.delivered: list[Kept[bytes] | Gap] = []
+        self.members: list[tuple[int, list[Kept[bytes]]]] = []  # where in `delivered` it joined, and what it got then
 
     def send(self) -> None:
-        _, kept = self.service.append(S, str(len(self.sent)), 1, KEEP, 0, float(len(self.sent)))
+        _, kept = self.service.append(S, str(len(self.sent)).encode(), 1, KEEP, 0, float(len(self.sent)))
         assert kept is not None
         self.sent.append(kept)
         for _ in range(self.chance.choice([0, 1, 1, 1, 2])):
@@ -340,8 +340,8 @@ class World:
             if self.tracks.arrived(S, kept.position, kept.previous) is Step.DELIVER:
                 self.deliver(kept)
 
-    def deliver(self, kept: Kept[str]) -> None:
-        self.tracks.delivered(S, kept, 1, KEEP.size)
+    def deliver(self, kept: Kept[bytes]) -> None:
+        self.tracks.delivered(S, kept, KEEP.size)
         self.delivered.append(kept)
 
     def read(self) -> None:
@@ -370,7 +370,7 @@ class World:
         missed = self.tracks.missed(S, since)
         if missed is None:
             page = self.service.read(S, None, 1000, 0)
-            self.tracks.fill(S, page.messages, [1] * len(page.messages), page.top)
+            self.tracks.fill(S, page.messages, page.top)
             missed = self.tracks.missed(S, since) if self.tracks.is_level(S) else None
         if missed is None or since is None:
             return

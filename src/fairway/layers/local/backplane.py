@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from fairway.layers.backplane import (
@@ -44,14 +43,14 @@ class LocalBackplane(Backplane):
         self.statistics = BackplaneStatistics()
         self.followers = _Followers(self)
         self.presence = LocalPresence(self.call, linger)
-        self.streams = LocalStreams(self.call, lambda: self.statistics)
+        self.streams = LocalStreams(self.ask, lambda: self.statistics)
         self._place = place
         self._prefix = prefix
         self._start_broker = start_broker
         self._answer_timeout = answer_timeout
         self._outage_wait = outage_wait
         self._subjects: dict[str, None] = {}
-        self._readers = Readers(lambda: self.statistics, lambda: self._link, self._standing)
+        self._readers = Readers(lambda: self.statistics, lambda: self._link, lambda: self._keeper.standing())
         self._events: Events
         self._kept: Kept[Link] | None = None
 
@@ -96,21 +95,14 @@ class LocalBackplane(Backplane):
         return heard
 
     async def subscribe(self, subjects: Sequence[str]) -> None:
-        link = await self._standing()
+        link = await self._keeper.standing()
         new = [subject for subject in subjects if subject not in self._subjects]
         self._subjects.update(dict.fromkeys(subjects))
         try:
-            try:
-                async with asyncio.timeout(self._answer_timeout):
-                    await link.call_all(list(protocol.names(Ask.SUBSCRIBE, subjects)))
-            except Unavailable:
-                # The next link subscribes to everything.
-                await self._standing()
-        except BaseException as error:
+            await self._keeper.answer(_subscribe(link, subjects, self._keeper))
+        except BaseException:
             for subject in new:
                 self._subjects.pop(subject, None)
-            if isinstance(error, TimeoutError):
-                raise self._silent() from None
             raise
 
     async def unsubscribe(self, subjects: Sequence[str]) -> None:
@@ -140,28 +132,26 @@ class LocalBackplane(Backplane):
         return None if self._kept is None else self._kept.link
 
     async def call(self, frame: bytes) -> Frame:
-        """Send a frame and return the broker's answer, within `answer_timeout`."""
-        link = await self._standing()
+        """Send a frame and return the broker's answer. Raises `Unavailable` if it falls silent."""
+        return await self.ask(lambda link: link.call(frame))
+
+    async def ask(self, asked: Callable[[Link], Awaitable[Frame]]) -> Frame:
+        """The answer to a frame that `asked` sends. Otherwise like `call`."""
+        link = await self._keeper.standing()
         try:
-            async with asyncio.timeout(self._answer_timeout):
-                return await link.call(frame)
-        except TimeoutError:
-            raise self._silent() from None
+            return await self._keeper.answer(asked(link))
         except Refused:
             self.statistics.refused += 1
             raise
 
-    async def _standing(self) -> Link:
+    @property
+    def _keeper(self) -> Kept[Link]:
         if self._kept is None:
             raise Unavailable("the backplane has not been started")
-        return await self._kept.standing()
-
-    def _silent(self) -> Unavailable:
-        assert self._kept is not None, "somebody was asked"
-        return self._kept.silent()
+        return self._kept
 
     async def _post_later(self, subject: str, data: bytes) -> None:
-        link = await self._standing()
+        link = await self._keeper.standing()
         self.statistics.published += 1
         waiting = link.post(subject, data)
         if waiting is not None:
@@ -222,6 +212,14 @@ class LocalBackplane(Backplane):
     def lost(self, link: Link, error: Exception) -> None:
         if self._kept is not None:
             self._kept.lost(link, error)
+
+
+async def _subscribe(link: Link, subjects: Sequence[str], keeper: Kept[Link]) -> None:
+    try:
+        await link.call_all(list(protocol.names(Ask.SUBSCRIBE, subjects)))
+    except Unavailable:
+        # The next link subscribes to everything.
+        await keeper.standing()
 
 
 class _Followers(Followers):

@@ -23,9 +23,9 @@ class LocalChannelLayer(BackplaneLayer):
 
     `socket` is the path at which the broker listens; by default it follows from the project and the prefix. Users of
     `group` may connect too. `start_broker` says whether a server or worker starts a broker if there is none. `prefix`
-    separates sites that share a broker. The broker has `answer_timeout` seconds to answer. For `outage_wait` seconds
-    after the connection is lost, calls wait for the next one; later calls fail at once. Other options are those of
-    `BackplaneLayer`.
+    separates sites that share a broker. A call fails if the broker sends nothing for `answer_timeout` seconds. For
+    `outage_wait` seconds after the connection is lost, calls wait for the next one; later calls fail at once. Other
+    options are those of `BackplaneLayer`.
     """
 
     connects_early = True  # when a server starts: other processes need the broker even before the first client

@@ -23,9 +23,10 @@ class RedisChannelLayer(BackplaneLayer):
     """A layer for many processes and machines, over Redis 6.2 or later.
 
     `hosts` are URLs, pairs of host and port, or dictionaries of redis-py's options; several are shards. `prefix`
-    separates sites that share a Redis. Redis has `answer_timeout` seconds to answer. For `outage_wait` seconds after
-    the connection is lost, calls wait for the next one; later calls fail at once. `trust_failover` says that a server
-    that takes over has all messages, so that histories go on. Other options are those of `BackplaneLayer`.
+    separates sites that share a Redis. A call fails if Redis sends nothing for `answer_timeout` seconds. For
+    `outage_wait` seconds after the connection is lost, calls wait for the next one; later calls fail at once.
+    `trust_failover` says that a server that takes over has all messages, so that histories go on. Other options are
+    those of `BackplaneLayer`.
     """
 
     close_pools = BackplaneLayer.close  # channels_redis' name for it

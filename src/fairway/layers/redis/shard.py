@@ -6,7 +6,6 @@ by the next call that posts.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -71,7 +70,7 @@ class Shard:
         return link.post(name, data)
 
     async def call(self, *command: bytes | str | int) -> Reply:
-        """Send a command and return the reply, within `answer_timeout`. Raises `Refused` and `Unavailable`."""
+        """Send a command and return the reply. Raises `Refused`, and `Unavailable` if Redis falls silent."""
         return await self.ask(lambda link: link.call(*command))
 
     async def call_all(self, commands: Sequence[Sequence[bytes | str | int]]) -> list[Reply]:
@@ -87,10 +86,7 @@ class Shard:
         """The reply to a command that `asked` sends. Otherwise like `call`."""
         link = await self.kept.standing()
         try:
-            async with asyncio.timeout(self.kept.answer_timeout):
-                return await asked(link)
-        except TimeoutError:
-            raise self.kept.silent() from None
+            return await self.kept.answer(asked(link))
         except ReplyError as error:
             raise self.refusal(error) from None
 
@@ -99,20 +95,20 @@ class Shard:
         link = await self.kept.standing()
         self._takers.update(takers)
         try:
-            async with asyncio.timeout(self.kept.answer_timeout):
-                try:
-                    await _subscribe(link, list(takers))
-                except Unavailable:
-                    # The next link subscribes to everything.
-                    await self.kept.standing()
+            await self.kept.answer(self._subscribe(link, list(takers)))
         except BaseException as error:
             for name in takers:
                 self._takers.pop(name, None)
             if isinstance(error, ReplyError):
                 raise self.refusal(error) from None
-            if isinstance(error, TimeoutError):
-                raise self.kept.silent() from None
             raise
+
+    async def _subscribe(self, link: Link, names: Sequence[bytes]) -> None:
+        try:
+            await _subscribe(link, names)
+        except Unavailable:
+            # The next link subscribes to everything.
+            await self.kept.standing()
 
     async def unsubscribe(self, names: Sequence[bytes]) -> None:
         """Stop giving messages for these names to their takers."""

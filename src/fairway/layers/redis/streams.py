@@ -22,7 +22,8 @@ from fairway.layers.backplane import (
     Streams,
     Unavailable,
 )
-from fairway.layers.histories import PAGE_BYTES
+from fairway.layers.histories import PAGE_BYTES, PAGES_AT_ONCE
+from fairway.layers.patience import Patience
 from fairway.layers.redis.appending import Appending, message
 from fairway.layers.redis.functions import READ, TOPS, Arguments, Functions
 from fairway.layers.redis.link import Link, Reply, ReplyError
@@ -40,6 +41,7 @@ class Reading:
         self._shard = shard
         self._functions = functions
         self._lock = asyncio.Lock()
+        self._turns = asyncio.Semaphore(PAGES_AT_ONCE)
         self._link: Link | None = None
         self._beside: Link | None = None
 
@@ -47,12 +49,12 @@ class Reading:
         """The reply to a command that `asked` sends. Raises `Unavailable` and `Refused`."""
         kept = self._shard.kept
         try:
-            async with asyncio.timeout(kept.answer_timeout):
+            async with Patience(kept.answer_timeout, self._heard), self._turns:
                 link = await self._standing()
                 return await asked(link)
         except TimeoutError:
             if self._link is not None:
-                self._link.abort(ConnectionError("it has not answered in time"))
+                self._link.abort(ConnectionError("it has fallen silent"))
             raise kept.silent() from None
         except ReplyError as error:
             raise self._shard.refusal(error) from None
@@ -74,6 +76,9 @@ class Reading:
                     raise Unavailable("Redis is failing over")
                 self._link, self._beside = link, beside
             return self._link
+
+    def _heard(self) -> object:
+        return None if self._link is None else self._link.reads
 
     async def close(self) -> None:
         link, self._link = self._link, None
