@@ -10,6 +10,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from game.race import MAX_BOATS
 from game.water import MAX_NAME
 
 FIRST_ROOM = "harbour"
@@ -35,6 +36,7 @@ def page(request: HttpRequest, room: str, other: str, watches: bool) -> HttpResp
         raise Http404
     config: dict[str, Any] = {
         "socket": f"/ws/game/{room}/watch/" if watches else f"/ws/game/{room}/",
+        "seats": MAX_BOATS,
         "links": {
             "play": reverse("game:room", args=[room]),
             "watch": reverse("game:watch", args=[room]),

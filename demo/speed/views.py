@@ -15,7 +15,8 @@ def panel(request: HttpRequest) -> HttpResponse:
         "visitors": settings.SPEED_VISITORS,
         "strings": {
             "bring": _("Bring in {count} visitors"),
-            "here": _("{count} visitors connected, {seconds} s left"),
+            "here": _("{count} visitors connected"),
+            "left": _(", {seconds} s left"),
             "coming": _("Visitors are connecting…"),
             "over": _("The visitors have left. 99 percent of deliveries took at most {p99} ms."),
             "noCrowd": _("Simulated visitors are switched off on this server."),

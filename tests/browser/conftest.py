@@ -22,6 +22,8 @@ HERE = Path(__file__).parent
 # What Chromium writes on the console by itself.
 LOST = "WebSocket connection to"
 MISSING = "404 (Not Found)"
+# Returns what is wrong with the page that is open, as sentences.
+INSPECTION = (HERE / "inspection.js").read_text(encoding="utf-8")
 NO_BROWSER = f"no browser: none of {', '.join(BROWSERS)} is on PATH, and FAIRWAY_CHROMIUM names none"
 
 Open = Callable[..., Any]

@@ -57,6 +57,7 @@ class DemoServer:
 
     def __init__(self, database: Path, *options: str, **variables: str) -> None:
         self.port = 0
+        self.database = database
         self.scheme = "http"
         self._options = options
         self.log: deque[str] = deque(maxlen=200)
@@ -128,6 +129,12 @@ class DemoServer:
         self._reader.join()
         self._process.stdout.close()
         self._process = None
+
+    def restart(self) -> None:
+        """Begins anew, in whatever state the process is."""
+        if self._process is not None:
+            self.kill()
+        self.start()
 
     @property
     def output(self) -> str:

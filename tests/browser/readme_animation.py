@@ -17,8 +17,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.browser.driving import BROWSER_FLAGS, DemoServer, find_browser
-from tests.browser.readme_picture import FOLDER
-from tests.browser.screenshots import LOCALES, TALK, name_them
+from tests.browser.readme_picture import FOLDER, name_them
+from tests.browser.screenshots import LOCALES, TALK
 
 LEFT = {"viewport": {"width": 620, "height": 560}, "color_scheme": "light"}
 RIGHT = {"viewport": {"width": 320, "height": 560}, "color_scheme": "dark", "is_mobile": True, "has_touch": True}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.browser.driving import BROWSER_FLAGS, DemoServer, find_browser
-from tests.browser.screenshots import LOCALES, TALK, name_them, talk
+from tests.browser.screenshots import LOCALES, TALK
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "images"
 DESKTOP = {"viewport": {"width": 1180, "height": 660}}
@@ -33,6 +33,24 @@ PAGE = """
 <img class="desktop" src="data:image/png;base64,{desktop}">
 <img class="phone" src="data:image/png;base64,{phone}">
 """
+
+
+def name_them(page: Page, url: str, name: str) -> None:
+    page.goto(f"{url}/you/")
+    page.locator("[name=name]").fill(name)
+    page.locator("main form button").first.click()
+    expect(page.locator("[data-my-name]")).to_have_text(name)
+
+
+def talk(pages: dict[str, Page], url: str, language: str) -> None:
+    for page in pages.values():
+        page.goto(f"{url}/chat/in/harbour/")
+        expect(page.locator("[data-log]")).to_have_attribute("aria-busy", "false")
+    for count, (name, words) in enumerate(TALK[language], start=1):
+        pages[name].locator("[data-text]").fill(words)
+        pages[name].locator("[data-text]").press("Enter")
+        for page in pages.values():
+            expect(page.locator(".message:not(.pending)")).to_have_count(count)
 
 
 def photograph(browser: Browser, language: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Pictures of every page of the demo in four sizes, light and dark, English and Chinese.
+"""Pictures of every page and state of the demo in four sizes, light and dark, English and Chinese.
 
     python -m tests.browser.screenshots FOLDER [NAME]
 
@@ -7,16 +7,18 @@ A NAME (part of a file's name, for example ``chat-phone``) takes only those pict
 
 from __future__ import annotations
 
-import itertools
-import re
 import sys
 import tempfile
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.browser.driving import BROWSER_FLAGS, DemoServer, find_browser
+from tests.browser.states import Visit, parts
 
+PATIENCE = 60_000  # milliseconds: a machine may have other things to do
+SCHEMES = ["light", "dark"]
 SIZES = {
     "phone": {
         "viewport": {"width": 390, "height": 844},
@@ -51,153 +53,76 @@ TALK = {
 }
 
 
-def name_them(page: Page, url: str, name: str) -> None:
-    page.goto(f"{url}/you/")
-    page.locator("[name=name]").fill(name)
-    page.locator("main form button").first.click()
-    expect(page.locator("[data-my-name]")).to_have_text(name)
+# Enough of it that there are earlier messages; half of them are of yesterday.
+HISTORY = """
+from datetime import timedelta
+from chat.models import Message, Room
+from people.models import Person
+from django.utils import timezone
+room = Room.objects.get(slug="harbour")
+authors = {name: Person.objects.create(name=name) for name in sorted({name for name, _ in talk})}
+for number in range(30):
+    for index, (name, text) in enumerate(talk):
+        ref = f"{number} {index}"
+        Message.objects.create(room=room, author=authors[name], text=text, ref=ref)
+Message.objects.filter(pk__lte=100).update(sent_at=timezone.now() - timedelta(days=1))
+"""
 
 
-def talk(pages: dict[str, Page], url: str, language: str) -> None:
-    for page in pages.values():
-        page.goto(f"{url}/chat/in/harbour/")
-        expect(page.locator("[data-log]")).to_have_attribute("aria-busy", "false")
-    for count, (name, words) in enumerate(TALK[language], start=1):
-        pages[name].locator("[data-text]").fill(words)
-        pages[name].locator("[data-text]").press("Enter")
-        for page in pages.values():
-            expect(page.locator(".message:not(.pending)")).to_have_count(count)
+class Photographer:
+    """Takes the pictures whose names contain the word, of one language in one size. A state that does not come about is
+    named, and the next part goes on: beside other work something may take longer than anybody waits.
+    """
 
+    def __init__(self, folder: Path, wanted: str) -> None:
+        self.folder = folder
+        self.wanted = wanted
+        self.failed: list[str] = []
 
-def chat(page: Page, url: str) -> None:
-    page.goto(f"{url}/chat/in/harbour/")
-    page.locator("[data-text]").fill("Ahoy! 你好！")
-    page.locator("[data-text]").press("Enter")
-    expect(page.locator(".pending")).to_have_count(0)
-    expect(page.locator(".mine").last).to_be_visible()
+    def photograph(self, browser: Browser, server: DemoServer, size: str, language: str) -> None:
+        def come(**more: Any) -> Page:
+            options = {"base_url": server.url, "locale": LOCALES[language], "reduced_motion": "reduce"}
+            context = contexts.enter_context(browser.new_context(**options, **SIZES[size], **more))
+            context.set_default_timeout(PATIENCE)
+            return context.new_page()
 
+        for part, states in parts().items():
+            names = [f"{name}-{size}-{{}}-{language}" for name in states]
+            if not any(self.is_wanted(name.format(scheme)) for name in names for scheme in SCHEMES):
+                continue
+            try:
+                with ExitStack() as contexts:
+                    visit = Visit(server, come(), come)
+                    for name, state in zip(names, states.values(), strict=True):
+                        self.take(state(visit), name)
+            except Exception as error:
+                self.failed.append(f"{part}-{size}-{language}, after {name}: {error}")
+                server.restart()
 
-def empty_chat(page: Page, url: str) -> None:
-    page.goto(f"{url}/chat/in/lighthouse/")
-    expect(page.locator(".log .empty")).to_be_visible()
-    page.locator(".new-room summary").click()
-    page.locator("[name=name]").fill("#%")
-    page.locator(".new-room form button").click()
-    expect(page.locator(".error")).to_be_visible()
+    def take(self, page: Page, name: str) -> None:
+        for scheme in SCHEMES:
+            if self.is_wanted(name.format(scheme)):
+                page.emulate_media(color_scheme=scheme)
+                page.screenshot(path=self.folder / f"{name.format(scheme)}.png")
 
-
-def inbox(page: Page, url: str) -> None:
-    page.goto(f"{url}/notifications/")
-    expect(page.locator("[data-to] option").nth(1)).to_be_attached()
-    # What one sends to everyone is no news to oneself.
-    me = page.evaluate("JSON.parse(document.querySelector('#config').textContent).me")
-    page.locator("[data-to]").select_option(str(me))
-    page.locator("[data-note]").fill("Ahoy! 你好！")
-    page.locator("[data-send] button").click()
-    expect(page.locator(".note").first).to_be_visible()
-    expect(page.locator(".toast").first).to_be_visible()
-
-
-def empty_inbox(page: Page, url: str) -> None:
-    page.goto(f"{url}/notifications/")
-    expect(page.locator("[data-empty]")).to_be_visible()
-
-
-def polled_inbox(page: Page, url: str) -> None:
-    page.goto(f"{url}/notifications/")
-    page.locator("[name=way][value=poll]").check()
-    expect(page.locator("[data-ways]")).to_have_attribute("data-state", "open")
-    expect(page.locator(".note").first).to_be_visible()
-    page.keyboard.press("Tab")
-    page.keyboard.press("Shift+Tab")
-
-
-def game(page: Page, url: str) -> None:
-    page.goto(f"{url}/game/")
-    expect(page.locator(".scores .mine")).to_be_visible()
-    page.locator("[data-where]").click()
-    expect(page.locator("[data-announce]")).not_to_be_empty()
-
-
-def speed(page: Page, url: str) -> None:
-    page.goto(f"{url}/speed/")
-    page.locator("[data-bring]").click()
-    expect(page.locator("[data-spark]")).to_have_attribute("points", re.compile(r"(\S+ ){4}"))
-
-
-def plain(path: str) -> Callable[[Page, str], None]:
-    def visit(page: Page, url: str) -> None:
-        page.goto(f"{url}{path}")
-
-    return visit
-
-
-def bad_register(page: Page, url: str) -> None:
-    page.goto(f"{url}/you/register/")
-    page.locator("[name=username]").fill("mira")
-    page.locator("[name=password1]").fill("12345")
-    page.locator("[name=password2]").fill("12345")
-    page.locator("main form button").click()
-    expect(page.locator(".error").first).to_be_visible()
-
-
-PAGES: dict[str, Callable[[Page, str], None]] = {
-    "home": plain("/"),
-    "inbox-empty": empty_inbox,
-    "chat": chat,
-    "chat-empty": empty_chat,
-    "inbox": inbox,
-    "inbox-polled": polled_inbox,
-    "game": game,
-    "you": plain("/you/"),
-    "login": plain("/you/login/"),
-    "register": bad_register,
-    "speed": speed,
-    "source": plain("/source/"),
-    "source-file": plain("/source/chat/"),
-    "source-docs": plain("/source/docs/"),
-    "404": plain("/nowhere/"),
-}
-
-
-def context(browser: Browser, size: str, scheme: str, language: str) -> BrowserContext:
-    return browser.new_context(color_scheme=scheme, locale=LOCALES[language], reduced_motion="reduce", **SIZES[size])
-
-
-def photograph(browser: Browser, folder: Path, wanted: str, language: str) -> None:
-    with tempfile.TemporaryDirectory() as scratch, DemoServer(Path(scratch) / "db.sqlite3") as server:
-        partner = context(browser, "desktop", "light", language)
-        names = list(dict.fromkeys(name for name, _ in TALK[language]))
-        others = {name: partner.browser.new_context(locale=LOCALES[language]).new_page() for name in names}
-        for name, page in others.items():
-            name_them(page, server.url, name)
-        talk(others, server.url, language)
-        others[names[0]].goto(f"{server.url}/game/")
-        for size, scheme in itertools.product(SIZES, ["light", "dark"]):
-            visitor = context(browser, size, scheme, language)
-            page = visitor.new_page()
-            for name, visit in PAGES.items():
-                file = f"{name}-{size}-{scheme}-{language}.png"
-                if wanted not in file:
-                    continue
-                visit(page, server.url)
-                page.screenshot(path=folder / file)
-            if wanted in f"lost-{size}-{scheme}-{language}":
-                chat(page, server.url)
-                server.stop()
-                expect(page.locator("[data-banner]")).to_be_visible()
-                page.screenshot(path=folder / f"lost-{size}-{scheme}-{language}.png")
-                server.start()
-            visitor.close()
+    def is_wanted(self, name: str) -> bool:
+        return self.wanted in name
 
 
 def main(folder: str, wanted: str = "") -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
+    expect.set_options(timeout=PATIENCE)
+    photographer = Photographer(Path(folder), wanted)
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as scratch:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=BROWSER_FLAGS)
         for language in LOCALES:
-            photograph(browser, Path(folder), wanted, language)
+            with DemoServer(Path(scratch) / f"{language}.sqlite3", DEMO_VISITORS="100") as server:
+                server.manage("shell", "-c", f"talk = {TALK[language]}\n{HISTORY}")
+                for size in SIZES:
+                    photographer.photograph(browser, server, size, language)
+                    print(f"{size}, {language}: done", flush=True)
         browser.close()
+    sys.exit("\n".join(photographer.failed) or 0)
 
 
 if __name__ == "__main__":

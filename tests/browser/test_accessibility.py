@@ -1,31 +1,35 @@
-"""axe-core on every page and state of the demo, in both languages and both themes."""
+"""axe-core on every page and state of the demo, in both languages, both themes, and windows of four sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
-from tests.browser.conftest import LOST, MISSING, Open
+from playwright.sync_api import Page, ViewportSize
+from tests.browser.conftest import INSPECTION, Open
 from tests.browser.driving import DemoServer
-from tests.browser.test_notifications import FAILED
+from tests.browser.states import EXPECTED, Visit, parts
 
 # Without its own requests: the pages allow none to other hosts.
-RUN = """() => axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) =>
-  violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 90)).slice(0, 3).join(" | ")}`))"""
+RUN = """(rules) => axe.run(document, {
+  resultTypes: ["violations"],
+  rules: { "target-size": { enabled: true } },
+  ...(rules && { runOnly: { type: "rule", values: rules } }),
+}).then(({ violations }) => violations.map(({ id, nodes }) => (
+  `${id}: ${nodes.map(({ html }) => html.slice(0, 90)).slice(0, 3).join(" | ")}`
+)))"""
 
-PATHS = ["/", "/notifications/", "/game/", "/you/", "/you/login/", "/you/register/", "/speed/", "/source/"]
-PATHS += [
-    "/source/chat/",
-    "/source/notify/demo-static-site-js-live-js/",
-    "/source/docs/",
-    "/source/docs/docs-howto-broadcast-md/",
-    "/nowhere/",
-]
+# What depends on the theme, or on the size of the window.
+LOOKS = ["color-contrast", "scrollable-region-focusable", "target-size"]
 
-FULL = """
+# Toasts rise, and what rises is not yet to be judged. What turns or bobs for ever is.
+AT_REST = """() => Promise.all(document.getAnimations()
+  .filter((each) => each.effect.getComputedTiming().iterations !== Infinity)
+  .map((each) => each.finished))"""
+
+HISTORY = """
 from chat.models import Message, Room
 from people.models import Person
 room = Room.objects.get(slug="harbour")
@@ -34,6 +38,21 @@ for number in range(120):
     author, text = authors[number // 2 % 2], f"{number} https://example.org"
     Message.objects.create(room=room, author=author, text=text, ref=str(number))
 """
+
+DESKTOP, ZOOMED = ViewportSize(width=1280, height=850), ViewportSize(width=640, height=425)
+PORTRAIT, LANDSCAPE = ViewportSize(width=390, height=844), ViewportSize(width=844, height=390)
+TOUCH = {"is_mobile": True, "has_touch": True}
+
+# Each language and theme; what axe finds does not depend on how they are combined. Each window is also looked at as
+# another one: enlarged to 200 %, or turned.
+WINDOWS = {
+    "desktop": (DESKTOP, ZOOMED, {"locale": "en-GB", "color_scheme": "light"}),
+    "phone": (
+        PORTRAIT,
+        LANDSCAPE,
+        {"locale": "zh-CN", "color_scheme": "dark", "reduced_motion": "no-preference", **TOUCH},
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,98 +64,51 @@ def axe() -> str:
 def full(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
     """A server whose harbour has a history."""
     with DemoServer(tmp_path_factory.mktemp("demo") / "db.sqlite3", DEMO_VISITORS="20") as server:
-        server.manage("shell", "-c", FULL)
+        server.manage("shell", "-c", HISTORY)
         yield server
 
 
-def chat(page: Page) -> None:
-    page.goto("/chat/in/harbour/")
-    expect(page.locator(".mark")).to_be_attached()
-    page.locator("[data-text]").fill("Ahoy! 你好！")
-    page.locator("[data-text]").press("Enter")
-    expect(page.locator(".mine:not(.pending)").last).to_be_visible()
-    expect(page.locator("[data-people] li")).not_to_have_count(0)
+class Looker:
+    """What axe, and our own inspection, say of a page in one window and theme, and of what the other ones change."""
 
+    def __init__(self, axe: str, window: ViewportSize, other: ViewportSize, scheme: str) -> None:
+        self.axe = axe
+        self.window = window
+        self.other = other
+        self.scheme = scheme
 
-def empty_chat(page: Page) -> None:
-    page.goto("/chat/in/lighthouse/")
-    expect(page.locator("[data-nobody-yet]")).to_be_visible()
+    def look(self, page: Page) -> list[str]:
+        page.evaluate(AT_REST)
+        if not page.evaluate("'axe' in window"):
+            page.evaluate(self.axe)
+        faults = self.faults(page, None)
+        page.set_viewport_size(self.other)
+        page.emulate_media(color_scheme="light" if self.scheme == "dark" else "dark")
+        page.evaluate(AT_REST)
+        faults += self.faults(page, LOOKS)
+        page.emulate_media(color_scheme=self.scheme)
+        page.set_viewport_size(self.window)
+        return faults
 
-
-def refused_room(page: Page) -> None:
-    empty_chat(page)
-    page.locator(".new-room summary").click()
-    page.locator(".new-room button").click()
-    expect(page.locator(".error")).to_be_visible()
-
-
-def refused_note(page: Page) -> None:
-    page.goto("/notifications/")
-    expect(page.locator("[data-ways]")).to_have_attribute("data-state", "open")
-    page.locator("[data-send] button").click()
-    expect(page.locator("[data-notice]")).not_to_be_empty()
-
-
-def full_inbox(page: Page) -> None:
-    page.goto("/notifications/")
-    expect(page.locator("[data-ways]")).to_have_attribute("data-state", "open")
-    page.locator("[data-to]").select_option(index=1)
-    page.locator("[data-note]").fill("Ahoy!")
-    page.locator("[data-send] button").click()
-    expect(page.locator(".note").first).to_be_visible()
-
-
-def refused_registration(page: Page) -> None:
-    page.goto("/you/register/")
-    page.locator("main form button").click()
-    expect(page.locator(".error").first).to_be_visible()
-
-
-def crowd(page: Page) -> None:
-    page.goto("/speed/")
-    page.locator("[data-bring]").click()
-    expect(page.locator("[data-notice]")).to_contain_text("20")
-
-
-def offline_chat(page: Page) -> None:
-    chat(page)
-    page.context.set_offline(True)
-    expect(page.locator("[data-banner]")).to_have_attribute("data-state", "lost")
-    page.locator("[data-text]").fill("not yet")
-    page.locator("[data-text]").press("Enter")
-    expect(page.locator("[data-notice]")).not_to_be_empty()
-
-
-def back_online(page: Page) -> None:
-    page.context.set_offline(False)
-    expect(page.locator("[data-again]")).to_be_visible(timeout=20_000)
-
-
-STATES: list[Callable[[Page], None]] = [
-    chat, empty_chat, refused_room, refused_note, full_inbox, refused_registration, crowd, offline_chat, back_online
-]  # fmt: skip
+    def faults(self, page: Page, rules: list[str] | None) -> list[str]:
+        return [*page.evaluate(RUN, rules), *page.evaluate(INSPECTION)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("locale", "scheme", "width"),
-    # Each language, theme and width once: what axe finds does not depend on how they are combined.
-    [("en-GB", "light", 1280), ("zh-CN", "dark", 390)],
-)
-def test_axe_finds_nothing(full: DemoServer, people: Open, axe: str, locale: str, scheme: str, width: int) -> None:
-    options = {"color_scheme": scheme, "locale": locale, "viewport": {"width": width, "height": 850}}
-    page = people(full, expected=(MISSING, LOST, FAILED), bypass_csp=True, **options)
-    page_faults: list[str] = []
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("part", parts())
+def test_axe_finds_nothing(full: DemoServer, people: Open, axe: str, part: str, window: str) -> None:
+    size, other, options = WINDOWS[window]
+    looker = Looker(axe, size, other, options["color_scheme"])
 
-    def look(name: str) -> None:
-        page.evaluate(axe)
-        page_faults.extend(f"{name}: {violation}" for violation in page.evaluate(RUN))
+    def come(**more: Any) -> Page:
+        return people(full, expected=EXPECTED, bypass_csp=True, viewport=size, **options, **more)
 
-    for path in PATHS:
-        page.goto(path)
-        look(path)
-    for state in STATES:
-        state(page)
-        look(state.__name__)
+    visit = Visit(full, come(), come)
+    try:
+        faults = [f"{name}: {fault}" for name, state in parts()[part].items() for fault in looker.look(state(visit))]
+    except BaseException:
+        full.restart()  # it may stand still
+        raise
 
-    assert not page_faults, "\n".join(page_faults)
+    assert not faults, "\n".join(faults)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import Page, expect
-from tests.browser.conftest import MISSING, Open
+from tests.browser.conftest import INSPECTION, MISSING, Open
 from tests.browser.driving import DemoServer
 
 PAGES = ["/", "/chat/in/harbour/", "/notifications/", "/game/", "/you/", "/you/login/", "/you/register/"]
 PAGES += ["/speed/", "/source/", "/source/chat/", "/source/docs/", "/source/docs/docs-howto-broadcast-md/"]
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 DESKTOP = {"viewport": {"width": 1440, "height": 900}}
-INSPECTION = (Path(__file__).parent / "inspection.js").read_text(encoding="utf-8")
 
 
 def settle(page: Page, path: str) -> None:
@@ -134,3 +131,13 @@ def test_an_unknown_page_is_one_of_ours(server: DemoServer, people: Open) -> Non
     expect(page.get_by_role("heading", name="Page not found")).to_be_visible()
     page.get_by_role("link", name="Back to the start").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Real time for Django")
+
+
+def test_a_form_that_has_expired_says_so_in_the_visitors_language(server: DemoServer, people: Open) -> None:
+    page = people(server, locale="zh-CN", expected="403 (Forbidden)")
+    page.goto("/you/")
+    page.locator("main [name=csrfmiddlewaretoken]").first.evaluate("field => (field.value = 'stale')")
+    page.get_by_role("button", name="保存").click()
+
+    expect(page.get_by_role("heading", level=1)).to_contain_text("表单")
+    expect(page.locator("html")).to_have_attribute("lang", "zh-hans")

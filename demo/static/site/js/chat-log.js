@@ -1,7 +1,7 @@
 // The log of a room. Messages stand in the order of their ids; those that are still on their way stand behind them. A line stands
 // before the first message of each day, and a mark wherever there are earlier messages that this page has not loaded.
 
-import { element, find } from "./elements.js";
+import { element, enable, find, isEnabled } from "./elements.js";
 import { face } from "./faces.js";
 import { linked } from "./links.js";
 import { config, counted, dayName, hourElement, short, strings } from "./strings.js";
@@ -65,24 +65,22 @@ class Log extends EventTarget {
     if (!mark) return;
     const below = frame.scrollHeight - frame.scrollTop;
     const focused = mark.contains(document.activeElement);
-    frame.setAttribute("aria-live", "off"); // nobody wants fifty messages read out
     mark.remove();
     for (const message of messages) this.show(message, { live: false });
     if (earlier && messages.length) this.mark(messages[0].id, after, earlier);
     this.arrange(this.items.get(before));
     frame.scrollTop = frame.scrollHeight - below;
     if (focused) frame.focus({ preventScroll: true });
-    requestAnimationFrame(() => frame.setAttribute("aria-live", "polite"));
   }
 
   // Nothing came: the mark may be tried again.
   unfilled() {
-    for (const button of list.querySelectorAll(".mark button")) button.disabled = false;
+    for (const button of list.querySelectorAll(".mark button")) enable(button, true);
   }
 
   mark(before, after, count) {
     const button = element("button", { type: "button" }, counted(strings.earlier, count));
-    const mark = element("li", { class: "mark", "data-before": String(before), "data-after": String(after) }, button);
+    const mark = hush(element("li", { class: "mark", "data-before": String(before), "data-after": String(after) }, button));
     button.addEventListener("click", () => this.ask(mark));
     this.lead(this.items.get(before)).before(mark);
     this.arrange(this.items.get(before));
@@ -95,8 +93,8 @@ class Log extends EventTarget {
 
   ask(mark) {
     const button = mark.querySelector("button");
-    if (button.disabled || frame.getAttribute("aria-busy") === "true") return;
-    button.disabled = true;
+    if (!isEnabled(button) || frame.getAttribute("aria-busy") === "true") return;
+    enable(button, false);
     const { before, after } = mark.dataset;
     this.dispatchEvent(new CustomEvent("earlier", { detail: { before: Number(before), after: Number(after) } }));
   }
@@ -106,6 +104,7 @@ class Log extends EventTarget {
     nobody.hidden = true;
     if (message.author.id === config.me) this.settle(message.ref);
     const item = messageElement(message);
+    if (!live) hush(item);
     const next = this.behind(message.id);
     if (next) this.lead(next).before(item);
     else list.append(item);
@@ -130,6 +129,7 @@ class Log extends EventTarget {
   pend(ref, words) {
     const message = { ref, text: words, author: { id: config.me, name: "" }, sent_at: new Date().toISOString() };
     const item = messageElement(message);
+    hush(item); // it is read out when it comes back
     item.classList.add("pending");
     item.querySelector(".meta").append(" ", element("span", {}, strings.sending));
     nobody.hidden = true;
@@ -152,7 +152,10 @@ class Log extends EventTarget {
   rename(id, name) {
     if (id === config.me) return;
     for (const item of list.querySelectorAll(`[data-author="${id}"]`)) {
-      item.querySelector(".meta b").textContent = name;
+      const shown = item.querySelector(".meta b");
+      if (shown.textContent === name) continue;
+      hush(item);
+      shown.textContent = name;
       item.querySelector(".face").replaceWith(face(id, name));
     }
   }
@@ -169,7 +172,7 @@ class Log extends EventTarget {
     const day = item.sent.toDateString();
     const isFirst = previous?.sent.toDateString() !== day;
     if (isFirst) {
-      item.day ??= element("li", { class: "day" }, element("span", {}, dayName(item.sent)));
+      item.day ??= hush(element("li", { class: "day" }, element("span", {}, dayName(item.sent))));
       item.before(item.day);
     } else {
       item.day?.remove();
@@ -214,6 +217,12 @@ function messageElement({ id, author, text, sent_at }) {
   const item = element("li", { class: mine ? "message mine" : "message", "data-author": String(author.id) }, ...parts);
   if (id) item.dataset.id = String(id);
   item.sent = new Date(sent_at);
+  return item;
+}
+
+// Screen readers read the log out as it grows, but for what is no news.
+function hush(item) {
+  item.setAttribute("aria-live", "off");
   return item;
 }
 

@@ -13,8 +13,13 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-// Show a sentence in an element, or hide the element when there is none.
+// Show a sentence in an element, or hide the element when there is none. A status stays where it is: screen readers read out what is
+// put into one that they know already, not what comes together with it.
 export function say(target, text) {
   target.textContent = text;
-  target.hidden = !text;
+  if (!target.matches("[role='status']")) target.hidden = !text;
 }
+
+// A button that is of no use just now keeps the focus, which one that is disabled would lose.
+export const enable = (button, isOfUse) => button.setAttribute("aria-disabled", String(!isOfUse));
+export const isEnabled = (button) => button.getAttribute("aria-disabled") !== "true";

@@ -188,8 +188,9 @@ function showCrew() {
   find("rounds").replaceChildren(...crew.results.map((each) => (
     element("li", {}, element("span", { class: "muted" }, format(strings.round, { number: each.number })), element("span", {}, summary(each)))
   )));
-  const isFull = me !== null && !byId.has(me);
-  say(find("full"), isFull ? strings.full : "");
+  const full = me !== null && !byId.has(me) && crew.boats.length >= config.seats ? strings.full : "";
+  const line = find("full");
+  if (line.textContent !== full) say(line, full);
 }
 
 // The clock, and the result between two rounds.
@@ -205,7 +206,8 @@ function showRound(now) {
   }
   if (result.hidden === crew.rests) result.hidden = !crew.rests;
   if (!crew.rests) return;
-  say(find("next"), format(strings.nextRound, { seconds: left }));
+  const next = format(strings.nextRound, { seconds: left });
+  if (find("next").textContent !== next) say(find("next"), next);
   const key = JSON.stringify(crew.results[0]);
   if (key === shownRest) return;
   shownRest = key;

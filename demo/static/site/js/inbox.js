@@ -1,6 +1,6 @@
 // The notifications page: the list, marking as read, and the form that sends one.
 
-import { element, find, say } from "./elements.js";
+import { element, enable, find, isEnabled, say } from "./elements.js";
 import { body, isOwn, socket } from "./notifications.js";
 import { config, format, short, strings, timeElement } from "./strings.js";
 
@@ -34,7 +34,7 @@ function item(notification) {
 function setUnread(count) {
   unread = count;
   empty.hidden = list.children.length > 0;
-  readAll.disabled = unread === 0;
+  enable(readAll, unread > 0);
   say(unreadText, unread ? format(strings.unread, { count: short(unread) }) : "");
 }
 
@@ -67,7 +67,7 @@ function showRead(ids) {
   }
 }
 
-readAll.addEventListener("click", () => socket.send({ type: "read_all" }));
+readAll.addEventListener("click", () => isEnabled(readAll) && socket.send({ type: "read_all" }));
 
 // The form
 

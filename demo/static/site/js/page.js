@@ -25,16 +25,25 @@ function setUnread(count) {
 function toast(notification) {
   const close = element("button", { type: "button", class: "icon-button", "aria-label": strings.dismiss }, "×");
   const item = element("div", { class: "toast" }, element("div", {}, ...body(notification)), close);
-  let timer = null;
-  const wait = () => (timer = setTimeout(() => item.remove(), TOAST_FOR));
-  const stay = () => clearTimeout(timer);
-  close.addEventListener("click", () => item.remove());
-  for (const event of ["pointerenter", "focusin"]) item.addEventListener(event, stay);
-  for (const event of ["pointerleave", "focusout"]) item.addEventListener(event, wait);
+  // Not from under a pointer, and not with the focus.
+  const wait = () => setTimeout(() => (item.matches(":hover, :focus-within") ? wait() : item.remove()), TOAST_FOR);
+  close.addEventListener("click", () => {
+    const next = item.nextElementSibling ?? item.previousElementSibling;
+    const hadFocus = item.contains(document.activeElement);
+    item.remove();
+    if (hadFocus) (next?.querySelector("button") ?? origin()).focus({ preventScroll: true });
+  });
   toasts.append(item);
-  while (toasts.children.length > TOASTS) toasts.firstElementChild.remove();
+  while (toasts.children.length > TOASTS) toasts.querySelector(".toast:not(:focus-within)").remove();
   wait();
 }
+
+// Where the focus was before it came to the toasts, if that is still there.
+let cameFrom = null;
+toasts.addEventListener("focusin", ({ relatedTarget }) => {
+  if (!toasts.contains(relatedTarget)) cameFrom = relatedTarget;
+});
+const origin = () => (cameFrom?.isConnected ? cameFrom : document.querySelector("main"));
 
 function setName(name) {
   const shown = find("my-name");

@@ -1,7 +1,7 @@
 // The page with live figures: it sends pulses, measures how long they take to come back, and can bring in a crowd of visitors.
 
 import { watch } from "./banner.js";
-import { find } from "./elements.js";
+import { enable, find, isEnabled, say } from "./elements.js";
 import { LiveSocket } from "./socket.js";
 import { config, format, strings } from "./strings.js";
 
@@ -11,6 +11,7 @@ const SHOWN = 60; // seconds in the curve
 
 const bring = find("bring");
 const notice = find("notice");
+const timeLeft = find("left");
 const sent = new Map(); // when, by id
 const rates = [];
 let times = [];
@@ -42,13 +43,19 @@ function draw() {
   find("spark").setAttribute("points", points.join(" "));
 }
 
+// Only the sentence is read out, and once: seconds that run down would be read out each.
+function tell(sentence, left = "") {
+  if (notice.textContent !== sentence) say(notice, sentence);
+  say(timeLeft, left);
+}
+
 const handlers = {
   hello({ page: mine, worker, http, tls }) {
     page = mine;
     sent.clear();
     show("worker", String(worker));
     show("transport", format(tls ? strings.transportTls : strings.transport, { version: http }));
-    if (bring) bring.disabled = false;
+    if (bring) enable(bring, true);
   },
   pulse(message) {
     arrived += 1;
@@ -74,25 +81,26 @@ const handlers = {
     const isOver = told.visitors === 0 && told.left === 0;
     if (!crowd) times = []; // from here on, percentiles are about the time with a crowd
     crowd = isOver ? null : told;
-    if (bring) bring.disabled = !isOver;
+    if (bring) enable(bring, isOver);
     const { visitors: count, left } = told;
-    notice.textContent = isOver
-      ? format(strings.over, { p99: written.format(percentile(0.99) ?? 0) })
-      : format(strings.here, { count: written.format(count), seconds: Math.max(0, Math.round(left)) });
+    tell(
+      isOver ? format(strings.over, { p99: written.format(percentile(0.99) ?? 0) }) : format(strings.here, { count: written.format(count) }),
+      isOver ? "" : format(strings.left, { seconds: Math.max(0, Math.round(left)) }),
+    );
   },
   notice({ code }) {
-    notice.textContent = strings[code] ?? strings.unknown;
-    if (bring) bring.disabled = false;
+    tell(strings[code] ?? strings.unknown);
+    if (bring) enable(bring, true);
   },
 };
 
 bring?.addEventListener("click", () => {
-  if (!socket.send({ type: "bring" })) return;
-  notice.textContent = strings.coming;
-  bring.disabled = true;
+  if (!isEnabled(bring) || !socket.send({ type: "bring" })) return;
+  tell(strings.coming);
+  enable(bring, false);
 });
 
 socket.addEventListener("message", ({ detail }) => handlers[detail.type]?.(detail));
-socket.addEventListener("lost", () => bring && (bring.disabled = true));
+socket.addEventListener("lost", () => bring && enable(bring, false));
 socket.open();
 setInterval(pulse, PULSE_EVERY);
