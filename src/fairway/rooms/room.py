@@ -11,6 +11,13 @@ from fairway.layers.contract import BaseChannelLayer
 METHODS = ("begin", "tick", "publish", "receive", "end")
 """What a room waits for: the methods that are `async def`."""
 
+RESERVED = frozenset({"only", "clock"})
+"""What no part of a room's name may be behind its first period. Otherwise visitors of a room with such a name would be
+in a group of another room, and hear what that tells one person.
+"""
+
+_EVERYBODY: Any = object()
+
 
 class Room:
     """Something that goes on by itself while somebody is there: a game, an auction, a simulation. Derive from it.
@@ -106,23 +113,30 @@ class Room:
     async def end(self) -> None:
         """The room ends in this process, because nobody is there, or because the server stops. Not after an error."""
 
-    async def broadcast_json(self, content: Any, to: str | int | None = None) -> None:
+    async def broadcast_json(self, content: Any, to: str | int = _EVERYBODY) -> None:
         """Send one WebSocket message to all visitors, past their consumers, as `group_broadcast_json` does.
 
         With `to`, only those get it who have entered as this person: `enter(room, name, who=to)`.
         """
+        group = self._group(to)
         if self.layer is not None:
-            await self.layer.group_broadcast(group_of(self.name, to), json.dumps(content))
+            await self.layer.group_broadcast(group, json.dumps(content))
 
-    async def send(self, event: dict[str, Any], to: str | int | None = None) -> None:
+    async def send(self, event: dict[str, Any], to: str | int = _EVERYBODY) -> None:
         """Send an event to the handlers of all visitors, as `group_send` does. `to` as for `broadcast_json`."""
+        group = self._group(to)
         if self.layer is not None:
-            await self.layer.group_send(group_of(self.name, to), event)
+            await self.layer.group_send(group, event)
+
+    def _group(self, to: str | int) -> str:
+        if to is None:  # perhaps nobody has that seat: what is for one person must not go to all
+            raise TypeError("`to` is None, which is nobody: leave it out to tell all visitors")
+        return self.name if to is _EVERYBODY else group_of(self.name, to)
 
 
-def group_of(room: str, who: str | int | None = None) -> str:
-    """The group of a room's visitors, or of those among them that are one person."""
-    return room if who is None else f"{room}.only.{who}"
+def group_of(room: str, who: str | int) -> str:
+    """The group of those among a room's visitors that are one person. No room has a name like it: see `RESERVED`."""
+    return f"{room}.only.{who}"
 
 
 def _check(room: type[Room]) -> None:

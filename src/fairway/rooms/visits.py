@@ -16,7 +16,7 @@ from fairway.layers.hub_layer import HubLayer, hub_of
 from fairway.logs import FaultLog
 from fairway.rooms.counters import counters
 from fairway.rooms.host import ENDED, FAILED, Host
-from fairway.rooms.room import Room, group_of
+from fairway.rooms.room import RESERVED, Room, group_of
 from fairway.rooms.runner import logger
 
 _hosts: WeakKeyDictionary[HubLayer, dict[asyncio.AbstractEventLoop, dict[str, Host]]] = WeakKeyDictionary()
@@ -152,6 +152,9 @@ def _require_room(layer: HubLayer, room: Any, name: str) -> None:
     if not (isinstance(room, type) and issubclass(room, Room)):
         raise TypeError(f"enter needs a class that is derived from fairway.rooms.Room, and not {room!r}")
     _require_group(layer, f"{name}.clock", f"{name!r} cannot be the name of a room")
+    for part in name.split(".")[1:]:
+        if part in RESERVED:
+            raise TypeError(f"{name!r} cannot be the name of a room: there are groups of Fairway's with .{part} in it")
 
 
 def _require_group(layer: HubLayer, group: str, problem: str) -> None:

@@ -48,3 +48,10 @@ def test_what_works_is_left_alone() -> None:
             super().__init__(*arguments, **options)
 
     type("Pong", (Initialised,), {"step": 2, "tick": noting(slow), "receive": slow, "save": quick, "end": slow})
+
+
+async def test_what_is_for_one_person_does_not_go_to_all_because_there_is_nobody() -> None:
+    room, nobody = Room("cards"), None
+    for telling in (room.broadcast_json({"hand": 7}, to=nobody), room.send({"type": "hand"}, to=nobody)):  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="leave it out to tell all visitors"):
+            await telling

@@ -203,6 +203,16 @@ async def test_a_name_that_no_group_can_have_is_refused(name: str) -> None:
         await WebsocketCommunicator(Stray.as_asgi(), "/").connect()
 
 
+@pytest.mark.parametrize("name", ["cards.only.1", "cards.only", "cards.clock"])
+async def test_a_room_cannot_have_the_name_of_a_group_of_another_room(name: str) -> None:
+    class Spy(AsyncRoomsMixin, AsyncJsonWebsocketConsumer):
+        async def connect(self) -> None:
+            await self.enter(Echo, name)
+
+    with pytest.raises(TypeError, match=f"'{name}' cannot be the name of a room: there are groups of Fairway's"):
+        await WebsocketCommunicator(Spy.as_asgi(), "/").connect()
+
+
 class Cards(Echo):
     """Tells a secret to the one person whom it concerns."""
 
