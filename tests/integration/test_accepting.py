@@ -33,6 +33,16 @@ class Site:
         await send({"type": "http.response.body"})
 
 
+class FewestOfAll:
+    """Other workers have more connections than this one. (`fairway.server.listener.Sharing`)"""
+
+    def room(self, connections: int) -> int:
+        return 1000
+
+    def has(self, connections: int) -> None:
+        pass
+
+
 def client(port: int, path: str) -> socket.socket:
     """Connects to the backlog and asks, without waiting for anything."""
     endpoint = socket.create_connection(("127.0.0.1", port))
@@ -73,7 +83,7 @@ async def test_a_storm_at_one_socket_does_not_keep_the_others_from_accepting() -
 async def test_a_worker_that_leaves_passes_to_requests_does_not_leave_its_turn_to_other_workers() -> None:
     site = Site()
     passes = 0
-    async with storm(site, 1, room=lambda held: 1000):
+    async with storm(site, 1, sharing=FewestOfAll()):
         while len(site.asked_at) < STORM:
             passes += 1
             await next_pass()
