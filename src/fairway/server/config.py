@@ -122,8 +122,10 @@ def bind_host(host: str, port: int) -> list[socket.socket]:
 
 
 def _resolve(host: str, port: int) -> list[_Address]:
+    # An IPv6 address may be written as in a URL.
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(bare or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise BindError(
             getattr(error, "errno", None),

@@ -114,6 +114,12 @@ def test_port_can_be_taken_again_at_once():
         assert again.getsockname()[1] == port
 
 
+def test_an_ipv6_address_may_be_written_as_in_a_url():
+    (listening,) = Config(host="[::1]", port=0).bind()
+    with listening:
+        assert listening.getsockname()[0] == "::1"
+
+
 def test_foreign_address_is_named():
     with pytest.raises(
         BindError, match=r"^cannot listen on 192\.0\.2\.1: the address does not belong to this machine$"
