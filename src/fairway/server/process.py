@@ -146,8 +146,8 @@ def _managed(config: Config) -> Iterator[OneProcess | None]:
     try:
         yield looking
     finally:
+        address.unlink()  # first: later, the path may already belong to the server's successor
         endpoint.close()
-        address.unlink()
 
 
 @contextlib.contextmanager
@@ -329,18 +329,25 @@ class _Life:
 
 
 def reopen_logs() -> None:
-    """Reopen the log files by their names, because the old ones may have been moved (log rotation)."""
+    """Reopen the log files by their names, because the old ones may have been moved (log rotation).
+
+    A file that cannot be opened, because of its folder's permissions, say, is written to by its old name.
+    """
     loggers = [logging.root, *map(logging.getLogger, list(logging.root.manager.loggerDict))]
     handlers = {handler for each in loggers for handler in each.handlers if isinstance(handler, logging.FileHandler)}
+    reopened = 0
     for handler in handlers:
         handler.acquire()
         try:
             if handler.stream is not None:
-                handler.stream.close()
-                handler.stream = handler._open()
+                before, handler.stream = handler.stream, handler._open()
+                before.close()
+            reopened += 1
+        except OSError as error:
+            logger.error("SIGHUP: a log file cannot be reopened, and the old one is kept: %s", error)
         finally:
             handler.release()
-    logger.info("SIGHUP: reopened %d log files", len(handlers))
+    logger.info("SIGHUP: reopened %d log files", reopened)
 
 
 def _loop_factory(choice: LoopChoice) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -399,6 +399,12 @@ def test_signals_of_log_rotation_and_the_like_cut_nobody_off(tmp_path: Path):
         assert process.get().startswith(b"HTTP/1.1 200 ")
         assert "SIGHUP" in (tmp_path / "site.log").read_text()
         assert "SIGHUP" not in (tmp_path / "site.log.1").read_text()
+        (tmp_path / "site.log").rename(tmp_path / "site.log.2")
+        (tmp_path / "site.log").mkdir()
+        process.signal(signal.SIGHUP)
+        process.wait_for("SIGHUP: a log file cannot be reopened, and the old one is kept: ")
+        process.wait_for("SIGHUP: reopened 0 log files")
+        assert "SIGHUP: reopened 0 log files" in (tmp_path / "site.log.2").read_text()
         process.signal(signal.SIGQUIT)
 
         assert process.end(within=MARGIN) == 0

@@ -141,9 +141,9 @@ class Watch:
     def close(self) -> None:
         """Close the management socket, and remove its file."""
         if self._endpoint is not None:
+            parsed(self._address).unlink()  # first: later, the path may already belong to the server's successor
             self._endpoint.close()
             self._endpoint = None
-            parsed(self._address).unlink()
 
     def _view(self, now: float) -> Overview:
         crew = self._crew
