@@ -37,7 +37,7 @@ def load_app(target: str) -> Any:
     if "/" in module_name or "\\" in module_name or module_name.endswith(".py"):
         what = f'"{module_name}" is a file' if colon else f'"{target}" does not name an application'
         raise AppImportError(f"{what}: write {_suggestion(target)}")
-    directory = os.getcwd()
+    directory = current_directory()
     if directory not in sys.path and "" not in sys.path:
         sys.path.insert(0, directory)
     app: Any
@@ -55,6 +55,14 @@ def load_app(target: str) -> Any:
             f'"{target}" is a WSGI application: name the ASGI one, which usually stands in asgi.py beside it'
         )
     return app
+
+
+def current_directory() -> str:
+    """The path of the current directory. Raises `AppImportError` if it has been removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise AppImportError("the current directory has been removed: change to one that exists") from None
 
 
 def _find(target: str) -> tuple[ModuleType, str, str]:
@@ -79,7 +87,7 @@ def _import(name: str) -> ModuleType:
         # Either a part of the name itself does not exist, or an import inside one of the modules has failed.
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise AppImportError(
-                f'there is no module "{error.name}": is {os.getcwd()} the directory that has manage.py in it?'
+                f'there is no module "{error.name}": is {current_directory()} the directory that has manage.py in it?'
             ) from None
         raise AppImportError(f'"{name}" cannot be imported: {_sentence(error)}') from error
     except Exception as error:

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, fields, replace
 from difflib import get_close_matches
 from typing import Any, NoReturn
@@ -144,12 +145,11 @@ def _supervise(arguments: list[str], options: argparse.Namespace) -> int:
     descriptors.raise_limit()
     place = Config(host=options.host, port=options.port, uds=options.uds)
     sockets = _inherited_sockets(options.fd) if options.fd else place.bind()
-    try:
-        return Supervisor(command_of(arguments), sockets, options.workers, _ready, reloader).run()
-    finally:
-        place.unlink_unix_socket()
-        for listening in sockets:
-            listening.close()
+    with ExitStack() as listening:
+        for one in sockets:
+            listening.callback(one.close)
+        listening.callback(place.unlink_unix_socket)  # before the sockets are closed
+        return Supervisor(command_of(arguments), sockets, options.workers, _ready, listening.close, reloader).run()
 
 
 def _tend(
@@ -273,7 +273,7 @@ def _parser(version: str) -> argparse.ArgumentParser:
 
     how = parser.add_argument_group("how to run")
     how.add_argument(
-        "--workers", type=_workers, metavar="N|auto", default=os.environ.get(WORKERS_VARIABLE, "1"),
+        "--workers", type=_workers, metavar="N|auto", default=os.environ.get(WORKERS_VARIABLE) or "1",
         help=f"processes that share the sockets; auto: one for each processor (default: ${WORKERS_VARIABLE}, or 1)",
     )  # fmt: skip
     how.add_argument(

@@ -10,20 +10,29 @@ import os
 import sys
 from pathlib import Path
 
+from fairway.server.limits import ConfigurationError
+
 if sys.platform != "win32":
     import resource
 
 _WITHOUT_LIMIT = 2**31
 
+_LEAST = 32
+"""With fewer descriptors, a server cannot even open what it needs before the first connection."""
+
 
 def raise_limit() -> None:
-    """Raise the soft limit of this process, often 1,024, to the hard one. The low default is for other programs."""
+    """Raise the soft limit of this process, often 1,024, to the hard one. The low default is for other programs.
+
+    Raises `ConfigurationError` if that is too few to serve anybody.
+    """
     if sys.platform != "win32":
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        try:
+        # macOS reports a hard limit that it does not grant.
+        with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):
-            return  # macOS reports a hard limit that it does not grant
+    if _limit() < _LEAST:
+        raise ConfigurationError(f"this process may open {_limit()} files only: allow at least {_LEAST} (ulimit -n)")
 
 
 def processors() -> int:

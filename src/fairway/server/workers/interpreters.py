@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from signal import Signals
 from socket import socket
 
+from fairway.server.app_import import current_directory
 from fairway.server.workers import WORKERS_VARIABLE
 from fairway.server.workers.board import Board
 from fairway.server.workers.messages import Channel, channel_pair
@@ -149,14 +150,19 @@ class Interpreters:
             sockets=[one.fileno() for one in self._sockets],
             is_further=is_further,
         )
-        popen = subprocess.Popen(
-            self._command,
-            env={**os.environ, WORKERS_VARIABLE: str(wanted), **inherited.to_environment()},
-            cwd=self._directory,
-            pass_fds=inherited.descriptors,
-            start_new_session=True,
-        )
-        end.close()
+        try:
+            popen = subprocess.Popen(
+                self._command,
+                env={**os.environ, WORKERS_VARIABLE: str(wanted), **inherited.to_environment()},
+                cwd=self._directory,
+                pass_fds=inherited.descriptors,
+                start_new_session=True,
+            )
+        except OSError:
+            channel.close()
+            raise
+        finally:
+            end.close()
         process = Process(generation, popen, channel)
         self.running.append(process)
         self._on_start(process)
@@ -168,10 +174,13 @@ class Interpreters:
 
 
 def command_of(arguments: Sequence[str]) -> list[str]:
-    """The command that starts an interpreter like this one, and calls `fairway` with the same arguments."""
+    """The command that starts an interpreter like this one, and calls `fairway` with the same arguments.
+
+    Raises `AppImportError` if the current directory has been removed.
+    """
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     # A module of the project must not hide one of Python's, unless it does so in this interpreter too.
-    if not sys.flags.safe_path and sys.path[0] not in ("", os.getcwd()):
+    if not sys.flags.safe_path and sys.path[0] not in ("", current_directory()):
         flags.append("-P")
     return [sys.executable, *flags, "-m", "fairway", *arguments]
 

@@ -21,11 +21,12 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 from fairway.logs import get_logger
 from fairway.server import systemd
+from fairway.server.limits import ConfigurationError
 from fairway.server.workers import crew
 from fairway.server.workers.board import make_board
 from fairway.server.workers.crew import Crew, State
@@ -76,7 +77,10 @@ class Load:
 
 
 class Supervisor:
-    """`command` starts an interpreter that calls `fairway` with the same arguments. The caller closes the sockets.
+    """`command` starts an interpreter that calls `fairway` with the same arguments.
+
+    `let_go` closes the sockets. It is called as soon as no more connections are wanted, because a successor may listen
+    on the same address from then on. The caller calls it too, in case the server ends without having been asked.
 
     With a `reloader`, changed files do what SIGHUP does, and an application that does not load at the start is tried
     again when its files change.
@@ -88,30 +92,36 @@ class Supervisor:
         sockets: Sequence[socket.socket],
         workers: int,
         on_ready: Callable[[list[str]], object],
+        let_go: Callable[[], object],
         reloader: Reloader | None = None,
     ) -> None:
-        self._sockets = list(sockets)
         self._board = make_board(2 * workers + 2)
         self._crew = Crew(workers, self._board.slots)
         self._on_ready = on_ready
+        self._let_go = let_go
         self._was_ready = False
         self._selector = selectors.DefaultSelector()
         self._load = Load()
         self._workers: dict[int, Worker] = {}
-        self._interpreters = Interpreters(command, self._sockets, self._board, self._listen_to)
+        self._interpreters = Interpreters(command, sockets, self._board, self._listen_to)
         self._watch = Watch(self._board, self._crew, self._workers)
         self._reloader = reloader
         self._exit_code: int | None = None
 
     def run(self) -> int:
-        """Serve until a signal stops it, and return the exit code."""
+        """Serve until a signal stops it, and return the exit code. Raises `ConfigurationError` if this system starts no
+        process for it.
+        """
         with _woken_by_signals() as wake, contextlib.ExitStack() as watching:
             self._selector.register(wake, selectors.EVENT_READ, lambda: self._on_signal(wake))
             if self._reloader is not None:
                 changes = watching.enter_context(self._reloader.changes())
                 self._selector.register(changes, selectors.EVENT_READ, lambda: self._on_change(changes))
-            self._interpreters.start_nursery(self._load.begin(), self._crew.wanted, is_further=False)
             try:
+                try:
+                    self._interpreters.start_nursery(self._load.begin(), self._crew.wanted, is_further=False)
+                except OSError as error:
+                    raise ConfigurationError(f"no process can be started for the application: {error}") from error
                 while self._exit_code is None:
                     for key, _ in self._selector.select(self._timeout()):
                         key.data()
@@ -182,6 +192,8 @@ class Supervisor:
     def _see_who_has_gone(self) -> None:
         for process in self._interpreters.take_ended():
             self._process_ended(process, process.popen.returncode)
+        if os.getpid() == 1:
+            _bury_orphans({one.popen.pid for one in self._interpreters.running})
         running = self._interpreters.running
         for worker in [one for one in self._workers.values() if one.is_silent and one.process not in running]:
             self._ended(worker, None)
@@ -244,8 +256,7 @@ class Supervisor:
         delay = self._crew.ended(worker.number, status, time.monotonic())
         self._watch.restarts += delay is not None
         if is_news:
-            soon = "" if delay is None else f"; another one starts {f'in {delay:.1f} s' if delay else 'now'}"
-            logger.error("worker %s %s%s", worker.pid, _how(status), soon)
+            logger.error("worker %s %s%s", worker.pid, _how(status), _what_follows(delay))
 
     def _renew_again(self) -> None:
         """Load the application anew if somebody has asked for it, and if it is not being loaded already."""
@@ -271,8 +282,7 @@ class Supervisor:
             systemd.notify("STOPPING=1")
             # Nurseries hold the listening sockets too. They have to close them, or clients would connect and never be
             # served.
-            for listening in self._sockets:
-                listening.close()
+            self._let_go()
             self._interpreters.retire_all()
         self._crew.stop()
 
@@ -300,7 +310,12 @@ class Supervisor:
 
     def _start(self, number: int) -> None:
         member = self._crew.members[number]
-        worker = self._interpreters.for_worker(number, member.slot, member.generation, self._crew.wanted)
+        try:
+            worker = self._interpreters.for_worker(number, member.slot, member.generation, self._crew.wanted)
+        except OSError as error:
+            delay = self._crew.ended(number, None, time.monotonic())
+            logger.error("a worker cannot be started: %s%s", error, _what_follows(delay))
+            return
         self._workers[number] = worker
         if worker.process.is_loaded:
             self._assign(worker)
@@ -360,12 +375,30 @@ def _woken_by_signals() -> Iterator[socket.socket]:
         writing.close()
 
 
+def _what_follows(delay: float | None) -> str:
+    return "" if delay is None else f"; another one starts {f'in {delay:.1f} s' if delay else 'now'}"
+
+
 def _how(status: int | None) -> str:
     if status is None:
         return "has gone"
     if status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
+        return f"was ended by {_signal_name(-status)}"
     return f"ended with exit code {status}"
+
+
+def _bury_orphans(own: Container[int]) -> None:
+    """Collect the processes that have ended without their parent. In a container, the first process inherits them."""
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid not in own:
+            os.waitpid(ended.si_pid, 0)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # most real-time signals have no name
 
 
 def _is_at_a_terminal() -> bool:

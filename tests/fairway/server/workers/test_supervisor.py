@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -20,6 +21,9 @@ import pytest
 from tests.fairway.server.site_process import PATIENCE, SiteProcess, until
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
+
+from fairway.server.limits import ConfigurationError
+from fairway.server.workers.supervisor import Supervisor
 
 pytestmark = pytest.mark.slow
 
@@ -164,6 +168,14 @@ def test_a_worker_that_dies_is_replaced_and_others_do_not_notice(start: Callable
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert client.recv(4096)
         client.close()
+
+
+def test_a_worker_that_a_signal_without_a_name_has_ended_is_replaced(start: Callable[..., Workers]):
+    server = start()
+    victim = server.pids(2).pop()
+    os.kill(victim, signal.SIGRTMIN + 6)
+    server.wait_for(f"worker {victim} was ended by signal {signal.SIGRTMIN + 6}; another one starts now")
+    assert victim not in server.pids(2)
 
 
 def test_sigterm_ends_all_of_them(start: Callable[..., Workers]):
@@ -359,9 +371,66 @@ def unix_answer(path: Path) -> str:
         return b"".join(iter(lambda: client.recv(4096), b"")).split()[-1].decode()
 
 
+def test_a_successor_keeps_the_unix_socket_that_it_has_made_while_the_old_server_stops(tmp_path: Path):
+    path = tmp_path / "socket"
+    (tmp_path / "linked_site.py").write_text(WAITING)
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def begin(name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "fairway", "--uds", str(path), "--workers", "2", "linked_site:application"]
+        with (tmp_path / name).open("w") as log:
+            begun.append(subprocess.Popen(command, cwd=tmp_path, stderr=log))
+        until(lambda: "all 2 workers are ready" in (tmp_path / name).read_text())
+        return begun[-1]
+
+    try:
+        old = begin("old")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            until(lambda: "waiting" in (tmp_path / "old").read_text())
+            old.terminate()
+            until(lambda: not path.exists())
+            new = begin("new")
+            (tmp_path / "go").touch()
+            assert old.wait(PATIENCE) == 0
+        assert unix_answer(path) == "first"
+        new.terminate()
+        assert new.wait(PATIENCE) == 0
+        assert not path.exists()
+    finally:
+        for one in begun:
+            if one.poll() is None:
+                one.kill()
+                one.wait()
+
+
+THREADED = "import threading\nthreading.Thread(target=threading.Event().wait, name='ticker', daemon=True).start()\n"
+"""Each of its workers is an interpreter of its own."""
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(tmp_path: Path):
+    """Its directory is away for a while, as it may be during a deployment."""
+    directory, away = tmp_path / "site", tmp_path / "away"
+    directory.mkdir()
+    server = Workers(directory, THREADED + SITE, "--workers", "2", env={**os.environ, "PWD": str(directory)})
+    server.log_path = away / "log"
+    try:
+        victim = server.pids(2).pop()
+        directory.rename(away)
+        os.kill(victim, signal.SIGKILL)
+        server.wait_for("a worker cannot be started: ")
+        away.rename(directory)
+        server.log_path = directory / "log"
+        server.wait_for("all 2 workers are ready", times=2)
+        server.signal(signal.SIGTERM)
+        assert server.end(PATIENCE) == 0
+    finally:
+        server.kill()
+
+
 def test_a_module_that_starts_threads_is_not_forked(start: Callable[..., Workers]):
-    source = "import threading\nthreading.Thread(target=threading.Event().wait, name='ticker', daemon=True).start()\n"
-    server = start(source + SITE)
+    server = start(THREADED + SITE)
     assert len(server.pids(2)) == 2
     line = "workers are not forked, so that each loads the application itself: the application started threads while it"
     assert server.log.count(line) == 1
@@ -504,8 +573,81 @@ def test_a_port_in_use_is_said_before_anything_is_loaded(tmp_path: Path):
     assert f"fairway: port {port} is already in use" in done.stderr
 
 
+def test_without_its_directory_there_is_one_sentence(tmp_path: Path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f'rmdir "{gone}" && {sys.executable} -m fairway "$@"; code=$?; mkdir "{gone}"; exit $code'
+    for workers in ("1", "2"):
+        command = ["sh", "-c", script, "sh", "--workers", workers, "site:application"]
+        done = subprocess.run(command, cwd=gone, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1
+        assert done.stderr == "fairway: the current directory has been removed: change to one that exists\n"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_too_few_descriptors_are_said_in_one_sentence(tmp_path: Path, workers: str):
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
+
+    (tmp_path / "failing_site.py").write_text(SITE)
+    command = [sys.executable, "-m", "fairway", "--port", "0", "--workers", workers, "failing_site:application"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, preexec_fn=few)
+    assert done.returncode == 1
+    assert done.stderr == "fairway: this process may open 16 files only: allow at least 32 (ulimit -n)\n"
+
+
+def test_a_system_that_starts_no_process_is_told_in_one_sentence(tmp_path: Path):
+    supervisor = Supervisor([str(tmp_path / "no-python")], [], 1, lambda _: None, lambda: None)
+    with pytest.raises(ConfigurationError, match=r"no process can be started for the application: .*no-python"):
+        supervisor.run()
+
+
+def test_the_first_process_of_a_container_collects_orphans(tmp_path: Path):
+    """PID 1 inherits what workers have left behind; nobody else waits for it."""
+    source = SITE.replace(
+        "    text = ",
+        '    if scope["path"] == "/orphan": subprocess.run(["sh", "-c", "true & exec true"])\n    text = ',
+    )
+    container = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if os.geteuid() != 0:
+        container.insert(1, "--map-root-user")
+    if subprocess.run([*container, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("this system makes no PID namespaces for us")
+    (tmp_path / "failing_site.py").write_text("import subprocess\n" + source)
+    path, log = tmp_path / "socket", tmp_path / "log"
+    command = [sys.executable, "-m", "fairway", "--uds", str(path), "--workers", "2", "failing_site:application"]
+    with log.open("w") as stderr:
+        outer = subprocess.Popen([*container, *command], cwd=tmp_path, stderr=stderr)
+    try:
+        until(lambda: "all 2 workers are ready" in log.read_text())
+        (first,) = family(outer.pid)[1:2]
+        for _ in range(5):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+                client.sendall(b"GET /orphan HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                assert b"first" in b"".join(iter(lambda: client.recv(4096), b""))
+        until(lambda: all(map(lives, family(first))))
+        assert len(family(first)) == 4  # supervisor, nursery, two workers
+        os.kill(first, signal.SIGTERM)
+        assert outer.wait(PATIENCE) == 0
+    finally:
+        outer.kill()
+        outer.wait()
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "many", "1000"])
 def test_a_number_of_workers_is_a_number(tmp_path: Path, number: str):
     done = run_to_its_end(tmp_path, "", f"--workers={number}")
     assert done.returncode == 2
     assert f"write a number from 1 to 256, or auto, not '{number}'" in done.stderr
+
+
+def test_an_empty_variable_is_no_number_of_workers(tmp_path: Path):
+    """As compose files give it where nothing is set."""
+    (tmp_path / "failing_site.py").write_text("1 / 0\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "fairway", "--port", "0", "failing_site:application"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, env={**os.environ, "WEB_CONCURRENCY": ""},
+    )  # fmt: skip
+    assert "division by zero" in done.stderr
+    assert done.returncode == 1
