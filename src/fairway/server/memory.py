@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fairway.asgi.websocket import TRY_AGAIN_LATER, WebSocketExchange
+from fairway.protocols.http2 import Http2Protocol
 from fairway.server.http2.connection import Http2Connection
 from fairway.server.http2.stream import RequestStream
 
@@ -93,7 +94,12 @@ def held_by(connection: Any) -> int:
     """
     if isinstance(connection, Http2Connection):
         waiting = sum(one.outbox.size for one in connection.writer.waiting if isinstance(one, RequestStream))
-        protocol = connection.protocol
-        return connection.outbox.held_bytes + protocol.unread + protocol.held_bytes + waiting
+        return connection.outbox.held_bytes + connection.protocol.unread + _incomplete(connection.protocol) + waiting
     held: int = getattr(connection, "held_bytes", 0)
     return held
+
+
+def _incomplete(protocol: Http2Protocol) -> int:
+    """How many bytes of an incomplete frame or field block are kept."""
+    partial = protocol.heads.partial
+    return len(protocol.held or b"") + (0 if partial is None else partial.size)

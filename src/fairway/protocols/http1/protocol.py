@@ -64,6 +64,8 @@ class Http1Protocol:
 
     No method raises because of what the peer sends. Misuse by the caller raises `LocalProtocolError`, and changes
     nothing.
+
+    `reader` holds what has arrived of an incomplete head.
     """
 
     __slots__ = (
@@ -73,10 +75,10 @@ class Http1Protocol:
         "_is_first",
         "_max_header_bytes",
         "_max_header_count",
-        "_reader",
         "_request",
         "_response",
         "_state",
+        "reader",
     )
 
     def __init__(
@@ -89,7 +91,7 @@ class Http1Protocol:
     ) -> None:
         self._max_header_bytes = max_header_bytes
         self._max_header_count = max_header_count
-        self._reader = HeadReader(max_request_line_bytes, max_header_bytes, max_header_count, max_cookies)
+        self.reader = HeadReader(max_request_line_bytes, max_header_bytes, max_header_count, max_cookies)
         self._state = _HEAD
         self._request: RequestHead | None = None
         self._response: ResponseWriter | None = None
@@ -159,14 +161,9 @@ class Http1Protocol:
         return len(self._buffer)
 
     @property
-    def held_bytes(self) -> int:
-        """How many bytes of requests are kept: unread ones, and those of an incomplete head."""
-        return len(self._buffer) + self._reader.held_bytes
-
-    @property
     def is_idle(self) -> bool:
         """Whether no part of a request head has arrived since the last request."""
-        return self._state is _HEAD and self._reader.is_idle
+        return self._state is _HEAD and self.reader.is_idle
 
     @property
     def request(self) -> RequestHead | None:
@@ -177,7 +174,7 @@ class Http1Protocol:
         events: list[Event] = []
         try:
             if self._state is _HEAD:
-                head, data = self._reader.receive(data)
+                head, data = self.reader.receive(data)
                 if head is None:
                     return events
                 self._begin(head)
@@ -190,7 +187,7 @@ class Http1Protocol:
                 self._keep(data)
         except RemoteProtocolError as error:
             failure = self._fail(error.status, error.reason)
-            if self._is_first and not self._reader.has_skipped:
+            if self._is_first and not self.reader.has_skipped:
                 failure = _failure_of_first(error, failure, data)
             events.append(failure)
             return events
@@ -229,7 +226,7 @@ class Http1Protocol:
     def _fail_if_cut_off(self) -> list[Event]:
         if self._state is _BODY:
             return [self._fail(400, "connection ended inside the request content: RFC 9112 section 8")]
-        if self._state is _HEAD and not self._reader.is_idle:
+        if self._state is _HEAD and not self.reader.is_idle:
             return [self._fail(400, "connection ended inside the request head: RFC 9112 section 8")]
         return []
 

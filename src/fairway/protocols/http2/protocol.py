@@ -46,12 +46,16 @@ class Http2Protocol(ConnectionState):
     Nothing that the peer sends raises. Misuse by the caller raises `LocalProtocolError` and changes nothing.
     """
 
-    __slots__ = ("_held",)
+    __slots__ = ("held",)
+
+    held: bytearray | None
+    """The beginning of a frame, or of the preface. None between two frames, unless a field block is incomplete.
+    Read-only for others.
+    """
 
     def __init__(self, limits: Http2Limits, now: float) -> None:
         super().__init__(limits, now)
-        # The beginning of a frame, or of the preface. None between two frames, unless a field block is incomplete.
-        self._held: bytearray | None = None
+        self.held = None
 
     # -- what the peer sends
 
@@ -61,13 +65,13 @@ class Http2Protocol(ConnectionState):
         budget.now = now
         budget.departed = 0
         events: list[Event] = []
-        held = self._held
+        held = self.held
         if held is not None:
             held += data
             if self.phase is _OPEN and len(held) < HEAD_SIZE + int.from_bytes(held[:3], "big") <= _MOST_HELD:
                 return events
             data = bytes(held)
-            self._held = None
+            self.held = None
         try:
             if self.phase is not _OPEN:
                 data = self._take_preface(data)
@@ -82,7 +86,7 @@ class Http2Protocol(ConnectionState):
         comes. Each goes to the reader of its stream (`Stream.take_all`). Return the rest, which is for `receive_data`.
         It begins with anything else, or with a frame after which a WINDOW_UPDATE is due.
         """
-        if self._held is not None:
+        if self.held is not None:
             return data
         begin, end = 0, len(data)
         while (start := begin + HEAD_SIZE) < end:
@@ -128,7 +132,7 @@ class Http2Protocol(ConnectionState):
                 self.fail_stream(number, fault, events)
             position = stop
         if position < end or self.heads.partial is not None:
-            self._held = bytearray(data[position:])
+            self.held = bytearray(data[position:])
 
     def _take_preface(self, data: bytes) -> bytes:
         """Return the data behind the client's preface, once that is complete."""
@@ -137,7 +141,7 @@ class Http2Protocol(ConnectionState):
         if not data.startswith(PREFACE[: len(data)]):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "not the preface of HTTP/2: RFC 9113 section 3.4")
         if len(data) < len(PREFACE):
-            self._held = bytearray(data)
+            self.held = bytearray(data)
             return b""
         self.phase = _SETTINGS
         return data[len(PREFACE) :]
@@ -150,16 +154,10 @@ class Http2Protocol(ConnectionState):
     @property
     def is_waiting(self) -> bool:
         """Whether something short is incomplete: the preface, SETTINGS, a field block, or a frame other than DATA."""
-        held = self._held
+        held = self.held
         if held is not None and (len(held) < HEAD_SIZE or held[3] != DATA):
             return True
         return self.heads.partial is not None or (self.phase is not _OPEN and self.phase is not _CLOSED)
-
-    @property
-    def held_bytes(self) -> int:
-        """How many bytes of an incomplete frame or field block are kept."""
-        partial = self.heads.partial
-        return (0 if self._held is None else len(self._held)) + (0 if partial is None else partial.size)
 
     @property
     def is_closed(self) -> bool:
@@ -191,13 +189,13 @@ class Http2Protocol(ConnectionState):
         """Return the GOAWAY that ends the connection and all its streams. Empty if it has ended already."""
         if self.phase is _CLOSED:
             return b""
-        self._held = None
+        self.held = None
         return self.data_to_send() + self.end(code, reason)
 
     def close(self) -> None:
         """The connection is lost: forget everything."""
         self.end(ErrorCode.NO_ERROR, "")
-        self._held = None
+        self.held = None
         self.out = b""
 
 

@@ -483,7 +483,8 @@ class Http1Connection(asyncio.Protocol):
         what belongs to later requests or to an incomplete head.
         """
         exchange = self._exchange
-        return self.outbox.held_bytes + self._http.held_bytes + (0 if exchange is None else exchange.buffered)
+        requests = self._http.buffered + self._http.reader.held_bytes
+        return self.outbox.held_bytes + requests + (0 if exchange is None else exchange.buffered)
 
     # For the server -------------------------------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ def finish_all(connection: Http1Protocol, events: list[object]) -> list[object]:
 
 def held_bytes(connection: Http1Protocol) -> int:
     """Bytes of unfinished lines and kept fields, wherever the connection keeps them."""
-    reader = connection._reader
+    reader = connection.reader
     held = len(reader._lines._held) + sum(len(name) + len(value) for name, value in reader._headers)
     if reader._request_line is not None:
         held += len(reader._request_line.target)
