@@ -146,6 +146,8 @@ class Outbox:
         Then the oldest droppable frames with any key are dropped, until the new frame fits into `bound`.
         """
         dropped = 0
+        if self.blocked and self.size + size > self.bound and is_making(self):
+            finish_all(self)  # what waits is judged as it will be sent
         if self.blocked:
             if only_latest:
                 dropped += self._drop_matching(key, len(self._pieces))
@@ -300,7 +302,7 @@ class Outbox:
         """
         if self.size <= self.bound or self.waiting <= self.bound or self.transport is None:
             return False
-        # What waits is judged as it will be sent. Otherwise a client would be slow because its messages are long.
+        # It is judged as it will be sent. Otherwise a client would be slow because its messages are long.
         finish_all(self)
         return self.waiting > self.bound
 

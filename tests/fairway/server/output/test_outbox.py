@@ -15,7 +15,7 @@ from tests.fairway.server.output.frames import frames_of
 
 from fairway.delivery import NEXT_PASS, Unfinished
 from fairway.protocols.websocket.deflate import encoder
-from fairway.protocols.websocket.frames import RSV1
+from fairway.protocols.websocket.frames import PLAIN, RSV1
 from fairway.server.output.batch import Batch
 from fairway.server.output.lanes import CHUNK_BYTES
 from fairway.server.output.outbox import Outbox
@@ -497,6 +497,21 @@ async def test_a_client_is_not_slow_because_its_messages_are_still_made(batch: B
         await next_pass()
         transport.take()
     assert messages_in(transport) == texts
+
+
+async def test_nothing_is_dropped_because_a_message_is_still_made(batch: Batch) -> None:
+    transport = Transport()
+    outbox = outbox_of(batch, transport)
+    outbox.bound = 1 << 20
+    long = long_text(1, outbox.bound - 1000)
+    outbox.append(unfinished(long))
+    await next_pass()
+    assert is_making(outbox)
+    texts = [f"{number}" * 400 for number in range(9)]
+    for text in texts:
+        assert add_droppable(outbox, PLAIN.encode_text(text), "a key", outbox.bound, only_latest=False) == 0
+    await until_empty(outbox)
+    assert messages_in(transport) == [long, *texts]
 
 
 _steps = st.one_of(
