@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.fairway.layers.local.brokers import client, running
 
+from fairway.layers.engine import EACH_QUEUE, OVERHEAD
 from fairway.layers.local import answering, protocol
 from fairway.layers.local import broker as broker_module
 from fairway.layers.local.place import Place, given_place
@@ -29,7 +30,7 @@ async def test_followers_of_one_prefix_are_bounded(place: Place, monkeypatch: py
 
 
 async def test_bytes_in_queues_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker_module, "QUEUE_BYTES", 1000)
+    monkeypatch.setattr(broker_module, "QUEUE_BYTES", 2 * (EACH_QUEUE + OVERHEAD + 400))
     async with running(place), client(place) as one:
         await one.greeted()
         await one.says(*(protocol.push(f"work.{number}", b"x" * 400, 100, 60) for number in range(3)))
@@ -71,12 +72,13 @@ async def test_a_follower_with_a_name_that_cannot_be_told_is_refused(place: Plac
 
 
 async def test_more_than_could_be_taken_is_not_put_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker_module, "QUEUE_BYTES", 1000)
+    most = EACH_QUEUE + 4 * (OVERHEAD + 400)
+    monkeypatch.setattr(broker_module, "QUEUE_BYTES", most // 2)
     async with running(place), client(place) as one, client(place) as other:
         await one.greeted()
         await other.greeted()
         await one.says(*[protocol.frame(Ask.PUT_BACK, "work", b"x" * 400)] * 5)
-        assert "all queues together hold 2000 bytes" in await one.refusal()
+        assert f"all queues together hold {most} bytes" in await one.refusal()
         await one.close()
         await other.says(protocol.frame(Ask.FLUSH), protocol.frame(Ask.PING))
         assert [await other.hears() for _ in range(2)] == [(Answer.DONE, "", b"\0\0\0\0")] * 2
