@@ -74,6 +74,13 @@ def blame_client(error: Exception) -> None:
     error.asgi_fault = "the client sent what cannot be read"  # type: ignore[attr-defined]  # the server reads it
 
 
+def others_first(consumer: AsyncConsumer, size: int) -> Awaitable[None]:
+    """Await this between two steps with a message of this size: each step with a megabyte takes milliseconds."""
+    connection = consumer._fairway_connection
+    waker = None if connection is None else connection.inbox.waker
+    return NEXT_PASS if waker is None else waker.rest(size)
+
+
 def layer_for_groups(consumer: AsyncConsumer, method: str) -> Any:
     """Return the consumer's layer. Raises `InvalidChannelLayerError` if it does not support groups."""
     layer = consumer.channel_layer
@@ -373,7 +380,7 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
             blame_client(error)
             raise
         if len(text) >= LONG_MESSAGE:
-            await NEXT_PASS  # others first: a megabyte has taken milliseconds, and so may what is made of it
+            await others_first(self, len(text))
         await self.receive_json(content, **kwargs)
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:

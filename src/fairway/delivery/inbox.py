@@ -28,7 +28,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from sys import getsizeof
 from typing import Any, Protocol
 
@@ -95,6 +95,9 @@ class Waker(Protocol):
 
     def wake_for_long(self, sleeper: Sleeper, size: int) -> None:
         """Call `sleeper.wake` for a long message: at once if there were few others in this pass, otherwise later."""
+
+    def rest(self, size: int) -> Awaitable[None]:
+        """What a consumer awaits between two steps with a message of this size, so that others have their turn."""
 
 
 @functools.lru_cache(maxsize=64)

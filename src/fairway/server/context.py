@@ -111,12 +111,12 @@ class ServerContext(Clock):
         self.logs_access = access.enabled
         self.faults = FaultLog()
         self.errors = ErrorLog(logger)
-        self.batch = Batch(loop)
+        self.counters = Counters()
+        self.batch = Batch(loop, lambda: self.counters.has_open_requests)
         self.backlog = Backlog(loop)
         self.paused = Paused(self.touch, self.schedule)
         self.connections: set[Drainable] = set()
         self.tasks: dict[asyncio.Task[None], Served] = {}
-        self.counters = Counters()
         register_source("server", self.counters)
         self.collector: Collector | None = None
         self.state: dict[str, Any] | None = None

@@ -28,6 +28,9 @@ INTERNAL_ERROR = 1011
 SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
 
+# Longer messages are framed in a step of their own. Copying a megabyte to fresh memory takes a millisecond.
+FRAMED_AT_ONCE = 1 << 18
+
 MAX_CONTROL_PAYLOAD = 125  # RFC 6455 section 5.5
 MAX_REASON_BYTES = MAX_CONTROL_PAYLOAD - 2
 
@@ -89,6 +92,23 @@ def pong_frame(data: bytes) -> bytes:
     return header(FIN | PONG, len(data)) + data
 
 
+class Framing:
+    """One long message whose frame is made later, since that copies it. (`fairway.delivery.Unfinished`)"""
+
+    __slots__ = ("_data", "_opcode")
+
+    def __init__(self, opcode: int, data: bytes) -> None:
+        self._opcode = opcode
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def go_on(self, most: int) -> bytes:
+        """The frame, all at once."""
+        return header(FIN | self._opcode, len(self._data)) + self._data
+
+
 class PlainEncoder:
     """Encodes messages as single uncompressed frames."""
 
@@ -103,7 +123,18 @@ class PlainEncoder:
     def encode_bytes(self, data: bytes) -> bytes:
         return binary_frame(data)
 
-    begin_text, begin_bytes = encode_text, encode_bytes
+    def begin_text(self, text: str) -> bytes | Framing:
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            data = utf8(text)
+        size = len(data)
+        if size < 126:  # as in `text_frame`, but without its call
+            return _SMALL_TEXT[size] + data
+        return text_frame(data) if size <= FRAMED_AT_ONCE else Framing(TEXT, data)
+
+    def begin_bytes(self, data: bytes) -> bytes | Framing:
+        return binary_frame(data) if len(data) <= FRAMED_AT_ONCE else Framing(BINARY, data)
 
 
 PLAIN = PlainEncoder()

@@ -22,9 +22,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fairway.delivery import WAKES_PER_PASS, Inbox, Sleeper
+from fairway.delivery import NEXT_PASS, WAKES_PER_PASS, Inbox, Sleeper
 from fairway.server.output.fanout import Fanout
 from fairway.server.output.scheduler import Flushable
 from fairway.server.output.workshop import Workshop
@@ -42,16 +43,22 @@ MOST_WRITES = 256
 # How many consumers are told in one pass that their client has left: 1.5 ms, at 100 µs for the end of each.
 ENDINGS_PER_PASS = 16
 
-# How many bytes of long messages are handled in one pass: a millisecond, at 10 µs for a KiB of JSON. A longer message,
-# such as a megabyte in ten milliseconds, is the only one of its pass.
+# How many bytes of long messages are handled in one pass: a millisecond, at 10 µs for a KiB of JSON. A step with a
+# longer message, such as decoding a megabyte in five milliseconds, is the only one of its pass.
 LONG_PER_PASS = 1 << 17
 
-# After such a message, others have the loop for themselves before the next long one: for so many seconds for each byte,
-# 8 ms for a megabyte, about as long as the message has taken. Whoever needs several passes, such as a view that goes to
-# a thread and back a few times, would otherwise wait for a long message in each of them. A shorter rest than that is
+# After such a step, others have the loop for themselves before the next long one: for so many seconds for each byte,
+# 4 ms for a megabyte, about as long as the step has taken. Whoever needs several passes, such as a view that goes to a
+# thread and back a few times, would otherwise wait for a long message in each of them. A shorter rest than that is
 # none.
-LONG_REST = 8e-9
-SHORTEST_REST = 0.0025
+LONG_REST = 4e-9
+SHORTEST_REST = 0.00125
+
+# While a request is under way, it may need the loop a dozen times, for two or three milliseconds in all. So they pass
+# between two steps with a long message, such as joining, decoding and encoding: so many seconds for each byte, 4 ms for
+# a megabyte. A shorter rest than that is none.
+STEP_REST = 4e-9
+SHORTEST_STEP_REST = 0.001
 
 # How many other consumers are woken in each pass, however many are woken by their clients.
 FEWEST_WAKES = WAKES_PER_PASS // 4
@@ -89,7 +96,8 @@ class Batch:
     received: int
     """How many bytes the connections of the first stage have read. They count this themselves."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, has_requests: Callable[[], bool] = lambda: False) -> None:
+        """`has_requests` says whether any request is under way."""
         self._loop = loop
         self._dirty: list[Flushable] = []
         self.fanout = Fanout(loop, self.schedule)
@@ -99,7 +107,7 @@ class Batch:
         self.streams = StreamStage(self)
         self._sleepers: deque[Inbox] = deque()
         self._leavers = _Turns(ENDINGS_PER_PASS)
-        self._long = _Turns(LONG_PER_PASS, LONG_REST)
+        self._long = _Turns(LONG_PER_PASS, LONG_REST, has_requests)
         self.is_scheduled = self.is_filling = False
         self.received = self.written = 0
         # How many consumers were woken and have not parked yet: since the last end of a pass, and before it. `parked`
@@ -139,8 +147,22 @@ class Batch:
         return self._long.take(size)
 
     def wake_for_long(self, sleeper: Sleeper, size: int) -> None:
+        rest = self._long.step_rest(size)
+        if rest:
+            self._loop.call_later(rest, self._wake_rested, sleeper, size)
+        else:
+            self._wake_rested(sleeper, size)
+
+    def _wake_rested(self, sleeper: Sleeper, size: int) -> None:
         self._long.add(sleeper, size)
         self.schedule()
+
+    def rest(self, size: int) -> Awaitable[None]:
+        if not (self._long.is_contended or self._long.step_rest(size)):
+            return NEXT_PASS
+        step = _Step(self._loop.create_future())
+        self.wake_for_long(step, size)
+        return step.turn
 
     def parked(self) -> None:
         """A consumer has nothing left to do. If it was the last one awake, flush all single sockets."""
@@ -297,13 +319,27 @@ class SecondStage:
             outbox.flush()
 
 
+class _Step:
+    """A consumer's wait for its next step with a long message. (`fairway.delivery.Sleeper`)"""
+
+    __slots__ = ("turn",)
+
+    def __init__(self, turn: asyncio.Future[None]) -> None:
+        self.turn = turn
+
+    def wake(self) -> None:
+        if not self.turn.done():
+            self.turn.set_result(None)
+
+
 class _Turns:
     """Sleepers with weights. Each pass wakes some, until their weights reach `most`. The last one may exceed it.
 
-    While others wait, a pass that was heavy is followed by a rest: `resting` seconds for each unit of its weight.
+    While others wait, or a request is under way, a heavy pass is followed by a rest: `resting` seconds for each unit of
+    its weight.
     """
 
-    __slots__ = ("_most", "_resting", "_waiting", "_weight", "is_resting", "rest")
+    __slots__ = ("_has_requests", "_most", "_resting", "_waiting", "_weight", "is_resting", "rest")
 
     rest: float
     """Seconds of the rest that `next_pass` has begun; 0 if it has not. The batch ends it, and sets both back."""
@@ -311,13 +347,24 @@ class _Turns:
     is_resting: bool
     """Whether nobody has a turn now."""
 
-    def __init__(self, most: int, resting: float = 0.0) -> None:
+    def __init__(self, most: int, resting: float = 0.0, has_requests: Callable[[], bool] = lambda: False) -> None:
         self._most = most
+        self._has_requests = has_requests
         self._resting = resting
         self._waiting: deque[tuple[Sleeper, int]] = deque()
         self._weight = 0
         self.rest = 0.0
         self.is_resting = False
+
+    @property
+    def is_contended(self) -> bool:
+        """Whether somebody waits for a turn, or nobody has one."""
+        return bool(self._waiting) or self.is_resting
+
+    def step_rest(self, weight: int) -> float:
+        """Seconds that others need before or after a step with so much. 0 for none."""
+        rest = weight * STEP_REST
+        return rest if rest >= SHORTEST_STEP_REST and self._has_requests() else 0.0
 
     def take(self, weight: int) -> bool:
         """Take a turn in this pass, for a consumer that is awake. False if none is left, or if others wait for one."""
@@ -339,7 +386,7 @@ class _Turns:
             return False
         rest = self._weight * self._resting
         self._weight = 0
-        if self._waiting and rest >= SHORTEST_REST:
+        if rest >= SHORTEST_REST and (self._waiting or self._has_requests()):
             self.rest = rest
             self.is_resting = True
             return False

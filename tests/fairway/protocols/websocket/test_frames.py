@@ -14,9 +14,11 @@ from websockets.uri import parse_uri
 from fairway.protocols.websocket.deflate import DeflateEncoder
 from fairway.protocols.websocket.frames import (
     FIN,
+    FRAMED_AT_ONCE,
     NO_STATUS_RECEIVED,
     PLAIN,
     TEXT,
+    Framing,
     PlainEncoder,
     binary_frame,
     close_frame,
@@ -26,6 +28,19 @@ from fairway.protocols.websocket.frames import (
     pong_frame,
     text_frame,
 )
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, FRAMED_AT_ONCE, FRAMED_AT_ONCE + 1])
+def test_only_very_long_messages_are_framed_later(size: int) -> None:
+    for frame, whole in (
+        (PLAIN.begin_text("x" * size), PLAIN.encode_text("x" * size)),
+        (PLAIN.begin_bytes(b"x" * size), PLAIN.encode_bytes(b"x" * size)),
+    ):
+        assert isinstance(frame, Framing) == (size > FRAMED_AT_ONCE)
+        if isinstance(frame, Framing):
+            assert len(frame) == size
+            frame = frame.go_on(1)
+        assert frame == whole
 
 
 def read_back(data: bytes) -> list[Frame]:
@@ -80,7 +95,9 @@ def test_what_the_plain_encoder_makes_is_read_back(messages: list[str | bytes]) 
 @pytest.mark.parametrize("encoder", [PLAIN, DeflateEncoder(1, 0, 12), DeflateEncoder(1, 1000, 12)])
 @pytest.mark.parametrize("length", [1, 2000])
 def test_half_a_character_is_sent_with_a_replacement(encoder: PlainEncoder | DeflateEncoder, length: int) -> None:
-    frame = encoder.encode_text("é\ud800" * length + "\ud83d\ude00")
+    text = "é\ud800" * length + "\ud83d\ude00"
+    frame = encoder.encode_text(text)
+    assert encoder.begin_text(text) == frame
     # A client would mask it; nothing else is different.
     masked = bytes((frame[0], frame[1] | 0x80)) + frame[2:]
     at = {126: 4, 127: 10}.get(frame[1], 2)

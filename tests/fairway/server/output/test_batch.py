@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,6 +21,8 @@ from fairway.server.output.batch import (
     LONG_PER_PASS,
     LONG_REST,
     MAX_DIRTY,
+    SHORTEST_STEP_REST,
+    STEP_REST,
     Batch,
 )
 from fairway.server.output.outbox import Outbox
@@ -68,8 +72,11 @@ class CountingLoop:
         self.calls += 1
         self._loop.call_soon(callback)
 
-    def call_later(self, seconds: float, callback: Callable[[], object]) -> None:
-        self.later.append((seconds, callback))
+    def call_later(self, seconds: float, callback: Callable[..., object], *arguments: object) -> None:
+        self.later.append((seconds, partial(callback, *arguments)))
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return self._loop.create_future()
 
 
 @pytest.fixture
@@ -449,6 +456,61 @@ async def test_after_a_very_long_message_others_have_the_loop_before_the_next_on
     (alone,), (waiter,) = waiting(batch, 1)
     alone.put_long(huge)
     assert waiter.done()
+
+
+async def test_a_step_with_a_long_message_follows_in_the_next_pass_if_nobody_else_has_one(batch: Batch) -> None:
+    (alone,), (waiter,) = waiting(batch, 1)
+    alone.put_long("x" * (1 << 20))
+    assert waiter.done()
+    assert batch.rest(1 << 20) is NEXT_PASS
+
+
+async def test_steps_with_long_messages_take_turns(batch: Batch, loop: CountingLoop) -> None:
+    """One of them in a pass, and a rest behind it."""
+    size = 1 << 20
+    inboxes, waiters = waiting(batch, 2)
+    for inbox in inboxes:
+        inbox.put_long("x" * size)
+    assert woken(waiters) == 1
+    step: Any = batch.rest(size)
+    for done in ((False, 1), (False, 2), (True, 2)):
+        assert (step.done(), woken(waiters)) == done
+        for _ in range(5):
+            await NEXT_PASS
+        if loop.later:
+            loop.later.pop()[1]()
+            await NEXT_PASS
+            await NEXT_PASS
+    assert not loop.later
+
+
+async def test_others_have_the_loop_around_each_step_while_a_request_is_under_way(loop: CountingLoop) -> None:
+    batch = Batch(loop, lambda: True)  # type: ignore[arg-type]
+    size = 1 << 20
+
+    async def end_of_rest(expected: float) -> None:
+        for _ in range(3):
+            await NEXT_PASS
+        ((seconds, end),) = loop.later
+        assert seconds == pytest.approx(expected)
+        loop.later.clear()
+        end()
+
+    (inbox,), (waiter,) = waiting(batch, 1)
+    inbox.put_long("x" * size)
+    assert not waiter.done()
+    await end_of_rest(STEP_REST * size)
+    assert waiter.done()
+    await end_of_rest(LONG_REST * size)
+    step: Any = batch.rest(size)
+    assert not step.done()
+    await end_of_rest(STEP_REST * size)
+    assert step.done()
+    await end_of_rest(LONG_REST * size)
+    assert batch.rest(int(SHORTEST_STEP_REST / STEP_REST) - 1) is NEXT_PASS
+    for _ in range(3):
+        await NEXT_PASS
+    assert not loop.later
 
 
 async def test_what_comes_behind_a_long_message_that_waits_for_its_turn_stays_behind_it(batch: Batch) -> None:
