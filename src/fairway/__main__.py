@@ -19,7 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     standard_streams.open_missing()
     arguments = sys.argv[1:] if argv is None else list(argv)
     # `doctor` cannot be an application, because an application's path has a colon.
-    return doctor.main(arguments[1:]) if arguments[:1] == ["doctor"] else _serve(arguments)
+    with standard_streams.reader_may_leave():
+        return doctor.main(arguments[1:]) if arguments[:1] == ["doctor"] else _serve(arguments)
 
 
 def _serve(arguments: Sequence[str]) -> int:

@@ -92,3 +92,19 @@ def test_server_without_a_standard_stream_has_the_null_device(
 
     assert received.startswith(b"HTTP/1.1 200 ")
     assert received.partition(b"\r\n\r\n")[2].decode() == "/dev/null\n" * 3
+
+
+@pytest.mark.parametrize("words", [["config", "site_under_test:application"], ["doctor"], ["--help"], ["--version"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_of_the_output_may_leave(tmp_path: Path, words: list[str], unbuffered: str) -> None:
+    (tmp_path / "site_under_test.py").write_text("async def application(scope, receive, send): ...")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as output:
+        done = subprocess.run(
+            [sys.executable, "-m", "fairway", *words], cwd=tmp_path, env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=output, stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
+    assert "BrokenPipe" not in done.stderr.decode()
+    # What argparse prints, it may give up silently.
+    assert done.returncode in ((0, 141) if words[0].startswith("--") else (141,))
