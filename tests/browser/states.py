@@ -265,6 +265,7 @@ def lost_inbox(visit: Visit) -> Page:
 def inbox_again(visit: Visit) -> Page:
     visit.page.context.set_offline(False)
     expect(visit.page.locator("[data-ways]")).to_have_attribute("data-state", "open")
+    expect(visit.page.locator("[data-notice]")).to_be_empty()
     visit.page.locator("[name=way][value=websocket]").check()
     expect(visit.page.locator("[data-ways]")).to_have_attribute("data-state", "open")
     return visit.page

@@ -95,6 +95,7 @@ class Looker:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # a part of the demo is some twenty states
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("part", parts())
 def test_axe_finds_nothing(full: DemoServer, people: Open, axe: str, part: str, window: str) -> None:

@@ -270,6 +270,16 @@ def test_what_one_person_says_stands_together_on_every_page(server: DemoServer, 
         expect(page.locator(".day")).to_have_text(["Today"])
 
 
+def test_in_a_low_window_one_sees_what_one_writes(server: DemoServer, people: Open) -> None:
+    page = enter(people(server, viewport={"width": 640, "height": 425}), "harbour")
+    for _ in range(8):
+        say(page, "too fast")
+    expect(page.locator("[data-again]")).to_be_visible()
+
+    box = page.get_by_label("Your message").bounding_box()
+    assert box["y"] + box["height"] <= page.locator(".tabs").bounding_box()["y"]
+
+
 def expect_last(page: Page, text: str) -> None:
     expect(page.locator(".message:not(.pending) .bubble").last).to_have_text(text)
 

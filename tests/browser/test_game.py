@@ -127,6 +127,10 @@ def test_in_a_low_window_all_of_the_water_is_seen(server: DemoServer, people: Op
         for button in page.locator("[data-hold]:visible").all():
             there = button.bounding_box()
             assert there["y"] + there["height"] <= bottom
+        # What is said lies on the water, where the hint has been.
+        page.locator("[data-where]").click()
+        expect(page.locator("[data-announce]")).not_to_be_empty()
+        expect(page.locator("[data-hint]")).to_be_hidden()
 
 
 def test_between_two_rounds_the_result_is_shown(server: DemoServer, people: Open) -> None:

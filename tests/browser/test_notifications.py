@@ -192,3 +192,18 @@ def test_without_scripts_the_page_says_so_and_the_bell_still_rings(server: DemoS
     page.get_by_role("button", name="Send one from a view").click()
 
     expect(page).to_have_url(f"{server.url}/notifications/")
+
+
+def test_a_toast_leaves_the_button_that_tries_again_free(server: DemoServer, people: Open) -> None:
+    page = people(server, "Tide", viewport={"width": 844, "height": 390}, expected=LOST)
+    page.goto("/chat/in/harbour/")
+    tab = page.context.new_page()
+    tab.goto("/notifications/")
+    send(tab, "Tide (you)", "Low water at six")
+    expect(page.locator(".toast")).to_be_visible()
+    page.context.set_offline(True)
+    retry = page.get_by_role("button", name="Retry now")
+    expect(retry).to_be_visible()
+
+    box = retry.bounding_box()
+    assert page.locator(".toast").bounding_box()["y"] >= box["y"] + box["height"]

@@ -96,6 +96,7 @@ find("send").addEventListener("submit", (event) => {
 // The way they arrive
 
 function showWay() {
+  if (socket.isOpen && notice.textContent === strings.notSent) say(notice, ""); // one is online again
   ways.dataset.state = socket.isOpen ? "open" : "waiting";
   for (const radio of ways.querySelectorAll("input")) radio.checked = radio.value === socket.way;
   wayText.replaceChildren(element("b", {}, socket.isOpen ? strings.connected : strings.connecting), config.ways[socket.way]);
