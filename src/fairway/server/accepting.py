@@ -5,9 +5,8 @@ queue up, every pass accepts some, and everything else in the loop waits for tha
 a short pass adds one. That helps only if the new connections make the passes long. If the loop is busy with something
 else, accepting fewer would only keep clients waiting; hence `LEAST_RATE`.
 
-While a request is under way, a few passes without new connections follow each with them, and shorter passes count as
-long: a page of Django takes a dozen passes, most of which do next to nothing, from its first byte to its answer. That
-costs a storm of new connections little, because a pass in which nothing else happens takes some microseconds.
+While a request is under way, shorter passes count as long: a page of Django takes nine or ten passes, most of which do
+next to nothing, from its first byte to its answer. That costs a storm of new connections little, because requests end.
 """
 
 from __future__ import annotations
@@ -20,11 +19,8 @@ per second, because each pass has a fixed cost.
 LONG_PASS = 0.0025
 """Seconds from which a pass is long. Most clients are answered after three passes, and wait three times as long."""
 
-LEFT_TO_REQUESTS = 2
-"""Passes in which nothing is accepted, after each in which something was, while requests are under way."""
-
 LONG_BESIDE_REQUESTS = 0.0006
-"""Seconds from which they count as long, with the pass before them."""
+"""The same while requests are under way."""
 
 LEAST_RATE = 1000
 """Connections to accept per second, however long the passes take."""
@@ -38,23 +34,18 @@ class AcceptPace:
     sockets, and a storm at one would keep the others from accepting anything.
     """
 
-    __slots__ = ("_began", "_left_out", "_more", "_most")
+    __slots__ = ("_began", "_more", "_most")
 
     def __init__(self) -> None:
         self._most = MOST
         self._began = 0.0
-        self._left_out = 0
         self._more = False
 
     def begin_pass(self, now: float, beside_requests: bool = False) -> int:
-        """How many to accept in the pass that begins now, up to `MOST`. `now` is in seconds of a monotonic clock.
+        """How many to accept in the pass that begins now: 1 to `MOST`. `now` is in seconds of a monotonic clock.
 
-        `beside_requests` says whether any request is under way. Only then may the number be 0.
+        `beside_requests` says whether any request is under way.
         """
-        if self._more and beside_requests and self._left_out < LEFT_TO_REQUESTS:
-            self._left_out += 1
-            return 0
-        self._left_out = 0
         took, self._began = now - self._began, now
         if not self._more:
             return self._most  # nobody was waiting, so the time since then does not matter
