@@ -20,6 +20,7 @@ from fairway.logs import ErrorLog, FaultLog, get_logger
 from fairway.protocols.websocket.frames import GOING_AWAY
 from fairway.server.access import EventLog, client_text, target_text
 from fairway.server.admission import Admission
+from fairway.server.asked import Asked
 from fairway.server.backlog import Backlog
 from fairway.server.collector import Collector
 from fairway.server.config import Config
@@ -112,7 +113,7 @@ class ServerContext(Clock):
         self.faults = FaultLog()
         self.errors = ErrorLog(logger)
         self.counters = Counters()
-        self.batch = Batch(loop, lambda: self.counters.has_open_requests)
+        self.batch = Batch(loop, Asked(self.counters, loop.time))
         self.backlog = Backlog(loop)
         self.paused = Paused(self.touch, self.schedule)
         self.connections: set[Drainable] = set()

@@ -188,7 +188,7 @@ class Server:
     def _accept(self, listening: socket.socket) -> None:
         pace = self._paces[listening]
         # The time of uvloop's own clock is a number of whole milliseconds.
-        most = pace.begin_pass(monotonic(), self.context.counters.has_open_requests)
+        most = pace.begin_pass(monotonic(), self.context.batch.is_asked)
         sharing = self._sharing if most else None
         if sharing is not None:
             most = min(most, sharing.room(self.held))

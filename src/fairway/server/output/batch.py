@@ -97,7 +97,7 @@ class Batch:
     """How many bytes the connections of the first stage have read. They count this themselves."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, has_requests: Callable[[], bool] = lambda: False) -> None:
-        """`has_requests` says whether any request is under way."""
+        """`has_requests` says whether a request is under way for which others should make room."""
         self._loop = loop
         self._dirty: list[Flushable] = []
         self.fanout = Fanout(loop, self.schedule)
@@ -114,6 +114,11 @@ class Batch:
         # does not say which consumer it is, so the older ones are assumed to park first.
         self._awake = 0
         self._late = 0
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a request is under way for which others should make room."""
+        return self._long.has_requests()
 
     def add(self, outbox: Flushable) -> None:
         """Remember an outbox that has become dirty."""
@@ -339,7 +344,7 @@ class _Turns:
     its weight.
     """
 
-    __slots__ = ("_has_requests", "_most", "_resting", "_waiting", "_weight", "is_resting", "rest")
+    __slots__ = ("_most", "_resting", "_waiting", "_weight", "has_requests", "is_resting", "rest")
 
     rest: float
     """Seconds of the rest that `next_pass` has begun; 0 if it has not. The batch ends it, and sets both back."""
@@ -349,7 +354,7 @@ class _Turns:
 
     def __init__(self, most: int, resting: float = 0.0, has_requests: Callable[[], bool] = lambda: False) -> None:
         self._most = most
-        self._has_requests = has_requests
+        self.has_requests = has_requests
         self._resting = resting
         self._waiting: deque[tuple[Sleeper, int]] = deque()
         self._weight = 0
@@ -364,7 +369,7 @@ class _Turns:
     def step_rest(self, weight: int) -> float:
         """Seconds that others need before or after a step with so much. 0 for none."""
         rest = weight * STEP_REST
-        return rest if rest >= SHORTEST_STEP_REST and self._has_requests() else 0.0
+        return rest if rest >= SHORTEST_STEP_REST and self.has_requests() else 0.0
 
     def take(self, weight: int) -> bool:
         """Take a turn in this pass, for a consumer that is awake. False if none is left, or if others wait for one."""
@@ -386,7 +391,7 @@ class _Turns:
             return False
         rest = self._weight * self._resting
         self._weight = 0
-        if rest >= SHORTEST_REST and (self._waiting or self._has_requests()):
+        if rest >= SHORTEST_REST and (self._waiting or self.has_requests()):
             self.rest = rest
             self.is_resting = True
             return False
