@@ -38,6 +38,7 @@ html_show_sphinx = html_show_copyright = html_copy_source = False
 html_favicon = "../../demo/static/site/favicon.svg"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = [("site.js", {"defer": "defer"})]
 html_search_scorer = str(HERE / "scorer.js")
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#0b5c73", "color-brand-content": "#0b5c73"},
