@@ -26,7 +26,7 @@ DEADLINE = 60.0
 HISTORY = {"chat.*": {"size": 50, "seconds": 600}}
 ANSWER_TIMEOUT = 0.5
 CROWD = 2000
-"""Clients that join at once. Their joining takes several times the time-out."""
+"""Clients that join at once."""
 
 NewLayer = Callable[..., BackplaneLayer]
 
@@ -94,12 +94,15 @@ async def kept(layer: BackplaneLayer, count: int, text: str) -> None:
 
 @pytest.mark.slow
 async def test_who_waits_for_its_turn_is_not_given_up(new_layer: NewLayer) -> None:
-    await kept(new_layer(), CROWD, "x")
-    began = time.monotonic()
-    results = await crowd(new_layer(answer_timeout=ANSWER_TIMEOUT), CROWD)
-    assert time.monotonic() - began > ANSWER_TIMEOUT, "or else this proves nothing"
-    assert {type(result) for result in results} == {Recovery}
-    assert {(result.recovered, result.count) for result in results} == {(True, 1)}
+    count, took = CROWD, 0.0
+    while took < 2 * ANSWER_TIMEOUT:  # or else it proves nothing: how long a crowd takes depends on the machine
+        await kept(new_layer(), count, "x")
+        began = time.monotonic()
+        results = await crowd(new_layer(answer_timeout=ANSWER_TIMEOUT), count)
+        took = time.monotonic() - began
+        assert {type(result) for result in results} == {Recovery}
+        assert all(result.recovered and result.count for result in results)
+        count *= 2
 
 
 @pytest.mark.slow
