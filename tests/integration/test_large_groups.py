@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from channels.generic.websocket import AsyncWebsocketConsumer
-from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.layers import InMemoryChannelLayer
 from fairway.server.output.fanout import FEW
 from tests.integration.conftest import Start, over_everything
+from tests.integration.layers import default_layer
 from tests.integration.raw import CLOSE, DEADLINE, TEXT, Client, Served, frame
 
 pytestmark = [over_everything, pytest.mark.slow]
@@ -39,12 +40,8 @@ class Member(AsyncWebsocketConsumer):
 
 @pytest.fixture
 def layer() -> Iterator[InMemoryChannelLayer]:
-    layer = InMemoryChannelLayer()
-    previous = channel_layers.set("default", layer)
-    yield layer
-    channel_layers.backends.pop("default")
-    if previous is not None:
-        channel_layers.set("default", previous)
+    with default_layer() as layer:
+        yield layer
 
 
 class Guest:

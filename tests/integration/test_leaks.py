@@ -17,7 +17,6 @@ from django.urls import path
 from channels.auth import AuthMiddlewareStack
 from channels.generic.http import AsyncHttpConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
-from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.routing import ProtocolTypeRouter, URLRouter
 from fairway.asgi.http import HttpExchange
 from fairway.delivery import Inbox
@@ -31,6 +30,7 @@ from fairway.server.websocket import metered as metered_module
 from fairway.server.wire import Wire
 from tests.integration.conftest import Start
 from tests.integration.http2 import Http2Client
+from tests.integration.layers import default_layer
 from tests.integration.raw import CLOSE, HANDSHAKE, TEXT, Client, frame, next_pass
 
 COUNT = 30
@@ -340,25 +340,20 @@ async def test_nothing_is_left_of_a_consumer(
     start: Start, consumer: Any, visit: Callable[[Client], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("fairway.server"), "propagate", False)
-    layer = InMemoryChannelLayer()
-    previous = channel_layers.set("default", layer)
     Member.alive.clear()
     watched = Watched(monkeypatch)
     routes = URLRouter([path("chat", consumer.as_asgi())])
-    served = await start(ProtocolTypeRouter({"websocket": AuthMiddlewareStack(routes)}))
-
-    for _ in range(COUNT):
-        client = await served.connect()
-        await visit(client)
-        await client.close()
-    await served.idle()
-    await settle(lambda: not watched.alive and not Member.alive)
+    with default_layer() as layer:
+        served = await start(ProtocolTypeRouter({"websocket": AuthMiddlewareStack(routes)}))
+        for _ in range(COUNT):
+            client = await served.connect()
+            await visit(client)
+            await client.close()
+        await served.idle()
+        await settle(lambda: not watched.alive and not Member.alive)
 
     assert list(watched.alive) == list(Member.alive) == []
     assert layer.groups == layer.channels == {}
-    channel_layers.backends.pop("default")
-    if previous is not None:
-        channel_layers.set("default", previous)
 
 
 class Answering(AsyncHttpConsumer):

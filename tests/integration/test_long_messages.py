@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 import pytest
 
 from channels.generic.websocket import AsyncJsonWebsocketConsumer, AsyncWebsocketConsumer, WebsocketConsumer
-from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.layers import InMemoryChannelLayer
 from fairway.server.output import fanout
 from fairway.server.output.workshop import is_making
 from fairway.server.websocket.connection import WebSocketConnection
 from tests.integration.conftest import Start, over_everything
+from tests.integration.layers import default_layer
 from tests.integration.raw import CLOSE, DEADLINE, HANDSHAKE, PING, PONG, TEXT, Client, Served, frame, next_pass
 
 DEFLATE = HANDSHAKE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
@@ -58,12 +59,8 @@ class Hasty(WebsocketConsumer):
 
 @pytest.fixture(autouse=True)
 def layer() -> Iterator[InMemoryChannelLayer]:
-    layer = InMemoryChannelLayer()
-    previous = channel_layers.set("default", layer)
-    yield layer
-    channel_layers.backends.pop("default")
-    if previous is not None:
-        channel_layers.set("default", previous)
+    with default_layer() as layer:
+        yield layer
 
 
 async def opened(served: Served) -> Client:

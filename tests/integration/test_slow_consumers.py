@@ -11,12 +11,13 @@ import pytest
 
 from channels.exceptions import InvalidChannelLayerError
 from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
-from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.layers import InMemoryChannelLayer
 from fairway.delivery import SlowPolicy, statistics
 from fairway.server.output import fanout
 from fairway.server.output.fanout import FEW
 from fairway.server.output.lanes import CHUNK_BYTES
 from tests.integration.conftest import Start, over_everything
+from tests.integration.layers import default_layer
 from tests.integration.raw import CLOSE, DEADLINE, TEXT, Client, Served, frame, next_pass
 
 BIG = "x" * 10_000
@@ -46,12 +47,8 @@ def member() -> type[Member]:
 
 @pytest.fixture(params=[policy.value for policy in SlowPolicy])
 def layer(request: pytest.FixtureRequest) -> Iterator[InMemoryChannelLayer]:
-    layer = InMemoryChannelLayer(slow_consumers={"al*": request.param, "*": "close"})
-    previous = channel_layers.set("default", layer)
-    yield layer
-    channel_layers.backends.pop("default")
-    if previous is not None:
-        channel_layers.set("default", previous)
+    with default_layer(slow_consumers={"al*": request.param, "*": "close"}) as layer:
+        yield layer
 
 
 @pytest.fixture

@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 
 from channels.generic.websocket import AsyncWebsocketConsumer
-from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.layers import InMemoryChannelLayer
 from fairway.server.limits import Limits
 from fairway.server.output.fanout import FEW
 from fairway.server.tls.files import Credentials, TlsFiles
 from tests.fairway.server.tls import certificates
 from tests.fairway.server.tls.peer import records
 from tests.integration.conftest import Start
+from tests.integration.layers import default_layer
 from tests.integration.raw import CLOSE, DEADLINE, HANDSHAKE, TEXT, Client, Served, frame, next_pass
 
 SECRET = b"the words that nobody may read on the way"
@@ -370,12 +371,8 @@ class Crowd(AsyncWebsocketConsumer):
 
 @pytest.fixture
 def layer() -> Any:
-    layer = InMemoryChannelLayer()
-    previous = channel_layers.set("default", layer)
-    yield layer
-    channel_layers.backends.pop("default")
-    if previous is not None:
-        channel_layers.set("default", previous)
+    with default_layer() as layer:
+        yield layer
 
 
 @pytest.mark.slow
