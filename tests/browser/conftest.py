@@ -1,13 +1,11 @@
 """Fixtures of the browser tests: a browser, the demo as a process, and people who open pages of it.
 
-Where there is no Chromium the tests are skipped and say so; with CI=true or FAIRWAY_REQUIRE_BROWSER=1 they fail
-instead. Every page is watched: an error on its console, an uncaught exception or a request to another host fails the
+Every page is watched: an error on its console, an uncaught exception or a request to another host fails the
 test that opened it.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,8 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
-from tests.browser.driving import BROWSER_FLAGS, BROWSERS, DemoServer, find_browser
+from playwright.sync_api import expect
+from tests.browser.driving import DemoServer
+from tests.browser.needed import launched
 
 HERE = Path(__file__).parent
 # What Chromium writes on the console by itself.
@@ -24,7 +23,6 @@ LOST = "WebSocket connection to"
 MISSING = "404 (Not Found)"
 # Returns what is wrong with the page that is open, as sentences.
 INSPECTION = (HERE / "inspection.js").read_text(encoding="utf-8")
-NO_BROWSER = f"no browser: none of {', '.join(BROWSERS)} is on PATH, and FAIRWAY_CHROMIUM names none"
 
 Open = Callable[..., Any]
 
@@ -35,21 +33,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-def browser_is_required() -> bool:
-    return os.environ.get("CI") == "true" or os.environ.get("FAIRWAY_REQUIRE_BROWSER") == "1"
-
-
-# Module scope, not session: while it lives, Playwright keeps an event loop running in this thread, and the asynchronous
-# tests of other folders need theirs.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    path = find_browser()
-    if path is None:
-        (pytest.fail if browser_is_required() else pytest.skip)(NO_BROWSER)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=BROWSER_FLAGS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

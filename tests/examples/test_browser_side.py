@@ -8,32 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, WebSocketRoute, expect, sync_playwright
-from tests.browser.driving import BROWSER_FLAGS, find_browser
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 from tests.examples.running import ROOT, running
 
-CHROMIUM = find_browser()
 NOTES = [sys.executable, "-m", "fairway", "examples.browser.site:application", "--port", "0"]
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: live.js was not tried"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     with running(NOTES, ROOT) as server:
         yield f"http://127.0.0.1:{server.port()}/"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=BROWSER_FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -1,7 +1,4 @@
-"""The pages of the tutorial and of its exercises in a real browser: what is typed, chosen and pressed arrives.
-
-Needs Chromium; says so and is skipped where there is none.
-"""
+"""The pages of the tutorial and of its exercises in a real browser: what is typed, chosen and pressed arrives."""
 
 from __future__ import annotations
 
@@ -9,26 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from tests.browser.driving import BROWSER_FLAGS, find_browser
+from playwright.sync_api import Browser, Page, expect
 from tests.examples.running import FAIRWAY, copy_project, running
 
-CHROMIUM = find_browser()
 SOCKETS_OPEN = "() => chatSocket.readyState === WebSocket.OPEN"
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: the tutorial's pages were not tried"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=BROWSER_FLAGS)
-        yield chromium
-        chromium.close()
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -10,18 +10,12 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from tests.browser.driving import BROWSER_FLAGS, find_browser
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.examples.running import ROOT, Running, running
 
-CHROMIUM = find_browser()
 FOUR = [sys.executable, "-m", "fairway", "examples.four.site:application", "--port", "0", "--workers", "2"]
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: the game was not tried"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +33,6 @@ def address(server: Running) -> str:
 def place() -> str:
     """A game of its own: one of another run may have been kept."""
     return f"garden-{secrets.token_hex(4)}"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=BROWSER_FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
-from tests.browser.driving import find_browser
+from tests.browser.needed import needed_browser
 from tests.examples.running import ROOT, RUNSERVER, command, running
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -224,17 +224,8 @@ def test_the_layer_is_tried_in_the_shell(tmp_path: Path) -> None:
 # Part 4: tests in a browser
 
 
-def chromium_or_skip() -> str:
-    """The path of a browser; without one the test is skipped, or fails where a browser is required."""
-    found = find_browser()
-    if found is None:
-        required = os.environ.get("CI") == "true" or os.environ.get("FAIRWAY_REQUIRE_BROWSER") == "1"
-        (pytest.fail if required else pytest.skip)("no Chromium on PATH: the example's own tests were not run")
-    return found
-
-
 @pytest.mark.browser
 def test_the_examples_own_tests_pass(tmp_path: Path) -> None:
-    output = command("python manage.py test", project_after("4-tests", tmp_path), CHROMIUM=chromium_or_skip())
+    output = command("python manage.py test", project_after("4-tests", tmp_path), CHROMIUM=needed_browser())
     assert "Ran 2 tests" in output
     assert output.rstrip().splitlines()[-2] == "OK"
