@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.resources import files
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, ViewportSize
+from tests.browser.axe import RUN, SOURCE
 from tests.browser.conftest import INSPECTION, Open
 from tests.browser.driving import DemoServer
 from tests.browser.states import EXPECTED, Visit, parts
 
-# Without its own requests: the pages allow none to other hosts.
-RUN = """(rules) => axe.run(document, {
-  resultTypes: ["violations"],
-  rules: { "target-size": { enabled: true } },
-  ...(rules && { runOnly: { type: "rule", values: rules } }),
-}).then(({ violations }) => violations.map(({ id, nodes }) => (
-  `${id}: ${nodes.map(({ html }) => html.slice(0, 90)).slice(0, 3).join(" | ")}`
-)))"""
-
 # What depends on the theme, or on the size of the window.
 LOOKS = ["color-contrast", "scrollable-region-focusable", "target-size"]
 
-# Toasts rise, and what rises is not yet to be judged. What turns or bobs for ever is.
-AT_REST = """() => Promise.all(document.getAnimations()
-  .filter((each) => each.effect.getComputedTiming().iterations !== Infinity)
-  .map((each) => each.finished))"""
+# Scripts that observe sizes hear of a new one with the next frame. Toasts rise, and what rises is not yet to be judged.
+# What turns or bobs for ever is.
+AT_REST = """async () => {
+  for (let frame = 0; frame < 2; frame += 1) await new Promise(requestAnimationFrame);
+  await Promise.all(document.getAnimations()
+    .filter((each) => each.effect.getComputedTiming().iterations !== Infinity)
+    .map((each) => each.finished));
+}"""
 
 HISTORY = """
 from chat.models import Message, Room
@@ -56,11 +51,6 @@ WINDOWS = {
 
 
 @pytest.fixture(scope="module")
-def axe() -> str:
-    return (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
 def full(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
     """A server whose harbour has a history."""
     with DemoServer(tmp_path_factory.mktemp("demo") / "db.sqlite3", DEMO_VISITORS="20") as server:
@@ -71,8 +61,7 @@ def full(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dem
 class Looker:
     """What axe, and our own inspection, say of a page in one window and theme, and of what the other ones change."""
 
-    def __init__(self, axe: str, window: ViewportSize, other: ViewportSize, scheme: str) -> None:
-        self.axe = axe
+    def __init__(self, window: ViewportSize, other: ViewportSize, scheme: str) -> None:
         self.window = window
         self.other = other
         self.scheme = scheme
@@ -80,7 +69,7 @@ class Looker:
     def look(self, page: Page) -> list[str]:
         page.evaluate(AT_REST)
         if not page.evaluate("'axe' in window"):
-            page.evaluate(self.axe)
+            page.evaluate(SOURCE)
         faults = self.faults(page, None)
         page.set_viewport_size(self.other)
         page.emulate_media(color_scheme="light" if self.scheme == "dark" else "dark")
@@ -98,9 +87,9 @@ class Looker:
 @pytest.mark.timeout(300)  # a part of the demo is some twenty states
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("part", parts())
-def test_axe_finds_nothing(full: DemoServer, people: Open, axe: str, part: str, window: str) -> None:
+def test_axe_finds_nothing(full: DemoServer, people: Open, part: str, window: str) -> None:
     size, other, options = WINDOWS[window]
-    looker = Looker(axe, size, other, options["color_scheme"])
+    looker = Looker(size, other, options["color_scheme"])
 
     def come(**more: Any) -> Page:
         return people(full, expected=EXPECTED, bypass_csp=True, viewport=size, **options, **more)
