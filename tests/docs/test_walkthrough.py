@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from tests.browser.needed import needed_browser
 from tests.compat.environment import clone
 from tests.docs.pages import INTRO, Block, split
 from tests.examples.running import TUTORIAL, command, environment, running
-from tests.examples.test_four_parts import FOUR_PARTS, Site, chromium_or_skip, heard, say
+from tests.examples.test_four_parts import FOUR_PARTS, Site, heard, say
 from websockets.sync.client import connect
 
 PROVIDED = {"pip install playwright", "playwright install chromium"}
@@ -127,7 +128,7 @@ class FourPartsReader(Reader):
 
     def type(self, line: str) -> None:
         if line == "python manage.py test":
-            self.env["CHROMIUM"] = chromium_or_skip()
+            self.env["CHROMIUM"] = needed_browser()
         super().type(line)
 
 
