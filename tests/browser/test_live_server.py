@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.test import override_settings
 from playwright.sync_api import expect, sync_playwright
-from tests.browser.driving import BROWSER_FLAGS
+from tests.browser.driving import BROWSER_FLAGS, find_browser
 from tests.browser.needed import needed_browser
 
 from channels.testing import ChannelsLiveServerTestCase
@@ -30,7 +30,7 @@ class RollCallTests(ChannelsLiveServerTestCase):
         cls.addClassCleanup(os.environ.pop, "DJANGO_ALLOW_ASYNC_UNSAFE")
         playwright = sync_playwright().start()
         cls.addClassCleanup(playwright.stop)
-        cls.browser = playwright.chromium.launch(executable_path=needed_browser(), args=BROWSER_FLAGS)
+        cls.browser = playwright.chromium.launch(executable_path=find_browser(), args=BROWSER_FLAGS)
         cls.addClassCleanup(cls.browser.close)
 
     def open(self, path, user=None):
