@@ -2,14 +2,17 @@
 
 `python -m fairway`, the `runserver` command and the system checks use it. It reads the dictionary `FAIRWAY`, and checks
 whether the channel layers work with the number of processes.
+
+Nothing here imports Django: an application that does without gets none. Unless it is configured, `django.conf.settings`
+raises an exception when somebody looks at it, as tools do that look at all objects of a process.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
-
-from django.conf import settings
+from typing import Any
 
 from fairway.server.limits import SETTING, ConfigurationError, Limits, misspelt_variables
 from fairway.server.workers import WORKERS_VARIABLE
@@ -22,13 +25,25 @@ DIVIDED_HINT = (
 )
 
 
+def uses_django() -> bool:
+    """Whether this is a process of Django's: the application has imported Django, or the environment names settings."""
+    return "django.conf" in sys.modules or "DJANGO_SETTINGS_MODULE" in os.environ
+
+
+def project_settings() -> Any:
+    """Django's settings if they are configured, otherwise None."""
+    module = sys.modules.get("django.conf")
+    return module.settings if module is not None and module.settings.configured else None
+
+
 def limits_from_django() -> Limits:
     """Return the limits set by environment variables and `settings.FAIRWAY`, with defaults for the others.
 
     A variable overrides the setting. Call this after loading the application, because that configures Django. Raises
     `ConfigurationError` if a name or a value is not allowed.
     """
-    limits = Limits.from_settings(getattr(settings, SETTING, {})) if settings.configured else Limits()
+    settings = project_settings()
+    limits = Limits() if settings is None else Limits.from_settings(getattr(settings, SETTING, {}))
     return limits.with_environment(os.environ)
 
 
@@ -49,7 +64,7 @@ def worker_count() -> int:
 
 def in_memory_aliases() -> list[str]:
     """The aliases in `CHANNEL_LAYERS` with the in-memory layer, which reaches no other process."""
-    layers = getattr(settings, "CHANNEL_LAYERS", None) if settings.configured else None
+    layers = getattr(project_settings(), "CHANNEL_LAYERS", None)
     entries = layers.items() if isinstance(layers, Mapping) else ()
     return [
         alias for alias, entry in entries if isinstance(entry, Mapping) and entry.get("BACKEND") == IN_MEMORY_BACKEND

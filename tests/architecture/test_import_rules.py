@@ -158,7 +158,6 @@ def test_django_is_imported_in_the_engine_only_where_a_feature_is_about_django()
         "fairway.layers.local.project",
         "fairway.layers.sync",
         "fairway.leftovers",
-        "fairway.settings",
         "fairway.testing.isolation",
         "fairway.testing.pytest",
         "fairway.testing.runner",

@@ -29,7 +29,7 @@ def test_mistake_is_reported(settings: Any):
 
 
 def test_without_a_django_project_there_are_the_defaults(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("fairway.settings.settings", LazySettings())
+    monkeypatch.setattr("django.conf.settings", LazySettings())
 
     assert limits_from_django() == Limits()
     assert limits_problem() is None
@@ -77,7 +77,7 @@ def test_start_is_warned_of_when_processes_would_not_share_a_layer(
 
 
 def test_without_a_django_project_nothing_is_warned_of(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("fairway.settings.settings", LazySettings())
+    monkeypatch.setattr("django.conf.settings", LazySettings())
     monkeypatch.setenv("WEB_CONCURRENCY", "4")
 
     assert start_warnings() == []

@@ -24,7 +24,6 @@ from fairway.server.config import BindError, Config, inherit
 from fairway.server.descriptors import processors
 from fairway.server.in_force import table
 from fairway.server.limits import CHOICES, ConfigurationError, Limits, descriptions, flag_name, variable_name
-from fairway.server.management import terminal
 from fairway.server.negotiation import alpn_protocols
 from fairway.server.process import StopEvent, run
 from fairway.server.proxy import LOOPBACK, Network, ProxyHeaders, trusted_networks
@@ -94,6 +93,9 @@ def main(
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == [_STATUS]:
+        # Imported here, because no server needs an HTTP client.
+        from fairway.server.management import terminal
+
         return terminal.main(arguments[1:], os.environ.get(variable_name("management"), ""))
     shows_config = arguments[:1] == [_CONFIG]
     options = _parser(version).parse_args(arguments[1:] if shows_config else arguments)

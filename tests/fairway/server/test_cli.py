@@ -270,6 +270,57 @@ def test_layer_in_memory_and_several_workers_is_warned_of_once(site: Path):
     assert line.endswith("or set WEB_CONCURRENCY=1 if one process serves the site.")
 
 
+MODULES = """
+    import gc, json, sys
+    {imports}
+
+    async def application(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            # NiceGUI does that, to find its server; some objects raise an exception.
+            assert [one for one in gc.get_objects() if isinstance(one, application.__class__)]
+            await send({{"type": "lifespan.startup.complete"}})
+            await receive()
+            await send({{"type": "lifespan.shutdown.complete"}})
+            return
+        await send({{"type": "http.response.start", "status": 200, "headers": []}})
+        await send({{"type": "http.response.body", "body": json.dumps(sorted(sys.modules)).encode()}})
+"""
+
+DJANGO = """
+    from django.conf import settings
+    settings.configure(INSTALLED_APPS=[])
+    from django.core.asgi import get_asgi_application
+    get_asgi_application()
+"""
+
+
+def modules_of(site: Path, spawn: Callable[..., Process], imports: str, *arguments: str) -> set[str]:
+    """The modules in the process that serves an application with these imports, which has looked at all objects."""
+    source = textwrap.dedent(MODULES).format(imports=textwrap.dedent(imports))
+    (site / "cli_modules.py").write_text(source)
+    environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    process = spawn("--port", "0", "--lifespan", "on", *arguments, "cli_modules:application", env=environment)
+    return set(json.loads(get(process.address)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_application_that_is_not_djangos_gets_no_django(site: Path, spawn: Callable[..., Process], workers: str):
+    names = modules_of(site, spawn, "", "--workers", workers)
+
+    assert [name for name in sorted(names) if name.partition(".")[0] in ("django", "channels", "asgiref")] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_application_of_djangos_leaves_no_connections(site: Path, spawn: Callable[..., Process], workers: str):
+    """Also if `channels`, which sees to that too, is none of its apps."""
+    names = modules_of(site, spawn, DJANGO, "--workers", workers)
+
+    assert {"fairway.leftovers", "django.db"} <= names
+
+
 def test_bad_application_path_is_one_sentence(site: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["cli_site:aplication"]) == 1
 
