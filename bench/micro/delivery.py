@@ -1,4 +1,5 @@
-"""Microseconds from a message to its receivers inside the process: payload, inbox, group to 1,000 members.
+"""Microseconds from a message to its receivers inside the process: payload, inbox, group to 1,000 members, also of
+another event loop in another thread.
 
 Run ``python bench/micro/delivery.py``. The members' connections are fake. Where they have no socket a broadcast ends in
 a real `Outbox`, whose transport keeps nothing: that is all that Python does for a member but the system call. Where
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable
 
@@ -116,6 +118,39 @@ def to_a_group(loop: asyncio.AbstractEventLoop) -> None:
     report("group_broadcast by outboxes, to the transports", microseconds(broadcast, MEMBERS))
 
 
+def to_another_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Messages for members that live in another loop, from the call until they are in all inboxes and taken."""
+    print(f"group of {MEMBERS} in another loop, in another thread, per member")
+    other = asyncio.new_event_loop()
+    thread = threading.Thread(target=other.run_forever)
+    thread.start()
+
+    async def connect() -> tuple[Hub, list[FakeConnection]]:
+        hub, connections, _ = group_of(other, parked=False)
+        return hub, connections
+
+    hub, connections = asyncio.run_coroutine_threadsafe(connect(), other).result()
+    taken = threading.Event()
+
+    def take() -> None:
+        for connection in connections:
+            assert connection.inbox.take_nowait() is not None
+        taken.set()
+
+    def until_taken(send: Callable[[], Awaitable[None] | None]) -> None:
+        loop.run_until_complete(delivered(send))
+        other.call_soon_threadsafe(take)
+        taken.wait()
+        taken.clear()
+
+    report("group_send of a flat event", microseconds(lambda: until_taken(lambda: hub.group_send("g", EVENT)), MEMBERS))
+    payload = Payload(TEXT)
+    report("group_broadcast", microseconds(lambda: until_taken(lambda: hub.group_broadcast("g", payload)), MEMBERS))
+    other.call_soon_threadsafe(other.stop)
+    thread.join()
+    other.close()
+
+
 def by_a_sweep(loop: asyncio.AbstractEventLoop) -> None:
     pairs = [socket.socketpair() for _ in range(MEMBERS)]
     endpoints, peers = [one for one, _ in pairs], [other for _, other in pairs]
@@ -159,6 +194,7 @@ def main() -> None:
     asyncio.set_event_loop(loop)
     one_at_a_time(loop)
     to_a_group(loop)
+    to_another_loop(loop)
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096) if hard > 0 else 4096, hard))
     by_a_sweep(loop)

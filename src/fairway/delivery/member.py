@@ -79,11 +79,11 @@ class Member:
         From another thread or event loop, the event is put in later. Then the result is True unless the member or its
         loop is closed, and an event that finds no room is only counted in `dropped`.
         """
-        return self._put(message, self._put_here)
+        return self._put(message, self.put_here)
 
     def deliver_missed(self, message: Message) -> bool:
         """Like `deliver`, for an event that the consumer has missed before: it leaves later ones their room."""
-        return self._put(message, self._put_missed_here)
+        return self._put(message, self.put_missed_here)
 
     def broadcast(self, payload: Payload, was_missed: bool = False) -> bool:
         """Write the payload to the socket, or put it into the inbox if the consumer has something to do before it.
@@ -94,7 +94,7 @@ class Member:
         if connection is not None and self.inbox.parked and connection.is_open and self.loop is running_loop_or_none():
             connection.broadcast(payload)
             return True
-        return self._put(payload, self._put_missed_here if was_missed else self._put_here)
+        return self._put(payload, self.put_missed_here if was_missed else self.put_here)
 
     def _put(self, item: Any, put_here: Callable[[Any], bool]) -> bool:
         if self.loop is running_loop_or_none():
@@ -108,7 +108,8 @@ class Member:
             return False
         return True
 
-    def _put_here(self, item: Any) -> bool:
+    def put_here(self, item: Any) -> bool:
+        """Put an event or a payload into the inbox. False if it was dropped. Call this in the member's loop only."""
         if self.closed:
             return False
         if type(item) is Payload and item.is_droppable:
@@ -118,9 +119,10 @@ class Member:
         self.dropped += 1
         return False
 
-    def _put_missed_here(self, item: Any) -> bool:
+    def put_missed_here(self, item: Any) -> bool:
+        """Like `put_here`, for what the consumer has missed before: it leaves later items their room."""
         if type(item) is Payload and item.is_droppable:
-            return self._put_here(item)
+            return self.put_here(item)
         if self.closed:
             return False
         if self.inbox.put_missed(item, self.capacity):

@@ -35,6 +35,7 @@ from fairway.layers.expiry import ExpiryQueue
 from fairway.layers.gaps import Gaps
 from fairway.layers.memberships import Memberships
 from fairway.layers.pace import Pace
+from fairway.layers.parcels import Parcels
 from fairway.layers.watchers import GroupWatcher
 from fairway.logs import get_logger
 from fairway.timing.source import monotonic
@@ -305,6 +306,7 @@ class Hub:
         left_out = 0
         here = None if was_missed else loop
         deliver = Member.deliver_missed if was_missed else Member.deliver
+        parcels: Parcels | None = None
         for member in members[begin:end]:
             own = copy()
             # Member.deliver, in line: this is the loop that a busy group spends its time in.
@@ -312,8 +314,14 @@ class Hub:
                 if not member.inbox.put_layer(own, member.capacity):
                     member.dropped += 1
                     left_out += 1
+            elif member.loop is not loop:
+                if not self._is_gone(member):
+                    parcels = parcels or Parcels(was_missed)
+                    parcels.add(member, own)
             elif not deliver(member, own) and not self._is_gone(member):
                 left_out += 1
+        if parcels is not None:
+            parcels.post(self.detach)
         return left_out
 
     def group_broadcast(
@@ -345,9 +353,17 @@ class Hub:
 
     def _broadcast_to(self, members: Sequence[Member], payload: Payload, was_missed: bool) -> int:
         left_out = 0
+        loop = running_loop_or_none()
+        parcels: Parcels | None = None
         for member in members:
-            if not member.broadcast(payload, was_missed) and not self._is_gone(member):
+            if member.loop is not loop:
+                if not self._is_gone(member):
+                    parcels = parcels or Parcels(was_missed)
+                    parcels.add(member, payload)
+            elif not member.broadcast(payload, was_missed) and not self._is_gone(member):
                 left_out += 1
+        if parcels is not None:
+            parcels.post(self.detach)
         return left_out
 
     # The end of things ----------------------------------------------------------------------------------------

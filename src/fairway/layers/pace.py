@@ -6,7 +6,7 @@ of a group keep their order. A sender that has delivered to more members than th
 wait.
 
 All of this happens in the sender's event loop. A sender without a loop, in its own thread, is neither sliced nor held
-back: its messages reach the members one by one, through `call_soon_threadsafe`.
+back: the members of each event loop get a message of it in one call (`Parcels`).
 """
 
 from __future__ import annotations
