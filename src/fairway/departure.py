@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import logging
 import os
 import queue
@@ -45,6 +46,8 @@ class Departure:
         self._exit_functions = exit_functions
         # Its `put` may be interrupted by another `put`, because signal handlers call it.
         self._orders: queue.SimpleQueue[tuple[float, int] | None] = queue.SimpleQueue()
+        # What is counted here is counted once, even if a signal handler interrupts.
+        self._begun = itertools.count()
         self._thread: threading.Thread | None = None
         self._is_time = threading.Event()
         self._leaving: threading.Thread | None = None
@@ -58,7 +61,7 @@ class Departure:
         """
         self.deadline = deadline
         self._orders.put((deadline, code))
-        if self._thread is None:
+        if self._thread is None and next(self._begun) == 0:
             # Make the threads here: CPython 3.13 cannot start a thread object that was made before a fork.
             self._last = threading.Thread(target=self._finish, name="fairway departure, last", daemon=True)
             self._thread = threading.Thread(target=self._watch, name="fairway departure", daemon=True)
