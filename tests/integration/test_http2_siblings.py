@@ -21,6 +21,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import h2.settings
 import pytest
 
 from fairway.asgi.errors import ConnectionClosed
@@ -229,6 +230,48 @@ async def test_what_stalled_streams_hold_is_bounded(served: Served) -> None:
             client.untaken.add(numbers[-1])
         await client.until(lambda: all(len(client.answers[number].body) == WINDOW for number in numbers))
         client.answers.clear()
+    client.vanish()
+    await served.idle()
+
+
+PIECE = 65536
+
+
+async def test_what_streams_hold_whose_windows_stay_closed_is_bounded_for_all_of_them(start: Start) -> None:
+    """Their applications wait before they have made anything. One whose window is open goes on, and those that stall
+    are reset in time, so that it is the others' turn.
+    """
+    made = []
+
+    async def handler(connection: Connection, tell: Any) -> None:
+        if connection.scope["path"] == "/small":
+            await connection.respond(200, b"hello")
+            return
+        await connection.send({"type": "http.response.start", "status": 200})
+        while True:
+            made.append(connection.scope["path"])
+            await connection.send({"type": "http.response.body", "body": os.urandom(PIECE), "more_body": True})
+
+    served = await start(Recorder(handler), write_stall_timeout=1.0)
+    client = await connect(served, settings={h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    most = served.context.limits.http2_outbox_bytes
+    with grows_by_at_most(most + PIECE + OF_CLIENT):
+        numbers = [await client.ask(path=b"/%d" % number) for number in range(98)]
+        small = await client.ask(path=b"/small")
+        client.h2.increment_flow_control_window(PIECE, small)
+        await client.flush()
+        assert (await client.answer(small)).body == b"hello"
+    [connection] = [one for one in served.context.connections if isinstance(one, Http2Connection)]
+    assert most <= connection.writer.held < most + PIECE
+    assert len(made) == most // PIECE
+
+    last = numbers[-1]
+    client.untaken.add(last)
+    client.h2.increment_flow_control_window(PIECE + 5, last)
+    await client.flush()
+    await client.until(lambda: len(client.answers[last].body) == PIECE + 5)
+    await client.until(lambda: all(client.answers[number].reset is not None for number in numbers))
+    assert connection.writer.held == 0
     client.vanish()
     await served.idle()
 

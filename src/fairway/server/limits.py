@@ -194,12 +194,13 @@ class Limits(TlsOptions):
     http2_held_bytes: int = 4 * 1024 * 1024
     """Bytes of bodies that one HTTP/2 connection holds for its applications; above it no more are asked for."""
 
-    http2_outbox_bytes: int = 4 * 1024 * 1024
-    """Bytes that wait for one HTTP/2 connection before `await send()` waits, shared by all its possible requests."""
+    http2_outbox_bytes: int = 1024 * 1024
+    """Bytes that wait for all requests of one HTTP/2 connection together; above it every `await send()` waits whose
+    request cannot be sent anything at the moment, even the one of a response's start."""
 
     http2_stream_outbox_bytes: int = 0
-    """Bytes that wait for one HTTP/2 request before its `await send()` waits. 0: an equal part of `http2_outbox_bytes`,
-    and not more than `outbox_high_water`."""
+    """Bytes that wait for one HTTP/2 request before its `await send()` waits. 0: as many as `outbox_high_water`, and
+    not more than `http2_outbox_bytes`."""
 
     http2_discarded_bytes: int = 4 * 1024 * 1024
     """Bytes of an HTTP/2 request's body that may come behind the end of its response, and are dropped: some clients

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fairway.asgi.websocket import TRY_AGAIN_LATER, WebSocketExchange
 from fairway.protocols.http2 import Http2Protocol
 from fairway.server.http2.connection import Http2Connection
-from fairway.server.http2.stream import RequestStream
 
 if TYPE_CHECKING:
     from fairway.server.context import Drainable, ServerContext
@@ -93,8 +92,8 @@ def held_by(connection: Any) -> int:
     A WebSocket over HTTP/2 is a connection of its own here, and is not part of its HTTP/2 connection's sum.
     """
     if isinstance(connection, Http2Connection):
-        waiting = sum(one.outbox.size for one in connection.writer.waiting if isinstance(one, RequestStream))
-        return connection.outbox.held_bytes + connection.protocol.unread + _incomplete(connection.protocol) + waiting
+        protocol = connection.protocol
+        return connection.outbox.held_bytes + connection.writer.held + protocol.unread + _incomplete(protocol)
     held: int = getattr(connection, "held_bytes", 0)
     return held
 

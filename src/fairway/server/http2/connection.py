@@ -123,7 +123,7 @@ class Http2Connection(asyncio.Protocol):
         wire.scheduler = wire.scheduler.carriers  # the outboxes of WebSockets are flushed into it
         self.protocol = Http2Protocol(context.http2_limits, now)
         self.watch = Watch(context.limits, now)
-        self.writer = StreamWriter(wire, self.protocol)
+        self.writer = StreamWriter(wire, self.protocol, context.limits.http2_outbox_bytes)
         context.add(self)
         wire.append(self.protocol.data_to_send())
         self.schedule(now + min(context.limits.settings_timeout, context.limits.keep_alive_timeout))

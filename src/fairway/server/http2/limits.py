@@ -27,5 +27,4 @@ def protocol_limits(limits: Limits) -> Http2Limits:
 
 def stream_high_water(limits: Limits) -> int:
     """How many bytes may wait for one request before its application has to wait."""
-    share = min(limits.outbox_high_water, limits.http2_outbox_bytes // limits.http2_max_streams)
-    return limits.http2_stream_outbox_bytes or max(1, share)
+    return limits.http2_stream_outbox_bytes or min(limits.outbox_high_water, limits.http2_outbox_bytes)

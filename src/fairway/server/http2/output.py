@@ -4,6 +4,11 @@ All streams write into the one outbox of the connection, through a `StreamWriter
 the socket takes it. The rest waits in a `StreamOutput` of the stream, and the stream is among the `waiting` ones. When
 a window opens, or the socket has room again, these go on in turn, one frame each. So however much one stream has to
 send, any other waits for at most one frame of each.
+
+What waits is bounded for each stream, and for the connection as a whole: with a window that it keeps closed, a client
+could make the applications of all its streams give us content. While the connection holds its share (`is_full`), every
+stream whose content waits lets its application wait, and so does one that could not send a frame now, before there is
+any content of it. A stream that can send goes on.
 """
 
 from __future__ import annotations
@@ -24,6 +29,9 @@ FRAME_BYTES = 16384
 # own.
 _SMALL_PIECE = 1024
 
+MANY = 4
+"""How many streams, at least, it takes to make a connection full."""
+
 
 class WaitingStream(Protocol):
     """A stream with content that could not be sent at once."""
@@ -35,17 +43,41 @@ class WaitingStream(Protocol):
 class StreamWriter:
     """Writes the output of all streams of one connection."""
 
-    __slots__ = ("_outbox", "_protocol", "moved_at", "waiting")
+    __slots__ = (
+        "_counted",
+        "_crowd",
+        "_most",
+        "_most_each",
+        "_outbox",
+        "_protocol",
+        "held",
+        "is_full",
+        "moved_at",
+        "waiting",
+    )
 
     waiting: dict[WaitingStream, None]
     """The waiting streams, in order of arrival. A stream that has nothing more to send removes itself."""
 
+    held: int
+    """Bytes that wait for the requests of this connection, all together."""
+
+    is_full: bool
+    """Whether they are as many as they may be."""
+
     moved_at: float
     """When waiting content of any stream was last sent."""
 
-    def __init__(self, outbox: Outbox, protocol: Http2Protocol) -> None:
+    def __init__(self, outbox: Outbox, protocol: Http2Protocol, most: int) -> None:
+        """`most`: bytes that wait for all requests together before each of their senders has to wait."""
         self._outbox = outbox
         self._protocol = protocol
+        self._most = most
+        self._most_each = most // MANY  # however large the pieces of an application are, few do not make it full
+        self._counted = 0
+        self._crowd: dict[StreamOutput, None] = {}  # those whose senders may wait because it was full
+        self.held = 0
+        self.is_full = False
         self.waiting = {}
         self.moved_at = 0.0
 
@@ -88,18 +120,41 @@ class StreamWriter:
             if stream in self.waiting and stream.go_on(now):
                 turns.append(stream)
 
+    def resize(self, before: int, after: int) -> None:
+        """What waits for a request has changed from so many bytes to so many."""
+        self.held += after - before
+        self._counted += min(after, self._most_each) - min(before, self._most_each)
+        if not self.is_full:
+            self.is_full = self._counted >= self._most
+        elif self._counted < self._most:
+            self.is_full = False
+            crowd, self._crowd = self._crowd, {}
+            for output in crowd:
+                output.wake_waiters()
+
+    def crowd(self, output: StreamOutput) -> None:
+        """Wake its senders when there is room again."""
+        self._crowd[output] = None
+
+    def leave_crowd(self, output: StreamOutput) -> None:
+        self._crowd.pop(output, None)
+
 
 class StreamOutput:
-    """Content that waits for one stream, in order, and the senders that wait for room. (`fairway.asgi.http.Waiting`)"""
+    """Content that waits for one stream, in order, and the senders that wait for room. (`fairway.asgi.http.Waiting`)
+
+    It may be empty: then the sender has to wait before it has any content.
+    """
 
     __slots__ = (
         "_has_ended",
+        "_is_over",
         "_pieces",
+        "_share",
         "_stream",
         "_trailers",
         "_waiters",
         "_writer",
-        "high_water",
         "size",
         "stalled_at",
     )
@@ -107,10 +162,12 @@ class StreamOutput:
     stalled_at: float
     """Since when nothing has been sent."""
 
-    def __init__(self, writer: StreamWriter, stream: Stream, high_water: int, now: float) -> None:
+    def __init__(self, writer: StreamWriter, stream: Stream, share: int, now: float) -> None:
+        """`share`: bytes that wait before a sender has to wait, although the connection has room."""
         self._writer = writer
         self._stream = stream
-        self.high_water = high_water
+        self._share = share
+        self._is_over = False
         self.size = 0
         self.stalled_at = now
         self._pieces: deque[memoryview] = deque()
@@ -126,8 +183,12 @@ class StreamOutput:
                 pieces[-1] = memoryview(b"".join((pieces[-1], data)))
             else:
                 pieces.append(memoryview(data))
-            self.size += len(data)
+            self._resize(self.size + len(data))
         self._has_ended = ended
+
+    def _resize(self, size: int) -> None:
+        before, self.size = self.size, size
+        self._writer.resize(before, size)
 
     def end(self, trailers: bytes) -> None:
         """Nothing follows except these trailers, which may be empty."""
@@ -138,6 +199,23 @@ class StreamOutput:
     def is_complete(self) -> bool:
         """Whether everything has been sent, and nothing will follow."""
         return self._has_ended and not self._pieces
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits here, except perhaps senders."""
+        return not (self._pieces or self._has_ended)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a sender waits."""
+        return any(not waiter.done() for waiter in self._waiters)
+
+    @property
+    def high_water(self) -> int:
+        """From this size on, senders have to wait. 0 while the connection is full."""
+        if self._is_over:
+            return self.size + 1
+        return 0 if self._writer.is_full else self._share
 
     def go_on(self, now: float) -> bool:
         """Send one frame. True if another could follow at once."""
@@ -161,26 +239,31 @@ class StreamOutput:
             pieces.popleft()
         else:
             pieces[0] = pieces[0][sent:]
-        self.size -= sent
         self.stalled_at = self._writer.moved_at = now
+        self._resize(self.size - sent)
         if self.size < self.high_water:
-            self._wake_waiters()
+            self.wake_waiters()
 
     async def drained(self) -> None:
-        """Wait until less than `high_water` waits, or the stream is gone. Cancelling loses nothing."""
+        """Wait until less than `high_water` waits, or this is over. Cancelling loses nothing."""
         while self.size >= self.high_water:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
+            if self._writer.is_full:
+                self._writer.crowd(self)
             await waiter
 
-    def _wake_waiters(self) -> None:
+    def wake_waiters(self) -> None:
+        """Let all who await `drained` look again."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def lost(self) -> None:
-        """The stream is gone: forget everything, and wake all senders."""
+    def end_waiting(self) -> None:
+        """The stream is gone, or can send again: forget everything, and wake all senders."""
+        self._is_over = True
         self._pieces.clear()
-        self.size = 0
-        self._wake_waiters()
+        self._resize(0)
+        self._writer.leave_crowd(self)
+        self.wake_waiters()

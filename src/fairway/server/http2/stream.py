@@ -5,8 +5,9 @@ If its application runs on after that, it still counts among the peer's open str
 number of applications by resetting its streams (CVE-2023-44487).
 
 While the windows allow it, output goes straight into the outbox of the connection. The rest waits in a `StreamOutput`,
-which is the stream's `outbox` then. So an application waits for its own stream and for the socket, but for no other
-stream. Received content is credited to the peer's windows when the application takes it (`body_taken`).
+which is the stream's `outbox` then. So an application waits for its own stream and for the socket. It waits for other
+streams only while its own cannot send, and what waits for all of them takes as much memory as it may. Received content
+is credited to the peer's windows when the application takes it (`body_taken`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fairway.asgi.types import Headers
 from fairway.protocols.http2 import ErrorCode, Http2Protocol, LocalProtocolError, RequestHead, Stream
 from fairway.server.exchanges import BODY_TOO_SLOW, MAX_JOINED_BYTES, begin, expect_end, open_exchange
 from fairway.server.http2.leaving import Leaving
-from fairway.server.http2.output import StreamOutput, StreamWriter
+from fairway.server.http2.output import FRAME_BYTES, StreamOutput, StreamWriter
 from fairway.server.pace import next_deadline
 from fairway.server.wire import Wire
 
@@ -90,9 +91,7 @@ class StreamExchange(HttpExchange):
 class RequestStream:
     """(`StreamOwner`, `fairway.asgi.http.HttpCarrier`)"""
 
-    __slots__ = ("_connection", "_exchange", "_has_trailers", "_output", "_owed_at", "_stream", "_untaken", "outbox")
-
-    outbox: Waiting
+    __slots__ = ("_connection", "_exchange", "_has_trailers", "_output", "_owed_at", "_stream", "_untaken")
 
     def __init__(self, connection: Carrying, stream: Stream, head: RequestHead, ended: bool) -> None:
         self._connection = connection
@@ -101,7 +100,6 @@ class RequestStream:
         self._has_trailers = False
         self._untaken = 0
         self._owed_at = connection.context.now + connection.context.limits.keep_alive_timeout
-        self.outbox = connection.outbox
         stream.owner = self
         self._exchange = exchange = open_exchange(
             StreamExchange,
@@ -149,10 +147,8 @@ class RequestStream:
         if output.is_complete:
             self._leave()
             self._connection.stream_ended()
-        elif not output.size:
-            self._output = None
-            self.outbox = self._connection.outbox
-            self._connection.writer.waiting.pop(self, None)
+        elif output.is_idle and not self._is_held_up:
+            self._stop_waiting()
         return has_more
 
     def expect_end(self) -> None:
@@ -180,7 +176,9 @@ class RequestStream:
                 return None
             deadlines.append(self._owed_at)
         output = self._output
-        if output is not None:
+        if output is not None and output.is_idle and not output.is_awaited:
+            self._stop_waiting()
+        elif output is not None:
             if self._connection.outbox.blocked:
                 output.stalled_at = now  # the socket's own deadline is running
             since = output.stalled_at = self._connection.writer.stalled_since(self._stream, output.stalled_at)
@@ -212,6 +210,27 @@ class RequestStream:
 
     # The application's answer (`fairway.asgi.http.HttpCarrier`) ---------------------------------------------------
 
+    @property
+    def outbox(self) -> Waiting:
+        output = self._output
+        if output is not None:
+            return output
+        connection = self._connection
+        if connection.writer.is_full and self._is_held_up:
+            return self._wait()  # before there is any content
+        return connection.outbox
+
+    @property
+    def _is_held_up(self) -> bool:
+        """Whether content would have to wait, and there is no room for it. A window of a few bytes does not make an
+        application begin: most of its first piece would wait.
+        """
+        stream, connection = self._stream, self._connection
+        if not (connection.writer.is_full and stream.is_open):
+            return False
+        needed = 1 if stream.response_started else FRAME_BYTES
+        return stream.window < needed or connection.protocol.window <= 0
+
     def send_continue(self) -> None:
         self._write_informational(100, [])
 
@@ -228,6 +247,8 @@ class RequestStream:
     def send_whole(self, status: int, headers: Headers, body: bytes) -> bool:
         if len(body) > MAX_JOINED_BYTES:
             return False
+        if self._output is not None:
+            self._stop_waiting()
         connection = self._connection
         blocks = connection.context.defaults().plain_blocks
         data = self._stream.send_whole(status, tuple(headers), body, blocks)
@@ -254,8 +275,10 @@ class RequestStream:
         ended = not (more or self._has_trailers)
         output = self._output
         if output is not None:
-            output.append(data, ended)
-            return False
+            if not output.is_idle:
+                output.append(data, ended)
+                return False
+            self._stop_waiting()
         if not (data or ended):
             return False
         sent, was_written = self._connection.writer.send(self._stream, memoryview(data), ended)
@@ -267,10 +290,17 @@ class RequestStream:
         connection = self._connection
         now = connection.context.touch()
         output = StreamOutput(connection.writer, self._stream, connection.context.stream_high_water, now)
-        self._output = self.outbox = output
+        self._output = output
         connection.writer.waiting[self] = None
         connection.schedule(now + connection.context.limits.write_stall_timeout)
         return output
+
+    def _stop_waiting(self) -> None:
+        """Whatever waited here is over."""
+        output, self._output = self._output, None
+        if output is not None:
+            output.end_waiting()
+            self._connection.writer.waiting.pop(self, None)
 
     def send_trailers(self, headers: Headers) -> bool:
         try:
@@ -313,16 +343,13 @@ class RequestStream:
 
     def _leave(self) -> None:
         """The stream is gone, or will be when the peer has ended its side."""
-        connection, exchange, output = self._connection, self._exchange, self._output
+        connection, exchange = self._connection, self._exchange
         self._stream.owner = None
         if self._stream.discarding_since is not None:
             # The protocol knows the time of the latest input only, and that may be long ago.
             self._stream.discarding_since = now = connection.context.touch()
             connection.schedule(now + connection.context.limits.close_timeout)
-        if output is not None:
-            output.lost()
-            self._output = None
-            connection.writer.waiting.pop(self, None)
+        self._stop_waiting()
         if exchange.task is not None:
             exchange.connection = connection
             connection.protocol.lingering += 1

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fairway.server.http2.connection import Http2Connection
-from fairway.server.http2.stream import RequestStream
 from fairway.server.websocket.connection import WebSocketConnection
 
 LOOKED_AT = 4000
@@ -65,8 +64,7 @@ def unsent(connection: Any) -> int:
     if wire.blocked and (transport := wire.transport) is not None:
         size += transport.get_write_buffer_size()
     if isinstance(connection, Http2Connection):
-        # A copy, which is made in one step, because the event loop may go on meanwhile.
-        size += sum(one.outbox.size for one in list(connection.writer.waiting) if isinstance(one, RequestStream))
+        size += connection.writer.held
     return size
 
 

@@ -26,10 +26,10 @@ def test_each_has_its_own_setting() -> None:
 @pytest.mark.parametrize(
     ("limits", "expected"),
     [
-        (Limits(), 41943),
-        (Limits(http2_max_streams=10), 65536),
+        (Limits(), 65536),
+        (Limits(outbox_high_water=1000), 1000),
         (Limits(http2_stream_outbox_bytes=100_000), 100_000),
-        (Limits(http2_outbox_bytes=10, http2_max_streams=100), 1),
+        (Limits(http2_outbox_bytes=10), 10),
     ],
 )
 def test_how_much_waits_for_one_stream(limits: Limits, expected: int) -> None:

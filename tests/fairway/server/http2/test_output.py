@@ -32,7 +32,7 @@ class Outbox:
 class Shared:
     """Streams whose responses have begun."""
 
-    def __init__(self, count: int, stream_window: int, connection_window: int = 65535) -> None:
+    def __init__(self, count: int, stream_window: int, connection_window: int = 65535, most: int = 1 << 20) -> None:
         self.protocol = Http2Protocol(Http2Limits(), 0.0)
         setting = b"\0\4" + stream_window.to_bytes(4, "big")
         data = PREFACE + frame(SETTINGS, 0, 0, setting) + b"".join(ask(1 + 2 * number) for number in range(count))
@@ -41,7 +41,7 @@ class Shared:
         events = self.protocol.receive_data(data, 0.0)
         self.streams: list[Stream] = [event.stream for event in events if isinstance(event, RequestReceived)]
         self.outbox = Outbox()
-        self.writer = StreamWriter(self.outbox, self.protocol)  # type: ignore[arg-type]
+        self.writer = StreamWriter(self.outbox, self.protocol, most)  # type: ignore[arg-type]
         for stream in self.streams:
             stream.send_response(200, [])
 
@@ -140,9 +140,64 @@ async def test_who_waits_is_woken_below_the_mark_and_when_the_stream_is_gone() -
     output.append(bytes(1500), True)
     second = asyncio.ensure_future(output.drained())
     await asyncio.sleep(0)
-    output.lost()
+    output.end_waiting()
     await asyncio.wait_for(second, 1.0)
-    assert output.size == 0
+    assert output.size == shared.writer.held == 0
+
+
+async def test_while_the_connection_is_full_every_sender_waits_until_there_is_room() -> None:
+    shared = Shared(5, 0, most=1000)
+    *others, last = (StreamOutput(shared.writer, stream, 5000, 0.0) for stream in shared.streams)
+    for output in others:
+        output.append(bytes(200), False)
+    assert (shared.writer.is_full, others[0].high_water) == (False, 5000)
+    for output in others:
+        output.append(bytes(50), False)
+    assert (shared.writer.held, shared.writer.is_full) == (1000, True)
+    waits = [asyncio.ensure_future(output.drained()) for output in (*others, last)]
+    await asyncio.sleep(0)
+    assert last.is_awaited
+    shared.open(1, 1)
+    others[0].go_on(1.0)
+    await asyncio.gather(*waits)
+    assert (shared.writer.held, last.is_idle, last.is_awaited) == (999, True, False)
+
+
+def test_few_do_not_make_a_connection_full() -> None:
+    """However large the pieces of their applications are."""
+    shared = Shared(4, 0, most=1000)
+    outputs = [StreamOutput(shared.writer, stream, 5000, 0.0) for stream in shared.streams]
+    for output in outputs[:3]:
+        output.append(bytes(5000), False)
+    assert (shared.writer.held, shared.writer.is_full) == (15_000, False)
+    outputs[3].append(bytes(5000), False)
+    assert shared.writer.is_full
+    shared.open(1, 4700)
+    outputs[0].go_on(1.0)
+    assert shared.writer.is_full
+    shared.open(1, 100)
+    outputs[0].go_on(1.0)
+    assert not shared.writer.is_full
+    for output in outputs:
+        output.end_waiting()
+    assert shared.writer.held == 0
+
+
+async def test_who_wakes_too_late_for_the_room_waits_again() -> None:
+    shared = Shared(5, 0, most=1000)
+    *others, last = (StreamOutput(shared.writer, stream, 5000, 0.0) for stream in shared.streams)
+    for output in others:
+        output.append(bytes(250), False)
+    waits = asyncio.ensure_future(last.drained())
+    await asyncio.sleep(0)
+    shared.open(1, 200)
+    others[0].go_on(1.0)
+    others[0].append(bytes(200), False)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not waits.done()
+    others[0].end_waiting()
+    await asyncio.wait_for(waits, 1.0)
 
 
 def test_nothing_is_left_of_a_body_but_its_end_and_its_trailers() -> None:

@@ -119,7 +119,7 @@ class Line:
         self.outbox.scheduler = batch.carriers
         self.socket.outbox = self.outbox
         self.protocol = started()
-        self.writer = StreamWriter(self.outbox, self.protocol)
+        self.writer = StreamWriter(self.outbox, self.protocol, 1 << 20)
         self.ended = 0
         self.deadlines: list[float] = []
         if window is not None:
