@@ -10,7 +10,14 @@ Message: TypeAlias = dict[str, Any]
 
 
 class Unfinished(Protocol):
-    """An encoded message that is made piece by piece, because that takes long. Its length is that of the message."""
+    """An encoded message that is made piece by piece, because that takes long.
+
+    Its length is that of the message, and of what making it takes meanwhile.
+    """
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether the result may be much shorter."""
 
     def __len__(self) -> int: ...
 

@@ -75,32 +75,41 @@ class Inflation:
 
 
 class Deflating:
-    """One message that is compressed piece by piece. Its length is that of the message before.
-
-    (`fairway.delivery.Unfinished`)
+    """One message that is compressed piece by piece. Its length is that of the message before, and, from the first
+    piece on, that of what has been made, and of the compressor. (`fairway.delivery.Unfinished`)
     """
 
-    __slots__ = ("_compressor", "_data", "_opcode", "_pieces", "_position")
+    __slots__ = ("_compressor", "_data", "_held", "_level", "_opcode", "_pieces", "_position", "_window_bits")
+
+    shrinks = True
 
     def __init__(self, opcode: int, data: bytes, level: int, window_bits: int) -> None:
         self._opcode = opcode
         self._data = data
+        self._level = level
+        self._window_bits = window_bits
         self._position = 0
         self._pieces: list[bytes] = []
-        self._compressor = _compressor(level, window_bits)
+        self._held = 0
+        self._compressor: zlib._Compress | None = None  # many messages may wait, and it takes 40 KB
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self._data) + self._held
 
     def go_on(self, most: int) -> bytes | None:
         """Compress up to `most` bytes more. Return the frame once that was all: uncompressed unless that is longer."""
-        data = self._data
+        data, compressor = self._data, self._compressor
+        if compressor is None:
+            compressor = self._compressor = _compressor(self._level, self._window_bits)
+            self._held = compressor_bytes(self._window_bits)
         piece = memoryview(data)[self._position : self._position + most]
         self._position += len(piece)
-        self._pieces.append(self._compressor.compress(piece))
+        made = compressor.compress(piece)
+        self._pieces.append(made)
+        self._held += len(made)
         if self._position < len(data):
             return None
-        self._pieces.append(self._compressor.flush(zlib.Z_SYNC_FLUSH)[: -len(_TAIL)])
+        self._pieces.append(compressor.flush(zlib.Z_SYNC_FLUSH)[: -len(_TAIL)])
         size = sum(map(len, self._pieces))
         if size < len(data):
             return b"".join((header(FIN | RSV1 | self._opcode, size), *self._pieces))
@@ -149,6 +158,11 @@ class DeflateEncoder:
 
 def _compressor(level: int, window_bits: int) -> zlib._Compress:
     return zlib.compressobj(level, zlib.DEFLATED, -window_bits, window_bits - 7)
+
+
+def compressor_bytes(window_bits: int) -> int:
+    """Bytes of memory that a compressor takes: two tables that grow with the window (zlib's zconf.h), and itself."""
+    return (1 << (window_bits + 2)) + (1 << (window_bits + 2)) + 6500
 
 
 def _whole(frame: bytes | Deflating) -> bytes:

@@ -97,6 +97,8 @@ class Framing:
 
     __slots__ = ("_data", "_opcode")
 
+    shrinks = False
+
     def __init__(self, opcode: int, data: bytes) -> None:
         self._opcode = opcode
         self._data = data

@@ -34,8 +34,11 @@ from fairway.delivery import Fanout, Unfinished
 from fairway.server.output.lanes import CHUNK_BYTES, Endpoint, lane_of
 from fairway.server.output.pieces import FINISHED, Droppable, Piece
 from fairway.server.output.scheduler import Scheduler
-from fairway.server.output.workshop import finish_all, is_making
+from fairway.server.output.workshop import finish_first, is_making
 from fairway.server.transport import Transport
+
+MOST_UNMADE = 8
+"""How many times `bound` the messages that are not made yet may have, before each further one makes the first."""
 
 
 class Drained:
@@ -146,12 +149,12 @@ class Outbox:
         Then the oldest droppable frames with any key are dropped, until the new frame fits into `bound`.
         """
         dropped = 0
-        if self.blocked and self.size + size > self.bound and is_making(self):
-            finish_all(self)  # what waits is judged as it will be sent
         if self.blocked:
             if only_latest:
                 dropped += self._drop_matching(key, len(self._pieces))
-            while self.size + size > self.bound and self._drop_matching(None, 1):
+            # The client is not behind while its frames are being made.
+            unsure = _shrinking(self._pieces) if self.size + size > self.bound and is_making(self) else 0
+            while self.size - unsure + size > self.bound and self._drop_matching(None, 1):
                 dropped += 1
         return dropped
 
@@ -302,9 +305,15 @@ class Outbox:
         """
         if self.size <= self.bound or self.waiting <= self.bound or self.transport is None:
             return False
-        # It is judged as it will be sent. Otherwise a client would be slow because its messages are long.
-        finish_all(self)
-        return self.waiting > self.bound
+        # It is judged as it will be sent. Otherwise a client would be slow because its messages are long. What is not
+        # made yet is made in the next passes. Until then, each call makes no more than one, if they are many.
+        unsure = _shrinking(self._pieces[1:])
+        if not unsure or self.waiting - unsure > self.bound:
+            return True
+        self.scheduler.workshop.add_all(self)
+        if self.waiting > MOST_UNMADE * self.bound:
+            finish_first(self)
+        return False
 
     def drained(self) -> Drained:
         """An awaitable that waits until `size` is below `high_water`, or until `lost`. It need not be awaited."""
@@ -357,3 +366,9 @@ class Outbox:
         fanout.indirect.discard(self)
         self.wake_waiters()
         return dropped
+
+
+def _shrinking(frames: list[Piece]) -> int:
+    """How many bytes of these are not made yet, and may become fewer."""
+    unfinished: Any = (piece for piece in frames if type(piece) not in FINISHED)
+    return sum(len(piece) for piece in unfinished if piece.shrinks)

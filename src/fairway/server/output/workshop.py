@@ -1,14 +1,14 @@
 """Frames that take long to make, such as a compressed megabyte: a slice of one is made in each pass of the event loop.
 
-Until such a frame is finished, it waits in its outbox like any other: it keeps its place, counts for the bounds, and
-may be dropped. It is made when it is the first, so nothing is made for a client that is behind or has left. Meanwhile
-the outbox is blocked, as if its socket were full.
+Until such a frame is finished, it waits in its outbox like any other: it keeps its place, counts for the bounds, with
+what making it takes, and may be dropped. It is made when it is the first, so nothing is made for a client that is
+behind or has left. Meanwhile the outbox is blocked, as if its socket were full. Only if the client would count as slow
+because of frames that are not made yet, all of them are made, so that it is judged by what it would be sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Any, Protocol
 
 from fairway.delivery import Unfinished
@@ -42,37 +42,48 @@ def is_making(outbox: Outbox) -> bool:
 def make(outbox: Outbox, index: int, most: int) -> bool:
     """Make `most` bytes more of an unfinished frame. True if it is finished."""
     unfinished: Unfinished = outbox.frames[index]
+    before = len(unfinished)
     frame = unfinished.go_on(most)
+    outbox.size += len(unfinished if frame is None else frame) - before
     if frame is None:
         return False
     outbox.frames[index] = frame
-    outbox.size += len(frame) - len(unfinished)
     return True
 
 
-def finish_all(outbox: Outbox) -> None:
-    """Make all unfinished frames now."""
-    was_making = is_making(outbox)
-    for index, piece in enumerate(outbox.frames):
-        if type(piece) not in FINISHED:
-            make(outbox, index, len(piece))
-    if was_making:
-        outbox.made()
+def finish_first(outbox: Outbox) -> None:
+    """Make all of the first unfinished frame now."""
+    index = _first_unfinished(outbox)
+    if index is not None:
+        was_making = is_making(outbox)
+        make(outbox, index, len(outbox.frames[index]))
+        if was_making:
+            outbox.made()
+
+
+def _first_unfinished(outbox: Outbox) -> int | None:
+    frames = outbox.frames if type(outbox.frames) is list else ()
+    return next((index for index, piece in enumerate(frames) if type(piece) not in FINISHED), None)
 
 
 class Workshop:
-    """The outboxes of one event loop whose first frames are being made, in turn. Call it in that loop only."""
+    """The outboxes of one event loop whose frames are being made, in turn. Call it in that loop only."""
 
     __slots__ = ("_is_scheduled", "_loop", "_outboxes")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._outboxes: deque[Outbox] = deque()
+        self._outboxes: dict[Outbox, bool] = {}  # whether all frames are made, or only the first
         self._is_scheduled = False
 
     def add(self, outbox: Outbox) -> None:
         """Make the first frame in the next passes, unless it is dropped."""
-        self._outboxes.append(outbox)
+        self._outboxes.setdefault(outbox, False)
+        self._schedule()
+
+    def add_all(self, outbox: Outbox) -> None:
+        """Make all frames in the next passes, although the client may be behind: to know how long they are."""
+        self._outboxes[outbox] = True
         self._schedule()
 
     def _schedule(self) -> None:
@@ -82,14 +93,18 @@ class Workshop:
 
     def _next_pass(self) -> None:
         self._is_scheduled = False
-        outbox = self._outboxes.popleft()
+        outbox = next(iter(self._outboxes))
+        all_of_them = self._outboxes.pop(outbox)
+        was_making = is_making(outbox)
         try:
-            if not is_making(outbox):
-                pass
-            elif make(outbox, 0, MADE_PER_PASS):
+            index = _first_unfinished(outbox) if all_of_them or was_making else None
+            if index is None:
+                return
+            is_finished = make(outbox, index, MADE_PER_PASS)
+            if all_of_them or not is_finished:
+                self._outboxes[outbox] = all_of_them
+            if is_finished and was_making:
                 outbox.made()
-            else:
-                self._outboxes.append(outbox)
         finally:
             if self._outboxes:
                 self._schedule()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 import zlib
 from random import randbytes
 
@@ -195,6 +196,23 @@ def test_a_message_in_pieces_arrives_as_it_was(some: bytes, repeat: int, at_once
     first, payload = split(frame)
     assert len(payload) <= len(data)
     assert (inflate(payload, len(data), 1 << 16) if first & RSV1 else payload) == data
+
+
+@pytest.mark.parametrize("window_bits", [9, 12, 15])
+def test_a_message_that_is_being_made_tells_what_it_takes(window_bits: int) -> None:
+    """One that waits has no compressor."""
+    data = randbytes(1 << 19)
+    frame = encoder(1, 1024, window_bits).begin_bytes(data)
+    assert isinstance(frame, Deflating)
+    assert len(frame) == len(data)
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            assert frame.go_on(1 << 15) is None
+            taken = tracemalloc.get_traced_memory()[0]
+            assert 0.9 < (len(frame) - len(data)) / taken < 1.1
+    finally:
+        tracemalloc.stop()
 
 
 def test_only_long_messages_are_left_to_be_compressed_in_pieces() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.fairway.server.output.frames import frames_of
 
 from fairway.delivery import NEXT_PASS, Unfinished
-from fairway.protocols.websocket.deflate import encoder
+from fairway.protocols.websocket.deflate import WINDOW_BITS, Deflating, compressor_bytes, encoder
 from fairway.protocols.websocket.frames import PLAIN, RSV1
 from fairway.server.output.batch import Batch
 from fairway.server.output.lanes import CHUNK_BYTES
@@ -497,6 +497,74 @@ async def test_a_client_is_not_slow_because_its_messages_are_still_made(batch: B
         await next_pass()
         transport.take()
     assert messages_in(transport) == texts
+
+
+def unmade(outbox: Outbox) -> int:
+    """How many frames are not made yet."""
+    assert isinstance(outbox.frames, list)
+    return sum(isinstance(piece, Deflating) for piece in outbox.frames)
+
+
+async def test_however_many_long_messages_wait_few_are_made_in_one_pass(batch: Batch) -> None:
+    """Senders that could wait, and did not, have piled them up, and then comes one who cannot."""
+    transport = Transport(room=0)
+    outbox = outbox_of(batch, transport)
+    outbox.append(b"first")
+    await next_pass()
+    for number in range(30):
+        outbox.append(unfinished(long_text(number % 10, 1_000_000)))
+    for asked in range(1, 4):
+        assert not outbox.is_over_bound
+        assert unmade(outbox) == 30 - asked
+    for _ in range(30 * 1_000_000 // MADE_PER_PASS + 100):
+        before = unmade(outbox)
+        await next_pass()
+        assert before - 1 <= unmade(outbox) <= before
+    # They are short now, and so the client was not slow.
+    assert (unmade(outbox), outbox.is_over_bound) == (0, False)
+
+
+async def test_who_is_slow_is_so_once_it_is_known_how_long_the_messages_are(batch: Batch) -> None:
+    transport = Transport(room=0)
+    outbox = outbox_of(batch, transport)
+    outbox.append(b"first")
+    await next_pass()
+    noise = Random(1)
+    for _ in range(4):
+        frame = ENCODER.begin_bytes(noise.randbytes(500_000))
+        assert isinstance(frame, Deflating)
+        outbox.append(frame)
+    assert not outbox.is_over_bound
+    async with asyncio.timeout(DEADLINE):
+        while not outbox.is_over_bound:
+            await next_pass()
+    assert unmade(outbox) == 0
+
+
+async def test_what_is_made_only_later_but_is_as_long_then_counts_at_once(batch: Batch) -> None:
+    outbox = outbox_of(batch, Transport(room=0))
+    outbox.append(b"first")
+    await next_pass()
+    for _ in range(4):
+        outbox.append(PLAIN.begin_bytes(bytes(500_000)))
+    assert outbox.is_over_bound
+
+
+async def test_what_making_a_message_takes_counts_while_it_is_made(batch: Batch) -> None:
+    outbox = outbox_of(batch, Transport())
+    text = "".join(map(chr, Random(1).choices(range(32, 127), k=10 * MADE_PER_PASS)))
+    outbox.append(unfinished(text))
+    outbox.append(unfinished(text))
+    assert outbox.size == 2 * len(text)
+    sizes = []
+    async with asyncio.timeout(DEADLINE):
+        while outbox.size >= 2 * len(text):
+            await next_pass()
+            sizes.append(outbox.size - 2 * len(text))
+    assert sizes[1] > compressor_bytes(WINDOW_BITS)
+    assert max(sizes) > compressor_bytes(WINDOW_BITS) + len(text) // 2, "what has been compressed counts, too"
+    await until_empty(outbox)
+    assert outbox.size == 0
 
 
 async def test_nothing_is_dropped_because_a_message_is_still_made(batch: Batch) -> None:
