@@ -120,6 +120,15 @@ class StreamWriter:
             if stream in self.waiting and stream.go_on(now):
                 turns.append(stream)
 
+    def holds_up(self, stream: Stream) -> bool:
+        """Whether content of this stream would have to wait, and there is no room for it. A window of a few bytes does
+        not make an application begin: most of its first piece would wait.
+        """
+        if not (self.is_full and stream.is_open):
+            return False
+        needed = 1 if stream.response_started else FRAME_BYTES
+        return stream.window < needed or self._protocol.window <= 0
+
     def resize(self, before: int, after: int) -> None:
         """What waits for a request has changed from so many bytes to so many."""
         self.held += after - before

@@ -22,7 +22,7 @@ from fairway.asgi.types import Headers
 from fairway.protocols.http2 import ErrorCode, Http2Protocol, LocalProtocolError, RequestHead, Stream
 from fairway.server.exchanges import BODY_TOO_SLOW, MAX_JOINED_BYTES, begin, expect_end, open_exchange
 from fairway.server.http2.leaving import Leaving
-from fairway.server.http2.output import FRAME_BYTES, StreamOutput, StreamWriter
+from fairway.server.http2.output import StreamOutput, StreamWriter
 from fairway.server.pace import next_deadline
 from fairway.server.wire import Wire
 
@@ -147,7 +147,7 @@ class RequestStream:
         if output.is_complete:
             self._leave()
             self._connection.stream_ended()
-        elif output.is_idle and not self._is_held_up:
+        elif output.is_idle and not self._connection.writer.holds_up(self._stream):
             self._stop_waiting()
         return has_more
 
@@ -199,7 +199,7 @@ class RequestStream:
             self._cut(ErrorCode.CANCEL)
             return
         exchange.disconnect()
-        exchange.log(408, self._refuse(408, BODY_TOO_SLOW))
+        exchange.log(408, self.refuse(408, BODY_TOO_SLOW))
         self._connection.schedule(self._connection.leaving.add(exchange))
 
     def _cut(self, code: ErrorCode) -> None:
@@ -216,30 +216,16 @@ class RequestStream:
         if output is not None:
             return output
         connection = self._connection
-        if connection.writer.is_full and self._is_held_up:
+        if connection.writer.is_full and connection.writer.holds_up(self._stream):
             return self._wait()  # before there is any content
         return connection.outbox
 
-    @property
-    def _is_held_up(self) -> bool:
-        """Whether content would have to wait, and there is no room for it. A window of a few bytes does not make an
-        application begin: most of its first piece would wait.
-        """
-        stream, connection = self._stream, self._connection
-        if not (connection.writer.is_full and stream.is_open):
-            return False
-        needed = 1 if stream.response_started else FRAME_BYTES
-        return stream.window < needed or connection.protocol.window <= 0
-
     def send_continue(self) -> None:
-        self._write_informational(100, [])
+        self._connection.writer.write(self._stream.send_informational(100, []))
 
     def send_early_hints(self, headers: Headers) -> bool:
-        return self._write_informational(103, headers)
-
-    def _write_informational(self, status: int, headers: Headers) -> bool:
         try:
-            frame = self._stream.send_informational(status, headers)
+            frame = self._stream.send_informational(103, headers)
         except LocalProtocolError as error:
             raise ProtocolMisuse(str(error)) from None
         return self._connection.writer.write(frame)
@@ -325,9 +311,6 @@ class RequestStream:
         pass
 
     def refuse(self, status: int, reason: str) -> int:
-        return self._refuse(status, reason)
-
-    def _refuse(self, status: int, reason: str) -> int:
         defaults = self._connection.context.defaults().fields
         self._connection.writer.write(self._stream.error_response(status, reason, default_headers=defaults))
         self._leave()
