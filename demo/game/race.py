@@ -11,14 +11,16 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from game.world import Boat, World, distance, is_deep
+from game.world import Boat, World, distance, is_deep, limit
 
 MAX_BOATS = 16
 ROUND, REST = 60.0, 10.0  # seconds
 AWAY_AFTER, GONE_AFTER = 3.0, 30.0  # seconds without a word
 LAST_ROUNDS = 5
 BOT = "bot"
-BOT_THROTTLE = 0.45  # a beginner should win against it
+BOT_THROTTLE = 0.3  # slower than a beginner
+BOT_LEAST, BOT_MOST = 0.04, 0.6
+BOT_YIELDS = 0.1  # for each buoy that it leads by; as much more throttle for each that it is behind
 
 
 @dataclass(slots=True)
@@ -114,7 +116,8 @@ class Race:
             self.dismiss_bot()
         boat = self.world.boats.get(BOT)
         if boat is not None:
-            boat.steer(*steered(boat, self.world))
+            best = max((other.score for other in self.world.boats.values() if other is not boat), default=0)
+            boat.steer(*steered(boat, self.world, bot_throttle(boat.score - best)))
 
     def dismiss_bot(self) -> None:
         self.world.boats.pop(BOT, None)
@@ -174,8 +177,15 @@ class Race:
         )
 
 
-def steered(boat: Boat, world: World) -> tuple[float, float]:
+def bot_throttle(lead: int) -> float:
+    """How fast a bot sails that leads by so many buoys. It waits for a beginner, and hurries after a better player: a
+    round stays open.
+    """
+    return limit(BOT_THROTTLE - BOT_YIELDS * lead, BOT_LEAST, BOT_MOST)
+
+
+def steered(boat: Boat, world: World, throttle: float) -> tuple[float, float]:
     """How a bot steers: to the nearest buoy, with its eyes on the deep water."""
     buoy = min(world.buoys, key=lambda buoy: distance(boat, buoy) * (1 if is_deep(buoy.x, buoy.y) else 1.6))
     off = math.remainder(math.atan2(buoy.y - boat.y, buoy.x - boat.x) - boat.heading, 2 * math.pi)
-    return off * 2, BOT_THROTTLE * (0.5 if abs(off) > 1 else 1)
+    return off * 2, throttle * (0.5 if abs(off) > 1 else 1)
