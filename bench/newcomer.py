@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT)]
 
 from playwright.sync_api import Page, expect, sync_playwright  # noqa: E402
 from tests.browser.driving import BROWSER_FLAGS, find_browser  # noqa: E402
-from tests.browser.screenshots import chat  # noqa: E402
+from tests.browser.states import say  # noqa: E402
 from tests.docs.pages import split  # noqa: E402
 from tests.docs.test_walkthrough import TutorialReader  # noqa: E402
 
@@ -115,6 +115,13 @@ def measure(page: Page, address: str, *, slow: bool) -> dict[str, float]:
     page.goto(address, wait_until="load")
     figures: dict[str, float] = page.evaluate(FIGURES)
     return figures
+
+
+def chat(page: Page, address: str) -> None:
+    page.goto(f"{address}/chat/in/harbour/")
+    say(page, "Ahoy! 你好！")
+    expect(page.locator(".mine")).not_to_have_count(0)
+    expect(page.locator(".pending")).to_have_count(0)
 
 
 def to_first_message(scratch: Path) -> None:
