@@ -35,9 +35,10 @@ demo: $(VENV)/.installed ## Start the demo: chat, notifications, a game
 test: $(VENV)/.installed-dev lint types ## Run every check: lint, types, tests
 	$(TESTS) $(SHARED)
 
-lint: $(VENV)/.installed-dev ## Check style
+lint: $(VENV)/.installed-dev ## Check style, and that what tests and benchmarks import is there
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m tests.architecture.imported_names
 
 types: $(VENV)/.installed-dev ## Check types
 	$(BIN)/mypy
