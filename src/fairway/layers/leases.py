@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from typing import TypeAlias
 
 from fairway.layers.backplane import NOTE, Departed, Present
 
-OVERHEAD = 100
-"""Bytes that each entry counts for, in addition to its own."""
+OVERHEAD = 110
+BARE = 300
+"""Bytes that an entry takes in addition to its own, and the entries of one process under a subject in addition to that:
+measured, see `tests/fairway/layers/test_footprints.py`.
+"""
 
 MOST_NAMED = 10
 """How many processes one caller is told of at once."""
@@ -25,12 +29,17 @@ class TooMuch(Exception):
     """The entries of all processes together take as many bytes as they may."""
 
 
+_Who: TypeAlias = tuple[str, int]
+"""A process in one of its terms."""
+
+
 class _Lease:
     """One term of a process: until when it lasts, its entries by subject, and when it may be named (again)."""
 
-    __slots__ = ("entries", "named_until", "until")
+    __slots__ = ("entries", "named_until", "until", "who")
 
-    def __init__(self, until: float) -> None:
+    def __init__(self, who: _Who, until: float) -> None:
+        self.who = who
         self.until = until
         self.named_until = -math.inf
         self.entries: dict[str, dict[str, bytes]] = {}
@@ -44,8 +53,8 @@ class Leases:
     def __init__(self, max_bytes: float = math.inf) -> None:
         self.size = 0
         self._max_bytes = max_bytes
-        self._leases: dict[tuple[str, int], _Lease] = {}
-        self._subjects: dict[str, dict[tuple[str, int], None]] = {}
+        self._leases: dict[_Who, _Lease] = {}
+        self._subjects: dict[str, tuple[_Who, ...]] = {}  # which have entries there; few, and a dict would take more
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -60,7 +69,8 @@ class Leases:
 
     def begin(self, process: str, term: int, until: float) -> None:
         """Begin a term that the process has not had before."""
-        self._leases[process, term] = _Lease(until)
+        who = process, term
+        self._leases[who] = _Lease(who, until)
 
     def shorten(self, process: str, term: int, until: float) -> None:
         """The process is gone, as far as one can see: its lease ends no later than this."""
@@ -73,14 +83,20 @@ class Leases:
         lease = self._leases.get((process, term))
         if lease is None or not entries:
             return
-        own = lease.entries.get(subject, {})
+        own = lease.entries.get(subject)
         growth = sum(_size(key, data) for key, data in entries.items())
-        growth -= sum(_size(key, own[key]) for key in entries if key in own)
+        if own is None:
+            growth += _bare_size(subject)
+        else:
+            growth -= sum(_size(key, own[key]) for key in entries if key in own)
         if self.size + growth > self._max_bytes:
             raise TooMuch(f"all entries together have {self.size} bytes")
         self.size += growth
-        lease.entries.setdefault(subject, own).update(entries)
-        self._subjects.setdefault(subject, {})[process, term] = None
+        if own is None:
+            lease.entries[subject] = dict(entries)
+            self._subjects[subject] = (*self._subjects.get(subject, ()), lease.who)
+        else:
+            own.update(entries)
 
     def leave(self, process: str, term: int, subject: str, keys: Collection[str]) -> None:
         """Remove entries, and the note of a process that has no others there. Others' keys are ignored."""
@@ -92,7 +108,7 @@ class Leases:
             if key in own:
                 self.size -= _size(key, own.pop(key))
         if len(own) == (NOTE in own):
-            self._forget(subject, (process, term), lease)
+            self._forget(subject, lease)
 
     def present(self, subject: str, now: float) -> list[Present]:
         """The entries of each process with a lease."""
@@ -124,7 +140,7 @@ class Leases:
         lease = self._leases.get((process, term))
         if lease is not None and lease.until <= now:
             for subject in list(lease.entries):
-                self._forget(subject, (process, term), lease)
+                self._forget(subject, lease)
             del self._leases[process, term]
 
     def expire(self, now: float, after: float) -> None:
@@ -138,12 +154,17 @@ class Leases:
         self._leases.clear()
         self._subjects.clear()
 
-    def _forget(self, subject: str, who: tuple[str, int], lease: _Lease) -> None:
-        self.size -= sum(_size(key, data) for key, data in lease.entries.pop(subject).items())
-        there = self._subjects[subject]
-        del there[who]
-        if not there:
+    def _forget(self, subject: str, lease: _Lease) -> None:
+        self.size -= _bare_size(subject) + sum(_size(key, data) for key, data in lease.entries.pop(subject).items())
+        others = tuple(who for who in self._subjects[subject] if who != lease.who)
+        if others:
+            self._subjects[subject] = others
+        else:
             del self._subjects[subject]
+
+
+def _bare_size(subject: str) -> int:
+    return len(subject) + BARE
 
 
 def _size(key: str, data: bytes) -> int:

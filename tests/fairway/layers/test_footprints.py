@@ -12,6 +12,7 @@ import pytest
 from fairway.layers.backplane import Keep, Kept, Position
 from fairway.layers.footprint import footprint
 from fairway.layers.histories import Histories
+from fairway.layers.leases import Leases
 from fairway.layers.stamps import stamped, unstamped
 from fairway.layers.tracks import Tracks
 
@@ -69,6 +70,25 @@ def test_histories_of_bytes(groups: int, messages: int, size: int) -> None:
 
     bytes_taken, histories = taken(build)
     assert 0.8 < bytes_taken / histories.size < 1.2
+
+
+@pytest.mark.parametrize("size", [20, 200, 2000])
+@pytest.mark.parametrize("processes", [1, 3])
+@pytest.mark.parametrize(("groups", "members"), SHAPES)
+def test_leases(groups: int, members: int, processes: int, size: int) -> None:
+    """Entries of people who are alone in a group, and of many in one."""
+
+    def build() -> Leases:
+        leases = Leases()
+        for process in map(str, range(processes)):
+            leases.begin(process, 1, 5.0)
+            for number in range(groups):
+                for member in range(members):
+                    leases.enter(process, 1, f"pr.chat.{number}", {f"user-{100_000 + member}": bytes([7]) * size})
+        return leases
+
+    bytes_taken, leases = taken(build)
+    assert 0.8 < bytes_taken / leases.size < 1.2
 
 
 def test_histories_without_messages() -> None:

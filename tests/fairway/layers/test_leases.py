@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.seeds import examples
 
 from fairway.layers.backplane import NOTE, Departed, Present
-from fairway.layers.leases import MOST_NAMED, OVERHEAD, Leases, TooMuch
+from fairway.layers.leases import BARE, MOST_NAMED, OVERHEAD, Leases, TooMuch
 
 
 def leases_of(*processes: str, until: float = 5.0) -> Leases:
@@ -100,13 +100,17 @@ def test_a_lease_can_be_shortened_but_not_made_longer_by_that() -> None:
 
 
 def test_there_is_a_bound_for_all_together() -> None:
-    leases = Leases(max_bytes=2 * (OVERHEAD + 11))
+    most = BARE + len("room") + 2 * (OVERHEAD + 11)
+    leases = Leases(max_bytes=most)
     leases.begin("a", 1, 5.0)
     leases.enter("a", 1, "room", {"1": b"x" * 10, "2": b"x" * 10})
     leases.enter("a", 1, "room", {"1": b"y" * 10})
-    with pytest.raises(TooMuch, match="all entries together have 222 bytes"):
-        leases.enter("a", 1, "hall", {"1": b""})
+    with pytest.raises(TooMuch, match=f"all entries together have {most} bytes"):
+        leases.enter("a", 1, "room", {"3": b""})
     leases.leave("a", 1, "room", ["1"])
+    with pytest.raises(TooMuch):
+        leases.enter("a", 1, "hall", {"1": b""})
+    leases.leave("a", 1, "room", ["2"])
     leases.enter("a", 1, "hall", {"1": b""})
 
     assert leases.count("hall", 0) == 1
@@ -193,7 +197,8 @@ class LeasesLikeAModel(RuleBasedStateMachine):
             assert {(one.process, one.term): one.entries for one in present} == there
             assert self.leases.count(subject, self.now) == sum(len(one.keys() - {NOTE}) for one in there.values())
         sizes = [len(key) + len(data) + OVERHEAD for there in self.entered.values() for key, data in there.items()]
-        assert self.leases.size == sum(sizes)
+        bare = [BARE + len(subject) for (_, _, subject), there in self.entered.items() if there]
+        assert self.leases.size == sum(sizes) + sum(bare)
 
 
 TestLeasesLikeAModel = LeasesLikeAModel.TestCase
