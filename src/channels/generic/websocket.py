@@ -373,14 +373,17 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
     """An `AsyncWebsocketConsumer` for JSON messages: override `receive_json`, call `send_json`."""
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
+        size = len(text_data or "")
+        if size >= LONG_MESSAGE and not text_data.isascii():  # type: ignore[union-attr]  # it is not empty
+            await others_first(self, size)  # to join its pieces was a step of its own
         try:
-            text = text_of(text_data)
-            content = await self.decode_json(text)
+            content = await self.decode_json(text_of(text_data))
         except _UNREADABLE as error:
             blame_client(error)
             raise
-        if len(text) >= LONG_MESSAGE:
-            await others_first(self, len(text))
+        del text_data  # nobody needs it while the handler waits
+        if size >= LONG_MESSAGE:
+            await others_first(self, size)
         await self.receive_json(content, **kwargs)
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:

@@ -142,7 +142,10 @@ class ConsumerLoop:
                         if not connected:
                             break
                     if handlers is None or self._fairway_in_turn(item):
-                        await self._fairway_handle(item)
+                        handling = self._fairway_handle(item)
+                        item = None  # a long message may be in the way while its handler waits for a slow client
+                        await handling
+                        del handling
                     else:
                         await handlers.start(self._fairway_handle(item))
                     if pumps:

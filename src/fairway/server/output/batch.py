@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fairway.delivery import NEXT_PASS, WAKES_PER_PASS, Inbox, Sleeper
+from fairway.delivery import NEXT_PASS, WAKES_PER_PASS, Inbox, Passes, Sleeper
 from fairway.server.output.fanout import Fanout
 from fairway.server.output.scheduler import Flushable
 from fairway.server.output.workshop import Workshop
@@ -59,6 +59,10 @@ SHORTEST_REST = 0.00125
 # a megabyte. A shorter rest than that is none.
 STEP_REST = 4e-9
 SHORTEST_STEP_REST = 0.001
+
+# Behind a step that takes a whole pass, such as decoding a megabyte, what has arrived meanwhile goes first: it is read
+# in one pass, handled in the next, and written in the third.
+SHORT_ONES_FIRST = Passes(3)
 
 # How many other consumers are woken in each pass, however many are woken by their clients.
 FEWEST_WAKES = WAKES_PER_PASS // 4
@@ -164,8 +168,8 @@ class Batch:
 
     def rest(self, size: int) -> Awaitable[None]:
         if not (self._long.is_contended or self._long.step_rest(size)):
-            return NEXT_PASS
-        step = _Step(self._loop.create_future())
+            return NEXT_PASS if size < LONG_PER_PASS else SHORT_ONES_FIRST
+        step = _Step(self._loop.create_future(), self._long)
         self.wake_for_long(step, size)
         return step.turn
 
@@ -325,14 +329,21 @@ class SecondStage:
 
 
 class _Step:
-    """A consumer's wait for its next step with a long message. (`fairway.delivery.Sleeper`)"""
+    """A consumer's wait for its next step with a long message. (`fairway.delivery.Sleeper`)
 
-    __slots__ = ("turn",)
+    Until then no other message begins: each holds several times its size between its steps, and what one leaves behind
+    is still warm for the next.
+    """
 
-    def __init__(self, turn: asyncio.Future[None]) -> None:
+    __slots__ = ("_turns", "turn")
+
+    def __init__(self, turn: asyncio.Future[None], turns: _Turns) -> None:
         self.turn = turn
+        self._turns = turns
+        turns.begun += 1
 
     def wake(self) -> None:
+        self._turns.begun -= 1
         if not self.turn.done():
             self.turn.set_result(None)
 
@@ -344,7 +355,10 @@ class _Turns:
     its weight.
     """
 
-    __slots__ = ("_most", "_resting", "_waiting", "_weight", "has_requests", "is_resting", "rest")
+    __slots__ = ("_most", "_resting", "_waiting", "_weight", "begun", "has_requests", "is_resting", "rest")
+
+    begun: int
+    """How many wait for their next step, and go before those that have not begun."""
 
     rest: float
     """Seconds of the rest that `next_pass` has begun; 0 if it has not. The batch ends it, and sets both back."""
@@ -357,7 +371,7 @@ class _Turns:
         self.has_requests = has_requests
         self._resting = resting
         self._waiting: deque[tuple[Sleeper, int]] = deque()
-        self._weight = 0
+        self._weight = self.begun = 0
         self.rest = 0.0
         self.is_resting = False
 
@@ -373,14 +387,24 @@ class _Turns:
 
     def take(self, weight: int) -> bool:
         """Take a turn in this pass, for a consumer that is awake. False if none is left, or if others wait for one."""
-        if self._weight >= self._most or self._waiting or self.is_resting:
+        if self._waiting or self.begun:
+            return False
+        return self._take(weight)
+
+    def _take(self, weight: int) -> bool:
+        if self._weight >= self._most or self.is_resting:
             return False
         self._weight += weight
         return True
 
     def add(self, sleeper: Sleeper, weight: int = 1) -> None:
         """Wake the sleeper now if there is a turn left, otherwise in a later pass."""
-        if self.take(weight):
+        if type(sleeper) is _Step:
+            if self._take(weight):
+                sleeper.wake()
+            else:
+                self._waiting.appendleft((sleeper, weight))
+        elif self.take(weight):
             sleeper.wake()
         else:
             self._waiting.append((sleeper, weight))
@@ -396,6 +420,8 @@ class _Turns:
             self.is_resting = True
             return False
         while self._waiting and self._weight < self._most:
+            if self.begun and type(self._waiting[0][0]) is not _Step:
+                break
             sleeper, weight = self._waiting.popleft()
             self._weight += weight
             sleeper.wake()

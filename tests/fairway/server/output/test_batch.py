@@ -21,6 +21,7 @@ from fairway.server.output.batch import (
     LONG_PER_PASS,
     LONG_REST,
     MAX_DIRTY,
+    SHORT_ONES_FIRST,
     SHORTEST_STEP_REST,
     STEP_REST,
     Batch,
@@ -458,22 +459,24 @@ async def test_after_a_very_long_message_others_have_the_loop_before_the_next_on
     assert waiter.done()
 
 
-async def test_a_step_with_a_long_message_follows_in_the_next_pass_if_nobody_else_has_one(batch: Batch) -> None:
+async def test_a_step_with_a_long_message_follows_at_once_if_nobody_else_has_one(batch: Batch) -> None:
+    """Behind one that takes a whole pass, what has arrived meanwhile is read, handled and written first."""
     (alone,), (waiter,) = waiting(batch, 1)
     alone.put_long("x" * (1 << 20))
     assert waiter.done()
-    assert batch.rest(1 << 20) is NEXT_PASS
+    assert batch.rest(LONG_PER_PASS - 1) is NEXT_PASS
+    assert batch.rest(LONG_PER_PASS) is SHORT_ONES_FIRST
 
 
 async def test_steps_with_long_messages_take_turns(batch: Batch, loop: CountingLoop) -> None:
-    """One of them in a pass, and a rest behind it."""
+    """One of them in a pass, and a rest behind it. A message that was begun is finished before the next begins."""
     size = 1 << 20
     inboxes, waiters = waiting(batch, 2)
     for inbox in inboxes:
         inbox.put_long("x" * size)
     assert woken(waiters) == 1
     step: Any = batch.rest(size)
-    for done in ((False, 1), (False, 2), (True, 2)):
+    for done in ((False, 1), (True, 1), (True, 2)):
         assert (step.done(), woken(waiters)) == done
         for _ in range(5):
             await NEXT_PASS
@@ -482,6 +485,42 @@ async def test_steps_with_long_messages_take_turns(batch: Batch, loop: CountingL
             await NEXT_PASS
             await NEXT_PASS
     assert not loop.later
+
+
+async def test_nobody_begins_with_a_long_message_while_another_waits_for_its_next_step(loop: CountingLoop) -> None:
+    batch = Batch(loop, lambda: True)  # type: ignore[arg-type]
+    step: Any = batch.rest(1 << 20)
+    assert not batch.may_take_long(1 << 20)
+    inboxes, waiters = waiting(batch, 2)
+    for inbox in inboxes:
+        inbox.put_long("x" * LONG_MESSAGE)
+    for _ in range(5):
+        await NEXT_PASS
+    assert woken(waiters) == 0
+    ((_, end_of_rest),) = loop.later
+    loop.later.clear()
+    end_of_rest()
+    assert step.done()
+    for _ in range(5):
+        await NEXT_PASS
+    ((_, end_of_rest),) = loop.later
+    end_of_rest()
+    for _ in range(5):
+        await NEXT_PASS
+    assert woken(waiters) == 2
+
+
+async def test_who_is_cancelled_before_its_next_step_holds_up_nobody(loop: CountingLoop) -> None:
+    batch = Batch(loop, lambda: True)  # type: ignore[arg-type]
+    step: Any = batch.rest(1 << 20)
+    step.cancel()
+    (inbox,), (waiter,) = waiting(batch, 1)
+    inbox.put_long("x" * LONG_MESSAGE)
+    while loop.later:
+        loop.later.pop()[1]()
+        for _ in range(5):
+            await NEXT_PASS
+    assert waiter.done()
 
 
 async def test_others_have_the_loop_around_each_step_while_a_request_is_under_way(loop: CountingLoop) -> None:
@@ -507,7 +546,7 @@ async def test_others_have_the_loop_around_each_step_while_a_request_is_under_wa
     await end_of_rest(STEP_REST * size)
     assert step.done()
     await end_of_rest(LONG_REST * size)
-    assert batch.rest(int(SHORTEST_STEP_REST / STEP_REST) - 1) is NEXT_PASS
+    assert batch.rest(int(SHORTEST_STEP_REST / STEP_REST) - 1) is SHORT_ONES_FIRST
     for _ in range(3):
         await NEXT_PASS
     assert not loop.later
