@@ -269,4 +269,75 @@ async def test_others_have_their_turn_between_decoding_and_handling(start: Start
     assert await message(client) == str(len(json.loads(text)))
     counting.cancel()
     decoded, handled = reader.seen
-    assert handled - decoded == (text == LONG)
+    assert handled - decoded == (3 if text == LONG else 0)
+
+
+WIDE = "[" + ", ".join(f'"row {number}"' for number in range(60_000)) + ', "🛥"]'
+assert 700_000 < len(WIDE) < 1 << 20
+
+
+class Listener(AsyncWebsocketConsumer):
+    """Handles a message for as long as it has to, and says what it was."""
+
+    goes_on: ClassVar[asyncio.Event]
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.goes_on.wait()
+        await self.send(str(hash(text_data if text_data is not None else bytes_data)))
+
+
+class Decoding(AsyncJsonWebsocketConsumer):
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        await self.send(str(hash(json.dumps(content, ensure_ascii=False))))
+
+
+def own_asgi(goes_on: asyncio.Event) -> Any:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await goes_on.wait()
+        while (event := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": str(hash(event.get("text", event.get("bytes"))))})
+
+    return application
+
+
+@over_everything
+@pytest.mark.parametrize("kind", ["consumer", "JSON", "ASGI"])
+@pytest.mark.parametrize("is_deflated", [False, True])
+async def test_long_texts_that_wait_in_pieces_are_whole_and_in_order(
+    start: Start, kind: str, is_deflated: bool
+) -> None:
+    goes_on = asyncio.Event()
+    listener = type("TheListener", (Listener,), {"goes_on": goes_on}).as_asgi()
+    served = await start({"consumer": listener, "JSON": Decoding.as_asgi(), "ASGI": own_asgi(goes_on)}[kind])
+    client = await opened(served)
+    texts = [json.dumps(WIDE[:index]) for index in (3, 300_000)] + [WIDE, '"雾"', WIDE]
+    for one in texts:
+        if is_deflated:
+            deflating = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+            data = deflating.compress(one.encode()) + deflating.flush(zlib.Z_SYNC_FLUSH)
+            await client.send(frame(TEXT, data[:-4], rsv=4))
+        else:
+            await client.send(frame(TEXT, one.encode()))
+    goes_on.set()
+    expected = [json.dumps(json.loads(one), ensure_ascii=False) if kind == "JSON" else one for one in texts]
+    for one in expected:
+        assert await message(client) == str(hash(one))
+
+
+async def test_a_long_text_takes_no_more_memory_while_it_waits_than_in_its_pieces(start: Start) -> None:
+    """Joined, each would take three megabytes: one character of four bytes makes all of them so wide."""
+    listener = type("TheListener", (Listener,), {"goes_on": asyncio.Event()})
+    served = await start(listener.as_asgi())
+    client = await opened(served)
+    await client.send(frame(TEXT, b"the handler is busy with this"))
+    await client.send(frame(TEXT, ("a" * 800_000 + "🛥").encode()))
+    (connection,) = served.websockets
+    await until(lambda: connection.inbox.client_waiting)
+    assert 800_000 < connection.inbox.client_size < 2_500_000
+    listener.goes_on.set()
+    assert await message(client)
+    assert await message(client) == str(hash("a" * 800_000 + "🛥"))
+    await until(lambda: connection.inbox.parked)
+    assert connection.inbox.client_size == 0

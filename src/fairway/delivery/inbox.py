@@ -33,7 +33,7 @@ from sys import getsizeof
 from typing import Any, Protocol
 
 from fairway.delivery.lane import Lane, counted
-from fairway.delivery.payload import Message, Payload, SlowPolicy
+from fairway.delivery.payload import Message, Payload, SlowPolicy, Unjoined
 
 
 class Source(Protocol):
@@ -52,13 +52,15 @@ _TEXT_SIZE, _BYTES_SIZE = getsizeof(""), getsizeof(b"")
 def _size_of(item: Any) -> int:
     """Return how many bytes of memory an item counts for in a client lane.
 
-    Only `str` and `bytes` count. Other items, such as events, count towards the number of messages only.
+    Only messages count. Other items, such as events, count towards the number of messages only.
     """
     # For `str` and `bytes`, this is what `getsizeof` returns, in half the time.
     kind = type(item)
     if kind is str:
         return len(item) + _TEXT_SIZE if item.isascii() else getsizeof(item)
-    return len(item) + _BYTES_SIZE if kind is bytes else 0
+    if kind is bytes:
+        return len(item) + _BYTES_SIZE
+    return getsizeof(item) if kind is not dict and isinstance(item, Unjoined) else 0
 
 
 LONG_MESSAGE = 1 << 15
@@ -187,11 +189,14 @@ class Inbox:
         self.client.append(item)
         self.client_size += _size_of(item)
 
-    def put_long(self, item: str | bytes) -> None:
+    def put_long(self, item: str | bytes | Unjoined) -> None:
         """Like `put_client`, for messages of `LONG_MESSAGE` or more: the waker says when a waiting consumer runs."""
         waiter, waker = self._waiter, self.waker
-        if waiter is None or waker is None or self.client is not None or waiter.done():
+        if waiter is None or self.client is not None or waiter.done():
             self.put_client(item)
+            return
+        if waker is None:
+            self.put_client(item.whole() if isinstance(item, Unjoined) else item)
             return
         self.parked = False
         self.client = deque((item,))
@@ -366,6 +371,7 @@ class Inbox:
             return None
         self._layer_next = True
         item = client.popleft()
+        may_be_long = self.client_size >= LONG_MESSAGE
         if not client:
             self.client = None
             self.client_size = 0
@@ -376,10 +382,10 @@ class Inbox:
             self._paused = False
             if self.source is not None:
                 self.source.resume_reading()
-        return item
+        return item.whole() if may_be_long and isinstance(item, Unjoined) else item
 
     def _is_put_off(self, item: Any) -> bool:
-        is_long = (type(item) is str or type(item) is bytes) and len(item) >= LONG_MESSAGE
+        is_long = isinstance(item, str | bytes | Unjoined) and len(item) >= LONG_MESSAGE
         return is_long and self.waker is not None and not self.waker.may_take_long(len(item))
 
     def _has_room(self) -> bool:

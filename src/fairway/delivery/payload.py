@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 Message: TypeAlias = dict[str, Any]
 """An ASGI event, or an event sent through a channel layer: a dict with a `type`."""
@@ -23,6 +23,16 @@ class Unfinished(Protocol):
 
     def go_on(self, most: int) -> bytes | None:
         """Encode up to `most` bytes more of the message. Return the result once that was all."""
+
+
+@runtime_checkable
+class Unjoined(Protocol):
+    """A long text from a client, which is joined when its consumer takes it. `getsizeof` tells its memory before."""
+
+    def __len__(self) -> int: ...
+
+    def whole(self) -> str:
+        """Join the pieces."""
 
 
 class Encoder(Protocol):

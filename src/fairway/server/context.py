@@ -113,8 +113,9 @@ class ServerContext(Clock):
         self.faults = FaultLog()
         self.errors = ErrorLog(logger)
         self.counters = Counters()
-        self.batch = Batch(loop, Asked(self.counters, loop.time))
-        self.backlog = Backlog(loop)
+        is_asked = Asked(self.counters, loop.time)
+        self.batch = Batch(loop, is_asked)
+        self.backlog = Backlog(loop, is_asked)
         self.paused = Paused(self.touch, self.schedule)
         self.connections: set[Drainable] = set()
         self.tasks: dict[asyncio.Task[None], Served] = {}

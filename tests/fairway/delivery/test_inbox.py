@@ -8,7 +8,7 @@ from sys import getsizeof
 import pytest
 from tests.fairway.delivery.doubles import end, take_all, waiting
 
-from fairway.delivery import Payload, SourceFailed
+from fairway.delivery import LONG_MESSAGE, Payload, SourceFailed
 
 DEADLINE = 20
 
@@ -200,3 +200,40 @@ async def test_clear_forgets_everything_and_the_source(inbox):
     assert (inbox.take_nowait(), inbox.source, inbox.layer_size) == (None, None, 0)
     assert not inbox.full
     assert not inbox.client_waiting
+
+
+class Pieces:
+    """As a connection puts in a long text (`fairway.delivery.payload.Unjoined`)."""
+
+    def __init__(self, *pieces: str) -> None:
+        self.pieces = pieces
+
+    def __len__(self) -> int:
+        return sum(map(len, self.pieces))
+
+    def __sizeof__(self) -> int:
+        return sum(map(getsizeof, self.pieces))
+
+    def whole(self) -> str:
+        return "".join(self.pieces)
+
+
+LONG_TEXT = Pieces("a" * LONG_MESSAGE, "🛥")
+
+
+async def test_a_long_text_is_joined_when_it_is_taken(inbox):
+    inbox.put_client("short")
+    inbox.put_long(LONG_TEXT)
+    inbox.put_client("last")
+    assert inbox.client_size == getsizeof("short") + getsizeof(LONG_TEXT) + getsizeof("last")
+    assert inbox.take_nowait() == "short"
+    assert inbox.take_nowait() == "a" * LONG_MESSAGE + "🛥"
+    assert (inbox.take_nowait(), inbox.client_size) == ("last", 0)
+
+
+async def test_a_waiter_gets_a_long_text_whole(inbox):
+    waiter = inbox.wait()
+    inbox.put_long(LONG_TEXT)
+    assert waiter.result() == "a" * LONG_MESSAGE + "🛥"
+    inbox.give_back(waiter)
+    assert inbox.take_nowait() == "a" * LONG_MESSAGE + "🛥"

@@ -18,6 +18,7 @@ from fairway.server.backlog import (
     INFLATED_PER_PASS,
     JOINED_REST,
     LARGE_READ,
+    LARGEST_READ,
     MEASURED_FROM,
     READ_PER_PASS,
     READERS_PER_PASS,
@@ -43,7 +44,7 @@ class Reader:
 
 @pytest.fixture
 async def backlog() -> Backlog:
-    return Backlog(asyncio.get_running_loop(), lambda: 0.0)
+    return Backlog(asyncio.get_running_loop(), cpu_time=lambda: 0.0)
 
 
 async def test_a_few_go_on_in_each_pass_and_all_have_their_turn(backlog: Backlog) -> None:
@@ -149,7 +150,7 @@ async def test_blocks_that_give_nothing_count_by_the_time_that_they_take() -> No
     # What a compressor writes when it is flushed: an empty block. A message may consist of them.
     empty, message = b"\x00\x00\x00\xff\xff", deflated(b"at last")
     ticks = itertools.count()
-    backlog = Backlog(asyncio.get_running_loop(), lambda: next(ticks) / 1000)
+    backlog = Backlog(asyncio.get_running_loop(), cpu_time=lambda: next(ticks) / 1000)
     decoder = Decoder(inflation=backlog)
     passes = 1
     found = decoder.decode(frame(TEXT, empty * 20_000 + message, reserved=0x40))
@@ -168,7 +169,7 @@ async def test_short_messages_that_give_nothing_count_too() -> None:
     message = b"\x00\x00\x00\xff\xff" * (SHORT_MESSAGE // 5) + deflated(b"")
     assert MEASURED_FROM < len(message) <= SHORT_MESSAGE
     ticks = itertools.count()
-    backlog = Backlog(asyncio.get_running_loop(), lambda: next(ticks) / 1000)
+    backlog = Backlog(asyncio.get_running_loop(), cpu_time=lambda: next(ticks) / 1000)
     decoder = Decoder(inflation=backlog)
     # Each has taken a millisecond by this clock, and a pass has two.
     assert decoder.decode(frame(TEXT, message, reserved=0x40) * 5, DECODED_PER_PASS) == [""] * 2
@@ -221,6 +222,19 @@ async def test_meanwhile_large_reads_are_kept(backlog: Backlog) -> None:
     assert backlog.may_decode(LARGE_READ)
     backlog.joined(4 << 20)
     assert not backlog.may_decode(LARGE_READ)
+    async with asyncio.timeout(DEADLINE):
+        while not backlog.may_decode(LARGE_READ):
+            await NEXT_PASS
+
+
+async def test_behind_the_largest_reads_others_are_read_first() -> None:
+    is_asked = False
+    backlog = Backlog(asyncio.get_running_loop(), lambda: is_asked)
+    assert [backlog.has_read(LARGEST_READ - 1), backlog.has_read(LARGEST_READ)] == [False, True]
+    assert backlog.may_decode(LARGE_READ)
+    is_asked = True
+    assert backlog.has_read(4 * LARGEST_READ)
+    assert not backlog.may_decode(LARGE_READ), "a request is under way, and has the loop for a while"
     async with asyncio.timeout(DEADLINE):
         while not backlog.may_decode(LARGE_READ):
             await NEXT_PASS

@@ -31,12 +31,13 @@ Every split of the input into pieces gives the same items.
 from __future__ import annotations
 
 from codecs import IncrementalDecoder, getincrementaldecoder
+from collections.abc import Sequence
 from math import inf
 from sys import getsizeof
 from typing import Any, TypeAlias
 
 from fairway.protocols.websocket.deflate import InflateError, Inflating, Inflation, TooLarge
-from fairway.protocols.websocket.events import Close, Failure, Ping, Pong
+from fairway.protocols.websocket.events import Close, Failure, LongText, Ping, Pong
 from fairway.protocols.websocket.frames import (
     BINARY,
     CLOSE,
@@ -53,7 +54,7 @@ from fairway.protocols.websocket.frames import (
 )
 from fairway.protocols.websocket.masking import apply_mask
 
-Item: TypeAlias = str | bytes | Ping | Pong | Close | Failure
+Item: TypeAlias = str | bytes | LongText | Ping | Pong | Close | Failure
 
 # Look this up only once, not for each text that arrives in several pieces.
 _new_utf8_decoder = getincrementaldecoder("utf-8")
@@ -64,6 +65,11 @@ _SMALL_PIECE = 1024
 # Pieces of this size stay in the processor's cache, so inflating a long message takes half the time. Nearly all
 # compressed messages are a single piece.
 _INFLATED_AT_ONCE = 1 << 16
+
+
+# A text of so many characters is returned in pieces unless it is ASCII: joined, it may take four times the memory, and
+# it may have to wait until it is handled.
+_LONG_TEXT = 1 << 16
 
 
 class _PeerError(Exception):
@@ -421,13 +427,18 @@ class Decoder:
             message.utf8 = _new_utf8_decoder("strict")
         return False
 
-    def _complete(self, message: _Message) -> str | bytes:
-        """Join the pieces of a message. An incomplete UTF-8 sequence at its end is an error."""
+    def _complete(self, message: _Message) -> str | bytes | LongText:
+        """Join the pieces of a message, unless it is long and wide. An incomplete UTF-8 sequence at its end is an
+        error.
+        """
         try:
             if message.utf8 is None:
                 whole: bytes = b"".join(message.parts)
                 return whole.decode() if message.opcode == TEXT else whole
-            return "".join((*message.parts, message.utf8.decode(b"", True)))
+            pieces = (*message.parts, message.utf8.decode(b"", True))
+            if (message.size >= _LONG_TEXT or message.inflating is not None) and _is_long_and_wide(pieces):
+                return LongText(pieces)
+            return "".join(pieces)
         except UnicodeDecodeError:
             raise _bad_utf8() from None
 
@@ -516,6 +527,10 @@ _LIMITS: dict[_Limits, _Limits] = {}
 def _shared_limits(*limits: Any) -> _Limits:
     key: _Limits = limits
     return _LIMITS.setdefault(key, key)
+
+
+def _is_long_and_wide(pieces: Sequence[str]) -> bool:
+    return sum(map(len, pieces)) >= _LONG_TEXT and not all(map(str.isascii, pieces))
 
 
 def _bad_utf8() -> _PeerError:

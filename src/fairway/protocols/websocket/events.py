@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from sys import getsizeof
+
+
+class LongText:
+    """A long text in the pieces in which it has arrived. Joined, it may take four times their memory, because the
+    widest character decides how much each of them takes. Its length is that of the text; `getsizeof` tells its memory.
+    """
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self, pieces: Sequence[str]) -> None:
+        self._pieces = pieces
+
+    def __len__(self) -> int:
+        return sum(map(len, self._pieces))
+
+    def __sizeof__(self) -> int:
+        return sum(map(getsizeof, self._pieces))
+
+    def whole(self) -> str:
+        """Join the pieces."""
+        return "".join(self._pieces)
+
 
 class Ping:
     """The peer asks for a Pong with the same data (RFC 6455 section 5.5.2)."""

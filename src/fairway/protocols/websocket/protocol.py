@@ -17,7 +17,7 @@ from math import inf
 from typing import TypeAlias
 
 from fairway.protocols.websocket.decoder import Decoder, Item
-from fairway.protocols.websocket.events import Close, Failure, Ping, Pong
+from fairway.protocols.websocket.events import Close, Failure, LongText, Ping, Pong
 from fairway.protocols.websocket.frames import (
     ABNORMAL_CLOSURE,
     FIN,
@@ -54,7 +54,7 @@ class State(enum.IntEnum):
 
 OPEN, CLOSING, CLOSED = State.OPEN, State.CLOSING, State.CLOSED
 
-Event: TypeAlias = str | bytes | Closed
+Event: TypeAlias = str | bytes | LongText | Closed
 
 MESSAGE_TOO_SLOW = "message stopped arriving, or arrives too slowly"
 """The reason for closing if the peer does not continue a message that it has begun."""
@@ -140,7 +140,7 @@ class WebSocketProtocol:
         for item in items:
             if self.state is CLOSED:
                 break
-            if isinstance(item, str | bytes):
+            if isinstance(item, str | bytes | LongText):
                 # After our Close, the application does not want any more messages.
                 if self.state is OPEN:
                     events.append(item)

@@ -106,21 +106,21 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             return
         if size >= LARGE_READ and not core.decoder.is_finished and not self._context.backlog.may_decode(size):
             core.keep(data, self._context.now)
+            self._context.backlog.has_read(size)
             self._pause_reading()
             return
         inbox = self.inbox
         events = core.receive_data(data, self._context.now, DECODED_PER_PASS, inbox.bounds[1] - inbox.client_size)
         received = len(events)
         for event in events:
-            if type(event) is str or type(event) is bytes:
-                if len(event) < LONG_MESSAGE:
-                    inbox.put_client(event)
-                else:
-                    inbox.put_long(event)
-                    self._context.backlog.joined(getsizeof(event))
-            else:
+            if (type(event) is str or type(event) is bytes) and len(event) < LONG_MESSAGE:
+                inbox.put_client(event)
+            elif isinstance(event, Closed):
                 received -= 1
-                self._close_after_messages(event, received > 0)  # type: ignore[arg-type]
+                self._close_after_messages(event, received > 0)
+            else:
+                inbox.put_long(event)
+                self._context.backlog.joined(getsizeof(event))
         self._context.counters.messages_received += received
         # Not while the application does not know of the peer's Close: the core's answer has to follow what the
         # application still sends.
@@ -134,21 +134,21 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
             decoder.pending
             or (inbox.client is not None and inbox.full)
             or (decoder.controls and self._has_answers_waiting(core))
+            or (size >= LARGE_READ and self._context.backlog.has_read(size) and not decoder.is_finished)
         ):
             self._pause_reading()
 
     def _take(self, events: Sequence[Any]) -> None:
         received = len(events)
         for event in events:
-            if type(event) is str or type(event) is bytes:
-                if len(event) < LONG_MESSAGE:
-                    self.inbox.put_client(event)
-                else:
-                    self.inbox.put_long(event)
-                    self._context.backlog.joined(getsizeof(event))
-            else:
+            if isinstance(event, Closed):
                 received -= 1
                 self._close_after_messages(event, received > 0)
+            elif len(event) < LONG_MESSAGE:
+                self.inbox.put_client(event)
+            else:
+                self.inbox.put_long(event)
+                self._context.backlog.joined(getsizeof(event))
         self._context.counters.messages_received += received
         if self._core is not None and self._core.out and self.closing.last is None:
             self._send_control()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sys import getsizeof
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ from tests.fairway.protocols.websocket.wire import (
 
 from fairway.protocols.websocket.decoder import Decoder
 from fairway.protocols.websocket.deflate import DeflateEncoder, Inflation
-from fairway.protocols.websocket.events import Close, Failure, Ping, Pong
+from fairway.protocols.websocket.events import Close, Failure, LongText, Ping, Pong
 from fairway.protocols.websocket.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 
 NOT_UTF8 = (1007, "text is not UTF-8 (RFC 6455 section 8.1)")
@@ -414,11 +416,33 @@ def test_a_long_message_is_inflated_only_as_far_as_the_budget_allows(opcode: int
         inflation.left = 1
         items = decoder.decode(b"")
         if not decoder.is_inflating:  # whoever shares the budget has a turn before the next message
-            assert (items, decoder.pending) == ([message], True)
+            assert (list(map(plain, items)), decoder.pending) == ([message], True)
             items = decoder.decode(b"")
     assert turns > 2
     assert items == ["behind"]
     assert decoder.is_at_rest
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+@pytest.mark.parametrize("character", ["é", "雾", "🛥"])
+def test_a_long_text_that_is_wide_waits_in_pieces_that_take_less_memory(character: str, deflate: bool) -> None:
+    message = "a" * 399_999 + character
+    data = compressed(message.encode(), opcode=TEXT) if deflate else text(message)
+    decoder = Decoder(inflation=Inflation(1 << 20) if deflate else None)
+    items = [item for start in range(0, len(data), 100_000) for item in decoder.decode(data[start : start + 100_000])]
+    (item,) = items
+    assert isinstance(item, LongText)
+    assert (len(item), item.whole()) == (400_000, message)
+    joined = getsizeof(message)
+    assert getsizeof(item) < (0.6 * joined if character != "é" else 1.01 * joined)
+
+
+@pytest.mark.parametrize("message", ["a" * 400_000, "a" * 65_000 + "🛥"], ids=["ASCII", "short"])
+def test_another_text_is_joined_at_once(message: str) -> None:
+    data = text(message)
+    decoder = Decoder()
+    assert decoder.decode(data[:50_000]) == []
+    assert decoder.decode(data[50_000:]) == [message]
 
 
 def test_a_long_message_that_breaks_a_rule_at_its_end_is_refused_there() -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from fairway.protocols.websocket.decoder import Decoder
 from fairway.protocols.websocket.deflate import Inflation
-from fairway.protocols.websocket.events import Close, Failure, Ping, Pong
+from fairway.protocols.websocket.events import Close, Failure, LongText, Ping, Pong
 from fairway.protocols.websocket.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from fairway.protocols.websocket.masking import apply_mask_pure
 
@@ -85,6 +85,8 @@ def compressed(data: bytes, *, opcode: int = TEXT, fin: bool = True) -> bytes:
 
 def plain(item: object) -> object:
     """An item as something that can be compared: events become tuples that begin with their class."""
+    if isinstance(item, LongText):
+        return item.whole()
     if isinstance(item, Ping | Pong):
         return (type(item), item.data)
     if isinstance(item, Close | Failure):
