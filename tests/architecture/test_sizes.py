@@ -38,8 +38,8 @@ LARGE_CLASSES: dict[str, tuple[int, int]] = {
     "fairway.server.http2.stream.StreamExchange": (28, 24),
     "fairway.server.http2.wire.StreamWire": (38, 15),  # a `Wire`, and no more than that
     "fairway.server.limits.Limits": (4, 65),
-    "fairway.server.websocket.connection.WebSocketConnection": (63, 14),
-    "fairway.server.websocket.metered.MeteredConnection": (66, 16),
+    "fairway.server.websocket.connection.WebSocketConnection": (63, 13),
+    "fairway.server.websocket.metered.MeteredConnection": (66, 15),
     "fairway.server.wire.Wire": (38, 15),
 }
 

@@ -1,10 +1,10 @@
 """Connections of one event loop that have read more than they have decoded.
 
 One read may hold more than should be decoded at once: more messages than the inbox has room for, hundreds of control
-frames, or compressed messages that would keep the loop busy for too long. The connection keeps the rest as bytes and
-does not read its socket meanwhile, so *something has to make it go on*. If the inbox is full, the consumer does, when
-it has taken something. In every other case the backlog does, in the next pass of the loop, whatever the application is
-doing.
+frames, compressed messages that would keep the loop busy for too long, thousands of chunks of a body (HTTP/1.1), or
+thousands of frames (HTTP/2). The connection keeps the rest as bytes and does not read its socket meanwhile, so
+*something has to make it go on*. If the inbox or the buffer of the body is full, the application does, when it has
+taken something. In every other case the backlog does, in the next pass of the loop, whatever the application is doing.
 
 All connections share one allowance of bytes to inflate in a pass, which ends in the middle of a long message. If it is
 used up in pass after pass, there is a rate as well. So however many clients send compression bombs together, a pass
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -65,7 +65,9 @@ class Reader(Protocol):
     """A connection that holds undecoded bytes."""
 
     def go_on_reading(self) -> bool:
-        """Decode some of them. Called once after each `Backlog.add`. True if a message was only half inflated."""
+        """Decode some of them. Called once, however often `Backlog.add` was called before. True if a message was only
+        half inflated.
+        """
 
 
 class Backlog(Inflation):
@@ -97,11 +99,13 @@ class Backlog(Inflation):
         self._rests_until = 0.0  # until when nothing large is decoded
         self._scheduled = False
         self._to_decode = READ_PER_PASS
-        self._waiting: deque[Reader] = deque()
+        self._waiting: OrderedDict[Reader, None] = OrderedDict()  # in the order of their turns
 
     def add(self, reader: Reader) -> None:
-        """Call the reader in a later pass, after those before it have had their turn."""
-        self._waiting.append(reader)
+        """Call the reader in a later pass, after those before it have had their turn. A reader that waits keeps its
+        turn.
+        """
+        self._waiting[reader] = None
         self._schedule()
 
     def may_decode(self, size: int) -> bool:
@@ -187,14 +191,14 @@ class Backlog(Inflation):
         waiting = self._waiting
         try:
             for _ in range(min(len(waiting), READERS_PER_PASS)):
-                reader = waiting.popleft()
+                reader, _ = waiting.popitem(last=False)
                 is_inflating = reader.go_on_reading()
                 if self._rest() > 0:
                     break
                 if self.left <= 0:
                     # Only to finish the message: behind it, a client may have any number of others.
-                    if waiting and waiting[-1] is reader and is_inflating:
-                        waiting.rotate()
+                    if is_inflating and reader in waiting:
+                        waiting.move_to_end(reader, last=False)
                     break
         finally:
             if waiting:

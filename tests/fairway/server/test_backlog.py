@@ -62,6 +62,21 @@ async def test_a_few_go_on_in_each_pass_and_all_have_their_turn(backlog: Backlog
     assert "".join(turns) == names + names
 
 
+async def test_one_that_is_added_again_keeps_its_one_turn(backlog: Backlog) -> None:
+    turns: list[str] = []
+    first, second = Reader(backlog, turns, "a", 1), Reader(backlog, turns, "b", 1)
+    for reader in (first, second, first, second, first):
+        backlog.add(reader)
+    for _ in range(5):
+        await NEXT_PASS
+    assert turns == ["a", "b"]
+    first.times = 1
+    backlog.add(first)
+    for _ in range(5):
+        await NEXT_PASS
+    assert turns == ["a", "b", "a"]
+
+
 async def test_one_that_fails_does_not_stop_the_others(backlog: Backlog) -> None:
     turns: list[str] = []
     failures: list[object] = []

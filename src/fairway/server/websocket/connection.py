@@ -57,7 +57,7 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
       the socket is still open.
     """
 
-    __slots__ = ("_context", "_core", "_decode_scheduled", "wheel_slot")
+    __slots__ = ("_context", "_core", "wheel_slot")
 
     outbox: Wire
     handshake: Handshake | None
@@ -77,7 +77,6 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         self._core: WebSocketProtocol | None = None
         self.phase = Phase.CONNECTING
         self.closing = NOT_CLOSING
-        self._decode_scheduled = False
         self.started_at = context.touch()
         self._task = None
         context.counters.websockets += 1
@@ -223,13 +222,10 @@ class WebSocketConnection(asyncio.Protocol, WebSocketExchange):
         Nothing is decoded in this call, because a consumer that has made room may be cancelled between taking a message
         and handling it.
         """
-        if not self._decode_scheduled:
-            self._decode_scheduled = True
-            self._context.backlog.add(self)
+        self._context.backlog.add(self)
 
     def go_on_reading(self) -> bool:
         """Decode as much as the budgets allow. (`fairway.server.backlog.Reader`)"""
-        self._decode_scheduled = False
         # First decode the waiting bytes, as far as there is room. If some are left, pause again. Otherwise read on, and
         # count the client's silence from now: it could not be heard while nothing was read.
         core, inbox = self._core, self.inbox
