@@ -1,8 +1,8 @@
 """Reads the content of a request, which has a known length or comes in chunks.
 
-Both classes have one method, `receive(data, pieces)`. It appends the content in `data` to `pieces`, and returns the
-bytes behind the content, or None if the content is not complete. If all of `data` is content, it is not copied.
-Trailers are checked like header fields, and then dropped.
+Both classes have one method, `receive(data, pieces)`. It appends the content in `data` to `pieces`, and returns what is
+left of `data`: the bytes behind the content if that `is_complete`, otherwise what was too much to take at once. If all
+of `data` is content, it is not copied. Trailers are checked like header fields, and then dropped.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ MAX_CHUNK_SIZE_DIGITS = 16
 MAX_CHUNK_LINE_BYTES = 1024
 MAX_EXTENSION_BYTES = 16384
 _EXTENSION_SHARE = 16
+
+# How many chunks are taken at once. A peer may send chunks of one byte, and the caller has others to serve: this is
+# a fifth of a millisecond. A line that is read by itself counts as several of them, because it takes as long.
+CHUNKS_AT_ONCE = 512
+_CHUNKS_PER_LINE = 4
 
 # The bad white space (BWS) of RFC 9112 section 7.1.1 is refused: no sender may send it, and implementations disagree
 # about its meaning.
@@ -46,13 +51,18 @@ class LengthBody:
     def __init__(self, length: int) -> None:
         self._remaining = length
 
-    def receive(self, data: bytes, pieces: list[bytes]) -> bytes | None:
-        """Take the content in `data`. Return the bytes behind it, or None if the content is not complete."""
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of the content has been taken."""
+        return not self._remaining
+
+    def receive(self, data: bytes, pieces: list[bytes]) -> bytes:
+        """Take the content in `data`. Return the bytes behind it."""
         remaining = self._remaining
         if len(data) < remaining:
             self._remaining = remaining - len(data)
             pieces.append(data)
-            return None
+            return b""
         self._remaining = 0
         pieces.append(data[:remaining])
         return data[remaining:]
@@ -65,6 +75,11 @@ class ChunkState(enum.Enum):
     DATA = enum.auto()
     DATA_END = enum.auto()
     TRAILERS = enum.auto()
+    END = enum.auto()
+
+
+# Globals, because CPython 3.11 takes 0.1 µs to look up an enum member in its class.
+_SIZE, _DATA, _DATA_END, _TRAILERS, _END = ChunkState
 
 
 class ChunkedBody:
@@ -85,7 +100,7 @@ class ChunkedBody:
     def __init__(self, max_trailer_bytes: int, max_trailer_count: int) -> None:
         self._max_trailer_bytes = max_trailer_bytes
         self._max_trailer_count = max_trailer_count
-        self._state = ChunkState.SIZE
+        self._state = _SIZE
         self._lines = LineReader()
         self._remaining = 0
         self._size = 0
@@ -93,39 +108,49 @@ class ChunkedBody:
         self._trailer_bytes = 0
         self._trailer_count = 0
 
-    def receive(self, data: bytes, pieces: list[bytes]) -> bytes | None:
-        """Take the content in `data`. Return the bytes behind it, or None if the content is not complete.
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of the content has been taken, with its trailers."""
+        return self._state is _END
+
+    def receive(self, data: bytes, pieces: list[bytes]) -> bytes:
+        """Take the content in `data`, but not much more than `CHUNKS_AT_ONCE` chunks. Return the rest of `data`: give
+        it again, and more behind it, unless the content `is_complete`.
 
         Raises `RemoteProtocolError`. Then `pieces` holds the content before the fault.
         """
-        position = 0
-        while position < len(data):
-            if self._state is ChunkState.DATA:
+        position, room = 0, CHUNKS_AT_ONCE
+        while position < len(data) and room > 0 and self._state is not _END:
+            if self._state is _DATA:
                 position = self._take_data(data, position, pieces)
                 continue
-            if self._state is ChunkState.SIZE and self._lines.is_empty:
-                position = self._take_whole_chunks(data, position, pieces)
-                if position == len(data):
-                    return None
+            if self._state is _SIZE and self._lines.is_empty:
+                taken = len(pieces)
+                position = self._take_whole_chunks(data, position, pieces, taken + room)
+                room -= len(pieces) - taken
+                if position == len(data) or not room:
+                    break
             line, position = self._take_line(data, position)
+            room -= _CHUNKS_PER_LINE
             if line is None:
-                return None
-            if self._state is ChunkState.SIZE:
+                break
+            if self._state is _SIZE:
                 self._begin_chunk(line)
-            elif self._state is ChunkState.DATA_END:
-                self._state = ChunkState.SIZE
+            elif self._state is _DATA_END:
+                self._state = _SIZE
             elif line:
                 self._check_trailer(line)
             else:
-                return data[position:]
-        return None
+                self._state = _END
+        return data[position:]
 
-    def _take_whole_chunks(self, data: bytes, position: int, pieces: list[bytes]) -> int:
-        """Take chunks that are complete and have no extensions. Stop at the first chunk that is different or malformed.
+    def _take_whole_chunks(self, data: bytes, position: int, pieces: list[bytes], most: int) -> int:
+        """Take chunks that are complete and have no extensions, until there are `most` pieces. Stop at the first chunk
+        that is different or malformed.
 
         This reads bodies of tiny chunks, which a peer may send to use up time, seven times as fast: 0.4 µs a chunk.
         """
-        while (match := _PLAIN_CHUNK_LINE.match(data, position)) is not None:
+        while len(pieces) < most and (match := _PLAIN_CHUNK_LINE.match(data, position)) is not None:
             start = match.end()
             size = int(match[1], 16)
             end = start + size
@@ -141,16 +166,16 @@ class ChunkedBody:
         if end > len(data):
             end = len(data)
         else:
-            self._state = ChunkState.DATA_END
+            self._state = _DATA_END
         # A slice of the whole is the object itself, not a copy.
         pieces.append(data[position:end])
         self._remaining -= end - position
         return end
 
     def _take_line(self, data: bytes, position: int) -> tuple[bytes | None, int]:
-        if self._state is ChunkState.SIZE:
+        if self._state is _SIZE:
             return self._lines.take(data, position, MAX_CHUNK_LINE_BYTES, _LONG_CHUNK_LINE)
-        if self._state is ChunkState.DATA_END:
+        if self._state is _DATA_END:
             return self._lines.take(data, position, 0, _NO_CHUNK_END)
         limit = self._max_trailer_bytes - self._trailer_bytes - 2
         return self._lines.take(data, position, limit, _TOO_LARGE_TRAILERS)
@@ -167,7 +192,7 @@ class ChunkedBody:
             raise RemoteProtocolError(*_LONG_CHUNK_LINE)
         self._remaining = int(digits, 16)
         self._size += self._remaining
-        self._state = ChunkState.DATA if self._remaining else ChunkState.TRAILERS
+        self._state = _DATA if self._remaining else _TRAILERS
 
     def _check_trailer(self, line: bytes) -> None:
         self._trailer_bytes += len(line) + 2

@@ -11,6 +11,9 @@ complete and the server calls `next_request()`. So pipelined requests are answer
 server work ahead. CLOSED is the last state: after a failure, after another protocol has taken over, and if the
 connection cannot be kept open. From then on, input is ignored.
 
+One call takes only so much of a body in tiny chunks, and keeps the rest: the body is parted (`is_parted`). The caller
+lets others have their turn, and then goes on with `receive_data(b"")`.
+
 The constructor's arguments bound the memory, except for `buffered`. So the caller must stop reading from the socket
 while `buffered` is not 0.
 """
@@ -65,7 +68,8 @@ class Http1Protocol:
     No method raises because of what the peer sends. Misuse by the caller raises `LocalProtocolError`, and changes
     nothing.
 
-    `reader` holds what has arrived of an incomplete head.
+    `reader` holds what has arrived of an incomplete head. `request` is the request that is being received or answered,
+    or None. Both are read-only for others.
     """
 
     __slots__ = (
@@ -75,10 +79,10 @@ class Http1Protocol:
         "_is_first",
         "_max_header_bytes",
         "_max_header_count",
-        "_request",
         "_response",
         "_state",
         "reader",
+        "request",
     )
 
     def __init__(
@@ -93,7 +97,7 @@ class Http1Protocol:
         self._max_header_count = max_header_count
         self.reader = HeadReader(max_request_line_bytes, max_header_bytes, max_header_count, max_cookies)
         self._state = _HEAD
-        self._request: RequestHead | None = None
+        self.request: RequestHead | None = None
         self._response: ResponseWriter | None = None
         self._body: LengthBody | ChunkedBody | None = None
         self._buffer = b""  # not a bytearray: that would be copied twice more for each request in it
@@ -103,20 +107,29 @@ class Http1Protocol:
     # -- what the peer sends
 
     def receive_data(self, data: bytes) -> list[Event]:
-        """Take bytes from the peer, and return the events that they complete."""
+        """Take bytes from the peer, and return the events that they complete.
+
+        While a body is parted, no bytes mean to go on with it, and other bytes are kept behind it.
+        """
         state = self._state
-        if state is _CLOSED or not data:
-            return []
+        if state is _HEAD:
+            return self._advance(data) if data else []
+        if state is _BODY:
+            if self._buffer and data:
+                self._buffer += data
+                return []
+            data, self._buffer = self._buffer or data, b""
+            return self._advance(data) + (self._fail_if_cut_off() if self._eof else [])
         if state is _ENDED:
             self._keep(data)
-            return []
-        return self._advance(data)
+        return []
 
     def receive_eof(self) -> list[Event]:
         """The peer has ended its side of the connection.
 
         It may still wait for the response to a complete request, so this changes nothing between requests. Inside a
-        head or a body, it returns a `RequestFailed`.
+        head or a body, it returns a `RequestFailed`. If the body is parted, that comes later, if its rest does not
+        complete it.
         """
         self._eof = True
         return self._fail_if_cut_off()
@@ -131,7 +144,7 @@ class Http1Protocol:
             # By far the most frequent case: `send_whole` has checked that the request is complete and that the
             # connection stays open.
             self._state = _HEAD
-            self._request = self._response = None
+            self.request = self._response = None
             return []
         if self._state is _CLOSED:
             return []
@@ -141,7 +154,7 @@ class Http1Protocol:
             self._close()
             return []
         self._state = _HEAD
-        self._request = self._response = None
+        self.request = self._response = None
         if not self._buffer:
             return []
         data, self._buffer = self._buffer, b""
@@ -149,7 +162,7 @@ class Http1Protocol:
 
     def unread(self) -> bytes:
         """Return the bytes behind a request that asks for an upgrade. From then on, input is ignored."""
-        if self._request is None or self._request.upgrade is None or self._state is not _ENDED:
+        if self.request is None or self.request.upgrade is None or self._state is not _ENDED:
             raise LocalProtocolError("no complete request asks for an upgrade; keep speaking HTTP")
         data = self._buffer
         self._close()
@@ -161,14 +174,14 @@ class Http1Protocol:
         return len(self._buffer)
 
     @property
+    def is_parted(self) -> bool:
+        """Whether they belong to the content of the request, so that `receive_data(b"")` goes on with them."""
+        return self._state is _BODY and bool(self._buffer)
+
+    @property
     def is_idle(self) -> bool:
         """Whether no part of a request head has arrived since the last request."""
         return self._state is _HEAD and self.reader.is_idle
-
-    @property
-    def request(self) -> RequestHead | None:
-        """The request that is being received or answered, or None."""
-        return self._request
 
     def _advance(self, data: bytes) -> list[Event]:
         events: list[Event] = []
@@ -196,7 +209,7 @@ class Http1Protocol:
         return events
 
     def _begin(self, head: RequestHead) -> None:
-        self._request = head
+        self.request = head
         self._is_first = False
         if head.chunked:
             self._body = ChunkedBody(self._max_header_bytes, self._max_header_count)
@@ -213,18 +226,20 @@ class Http1Protocol:
         finally:
             if pieces:
                 events.append(BodyReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces)))
-        if rest is not None:
+        if body.is_complete:
             self._body = None
             self._state = _ENDED
             self._keep(rest)
+        else:
+            self._buffer = rest
 
     def _keep(self, data: bytes) -> None:
         # After a request that asked to close, only another protocol can follow: RFC 9112 section 9.6.
-        if self._request is not None and (self._request.keep_alive or self._request.upgrade is not None):
+        if self.request is not None and (self.request.keep_alive or self.request.upgrade is not None):
             self._buffer += data
 
     def _fail_if_cut_off(self) -> list[Event]:
-        if self._state is _BODY:
+        if self._state is _BODY and not self._buffer:
             return [self._fail(400, "connection ended inside the request content: RFC 9112 section 8")]
         if self._state is _HEAD and not self.reader.is_idle:
             return [self._fail(400, "connection ended inside the request head: RFC 9112 section 8")]
@@ -252,9 +267,9 @@ class Http1Protocol:
             return True
         if self._eof and not self._buffer:
             return True
-        if self._request is None:
+        if self.request is None:
             return False
-        return not (self._response or self._request).keep_alive or self._state is not _ENDED
+        return not (self._response or self.request).keep_alive or self._state is not _ENDED
 
     @property
     def response_started(self) -> bool:
@@ -272,7 +287,7 @@ class Http1Protocol:
         The bytes are those of `send_response`, with a Content-Length if it has none, and `send_body`. A request is
         plain if it is complete, uses HTTP/1.1, is not HEAD, asks for no upgrade, and does not ask to close.
         """
-        request = self._request
+        request = self.request
         if (
             request is None
             or self._response is not None
@@ -333,18 +348,18 @@ class Http1Protocol:
         """
         if self.response_started:
             raise LocalProtocolError("the response has already started; close the connection instead")
-        is_head = self._request is not None and self._request.method == "HEAD"
+        is_head = self.request is not None and self.request.method == "HEAD"
         data = error_response(status, reason, default_headers, extra_headers, is_head)
-        if self._request is not None:
+        if self.request is not None:
             self._writer().state = ResponseState.COMPLETE
         self._close()
         return data
 
     def _writer(self) -> ResponseWriter:
         if self._response is None:
-            if self._request is None:
+            if self.request is None:
                 raise LocalProtocolError("there is no request to answer; wait for a request head")
-            self._response = ResponseWriter(self._request)
+            self._response = ResponseWriter(self.request)
         return self._response
 
 

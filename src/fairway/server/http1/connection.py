@@ -132,8 +132,8 @@ class Http1Connection(asyncio.Protocol):
             deadline = self._context.touch() + self._context.limits.request_head_timeout
             if deadline < self._deadline:
                 self._set_deadline(deadline)
-        if http.buffered and self._exchange is not None:
-            self.outbox.pause_reading()
+        if http.buffered:
+            self._read_on()
 
     def eof_received(self) -> bool:
         self.outbox.eof = True
@@ -152,7 +152,7 @@ class Http1Connection(asyncio.Protocol):
             self._handle(self._http.receive_eof())
         if self._exchange is None:
             self._close()
-        else:
+        elif self._exchange.has_whole_body:
             self._expect_end(self._exchange)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -176,9 +176,29 @@ class Http1Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.outbox.resume_writing()
 
-    def _resume_reading(self) -> None:
-        self._has_left = False  # if the client has left, reading will show it
-        self.outbox.resume_reading()
+    def _read_on(self) -> None:
+        """Read on. But first, what was read has to be taken: a body in tiny chunks in later passes (the backlog calls),
+        as far as the application has room for it (`body_taken` comes back here), later requests after this one
+        (`_next_request`).
+        """
+        if self._closing:
+            return
+        http, exchange, context = self._http, self._exchange, self._context
+        has_room = exchange is None or exchange.buffered < context.limits.body_buffer_bytes
+        if http.buffered:
+            self.outbox.pause_reading()
+            if has_room and http.is_parted:
+                context.backlog.add(self)
+        elif has_room:
+            self._has_left = False  # if the client has left, reading will show it
+            self.outbox.resume_reading()
+
+    def go_on_reading(self) -> bool:
+        """Take some more of the chunks that were read. (`fairway.server.backlog.Reader`)"""
+        if not self._closing:
+            self._handle(self._http.receive_data(b""))
+            self._read_on()
+        return False
 
     def peer_has_left(self, is_reset: bool) -> None:
         """The stream has ended while reading was paused. (`fairway.server.paused.PausedConnection`)"""
@@ -205,6 +225,8 @@ class Http1Connection(asyncio.Protocol):
                 if self._exchange is not None:
                     self._deadline = None
                     self._exchange.feed_end()
+                    if self.outbox.eof or self._has_left:
+                        self._expect_end(self._exchange)
             elif kind is BodyReceived:
                 if self._exchange is not None:
                     self._deadline_of_body(len(event.data))
@@ -222,11 +244,7 @@ class Http1Connection(asyncio.Protocol):
             return
         exchange = open_exchange(HttpExchange, self, context, head, head.expect_continue, self._client, self._entrance)
         self._exchange = self._application = exchange
-        if not begin(exchange, context):
-            return
-        if self.outbox.eof:
-            self._expect_end(exchange)
-        elif head.content_length or head.chunked:
+        if begin(exchange, context) and (head.content_length or head.chunked):
             self._deadline_of_body()
 
     def _deadline_of_body(self, size: int = 0) -> None:
@@ -270,24 +288,19 @@ class Http1Connection(asyncio.Protocol):
         context.remove(self)
         websocket.start(scope)
 
-    def _begin_http2(self, data: bytes) -> None:
-        """Hand the wire over to an `Http2Connection`."""
-        context = self._context
-        context.wheel.cancel(self)
-        self._closing = True
-        connection = Http2Connection(context)
-        connection.take_over(self.outbox, self._client, self._entrance, data)
-        context.remove(self)
-
     def _fail(self, failure: RequestFailed) -> None:
-        if type(failure) is PrefaceReceived and self._context.limits.http2:
-            self._begin_http2(failure.data)
+        context = self._context
+        if type(failure) is PrefaceReceived and context.limits.http2:
+            context.wheel.cancel(self)
+            self._closing = True
+            Http2Connection(context).take_over(self.outbox, self._client, self._entrance, failure.data)
+            context.remove(self)
             return
-        if type(failure) is OtherProtocolReceived and self._context.limits.http2:
-            self._context.fault("bad request", self._scope_for_log(), f"{failure.reason}; closed without an answer")
+        if type(failure) is OtherProtocolReceived and context.limits.http2:
+            context.fault("bad request", self._scope_for_log(), f"{failure.reason}; closed without an answer")
             self._linger()
             return
-        self._context.fault("bad request", self._scope_for_log(), f"{failure.reason}; answered with {failure.status}")
+        context.fault("bad request", self._scope_for_log(), f"{failure.reason}; answered with {failure.status}")
         exchange = self._exchange
         if exchange is not None:
             # The body is incomplete or malformed. The application is told of a disconnect.
@@ -344,9 +357,9 @@ class Http1Connection(asyncio.Protocol):
         return _write(self.outbox, self._http.send_trailers, headers)
 
     def body_taken(self) -> None:
-        if not self.outbox.reading and self._deadline is not None:
+        if not self.outbox.reading and self._deadline is not None and not self._http.buffered:
             self._deadline_of_body()  # nothing could arrive while reading was paused
-        self._resume_reading()
+        self._read_on()
 
     def response_complete(self) -> None:
         # From here on, the application is not told or cancelled when the client leaves.
@@ -368,12 +381,12 @@ class Http1Connection(asyncio.Protocol):
         if self._closing or self._exchange is not None:
             return
         context = self._context
-        if not self.outbox.reading:
-            self._resume_reading()
         self._set_deadline(context.touch() + context.limits.keep_alive_timeout)
         events = self._http.next_request()
         if events:
             self._handle(events)
+        if not self.outbox.reading:
+            self._read_on()
         if self.outbox.eof and self._exchange is None and not self._closing:
             self._close()
 
@@ -401,7 +414,7 @@ class Http1Connection(asyncio.Protocol):
             return
         self._deadline = None
         if not self.outbox.eof:
-            self._resume_reading()
+            self.outbox.resume_reading()
         self.outbox.finish()
 
     def _close(self) -> None:

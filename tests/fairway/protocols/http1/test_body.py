@@ -7,6 +7,7 @@ from tests.fairway.protocols.http1.wire import chunked, content, feed, head, ref
 
 from fairway.protocols.http1 import BodyReceived, Http1Protocol, RequestEnded
 from fairway.protocols.http1.body import (
+    CHUNKS_AT_ONCE,
     MAX_CHUNK_LINE_BYTES,
     MAX_CHUNK_SIZE_DIGITS,
     MAX_EXTENSION_BYTES,
@@ -22,7 +23,7 @@ def test_9112_6_2_whole_pieces_are_passed_on_without_a_copy():
     pieces: list[bytes] = []
     first, last = b"x" * 6, b"y" * 4
 
-    assert body.receive(first, pieces) is None
+    assert body.receive(first, pieces) == b""
     assert body.receive(last, pieces) == b""
     assert pieces[0] is first
     assert pieces[1] is last
@@ -40,8 +41,8 @@ def test_9112_7_1_whole_pieces_of_a_chunk_are_passed_on_without_a_copy():
     pieces: list[bytes] = []
     piece = b"x" * 64
 
-    assert body.receive(b"100\r\n", pieces) is None
-    assert body.receive(piece, pieces) is None
+    assert body.receive(b"100\r\n", pieces) == b""
+    assert body.receive(piece, pieces) == b""
     assert pieces[0] is piece
 
 
@@ -162,7 +163,7 @@ def test_9112_7_1_1_short_extensions_with_much_content_are_taken():
     pieces: list[bytes] = []
 
     for _ in range(1000):
-        assert body.receive(chunk, pieces) is None
+        assert body.receive(chunk, pieces) == b""
     assert body.receive(b"0\r\n\r\nrest", pieces) == b"rest"
     assert len(pieces) == 1000
 
@@ -215,6 +216,38 @@ def test_6585_5_trailers_are_bounded_in_number():
         431,
         "too many trailer fields: RFC 6585 section 5",
     )
+
+
+def taken_at_once(data: bytes) -> tuple[list[int], bytes]:
+    """How many chunks are taken at a time, and what is left behind the content."""
+    body = ChunkedBody(1000, 10)
+    counts = []
+    while not body.is_complete:
+        assert data, "it is not complete, and nothing is left"
+        pieces: list[bytes] = []
+        data = body.receive(data, pieces)
+        counts.append(len(pieces))
+    return counts, data
+
+
+def test_tiny_chunks_are_taken_so_many_at_once():
+    data = b"1\r\na\r\n" * (2 * CHUNKS_AT_ONCE + 1) + b"0\r\n\r\nrest"
+
+    assert taken_at_once(data) == ([CHUNKS_AT_ONCE, CHUNKS_AT_ONCE, 1], b"rest")
+
+
+def test_chunks_that_take_longer_count_for_more():
+    counts, rest = taken_at_once(b"1;a\r\na\r\n" * CHUNKS_AT_ONCE + b"0\r\n\r\nrest")
+
+    assert (sum(counts), rest) == (CHUNKS_AT_ONCE, b"rest")
+    assert max(counts) <= CHUNKS_AT_ONCE // 4
+
+
+@pytest.mark.parametrize("size", [4096, 65536])
+def test_large_chunks_are_all_taken_at_once(size):
+    chunk = b"%x\r\n" % size + bytes(size) + b"\r\n"
+
+    assert taken_at_once(chunk * ((1 << 18) // size) + b"0\r\n\r\n") == ([(1 << 18) // size], b"")
 
 
 def test_content_before_a_fault_is_reported():

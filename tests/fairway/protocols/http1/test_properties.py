@@ -10,7 +10,7 @@ import h11
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fairway.protocols.http1.test_smuggling import SAMPLES, TAKEN
-from tests.fairway.protocols.http1.wire import feed, head, merged
+from tests.fairway.protocols.http1.wire import BEHIND, chunked, feed, head, merged
 
 from fairway.protocols.http1 import (
     BodyReceived,
@@ -18,8 +18,10 @@ from fairway.protocols.http1 import (
     LocalProtocolError,
     PlainHeads,
     PrefaceReceived,
+    RequestEnded,
     RequestFailed,
 )
+from fairway.protocols.http1.body import CHUNKS_AT_ONCE
 
 FRAGMENTS = [
     b"GET / HTTP/1.1\r\n", b"POST /a?b HTTP/1.1\r\n", b"GET / HTTP/1.0\r\n", b"Host: a\r\n", b"Content-Length: 5\r\n",
@@ -90,6 +92,40 @@ def test_any_cut_of_pipelined_requests_gives_the_same_events(data, places):
         return without_data(merged(events + connection.receive_eof()))
 
     assert all_events(cut(data, places)) == all_events([data])
+
+
+tiny = st.tuples(
+    st.sampled_from([b"1\r\na\r\n", b"02\r\nbc\r\n", b"1;x\r\nd\r\n"]),
+    st.sampled_from([1, 7, 100, CHUNKS_AT_ONCE, 1500]),
+)
+
+
+@given(
+    st.lists(tiny, max_size=4),
+    st.sampled_from([b"0\r\n\r\n", b"0\r\nX: y\r\n\r\n", b"0\r\n", b"3\r\nab", b"x\r\n", b"1\r\nab"]),
+    st.sampled_from([b"", BEHIND]),
+    st.lists(st.integers(0, 20000), max_size=5),
+    st.lists(st.booleans(), min_size=1, max_size=10),
+)
+def test_a_body_of_tiny_chunks_has_the_same_events_whether_it_is_parted_or_not(runs, end, behind, places, goes_on):
+    data = chunked(b"".join(chunk * count for chunk, count in runs) + end) + behind
+    step = 64  # never parted
+    unparted, whole = feed(data[start : start + step] for start in range(0, len(data), step))
+    whole += unparted.receive_eof()
+    connection = Http1Protocol()
+    events: list[object] = []
+    for number, piece in enumerate(cut(data, places)):
+        events += connection.receive_data(piece)
+        if goes_on[number % len(goes_on)]:
+            events += connection.receive_data(b"")
+        assert connection.buffered <= len(data)
+    events += connection.receive_eof()
+    while connection.is_parted:
+        events += connection.receive_data(b"")
+
+    assert merged(events) == whole
+    assert connection.buffered == unparted.buffered
+    assert RequestEnded() in whole or isinstance(whole[-1], RequestFailed)
 
 
 @given(st.lists(wire, max_size=8), st.integers(1, 60), st.integers(1, 120), st.integers(0, 4))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.fairway.protocols.http1.wire import BEHIND, chunked, head
+from tests.fairway.protocols.http1.wire import BEHIND, chunked, head, merged
 
 from fairway.protocols.http1 import (
     BodyReceived,
@@ -15,6 +15,7 @@ from fairway.protocols.http1 import (
     RequestFailed,
     RequestHead,
 )
+from fairway.protocols.http1.body import CHUNKS_AT_ONCE
 
 FIRST = head(first=b"GET /first HTTP/1.1")
 SECOND = head(b"Content-Length: 3", first=b"POST /second HTTP/1.1") + b"abc"
@@ -196,6 +197,118 @@ def test_eof_after_a_failure_is_nothing():
     connection.receive_data(b"\x00")
 
     assert connection.receive_eof() == []
+
+
+# -- a body in more chunks than are taken at once
+
+TINY = b"1\r\na\r\n"
+MANY = 3 * CHUNKS_AT_ONCE
+
+
+def parted(behind: bytes) -> Http1Protocol:
+    connection = Http1Protocol()
+    head, received = connection.receive_data(chunked(TINY * MANY + behind))
+    assert isinstance(head, RequestHead)
+    assert received == BodyReceived(b"a" * CHUNKS_AT_ONCE)
+    assert connection.is_parted
+    assert connection.buffered == len(TINY * (MANY - CHUNKS_AT_ONCE) + behind)
+    return connection
+
+
+def go_on(connection: Http1Protocol) -> list[object]:
+    events: list[object] = []
+    while connection.is_parted:
+        events += connection.receive_data(b"")
+    return merged(events)
+
+
+def test_a_parted_body_goes_on_when_asked():
+    connection = parted(b"0\r\n\r\n")
+
+    assert connection.receive_data(b"") == [BodyReceived(b"a" * CHUNKS_AT_ONCE)]
+    assert connection.receive_data(b"") == [BodyReceived(b"a" * CHUNKS_AT_ONCE)]
+    assert connection.is_parted
+    assert connection.receive_data(b"") == [RequestEnded()]
+    assert (connection.is_parted, connection.buffered, connection.should_close) == (False, 0, False)
+    assert connection.receive_data(b"") == []
+
+
+def test_what_arrives_while_a_body_is_parted_follows_it():
+    connection = parted(b"2\r\nb")
+    before = connection.buffered
+
+    assert connection.receive_data(b"c\r\n0\r\n") == []
+    assert connection.receive_data(b"\r\n") == []
+    assert connection.buffered == before + 8
+    assert go_on(connection) == [BodyReceived(b"a" * (MANY - CHUNKS_AT_ONCE) + b"bc"), RequestEnded()]
+
+
+def test_a_parted_body_that_is_not_complete_goes_on_with_what_arrives():
+    connection = parted(b"2\r\nb")
+
+    assert go_on(connection) == [BodyReceived(b"a" * (MANY - CHUNKS_AT_ONCE) + b"b")]
+    assert connection.receive_data(b"") == []
+    assert connection.receive_data(b"c\r\n0\r\n\r\n") == [BodyReceived(b"c"), RequestEnded()]
+
+
+def test_a_request_behind_a_parted_body_has_its_turn():
+    connection = parted(b"0\r\n\r\n" + THIRD)
+
+    assert go_on(connection)[-1] == RequestEnded()
+    assert connection.buffered == len(THIRD)
+    assert connection.receive_data(b"") == []
+    answer(connection)
+    assert paths(connection.next_request()) == [b"/third"]
+
+
+def test_a_parted_body_behind_another_request_goes_on_in_its_turn():
+    connection = Http1Protocol()
+    connection.receive_data(FIRST + chunked(TINY * MANY + b"0\r\n\r\n"))
+    assert not connection.is_parted
+    connection.receive_eof()
+    answer(connection)
+
+    assert connection.next_request()[1:] == [BodyReceived(b"a" * CHUNKS_AT_ONCE)]
+    assert go_on(connection) == [BodyReceived(b"a" * (MANY - CHUNKS_AT_ONCE)), RequestEnded()]
+
+
+def test_eof_behind_a_parted_body_that_is_complete_is_nothing():
+    connection = parted(b"0\r\n\r\n")
+
+    assert connection.receive_eof() == []
+    assert go_on(connection) == [BodyReceived(b"a" * (MANY - CHUNKS_AT_ONCE)), RequestEnded()]
+    assert connection.receive_eof() == []
+    assert connection.should_close
+
+
+@pytest.mark.parametrize("behind", [b"", b"1\r\na", b"0\r\n"])
+def test_9112_8_eof_inside_a_parted_body_is_a_failure_in_its_turn(behind):
+    connection = parted(behind)
+
+    assert connection.receive_eof() == []
+    assert go_on(connection)[-1] == RequestFailed(
+        400, "connection ended inside the request content: RFC 9112 section 8"
+    )
+    assert connection.should_close
+
+
+def test_a_fault_in_the_rest_of_a_parted_body_is_a_failure():
+    connection = parted(b"x\r\n")
+    *content, failure = go_on(connection)
+
+    assert content == [BodyReceived(b"a" * (MANY - CHUNKS_AT_ONCE))]
+    assert isinstance(failure, RequestFailed)
+    assert (connection.buffered, connection.receive_data(b"")) == (0, [])
+
+
+def test_9112_9_3_an_answer_while_the_body_is_parted_closes():
+    connection = parted(b"0\r\n\r\n")
+
+    assert b"\r\nconnection: close\r\n" in connection.send_response(204, [])
+    connection.send_body(b"", False)
+    assert connection.should_close
+    assert connection.next_request() == []
+    assert connection.buffered == 0
 
 
 # -- handing the connection to another protocol

@@ -35,6 +35,8 @@ def feed(pieces: Iterable[bytes], **limits: int) -> tuple[Http1Protocol, list[Ev
     events: list[Event] = []
     for piece in pieces:
         events += connection.receive_data(piece)
+        while connection.is_parted:
+            events += connection.receive_data(b"")
     assert all(event.data for event in events if isinstance(event, BodyReceived)), "content without bytes"
     return connection, merged(events)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from fairway.protocols.http1.body import CHUNKS_AT_ONCE
 from fairway.server import defaults
+from fairway.server.backlog import READERS_PER_PASS
 from fairway.server.config import Config
 from fairway.server.context import ServerContext
 from fairway.server.http1.connection import Http1Connection
@@ -305,3 +308,191 @@ async def test_clients_that_end_together_have_their_turns_over_several_passes(ma
     ]
     assert not transports[lost].closed
     assert make.context.connections == set(connections[:lost])
+
+
+# A body in tiny chunks is taken over several passes
+
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+TINY = b"1\r\na\r\n"
+TURNS = 6
+MANY = TURNS * CHUNKS_AT_ONCE
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Taking:
+    """Takes the whole body once it may, and answers with its length."""
+
+    def __init__(self) -> None:
+        self.may_take = asyncio.Event()
+        self.may_take.set()
+        self.events: list[dict[str, Any]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.may_take.wait()
+        while (event := await receive())["type"] == "http.request":
+            self.events.append(event)
+            if not event["more_body"]:
+                await answering([], b"%d" % self.size)(scope, receive, send)
+                return
+        self.events.append(event)
+
+    @property
+    def size(self) -> int:
+        return sum(len(event.get("body", b"")) for event in self.events)
+
+
+async def steps(count: Callable[[], int], until: int) -> list[int]:
+    """By how much it grows in each pass in which it does."""
+    seen = [count()]
+    async with asyncio.timeout(20):
+        while seen[-1] < until:
+            await passes(1)
+            if count() != seen[-1]:
+                seen.append(count())
+    return [after - before for before, after in pairwise(seen)]
+
+
+async def test_tiny_chunks_are_taken_over_several_passes(make: Make) -> None:
+    app = Taking()
+    connection, transport = make(app)
+    connection.data_received(POST + TINY * MANY + LAST_CHUNK)
+    assert not connection.outbox.reading
+    exchange = connection._exchange
+    assert exchange is not None
+    assert exchange.received_bytes == CHUNKS_AT_ONCE
+    assert await steps(lambda: exchange.received_bytes, MANY) == [CHUNKS_AT_ONCE] * (TURNS - 1)
+    await passes()
+    assert b"".join(transport.written).endswith(b"\r\n\r\n%d" % MANY)
+    assert connection.outbox.reading
+    connection.data_received(POST + b"2\r\nbc\r\n" + LAST_CHUNK)
+    await passes()
+    assert app.events[-1]["body"] == b"bc"
+
+
+async def test_bodies_of_tiny_chunks_share_the_passes(make: Make) -> None:
+    first, _ = make(Taking())
+    connections = [first, *(Http1Connection(make.context) for _ in range(5))]
+    for connection in connections[1:]:
+        connection.connection_made(Transport())
+    for connection in connections:
+        connection.data_received(POST + TINY * MANY + b"1\r\n")
+    exchanges = [connection._exchange for connection in connections]
+
+    def received() -> int:
+        return sum(exchange.received_bytes for exchange in exchanges if exchange is not None)
+
+    grown = await steps(received, len(connections) * MANY)
+    assert set(grown) == {READERS_PER_PASS * CHUNKS_AT_ONCE}
+    await passes()
+    assert all(connection.outbox.reading for connection in connections)
+
+
+async def test_a_full_body_buffer_stops_them_until_the_application_takes(make: Make) -> None:
+    app = Taking()
+    app.may_take.clear()
+    connection, transport = make(app, body_buffer_bytes=2 * CHUNKS_AT_ONCE)
+    connection.data_received(POST + TINY * MANY + LAST_CHUNK)
+    await passes()
+    exchange = connection._exchange
+    assert exchange is not None
+    assert exchange.buffered == 2 * CHUNKS_AT_ONCE
+    assert connection.held_bytes == 2 * CHUNKS_AT_ONCE + len(TINY) * (MANY - 2 * CHUNKS_AT_ONCE) + len(LAST_CHUNK)
+    assert not connection.outbox.reading
+    assert not connection.go_on_reading(), "nobody calls it now, but a call would be harmless"
+    assert exchange.buffered <= 3 * CHUNKS_AT_ONCE
+    app.may_take.set()
+    await passes(50)
+    assert app.size == MANY
+    assert b"".join(transport.written).endswith(b"\r\n\r\n%d" % MANY)
+    assert connection.outbox.reading
+
+
+async def test_what_the_client_left_behind_is_taken_to_its_end(make: Make) -> None:
+    app = Taking()
+    connection, transport = make(app)
+    connection.data_received(POST + TINY * MANY + LAST_CHUNK)
+    connection.eof_received()
+    await passes(50)
+    assert app.size == MANY
+    assert b"".join(transport.written).endswith(b"\r\n\r\n%d" % MANY)
+    assert transport.closed
+
+
+async def test_a_body_that_ends_too_early_is_refused_in_its_turn(make: Make) -> None:
+    app = Taking()
+    connection, transport = make(app)
+    connection.data_received(POST + TINY * MANY)
+    connection.eof_received()
+    await passes(3)
+    assert transport.written == []
+    await passes(50)
+    assert app.events[-1] == {"type": "http.disconnect"}
+    assert b"".join(transport.written).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_client_that_was_seen_to_leave_has_its_body_taken(make: Make) -> None:
+    app = Taking()
+    app.may_take.clear()
+    connection, transport = make(app, body_buffer_bytes=CHUNKS_AT_ONCE)
+    connection.data_received(POST + TINY * MANY + LAST_CHUNK)
+    connection.peer_has_left(False)
+    app.may_take.set()
+    await passes(50)
+    assert app.size == MANY
+    assert b"".join(transport.written).endswith(b"\r\n\r\n%d" % MANY)
+
+
+async def test_an_application_that_takes_nothing_from_a_client_that_has_left_is_told(make: Make) -> None:
+    app = Taking()
+    app.may_take.clear()
+    connection, transport = make(app, body_buffer_bytes=CHUNKS_AT_ONCE, disconnect_timeout=2)
+    connection.data_received(POST + TINY * MANY + LAST_CHUNK)
+    connection.peer_has_left(False)
+    let_pass(make.context, 3)
+    assert transport.closed
+
+
+async def test_a_connection_may_be_lost_while_chunks_wait(make: Make) -> None:
+    app = Taking()
+    connection, _ = make(app)
+    connection.data_received(POST + TINY * MANY + LAST_CHUNK)
+    connection.connection_lost(None)
+    await passes(50)
+    assert app.events[-1] == {"type": "http.disconnect"}
+    assert app.size < MANY
+
+
+async def test_an_answer_while_chunks_wait_closes(make: Make) -> None:
+    connection, transport = make(APPS["plain"])
+    connection.data_received(POST + TINY * MANY + LAST_CHUNK + GET)
+    await passes(50)
+    written = b"".join(transport.written)
+    assert written.count(b"HTTP/1.1 ") == 1
+    assert b"\r\nconnection: close\r\n" in written
+    assert transport.ended
+    connection.data_received(TINY)
+    assert len(transport.written) == 1
+
+
+async def test_a_request_behind_tiny_chunks_is_answered_behind_them(make: Make) -> None:
+    connection, transport = make(Taking())
+    connection.data_received(POST + TINY * MANY + LAST_CHUNK + GET)
+    await passes(50)
+    bodies = [answer.rpartition(b"\r\n\r\n")[2] for answer in b"".join(transport.written).split(b"HTTP/1.1 ")[1:]]
+    assert bodies == [b"%d" % MANY, b"%d" % MANY]
+    assert connection.outbox.reading
+
+
+@pytest.mark.parametrize("request_name", ["get", "options"])
+async def test_nothing_is_read_while_requests_wait(make: Make, request_name: str) -> None:
+    one = {"get": GET, "options": b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"}[request_name]
+    connection, transport = make(APPS["plain"])
+    connection.data_received(one * 20)
+    seen = []
+    while connection.held_bytes:
+        seen.append(connection.outbox.reading)
+        await passes(1)
+    assert not any(seen)
+    await passes()
+    assert b"".join(transport.written).count(b"HTTP/1.1 ") == 20
+    assert connection.outbox.reading
