@@ -93,6 +93,8 @@ def _http2_events(pieces: Iterable[bytes], limits: Http2Limits) -> tuple[list[An
     said = protocol.data_to_send()
     for piece in pieces:
         found = protocol.receive_data(piece, 0.0)
+        while protocol.is_parted:
+            found += protocol.receive_data(b"", 0.0)
         _check_http2(protocol, limits)
         assert not (events and events[-1][0] is Terminated and found), "something is reported after the end"
         events += [
@@ -187,6 +189,8 @@ def _http1_events(pieces: Iterable[bytes], limits: dict[str, int]) -> list[Any]:
     for piece in pieces:
         received += len(piece)
         found: list[Any] = protocol.receive_data(piece)
+        while protocol.is_parted:
+            found += protocol.receive_data(b"")
         while protocol.request is not None and not protocol.should_close and not protocol.response_started:
             protocol.send_response(204, [])
             protocol.send_body(b"", False)

@@ -142,12 +142,15 @@ class Http2Client:
         self.h2.reset_stream(number, code)
         await self.flush()
 
-    def reserve(self) -> int:
-        """The number of a stream that is spoken on by hand: `resets` and `raw_heads` say what comes of it."""
+    def reserve(self, count: int = 1) -> int:
+        """The number of the first of some streams that are spoken on by hand: `resets` and `raw_heads` say what comes
+        of them.
+        """
         number: int = self.h2.get_next_available_stream_id()
-        # The library's next one is behind it.
-        self.h2.highest_outbound_stream_id = number
-        self._by_hand.add(number)
+        numbers = range(number, number + 2 * count, 2)
+        # The library's next one is behind them.
+        self.h2.highest_outbound_stream_id = numbers[-1]
+        self._by_hand.update(numbers)
         return number
 
     def pause(self) -> None:

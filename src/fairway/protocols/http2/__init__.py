@@ -21,7 +21,7 @@ from fairway.protocols.http2.events import (
     Terminated,
     WindowOpened,
 )
-from fairway.protocols.http2.frames import PREFACE, data_head
+from fairway.protocols.http2.frames import PREFACE, data_head, ping_frame
 from fairway.protocols.http2.limits import Http2Limits
 from fairway.protocols.http2.protocol import Http2Protocol
 from fairway.protocols.http2.response import PlainBlocks
@@ -47,4 +47,5 @@ __all__ = [
     "Terminated",
     "WindowOpened",
     "data_head",
+    "ping_frame",
 ]

@@ -85,6 +85,7 @@ def parse_settings(payload: bytes) -> dict[int, int]:
 
 
 def ping_frame(data: bytes, flags: int = 0) -> bytes:
+    """A PING with 8 bytes of data. A `PingAcknowledged` will bring them back."""
     return pack_head(8 << 8 | PING, flags, 0) + data
 
 

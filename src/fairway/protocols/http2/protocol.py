@@ -4,6 +4,9 @@
 handler changes the state of the connection (`state`) and of its streams (`streams`). The protocol's own answers wait in
 `data_to_send`. To send something, the server calls a stream, which returns bytes.
 
+One call takes only so many frames, because a frame may consist of ten bytes, and keeps the others (`is_parted`). The
+caller stops reading, lets others have their turn, and then goes on with `receive_data(b"", now)`.
+
 All bytes must be sent in the order in which they were returned. The result of `data_to_send` goes before anything that
 is made because of an event. Otherwise, for example, a frame could rely on settings before we acknowledge them.
 
@@ -11,8 +14,8 @@ The peer goes through the phases PREFACE, SETTINGS and OPEN. CLOSED is the end, 
 the server; input is ignored then.
 
 Memory is bounded by the limits. A connection holds one frame, or one field block of `1 + max_continuations` frames, the
-HPACK table, and `max_streams` streams. The server holds the content that is reported to it, up to `held_bytes` and one
-connection window.
+HPACK table, `max_streams` streams, and what is left of one read. The server holds the content that is reported to it,
+up to `held_bytes` and one connection window.
 """
 
 from __future__ import annotations
@@ -28,7 +31,6 @@ from fairway.protocols.http2.frames import (
     PREFACE,
     SETTINGS,
     goaway_frame,
-    ping_frame,
     unpack_head,
     unpack_short_head,
 )
@@ -38,6 +40,12 @@ from fairway.protocols.http2.state import ConnectionState, Phase
 
 # Because CPython 3.11 takes 0.1 µs to look up an enum's member in its class.
 _PREFACE, _SETTINGS, _OPEN, _CLOSED = Phase
+
+FRAMES_AT_ONCE = 64
+"""How many frames are taken at once. They take a tenth of a millisecond, but each may be a message to be handled."""
+
+BYTES_PER_FRAME = 32
+"""So many bytes of a field block, or of settings, take as long as a short frame, and count as one."""
 
 
 class Http2Protocol(ConnectionState):
@@ -49,8 +57,8 @@ class Http2Protocol(ConnectionState):
     __slots__ = ("held",)
 
     held: bytearray | None
-    """The beginning of a frame, or of the preface. None between two frames, unless a field block is incomplete.
-    Read-only for others.
+    """The beginning of a frame, or of the preface, or frames that were too many to be taken at once. None between two
+    frames, unless a field block is incomplete. Read-only for others.
     """
 
     def __init__(self, limits: Http2Limits, now: float) -> None:
@@ -60,7 +68,9 @@ class Http2Protocol(ConnectionState):
     # -- what the peer sends
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
-        """Take bytes from the peer. Never raises, whatever they are. `now` is in seconds, of any clock."""
+        """Take bytes from the peer, behind those that are held. Never raises, whatever they are. `now` is in seconds,
+        of any clock.
+        """
         budget = self.budget
         budget.now = now
         budget.departed = 0
@@ -68,7 +78,7 @@ class Http2Protocol(ConnectionState):
         held = self.held
         if held is not None:
             held += data
-            if self.phase is _OPEN and len(held) < HEAD_SIZE + int.from_bytes(held[:3], "big") <= _MOST_HELD:
+            if self.phase is _OPEN and not _has_frame(held):
                 return events
             data = bytes(held)
             self.held = None
@@ -84,12 +94,16 @@ class Http2Protocol(ConnectionState):
     def receive_messages(self, data: bytes) -> bytes:
         """Take the messages at the beginning of a read: whole DATA frames of tunnels whose content is taken as it
         comes. Each goes to the reader of its stream (`Stream.take_all`). Return the rest, which is for `receive_data`.
-        It begins with anything else, or with a frame after which a WINDOW_UPDATE is due.
+        It begins with anything else, or with a frame after which a WINDOW_UPDATE is due. What is too much to be taken
+        at once is held.
         """
         if self.held is not None:
             return data
         begin, end = 0, len(data)
-        while (start := begin + HEAD_SIZE) < end:
+        for _ in range(FRAMES_AT_ONCE):
+            start = begin + HEAD_SIZE
+            if start >= end:
+                break
             high, size, kind_and_flags, number = unpack_short_head(data, begin)
             stop = start + size
             stream = self.streams.get(number)
@@ -105,12 +119,16 @@ class Http2Protocol(ConnectionState):
             if stop == end:
                 return b""
             begin = stop
+        else:
+            self.held = bytearray(memoryview(data)[begin:])
+            return b""
         return data[begin:]
 
     def _take_frames(self, data: bytes, events: list[Event]) -> None:
         position = 0
         end = len(data)
-        while end - position >= HEAD_SIZE:
+        room = FRAMES_AT_ONCE
+        while end - position >= HEAD_SIZE and room > 0:
             first, flags, number = unpack_head(data, position)
             start = position + HEAD_SIZE
             stop = start + (first >> 8)
@@ -131,8 +149,9 @@ class Http2Protocol(ConnectionState):
             except StreamFault as fault:
                 self.fail_stream(number, fault, events)
             position = stop
+            room -= 1 if kind == DATA else 1 + (stop - start) // BYTES_PER_FRAME
         if position < end or self.heads.partial is not None:
-            self.held = bytearray(data[position:])
+            self.held = bytearray(memoryview(data)[position:])
 
     def _take_preface(self, data: bytes) -> bytes:
         """Return the data behind the client's preface, once that is complete."""
@@ -152,10 +171,17 @@ class Http2Protocol(ConnectionState):
         self.phase = _OPEN
 
     @property
+    def is_parted(self) -> bool:
+        """Whether frames are held that were too many to be taken at once. Stop reading, and go on in a later pass with
+        `receive_data` without data.
+        """
+        return self.held is not None and self.phase is _OPEN and _has_frame(self.held)
+
+    @property
     def is_waiting(self) -> bool:
         """Whether something short is incomplete: the preface, SETTINGS, a field block, or a frame other than DATA."""
         held = self.held
-        if held is not None and (len(held) < HEAD_SIZE or held[3] != DATA):
+        if held is not None and (len(held) < HEAD_SIZE or held[3] != DATA) and not _has_frame(held):
             return True
         return self.heads.partial is not None or (self.phase is not _OPEN and self.phase is not _CLOSED)
 
@@ -170,10 +196,6 @@ class Http2Protocol(ConnectionState):
         """Return the protocol's own answers, and at first its settings. Call it after each `receive_data`."""
         out, self.out = self.out, b""
         return out
-
-    def ping(self, data: bytes) -> bytes:
-        """Return a PING with 8 bytes of data. A `PingAcknowledged` will bring them back."""
-        return ping_frame(data)
 
     def warn(self) -> bytes:
         """Return a GOAWAY that announces another one, and refuses nothing yet (RFC 9113 section 6.8)."""
@@ -199,4 +221,7 @@ class Http2Protocol(ConnectionState):
         self.out = b""
 
 
-_MOST_HELD = HEAD_SIZE + LARGEST_FRAME
+def _has_frame(held: bytearray) -> bool:
+    """Whether it begins with a whole frame, or with the head of one that is too large."""
+    whole = HEAD_SIZE + int.from_bytes(held[:3], "big")
+    return len(held) >= HEAD_SIZE and (len(held) >= whole or whole > HEAD_SIZE + LARGEST_FRAME)

@@ -39,6 +39,7 @@ from fairway.protocols.http2 import (
     StreamReset,
     Terminated,
     WindowOpened,
+    ping_frame,
 )
 from fairway.server.admission import TOO_MANY
 from fairway.server.http2.leaving import Leaving
@@ -51,7 +52,7 @@ from fairway.server.wire import Wire
 if TYPE_CHECKING:
     from fairway.server.context import ServerContext
 
-_PING = b"fairway?"
+_PING = ping_frame(b"fairway?")
 
 
 class Http2Connection(asyncio.Protocol):
@@ -139,10 +140,23 @@ class Http2Connection(asyncio.Protocol):
         self.watch.heard_at = now = self.context.now
         self.context.batch.carriers.received += len(data)
         rest = protocol.receive_messages(data)
-        if rest:
+        if rest or not data:
             self._receive(protocol, rest, now)
         if outbox.blocked and outbox.size >= outbox.high_water:
-            outbox.pause_reading()  # a client that takes no answers is not read: `resume_writing` resumes
+            outbox.pause_reading()  # a client that takes no answers is not read: `resume_writing` goes on
+        elif protocol.held is not None and protocol.is_parted:
+            outbox.pause_reading()
+            self.context.backlog.add(self)
+        elif not data:
+            outbox.resume_reading()
+
+    def go_on_reading(self) -> bool:
+        """Take some more of the frames that were read. If these were all, read on. (`fairway.server.backlog.Reader`)"""
+        if self._is_closing:
+            self.outbox.resume_reading()
+        else:
+            self.data_received(b"")
+        return False
 
     def _receive(self, protocol: Http2Protocol, data: bytes, now: float) -> None:
         watch, streams = self.watch, protocol.streams
@@ -168,7 +182,7 @@ class Http2Connection(asyncio.Protocol):
             self.schedule(now + self.context.limits.disconnect_timeout)
             for owner in _owners(self.protocol.streams):
                 owner.expect_end()
-            self._cut_late(inf)
+            _cut_late(self, inf)
         if self._is_closing or not self.protocol.streams:
             self._close()
         return not wire.is_ending
@@ -198,7 +212,8 @@ class Http2Connection(asyncio.Protocol):
         if outbox.blocked:
             return
         self.writer.go_on(self.context.touch())
-        outbox.resume_reading()
+        if not outbox.reading:
+            self.context.backlog.add(self)
 
     def peer_has_left(self, is_reset: bool) -> None:
         """The stream has ended while reading was paused. (`fairway.server.paused.PausedConnection`)"""
@@ -238,7 +253,7 @@ class Http2Connection(asyncio.Protocol):
         if self._is_closing or self._is_going or self.watch.warned_at is not None:
             return
         self.watch.warned_at = now = self.context.touch()
-        self.outbox.append(self.protocol.warn() + self.protocol.ping(_PING))
+        self.outbox.append(self.protocol.warn() + _PING)
         self.schedule(now)
         for owner in _owners(self.protocol.streams):
             owner.drain()
@@ -296,7 +311,7 @@ class Http2Connection(asyncio.Protocol):
         deadlines = [self.leaving.judge(now)]
         if not self._is_closing:
             deadlines += [owner.handle_deadline(now) for owner in _owners(self.protocol.streams)]
-            self._cut_late(now)
+            _cut_late(self, now)
             # Not later than a PING would be due for a request that comes next.
             deadlines += [self._judge(now), now + self.context.limits.ping_interval]
         deadlines.append(outbox.next_deadline())
@@ -305,13 +320,6 @@ class Http2Connection(asyncio.Protocol):
             return None
         self._due = min(following)
         return self._due
-
-    def _cut_late(self, now: float) -> None:
-        """Reset streams whose requests the client has not completed long after they were answered."""
-        data = self.protocol.cut_late(now)
-        if data:
-            self.outbox.append(data)
-            self.stream_ended()
 
     def _judge(self, now: float) -> float | None:
         while not self._is_closing:
@@ -330,6 +338,14 @@ def _owners(streams: Mapping[int, Stream]) -> list[StreamOwner]:
 def _tell(owners: Iterable[StreamOwner]) -> None:
     for owner in owners:
         owner.lost()
+
+
+def _cut_late(connection: Http2Connection, now: float) -> None:
+    """Reset streams whose requests the client has not completed long after they were answered."""
+    data = connection.protocol.cut_late(now)
+    if data:
+        connection.outbox.append(data)
+        connection.stream_ended()
 
 
 # What the peer has done -----------------------------------------------------------------------------------------------
@@ -431,7 +447,7 @@ def _idle(connection: Http2Connection, now: float) -> None:
 
 def _ask(connection: Http2Connection, now: float) -> None:
     connection.watch.asked_at = now
-    connection.outbox.append(connection.protocol.ping(_PING))
+    connection.outbox.append(_PING)
 
 
 def _silent(connection: Http2Connection, now: float) -> None:

@@ -30,19 +30,24 @@ from tests.fairway.protocols.http2.wire import (
     headers,
     opened,
     post,
+    rst_stream,
     started,
+    window_update,
 )
 
 from fairway.protocols.http2 import (
     DataReceived,
     ErrorCode,
+    Event,
     Http2Limits,
     Http2Protocol,
     PlainBlocks,
     RequestReceived,
     StreamReset,
+    Terminated,
     WindowOpened,
 )
+from fairway.protocols.http2.protocol import FRAMES_AT_ONCE
 
 BLOCKS = PlainBlocks(())
 LAST = 2**31 - 1
@@ -133,6 +138,127 @@ def test_an_idle_connection_is_small():
     tracemalloc.stop()
 
     assert size < 1100
+
+
+# More frames than are taken at once
+
+TINY = data(1, b"x")
+
+
+def taken(protocol: Http2Protocol, sample: bytes) -> list[list[Event]]:
+    """The events of each step."""
+    steps = [protocol.receive_data(sample, 0.0)]
+    while protocol.is_parted:
+        steps.append(protocol.receive_data(b"", 0.0))
+    return steps
+
+
+def test_tiny_frames_are_taken_so_many_at_once():
+    protocol, _ = opened(post(1))
+    steps = taken(protocol, TINY * (2 * FRAMES_AT_ONCE + 1) + TINY[:-1])
+
+    assert [len(events) for events in steps] == [FRAMES_AT_ONCE, FRAMES_AT_ONCE, 1]
+    assert protocol.held == TINY[:-1]
+    assert len(protocol.receive_data(b"x" + TINY, 0.0)) == 2
+    assert protocol.held is None
+
+
+def test_large_frames_are_all_taken_at_once():
+    protocol, _ = opened(post(1), stream_window=1 << 20)
+
+    assert [len(events) for events in taken(protocol, data(1, bytes(16384)) * 16)] == [16]
+
+
+def test_long_blocks_count_for_more():
+    fields = headers(1)[9:] + b"\x90" * 2000
+    steps = taken(started(), b"".join(frame(1, 5, number, fields) for number in range(1, 40, 2)))
+    assert {len(events) for events in steps} == {1}
+
+    settings = frame(4, 0, 0, b"\0\3\0\0\0\1" * 2000)
+    assert len(taken(started(), settings * 5)) == 5
+
+
+def test_what_arrives_behind_frames_that_wait_follows_them():
+    protocol, _ = opened(post(1))
+    first = protocol.receive_data(TINY * (FRAMES_AT_ONCE + 1), 0.0)
+    assert protocol.receive_messages(data(1, b"y")) == data(1, b"y")
+    (last, behind) = protocol.receive_data(data(1, b"y"), 0.0)
+
+    assert len(first) == FRAMES_AT_ONCE
+    assert (last.data, behind.data) == (b"x", b"y")
+
+
+def test_a_head_that_waits_behind_others_is_not_late():
+    protocol, _ = opened(post(1))
+    protocol.receive_data(TINY * FRAMES_AT_ONCE + headers(3) + headers(5)[:-1], 0.0)
+
+    assert (protocol.is_parted, protocol.is_waiting) == (True, False)
+    assert [type(event) for event in protocol.receive_data(b"", 0.0)] == [RequestReceived]
+    assert (protocol.is_parted, protocol.is_waiting) == (False, True)
+
+
+@pytest.mark.parametrize("fault", [frame(0, 0, 0, b"x"), b"\xff" * 9], ids=["forbidden", "too large"])
+def test_a_fault_behind_many_frames_ends_the_connection_in_its_turn(fault):
+    protocol, _ = opened(post(1))
+    steps = taken(protocol, TINY * FRAMES_AT_ONCE + fault)
+
+    assert [len(events) for events in steps] == [FRAMES_AT_ONCE, 1]
+    assert type(steps[1][0]) is Terminated
+    assert (protocol.is_parted, protocol.receive_data(b"", 0.0)) == (False, [])
+
+
+def test_frames_that_wait_are_forgotten_with_the_connection():
+    protocol, _ = opened(post(1))
+    protocol.receive_data(TINY * (FRAMES_AT_ONCE + 1), 0.0)
+    protocol.terminate(ErrorCode.NO_ERROR, "")
+
+    assert (protocol.is_parted, protocol.held, protocol.receive_data(b"", 0.0)) == (False, None, [])
+
+
+def test_messages_are_taken_so_many_at_once():
+    protocol, stream = opened(headers(1, WEBSOCKET, END_HEADERS))
+    got = []
+    stream.take_all(Reader(got))
+
+    assert protocol.receive_messages(TINY * (FRAMES_AT_ONCE + 1) + TINY[:-1]) == b""
+    assert len(got) == FRAMES_AT_ONCE
+    assert protocol.is_parted
+    assert protocol.receive_messages(b"") == b""
+    (event,) = protocol.receive_data(b"", 0.0)
+    assert (event.data, protocol.is_parted, protocol.held) == (b"x", False, TINY[:-1])
+
+
+many = st.tuples(
+    st.sampled_from(
+        [
+            TINY, data(3, b"yz"), data(1, b"\0", 8), data(1, b""), frame(6, 0, 0, b"12345678"), frame(4),
+            frame(2, 0, 9, bytes(5)), window_update(1, 1), window_update(0, 1), headers(5), post(7),
+            headers(9, GET, 1) + frame(9, 4, 9), data(3, b"", 1), rst_stream(1), frame(99, 0, 1, b"?"), b"\0",
+        ]
+    ),
+    st.sampled_from([1, 2, FRAMES_AT_ONCE - 1, FRAMES_AT_ONCE, 200]),
+)  # fmt: skip
+
+
+@given(st.lists(many, max_size=5), st.lists(st.integers(0, 5000), max_size=4), st.lists(st.booleans(), min_size=1))
+def test_many_frames_have_the_same_events_and_answers_whether_they_wait_or_not(runs, places, goes_on):
+    frames = [post(1) + post(3), *(one for one, count in runs for _ in range(count))]
+    sample = b"".join(frames)
+    bounds = sorted({0, len(sample), *(place % (len(sample) + 1) for place in places)})
+    protocol = started()
+    events: list[Event] = []
+    said = b""
+    for number, (begin, end) in enumerate(pairwise(bounds)):
+        events += protocol.receive_data(sample[begin:end], 0.0)
+        if goes_on[number % len(goes_on)]:
+            events += protocol.receive_data(b"", 0.0)
+        said += protocol.data_to_send()
+    while protocol.is_parted:
+        events += protocol.receive_data(b"", 0.0)
+        said += protocol.data_to_send()
+    by_frame = feed([HELLO + frame(4, 1), *frames])
+
+    assert ([described(event) for event in events], frame(4, 1) + said) == (by_frame[0], by_frame[1])
 
 
 # h2 as the client

@@ -48,6 +48,7 @@ from fairway.protocols.http2 import (
     PingAcknowledged,
     StreamRefused,
     StreamReset,
+    ping_frame,
 )
 from fairway.protocols.http2.hpack.encoder import encode
 
@@ -557,7 +558,7 @@ def test_6_7_a_ping_is_answered():
 
 def test_6_7_our_pings_come_back():
     protocol = started()
-    assert protocol.ping(b"12345678") == frame(PING, 0, 0, b"12345678")
+    assert ping_frame(b"12345678") == frame(PING, 0, 0, b"12345678")
     assert protocol.receive_data(frame(PING, ACK, 0, b"12345678"), 0) == [PingAcknowledged(b"12345678")]
 
 

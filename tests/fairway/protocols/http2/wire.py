@@ -106,6 +106,8 @@ def feed(pieces: Iterable[bytes], now: float = 0.0, **limits: Any) -> tuple[list
     said = b""
     for piece in pieces:
         events += protocol.receive_data(piece, now)
+        while protocol.is_parted:
+            events += protocol.receive_data(b"", now)
         said += protocol.data_to_send()
     assert all(event.data or event.ended for event in events if isinstance(event, DataReceived)), "an empty piece"
     assert Terminated not in [type(event) for event in events[:-1]], "something was reported after the end"

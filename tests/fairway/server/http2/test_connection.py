@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 from tests.fairway.server.http2.conftest import Connect
 from tests.fairway.server.http2.line import (
     DATA,
+    END_STREAM,
     GOAWAY,
     HEADERS,
     PING,
@@ -19,6 +21,9 @@ from tests.fairway.server.http2.line import (
     passes,
     window,
 )
+
+from fairway.protocols.http2.protocol import FRAMES_AT_ONCE
+from fairway.server.backlog import READERS_PER_PASS
 
 HIGHEST = 2**31 - 1
 
@@ -58,6 +63,108 @@ async def test_a_client_that_takes_no_answers_is_not_asked_for_more(connect: Con
     taken += line.take()
     assert line.connection.outbox.reading
     assert sum(kind == DATA for kind, _, _, _ in taken) == 20
+
+
+class Taking:
+    """Takes the whole body once it may, in the pieces in which it comes."""
+
+    def __init__(self) -> None:
+        self.may_take = asyncio.Event()
+        self.pieces: list[bytes] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.may_take.wait()
+        more = True
+        while more:
+            event = await receive()
+            self.pieces.append(event["body"])
+            more = event["more_body"]
+        await hello(scope, receive, send)
+
+
+TINY = frame(DATA, 0, 1, b"x")
+
+
+async def test_tiny_frames_are_taken_over_several_passes(connect: Connect) -> None:
+    app = Taking()
+    app.may_take.set()
+    line = connect(app)
+    line.send(ask(1, b"POST", ended=False))
+    await passes()
+    line.send(TINY * 5 * FRAMES_AT_ONCE + frame(PING, 0, 0, bytes(8)))
+    assert not line.connection.outbox.reading
+    line.send(frame(DATA, END_STREAM, 1, b"last"))
+    seen: list[int] = []
+    while not line.connection.outbox.reading:
+        seen.append(len(b"".join(app.pieces)))
+        await passes(1)
+    await passes()
+    assert max(after - before for before, after in pairwise(seen)) == FRAMES_AT_ONCE
+    assert b"".join(app.pieces) == b"x" * 5 * FRAMES_AT_ONCE + b"last"
+    assert kinds(line) == [PING, HEADERS, DATA]
+
+
+async def test_connections_with_tiny_frames_share_the_passes(connect: Connect) -> None:
+    first = connect(Taking())
+    lines = [first, *(connect(None, context=first.context) for _ in range(4))]
+    for line in lines:
+        line.send(ask(1, b"POST", ended=False) + TINY * 5 * FRAMES_AT_ONCE)
+    protocols = [line.connection.protocol for line in lines]
+    seen = [sum(one.unread for one in protocols)]
+    while seen[-1] < 5 * 5 * FRAMES_AT_ONCE:
+        await passes(1)
+        seen.append(sum(one.unread for one in protocols))
+    assert max(after - before for before, after in pairwise(seen)) == READERS_PER_PASS * FRAMES_AT_ONCE
+    await passes(1)
+    assert all(line.connection.outbox.reading for line in lines)
+
+
+async def test_who_takes_no_answers_has_no_more_of_its_frames_taken(connect: Connect) -> None:
+    app = Taking()
+    line = connect(app, outbox_high_water=100, http2_patience=10_000)
+    line.transport.room = 0
+    ping = frame(PING, 0, 0, bytes(8))
+    line.send(ping)
+    await passes()
+    assert line.connection.outbox.blocked
+    line.send(ping * 10 + ask(1, b"POST", ended=False) + TINY * 5 * FRAMES_AT_ONCE + frame(PING, 0, 0, b"12345678"))
+    await passes()
+    assert line.connection.protocol.unread == FRAMES_AT_ONCE - 11
+    assert line.connection.protocol.is_parted
+    assert not line.connection.outbox.reading
+    line.transport.room = 1 << 40
+    line.take()
+    await passes(20)
+    assert line.connection.protocol.unread == 5 * FRAMES_AT_ONCE
+    assert line.connection.outbox.reading
+    assert line.take()[-1] == (PING, 1, 0, b"12345678")
+
+
+async def test_who_took_no_answers_and_broke_a_rule_is_read_to_its_end(connect: Connect) -> None:
+    line = connect(hello, outbox_high_water=100)
+    line.transport.room = 0
+    ping = frame(PING, 0, 0, bytes(8))
+    line.send(ping)
+    await passes()
+    line.send(ping * 10 + frame(DATA, 0, 0))
+    assert not line.connection.outbox.reading
+    line.transport.room = 1 << 40
+    line.take()
+    await passes()
+    assert kinds(line)[-1] == GOAWAY
+    assert line.connection.outbox.reading
+    line.transport.end()
+    await passes()
+    assert line.transport.gone
+
+
+async def test_a_connection_may_be_lost_while_frames_wait(connect: Connect) -> None:
+    line = connect(Taking())
+    line.send(ask(1, b"POST", ended=False) + TINY * 5 * FRAMES_AT_ONCE)
+    assert line.connection.protocol.is_parted
+    line.connection.connection_lost(None)
+    await passes()
+    assert line.connection.protocol.held is None
 
 
 async def test_an_idle_connection_is_warned_and_told_the_last_stream(connect: Connect) -> None:
