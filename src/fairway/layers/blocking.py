@@ -25,8 +25,8 @@ from fairway.layers.errors import ChannelFull
 from fairway.layers.history_rules import HistoryRules, to_keep
 from fairway.layers.hub import Hub
 from fairway.layers.interests import subject_of
-from fairway.layers.receiver import process_of, subject_of_process
 from fairway.layers.recovery import History
+from fairway.layers.requests import process_of, subject_of_process
 from fairway.layers.streaming import Deliverer, history_of
 from fairway.layers.tracks import Since, Sought, chosen
 

@@ -44,7 +44,7 @@ class Kind(enum.IntEnum):
     LEAVE = 4
     """Like JOIN."""
     DONE = 5
-    """[ticket]: a JOIN or LEAVE has been carried out."""
+    """[ticket]: a JOIN or LEAVE has been carried out. [ticket, why]: it has not."""
     FLUSH = 6
     """[]: forget all groups and messages."""
     FOLLOW = 7

@@ -23,8 +23,9 @@ from fairway.layers.hub_layer import HubLayer, delivers_through_hub
 from fairway.layers.keeping import Keeper
 from fairway.layers.node import Node
 from fairway.layers.presence_codec import PresenceCodec
-from fairway.layers.receiver import Receiver, process_of
+from fairway.layers.receiver import Receiver
 from fairway.layers.recovery import Moment, Recovery
+from fairway.layers.requests import process_of
 from fairway.layers.shared_reach import SharedReach
 
 MAX_MESSAGE_SIZE = 1024 * 1024

@@ -25,7 +25,8 @@ from fairway.layers.following import Following
 from fairway.layers.home import Home
 from fairway.layers.hub import Hub
 from fairway.layers.interests import Interests, subject_of
-from fairway.layers.receiver import CONTROL, Receiver, join, process_of, subject_of_process
+from fairway.layers.receiver import CONTROL, Receiver
+from fairway.layers.requests import join, process_of, subject_of_process
 from fairway.layers.session import Session
 
 # For a message that goes back to its queue, because its reader has gone.
@@ -184,7 +185,7 @@ class Node:
 
         async def ask(session: Session) -> None:
             await session.stand(own)
-            await self._receiver.ask(session, kind, group, channel, me, process)
+            await self._receiver.requests.ask(session, kind, group, channel, me, process)
 
         await self.home.call(ask)
 

@@ -7,32 +7,25 @@ cannot be decoded is dropped, counted and logged.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from fairway.delivery import Message, Payload, SlowPolicy
-from fairway.layers.backplane import BackplaneError, BackplaneStatistics, NotAble, Position, Refused, Unavailable
+from fairway.layers.backplane import BackplaneStatistics, NotAble, Position, Refused
 from fairway.layers.codec import EVENT, Codec, Kind
 from fairway.layers.contract import BaseChannelLayer
 from fairway.layers.errors import Undecodable
 from fairway.layers.followers import FollowerTable
 from fairway.layers.history_rules import HistoryRules
 from fairway.layers.hub import Hub
-from fairway.layers.interests import subject_of
 from fairway.layers.recovery import POSITION, spliced
+from fairway.layers.requests import Request, Requests, process_of, subject_of_process
 from fairway.layers.session import Session
 from fairway.layers.stamps import MARK, unstamped
 from fairway.layers.streaming import Streaming
 from fairway.logs import FaultLog, get_logger
-
-REQUEST_TIMEOUT = 5.0
-"""Seconds that another process has to add its channel to a group, or to take it out."""
-
-MOST_REQUESTS = 1000
-"""How many requests of other processes may be in progress. Further ones get no answer."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,99}")
 _LONGEST = 10.0**9  # seconds
@@ -42,17 +35,6 @@ MOST_SAID = 1000
 
 CONTROL = "ctl"
 """The subject of messages to all processes."""
-
-
-def subject_of_process(process: str) -> str:
-    """The subject of messages to the channels of one process."""
-    return f"p.{process}"
-
-
-def process_of(channel: str) -> str | None:
-    """The process that a channel belongs to. None for a queue, which any process may read."""
-    head, mark, _ = channel.partition("!")
-    return head.rpartition(".")[2] if mark else None
 
 
 class PresenceKeeper(Protocol):
@@ -91,9 +73,7 @@ class Receiver:
         self._policy_of = policy_of
         self._said: set[tuple[str, str]] = set()
         self._faults = FaultLog(get_logger("fairway.layers"), per_second=1)
-        self._tickets = itertools.count()
-        self._asked: dict[int, asyncio.Future[None]] = {}
-        self._requests: set[asyncio.Task[None]] = set()
+        self.requests = Requests(hub, codec, self._faults)
         self.followers = FollowerTable()
         self.presence: PresenceKeeper | None = None
         self.process = ""  # the name of this one
@@ -182,10 +162,7 @@ class Receiver:
             _require(type(message) is dict, "what it brings is not an event")
             self._hub.send(channel, message)
         elif kind is Kind.DONE:
-            (ticket,) = body
-            future = self._asked.get(ticket)
-            if future is not None and not future.done():
-                future.set_result(None)
+            self.requests.answered(body)
         elif kind is Kind.ROUND:
             (number,) = body
             session.lag.came(number, time.monotonic())
@@ -210,7 +187,7 @@ class Receiver:
             _require_names(group, asker)
             _require_channel_of(subject, channel)
             _require(type(ticket) is int, "its ticket is none")
-            self._begin(session, kind, group, channel, asker, ticket)
+            self.requests.take_in(session, Request(kind, group, channel, asker, ticket))
         return None
 
     def flush(self) -> None:
@@ -287,44 +264,6 @@ class Receiver:
         now = time.monotonic()
         self.followers.replace((group, queue, now + seconds) for group, queue, seconds in rows)
 
-    # Groups of channels in other processes --------------------------------------------------------------------
-
-    async def ask(self, session: Session, kind: Kind, group: str, channel: str, me: str, process: str) -> None:
-        """Make another process add its channel to a group, or take it out. Does nothing if that process is gone.
-
-        Raises `Unavailable` if it does not answer.
-        """
-        ticket = next(self._tickets)
-        future = self._asked[ticket] = session.loop.create_future()
-        try:
-            subject = subject_of_process(process)
-            request = self._codec.encode(kind, [group, channel, me, ticket], subject)
-            if await session.backplane.publish(subject, request) == 0:
-                return
-            async with asyncio.timeout(REQUEST_TIMEOUT):
-                await future
-        except TimeoutError:
-            raise Unavailable(f"the process of {channel} did not answer within {REQUEST_TIMEOUT:g} s") from None
-        finally:
-            del self._asked[ticket]
-
-    def _begin(self, session: Session, kind: Kind, group: str, channel: str, asker: str, ticket: int) -> None:
-        if len(self._requests) < MOST_REQUESTS:
-            task = session.loop.create_task(self._carry_out(session, kind, group, channel, asker, ticket))
-            self._requests.add(task)
-            task.add_done_callback(self._requests.discard)
-
-    async def _carry_out(self, session: Session, kind: Kind, group: str, channel: str, asker: str, ticket: int) -> None:
-        try:
-            if kind is Kind.LEAVE:
-                self._hub.group_discard(group, channel)
-            else:
-                await join(session, self._hub, group, channel)
-            subject = subject_of_process(asker)
-            await session.backplane.publish(subject, self._codec.encode(Kind.DONE, [ticket], subject))
-        except BackplaneError:
-            pass  # the process that has asked gets no answer, and raises there
-
 
 def _require(is_so: bool, complaint: str) -> None:
     """Raise a ValueError unless a message has the form of this release's messages: it may come from anybody."""
@@ -353,18 +292,3 @@ def _require_names(*names: Any) -> None:
 def _require_channel_of(subject: str, channel: Any) -> None:
     _require(type(channel) is str and len(channel) < BaseChannelLayer.MAX_NAME_LENGTH, "its channel is none")
     _require(subject == subject_of_process(process_of(channel) or ""), "its channel is not of this process")
-
-
-async def join(session: Session, hub: Hub, group: str, channel: str) -> None:
-    """Add a channel of this process to a group. Whatever is sent to the group after this has returned reaches it.
-
-    If it raises, the channel is not in the group, unless it was in it before.
-    """
-    was_in = channel in hub.groups.get(group, ())
-    hub.group_add(group, channel)
-    try:
-        await session.stand(subject_of(group))
-    except BackplaneError:
-        if not was_in:
-            hub.group_discard(group, channel)
-        raise

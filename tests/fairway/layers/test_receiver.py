@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.fairway.layers.conftest import NewLayer
 
 from fairway.layers.codec import VERSION, Codec, Kind
 from fairway.layers.encryption import Encryption
-from fairway.layers.engine import Engine
 from fairway.layers.layer import BackplaneLayer
 from fairway.layers.session import Session
-from fairway.testing.in_process import InProcessBackplane
-
-NewLayer = Callable[..., BackplaneLayer]
-
-
-@pytest.fixture
-async def new_layer() -> AsyncIterator[NewLayer]:
-    """Makes layers that share a service, each as if it were in a process of its own."""
-    engine = Engine()
-    layers: list[BackplaneLayer] = []
-
-    def make(**options: Any) -> BackplaneLayer:
-        layers.append(BackplaneLayer(lambda: InProcessBackplane(engine), **options))
-        return layers[-1]
-
-    yield make
-    for layer in layers:
-        await layer.close()
 
 
 async def member_of(layer: BackplaneLayer, group: str = "room") -> str:
