@@ -123,18 +123,18 @@ class Marked(NamedTuple):
     """As much of a test as its place among others depends on."""
 
     nodeid: str
-    mark: pytest.Mark | None = None
+    marks: tuple[pytest.MarkDecorator, ...] = ()
 
     def get_closest_marker(self, name: str) -> pytest.Mark | None:
-        return self.mark if self.mark and self.mark.name == name else None
+        return next((one.mark for one in self.marks if one.mark.name == name), None)
 
 
 def test_browsers_come_first_then_who_asks_for_time_then_the_slow():
-    browser, slow = pytest.mark.browser.mark, pytest.mark.slow.mark
+    browser, slow, patient = (pytest.mark.browser,), (pytest.mark.slow,), (pytest.mark.browser, pytest.mark.patient)
     marks = {
-        "a.py::one": None, "b.py::one": slow, "c.py::one": pytest.mark.timeout(200).mark, "d.py::one": browser,
-        "a.py::two": None, "e.py::one": None, "f.py::A::one": pytest.mark.timeout(timeout=300).mark,
-        "g.py::one": browser, "f.py::B::one": None,
+        "a.py::one": (), "b.py::one": slow, "c.py::one": (pytest.mark.timeout(200),), "d.py::one": browser,
+        "a.py::two": (), "e.py::one": (), "f.py::A::one": (pytest.mark.timeout(timeout=300),),
+        "g.py::one": browser, "f.py::B::one": (), "h.py::one": patient,
     }  # fmt: skip
 
     found = units([Marked(*named) for named in marks.items()])
@@ -147,4 +147,5 @@ def test_browsers_come_first_then_who_asks_for_time_then_the_slow():
         ["b.py::one"],
         ["a.py::one", "a.py::two"],
         ["e.py::one"],
+        ["h.py::one"],
     ]

@@ -3,7 +3,8 @@
 To load ten thousand tests takes ten seconds, so it is done once, by the process that was started. It then forks: each
 *tester* has all tests before it, and asks for one *unit* after the other until none is left. A unit is the tests of a
 file, so that what these share is started once; all that drive a browser are one unit, so that one browser runs at a
-time, beside tests without one. What a tester finds comes over a pipe, and is reported as if it had been found here.
+time, beside tests without one. Those that are marked `patient` need not be in it: they have no deadline that a second
+browser would make them miss. What a tester finds comes over a pipe, and is reported as if it had been found here.
 
 A tester is pytest itself, which ends fixtures and plugins as it always does. Then it is gone at once, as a process of
 pytest-xdist is: what a failed test has left running would hold up an interpreter that ends. What it prints, a test's
@@ -52,8 +53,8 @@ def units(items: Sequence[pytest.Item]) -> list[list[int]]:
     """
     found: dict[str, list[int]] = {}
     for number, item in enumerate(items):
-        has_browser = item.get_closest_marker("browser") is not None
-        found.setdefault("" if has_browser else item.nodeid.partition("::")[0], []).append(number)
+        is_alone = item.get_closest_marker("browser") is not None and item.get_closest_marker("patient") is None
+        found.setdefault("" if is_alone else item.nodeid.partition("::")[0], []).append(number)
 
     def rank(named: tuple[str, list[int]]) -> tuple[bool, float, bool]:
         name, unit = named

@@ -84,6 +84,7 @@ class Looker:
 
 
 @pytest.mark.slow
+@pytest.mark.patient
 @pytest.mark.timeout(300)  # a part of the demo is some twenty states
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("part", parts())

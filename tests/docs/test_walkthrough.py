@@ -143,7 +143,9 @@ def written(project: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("follower", [TutorialReader, pytest.param(FourPartsReader, marks=pytest.mark.browser)])
+@pytest.mark.parametrize(
+    "follower", [TutorialReader, pytest.param(FourPartsReader, marks=[pytest.mark.browser, pytest.mark.patient])]
+)
 def test_following_the_page_from_an_empty_folder_works_at_every_step(follower: type[Reader], tmp_path: Path) -> None:
     clone(tmp_path / "fairway")
     (tmp_path / "here").mkdir()
