@@ -5,8 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-# So many processes share the tests: two more than two cores, because tests wait for what they start, and one of them
-# drives browsers. A file is not divided, so that what its tests share is started once.
+# So many processes share the tests, and up to twice as many while the processors have little to do: tests wait for what
+# they start. A file is not divided, so that what its tests share is started once.
 TESTERS ?= 4
 PYTEST := $(BIN)/python -m pytest -p tests.testers
 # What fails beside others runs once more by itself, and is named.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.testers import units
+from tests.testers import LOOK, Reinforcement, units
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -149,3 +149,23 @@ def test_browsers_come_first_then_who_asks_for_time_then_the_slow():
         ["e.py::one"],
         ["h.py::one"],
     ]
+
+
+def test_there_are_more_while_the_processors_have_little_to_do():
+    more = Reinforcement(2)
+    counts, idle = [], 0.0
+    for number, share in enumerate([0.9, 0.5, 0.9, 0.9, 0.2, 0.0, 0.0, 0.0]):
+        idle += share * 4 * LOOK
+        more.look(number * LOOK, idle, 4)
+        more.look(number * LOOK + LOOK / 2, 10 * idle, 4)  # too early to say anything
+        counts.append(more.count)
+    assert counts == [0, 1, 2, 2, 2, 1, 0, 0]
+
+
+@pytest.mark.slow
+def test_those_who_are_taken_on_for_a_while_do_their_part_and_leave(tmp_path: Path):
+    waits = "import time\ndef test_waits():\n    time.sleep(2)\n    print('pid', os.getpid())"
+    status, printed = run(tmp_path, **{f"number_{number}": waits for number in range(9)})
+
+    assert status == pytest.ExitCode.OK
+    assert "9 passed in" in printed

@@ -6,6 +6,8 @@ file, so that what these share is started once; all that drive a browser are one
 time, beside tests without one. Those that are marked `patient` need not be in it: they have no deadline that a second
 browser would make them miss. What a tester finds comes over a pipe, and is reported as if it had been found here.
 
+Many tests wait most of the time. So while the processors have little to do, there are up to twice as many testers.
+
 A tester is pytest itself, which ends fixtures and plugins as it always does. Then it is gone at once, as a process of
 pytest-xdist is: what a failed test has left running would hold up an interpreter that ends. What it prints, a test's
 output apart, is not shown. One that dies fails the test that it was at, and another takes its place.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import warnings
 from collections import deque
 from collections.abc import Sequence
@@ -25,6 +28,12 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import pytest
+
+LOOK = 3.0
+"""Seconds between two looks at the processors."""
+
+IDLE, BUSY = 0.35, 0.12
+"""From which idle share of the processors on there is one tester more, and up to which one less."""
 
 ENDINGS = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 """How a tester ends that has not been cut off."""
@@ -83,12 +92,45 @@ class Tester:
         self.test: int | None = None
 
 
+class Reinforcement:
+    """How many testers there should be beyond the fixed number. Pure: times are arguments, in seconds."""
+
+    def __init__(self, most: int) -> None:
+        self.count = 0
+        self.most = most
+        self.seen: tuple[float, float] | None = None
+
+    def look(self, now: float, idle: float, processors: int) -> None:
+        """`idle` is the time that all processors together have been idle, since whenever."""
+        if self.seen is not None:
+            passed = now - self.seen[0]
+            if passed < LOOK:
+                return
+            share = (idle - self.seen[1]) / (passed * processors)
+            if share >= IDLE:
+                self.count = min(self.count + 1, self.most)
+            elif share <= BUSY:
+                self.count = max(self.count - 1, 0)
+        self.seen = now, idle
+
+
+def idle_seconds() -> float:
+    """How long all processors together have been idle. Always 0 where the system does not tell."""
+    try:
+        with open("/proc/stat") as file:
+            _, _, _, _, idle, waiting, *_ = file.readline().split()
+    except OSError:
+        return 0.0
+    return (int(idle) + int(waiting)) / os.sysconf("SC_CLK_TCK")
+
+
 class Crew:
     """The testers of a run."""
 
     def __init__(self, session: pytest.Session, count: int) -> None:
         self.session = session
         self.count = count
+        self.more = Reinforcement(count)
         self.units = deque(units(session.items))
         self.testers: dict[Connection, Tester] = {}
         self.taken_on = 0
@@ -98,13 +140,14 @@ class Crew:
         """Returns when all is done: here, and in each of the copies when its part is."""
         try:
             while True:
-                while self.units and len(self.testers) < self.count:
+                self.more.look(time.monotonic(), idle_seconds(), os.cpu_count() or 1)
+                while self.units and len(self.testers) < self.count + self.more.count:
                     if line := self.take_on():
                         work(self.session, line)
                         return True
                 if not self.testers:
                     return True
-                for line in wait(list(self.testers)):
+                for line in wait(list(self.testers), LOOK if self.units else None):
                     self.hear(self.testers[line])
         finally:
             for tester in list(self.testers.values()):
@@ -140,7 +183,8 @@ class Crew:
             return
         match word:
             case "asks":
-                tester.unit = self.units.popleft() if self.units else []
+                is_wanted = len(self.testers) <= self.count + self.more.count
+                tester.unit = self.units.popleft() if self.units and is_wanted else []
                 with suppress(ConnectionError):  # the end is noticed in a moment
                     tester.line.send(tester.unit)
             case "leaves":
