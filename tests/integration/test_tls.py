@@ -408,7 +408,7 @@ async def test_no_clear_text_leaves_when_a_response_ends_by_a_linger(start: Star
     async def respond(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"connection", b"close")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        for _ in range(12):
+        for _ in range(20):
             await send({"type": "http.response.body", "body": SECRET * 1000, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
