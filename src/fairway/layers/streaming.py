@@ -34,6 +34,11 @@ READS_AT_ONCE = 100
 IDLE = 30.0
 """Seconds between two looks whether something was missed without an outage. They are spread by a fifth."""
 
+ASK_AGAIN = 300.0
+"""Seconds after which all positions are compared, although nothing has changed: a service may forget histories without
+messages that nobody asks for (`fairway.layers.redis.functions.BARE_LIFE`).
+"""
+
 Decoded: TypeAlias = tuple[Kind, Any]
 
 _NOTHING_ASKED = Missed((), False)
@@ -98,6 +103,7 @@ class Streaming:
         self._asking = _Asking()
         self._looking: asyncio.TimerHandle | None = None
         self._changes = ""
+        self._compared_at = 0.0
         self._joining: Counter[str] = Counter()  # groups that channels are about to join
 
     def start(self, session: Session) -> None:
@@ -239,10 +245,10 @@ class Streaming:
         self._look_later(session)
 
     async def _look_for_changes(self, session: Session) -> None:
-        changes = await session.backplane.streams.changes()
-        if changes != self._changes:
+        changes, now = await session.backplane.streams.changes(), session.loop.time()
+        if changes != self._changes or now - self._compared_at > ASK_AGAIN:
             await self._compare(session, self.tracks.subjects)
-            self._changes = changes
+            self._changes, self._compared_at = changes, now
 
     # Joining and reading --------------------------------------------------------------------------------------
 

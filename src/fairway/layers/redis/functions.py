@@ -2,9 +2,10 @@
 
 A history is a hash and a list. The hash has its epoch (`e`), its newest offset (`n`), the offset at which the epoch
 began (`b`), how much is kept (`k`: messages and milliseconds), and until when the times of expiry are good enough
-(`x`). The list has the messages, the newest last, each behind its time: 13 digits, in milliseconds of Redis' clock.
-Offsets have no holes, so that of a message follows from its place. Both keys expire. A list is trimmed, and times of
-expiry are renewed, only now and then, so it may hold more than is kept. Reading leaves that out.
+(`x`). One that has had no message has no more than its epoch. The list has the messages, the newest last, each behind
+its time: 13 digits, in milliseconds of Redis' clock. Offsets have no holes, so that of a message follows from its
+place. Both keys expire. A list is trimmed, and times of expiry are renewed, only now and then, so it may hold more than
+is kept. Reading leaves that out.
 
 Appending is what happens most, and each step in it counts. So what has to be done once for several messages is done
 once, and nothing is trimmed or renewed that need not be. (A stream instead of the list would cost as much time, and
@@ -17,8 +18,8 @@ server to the next: one that was replaced, and takes over again, may have lost t
 grow. So two connections that know different reigns, because somebody has emptied the database meanwhile, agree on the
 later one.
 
-The functions are a library whose name has a version, and the keys have the same (`names.py`). So processes of different
-releases can share a server.
+The library of functions is named by the version of the keys (`names.py`), and by a digest of what is in it. So
+processes of different releases can share a server, and each calls its own functions.
 """
 
 from __future__ import annotations
@@ -38,10 +39,13 @@ from fairway.logs import get_logger
 
 logger = get_logger("fairway.layers")
 
-LIBRARY: Final = f"fairway_streams_{HISTORY_VERSION}"
+BARE_LIFE: Final = 900.0
+"""Seconds for which the epoch of a history is kept that has had no message, after somebody has asked for it: perhaps a
+client that makes up names. Processes with members ask from time to time.
+"""
 
 _LUA: Final = (
-    f"local LIFE, KEY_LIFE = {round(LIFE * 1000)}, {round(KEY_LIFE * 1000)}"
+    f"local LIFE, BARE_LIFE, KEY_LIFE = {round(LIFE * 1000)}, {round(BARE_LIFE * 1000)}, {round(KEY_LIFE * 1000)}"
     + """
 local function now_of()
   local t = redis.call('TIME')
@@ -54,11 +58,15 @@ local function epoch_of(meta, list, known, fresh)
   if known and string.sub(known, 1, 8) == string.sub(fresh, 1, 8)
     and string.sub(known, 9, 11) >= string.sub(fresh, 9, 11) then return known end
   redis.call('HSET', meta, 'e', fresh, 'b', redis.call('HGET', meta, 'n') or '0')
-  if not known then
-    redis.call('PEXPIRE', meta, LIFE)
-    redis.call('UNLINK', list)
-  end
+  if not known then redis.call('UNLINK', list) end
   return fresh
+end
+
+-- The epoch of a history that somebody asks for. `known` are its epoch and newest offset.
+local function asked_for(meta, list, known, fresh)
+  local epoch = epoch_of(meta, list, known[1], fresh)
+  if not known[2] then redis.call('PEXPIRE', meta, BARE_LIFE) end
+  return epoch
 end
 
 -- Append the message with this number. `call` is what is known in this call: the time, and the state of histories.
@@ -122,7 +130,7 @@ end
 local function read(keys, args)
   local meta, list, kind, after = keys[1], keys[2], args[2], tonumber(args[4])
   local known = redis.call('HMGET', meta, 'e', 'n', 'k', 'b')
-  local epoch = epoch_of(meta, list, known[1], args[1])
+  local epoch = asked_for(meta, list, known, args[1])
   local top, size, ms = tonumber(known[2] or 0), string.match(known[3] or '0 0', '(%d+) (%d+)')
   local oldest = now_of() - ms
   local is_known = kind == 'position' and args[3] == epoch and after <= top
@@ -160,7 +168,7 @@ local function tops(keys, args)
   local answer = {}
   for index = 1, #keys, 2 do
     local known = redis.call('HMGET', keys[index], 'e', 'n')
-    answer[index] = epoch_of(keys[index], keys[index + 1], known[1], args[1] .. index)
+    answer[index] = asked_for(keys[index], keys[index + 1], known, args[1] .. index)
     answer[index + 1] = tonumber(known[2] or 0)
   end
   return answer
@@ -179,12 +187,16 @@ end
 
 Arguments: TypeAlias = Sequence[bytes | str | int]
 
+
+def _digest(code: str) -> str:
+    return hashlib.sha1(code.encode(), usedforsecurity=False).hexdigest()
+
+
 APPEND, READ, TOPS, REIGN = "append", "read", "tops", "reign"
 _NAMES: Final = (APPEND, READ, TOPS, REIGN)
+LIBRARY: Final = f"fairway_streams_{HISTORY_VERSION}_{_digest(_LUA)[:8]}"
 _SCRIPTS: Final = {name: f"{_LUA}\nreturn {name}(KEYS, ARGV)" for name in _NAMES}
-_DIGESTS: Final = {
-    name: hashlib.sha1(code.encode(), usedforsecurity=False).hexdigest() for name, code in _SCRIPTS.items()
-}
+_DIGESTS: Final = {name: _digest(code) for name, code in _SCRIPTS.items()}
 _FUNCTIONS: Final = f"#!lua name={LIBRARY}\n{_LUA}" + "".join(
     f"redis.register_function('{LIBRARY}_{name}', {name})\n" for name in _NAMES
 )

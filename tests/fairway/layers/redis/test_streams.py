@@ -12,6 +12,7 @@ from tests.fairway.layers.doubles import new_member, waiting
 from tests.services.redis import RedisServer, find_valkey, redis_server
 
 from fairway.delivery import Member
+from fairway.layers import streaming
 from fairway.layers.backplane import Keep, Position, Refused
 from fairway.layers.redis import RedisChannelLayer, functions
 from fairway.layers.redis.address import addresses
@@ -156,9 +157,47 @@ async def test_everything_expires_and_little_is_renewed(redis: RedisServer) -> N
     assert all(life > 0 for life in lives.values()), lives
     assert 550 < lives["p:s2:g.room"] <= 600
     assert 86000 < lives["p:m2:g.room"] <= 86400
+    assert 800 < lives["p:m2:g.hall"] <= 900
     assert lives["p:i2:g.room:key0"] <= 300
-    assert {"p:m2::changes", "p:m2:g.hall"} <= lives.keys()
+    assert "p:m2::changes" in lives
     assert calls < 10
+
+
+async def test_a_history_that_never_had_a_message_is_soon_forgotten_unless_it_is_asked_for(redis: RedisServer) -> None:
+    with redis.client() as client:
+        client.flushall()
+        process = Process(RedisBackplane(addresses([redis.url]), "p"))
+        streams = process.backplane.streams
+        lives = []
+        (top,) = await streams.tops(["g.a"])
+        assert (await streams.read("g.b", None, 10)).top.offset == 0
+        lives += [client.pttl("p:m2:g.a"), client.pttl("p:m2:g.b")]
+        for key in ("p:m2:g.a", "p:m2:g.b"):
+            client.pexpire(key, 10_000)
+        assert await streams.tops(["g.a"]) == [top]
+        await streams.read("g.b", None, 10)
+        lives += [client.pttl("p:m2:g.a"), client.pttl("p:m2:g.b")]
+        assert all(functions.BARE_LIFE * 900 < life <= functions.BARE_LIFE * 1000 for life in lives)
+
+        position = await streams.append("g.a", b"", Keep(10, 60))
+        assert position == Position(top.epoch, 1)
+        await streams.tops(["g.a"])
+        assert client.pttl("p:m2:g.a") > 86_000_000
+        await process.backplane.close()
+
+
+async def test_a_group_with_members_is_asked_for_although_nothing_is_sent(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "IDLE", 0.05)
+    monkeypatch.setattr(streaming, "ASK_AGAIN", 0.1)
+    with redis.client() as client:
+        client.flushall()
+        layer = RedisChannelLayer(hosts=[redis.url], prefix="p", history=HISTORY)
+        await layer.group_join("room", new_member(layer.hub, await layer.new_channel()).name)
+        client.pexpire("p:m2:g.room", 60_000)
+        await asyncio.to_thread(until, lambda: client.pttl("p:m2:g.room") > 60_000)
+        await layer.close()
 
 
 @pytest.mark.slow
