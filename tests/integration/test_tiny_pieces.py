@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from fairway.protocols.http1.body import CHUNKS_AT_ONCE
-from fairway.protocols.http2.protocol import FRAMES_AT_ONCE
+from fairway.protocols.http2.patience import FRAMES_AT_ONCE
+from fairway.server.http1.connection import Http1Connection
 from tests.fairway.server.http2.line import DATA, END_STREAM, PING, PREFACE, SETTINGS, ask, frame, frames_of
 from tests.integration.applications import Connection, Recorder
 from tests.integration.conftest import Start, in_clear_and_over_tls
@@ -130,21 +131,20 @@ async def test_a_client_that_vanishes_behind_tiny_chunks_leaves_nothing(start: S
     served = await start(recorder, body_buffer_bytes=1000)
     client = await served.connect()
     await client.send(POST + chunks(CONTENT[:30_000]))
-    await held(served, 1000)
+    await paused(served)
     client.reset()
     app.pace.set()
     assert await recorder.seen() == "disconnect"
     await served.idle()
 
 
-async def held(served: Served, least: int) -> Any:
-    """The exchange of the only request with a body, once so much of it waits to be taken."""
+async def paused(served: Served) -> Http1Connection:
+    """The only connection that is not read."""
     async with asyncio.timeout(DEADLINE):
         while True:
             for one in served.context.connections:
-                exchange = one._exchange  # type: ignore[attr-defined]
-                if exchange is not None and exchange.buffered >= least:
-                    return exchange
+                if isinstance(one, Http1Connection) and not one.outbox.reading:
+                    return one
             await next_pass()
 
 
@@ -156,12 +156,15 @@ async def test_a_slow_application_bounds_what_is_taken_of_tiny_chunks(start: Sta
     client = await served.connect()
     sending = asyncio.create_task(client.send(POST + chunks(CONTENT) + LAST))
     neighbour = await connect_neighbour(served)
-    exchange = await held(served, 1000)
-    before = exchange.buffered
+    connection = await paused(served)
+    for _ in range(20):
+        await next_pass()
+    held = connection.held_bytes
     for _ in range(20):
         await neighbour.send(GET)
         assert (await neighbour.response()).status == 200
-    assert exchange.buffered == before <= 1000 + CHUNKS_AT_ONCE
+    assert not connection.outbox.reading
+    assert connection.held_bytes == held < len(chunks(CONTENT))
     app.pace.set()
     assert await recorder.seen() == CONTENT
     await sending

@@ -23,8 +23,8 @@ MAX_EXTENSION_BYTES = 16384
 _EXTENSION_SHARE = 16
 
 # How many chunks are taken at once. A peer may send chunks of one byte, and the caller has others to serve: this is
-# a fifth of a millisecond. A line that is read by itself counts as several of them, because it takes as long.
-CHUNKS_AT_ONCE = 512
+# an eighth of a millisecond. A line that is read by itself counts as several of them, because it takes as long.
+CHUNKS_AT_ONCE = 256
 _CHUNKS_PER_LINE = 4
 
 # The bad white space (BWS) of RFC 9112 section 7.1.1 is refused: no sender may send it, and implementations disagree

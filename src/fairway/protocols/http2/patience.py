@@ -5,6 +5,9 @@ peer tokens; time and answered requests give tokens back. A connection without t
 
 A WINDOW_UPDATE is free if we have sent content since the last one: two of them, one for the stream and one for the
 connection, and more if it was a lot of content.
+
+What is not too much may be too much at once: a read holds thousands of short frames. So only some are taken in a call,
+fewer if they take longer.
 """
 
 from __future__ import annotations
@@ -26,6 +29,13 @@ SETTINGS = 3
 TRIFLE = 1
 """A PING, PRIORITY or unknown frame, DATA without content, a WINDOW_UPDATE without need, a refused stream."""
 
+FRAMES_AT_ONCE = 64
+"""How many short frames are taken at once: a tenth of a millisecond."""
+MESSAGE = 4
+"""How many frames the content of a tunnel counts for: it is handled at once, and may be a message."""
+BYTES_PER_FRAME = 32
+"""Bytes of a field block, or of settings, that take as long as a short frame."""
+
 # Bytes of sent content for which one more WINDOW_UPDATE is free.
 _BYTES_PER_UPDATE = 256
 _MOST_FREE_UPDATES = 1000
@@ -34,7 +44,7 @@ _MOST_FREE_UPDATES = 1000
 class Budget:
     """The tokens of one connection, never more than `most`."""
 
-    __slots__ = ("_free_updates", "_seen", "_since", "departed", "most", "now", "tokens")
+    __slots__ = ("_free_updates", "_seen", "_since", "departed", "most", "now", "room", "tokens")
 
     departed: int
     """How many streams with an owner were reset in the data being processed: their applications may run on, and are
@@ -44,10 +54,14 @@ class Budget:
     now: float
     """The time at which the data being processed was received. The caller sets it."""
 
+    room: int
+    """How many more short frames are taken at once."""
+
     def __init__(self, most: int, now: float) -> None:
         self.most = most
         self.tokens: float = most
         self.departed = 0
+        self.room = FRAMES_AT_ONCE
         self.now = self._since = now
         self._seen = DEFAULT_WINDOW
         self._free_updates = 0

@@ -35,17 +35,14 @@ from fairway.protocols.http2.frames import (
     unpack_short_head,
 )
 from fairway.protocols.http2.limits import Http2Limits
+from fairway.protocols.http2.patience import FRAMES_AT_ONCE, MESSAGE
 from fairway.protocols.http2.receiving import HANDLERS
 from fairway.protocols.http2.state import ConnectionState, Phase
 
 # Because CPython 3.11 takes 0.1 µs to look up an enum's member in its class.
 _PREFACE, _SETTINGS, _OPEN, _CLOSED = Phase
 
-FRAMES_AT_ONCE = 64
-"""How many frames are taken at once. They take a tenth of a millisecond, but each may be a message to be handled."""
-
-BYTES_PER_FRAME = 32
-"""So many bytes of a field block, or of settings, take as long as a short frame, and count as one."""
+_MESSAGES_AT_ONCE = range(FRAMES_AT_ONCE // MESSAGE)
 
 
 class Http2Protocol(ConnectionState):
@@ -74,6 +71,7 @@ class Http2Protocol(ConnectionState):
         budget = self.budget
         budget.now = now
         budget.departed = 0
+        budget.room = FRAMES_AT_ONCE
         events: list[Event] = []
         held = self.held
         if held is not None:
@@ -95,12 +93,18 @@ class Http2Protocol(ConnectionState):
         """Take the messages at the beginning of a read: whole DATA frames of tunnels whose content is taken as it
         comes. Each goes to the reader of its stream (`Stream.take_all`). Return the rest, which is for `receive_data`.
         It begins with anything else, or with a frame after which a WINDOW_UPDATE is due. What is too much to be taken
-        at once is held.
+        at once is held; no data mean to go on with that.
         """
-        if self.held is not None:
-            return data
+        held = self.held
+        if held is not None:
+            if data:
+                return data
+            data = bytes(held)
+            self.held = None
+            if self.heads.partial is not None:
+                return data
         begin, end = 0, len(data)
-        for _ in range(FRAMES_AT_ONCE):
+        for _ in _MESSAGES_AT_ONCE:
             start = begin + HEAD_SIZE
             if start >= end:
                 break
@@ -127,8 +131,8 @@ class Http2Protocol(ConnectionState):
     def _take_frames(self, data: bytes, events: list[Event]) -> None:
         position = 0
         end = len(data)
-        room = FRAMES_AT_ONCE
-        while end - position >= HEAD_SIZE and room > 0:
+        budget = self.budget
+        while end - position >= HEAD_SIZE and budget.room > 0:
             first, flags, number = unpack_head(data, position)
             start = position + HEAD_SIZE
             stop = start + (first >> 8)
@@ -149,7 +153,7 @@ class Http2Protocol(ConnectionState):
             except StreamFault as fault:
                 self.fail_stream(number, fault, events)
             position = stop
-            room -= 1 if kind == DATA else 1 + (stop - start) // BYTES_PER_FRAME
+            budget.room -= 1
         if position < end or self.heads.partial is not None:
             self.held = bytearray(memoryview(data)[position:])
 
@@ -172,8 +176,8 @@ class Http2Protocol(ConnectionState):
 
     @property
     def is_parted(self) -> bool:
-        """Whether frames are held that were too many to be taken at once. Stop reading, and go on in a later pass with
-        `receive_data` without data.
+        """Whether frames are held that were too many to be taken at once. Stop reading, and go on in a later pass: call
+        `receive_messages` and `receive_data`, or `receive_data` alone, without data.
         """
         return self.held is not None and self.phase is _OPEN and _has_frame(self.held)
 

@@ -37,7 +37,7 @@ from fairway.protocols.http2.events import (
 from fairway.protocols.http2.heads import PartialBlock
 from fairway.protocols.http2.hpack.decoder import DEFAULT_CAPACITY
 from fairway.protocols.http2.hpack.encoder import SHRINK
-from fairway.protocols.http2.patience import BYTES_PER_TOKEN, RESET, SETTINGS, TRIFLE
+from fairway.protocols.http2.patience import BYTES_PER_FRAME, BYTES_PER_TOKEN, MESSAGE, RESET, SETTINGS, TRIFLE
 from fairway.protocols.http2.request import Refused
 from fairway.protocols.http2.state import ConnectionState
 from fairway.protocols.http2.streams import IS_TAKEN, IS_TUNNEL, UNKNOWN, Stream
@@ -97,6 +97,8 @@ def on_data(
         _end(state, stream)
     elif left * 2 <= stream.target:
         state.out += stream.credit_due()
+    if stream.flags & IS_TUNNEL:
+        state.budget.room -= MESSAGE
     if length or ended:
         events.append(_new_tuple(DataReceived, (stream, data[start:stop], ended)))
     if room * 2 <= state.limits.connection_window:
@@ -186,6 +188,7 @@ def on_continuation(
 def _on_block(
     state: ConnectionState, number: int, ended: bool, is_circular: bool, block: bytes, events: list[Event]
 ) -> None:
+    state.budget.room -= len(block) // BYTES_PER_FRAME
     if number > state.numbers.highest:
         if state.numbers.last is not None:
             _skip(state, block)
@@ -321,6 +324,7 @@ def on_settings(
             _our_settings_hold(state)
         return
     state.spend(SETTINGS)
+    state.budget.room -= (stop - start) // BYTES_PER_FRAME
     settings = frames.parse_settings(data[start:stop])
     if settings.get(frames.HEADER_TABLE_SIZE, DEFAULT_CAPACITY) < DEFAULT_CAPACITY:
         state.prefix = SHRINK

@@ -140,7 +140,7 @@ class Http2Connection(asyncio.Protocol):
         self.watch.heard_at = now = self.context.now
         self.context.batch.carriers.received += len(data)
         rest = protocol.receive_messages(data)
-        if rest or not data:
+        if rest:
             self._receive(protocol, rest, now)
         if outbox.blocked and outbox.size >= outbox.high_water:
             outbox.pause_reading()  # a client that takes no answers is not read: `resume_writing` goes on

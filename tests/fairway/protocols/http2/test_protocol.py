@@ -47,7 +47,7 @@ from fairway.protocols.http2 import (
     Terminated,
     WindowOpened,
 )
-from fairway.protocols.http2.protocol import FRAMES_AT_ONCE
+from fairway.protocols.http2.patience import FRAMES_AT_ONCE, MESSAGE
 
 BLOCKS = PlainBlocks(())
 LAST = 2**31 - 1
@@ -220,12 +220,34 @@ def test_messages_are_taken_so_many_at_once():
     got = []
     stream.take_all(Reader(got))
 
-    assert protocol.receive_messages(TINY * (FRAMES_AT_ONCE + 1) + TINY[:-1]) == b""
-    assert len(got) == FRAMES_AT_ONCE
-    assert protocol.is_parted
+    most = FRAMES_AT_ONCE // MESSAGE
+    assert protocol.receive_messages(TINY * (2 * most + 1) + TINY[:-1]) == b""
+    assert (len(got), protocol.is_parted) == (most, True)
+    assert protocol.receive_messages(TINY) == TINY
     assert protocol.receive_messages(b"") == b""
-    (event,) = protocol.receive_data(b"", 0.0)
-    assert (event.data, protocol.is_parted, protocol.held) == (b"x", False, TINY[:-1])
+    assert (len(got), protocol.is_parted) == (2 * most, True)
+    assert protocol.receive_messages(b"") == TINY[:-1]
+    assert (len(got), protocol.held) == (2 * most + 1, None)
+
+
+def test_messages_that_are_no_straight_line_count_for_as_much():
+    protocol, _ = opened(headers(1, WEBSOCKET, END_HEADERS))
+    steps = taken(protocol, data(1, b"\0x", 8) * FRAMES_AT_ONCE)
+
+    assert {len(events) for events in steps[:-1]} == {-(-FRAMES_AT_ONCE // (MESSAGE + 1))}
+
+
+def test_no_message_is_taken_inside_a_field_block_that_waits():
+    protocol, stream = opened(headers(1, WEBSOCKET, END_HEADERS))
+    got = []
+    stream.take_all(Reader(got))
+    protocol.receive_data(TINY * FRAMES_AT_ONCE + headers(3, GET, 1) + TINY * FRAMES_AT_ONCE, 0.0)
+    while not protocol.is_closed:
+        rest = protocol.receive_messages(b"")
+        events = protocol.receive_data(rest, 0.0) if rest else []
+
+    assert got == [("", b"x")] * len(got)
+    assert [type(event) for event in events] == [Terminated]
 
 
 many = st.tuples(

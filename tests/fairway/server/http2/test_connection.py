@@ -22,7 +22,7 @@ from tests.fairway.server.http2.line import (
     window,
 )
 
-from fairway.protocols.http2.protocol import FRAMES_AT_ONCE
+from fairway.protocols.http2.patience import FRAMES_AT_ONCE
 from fairway.server.backlog import READERS_PER_PASS
 
 HIGHEST = 2**31 - 1
