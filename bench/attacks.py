@@ -78,6 +78,32 @@ def handshake(path: str, *lines: bytes) -> bytes:
 DEFLATE = b"Sec-WebSocket-Extensions: permessage-deflate"
 
 
+def http2(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """A field, or with the number of a known name, its value."""
+    return name + bytes((len(value),)) + value
+
+
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + http2(4, 0, 0) + http2(4, 1, 0)
+_HTTP = b"\x86" + literal(b"\x01", b"localhost")  # :scheme, :authority
+ASKED = http2(1, 4, 1, b"\x83" + _HTTP + literal(b"\x04", b"/upload/"))
+OPENED = http2(
+    1,
+    4,
+    1,
+    literal(b"\x02", b"CONNECT")
+    + literal(b"\x00\x09:protocol", b"websocket")
+    + _HTTP
+    + literal(b"\x04", b"/echo/")
+    + literal(b"\x00\x15sec-websocket-version", b"13")
+    + literal(b"\x00\x06origin", b"http://localhost"),
+)
+"""The head of a request that has a body, and that of a handshake (RFC 8441): nothing is put into the table."""
+
+
 class Attackers:
     """The sockets of one attack. Whatever the server does to them is fine: errors are not counted."""
 
@@ -237,6 +263,29 @@ def upload(a: Attackers) -> None:
 def chunked_upload(a: Attackers) -> None:
     one = a.connect(b"POST /upload/ HTTP/1.1\r\n%sTransfer-Encoding: chunked\r\n\r\n" % HOST, answer=False)
     a.send_pieces(one, b"%x\r\n" % MIB + bytes(MIB) + b"\r\n")
+
+
+UPLOAD = b"POST /upload/ HTTP/1.1\r\n%sTransfer-Encoding: chunked\r\n\r\n" % HOST
+
+
+@attack("tiny chunks, 4 clients", 40)
+def tiny_chunks(a: Attackers) -> None:
+    a.flood([a.connect(UPLOAD, answer=False) for _ in range(4)], b"1\r\na\r\n" * 40_000)
+
+
+@attack("tiny DATA frames, 4 connections", 40)
+def tiny_frames(a: Attackers) -> None:
+    a.flood([a.connect(HTTP2 + ASKED, answer=False) for _ in range(4)], http2(0, 0, 1, b"a") * 20_000, read=True)
+
+
+@attack("tiny messages over HTTP/2, 4 connections", 20)
+def tiny_messages(a: Attackers) -> None:
+    a.flood([a.connect(HTTP2 + OPENED) for _ in range(4)], http2(0, 0, 1, frame(TEXT, b"1")) * 10_000, read=True)
+
+
+@attack("pipelined requests, 4 clients", 8)
+def pipelined(a: Attackers) -> None:
+    a.flood([a.connect() for _ in range(4)], b"OPTIONS * HTTP/1.1\r\n%s\r\n" % HOST * 4000, read=True)
 
 
 @attack("storm of malformed heads", 6)
