@@ -6,7 +6,7 @@ import time
 
 from fairway.delivery import running_loop_or_none
 from fairway.layers.backplane import BackplaneStatistics
-from fairway.logs import get_logger
+from fairway.logs import FaultLog, get_logger
 
 logger = get_logger("fairway.layers")
 
@@ -25,6 +25,13 @@ class Drops:
         self.total = 0
         self._unsaid = 0
         self._until = 0.0
+        self._faults = FaultLog(logger, per_second=1)
+
+    def crowded_out(self, channel: str, count: int, most: int) -> None:
+        """`count` messages of a channel were dropped, because `most` others were sent to since, and nobody reads."""
+        self.total += count
+        text = "%d channels that nobody reads hold messages: those of %s are dropped, sent to the longest ago"
+        self._faults.report(time.monotonic(), "unread channels", text, most, channel)
 
     def left_out(self, group: str, count: int, everybody: int) -> None:
         """`count` of a group's `everybody` channels were full and missed a message."""

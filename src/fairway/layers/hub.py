@@ -7,7 +7,8 @@ target a message, or a payload that many targets share.
 A channel is in one of four states:
 
 * *Absent*: nothing stands behind the name. The next message makes a queue.
-* *Queued*: a queue holds messages, or somebody reads from it. It goes when it is empty and nobody reads.
+* *Queued*: a queue holds messages, or somebody reads from it. It goes when it is empty and nobody reads, or when too
+  many others that nobody reads were sent to (`Unread`).
 * *Attended*: a member takes the messages, until `detach`, or until its event loop is found closed.
 * *Displaced*: somebody calls `receive` for the channel of a running consumer. A queue stands in front of the member,
   which gets its channel back after the last reader.
@@ -36,6 +37,7 @@ from fairway.layers.gaps import Gaps
 from fairway.layers.memberships import Memberships
 from fairway.layers.pace import Pace
 from fairway.layers.parcels import Parcels
+from fairway.layers.unread import Unread
 from fairway.layers.watchers import GroupWatcher
 from fairway.logs import get_logger
 from fairway.timing.source import monotonic
@@ -78,6 +80,7 @@ class Hub:
         # When the messages queued for channels without a member expire.
         self._expiries: ExpiryQueue[tuple[float, Sequence[str]]] = ExpiryQueue(self._waits)
         self._lock = self.memberships.lock
+        self.unread = Unread(self.channels, self._lock, self.drops)
         register_source("layers", self)
         _hubs.add(self)
 
@@ -92,6 +95,7 @@ class Hub:
             self.channels[member.name] = member
             if earlier is not None or self.memberships.has_unattended:
                 self.memberships.forget_rosters()
+            self.unread.forget(member.name)
         if isinstance(earlier, ChannelQueue):
             while not earlier.empty():
                 member.deliver(earlier.get_nowait()[1])
@@ -132,10 +136,12 @@ class Hub:
         target = self.channels.get(channel)
         if type(target) is Member:
             delivered = target.deliver(message)
-            if not delivered and self._is_gone(target):
-                delivered = not self._enqueue(lambda: message, (channel,))
+            is_queued = not delivered and self._is_gone(target)
         else:
+            is_queued = True
+        if is_queued:
             delivered = not self._enqueue(lambda: message, (channel,))
+            self.unread.sent(channel)
         if not delivered:
             self.drops.total += 1
             logger.debug("channel %s is full: a message was dropped", channel)
@@ -163,9 +169,9 @@ class Hub:
         if type(queue) is not ChannelQueue:
             return None
         message = queue.take()
-        if queue.empty():
-            with self._lock:
-                self._drop_if_idle(channel, queue)
+        with self._lock:
+            self.unread.forget(channel)
+            self._drop_if_idle(channel, queue)
         return message
 
     def queue(self, channel: str) -> ChannelQueue:
@@ -228,6 +234,7 @@ class Hub:
     def _drop_if_idle(self, channel: str, queue: ChannelQueue) -> None:
         if queue.readers or not queue.empty() or self.channels.get(channel) is not queue:
             return
+        self.unread.forget(channel)
         if queue.displaced is None:
             del self.channels[channel]
         else:
@@ -397,6 +404,7 @@ class Hub:
                     target.drop_expired(inf)
                     self._drop_if_idle(name, target)
             self._expiries.clear()
+            self.unread.clear()
 
 
 _hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
