@@ -16,6 +16,8 @@ from tests.examples.running import ROOT, Running, running
 from tests.integration.raw import HANDSHAKE
 
 COUNT = 20
+CROWD = 200
+"""More than are frozen together."""
 SOON = 3.0
 """Seconds: a collection comes within one, and this machine may be busy."""
 PATIENCE = 30.0
@@ -84,9 +86,9 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield Site(server, database, journal)
 
 
-def soon(condition: Callable[[], bool]) -> bool:
+def soon(condition: Callable[[], bool], seconds: float = SOON) -> bool:
     """Whether it comes true before the time is up."""
-    end = time.monotonic() + SOON
+    end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             return False
@@ -148,6 +150,18 @@ def test_consumers_in_a_cycle_are_gone_soon_after_their_client(site: Site) -> No
     for client in clients:
         client.close()
     assert soon(lambda: site.noted("consumer ended") == COUNT)
+
+
+def test_consumers_in_a_cycle_that_were_frozen_as_a_crowd_are_gone_seconds_after_it(site: Site) -> None:
+    before, clients = site.noted("consumer ended"), []
+    for _ in range(CROWD):
+        client = socket.create_connection(("127.0.0.1", site.port), PATIENCE)
+        client.sendall(HANDSHAKE.replace(b"/chat", b"/holder/"))
+        assert client.recv(4096).startswith(b"HTTP/1.1 101")
+        clients.append(client)
+    for client in clients:
+        client.close()
+    assert soon(lambda: site.noted("consumer ended") == before + CROWD, 3 * SOON)
 
 
 def test_an_exception_that_nobody_asks_for_is_reported_soon(site: Site) -> None:
