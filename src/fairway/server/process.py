@@ -118,6 +118,7 @@ def run(
     factory = _loop_factory(loop)
     if departure is not None:
         descriptors.raise_limit()
+        descriptors.make_room()
     if sockets is None:
         sockets = config.bind()
     try:

@@ -22,6 +22,7 @@ from tests.fairway.server.site_process import PATIENCE, SiteProcess, serving
 
 from fairway.server.access import AccessLog
 from fairway.server.config import Config
+from fairway.server.descriptors import MOST_ROOM
 from fairway.server.process import StopEvent, run
 
 
@@ -462,6 +463,27 @@ async def application(scope, receive, send):
 def test_soft_limit_of_descriptors_is_raised(tmp_path: Path):
     with serving(tmp_path, DESCRIPTORS.format(200)) as process:
         assert process.get().endswith(b" 200")
+
+
+ROOM = """
+import resource
+from pathlib import Path
+
+async def application(scope, receive, send):
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    await send({"type": "http.response.body", "body": b"%d %d" % (int(status["FDSize"]), limit)})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+def test_the_systems_table_of_descriptors_has_room_for_all_connections(tmp_path: Path, workers: list[str]):
+    with serving(tmp_path, ROOM, *workers) as process:
+        room, limit = map(int, process.get().rpartition(b"\r\n\r\n")[2].split())
+    assert room >= min(limit, MOST_ROOM)
 
 
 def is_refused(client: socket.socket) -> bool:
