@@ -13,10 +13,11 @@ Between two calls, a decoder is in one of four states:
 * *At rest*: no message has begun, and no bytes are kept.
 * *Inside a message*: `_message` holds the parts that have arrived. Its `left` is the number of bytes that are missing
   from the current frame, or -1 between two frames.
-* *Pending*: one of three budgets is used up: the number of items, the memory of the messages, or the bytes that may be
-  inflated for now. Complete frames may lie in `_buffer`, and `_message` may be half inflated. The caller must pass new
-  bytes to `keep`, and continue with `decode(b"")`. The first two budgets are checked before each frame, so the last
-  message may exceed them; the third also within a message, after each `_INFLATED_AT_ONCE` bytes.
+* *Pending*: one of four budgets is used up: the number of items, of fragments that complete none, the memory of the
+  messages, or the bytes that may be inflated for now. Complete frames may lie in `_buffer`, and `_message` may be half
+  inflated. The caller must pass new bytes to `keep`, and continue with `decode(b"")`. All but the last are checked
+  between frames, so the last message may exceed the memory; inflating also stops within a message, after each
+  `_INFLATED_AT_ONCE` bytes.
 * *Finished*: a `Close` or a `Failure` has been returned. All further input is ignored.
 
 `_buffer` keeps undecoded bytes only in the pending state, and while a header or a control frame is incomplete.
@@ -65,6 +66,9 @@ _SMALL_PIECE = 1024
 # Pieces of this size stay in the processor's cache, so inflating a long message takes half the time. Nearly all
 # compressed messages are a single piece.
 _INFLATED_AT_ONCE = 1 << 16
+
+# How many fragments that complete no message one call takes: a third of a millisecond.
+_FRAGMENTS_AT_ONCE = 128
 
 
 # A text of so many characters is returned in pieces unless it is ASCII: joined, it may take four times the memory, and
@@ -159,7 +163,7 @@ class Decoder:
         """Decode these bytes, and return the items that are complete now, in order.
 
         Returns at most `budget` items, and none after the item with which the messages take `room` bytes of memory. If
-        a budget is used up, the decoder is `pending`.
+        a budget is used up, the decoder is `pending`; it may be so without any item, behind many fragments.
         """
         self.pending = False
         self.controls = False
@@ -210,7 +214,7 @@ class Decoder:
 
     def _walk(self, data: bytes, items: list[Item], budget: int, room: float) -> int:
         """Decode frames until the data or a budget is used up. Return the position of the first byte that is left."""
-        position = 0
+        position = fragments = 0
         end = len(data)
         # The data begins in the middle of a frame, whose header came with an earlier call. No budget is used up yet,
         # and `_stream` only takes the rest of this frame.
@@ -266,8 +270,12 @@ class Decoder:
                 return position
             if self._message is _FINISHED:
                 return end
-            room -= sum(map(getsizeof, items[count:]))
             position = following
+            if len(items) > count:
+                room -= getsizeof(items[count])
+            elif (fragments := fragments + 1) == _FRAGMENTS_AT_ONCE and position < end:
+                self.pending = True
+                return position
         if 2 <= end - position < 6 and self._message is not _FINISHED and not self.pending:
             # An incomplete header may already break a rule. Refuse it without waiting for the rest.
             self._check_first_bytes(data[position], data[position + 1])

@@ -294,6 +294,19 @@ def test_the_budget_bounds_what_one_call_returns(budget: int) -> None:
     assert [plain(item) for item in items] == [*"abcdefg", "hi", (Ping, b""), (Close, 1000, "")]
 
 
+@pytest.mark.parametrize("payload", [b"", b"x"])
+def test_fragments_are_bounded_too(payload: bytes) -> None:
+    sample = fragmented(TEXT, *[payload] * 1000) + text("next")
+    decoder, sizes = Decoder(), []
+    items = decoder.decode(sample)
+    while decoder.pending:
+        sizes.append(decoder.held_bytes)
+        items += decoder.decode(b"")
+    assert [plain(item) for item in items] == [payload.decode() * 1000, "next"]
+    # A fragment has six bytes beside its payload, which is held in the message instead.
+    assert sizes == [len(sample) - 6 * taken for taken in range(128, 1000, 128)]
+
+
 def test_pending_input_is_decoded_before_what_comes_later() -> None:
     decoder = Decoder()
     assert decoder.decode(text("a") + text("b"), 1) == ["a"]
