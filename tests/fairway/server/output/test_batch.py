@@ -15,6 +15,7 @@ from fairway.asgi.websocket import WebSocketExchange
 from fairway.delivery import LONG_MESSAGE, NEXT_PASS, WAKES_PER_PASS, Inbox, Payload
 from fairway.protocols.websocket.frames import PLAIN
 from fairway.server.output.batch import (
+    ENDINGS_BESIDE_REQUESTS,
     ENDINGS_PER_PASS,
     FEWEST_WAKES,
     FIRST_WRITES,
@@ -24,6 +25,7 @@ from fairway.server.output.batch import (
     SHORT_ONES_FIRST,
     SHORTEST_STEP_REST,
     STEP_REST,
+    WRITES_BESIDE_REQUESTS,
     Batch,
 )
 from fairway.server.output.outbox import Outbox
@@ -307,6 +309,24 @@ async def test_what_comes_before_the_write_shares_it(batch: Batch) -> None:
     assert sockets[-1].writes == [b"\x81\x01a\x81\x01b\x81\x01c"]
 
 
+async def test_while_a_request_is_under_way_a_broadcast_leaves_it_shorter_passes() -> None:
+    is_asked = True
+    batch = Batch(asyncio.get_running_loop(), lambda: is_asked)
+    first = FIRST_WRITES + 2 * FIRST_WRITES
+    sockets = [Socket(batch) for _ in range(first + 4 * WRITES_BESIDE_REQUESTS)]
+    for socket in sockets:
+        socket.broadcast(Payload("a"))
+    for _ in range(2):
+        await NEXT_PASS
+    assert written(sockets) == first
+    for passes in (1, 2):
+        await NEXT_PASS
+        assert written(sockets) == first + passes * WRITES_BESIDE_REQUESTS
+    is_asked = False
+    await NEXT_PASS
+    assert written(sockets) == first + 4 * WRITES_BESIDE_REQUESTS
+
+
 # Consumers of a group ------------------------------------------------------------------------------------------------
 
 
@@ -380,6 +400,30 @@ async def test_those_whose_clients_leave_together_are_woken_over_several_passes(
     (late,), (waiter,) = waiting(batch, 1)
     late.put_disconnect({"type": "websocket.disconnect"})
     assert waiter.done()
+
+
+async def test_while_a_request_is_under_way_fewer_are_woken_in_each_pass() -> None:
+    batch = Batch(asyncio.get_running_loop(), lambda: True)
+    inboxes, waiters = waiting(batch, WAKES_PER_PASS + 3 * FEWEST_WAKES)
+    for inbox in inboxes:
+        assert inbox.put_layer("a", 1)
+    seen = [woken(waiters)]
+    while woken(waiters) < len(waiters):
+        await NEXT_PASS
+        seen.append(woken(waiters))
+    assert seen == [WAKES_PER_PASS + passes * FEWEST_WAKES for passes in range(4)]
+
+
+async def test_while_a_request_is_under_way_fewer_are_told_in_each_pass_that_their_clients_have_left() -> None:
+    batch = Batch(asyncio.get_running_loop(), lambda: True)
+    inboxes, waiters = waiting(batch, 3 * ENDINGS_BESIDE_REQUESTS)
+    for inbox in inboxes:
+        inbox.put_disconnect({"type": "websocket.disconnect"})
+    seen = [woken(waiters)]
+    while woken(waiters) < len(waiters):
+        await NEXT_PASS
+        seen.append(woken(waiters))
+    assert seen == [passes * ENDINGS_BESIDE_REQUESTS for passes in (1, 2, 3)]
 
 
 async def test_a_disconnect_that_is_yet_to_be_told_is_behind_one_message_of_a_layer_at_most(batch: Batch) -> None:
