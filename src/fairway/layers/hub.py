@@ -141,7 +141,8 @@ class Hub:
             is_queued = True
         if is_queued:
             delivered = not self._enqueue(lambda: message, (channel,))
-            self.unread.sent(channel)
+            if delivered:
+                self.unread.sent(channel, message)
         if not delivered:
             self.drops.total += 1
             logger.debug("channel %s is full: a message was dropped", channel)

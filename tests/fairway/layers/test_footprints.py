@@ -12,6 +12,7 @@ import pytest
 from fairway.layers.backplane import Keep, Kept, Position
 from fairway.layers.footprint import footprint
 from fairway.layers.histories import Histories
+from fairway.layers.hub import Hub
 from fairway.layers.leases import Leases
 from fairway.layers.stamps import stamped, unstamped
 from fairway.layers.tracks import Tracks
@@ -110,6 +111,20 @@ MESSAGES: dict[str, Callable[[int], dict[str, Any]]] = {
         "items": [{"id": number + x, "on": True, "at": 0.5 * x} for x in range(20)],
     },
 }
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
+@pytest.mark.parametrize(("channels", "messages"), [(1000, 1), (50, 20), (1, 500)])
+def test_channels_that_nobody_reads(kind: str, channels: int, messages: int) -> None:
+    def build() -> Hub:
+        hub = Hub(lambda channel: 1000)
+        for number in range(channels):
+            for offset in range(messages):
+                hub.send(f"made.up.{number}", MESSAGES[kind](1000 * number + offset))
+        return hub
+
+    bytes_taken, hub = taken(build)
+    assert 0.8 < bytes_taken / hub.unread.size < 1.2
 
 
 @pytest.mark.parametrize("kind", MESSAGES)

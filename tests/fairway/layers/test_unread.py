@@ -10,7 +10,7 @@ from tests.fairway.layers.doubles import new_hub, new_member, waiting
 
 from channels.layers import InMemoryChannelLayer
 from fairway.layers.hub import Hub
-from fairway.layers.unread import MOST_UNREAD
+from fairway.layers.unread import MOST_BYTES, MOST_UNREAD
 
 
 def small_hub() -> Hub:
@@ -35,6 +35,30 @@ async def test_of_too_many_the_one_that_was_sent_to_the_longest_ago_is_dropped(
     assert [line for line in caplog.messages if "nobody reads" in line] == [
         "3 channels that nobody reads hold messages: those of b are dropped, sent to the longest ago"
     ]
+
+
+async def test_what_they_hold_is_bounded_in_bytes_too() -> None:
+    hub = new_hub()
+    hub.unread.most_bytes = 100_000
+    for number in range(10):
+        assert hub.send(f"c{number}", {"text": "x" * 30_000})
+    assert (set(hub.channels), hub.dropped) == ({"c7", "c8", "c9"}, 7)
+    assert 90_000 < hub.unread.size < 100_000
+    # One alone has its capacity.
+    for _ in range(5):
+        assert hub.send("c9", {"text": "x" * 30_000})
+    assert (set(hub.channels), hub.dropped) == ({"c9"}, 9)
+    assert hub.take("c9") is not None
+    assert hub.unread.size == 0
+
+
+async def test_what_a_full_channel_refuses_does_not_count() -> None:
+    hub = Hub(lambda channel: 2)
+    sizes = []
+    for _ in range(4):
+        hub.send("c", {"text": "hello"})
+        sizes.append(hub.unread.size)
+    assert sizes[0] < sizes[1] == sizes[2] == sizes[3]
 
 
 async def test_all_messages_of_one_that_is_dropped_count() -> None:
@@ -101,4 +125,4 @@ async def test_made_up_names_take_a_bounded_amount_of_memory() -> None:
     assert len(layer.channels) == 500
     assert first < 1_500_000
     assert second < 1.2 * first
-    assert MOST_UNREAD == 10_000, "that is what the documentation says"
+    assert (MOST_UNREAD, MOST_BYTES) == (10_000, 64 << 20), "that is what the documentation says"
