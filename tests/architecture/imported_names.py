@@ -51,10 +51,18 @@ class Repository:
     def offences(self) -> Iterator[str]:
         """A line for each import that does not find what it names."""
         for folder in PATHS:
-            for path in sorted((self.root / folder).rglob("*.py")):
+            for path in self._files(folder):
                 for node in _statements(self._tree(path).body):
                     for problem in self._problems(node, path):
                         yield f"{path.relative_to(self.root)}:{node.lineno}: {problem}"
+
+    def _files(self, folder: str) -> list[Path]:
+        # Folders whose names begin with a dot hold what was made or downloaded, such as environments of benchmarks.
+        return [
+            path
+            for path in sorted((self.root / folder).rglob("*.py"))
+            if not any(part.startswith(".") for part in path.relative_to(self.root).parts)
+        ]
 
     def _problems(self, node: ast.stmt, path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):

@@ -135,3 +135,9 @@ def test_what_is_wrong_is_printed(repository: Path, capsys: pytest.CaptureFixtur
 
 def test_all_that_is_imported_here_is_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(ROOT) == 0, capsys.readouterr().out
+
+
+def test_what_was_made_in_hidden_folders_is_not_looked_at(repository: Path) -> None:
+    (repository / "bench/.cache").mkdir()
+    assert offences(repository, "from measuring import gone", "bench/.cache/module.py") == []
+    assert len(offences(repository, "from measuring import gone", "bench/module.py")) == 1
