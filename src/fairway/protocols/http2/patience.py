@@ -33,6 +33,10 @@ FRAMES_AT_ONCE = 64
 """How many short frames are taken at once: a tenth of a millisecond."""
 MESSAGE = 4
 """How many frames the content of a tunnel counts for: it is handled at once, and may be a message."""
+MESSAGES_AT_ONCE = 128
+"""How many messages of different tunnels are taken at once: one of each, as from so many sockets."""
+IN_A_ROW = 8
+"""How many of them a message counts for that follows another of the same tunnel."""
 BYTES_PER_FRAME = 32
 """Bytes of a field block, or of settings, that take as long as a short frame."""
 

@@ -35,14 +35,12 @@ from fairway.protocols.http2.frames import (
     unpack_short_head,
 )
 from fairway.protocols.http2.limits import Http2Limits
-from fairway.protocols.http2.patience import FRAMES_AT_ONCE, MESSAGE
+from fairway.protocols.http2.patience import FRAMES_AT_ONCE, IN_A_ROW, MESSAGES_AT_ONCE
 from fairway.protocols.http2.receiving import HANDLERS
 from fairway.protocols.http2.state import ConnectionState, Phase
 
 # Because CPython 3.11 takes 0.1 µs to look up an enum's member in its class.
 _PREFACE, _SETTINGS, _OPEN, _CLOSED = Phase
-
-_MESSAGES_AT_ONCE = range(FRAMES_AT_ONCE // MESSAGE)
 
 
 class Http2Protocol(ConnectionState):
@@ -104,7 +102,8 @@ class Http2Protocol(ConnectionState):
             if self.heads.partial is not None:
                 return data
         begin, end = 0, len(data)
-        for _ in _MESSAGES_AT_ONCE:
+        room, last = MESSAGES_AT_ONCE, None
+        while room > 0:
             start = begin + HEAD_SIZE
             if start >= end:
                 break
@@ -123,6 +122,8 @@ class Http2Protocol(ConnectionState):
             if stop == end:
                 return b""
             begin = stop
+            room -= IN_A_ROW if stream is last else 1
+            last = stream
         else:
             self.held = bytearray(memoryview(data)[begin:])
             return b""

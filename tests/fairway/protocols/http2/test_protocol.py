@@ -47,7 +47,7 @@ from fairway.protocols.http2 import (
     Terminated,
     WindowOpened,
 )
-from fairway.protocols.http2.patience import FRAMES_AT_ONCE, MESSAGE
+from fairway.protocols.http2.patience import FRAMES_AT_ONCE, IN_A_ROW, MESSAGE, MESSAGES_AT_ONCE
 
 BLOCKS = PlainBlocks(())
 LAST = 2**31 - 1
@@ -220,7 +220,7 @@ def test_messages_are_taken_so_many_at_once():
     got = []
     stream.take_all(Reader(got))
 
-    most = FRAMES_AT_ONCE // MESSAGE
+    most = MESSAGES_AT_ONCE // IN_A_ROW + 1
     assert protocol.receive_messages(TINY * (2 * most + 1) + TINY[:-1]) == b""
     assert (len(got), protocol.is_parted) == (most, True)
     assert protocol.receive_messages(TINY) == TINY
@@ -228,6 +228,19 @@ def test_messages_are_taken_so_many_at_once():
     assert (len(got), protocol.is_parted) == (2 * most, True)
     assert protocol.receive_messages(b"") == TINY[:-1]
     assert (len(got), protocol.held) == (2 * most + 1, None)
+
+
+def test_a_message_of_each_of_many_tunnels_is_taken_at_once():
+    protocol = started()
+    numbers = range(1, 200, 2)
+    taken(protocol, b"".join(headers(number, WEBSOCKET, END_HEADERS) for number in numbers))
+    got = []
+    for number, stream in protocol.streams.items():
+        stream.take_all(Reader(got, number))
+
+    assert protocol.receive_messages(b"".join(data(number, b"x") for number in numbers)) == b""
+    assert [number for number, _ in got] == [*numbers]
+    assert protocol.held is None
 
 
 def test_messages_that_are_no_straight_line_count_for_as_much():
