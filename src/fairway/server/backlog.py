@@ -30,6 +30,9 @@ from fairway.protocols.websocket.deflate import Inflating, Inflation, inflate_sh
 DECODED_PER_PASS = 8
 READERS_PER_PASS = 2
 
+# The same while a request is under way, which may need the loop a dozen times.
+READERS_BESIDE_REQUESTS = 1
+
 # What counts as a large read, and how many bytes of such reads are decoded in a pass: a millisecond for non-ASCII text.
 LARGE_READ = 1 << 14
 READ_PER_PASS = 1 << 19
@@ -190,7 +193,7 @@ class Backlog(Inflation):
         self.left = INFLATED_PER_PASS
         waiting = self._waiting
         try:
-            for _ in range(min(len(waiting), READERS_PER_PASS)):
+            for _ in range(min(len(waiting), READERS_BESIDE_REQUESTS if self._has_requests() else READERS_PER_PASS)):
                 reader, _ = waiting.popitem(last=False)
                 is_inflating = reader.go_on_reading()
                 if self._rest() > 0:

@@ -21,6 +21,7 @@ from fairway.server.backlog import (
     LARGEST_READ,
     MEASURED_FROM,
     READ_PER_PASS,
+    READERS_BESIDE_REQUESTS,
     READERS_PER_PASS,
     Backlog,
 )
@@ -47,7 +48,9 @@ async def backlog() -> Backlog:
     return Backlog(asyncio.get_running_loop(), cpu_time=lambda: 0.0)
 
 
-async def test_a_few_go_on_in_each_pass_and_all_have_their_turn(backlog: Backlog) -> None:
+@pytest.mark.parametrize(("is_asked", "most"), [(False, READERS_PER_PASS), (True, READERS_BESIDE_REQUESTS)])
+async def test_a_few_go_on_in_each_pass_and_all_have_their_turn(is_asked: bool, most: int) -> None:
+    backlog = Backlog(asyncio.get_running_loop(), lambda: is_asked, lambda: 0.0)
     turns: list[str] = []
     names = "abcdefg"
     for name in names:
@@ -58,7 +61,7 @@ async def test_a_few_go_on_in_each_pass_and_all_have_their_turn(backlog: Backlog
         while len(turns) < 2 * len(names):
             await NEXT_PASS
             seen.append(len(turns))
-    assert max(after - before for before, after in zip([0, *seen], seen, strict=False)) == READERS_PER_PASS
+    assert max(after - before for before, after in zip([0, *seen], seen, strict=False)) == most
     assert "".join(turns) == names + names
 
 

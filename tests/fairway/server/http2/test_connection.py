@@ -114,7 +114,8 @@ async def test_connections_with_tiny_frames_share_the_passes(connect: Connect) -
     while seen[-1] < 5 * 5 * FRAMES_AT_ONCE:
         await passes(1)
         seen.append(sum(one.unread for one in protocols))
-    assert max(after - before for before, after in pairwise(seen)) == READERS_PER_PASS * FRAMES_AT_ONCE
+    grown = {after - before for before, after in pairwise(seen)}
+    assert 0 < max(grown) <= READERS_PER_PASS * FRAMES_AT_ONCE
     await passes(1)
     assert all(line.connection.outbox.reading for line in lines)
 
