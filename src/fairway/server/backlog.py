@@ -49,8 +49,9 @@ READ_REST = 8e-9
 JOINED_REST = 2.5e-9
 SHORTEST_REST = 0.001
 
-# About half a millisecond of inflating.
+# About half a millisecond of inflating, and a quarter of that while a request is under way.
 INFLATED_PER_PASS = 1 << 18
+INFLATED_BESIDE_REQUESTS = 1 << 16
 
 # The rate at which whole allowances are used up, and how far ahead of it they may be: a message of a megabyte is
 # inflated in consecutive passes. Ordinary messages are a few KiB, and handling them costs more than inflating them.
@@ -78,6 +79,7 @@ class Backlog(Inflation):
 
     __slots__ = (
         "_cpu_time",
+        "_given",
         "_has_requests",
         "_loop",
         "_paid_until",
@@ -98,6 +100,7 @@ class Backlog(Inflation):
         self._has_requests = has_requests
         self._loop = loop
         self._cpu_time = cpu_time
+        self._given = INFLATED_PER_PASS  # what was left when this pass began
         self._paid_until = 0.0  # until when the rate has no room for what was inflated
         self._rests_until = 0.0  # until when nothing large is decoded
         self._scheduled = False
@@ -146,7 +149,7 @@ class Backlog(Inflation):
     def spend(self, size: int) -> None:
         self.left -= size
         # Refill only when half of it is used, so that clients with short compressed messages cause no extra passes.
-        if self.left <= INFLATED_PER_PASS // 2:
+        if self.left <= self._given // 2:
             self._schedule()
 
     def take(self, inflating: Inflating, most: int) -> bytes:
@@ -185,15 +188,16 @@ class Backlog(Inflation):
     def _wait(self) -> float:
         """How long the rate makes those wait who have used up an allowance."""
         now = self._loop.time()
-        self._paid_until = max(now, self._paid_until) + (INFLATED_PER_PASS - self.left) / INFLATED_PER_SECOND
+        self._paid_until = max(now, self._paid_until) + (self._given - self.left) / INFLATED_PER_SECOND
         return self._paid_until - now - INFLATED_AHEAD / INFLATED_PER_SECOND
 
     def _go_on(self) -> None:
         self._scheduled = False
-        self.left = INFLATED_PER_PASS
+        is_asked = self._has_requests()
+        self.left = self._given = INFLATED_BESIDE_REQUESTS if is_asked else INFLATED_PER_PASS
         waiting = self._waiting
         try:
-            for _ in range(min(len(waiting), READERS_BESIDE_REQUESTS if self._has_requests() else READERS_PER_PASS)):
+            for _ in range(min(len(waiting), READERS_BESIDE_REQUESTS if is_asked else READERS_PER_PASS)):
                 reader, _ = waiting.popitem(last=False)
                 is_inflating = reader.go_on_reading()
                 if self._rest() > 0:

@@ -15,6 +15,7 @@ from fairway.protocols.websocket.frames import TEXT
 from fairway.server.backlog import (
     DECODED_PER_PASS,
     INFLATED_AHEAD,
+    INFLATED_BESIDE_REQUESTS,
     INFLATED_PER_PASS,
     JOINED_REST,
     LARGE_READ,
@@ -205,6 +206,20 @@ async def test_who_comes_when_the_allowance_is_used_up_waits_for_it(backlog: Bac
         while not turns:
             await NEXT_PASS
     assert backlog.left == INFLATED_PER_PASS
+
+
+async def test_less_is_inflated_in_a_pass_while_a_request_is_under_way_and_as_much_in_a_second() -> None:
+    is_asked = True
+    backlog = Backlog(asyncio.get_running_loop(), lambda: is_asked, lambda: 0.0)
+    turns: list[str] = []
+    for number, (left, expected) in enumerate([(INFLATED_PER_PASS, INFLATED_BESIDE_REQUESTS), (0, INFLATED_PER_PASS)]):
+        backlog.add(Reader(backlog, turns, "a", 1))
+        backlog.spend(left)
+        async with asyncio.timeout(DEADLINE):
+            while len(turns) <= number:
+                await NEXT_PASS
+        assert backlog.left == expected
+        is_asked = False
 
 
 async def test_large_reads_are_decoded_until_the_pass_has_had_enough(backlog: Backlog) -> None:
