@@ -80,7 +80,7 @@ class Hub:
         # When the messages queued for channels without a member expire.
         self._expiries: ExpiryQueue[tuple[float, Sequence[str]]] = ExpiryQueue(self._waits)
         self._lock = self.memberships.lock
-        self.unread = Unread(self.channels, self._lock, self.drops)
+        self.unread = Unread(self.channels, self._lock, self.drops, self._drop_if_idle)
         register_source("layers", self)
         _hubs.add(self)
 

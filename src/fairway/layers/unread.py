@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from math import inf
 
 from fairway.delivery import Message
@@ -35,18 +36,26 @@ class Unread:
     Members of groups that were only sent to with their group do not count: somebody has added them.
     """
 
-    __slots__ = ("_channels", "_drops", "_lock", "_sizes", "most", "most_bytes", "size")
+    __slots__ = ("_channels", "_drops", "_let_go", "_lock", "_sizes", "most", "most_bytes", "size")
 
     size: int
     """Bytes that all of them take."""
 
-    def __init__(self, channels: dict[str, Target], lock: threading.RLock, drops: Drops) -> None:
+    def __init__(
+        self,
+        channels: dict[str, Target],
+        lock: threading.RLock,
+        drops: Drops,
+        let_go: Callable[[str, ChannelQueue], None],
+    ) -> None:
+        """`let_go` is called with a queue that has been emptied: a member may stand behind it."""
         self.most = MOST_UNREAD
         self.most_bytes = MOST_BYTES
         self.size = 0
         self._channels = channels
         self._lock = lock
         self._drops = drops
+        self._let_go = let_go
         self._sizes: OrderedDict[str, int] = OrderedDict()
 
     def __len__(self) -> int:
@@ -81,5 +90,6 @@ class Unread:
         self.forget(channel)
         queue = self._channels.get(channel)
         if type(queue) is ChannelQueue and not queue.readers:
-            del self._channels[channel]
-            self._drops.crowded_out(channel, queue.drop_expired(inf), len(self._sizes))
+            dropped = queue.drop_expired(inf)
+            self._let_go(channel, queue)
+            self._drops.crowded_out(channel, dropped, len(self._sizes))

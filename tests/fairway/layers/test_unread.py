@@ -126,3 +126,13 @@ async def test_made_up_names_take_a_bounded_amount_of_memory() -> None:
     assert first < 1_500_000
     assert second < 1.2 * first
     assert (MOST_UNREAD, MOST_BYTES) == (10_000, 64 << 20), "that is what the documentation says"
+
+
+async def test_a_consumer_whose_channel_somebody_else_has_read_gets_it_back() -> None:
+    hub = small_hub()
+    member = new_member(hub, "m")
+    hub.queue("m")
+    send_to(hub, "m", "a", "b", "c")
+    assert (hub.channels["m"], hub.dropped) == (member, 1)
+    send_to(hub, "m")
+    assert member.inbox.take_nowait() == {"to": "m"}
