@@ -21,10 +21,13 @@ from weakref import WeakSet
 from fairway.delivery import register_probe, running_loop_or_none
 from fairway.layers.background import background
 from fairway.layers.backplane import BackplaneError, Unavailable
-from fairway.layers.session import Session
+from fairway.layers.session import Session, Superseded
 from fairway.timing.source import applications
 
 T = TypeVar("T")
+
+PATIENCE = 1.0
+"""Seconds for which a session waits until the one before it has stopped."""
 
 _ENDED = "the event loop that held the channel layer's connection has ended"
 
@@ -39,6 +42,7 @@ class Home:
         self._forked = forked
         self._lock = threading.Lock()
         self._left_to_parents: list[Session | None] = []
+        self._heir: asyncio.AbstractEventLoop | None = None  # waits until the session in the background has stopped
         register_probe(f"channel layer {name}", self)
         _homes.add(self)
 
@@ -93,14 +97,27 @@ class Home:
 
     async def _call(self, function: Callable[[Session], Awaitable[T]], receives: bool) -> T:
         here = asyncio.get_running_loop()
-        loop = self._loop_for(here, receives)
-        if loop is here:
-            return await function(self._session_here())
-        handed_over = self._run(function)
+        while True:
+            loop = self._loop_for(here, receives)
+            if loop is not here:
+                return await self._hand_over(loop, function, receives)
+            session = await self._session_here(here)
+            if session is None:
+                continue
+            try:
+                return await function(session)
+            except Superseded:
+                if self._heir is None and self.session in (session, None):
+                    raise
+
+    async def _hand_over(
+        self, loop: asyncio.AbstractEventLoop, function: Callable[[Session], Awaitable[T]], receives: bool
+    ) -> T:
+        calling = self._call(function, receives)
         try:
-            future = asyncio.run_coroutine_threadsafe(handed_over, loop)
+            future = asyncio.run_coroutine_threadsafe(calling, loop)
         except RuntimeError:
-            handed_over.close()
+            calling.close()
             raise Unavailable(_ENDED) from None
         try:
             return await asyncio.wrap_future(future)
@@ -134,27 +151,51 @@ class Home:
         """In a forked child: leave the connection to the parent."""
         self._left_to_parents.append(self.session)
         self._lock = threading.Lock()
-        self.session = None
+        self.session = self._heir = None
         self._forked()
 
-    async def _run(self, function: Callable[[Session], Awaitable[T]]) -> T:
-        return await function(self._session_here())
-
     def _loop_for(self, here: asyncio.AbstractEventLoop, receives: bool) -> asyncio.AbstractEventLoop:
-        session = self.session
-        if session is not None and session.is_alive and not (receives and background.is_its_own(session.loop)):
-            return session.loop
-        return here if receives else background.started()
-
-    def _session_here(self) -> Session:
-        """The session of the running loop, which becomes the home."""
+        """The loop that has the session, or is to have it. If that is the running one, it may have to be opened."""
         with self._lock:
-            session = self.here()
-            if session is None:
-                if self.session is not None:
-                    self.session.retire()
-                session = self.session = self._open_session()
-            return session
+            session = self.session
+            if self._heir is not None and self._heir.is_running():
+                return self._heir
+            if session is None or not session.is_alive:
+                return here if receives else background.started()
+            if receives and session.loop is not here and background.is_its_own(session.loop):
+                self._heir = here
+                return here
+            return session.loop
+
+    async def _session_here(self, here: asyncio.AbstractEventLoop) -> Session | None:
+        """The session of the running loop, which becomes the home. None if there is one in another loop, after all.
+
+        A session in the background loop is stopped first, so that no two of them work at the same time.
+        """
+        with self._lock:
+            session = self.session
+            if session is not None and session.is_alive:
+                if session.loop is here:
+                    return session
+                if self._heir is not here:
+                    return None
+            else:
+                return self._opened()
+        try:
+            await session.stop_from_elsewhere(PATIENCE)
+            with self._lock:
+                return self._opened() if self.session is session else None
+        finally:
+            with self._lock:
+                if self._heir is here:
+                    self._heir = None
+
+    def _opened(self) -> Session:
+        """A session in the running loop, instead of an earlier one. Called under the lock."""
+        if self.session is not None:
+            self.session.retire()
+        session = self.session = self._open_session()
+        return session
 
 
 _homes: WeakSet[Home] = WeakSet()

@@ -236,6 +236,7 @@ class Receiver:
     async def know_followers(self, session: Session) -> None:
         """Wait until the list of followers is known. Raises the backplane's error if it cannot be read."""
         while not self.followers.is_known:
+            session.check()
             reading = self._reading or self._read(session)
             await asyncio.wait([reading])
             if not reading.cancelled() and (error := reading.exception()) is not None:

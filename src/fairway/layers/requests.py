@@ -112,8 +112,10 @@ class Requests:
         """Another process has answered. The body comes from anybody: a TypeError or ValueError refuses it."""
         ticket, why = body if len(body) == 2 else (*body, None)
         future = self._asked.get(ticket)
-        if future is not None and not future.done():
-            future.set_result(why)
+        if future is not None:
+            # Who has asked may have done so over an earlier session, in another loop.
+            with contextlib.suppress(RuntimeError):
+                future.get_loop().call_soon_threadsafe(_settle, future, why)
 
     def take_in(self, session: Session, request: Request) -> None:
         """Another process has asked."""
@@ -163,6 +165,11 @@ class Requests:
         subject = subject_of_process(request.asker)
         body = [request.ticket] if why is None else [request.ticket, why]
         return subject, self._codec.encode(Kind.DONE, body, subject)
+
+
+def _settle(future: asyncio.Future[object], why: object) -> None:
+    if not future.done():
+        future.set_result(why)
 
 
 async def _settled(sent: Awaitable[None]) -> None:

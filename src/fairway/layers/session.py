@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from concurrent import futures
 from typing import Protocol
 
 from fairway.delivery import running_loop_or_none
@@ -18,6 +19,13 @@ DRAIN = 0.4
 
 MEASURE_EVERY = 5.0
 """Seconds between two measurements of the lag."""
+
+
+class Superseded(Unavailable):
+    """The session has stopped, and nothing was sent: another session of the layer may take the call over."""
+
+    def __init__(self) -> None:
+        super().__init__("the channel layer has been closed")
 
 
 class Receiver(Protocol):
@@ -42,6 +50,9 @@ class Receiver(Protocol):
 class Session:
     """Lives from a layer's first use in an event loop until that loop ends, another loop takes over, or `close`.
 
+    From `stop` on it neither hears nor asks for anything, because another session may have begun, in another thread:
+    interests and receiver belong to one session at a time. What it was asked to send before, it still sends.
+
     An asynchronous generator notices the end of the loop: an orderly shutdown cancels the tasks, and then closes all
     asynchronous generators.
 
@@ -61,6 +72,8 @@ class Session:
         self.backplane = backplane
         self.posts = True  # whether senders in this loop go on without waiting for the service
         self.is_closed = False
+        """Whether it has stopped. What works for it looks at this whenever it has waited."""
+        self._has_ended = False
         self.lag = Lag()
         self._round_trip = round_trip
         self._measuring: asyncio.TimerHandle | None = None
@@ -92,8 +105,15 @@ class Session:
         await self._guard.aclose()
 
     async def _close(self) -> None:
-        if self.is_closed:
+        if self._has_ended:
             return
+        self._has_ended = True
+        self.stop()
+        await self._receiver.closing(self)
+        await self.backplane.close(DRAIN)
+
+    def stop(self) -> None:
+        """Take part in nothing any more. Whoever waits for a subscription gets `Superseded`."""
         self.is_closed = True
         self._interests.end(self._notice)
         for timer in (self._sweep, self._measuring):
@@ -101,12 +121,28 @@ class Session:
                 timer.cancel()
         for task in self._asking:
             task.cancel()
-        self._answer(list(self._waiters), Unavailable("the channel layer has been closed"))
-        await self._receiver.closing(self)
-        await self.backplane.close(DRAIN)
+        self._answer(list(self._waiters), Superseded())
+
+    def check(self) -> None:
+        """Raise `Superseded` if it has stopped."""
+        if self.is_closed:
+            raise Superseded
+
+    async def stop_from_elsewhere(self, patience: float) -> None:
+        """Have it stop in its own loop, which is not the running one. Returns then, or after `patience` seconds."""
+        stopped = futures.Future[None]()
+
+        def stop() -> None:
+            self.stop()
+            stopped.set_result(None)
+
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            self.loop.call_soon_threadsafe(stop)
+            await asyncio.wait([asyncio.wrap_future(stopped)], timeout=patience)
 
     def retire(self) -> None:
         """Close soon, because another session has taken over. Any thread may call it."""
+        self.is_closed = True
         if not self.loop.is_closed():
             asyncio.run_coroutine_threadsafe(self.close(), self.loop)
 
@@ -120,15 +156,17 @@ class Session:
 
     async def stand(self, subject: str) -> None:
         """Want the subject, and wait until it is subscribed to. Raises `Unavailable` or `Refused` if that fails."""
+        self.check()
         if self._interests.want(subject):
             return
         waiter: asyncio.Future[None] = self.loop.create_future()
         self._waiters.setdefault(subject, []).append(waiter)
         await waiter
+        self.check()
 
     def is_standing(self, subject: str) -> bool:
         """Whether the subject is subscribed to."""
-        return self._interests.is_standing(subject)
+        return not self.is_closed and self._interests.is_standing(subject)
 
     def unwant(self, subject: str) -> None:
         """Nobody needs this subject after all."""
@@ -158,6 +196,9 @@ class Session:
     async def _subscribe(self, request: int, names: Sequence[str]) -> None:
         try:
             await self.backplane.subscribe(names)
+            self.check()
+        except Superseded:
+            pass
         except Exception as error:
             self._interests.answered(request, names, is_standing=False)
             self._answer(names, error)
@@ -178,6 +219,8 @@ class Session:
 
     def _unsubscribe(self) -> None:
         self._sweep = None
+        if self.is_closed:
+            return
         names = self._interests.take_left()
         if names:
             self._receiver.unsubscribed(names)
@@ -195,6 +238,8 @@ class Session:
 
     def _measure(self, round_trip: Callable[[int], tuple[str, bytes]]) -> None:
         """Send a message to this process itself, unless one is under way."""
+        if self.is_closed:
+            return
         self._measuring = self.loop.call_later(MEASURE_EVERY, self._measure, round_trip)
         number = self.lag.sent(time.monotonic()) if self.backplane.is_up else None
         if number is not None:
@@ -214,9 +259,11 @@ class Session:
     # What the backplane reports (`Events`) --------------------------------------------------------------------
 
     def message(self, subject: str, data: bytes) -> Awaitable[None] | None:
-        return self._receiver.message(self, subject, data)
+        return None if self.is_closed else self._receiver.message(self, subject, data)
 
     def up(self) -> None:
+        if self.is_closed:
+            return
         self._interests.ask_again()
         again, self._was_up = self._was_up, True
         self._receiver.up(self, again)

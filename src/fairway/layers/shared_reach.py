@@ -44,6 +44,7 @@ class SharedReach:
 
     def start_anew(self) -> None:
         self._registrar: Registrar | None = None
+        self._superseded: list[Registrar] = []  # whose sessions have stopped, but have not closed yet
 
     # Telling others -------------------------------------------------------------------------------------------
 
@@ -78,9 +79,12 @@ class SharedReach:
             self._registrar_of(session)
 
     def _registrar_of(self, session: Session) -> Registrar:
+        session.check()
         with self._attendance.lock:
             registrar = self._registrar
             if registrar is None or registrar.session is not session:
+                if registrar is not None:
+                    self._superseded.append(registrar)
                 own, lock = self._attendance.own, self._attendance.lock
                 registrar = self._registrar = Registrar(
                     session, own, lock, self, self._codec, self._lease, self._attendance.must_tell
@@ -125,9 +129,12 @@ class SharedReach:
             registrar.up()
 
     async def closing(self, session: Session) -> None:
-        registrar = self._registrar
-        if registrar is not None and registrar.session is session:
-            self._registrar = None
+        with self._attendance.lock:
+            ended = [one for one in (*self._superseded, self._registrar) if one is not None and one.session is session]
+            self._superseded = [one for one in self._superseded if one not in ended]
+            if self._registrar in ended:
+                self._registrar = None
+        for registrar in ended:
             await registrar.close()
 
     def heard(self, session: Session, subject: str, body: Any) -> None:

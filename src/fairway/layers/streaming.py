@@ -101,7 +101,6 @@ class Streaming:
         self._filling: dict[str, asyncio.Task[None]] = {}
         self._comparing: set[asyncio.Task[None]] = set()
         self._asking = _Asking()
-        self._looking: asyncio.TimerHandle | None = None
         self._changes = ""
         self._compared_at = 0.0
         self._joining: Counter[str] = Counter()  # groups that channels are about to join
@@ -109,6 +108,7 @@ class Streaming:
     def start(self, session: Session) -> None:
         """A new session has begun. What an earlier one was doing does not count any more."""
         self._reading, self._filling, self._comparing, self._asking = {}, {}, set(), _Asking()
+        self._joining = Counter()
         self._changes = ""
         self._look_later(session)
 
@@ -182,6 +182,7 @@ class Streaming:
         """Ask for the newest positions, and let the tracks know. Returns the subjects that are behind."""
         try:
             tops = await session.backplane.streams.tops(subjects)
+            session.check()
             return [name for name, top in zip(subjects, tops, strict=True) if self.tracks.compare(name, top)]
         finally:
             self._asking.end(subjects, asking)
@@ -209,7 +210,8 @@ class Streaming:
                 tracks.give_up(subject)
                 self._hub.gaps.tell_of(subject[2:], "unreadable", str(position))
                 raise
-            if session.is_closed or tracks.position(subject) != position:
+            session.check()
+            if tracks.position(subject) != position:
                 continue
             progress = tracks.page(subject, page)
             if (gap := progress.gap) is not None:
@@ -218,6 +220,7 @@ class Streaming:
                 waiting = self._deliver(subject, kept, was_missed=True)
                 if waiting is not None:
                     await waiting
+                    session.check()
 
     async def _level(self, session: Session, subject: str) -> Position:
         """Wait until the subject's track is level. Returns its position."""
@@ -229,12 +232,10 @@ class Streaming:
         return position
 
     def _look_later(self, session: Session) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-        self._looking = session.loop.call_later(IDLE * random.uniform(0.8, 1.2), self._look, session)
+        session.loop.call_later(IDLE * random.uniform(0.8, 1.2), self._look, session)
 
     def _look(self, session: Session) -> None:
-        """Find out whether something was missed although the connection stood."""
+        """Find out whether something was missed although the connection stood. It ends with the session."""
         if session.is_closed:
             return
         if self.tracks and session.backplane.is_up and not self._comparing:
@@ -246,6 +247,7 @@ class Streaming:
 
     async def _look_for_changes(self, session: Session) -> None:
         changes, now = await session.backplane.streams.changes(), session.loop.time()
+        session.check()
         if changes != self._changes or now - self._compared_at > ASK_AGAIN:
             await self._compare(session, self.tracks.subjects)
             self._changes, self._compared_at = changes, now
@@ -261,17 +263,18 @@ class Streaming:
         the group, unless it was in it before.
         """
         subject = subject_of(group)
-        self._joining[group] += 1
+        joining = self._joining
+        joining[group] += 1
         try:
             missed, position = await self._missed_by(session, subject, since, asks)
         except BaseException:
-            if self._joining[group] == 1 and not self._hub.groups.get(group):
+            if joining[group] == 1 and not self._hub.groups.get(group):
                 session.unwant(subject)
             raise
         finally:
-            self._joining[group] -= 1
-            if not self._joining[group]:
-                del self._joining[group]
+            joining[group] -= 1
+            if not joining[group]:
+                del joining[group]
         # From here to the end, there is no other pass of the event loop: what comes later comes live.
         messages = [kept for kept in missed.messages if kept.at >= not_before]
         items = _items(self._deliverer, subject, messages)
@@ -331,6 +334,7 @@ class Streaming:
         is_complete = True
         while True:
             page = await session.backplane.streams.read(subject, after, PER_READ)
+            session.check()
             is_complete = is_complete and page.is_complete
             if messages and messages[-1].position.epoch != page.top.epoch:
                 messages = []
@@ -369,6 +373,7 @@ def _shared(
     begin: Callable[[], Coroutine[Any, Any, None]],
 ) -> asyncio.Task[None]:
     """The task that works for a subject, begun if there is none."""
+    session.check()
     task = tasks.get(subject)
     if task is None:
         task = tasks[subject] = session.loop.create_task(begin())

@@ -12,6 +12,7 @@ from tests.fairway.layers.doubles import new_member, waiting
 from fairway.delivery import Member
 from fairway.layers import audiences, presence, registrar
 from fairway.layers.audiences import DIFF, STATE
+from fairway.layers.background import background
 from fairway.layers.backplane import NOTE, NotAble, Presence, Unavailable
 from fairway.layers.codec import Kind
 from fairway.layers.engine import Engine
@@ -175,6 +176,26 @@ async def test_the_only_page_of_a_process_is_loaded_again_and_hears_of_others_as
     await mira.sees("mira", "tom")
     await two.presence.untrack("room", tom.member.name)
     await mira.sees("mira")
+
+
+async def test_nothing_of_presence_stays_in_the_background_when_another_loop_receives(site: Site) -> None:
+    one, two = site.processes(2)
+    name = await one.new_channel()
+    await one.close()
+
+    async def enter() -> None:
+        await one.presence.track("room", name, key="tom")
+
+    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(enter(), background.started()))
+    first = one.presence.reach._registrar
+    assert background.is_its_own(first.session.loop)
+    mira = await Page(one, "mira").enter()
+    other = await Page(two, "other").enter()
+    await other.sees("mira", "other", "tom")
+    await until(lambda: not first._tasks)
+
+    assert one.presence.reach._registrar.session.loop is asyncio.get_running_loop()
+    await mira.sees("mira", "other", "tom")
 
 
 async def test_the_people_of_a_process_that_dies_leave_once(site: Site) -> None:
