@@ -77,6 +77,19 @@ def test_one_that_dies_fails_its_test_and_another_does_the_rest(tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_one_that_takes_too_long_says_so_and_where_its_threads_were(tmp_path: Path):
+    slow = (
+        "import threading\n@pytest.mark.timeout(0.5)\ndef test_slow():\n    over = threading.Event()\n"
+        "    threading.Thread(target=over.wait, args=[60], name='beside it', daemon=True).start()\n    over.wait(60)"
+    )
+    status, printed = run(tmp_path, "-p", "pytest_timeout", slow=slow, other="def test_other(): pass")
+
+    assert status == pytest.ExitCode.TESTS_FAILED
+    assert "Timeout (>0.5s) from pytest-timeout" in printed
+    assert "Stack of beside it" in printed
+
+
+@pytest.mark.slow
 def test_what_a_test_has_left_running_holds_up_nobody(tmp_path: Path):
     leaves = (
         "import multiprocessing, time\n"

@@ -28,6 +28,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import pytest
+from _pytest.config import create_terminal_writer
 
 LOOK = 3.0
 """Seconds between two looks at the processors."""
@@ -286,6 +287,8 @@ def become_tester(config: pytest.Config, number: int) -> None:
     config.workerinput = {"workerid": f"gw{number}", "testrunuid": str(os.getppid())}
     plugins = config.pluginmanager
     plugins.unregister(name="terminalreporter")
+    # A test that takes too long is ended after all stacks were written: that is part of its output here.
+    config.get_terminal_writer = lambda: create_terminal_writer(config)
     if (capture := plugins.get_plugin("capturemanager")) and config.option.capture != "no":
         capture.stop_global_capturing()
         with open(os.devnull, "w") as nowhere:

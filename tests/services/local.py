@@ -29,6 +29,16 @@ def broker_process(place: Place) -> subprocess.Popen[bytes]:
     return process
 
 
+@contextlib.contextmanager
+def running_broker(place: Place) -> Iterator[subprocess.Popen[bytes]]:
+    """A broker that goes on although nobody uses it for a while."""
+    process = broker_process(place)
+    with greeted(place):
+        yield process
+    process.terminate()
+    process.wait(DEADLINE)
+
+
 def broker_id(place: Place) -> int:
     """The process of the broker that listens, as it says. OSError if none does."""
     with greeted(place) as (_, number):

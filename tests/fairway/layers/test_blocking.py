@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from tests.services.local import broker_process
+from tests.services.local import broker_process, running_broker
 from tests.services.redis import RedisServer, redis_server
 
 from fairway.delivery import Payload
@@ -33,10 +33,8 @@ NewLayer = Callable[..., BackplaneLayer]
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     made = given_place(str(tmp_path_factory.mktemp("local") / "broker.sock"))
-    process = broker_process(made)
-    yield made
-    process.terminate()
-    process.wait(DEADLINE)
+    with running_broker(made):
+        yield made
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.services.local import broker_process
+from tests.services.local import running_broker
 from tests.services.redis import RedisServer, redis_server
 
 from fairway.layers.backplane import Unavailable
@@ -39,10 +39,8 @@ def which(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, int]]:
     place = given_place(str(tmp_path_factory.mktemp("local") / "broker.sock"))
-    process = broker_process(place)
-    yield place, process.pid
-    process.terminate()
-    process.wait(DEADLINE)
+    with running_broker(place) as process:
+        yield place, process.pid
 
 
 @pytest.fixture

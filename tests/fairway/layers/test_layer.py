@@ -14,7 +14,7 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from tests.fairway.layers.doubles import FakeConnection, new_member, waiting
 from tests.fairway.loops import LoopThread
-from tests.services.local import broker_process
+from tests.services.local import running_broker
 from tests.services.redis import RedisServer
 
 from fairway.delivery import Inbox, Member, Payload, SlowPolicy, process_statistics
@@ -39,10 +39,8 @@ NewLayer = Callable[..., BackplaneLayer]
 @pytest.fixture(scope="module")
 def local_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     place = given_place(str(tmp_path_factory.mktemp("local") / "broker.sock"))
-    process = broker_process(place)
-    yield place
-    process.terminate()
-    process.wait(DEADLINE)
+    with running_broker(place):
+        yield place
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from tests.fairway.layers.doubles import new_member, waiting
-from tests.services.local import broker_process
+from tests.services.local import running_broker
 from tests.services.redis import RedisServer
 
 from channels.layers import InMemoryChannelLayer, channel_layers
@@ -39,10 +39,8 @@ NewLayer = Callable[..., HubLayer]
 @pytest.fixture(scope="module")
 def local_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     place = given_place(str(tmp_path_factory.mktemp("local") / "broker.sock"))
-    process = broker_process(place)
-    yield place
-    process.terminate()
-    process.wait(DEADLINE)
+    with running_broker(place):
+        yield place
 
 
 @pytest.fixture(params=["memory", "engine", "redis", "local"])

@@ -13,7 +13,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.test import TestCase, override_settings
 from tests.contracts.foreign import QueueLayer
-from tests.services.local import broker_process
+from tests.services.local import running_broker
 
 from channels.db import database_sync_to_async
 from channels.exceptions import ChannelFull
@@ -36,10 +36,8 @@ OURS = ["memory", *(pytest.param(name, marks=pytest.mark.slow) for name in ("red
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The socket of a broker."""
     path = tmp_path_factory.mktemp("broker") / "broker.sock"
-    process = broker_process(Place(str(path), is_ours=False))
-    yield path
-    process.terminate()
-    process.wait(DEADLINE)
+    with running_broker(Place(str(path), is_ours=False)):
+        yield path
 
 
 @pytest.fixture(params=["foreign", *OURS])
