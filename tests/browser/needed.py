@@ -9,10 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 from tests.browser.driving import BROWSER_FLAGS, BROWSERS, find_browser
 
 NO_BROWSER = f"no browser: none of {', '.join(BROWSERS)} is on PATH, and FAIRWAY_CHROMIUM names none"
+
+PATIENCE = 20_000
+"""Milliseconds that a page has to show what is expected. Beside other tests, to come back after a server has started
+again takes longer than the five seconds that are usual. What is there already is not waited for.
+"""
 
 
 def needed_browser() -> str:
@@ -31,6 +36,7 @@ def launched() -> Iterator[Browser]:
     """
     path = needed_browser()
     with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE)
         browser = playwright.chromium.launch(executable_path=path, args=BROWSER_FLAGS)
         yield browser
         browser.close()

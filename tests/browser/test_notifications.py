@@ -132,8 +132,8 @@ def test_nothing_is_lost_or_doubled_by_any_way_while_the_server_is_away(own_serv
     own_server.start()
 
     for page in pages:
-        expect(page.locator("[data-ways]")).to_have_attribute("data-state", "open", timeout=20_000)
-        expect(page.locator("[data-banner]")).to_be_hidden(timeout=20_000)
+        expect(page.locator("[data-ways]")).to_have_attribute("data-state", "open")
+        expect(page.locator("[data-banner]")).to_be_hidden()
         expect(page.locator("[data-list] .note-text")).to_have_text(["missed too", "missed", "before"])
     for number, page in enumerate(pages):
         send(page, "Everyone", f"after {number}")

@@ -74,13 +74,13 @@ def test_all_processes_see_the_same_water_and_one_that_is_killed_takes_nobody_al
         expect(page.locator("[data-scores]")).to_contain_text("Tom")
 
     here.kill()  # which has run the game: Mira was there first
-    expect(tom.locator("[data-scores]")).to_contain_text("Mira (away)", timeout=20_000)
+    expect(tom.locator("[data-scores]")).to_contain_text("Mira (away)")
     tom.get_by_role("application").focus()
     before = tom.evaluate(PICTURE)
     tom.keyboard.down("ArrowUp")
     tom.wait_for_function(f"before => {PICTURE} !== before", arg=before)
     here.start()
-    expect(tom.locator("[data-scores]")).not_to_contain_text("(away)", timeout=20_000)
+    expect(tom.locator("[data-scores]")).not_to_contain_text("(away)")
     expect(mira.locator("[data-scores] li")).to_have_count(tom.locator("[data-scores] li").count())
 
 
@@ -104,7 +104,7 @@ def test_nothing_is_lost_or_doubled_and_who_is_here_is_right(servers: list[DemoS
         say(ada, text)
     expect_said(second_tab, *said)
     # Longer than a page may take to load again, so he has left for the others.
-    expect(ada.locator(NAMES)).to_have_text(["Ada (you)", "Mira"], timeout=10_000)
+    expect(ada.locator(NAMES)).to_have_text(["Ada (you)", "Mira"])
     tom.context.set_offline(False)
     expect_said(tom, *said)
     expect(tom.locator(".mark")).to_have_count(0)
@@ -116,13 +116,13 @@ def test_nothing_is_lost_or_doubled_and_who_is_here_is_right(servers: list[DemoS
     expect_said(mira, *said)
     expect(mira.locator("[data-here-count]")).to_have_text("3")
     there.kill()
-    expect(ada.locator(NAMES)).to_have_text(["Ada (you)", "Mira"], timeout=15_000)
+    expect(ada.locator(NAMES)).to_have_text(["Ada (you)", "Mira"])
     say(mira, "Tom's process has gone.")
     there.start()
     said.append("Tom's process has gone.")
     for page in (ada, mira, tom, second_tab):
         expect_said(page, *said)
-        expect(page.locator("[data-here-count]")).to_have_text("3", timeout=20_000)
+        expect(page.locator("[data-here-count]")).to_have_text("3")
     assert changes.evaluate("seen => seen.every((names) => names.includes('Mira'))"), "she never left"
 
 

@@ -67,12 +67,12 @@ def test_a_lost_connection_is_told_once_and_so_is_its_return(own_server: DemoSer
         pages[1].goto("/")
     own_server.stop()
     for page in pages:
-        expect(page.locator("[data-banner-wait]")).to_have_text(re.compile("[2-9]|10"), timeout=20_000)
+        expect(page.locator("[data-banner-wait]")).to_have_text(re.compile("[2-9]|10"))
     own_server.start()
     for page in pages:
         # It may have come back by itself while the server started.
         page.locator("[data-banner-retry]").evaluate("button => button.hidden || button.click()")
-        expect(page.locator("[data-banner]")).to_have_attribute("data-state", "restored", timeout=20_000)
+        expect(page.locator("[data-banner]")).to_have_attribute("data-state", "restored")
 
     # In an empty room one is told that, too.
     assert [each for each in heard(pages[0]) if "No messages yet" not in each] == ["Connection lost.", "Back online."]
@@ -149,8 +149,8 @@ def test_seconds_that_run_down_are_not_read_out(browser: Any, people: Open, tmp_
         page.goto("/speed/")
         page.get_by_role("button", name="Bring in 5 visitors").click()
         left = page.locator("[data-left]")
-        expect(left).to_have_text(re.compile("[6-9] s"), timeout=15_000)
-        expect(left).to_have_text(re.compile("[1-4] s"), timeout=15_000)
+        expect(left).to_have_text(re.compile("[6-9] s"))
+        expect(left).to_have_text(re.compile("[1-4] s"))
 
         assert heard(page) == ["Visitors are connecting…", "5 visitors connected"]
 

@@ -47,7 +47,7 @@ def test_a_crowd_comes_is_counted_and_leaves(small: DemoServer, people: Open) ->
     expect(page.locator("[data-figure=deliveries]")).to_have_text(re.compile(r"^([2-9]\d\d|1,\d{3})$"))
     expect(page.locator("[data-figure=dropped]")).to_have_text("0")
 
-    expect(page.locator("[data-notice]")).to_contain_text("The visitors have left.", timeout=20_000)
+    expect(page.locator("[data-notice]")).to_contain_text("The visitors have left.")
     expect(page.locator("[data-figure=sockets]")).to_have_text(f"{before:.0f}")
     page.get_by_role("button", name="Bring in 40 visitors").click()
     expect(page.locator("[data-notice]")).to_contain_text("every 30 seconds")

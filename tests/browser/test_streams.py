@@ -26,7 +26,6 @@ pytestmark = pytest.mark.timeout(240)
 OUTAGE = 5000
 """Milliseconds."""
 
-PATIENCE = 20_000
 """Milliseconds for somebody who has died to be missed, and for somebody to be back, on a busy machine."""
 
 
@@ -125,19 +124,19 @@ def say(page: Any, text: str) -> None:
 
 
 def expect_state(page: Any, state: str) -> None:
-    expect(page.locator(".state")).to_have_text(state, timeout=PATIENCE)
+    expect(page.locator(".state")).to_have_text(state)
 
 
 def expect_said(page: Any, *texts: str) -> None:
-    expect(page.locator(".said li")).to_have_text(list(texts), timeout=PATIENCE)
+    expect(page.locator(".said li")).to_have_text(list(texts))
 
 
 def expect_here(page: Any, *names: str) -> None:
-    expect(page.locator(".here li")).to_have_text(list(names), timeout=PATIENCE)
+    expect(page.locator(".here li")).to_have_text(list(names))
 
 
 def expect_events(page: Any, *events: str) -> None:
-    expect(page.locator(".events li")).to_have_text(list(events), timeout=PATIENCE)
+    expect(page.locator(".events li")).to_have_text(list(events))
 
 
 def test_nothing_is_lost_or_doubled_on_the_screen(
@@ -205,7 +204,7 @@ def test_nothing_is_lost_or_doubled_on_the_screen(
     mira.wait_for_timeout(OUTAGE)
     service.signals(signal.SIGCONT)
     for page in everybody:
-        expect(page.locator(".said li")).to_have_count(len(said) + 2, timeout=PATIENCE)
+        expect(page.locator(".said li")).to_have_count(len(said) + 2)
     texts = [page.locator(".said li").all_inner_texts() for page in everybody]
     assert texts[0] == texts[1] == texts[2], "one order for all"
     assert texts[0][: len(said)] == said

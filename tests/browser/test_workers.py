@@ -77,7 +77,7 @@ def test_a_worker_is_killed_and_its_clients_come_back_by_themselves(four: DemoSe
     notes.get_by_role("button", name="Send notification").click()
     expect(mira.get_by_role("log", name="New notifications")).to_contain_text(f"{name} wrote:Fog ahead")
     for game in games:
-        expect(game.locator("[data-banner]")).to_be_hidden(timeout=20_000)
+        expect(game.locator("[data-banner]")).to_be_hidden()
         expect(game.locator("[data-scores]")).to_contain_text("Mira")
         expect(game.locator("[data-scores]")).to_contain_text(name)
     assert worker_of(tom) != worker

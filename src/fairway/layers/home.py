@@ -195,6 +195,7 @@ class Home:
         if self.session is not None:
             self.session.retire()
         session = self.session = self._open_session()
+        self._heir = None
         return session
 
 

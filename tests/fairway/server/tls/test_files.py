@@ -216,7 +216,7 @@ async def test_the_files_are_looked_at_again_and_again_inside_the_block(tmp_path
     files.looks = asyncio.Queue()
     before = files.credentials
     with watching(files, asyncio.get_running_loop(), 0.01):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert await files.looks.get() is before
             certificate(tmp_path)
             while await files.looks.get() is before:

@@ -41,7 +41,7 @@ class Connection:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Let the loop run until it holds; the peer takes nothing by itself."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not condition():
                 await passes(1)
 
@@ -428,7 +428,7 @@ def test_a_write_that_waits_for_a_read_goes_on_when_something_has_come(
             await passes(3)
             assert peer.read() == b""
             peer.write(b"something")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while "resume" not in protocol.calls:
                     await passes(1)
             assert peer.read() == b"an answer"
@@ -444,7 +444,7 @@ def test_a_read_that_waits_for_a_write_goes_on_when_there_is_room(tmp_path: Path
         with reluctant(tmp_path) as (endpoint, peer, protocol, _):
             endpoint.recv_errors.append(ssl.SSLWantWriteError())
             peer.write(b"something")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while protocol.data != b"something":
                     await passes(1)
             assert endpoint.recv_errors == []
