@@ -201,7 +201,7 @@ class Sleeper(AsyncConsumer):
         with_cancel = loop.call_later(3, lambda: loop.create_task(say("never")))
         with_cancel.cancel()
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(5):
                 await asyncio.Event().wait()
         except TimeoutError:
             await say("timed out")
