@@ -34,6 +34,7 @@ def test_protocols_are_pure() -> None:
             assert offences(modules(f"fairway/protocols/{folder.name}"), allowed, impure) == []
 
 
+@pytest.mark.slow
 def test_the_wire_library_is_imported_in_one_place() -> None:
     users = {
         dotted(path)

@@ -133,6 +133,7 @@ def test_what_is_wrong_is_printed(repository: Path, capsys: pytest.CaptureFixtur
     ]
 
 
+@pytest.mark.slow
 def test_all_that_is_imported_here_is_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(ROOT) == 0, capsys.readouterr().out
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
 from tests.architecture.sources import ROOT, SRC, dotted, imports, modules, tree_of, within
 
 MOST_METHODS = 25
@@ -126,6 +127,7 @@ def members(name: str, known: dict[str, tuple[Path, ast.ClassDef]]) -> tuple[set
     return methods, attributes - methods
 
 
+@pytest.mark.slow
 def test_no_class_is_larger_than_it_has_to_be() -> None:
     known = classes()
     large = {}

@@ -265,6 +265,7 @@ KINDS = [
 OLD_SECRETS = ["of an old secret"]
 
 
+@pytest.mark.slow
 def test_every_cookie_is_under_test(site):
     assert set(KINDS + OLD_SECRETS) == set(site.keys)
     signed_in = {kind for kind, (outcome, _) in site.expected.items() if isinstance(outcome, tuple) and outcome[0]}

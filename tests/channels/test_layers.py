@@ -51,6 +51,7 @@ fairway.layers.sync.group_send("news", {"type": "news.item"})
 """
 
 
+@pytest.mark.slow
 def test_the_layer_in_memory_needs_no_package_that_is_optional() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT % MEMORY], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

@@ -440,6 +440,7 @@ async def test_a_route_to_what_is_no_application_is_refused_when_it_is_taken(cal
         await route(router, "/x/")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fake", [Mock(), MagicMock(), AsyncMock()])
 def test_a_mock_may_stand_in_a_route(fake):
     router = URLRouter([path("x/", fake)])

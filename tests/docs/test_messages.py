@@ -22,6 +22,7 @@ def texts(source: str) -> list[str]:
     return [node.value for node in constants if isinstance(node.value, str)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["src/channels", "src/fairway", "compat"])
 def test_no_message_points_to_a_page_that_the_wheel_does_not_bring(folder: str) -> None:
     modules = [path for path in SOURCES if path.is_relative_to(ROOT / folder)]

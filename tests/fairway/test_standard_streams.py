@@ -94,6 +94,7 @@ def test_server_without_a_standard_stream_has_the_null_device(
     assert received.partition(b"\r\n\r\n")[2].decode() == "/dev/null\n" * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["config", "site_under_test:application"], ["doctor"], ["--help"], ["--version"]])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_of_the_output_may_leave(tmp_path: Path, words: list[str], unbuffered: str) -> None:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from fairway.server.config import Config
 from fairway.server.listener import Server
 from tests.integration.raw import DEADLINE, next_pass
@@ -72,6 +74,7 @@ async def storm(site: Site, sockets: int, **options: Any) -> AsyncIterator[list[
             one.close()
 
 
+@pytest.mark.slow
 async def test_a_storm_at_one_socket_does_not_keep_the_others_from_accepting() -> None:
     site = Site()
     async with storm(site, 3) as ports:
@@ -80,6 +83,7 @@ async def test_a_storm_at_one_socket_does_not_keep_the_others_from_accepting() -
     assert set(site.asked_at[:STORM]) == set(ports)
 
 
+@pytest.mark.slow
 async def test_a_worker_that_leaves_passes_to_requests_does_not_leave_its_turn_to_other_workers() -> None:
     site = Site()
     passes = 0

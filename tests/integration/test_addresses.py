@@ -8,6 +8,8 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fairway.server.config import Config
 from fairway.server.limits import Limits
 from fairway.server.listener import Server
@@ -71,6 +73,7 @@ async def test_one_too_many_is_answered_429_and_as_many_again_are_closed(start: 
     await places_are_free(served)
 
 
+@pytest.mark.slow
 async def test_who_is_refused_and_never_leaves_or_never_stops_talking_is_cut(start: Start) -> None:
     served = await start(Recorder(answer), max_connections_per_address=1, close_timeout=0.3)
     holder = await served.connect()

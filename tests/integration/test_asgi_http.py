@@ -426,6 +426,7 @@ async def test_9112_9_6_a_client_that_has_ended_its_side_gets_a_late_answer(open
     assert served.log == []
 
 
+@pytest.mark.slow
 async def test_a_client_that_has_ended_its_side_and_gets_no_byte_is_given_up(opened: Opening) -> None:
     async def handler(connection: Connection, tell: Any) -> None:
         tell("running")
@@ -476,6 +477,7 @@ async def test_a_stream_goes_on_for_a_client_that_has_ended_its_side_and_takes_i
     assert served.log == []
 
 
+@pytest.mark.slow
 @in_each_way
 async def test_an_application_that_does_not_notice_is_cancelled_with_a_warning(opened: Opening, how: str) -> None:
     async def handler(connection: Connection, tell: Any) -> None:
@@ -512,6 +514,7 @@ async def test_what_an_application_does_after_its_response_is_not_cancelled(open
     assert served.log == []
 
 
+@pytest.mark.slow
 async def test_a_body_that_stops_is_408_and_the_application_sees_a_disconnect(opened: Opening) -> None:
     async def handler(connection: Connection, tell: Any) -> None:
         tell((await connection.receive())["body"])

@@ -276,6 +276,7 @@ STREAM = {"type": "http.response.start", "status": 200, "headers": [(b"content-t
 PIECE = {"type": "http.response.body", "body": b":\n\n", "more_body": True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("events", "seconds"), [([], 1.5), ([STREAM, PIECE], 0.5)])
 async def test_asgi_disconnect_a_client_that_closes_is_noticed(
     start: Start, events: list[dict[str, Any]], seconds: float
@@ -300,6 +301,7 @@ async def test_asgi_disconnect_a_client_that_closes_is_noticed(
 # Time and limits -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"GET / HT", b"GET / HTTP/1.1\r\nHost: a\r\n"])
 async def test_a_head_that_does_not_end_is_408(start: Start, sent: bytes) -> None:
     served, client = await asked(start, Recorder(answer), sent, request_head_timeout=0.05)
@@ -349,6 +351,7 @@ async def test_the_keep_alive_time_counts_from_the_end_of_a_long_request(start: 
     assert deadline - served.context.loop.time() > 450.0
 
 
+@pytest.mark.slow
 async def test_a_client_that_takes_no_byte_is_left(start: Start) -> None:
     async def handler(connection: Connection, tell: Any) -> None:
         try:

@@ -208,6 +208,7 @@ async def test_one_byte_windows(start: Start) -> None:
     assert served.log == []
 
 
+@pytest.mark.slow
 async def test_send_waits_for_the_window_of_its_stream_and_delivers_everything(start: Start) -> None:
     sent = 0
 
@@ -241,6 +242,7 @@ async def test_send_waits_for_the_window_of_its_stream_and_delivers_everything(s
     assert served.log == []
 
 
+@pytest.mark.slow
 async def test_streams_that_wait_for_the_connection_go_on_in_turn(start: Start) -> None:
     async def handler(connection: Connection, tell: Any) -> None:
         await connection.respond(200, bytes(200_000))

@@ -222,6 +222,7 @@ async def test_9110_8_6_a_denial_that_contradicts_its_length_is_500(start: Start
         assert line.endswith("/chat: application returned in the middle of its response to the handshake")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [[], [START_OF_DENIAL]], ids=["nothing", "the start of a denial"])
 async def test_who_says_no_more_in_time_is_answered_for(start: Start, sent: list[Any]) -> None:
     """A client waits no longer if a response has begun of which it has not been sent anything."""
@@ -603,6 +604,7 @@ async def test_a_peer_that_talks_on_after_its_fault_is_left(start: Start) -> Non
     await served.idle()
 
 
+@pytest.mark.slow
 async def test_a_client_that_takes_nothing_is_left_when_the_time_is_up(start: Start) -> None:
     async def handler(connection: Connection, tell: Any) -> None:
         await connection.accept()
@@ -640,6 +642,7 @@ async def test_stopping_closes_with_1001_and_waits_for_the_handshake(start: Star
     assert served.log == []
 
 
+@pytest.mark.slow
 async def test_a_client_that_does_not_answer_the_close_holds_up_a_stop_for_a_second_only(start: Start) -> None:
     app = Recorder(echo)
     served, client = await opened(start, app, close_timeout=3 * DEADLINE)

@@ -52,6 +52,7 @@ async def over(served: Served) -> None:
             await next_pass()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["messages", "unfinished"])
 async def test_those_that_hold_most_are_dropped_and_others_live(start: Start, what: str) -> None:
     app = Application()
@@ -74,6 +75,7 @@ async def test_those_that_hold_most_are_dropped_and_others_live(start: Start, wh
     assert [await recorder.seen() for _ in range(drops)] == [1013] * drops
 
 
+@pytest.mark.slow
 async def test_bodies_over_http2_count_and_meanwhile_new_connections_are_503(start: Start) -> None:
     app = Application()
     served = await start(Recorder(app), max_client_memory=200_000)
@@ -99,6 +101,7 @@ async def test_bodies_over_http2_count_and_meanwhile_new_connections_are_503(sta
 _REQUEST = b"GET / HTTP/1.1\r\nHost: example.com\r\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sent",
     [

@@ -197,6 +197,7 @@ async def test_a_plain_connect_is_501(start: Start) -> None:
     await settled(served, client)
 
 
+@pytest.mark.slow
 async def test_more_streams_than_allowed_are_refused(start: Start) -> None:
     served, client, app = await served_to(start, http2_max_streams=3)
     for _ in range(3):
@@ -371,6 +372,7 @@ async def test_a_window_that_stays_closed_cancels_its_stream_and_no_other(start:
     assert served.context.counters.slow_consumers == 3
 
 
+@pytest.mark.slow
 async def test_a_client_that_takes_no_byte_at_all_is_dropped(start: Start) -> None:
     async def handler(connection: Connection, tell: Any) -> None:
         try:

@@ -302,6 +302,7 @@ def own_asgi(goes_on: asyncio.Event) -> Any:
     return application
 
 
+@pytest.mark.slow
 @over_everything
 @pytest.mark.parametrize("kind", ["consumer", "JSON", "ASGI"])
 @pytest.mark.parametrize("is_deflated", [False, True])

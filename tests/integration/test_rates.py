@@ -21,6 +21,7 @@ async def echo(connection: Connection, tell: Any) -> None:
     tell(event)
 
 
+@pytest.mark.slow
 @over_http2_too
 async def test_messages_are_read_at_their_rate_and_none_is_lost(start: Start) -> None:
     served = await start(Recorder(echo), max_messages_per_second=50, rate_burst=0.2)
@@ -39,6 +40,7 @@ async def test_messages_are_read_at_their_rate_and_none_is_lost(start: Start) ->
     assert served.log[0].endswith("/chat: client sends more than 50 messages a second: it is read more slowly")
 
 
+@pytest.mark.slow
 @over_http2_too
 async def test_who_goes_on_is_closed_with_1008(start: Start) -> None:
     app = Recorder(echo)
@@ -64,6 +66,7 @@ async def test_who_goes_on_is_closed_with_1008(start: Start) -> None:
     assert served.log[-1].endswith("/chat: client sent too much for 1 s; closed with 1008")
 
 
+@pytest.mark.slow
 async def test_who_keeps_to_it_and_bursts_now_and_then_is_left_alone(start: Start) -> None:
     served = await start(Recorder(echo), max_messages_per_second=50, rate_burst=2.0, rate_patience=0.1)
     client = await served.connect()
@@ -77,6 +80,7 @@ async def test_who_keeps_to_it_and_bursts_now_and_then_is_left_alone(start: Star
     assert served.log == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_reset", [False, True])
 async def test_who_leaves_while_it_is_held_is_noticed(start: Start, is_reset: bool) -> None:
     app = Recorder(echo)

@@ -108,6 +108,7 @@ async def test_a_stuck_reader_stops_only_its_own_handler(
     assert sizes(served)[:-1] == [0] * (MEMBERS - 1)
 
 
+@pytest.mark.slow
 @over_everything
 @pytest.mark.parametrize("layer", ["close"], indirect=True)
 async def test_a_reader_that_is_slow_but_takes_something_is_kept(

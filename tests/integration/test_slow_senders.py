@@ -51,6 +51,7 @@ async def trickling(client: Client, data: bytes) -> AsyncIterator[None]:
             await task
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "piece"), [(b"Content-Length: 100000", b"x"), (b"Transfer-Encoding: chunked", b"1\r\nx\r\n")]
 )
@@ -66,6 +67,7 @@ async def test_a_body_that_trickles_is_408(start: Start, head: bytes, piece: byt
     await served.idle()
 
 
+@pytest.mark.slow
 async def test_over_http2_the_stream_alone_is_answered(start: Start) -> None:
     served = await start(Recorder(taking), ping_interval=0.2, ping_timeout=DEADLINE, **PATIENCE)
     client = await http2.connect(served)
@@ -84,6 +86,7 @@ async def test_over_http2_the_stream_alone_is_answered(start: Start) -> None:
     assert (await client.request(b"GET")).status == 200
 
 
+@pytest.mark.slow
 async def test_a_body_at_a_fair_pace_is_taken_however_long_it_lasts(start: Start) -> None:
     served = await start(Recorder(taking), keep_alive_timeout=1.0, min_body_rate=500)
     client = await served.connect()
@@ -95,6 +98,7 @@ async def test_a_body_at_a_fair_pace_is_taken_however_long_it_lasts(start: Start
     assert served.log == []
 
 
+@pytest.mark.slow
 async def test_an_application_that_takes_nothing_is_not_held_against_the_client(start: Start) -> None:
     go_on = asyncio.Event()
 
@@ -112,6 +116,7 @@ async def test_an_application_that_takes_nothing_is_not_held_against_the_client(
     assert served.log == []
 
 
+@pytest.mark.slow
 @over_http2_too
 @pytest.mark.parametrize("is_fragmented", [False, True])
 async def test_a_message_that_trickles_is_closed_with_1008(start: Start, is_fragmented: bool) -> None:
@@ -133,6 +138,7 @@ async def test_a_message_that_trickles_is_closed_with_1008(start: Start, is_frag
     assert line.endswith("/chat: message stopped arriving, or arrives too slowly; closed with 1008")
 
 
+@pytest.mark.slow
 async def test_one_that_goes_on_or_talks_in_short_messages_is_left_alone(start: Start) -> None:
     served = await start(
         Recorder(taking), ping_interval=0.25, ping_timeout=DEADLINE, keep_alive_timeout=0.5, min_body_rate=50

@@ -124,6 +124,7 @@ def no_text() -> ssl.SSLError:
     return error
 
 
+@pytest.mark.slow
 @over_tls
 @pytest.mark.parametrize("error", [no_text(), ArithmeticError("on purpose")], ids=["of TLS", "of ours"])
 async def test_a_certificate_that_cannot_be_read_keeps_nobody_else_out(

@@ -116,6 +116,7 @@ def test_https_with_a_certificate_for_localhost(
         assert websocket.recv(20) == "hello"
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_a_wrong_certificate_is_one_sentence(settings: Any):
     settings.ASGI_APPLICATION = "runsite.asgi.application"

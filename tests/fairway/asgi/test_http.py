@@ -203,6 +203,7 @@ async def test_continue_is_asked_for_once_and_not_when_the_body_is_there(carrier
     assert carrier.calls.count(("continue",)) == 1
 
 
+@pytest.mark.slow
 async def test_a_receive_that_is_given_up_leaves_nothing_behind(
     carrier: FakeCarrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

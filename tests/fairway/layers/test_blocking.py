@@ -229,6 +229,7 @@ def own_redis() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.mark.slow
 def test_connections_that_the_service_ends_while_they_are_idle_are_replaced(own_redis: RedisServer) -> None:
     sender = sender_of(RedisChannelLayer(hosts=[own_redis.url]))
     with own_redis.client() as client:

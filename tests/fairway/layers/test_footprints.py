@@ -44,6 +44,7 @@ def arriving(groups: int, messages: int, size: int) -> Iterator[tuple[str, Kept[
             yield f"g.chat.{number}", kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [20, 200, 2000])
 @pytest.mark.parametrize(("groups", "messages"), SHAPES)
 def test_rings(groups: int, messages: int, size: int) -> None:
@@ -60,6 +61,7 @@ def test_rings(groups: int, messages: int, size: int) -> None:
     assert 0.8 < bytes_taken / tracks.size < 1.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [20, 200, 2000])
 @pytest.mark.parametrize(("groups", "messages"), SHAPES)
 def test_histories_of_bytes(groups: int, messages: int, size: int) -> None:
@@ -73,6 +75,7 @@ def test_histories_of_bytes(groups: int, messages: int, size: int) -> None:
     assert 0.8 < bytes_taken / histories.size < 1.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [20, 200, 2000])
 @pytest.mark.parametrize("processes", [1, 3])
 @pytest.mark.parametrize(("groups", "members"), SHAPES)
@@ -113,6 +116,7 @@ MESSAGES: dict[str, Callable[[int], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MESSAGES)
 @pytest.mark.parametrize(("channels", "messages"), [(1000, 1), (50, 20), (1, 500)])
 def test_channels_that_nobody_reads(kind: str, channels: int, messages: int) -> None:
@@ -127,6 +131,7 @@ def test_channels_that_nobody_reads(kind: str, channels: int, messages: int) -> 
     assert 0.8 < bytes_taken / hub.unread.size < 1.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MESSAGES)
 @pytest.mark.parametrize(("groups", "messages"), SHAPES)
 def test_histories_of_messages(kind: str, groups: int, messages: int) -> None:

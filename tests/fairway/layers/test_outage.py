@@ -83,6 +83,7 @@ async def test_waiting_long_enough_ends_an_outage_and_wakes_the_others(
             assert await task == {"type": "a"}
 
 
+@pytest.mark.slow
 async def test_many_readers_are_one_line_and_try_only_so_often(caplog: pytest.LogCaptureFixture):
     layer, outage = Layer(ConnectionError("refused")), Outage("Some")
     clock = asyncio.get_running_loop().time

@@ -13,6 +13,7 @@ from fairway.layers.requests import MOST_REQUESTS
 from fairway.testing.in_process import InProcessBackplane
 
 
+@pytest.mark.slow
 async def test_more_requests_than_are_carried_out_at_once_wait_for_their_turn(new_layer: NewLayer) -> None:
     here, there = new_layer(), new_layer()
     name = await here.new_channel()

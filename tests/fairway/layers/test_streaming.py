@@ -123,6 +123,7 @@ async def test_what_was_missed_comes_first_and_everything_once(new_layer: NewLay
     assert first.numbers() == late.numbers() == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 async def test_nothing_is_lost_or_doubled_while_others_send(new_layer: NewLayer) -> None:
     sender, layer = new_layer(), new_layer()
     await sender.group_send("chat.a", said(0))
@@ -504,6 +505,7 @@ async def test_whoever_comes_back_before_a_flush_was_noticed_is_told_that_someth
     assert member.items[30]["reason"] == "epoch"
 
 
+@pytest.mark.slow
 async def test_a_thousand_that_come_back_read_from_the_service_twice_at_most() -> None:
     sender, process, _ = await two_processes()
     for number in range(50):

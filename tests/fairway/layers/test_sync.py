@@ -634,6 +634,7 @@ def archive(layer: InMemoryChannelLayer) -> Callable[[], list[str]]:
     return texts
 
 
+@pytest.mark.slow
 def test_a_message_leaves_with_the_commit(alias, archive):
     with transaction.atomic(alias):
         place_order(alias, "one")

@@ -255,6 +255,7 @@ def test_the_certificate_is_not_trusted(with_tls: int) -> None:
     assert outcome.advice == "give ssl_ca_certs the file of who has signed the certificate, or correct the name"
 
 
+@pytest.mark.slow
 def test_tls_is_wanted_and_not_spoken(with_tls: int) -> None:
     outcome = over_redis(f"redis://127.0.0.1:{with_tls}")
     assert outcome.problem.startswith(f"Redis at 127.0.0.1:{with_tls} is away: ")

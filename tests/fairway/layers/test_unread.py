@@ -107,6 +107,7 @@ async def test_a_channel_in_a_group_that_loses_its_messages_stays_in_it() -> Non
     assert await hub.receive("a") == {"n": 1}
 
 
+@pytest.mark.slow
 async def test_made_up_names_take_a_bounded_amount_of_memory() -> None:
     layer = InMemoryChannelLayer()
     layer.hub.unread.most = 500

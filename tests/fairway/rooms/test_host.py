@@ -281,6 +281,7 @@ async def test_whoever_was_there_before_the_room_began_knows_soon_what_was_saved
     await until(lambda: all(one._restarts.saved is not None for one in hosts))
 
 
+@pytest.mark.slow
 async def test_who_is_cut_off_stops_before_another_one_begins(site: Site) -> None:
     one = site.host()
     await until(lambda: runs(one))

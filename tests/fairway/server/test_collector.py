@@ -435,6 +435,7 @@ async def hold(scope: object, receive: Client, send: object) -> None:
     await receive()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("is_careless", "thaws"), [(True, 1), (False, 0)])
 async def test_a_crowd_that_has_gone_is_thawed_if_it_has_left_its_objects(
     context: ServerContext, monkeypatch: pytest.MonkeyPatch, is_careless: bool, thaws: int

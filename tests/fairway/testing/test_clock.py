@@ -152,6 +152,7 @@ async def test_the_lease_of_a_process_ends() -> None:
             await layer.close()
 
 
+@pytest.mark.slow
 async def test_a_service_keeps_its_own_time(redis: RedisServer) -> None:
     """Over Redis, linger goes by the clock. Leases and histories do not, nor does what waits for an answer."""
     options: dict[str, Any] = {"hosts": [redis.url], "prefix": os.urandom(8).hex(), "history": HISTORY, "linger": 3}

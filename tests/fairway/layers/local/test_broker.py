@@ -30,6 +30,7 @@ def place(tmp_path: Path) -> Place:
 # Who is let in ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_one_that_says_nothing_is_cut_off(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker_module, "GREETING", 0.1)
     async with running(place), client(place) as silent, client(place) as other:
@@ -105,6 +106,7 @@ async def test_a_prefix_that_nobody_uses_any_more_makes_room(place: Place, monke
 # Its end ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_it_ends_when_nobody_has_been_there_for_a_while(place: Place) -> None:
     async with running(place, idle=1.0) as it:
         async with client(place) as one:
@@ -113,6 +115,7 @@ async def test_it_ends_when_nobody_has_been_there_for_a_while(place: Place) -> N
         assert not Path(place.path).exists()  # noqa: ASYNC240  # one look
 
 
+@pytest.mark.slow
 async def test_it_does_not_end_before_what_waits_has_been_read_or_has_expired(place: Place) -> None:
     async with running(place, idle=0.0) as it:
         async with client(place) as one:

@@ -211,6 +211,7 @@ def test_what_its_process_says_is_said(place: Place, monkeypatch: pytest.MonkeyP
     os.rmdir(place.path)
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_client_that_may_starts_one_and_another_when_it_was_killed(place: Place) -> None:
     process = Process(LocalBackplane(place, "suite", lambda: start(place)))

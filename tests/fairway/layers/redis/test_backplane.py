@@ -207,6 +207,7 @@ async def test_a_cable_that_is_pulled_is_noticed(
         await process.events.until(lambda: ("g.room", b"after") in process.events.messages)
 
 
+@pytest.mark.slow
 async def test_a_command_that_is_not_answered_fails_in_time(redis: RedisServer, processes: Processes) -> None:
     async with FaultProxy(*redis.address) as proxy:
         process = processes.start(f"redis://{proxy.host}:{proxy.port}", answer_timeout=0.3)
@@ -221,6 +222,7 @@ async def test_a_command_that_is_not_answered_fails_in_time(redis: RedisServer, 
                 await call
 
 
+@pytest.mark.slow
 async def test_many_who_wait_while_it_is_away_take_no_memory_for_ever(redis: RedisServer, processes: Processes) -> None:
     async with FaultProxy(*redis.address) as proxy:
         process = processes.start(f"redis://{proxy.host}:{proxy.port}", outage_wait=0.5)
@@ -346,6 +348,7 @@ async def test_nobody_there_is_said_so(processes: Processes) -> None:
 # Shards -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_shard_that_is_away_takes_its_groups_with_it_and_no_others(
     own_redis: RedisServer, redis: RedisServer, processes: Processes
 ) -> None:
@@ -404,6 +407,7 @@ async def test_a_key_of_another_type_is_said_to_be_one(redis: RedisServer, proce
             await call
 
 
+@pytest.mark.slow
 async def test_one_of_several_away_takes_its_groups_only(redis: RedisServer, processes: Processes) -> None:
     with redis_server() as other:
         process = processes.start(redis.url, other.url)

@@ -93,6 +93,7 @@ async def failed_over(
     return layer, member, items[-1]["layer.position"]
 
 
+@pytest.mark.slow
 async def test_a_failover_that_lost_messages_is_said(pair: tuple[RedisServer, RedisServer], proxy: FaultProxy) -> None:
     layer, member, position = await failed_over(pair, proxy, trusts=False, lost=5)
     for number in range(100, 107):
@@ -107,6 +108,7 @@ async def test_a_failover_that_lost_messages_is_said(pair: tuple[RedisServer, Re
     await layer.close()
 
 
+@pytest.mark.slow
 async def test_a_failover_that_is_trusted_goes_on(pair: tuple[RedisServer, RedisServer], proxy: FaultProxy) -> None:
     layer, member, position = await failed_over(pair, proxy, trusts=True, lost=0)
     await layer.group_send("room", said(10))

@@ -56,6 +56,7 @@ def test_each_connection_has_one_answer(address: Address) -> None:
     assert asked(address, b"GET /large HTTP/1.1\r\n\r\n").endswith(LARGE.encode())
 
 
+@pytest.mark.slow
 def test_who_is_slow_is_cut_off_and_who_is_too_many_waits(address: Address) -> None:
     began = time.monotonic()
     slow = [address.connect(10) for _ in range(MOST_CLIENTS)]
@@ -68,6 +69,7 @@ def test_who_is_slow_is_cut_off_and_who_is_too_many_waits(address: Address) -> N
             assert each.recv(100) == b""
 
 
+@pytest.mark.slow
 def test_who_takes_nothing_is_cut_off(address: Address) -> None:
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -155,6 +155,7 @@ def server() -> Iterator[Server]:
     one.endpoint.close()
 
 
+@pytest.mark.slow
 def test_it_prints_once_or_as_json(server: Server) -> None:
     out = io.StringIO()
     assert main(["--once"], server.name, out) == 0
@@ -196,6 +197,7 @@ def test_another_protocol_is_one_sentence(capsys: pytest.CaptureFixture[str]) ->
     assert process.returncode == 1
 
 
+@pytest.mark.slow
 def test_it_draws_at_a_terminal_until_it_is_ended(server: Server) -> None:
     terminal, end = pty.openpty()
     ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
