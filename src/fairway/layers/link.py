@@ -63,13 +63,14 @@ class ServiceLink(asyncio.Protocol, abc.ABC):
         """Make the service send something. Any bytes count as a sign of life."""
 
     async def close(self, drain: float) -> None:
-        """Close the connection once everything is answered, after `drain` seconds at the latest."""
-        if self._error is None:
-            with suppress(TimeoutError, BackplaneError):
-                async with asyncio.timeout(drain):
-                    await self._everything_is_answered()
-            self._error = self._error or ConnectionError("it was closed here")
-            self.transport.abort()
+        """Close the connection once everything is answered, after `drain` seconds at the latest, or when cancelled."""
+        try:
+            if self._error is None:
+                with suppress(TimeoutError, BackplaneError):
+                    async with asyncio.timeout(drain):
+                        await self._everything_is_answered()
+        finally:
+            self.abort(ConnectionError("it was closed here"))
         # An event loop that is ending must not end before this.
         await asyncio.wait([self.ended])
 

@@ -107,10 +107,10 @@ class Session:
     async def _close(self) -> None:
         if self._has_ended:
             return
-        self._has_ended = True
         self.stop()
         await self._receiver.closing(self)
         await self.backplane.close(DRAIN)
+        self._has_ended = True  # if it is cancelled before this, the end of the loop completes it
 
     def stop(self) -> None:
         """Take part in nothing any more. Whoever waits for a subscription gets `Superseded`."""

@@ -191,3 +191,13 @@ async def test_closing_waits_until_everything_is_answered_but_not_for_ever() -> 
     link.connection_lost(None)
     await closing
     assert link.owner.losses == ["it was closed here"]
+
+
+async def test_a_close_that_is_cancelled_cuts_the_connection() -> None:
+    link = Lines()
+    closing = asyncio.ensure_future(link.close(60))
+    await passes()
+    closing.cancel()
+    await asyncio.wait([closing])
+
+    assert link.there.is_closing()

@@ -158,3 +158,26 @@ def test_it_ends_with_its_event_loop(new_loop: LoopFactory) -> None:
     run(new_loop, main())
 
     assert ended[0].is_closed_orderly
+
+
+@on_each_loop
+def test_the_end_of_the_loop_completes_a_close_that_has_begun(new_loop: LoopFactory) -> None:
+    ended: list[NotingBackplane] = []
+
+    class Reluctant(Nobody):
+        async def closing(self, session: Session) -> None:
+            await asyncio.sleep(0.001)
+
+    async def main() -> None:
+        backplane = NotingBackplane()
+        session = Session(backplane, Reluctant(), Interests("p.me"))
+        session.start()
+        await session.stand("p.me")
+        session.retire()
+        await passes()
+        assert not backplane.is_closed_orderly
+        ended.append(backplane)
+
+    run(new_loop, main())
+
+    assert ended[0].is_closed_orderly
