@@ -22,19 +22,23 @@ def play(page: Page, path: str = "/game/") -> WebSocket:
 
 
 def sees_moving(name: str) -> Callable[[str | bytes], bool]:
-    """True for a frame in which somebody's boat is elsewhere than in the first frame that was looked at."""
-    names: dict[str, str] = {}
-    first: list[tuple[float, float]] = []
+    """True for a frame by which somebody's boat has been elsewhere than in the first frame that was looked at.
 
-    def moved(frame: str | bytes) -> bool:
+    Who is in which boat is told once a second: by then it may have reached the edge of the world, and lie still.
+    """
+    names: dict[str, str] = {}
+    first: dict[str, tuple[float, float]] = {}
+    moved: set[str] = set()
+
+    def has_moved(frame: str | bytes) -> bool:
         message: dict[str, Any] = json.loads(frame)
         if message["type"] == "crew":
             names.update((boat["id"], boat["name"]) for boat in message["boats"])
         if message["type"] == "state":
-            first.extend((x, y) for id, x, y, *_ in message["boats"] if names.get(id) == name)
-        return bool(first) and first[-1] != first[0]
+            moved.update(id for id, x, y, *_ in message["boats"] if first.setdefault(id, (x, y)) != (x, y))
+        return any(names.get(id) == name for id in moved)
 
-    return moved
+    return has_moved
 
 
 def test_two_players_see_each_other_move(server: DemoServer, people: Open) -> None:
