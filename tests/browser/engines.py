@@ -1,7 +1,8 @@
 """Walk through the demo in other browsers than the one of the tests: `python -m tests.browser.engines firefox webkit`.
 
-Two people talk, one loses the server and comes back, both steer boats, and each page is looked at. What a page
-complains of is printed, and the command fails. With `--pictures FOLDER` each page is also drawn.
+Two people talk, lose the server and come back; the game is drawn, and each page is looked at. What a page complains of
+once it has loaded, or does not show in time, is printed, and the command fails. With `--pictures FOLDER` each page is
+also drawn. Whether a boat obeys is not judged here: the water moves by itself.
 
 Needs `selenium` (PyPI) and a driver on PATH: geckodriver with Firefox; WebKitWebDriver (Debian's `webkit2gtk-driver`),
 whose engine is Safari's.
@@ -10,7 +11,6 @@ whose engine is Safari's.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -28,7 +28,7 @@ from tests.browser.driving import DemoServer
 PATIENCE = 20.0  # seconds
 PAGES = ["/", "/chat/in/harbour/", "/notifications/", "/game/", "/speed/", "/you/"]
 
-# Errors of a page from its first script on: what follows a page's own scripts would miss those of their loading.
+# Errors from when the page has loaded. What fails before that is missed, and shows only in what the page then lacks.
 COMPLAINTS = """
 if (!window.complaints) {
   window.complaints = [];
@@ -61,7 +61,6 @@ class Person:
 
     def sees(self, selector: str, text: str = "", pattern: str = "") -> Any:
         """The first element that is shown, with a text. Waits for it."""
-
         found = partial(self.driver.execute_script, SHOWN, selector, text, pattern)
         return until(found, f"{self.name} sees no {selector} with {text or pattern!r}")
 
@@ -206,7 +205,7 @@ def main(arguments: list[str]) -> int:
                     driver.quit()
         found = [fault for person in people for fault in person.faults]
         print(*(f"  {fault}" for fault in found), sep="\n")
-        print(f"  {json.dumps(len(found))} faults", flush=True)
+        print(f"  {len(found)} faults", flush=True)
         faults += len(found)
     return 1 if faults else 0
 
