@@ -43,7 +43,7 @@ lint: $(VENV)/.installed-dev ## Check style, and that what tests and benchmarks 
 types: $(VENV)/.installed-dev ## Check types
 	$(BIN)/mypy
 
-fast: $(VENV)/.installed-dev ## Run the tests that take a minute together
+fast: $(VENV)/.installed-dev ## Run the tests that take a minute or so together
 	$(PYTEST) $(SHARED) -m "not slow and not browser" --hypothesis-profile fast
 
 matrix: $(VENV)/.installed-dev ## Run the fast tests with the other versions of Python and Django that are here
